@@ -1,0 +1,57 @@
+# Everything a person types here sets up what it needs by itself, in .venv of this checkout.
+#
+#   make demo    a server, ten seconds of load, the report           make test    the tests
+#   make check   the tests, ruff and mypy --strict                   make bench   the speed bars of the README
+#
+# PYTHON picks the interpreter (3.11 or later) the environment is made with.
+
+VENV := .venv
+BIN  := $(VENV)/bin
+# The first of these that is new enough and can make an environment (Debian ships python3 without ensurepip).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench fuzz clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "naught needs Python 3.11 or later with venv; name one: make PYTHON=/path/to/python" >&2; exit 2; }
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.1'
+
+# The stamps are newer than pyproject.toml when the environment holds what it asks for. A run needs only the
+# product; the developers' tools come when something first asks for them.
+$(VENV)/.product: pyproject.toml | $(BIN)/python
+	@echo "installing naught into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.product
+	@echo "installing the test and development tools into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group dev
+	@touch $@
+
+demo: $(VENV)/.product ## a server, ten seconds of load from other processes, the report
+	@$(BIN)/python -m naught_loadtest demo
+
+test: $(VENV)/.dev ## the tests
+	@$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict
+	@$(BIN)/mypy
+
+check: test lint types ## the tests, ruff and mypy --strict
+
+bench: $(VENV)/.dev ## the speed bars, against Redis where it is installed
+	@$(BIN)/python -m naught_loadtest bars
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

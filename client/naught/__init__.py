@@ -1,0 +1,1 @@
+"""naught: counters that are gone at zero."""
