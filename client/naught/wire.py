@@ -1,0 +1,429 @@
+"""MessagePack-RPC as naught speaks it: limits, words, and turning bytes into messages and back. Sans-IO.
+
+Both ends of a connection use this module, and nothing in it knows a socket, a clock or an event loop: bytes go
+in, messages come out.
+
+    request       [0, msgid, method, params]
+    reply         [1, msgid, error, result]       error is nil, or [code, message]
+    notification  [2, method, params]
+
+What belongs here: what both sides must agree on. What a method means is the server's PROTOCOL.md and
+`commands.py`; what a reply means to a caller is `naught.client`.
+
+The decoder (`Decoder`) is written for a server that trusts nobody. msgpack's `Unpacker` is the fastest thing there
+is in Python, but it allocates a container when it has seen the container's *header*: nested headers that each
+declare 8 192 elements pin 44 MiB from a few kilobytes of input. Under a cap of 16 elements they pin 0.2 MiB, and
+`Unpacker.skip()`, which only walks over the bytes, pins 0.04. Hence two lanes:
+
+- the narrow lane decodes a slice of input at once and accepts no container above 16 elements. All requests for a
+  single counter fit, and they are the ones whose cost per message matters;
+- the wide lane is for wider containers and longer messages: `skip()` finds where each message ends, and only then is
+  the message decoded. All its elements are there by then, so what it allocates is bounded by bytes that really
+  arrived. The extra pass costs a twentieth of what decoding and applying a batch costs.
+
+A decoder that has raised is never fed again.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, ClassVar, Final
+
+import msgpack  # type: ignore[import-untyped]
+
+from naught.errors import InvalidRequest, ProtocolError, TooLarge
+
+# ------------------------------------------------------------------------------------------------- limits
+# One place for every limit of the wire, with its reason. `tests/wire/test_limits.py` holds each by number.
+
+KEY_BYTES_MAX: Final = 512
+"""Long enough for any path or URL-shaped name; short enough that a table of keys stays a table of counters."""
+
+VALUE_MAX: Final = 2**63 - 1
+"""The largest signed 64-bit integer: what every language on the other end of the wire can hold."""
+
+BATCH_ITEMS_MAX: Final = 4_096
+"""Items of one call. A batch runs in one turn of the loop: about 2 ms of other people's time at most."""
+
+MESSAGE_BYTES_MAX: Final = 1 << 20
+"""A request. Four thousand keys of 250 bytes fit."""
+
+REPLY_BYTES_MAX: Final = 256 << 10
+"""A reply. What a client must be ready to buffer for one call; a scan ends its page early to stay below it."""
+
+SLICE_BYTES: Final = 8 << 10
+"""Input decoded at a time. The shortest request that touches a counter has 10 bytes, so a slice holds fewer than
+1 000 of them and the server's turn limit needs no count per request."""
+
+NARROW_ITEMS_MAX: Final = 16
+"""The widest container of the narrow lane: 0.2 MiB pinned at worst (msgpack's stack has 1 024 levels)."""
+
+STRING_BYTES_MAX: Final = 64 << 10
+"""No field of any request is longer. A longer string that is still arriving is refused before it has arrived,
+so a message is buffered once and not twice."""
+
+MSGID_MAX: Final = 2**32 - 1
+"""Message ids are unsigned 32-bit integers, as the MessagePack-RPC specification has it."""
+
+PARAMS_MAX: Final = 3
+"""The most parameters any method takes."""
+
+TTL_MS_MAX: Final = 10 * 365 * 24 * 3600 * 1000
+"""Ten years. A time to live beyond that is a mistake in units."""
+
+DEFAULT_PORT: Final = 6480
+DEFAULT_CACHE: Final = "default"
+
+assert SLICE_BYTES < STRING_BYTES_MAX < MESSAGE_BYTES_MAX
+assert KEY_BYTES_MAX * 64 < STRING_BYTES_MAX
+assert PARAMS_MAX + 1 <= NARROW_ITEMS_MAX < BATCH_ITEMS_MAX
+assert BATCH_ITEMS_MAX * 9 < REPLY_BYTES_MAX, "the values of a whole batch must fit one reply"
+assert REPLY_BYTES_MAX < MESSAGE_BYTES_MAX
+
+REQUEST: Final = 0
+REPLY: Final = 1
+NOTIFICATION: Final = 2
+
+Message = tuple[Any, ...]
+
+
+# ------------------------------------------------------------------------------------------------- encoding
+# Packer keeps a buffer of its own between calls, and packing never awaits, so one serves a whole process.
+
+_pack = msgpack.Packer(use_bin_type=True, buf_size=64 << 10).pack
+
+
+def encode(value: object) -> bytes:
+    """Any value of the wire as MessagePack. Raises what msgpack raises for what it cannot say."""
+    packed: bytes = _pack(value)
+    return packed
+
+
+def encode_request(msgid: int, method: str, params: object) -> bytes:
+    """A request. `params` is a list or a tuple."""
+    packed: bytes = _pack((REQUEST, msgid, method, params))
+    return packed
+
+
+def encode_notification(method: str, params: object) -> bytes:
+    """A notification: nobody replies to it."""
+    packed: bytes = _pack((NOTIFICATION, method, params))
+    return packed
+
+
+def encode_result(msgid: int, result: object) -> bytes:
+    """A reply that carries a result."""
+    packed: bytes = _pack((REPLY, msgid, None, result))
+    return packed
+
+
+def encode_error(msgid: int, code: str, message: str) -> bytes:
+    """A reply that carries an error."""
+    packed: bytes = _pack((REPLY, msgid, (code, message), None))
+    return packed
+
+
+def encode_key(key: str | bytes) -> bytes:
+    """The bytes of a key, checked here so that a bad one costs no round trip and never spoils a batch.
+
+    Text becomes UTF-8, lone surrogates the bytes they stand for (the inverse of how keys are given back).
+
+    Raises `InvalidRequest` for anything but 1 byte or more of str or bytes, `TooLarge` above 512 bytes.
+    """
+    if isinstance(key, str):
+        data = key.encode("utf-8", "surrogateescape")
+    elif isinstance(key, bytes):
+        data = key
+    else:
+        raise InvalidRequest(f"a key is str or bytes, not {type(key).__name__}")
+    if not data:
+        raise InvalidRequest("a key has at least 1 byte")
+    if len(data) > KEY_BYTES_MAX:
+        raise TooLarge(f"a key has at most {KEY_BYTES_MAX} bytes, not {len(data)}")
+    return data
+
+
+def decode_key(key: bytes) -> str:
+    """A key as text. Bytes that are no UTF-8 come back as lone surrogates, so `encode_key` restores them."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+# ------------------------------------------------------------------------------------------------- decoding
+
+
+def reply_unpacker() -> Any:
+    """A streaming unpacker for the replies of a server the caller chose to trust with its own memory.
+
+    Strings and binaries come as bytes, arrays as lists. A reply above the limit raises msgpack's own errors.
+    """
+    return msgpack.Unpacker(
+        raw=True,
+        strict_map_key=False,
+        max_buffer_size=MESSAGE_BYTES_MAX,
+        # One read of the transport; msgpack would set aside a whole MiB.
+        read_size=64 << 10,
+    )
+
+
+class _NarrowUnpacker(msgpack.Unpacker):  # type: ignore[misc]
+    """An unpacker for slices, which knows how much it was fed."""
+
+    def __init__(self) -> None:
+        # Tuples: they are freed and reused without the collector's help, and unlike lists may stand in a map's key.
+        super().__init__(
+            raw=True,
+            use_list=False,
+            strict_map_key=False,
+            max_array_len=NARROW_ITEMS_MAX,
+            max_map_len=NARROW_ITEMS_MAX,
+            max_buffer_size=4 * SLICE_BYTES,
+            read_size=4 * SLICE_BYTES,
+        )
+        self.fed_bytes = 0  # since it was made; equals tell() when nothing is left inside
+
+
+def peek_msgid(head: bytes) -> int | None:
+    """The msgid of a request that cannot be decoded whole, from its first bytes; None where there is none.
+
+    >>> peek_msgid(bytes([0x94, 0x00, 0x07]) + b"anything")
+    7
+    """
+    if head[:2] != b"\x94\x00" or len(head) < 3:
+        return None
+    first = head[2]
+    if first < 0x80:
+        return first
+    width = {0xCC: 1, 0xCD: 2, 0xCE: 4}.get(first)
+    if width is None or len(head) < 3 + width:
+        return None
+    return int.from_bytes(head[3 : 3 + width], "big")
+
+
+_WIDE_SLICES: Final = 8
+"""Batches seldom come alone, and changing lanes costs 5 us: this many slices of short messages end the wide lane."""
+
+
+def _refuse_map(pairs: object) -> None:
+    raise ValueError("a map in a long message")
+
+
+def _unpack_whole(data: bytes) -> Any:
+    """A message of which every byte is there. No request that is long has maps: a MiB of empty ones would cost
+    160 ms and 83 MiB where a MiB of anything else costs a third of that at most."""
+    hook = _refuse_map if len(data) > SLICE_BYTES else None
+    return msgpack.unpackb(data, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=hook)
+
+
+class BadInput(ProtocolError):
+    """What a peer sent cannot be a message within the limits. `msgid` is whose fault it was, where known."""
+
+    def __init__(self, code: str, message: str, msgid: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.msgid = msgid
+
+
+_WIDE_SLICES: Final = 8
+"""Batches seldom come alone, and changing lanes costs 5 us: this many slices of short messages end the wide lane."""
+
+
+def _refuse_map(pairs: object) -> None:
+    raise ValueError("a map in a long message")
+
+
+def _unpack_whole(data: bytes) -> Any:
+    """A message of which every byte is there. No request that is long has maps: a MiB of empty ones would cost
+    160 ms and 83 MiB where a MiB of anything else costs a third of that at most."""
+    hook = _refuse_map if len(data) > SLICE_BYTES else None
+    return msgpack.unpackb(data, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=hook)
+
+
+class BadInput(ProtocolError):
+    """What a peer sent cannot be a message within the limits. `msgid` is the request at fault, where known."""
+
+    def __init__(self, code: str, message: str, msgid: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.msgid = msgid
+
+
+class Decoder:
+    """Cuts a peer's bytes into messages, a slice of input at a time.
+
+        decoder.feed(data)
+        while decoder.unread:
+            for message in decoder.messages(): ...
+
+    `messages()` raises `BadInput` once everything before the bad bytes has been given; the decoder is dead then.
+
+    Costs 0.5 us a slice above msgpack's own cost per message. Keeps at most one unfinished message, and what was
+    fed and not yet read.
+    """
+
+    __slots__ = (
+        "_expected",
+        "_fault",
+        "_input",
+        "_offset",
+        "_rest",
+        "_scanner",
+        "_scanner_fed",
+        "_wide_slices",
+    )
+
+    _idle: ClassVar[list[_NarrowUnpacker]] = []
+    """Unpackers with nothing inside. One serves all connections of a process, so an idle connection keeps none."""
+
+    def __init__(self) -> None:
+        self._input = b""  # what was fed, from _offset on not yet read
+        self._offset = 0
+        self._rest = b""  # the bytes of the unfinished message, which are not in _input any more
+        self._fault: BadInput | None = None  # raised once the messages before it have been given
+        # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
+        # a traceback), asking after each whether it was the last 0.04 us; steady clients send the same again.
+        self._expected = 1
+        self._scanner: Any = None  # wide lane: walks over the bytes; None in the narrow lane
+        self._scanner_fed = 0  # wide lane: how many bytes the scanner has been given
+        self._wide_slices = 0  # wide lane: how many more slices to stay in it
+
+    def feed(self, data: bytes) -> None:
+        """Take in what arrived. Copies nothing when all that came before has been read."""
+        if self._offset < len(self._input):
+            self._input = self._input[self._offset :] + data
+        else:
+            self._input = data
+        self._offset = 0
+
+    @property
+    def unread(self) -> bool:
+        """Whether `messages()` has anything to look at."""
+        return self._offset < len(self._input) or self._fault is not None
+
+    def pinned_bytes(self) -> int:
+        """How much undecoded input is kept."""
+        return len(self._input) - self._offset + len(self._rest)
+
+    def messages(self) -> list[Message]:
+        """The messages that end in the next slice of input; empty where none does, or where all was read.
+
+        Anything msgpack can say may come out: whether it is a request is for the caller to see.
+        """
+        if self._fault is not None:
+            raise self._fault
+        start = self._offset
+        size = len(self._input)
+        if start or size > SLICE_BYTES:
+            piece = self._input[start : start + SLICE_BYTES]
+            self._offset = start + len(piece)
+        else:
+            piece = self._input
+            self._offset = size
+        if self._offset >= size:
+            self._input = b""
+            self._offset = 0
+        if self._scanner is not None:
+            return self._wide(piece)
+        if self._rest:
+            return self._narrow_after_cut(piece)
+        return self._narrow(piece)
+
+    def _narrow(self, piece: bytes) -> list[Message]:
+        unpacker = self._idle.pop() if self._idle else _NarrowUnpacker()
+        unpacker.feed(piece)
+        fed = unpacker.fed_bytes = unpacker.fed_bytes + len(piece)
+        try:
+            batch = list(islice(unpacker, self._expected))
+            surplus = -self._expected
+            if len(batch) + surplus < 0:
+                # Fewer than expected, and msgpack does not tell whether it stands at the end of a message.
+                self._expected = len(batch) or 1
+                return self._narrow_again(piece)
+            while unpacker.tell() != fed:
+                batch.append(unpacker.unpack())
+        except Exception:  # cut inside a message, too wide, or no msgpack at all
+            return self._narrow_again(piece)
+        surplus += len(batch)
+        if surplus:
+            self._expected += (surplus + 7) >> 3  # slowly: expecting too many is the dearer mistake
+        self._idle.append(unpacker)
+        return batch
+
+    def _narrow_after_cut(self, piece: bytes) -> list[Message]:
+        kept, self._rest = self._rest, b""
+        batch = self._narrow(kept + piece)
+        if not batch and self._rest and self._scanner is None:
+            # Two pieces and not one message: a long one, or a peer that drips. Reading it from its start
+            # with every piece would let such a peer have 8 KiB read for each byte it sends.
+            rest, self._rest = self._rest, b""
+            return self._widen(rest)
+        return batch
+
+    def _narrow_again(self, piece: bytes) -> list[Message]:
+        """A slice did not decode to its end: take what is whole, keep or hand over the rest."""
+        unpacker = _NarrowUnpacker()
+        unpacker.feed(piece)
+        batch: list[Message] = []
+        boundary = 0
+        try:
+            while True:
+                batch.append(unpacker.unpack())
+                boundary = unpacker.tell()
+        except msgpack.OutOfData:
+            if len(piece) - boundary <= SLICE_BYTES:
+                self._rest = piece[boundary:]
+                return batch
+        except Exception:  # too wide for this lane, or bad; the wide lane knows which
+            pass
+        return batch + self._widen(piece[boundary:])
+
+    def _widen(self, rest: bytes) -> list[Message]:
+        # skip() keeps nothing but the string that is still arriving, which _wide bounds.
+        self._scanner = msgpack.Unpacker(max_buffer_size=MESSAGE_BYTES_MAX, read_size=2 * SLICE_BYTES)
+        self._scanner_fed = 0
+        self._wide_slices = _WIDE_SLICES
+        return self._wide(rest)
+
+    def _wide(self, piece: bytes) -> list[Message]:
+        scanner = self._scanner
+        data = self._rest + piece if self._rest else piece
+        base = self._scanner_fed - len(self._rest)  # the scanner's position where `data` begins
+        scanner.feed(piece)
+        self._scanner_fed += len(piece)
+        batch: list[Message] = []
+        begin = 0
+        try:
+            while True:
+                scanner.skip()
+                end = scanner.tell() - base
+                if end - begin > MESSAGE_BYTES_MAX:
+                    break
+                batch.append(_unpack_whole(data[begin:end]))
+                begin = end
+        except msgpack.OutOfData:
+            pass
+        except Exception:
+            self._fault = BadInput(
+                "invalid", "not a message of MessagePack-RPC", peek_msgid(data[begin : begin + 8])
+            )
+        rest = data[begin:]
+        if self._fault is None:
+            self._keep_within_limits(rest)
+        if self._fault is not None:
+            rest = b""
+        self._rest = rest
+        if len(batch) * 128 < begin:
+            self._wide_slices = _WIDE_SLICES
+        elif self._wide_slices:
+            self._wide_slices -= 1
+        elif not rest:
+            self._scanner = None
+        return batch
+
+    def _keep_within_limits(self, rest: bytes) -> None:
+        what = ""
+        if len(rest) > MESSAGE_BYTES_MAX:
+            what = f"a message has at most {MESSAGE_BYTES_MAX} bytes"
+        elif self._scanner_fed - self._scanner.tell() > STRING_BYTES_MAX:
+            what = f"a string has at most {STRING_BYTES_MAX} bytes"
+        if what:
+            self._fault = BadInput("too_large", what, peek_msgid(rest[:8]))
