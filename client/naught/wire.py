@@ -215,30 +215,6 @@ def _unpack_whole(data: bytes) -> Any:
 
 
 class BadInput(ProtocolError):
-    """What a peer sent cannot be a message within the limits. `msgid` is whose fault it was, where known."""
-
-    def __init__(self, code: str, message: str, msgid: int | None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.msgid = msgid
-
-
-_WIDE_SLICES: Final = 8
-"""Batches seldom come alone, and changing lanes costs 5 us: this many slices of short messages end the wide lane."""
-
-
-def _refuse_map(pairs: object) -> None:
-    raise ValueError("a map in a long message")
-
-
-def _unpack_whole(data: bytes) -> Any:
-    """A message of which every byte is there. No request that is long has maps: a MiB of empty ones would cost
-    160 ms and 83 MiB where a MiB of anything else costs a third of that at most."""
-    hook = _refuse_map if len(data) > SLICE_BYTES else None
-    return msgpack.unpackb(data, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=hook)
-
-
-class BadInput(ProtocolError):
     """What a peer sent cannot be a message within the limits. `msgid` is the request at fault, where known."""
 
     def __init__(self, code: str, message: str, msgid: int | None) -> None:
@@ -402,9 +378,7 @@ class Decoder:
         except msgpack.OutOfData:
             pass
         except Exception:
-            self._fault = BadInput(
-                "invalid", "not a message of MessagePack-RPC", peek_msgid(data[begin : begin + 8])
-            )
+            self._fault = BadInput("invalid", "not a message of MessagePack-RPC", peek_msgid(data[begin : begin + 8]))
         rest = data[begin:]
         if self._fault is None:
             self._keep_within_limits(rest)
