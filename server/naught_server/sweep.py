@@ -1,0 +1,316 @@
+"""What the sweeper does, in bounded steps. Pure: `now_ms` and an allowance of entries come in, the work done comes out.
+
+Jobs take turns, and each step of a job is bounded by entries and by one shard, so none can starve another:
+
+    Expiry       takes out counters whose time to live has ended
+    Zeros        takes out the zeros that lazy eviction left
+    Remains      empties tables that `clear` swapped out
+    Compaction   rebuilds tables that are mostly empty, and with them the keys' own memory
+    Measuring    notes how much memory the tables have
+
+Two jobs work on a shard over several steps. They hold its lock meanwhile (`ShardWork`), so nobody changes the table
+under them, and they give it back on every way out.
+
+Why compaction copies keys: a dict does not shrink when its entries go, and the bytes objects of the keys that stay lie
+scattered over the allocator's arenas, which go back to the system only when empty. With one counter in a hundred
+left, 61 % of the memory stays when only the table is rebuilt, and 4 % when keys are copied too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, Protocol
+
+from naught_server.store import Cache, Store
+
+TABLE_BYTES_MIN: Final = 1 << 10
+"""Smaller tables are not worth rebuilding: 256 of them are 256 KiB."""
+
+BYTES_PER_ENTRY_MAX: Final = 128
+"""A table with more bytes than this per entry is mostly empty: a rebuilt one has 27 to 54."""
+
+SHARDS_PER_ENTRY: Final = 4
+"""Looking at a shard's size costs a quarter of what moving an entry costs."""
+
+
+class Job(Protocol):
+    """One kind of upkeep of one cache."""
+
+    name: str
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        """Do up to about `entries_max` entries of work, on one shard at most; how many were done. 0: nothing to do."""
+
+
+class Expiry:
+    """Takes out counters whose time to live has ended."""
+
+    name = "expiry"
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        cache = self._cache
+        before = cache.evictions["expired"]
+        cache.expire(now_ms, entries_max)
+        return cache.evictions["expired"] - before
+
+
+class Remains:
+    """Empties what `clear` swapped out, entry by entry: freeing a table of a million at once takes 100 ms."""
+
+    name = "remains"
+
+    def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
+        self._cache = cache
+        self._freed = freed  # told how many bytes a table had that is gone
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        tables = self._cache.swapped_out
+        done = 0
+        while tables and done < entries_max:
+            table = tables[0]
+            count = min(len(table), entries_max - done)
+            for _ in range(count):
+                table.popitem()
+            done += count + 1
+            if not table:
+                self._freed(sys.getsizeof(tables.popleft()))
+        return done
+
+
+class ShardWork:
+    """Work on one shard that spans several steps, with the shard's lock held from its first to its last."""
+
+    __slots__ = ("_cache", "_entries", "shard")
+
+    def __init__(self, cache: Cache, shard: int) -> None:
+        self._cache = cache
+        self.shard = shard
+        # The lock keeps the table as it is, which is also what keeps this iterator valid over the steps.
+        self._entries: Iterator[tuple[bytes, int]] = iter(cache.tables[shard].items())
+
+    @classmethod
+    def begin(cls, cache: Cache, shard: int) -> ShardWork | None:
+        """Take the shard's lock; None when somebody else has it."""
+        if cache.locks.owner(shard) is not None:
+            return None
+        work = cls(cache, shard)
+        cache.locks.acquire(shard, work)
+        return work
+
+    def step(self, entries_max: int) -> tuple[int, bool]:
+        """Go on; entries done, and whether that was the end. The lock goes back at the end and when this raises."""
+        finished = True
+        try:
+            done = 0
+            for entry in islice(self._entries, entries_max):
+                self._visit(*entry)
+                done += 1
+            finished = done < entries_max
+            if finished:
+                self._finish()
+        except BaseException:
+            finished = True
+            raise
+        finally:
+            if finished:
+                self._cache.locks.release(self.shard, self)
+        return done, finished
+
+    def _visit(self, key: bytes, value: int) -> None:
+        raise AssertionError("a kind of work says what it does with an entry")
+
+    def _finish(self) -> None:
+        raise AssertionError("a kind of work says what it does at the end")
+
+
+class RemoveZeros(ShardWork):
+    """Find a shard's zeros, then take them out."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, cache: Cache, shard: int) -> None:
+        super().__init__(cache, shard)
+        self._found: list[bytes] = []
+
+    def _visit(self, key: bytes, value: int) -> None:
+        if not value:
+            self._found.append(key)
+
+    def _finish(self) -> None:
+        table = self._cache.tables[self.shard]
+        for key in self._found:
+            del table[key]
+        self._cache.zeros[self.shard] -= len(self._found)
+
+
+class Compact(ShardWork):
+    """Copy a shard's counters, with their keys, to new tables of the right size; then let them take the old place."""
+
+    __slots__ = ("_deadlines", "_table", "_zeros")
+
+    def __init__(self, cache: Cache, shard: int) -> None:
+        super().__init__(cache, shard)
+        self._table: dict[bytes, int] = {}
+        self._deadlines: dict[bytes, int] = {}
+        self._zeros = 0  # raw entries that are left behind
+
+    def _visit(self, key: bytes, value: int) -> None:
+        if not value:
+            self._zeros += 1
+            return
+        copy = bytes(memoryview(key))  # bytes(key) would be the same object
+        self._table[copy] = value + 0  # a value above 256 is an object of its own, scattered like its key
+        deadline_ms = self._cache.deadlines[self.shard].get(key)
+        if deadline_ms is not None:
+            self._deadlines[copy] = deadline_ms + 0
+            self._cache.wheel.replace(copy, self._deadlines[copy])
+
+    def _finish(self) -> None:
+        cache = self._cache
+        # In place: the tables are older than gc.freeze(), so that from Python 3.14 the collector passes them by.
+        for old, new in ((cache.tables, self._table), (cache.deadlines, self._deadlines)):
+            table = old[self.shard]
+            table.clear()
+            table.update(new)
+        cache.zeros[self.shard] -= self._zeros
+
+
+class Zeros:
+    """Takes out the zeros that lazy eviction left, a shard at a time."""
+
+    name = "zeros"
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._next = 0  # the shard to look at next
+        self._work: ShardWork | None = None
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        zeros = self._cache.zeros
+        if self._work is None:
+            shards = len(zeros)
+            for offset in range(shards):
+                shard = (self._next + offset) % shards
+                if zeros[shard]:
+                    self._work = RemoveZeros.begin(self._cache, shard)
+                    self._next = (shard + 1) % shards
+                    break
+        if self._work is None:
+            return 0
+        # A look at an entry costs a fifth of what moving one costs.
+        work, self._work = self._work, None
+        done, finished = work.step(entries_max * 5)
+        if not finished:
+            self._work = work
+        return done // 5 + 1
+
+
+class Compaction:
+    """Rebuilds tables that are mostly empty, a shard at a time."""
+
+    name = "compaction"
+
+    def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
+        self._cache = cache
+        self._freed = freed  # told how many bytes of tables a rebuilt shard gave up
+        self._next = 0  # the shard to look at next
+        self._work: ShardWork | None = None
+        self._bytes_before = 0  # of the shard under work
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        looked_at = 0
+        if self._work is None:
+            looked_at = self._look(entries_max * SHARDS_PER_ENTRY)
+        if self._work is None:
+            return 0
+        work, self._work = self._work, None
+        done, finished = work.step(entries_max)
+        if finished:
+            self._freed(self._bytes_before - self._cache.measure(work.shard))
+        else:
+            self._work = work
+        return done + looked_at // SHARDS_PER_ENTRY + 1
+
+    def _look(self, shards_max: int) -> int:
+        """Find a shard that is mostly empty and begin its work; how many were looked at."""
+        cache = self._cache
+        shards = len(cache.tables)
+        for looked_at in range(min(shards, shards_max)):
+            shard = self._next
+            self._next = (shard + 1) % shards
+            size = cache.measure(shard)
+            if size > TABLE_BYTES_MIN and size > BYTES_PER_ENTRY_MAX * (
+                len(cache.tables[shard]) + len(cache.deadlines[shard])
+            ):
+                self._work = Compact.begin(cache, shard)
+                self._bytes_before = size
+                return looked_at
+        return min(shards, shards_max)
+
+
+class Measuring:
+    """Notes how much memory the tables of a cache have: a part of the shards each time, a sum when round."""
+
+    name = "measuring"
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._next = 0
+        self._sum = 0
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        shards = len(self._cache.tables)
+        stop = min(shards, self._next + entries_max * SHARDS_PER_ENTRY)
+        for shard in range(self._next, stop):
+            self._sum += self._cache.measure(shard)
+        self._next = stop
+        if stop == shards:
+            self._cache.table_bytes = self._sum
+            self._next = self._sum = 0
+        return 0  # never a reason to come back soon
+
+
+class Sweep:
+    """All jobs of all caches, in turns."""
+
+    def __init__(self, store: Store, failed: Callable[[str, Exception], None]) -> None:
+        self._failed = failed  # told of a job that raised; the others go on
+        self.entries_done = 0  # since the start
+        self.steps = 0  # calls of `advance`
+        self.failures = 0  # jobs that raised
+        self.table_bytes_freed = 0  # since the start
+        self.to_release = False  # memory was freed that the allocator may give back to the system
+        self._jobs: list[Job] = []
+        for cache in store.caches.values():
+            self._jobs += [Expiry(cache), Zeros(cache), Remains(cache, self._freed)]
+            self._jobs += [Compaction(cache, self._freed), Measuring(cache)]
+        self._next = 0  # the job whose turn it is
+
+    def _freed(self, table_bytes: int) -> None:
+        self.table_bytes_freed += table_bytes
+        self.to_release = True
+
+    def advance(self, now_ms: int, entries_max: int) -> int:
+        """Let every job have its turn once, with about `entries_max` entries for all; how many were done.
+
+        A job gets at most half of what is left, so the last in turn has something too, and who is first changes.
+        """
+        self.steps += 1
+        jobs = self._jobs
+        done = 0
+        for offset in range(len(jobs)):
+            job = jobs[(self._next + offset) % len(jobs)]
+            allowance = max(1, (entries_max - done) // 2)
+            try:
+                done += job.step(now_ms, allowance)
+            except Exception as fault:
+                self.failures += 1
+                self._failed(job.name, fault)
+        self._next = (self._next + 1) % len(jobs)
+        self.entries_done += done
+        return done
