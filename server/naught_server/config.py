@@ -1,0 +1,602 @@
+"""What a server is told: flags, environment and a TOML file become one frozen `ServerConfig`.
+
+A setting is one row of `_SETTINGS`. Its name there is the key in the file; the flag is the name with dashes
+(`--drain-timeout-ms`), the environment variable the name in capitals (`NAUGHT_DRAIN_TIMEOUT_MS`). Flags win
+over the environment, the environment over the file, the file over the defaults. Caches are configured in the
+file alone, each as a table `[caches.NAME]`; an empty text (`unix_socket = ""`) means none.
+
+Whatever cannot be meant is an error that says where it came from: a value out of range, a key or a `NAUGHT_`
+variable nobody knows, because a misspelt limit that is silently ignored is found in production. Two kinds of
+variables are let pass. `NAUGHT_URL` belongs to the client. And a cluster that runs a service called `naught`
+puts variables of its own into every container (`NAUGHT_SERVICE_HOST`, `NAUGHT_PORT=tcp://10.0.0.1:6480`);
+they are told by their form.
+
+The limits of the server stand first, in one place, each with its reason; those of the wire are in
+`naught.wire`. Nothing here opens a socket or knows the engine: `store.py` and `engine.py` import from here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, NoReturn, Protocol, cast
+
+from naught._version import __version__
+from naught.wire import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
+
+# ------------------------------------------------------------------------------------------------- limits
+# `tests/unit/test_config_limits.py` holds each by number.
+
+CONNECTIONS_MAX: Final = 10_000
+"""Connections served at once unless configured. Each may have a message, a slice and its output buffered:
+some 2 MiB at the very worst, and a few KiB in practice."""
+
+CONNECTIONS_LIMIT: Final = 1_000_000
+"""The most that can be configured; one process and one event loop serve no more in any useful way."""
+
+FILES_RESERVED: Final = 32
+"""Descriptors kept from connections: the standard streams, listeners, the loop's own, files opened in
+passing."""
+
+LISTEN_BACKLOG: Final = 4_096
+"""Connections the kernel may keep waiting: a whole fleet reconnecting at once. The kernel cuts it to its own
+limit."""
+
+ACCEPTS_PER_TURN_MAX: Final = 64
+"""Connections taken in one turn of the loop, so that a flood of them delays nobody's requests by more than 2
+ms."""
+
+OUTPUT_BYTES_MAX: Final = 1 << 20
+"""Output buffered for one peer before its requests are no longer read. A few replies of the largest size."""
+
+OUTPUT_PAUSED_MS_MAX: Final = 10_000
+"""How long a peer may leave its output unread before its connection is ended: as long as a peer may seem
+dead."""
+
+TURN_ITEMS_MAX: Final = 1_000
+"""Work for one peer in one turn of the loop, in counters touched: about half a millisecond of everybody's
+time."""
+
+SWEEP_PERIOD_MS: Final = 10
+"""How often the sweeper takes a step."""
+
+SWEEP_BUDGET_MS_MIN: Final = 0.1
+"""Below this a step ends before it has done anything worth its start."""
+
+SWEEP_BUDGET_MS_MAX: Final = 10.0
+"""A whole period: the sweeper would never let go of the loop for longer than it waits."""
+
+DRAIN_TIMEOUT_MS_MAX: Final = 3_600_000
+"""An hour. Supervisors give up long before; beyond it lies a mistake in units."""
+
+SHARDS_MAX: Final = 65_536
+"""A table of its own, a lock and a turn of the sweeper for each: more cost without serving anybody."""
+
+CACHES_MAX: Final = 128
+"""Each is a set of tables, of metrics and of rows in `info`: a cache is a kind of counter, not a customer."""
+
+CACHE_NAME_CHARACTERS_MAX: Final = 64
+"""A name is a path in URLs and a label in metrics."""
+
+MAX_COUNTERS_LIMIT: Final = 2**40
+"""No memory holds more; a larger bound is a mistake."""
+
+UNIX_PATH_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
+"""What the kernel's `sockaddr_un` has room for, its final zero byte apart."""
+
+assert TURN_ITEMS_MAX <= BATCH_ITEMS_MAX, "a whole batch is the one request that may be more than a turn"
+assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must never be what pauses a peer"
+assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
+assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
+assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
+
+_CACHE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+_CACHE_NAME_RULE = (
+    f"1 to {CACHE_NAME_CHARACTERS_MAX} letters, digits, dots, dashes or underscores, "
+    "starting with a letter or a digit"
+)
+
+
+class ConfigError(Exception):
+    """The server cannot be what it was told to be. One sentence, which says where the telling stands."""
+
+
+# ------------------------------------------------------------------------------------------- kinds of values
+
+
+class _Kind(Protocol):
+    """What a setting may be: how it is written in text, and which values are right."""
+
+    def expects(self) -> str:
+        """What is right, to follow the words "must be"."""
+
+    def read(self, text: str) -> object:
+        """The value a flag or a variable stands for. ValueError where the text cannot be one."""
+
+    def accept(self, value: object) -> object:
+        """The value as it is kept. ValueError where it is of the wrong type or out of range."""
+
+
+@dataclass(frozen=True)
+class _Whole:
+    minimum: int
+    maximum: int
+
+    def expects(self) -> str:
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def read(self, text: str) -> object:
+        # int() takes blanks, underscores and the digits of all scripts too, none of which anybody means.
+        if not re.fullmatch(r"-?[0-9]{1,30}", text):
+            raise ValueError
+        return int(text)
+
+    def accept(self, value: object) -> object:
+        if type(value) is not int or not self.minimum <= value <= self.maximum:
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class _Number:
+    minimum: float
+    maximum: float
+
+    def expects(self) -> str:
+        return f"a number from {self.minimum:g} to {self.maximum:g}"
+
+    def read(self, text: str) -> object:
+        if not re.fullmatch(r"-?[0-9]{1,30}(\.[0-9]{1,30})?", text):
+            raise ValueError
+        return float(text)
+
+    def accept(self, value: object) -> object:
+        if type(value) not in (int, float) or not self.minimum <= cast(float, value) <= self.maximum:
+            raise ValueError
+        return float(cast(float, value))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    words: tuple[str, ...]
+
+    def expects(self) -> str:
+        return " or ".join((", ".join(self.words[:-1]), self.words[-1]))
+
+    def read(self, text: str) -> object:
+        return text
+
+    def accept(self, value: object) -> object:
+        if value not in self.words:
+            raise ValueError
+        return value
+
+
+class _Switch:
+    def expects(self) -> str:
+        return "true or false"
+
+    def read(self, text: str) -> object:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+    def accept(self, value: object) -> object:
+        if type(value) is not bool:
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text which may be missing; the empty one stands for none, as TOML has no word for it."""
+
+    what: str
+    bytes_max: int
+
+    def expects(self) -> str:
+        return f"{self.what} of at most {self.bytes_max} bytes of UTF-8"
+
+    def read(self, text: str) -> object:
+        return text
+
+    def accept(self, value: object) -> object:
+        if value is None or value == "":
+            return None
+        # encode() raises a ValueError too: a lone surrogate is a byte of the command line that is no UTF-8.
+        if not isinstance(value, str) or "\0" in value or len(value.encode()) > self.bytes_max:
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class _Setting:
+    name: str
+    """The key in the file, and the field of `ServerConfig`."""
+    kind: _Kind
+    metavar: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "NAUGHT_" + self.name.upper()
+
+
+_PATH_BYTES_MAX = 4_096 - 1  # Linux's PATH_MAX; macOS has a quarter of it and says so itself
+
+_SETTINGS: Final = (
+    _Setting(
+        "host",
+        _Text("an address or a host name", 253),
+        "HOST",
+        "what TCP listens on; empty for no TCP. Beyond loopback only with --insecure",
+    ),
+    _Setting("port", _Whole(0, 65_535), "PORT", "the TCP port; 0 picks a free one, see --ports-file"),
+    _Setting("unix_socket", _Text("a path", UNIX_PATH_BYTES_MAX), "PATH", "listen on this Unix socket too"),
+    _Setting(
+        "ports_file",
+        _Text("a path", _PATH_BYTES_MAX),
+        "PATH",
+        "once ready, write what was bound to this file, as JSON",
+    ),
+    _Setting("log_level", _Choice(("debug", "info", "warning", "error")), "LEVEL", "what is logged at least"),
+    _Setting("log_format", _Choice(("text", "json")), "FORMAT", "how log lines look"),
+    _Setting(
+        "insecure", _Switch(), "", "listen beyond loopback although anybody who connects may do anything"
+    ),
+    _Setting(
+        "connections_max",
+        _Whole(1, CONNECTIONS_LIMIT),
+        "N",
+        f"connections served at once; never more than the limit on open files less {FILES_RESERVED}",
+    ),
+    _Setting(
+        "drain_timeout_ms",
+        _Whole(0, DRAIN_TIMEOUT_MS_MAX),
+        "MS",
+        "how long connections may take to finish when the server is told to stop",
+    ),
+    _Setting(
+        "sweep_budget_ms",
+        _Number(SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX),
+        "MS",
+        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms",
+    ),
+)
+_SETTING_OF_NAME: Final = {setting.name: setting for setting in _SETTINGS}
+
+_CONFIG_FILE: Final = _Setting(
+    "config", _Text("a path", _PATH_BYTES_MAX), "FILE", "read settings and caches from this TOML file"
+)
+
+# ------------------------------------------------------------------------------------------- what comes out
+
+
+@dataclass(frozen=True)
+class CachePolicy:
+    """How one cache keeps its counters. Raises ValueError naming the field that is out of range."""
+
+    name: str
+    """What clients ask for, and the label of its metrics."""
+    shards: int = 256
+    """Tables the keys are spread over: a power of two from 1 to 65 536."""
+    eviction: Literal["eager", "lazy"] = "eager"
+    """Whether a counter that reaches zero leaves its table at once, or when the sweeper comes by."""
+    max_counters: int | None = None
+    """Counters it may have; one more is the error `full`. None for no bound."""
+
+    def __post_init__(self) -> None:
+        if not _CACHE_NAME.fullmatch(self.name) or len(self.name) > CACHE_NAME_CHARACTERS_MAX:
+            raise ValueError(f"the name of a cache must be {_CACHE_NAME_RULE}, not {_shown(self.name)}")
+        shards = self.shards
+        if type(shards) is not int or not 1 <= shards <= SHARDS_MAX or shards & (shards - 1):
+            raise ValueError(f"shards must be a power of two from 1 to {SHARDS_MAX}, not {_shown(shards)}")
+        if self.eviction not in ("eager", "lazy"):
+            raise ValueError(f"eviction must be eager or lazy, not {_shown(self.eviction)}")
+        bound = self.max_counters
+        if bound is not None and (type(bound) is not int or not 1 <= bound <= MAX_COUNTERS_LIMIT):
+            raise ValueError(
+                f"max_counters must be a whole number from 1 to {MAX_COUNTERS_LIMIT}, not {_shown(bound)}"
+            )
+
+
+_POLICY_KEYS: Final = tuple(item.name for item in fields(CachePolicy) if item.name != "name")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """All a server is told, checked. Raises ValueError naming the field that is out of range."""
+
+    host: str | None = "127.0.0.1"
+    """The address or host name TCP listens on; None for no TCP."""
+    port: int = DEFAULT_PORT
+    """The TCP port; 0 picks a free one."""
+    unix_socket: str | None = None
+    """The path of a Unix socket to listen on."""
+    ports_file: str | None = None
+    """Where to write what was bound, once ready."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_format: str = "text"
+    """text or json."""
+    insecure: bool = False
+    """Whether TCP may listen beyond loopback."""
+    connections_max: int = CONNECTIONS_MAX
+    """Connections served at once, as long as there are descriptors for them."""
+    drain_timeout_ms: int = 10_000
+    """How long connections may take to finish when the server stops."""
+    sweep_budget_ms: float = 1.0
+    """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`."""
+    caches: Mapping[str, CachePolicy] = field(default_factory=dict)
+    """The caches by name. `default` is always among them."""
+
+    def __post_init__(self) -> None:
+        for setting in _SETTINGS:
+            value = _accepted(setting, getattr(self, setting.name), setting.name, ValueError)
+            object.__setattr__(self, setting.name, value)
+        caches = {DEFAULT_CACHE: CachePolicy(DEFAULT_CACHE), **self.caches}
+        if len(caches) > CACHES_MAX:
+            raise ValueError(f"there can be at most {CACHES_MAX} caches, not {len(caches)}")
+        for name, policy in caches.items():
+            if policy.name != name:
+                raise ValueError(f"the policy of the cache {name!r} is that of {policy.name!r}")
+        object.__setattr__(self, "caches", caches)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration, where each of its settings came from, and what to do with it."""
+
+    config: ServerConfig
+    sources: Mapping[str, str]
+    """For each setting that is not at its default, the flag, the variable or the file it came from."""
+    action: Literal["serve", "check", "print"]
+
+
+# ------------------------------------------------------------------------------------------- taking it in
+
+
+def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Loaded:
+    """The configuration that a command line (without the program's name) and an environment make together.
+
+    Reads the file that `--config` or `NAUGHT_CONFIG` names. Raises `ConfigError`; `--help` and `--version`
+    print and raise SystemExit(0).
+    """
+    given = _parse_flags(arguments)
+    from_environment = _settings_of_environment(environment)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+
+    path, path_source = given.get(_CONFIG_FILE.name), _CONFIG_FILE.flag
+    if path is None:
+        path, path_source = from_environment.pop(_CONFIG_FILE.name, None), _CONFIG_FILE.variable
+    if path:
+        for name, value in _read_file(path, path_source).items():
+            values[name] = value
+            sources[name] = path
+
+    for name, text in from_environment.items():
+        setting = _SETTING_OF_NAME.get(name)
+        if setting is not None:
+            values[name] = _read(setting, text, setting.variable)
+            sources[name] = setting.variable
+
+    for setting in _SETTINGS:
+        flag_value = given.get(setting.name)
+        if flag_value is not None:
+            values[setting.name] = (
+                _read(setting, flag_value, setting.flag) if isinstance(flag_value, str) else flag_value
+            )
+            sources[setting.name] = setting.flag
+
+    try:
+        config = ServerConfig(**values)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if config.host is None and config.unix_socket is None:
+        raise ConfigError(f"nothing to listen on: {sources['host']} says no TCP, and there is no Unix socket")
+    action: Literal["serve", "check", "print"] = "serve"
+    if given["print_config"]:
+        action = "print"
+    elif given["check_config"]:
+        action = "check"
+    return Loaded(config, sources, action)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """argparse would print the whole usage first; the one line that helps would be the last of many."""
+        raise ConfigError(message.removeprefix("argument "))
+
+
+def _make_parser() -> _Parser:
+    parser = _Parser(
+        prog="naught-server",
+        description="A counter server: a counter that reaches zero is gone.",
+        epilog="Each setting is also a NAUGHT_ variable (NAUGHT_DRAIN_TIMEOUT_MS) and a key of the file "
+        "(drain_timeout_ms). Flags win over variables, variables over the file. The file alone configures "
+        "caches: [caches.NAME] with shards, eviction and max_counters. Exit status: 0 stopped when told to, "
+        "1 could not start or was told to stop twice, 2 wrong usage.",
+        allow_abbrev=False,
+    )
+    defaults = {item.name: item.default for item in fields(ServerConfig)}
+    parser.add_argument(_CONFIG_FILE.flag, metavar=_CONFIG_FILE.metavar, help=_CONFIG_FILE.help)
+    for setting in _SETTINGS:
+        default = defaults[setting.name]
+        if isinstance(setting.kind, _Switch):
+            parser.add_argument(
+                setting.flag, action=argparse.BooleanOptionalAction, default=None, help=setting.help
+            )
+        else:
+            shown = "none" if default is None else default
+            parser.add_argument(setting.flag, metavar=setting.metavar, help=f"{setting.help} ({shown})")
+    parser.add_argument(
+        "--check-config", action="store_true", help="say whether the settings are good, and end"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print all settings as a file for --config, and end"
+    )
+    parser.add_argument("--version", action="version", version=f"naught-server {__version__}")
+    return parser
+
+
+def _parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
+    parser = _make_parser()
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        first = unknown[0].partition("=")[0]
+        if not first.startswith("-"):
+            raise ConfigError(f"unexpected argument {_shown(first)}; settings are given by flags, see --help")
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise ConfigError(f"unknown flag {first}{_nearest(first, flags) or '; see --help'}")
+    return vars(known)
+
+
+# What a container finds in its environment when its cluster has a service whose name begins with "naught".
+_SERVICE_VARIABLE = re.compile(
+    r"NAUGHT_(?:[A-Z0-9_]+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_SERVICE_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
+_CLIENT_VARIABLES: Final = frozenset({"NAUGHT_URL"})
+
+
+def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The texts of the `NAUGHT_` variables by the name of their setting."""
+    setting_of_variable = {setting.variable: setting for setting in (*_SETTINGS, _CONFIG_FILE)}
+    found: dict[str, str] = {}
+    for variable, text in environment.items():
+        if not variable.startswith("NAUGHT_") or variable in _CLIENT_VARIABLES:
+            continue
+        if _SERVICE_VARIABLE.fullmatch(variable):
+            continue
+        if variable.endswith("_PORT") and _SERVICE_PORT.fullmatch(text):
+            continue
+        setting = setting_of_variable.get(variable)
+        if setting is None:
+            near = _nearest(variable, [*setting_of_variable, *_CLIENT_VARIABLES])
+            raise ConfigError(f"unknown environment variable {variable}{near}")
+        found[setting.name] = text
+    return found
+
+
+def _read_file(path: str, source: str) -> dict[str, Any]:
+    """The settings and, under `caches`, the policies that a file gives."""
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        if isinstance(error, OSError):
+            raise ConfigError(f"{source}: cannot read {_shown(path)}: {error.strerror}") from None
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        setting = _SETTING_OF_NAME.get(key)
+        if setting is not None:
+            values[key] = _accepted(setting, value, f"{path}: {key}", ConfigError)
+        elif key == "caches":
+            values[key] = _read_caches(path, value)
+        else:
+            raise ConfigError(f"{path}: unknown key {key!r}{_nearest(key, [*_SETTING_OF_NAME, 'caches'])}")
+    return values
+
+
+def _read_caches(path: str, tables: object) -> dict[str, CachePolicy]:
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: caches must be tables [caches.NAME], not {_shown(tables)}")
+    if len({DEFAULT_CACHE, *tables}) > CACHES_MAX:
+        raise ConfigError(f"{path}: there can be at most {CACHES_MAX} caches, not {len(tables)}")
+    caches: dict[str, CachePolicy] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            near = _nearest(name, _POLICY_KEYS, "; its tables are named [caches.NAME]")
+            raise ConfigError(f"{path}: caches.{name} must be a table, not {_shown(table)}{near}")
+        for key in table:
+            if key not in _POLICY_KEYS:
+                raise ConfigError(
+                    f"{path}: unknown key {f'caches.{name}.{key}'!r}"
+                    + _nearest(key, _POLICY_KEYS, f"; a cache has {', '.join(_POLICY_KEYS)}")
+                )
+        try:
+            caches[name] = CachePolicy(name, **table)
+        except ValueError as error:
+            raise ConfigError(f"{path}: caches.{name}: {error}") from None
+    return caches
+
+
+def _read(setting: _Setting, text: str, source: str) -> object:
+    try:
+        value = setting.kind.read(text)
+    except (ValueError, KeyError):
+        raise ConfigError(_must_be(source, setting, text)) from None
+    return _accepted(setting, value, source, ConfigError)
+
+
+def _accepted(setting: _Setting, value: object, source: str, raises: type[Exception]) -> object:
+    try:
+        return setting.kind.accept(value)
+    except ValueError:
+        raise raises(_must_be(source, setting, value)) from None
+
+
+def _must_be(source: str, setting: _Setting, value: object) -> str:
+    return f"{source} must be {setting.kind.expects()}, not {_shown(value)}"
+
+
+def _nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else otherwise
+
+
+def _shown(value: object) -> str:
+    """A value in a message: as TOML has it where it has, and never long."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# ------------------------------------------------------------------------------------------- giving it out
+
+
+def to_toml(config: ServerConfig, sources: Mapping[str, str] | None = None) -> str:
+    """A file that makes the same configuration, each line saying where its value came from."""
+    lines: list[str] = []
+    for setting in _SETTINGS:
+        line = f"{setting.name} = {_toml_value(getattr(config, setting.name))}"
+        if sources is not None:
+            source = sources.get(setting.name)
+            line += f"  # {_toml_text(source)[1:-1] if source else 'default'}"
+        lines.append(line)
+    for name, policy in config.caches.items():
+        # Names with dots need quotes.
+        lines += ["", f"[caches.{_toml_text(name)}]"]
+        for key in _POLICY_KEYS:
+            value = getattr(policy, key)
+            lines.append(f"# {key}: no bound" if value is None else f"{key} = {_toml_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: str | float | None) -> str:
+    if value is None:
+        return '""'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _toml_text(value) if isinstance(value, str) else repr(value)
+
+
+def _toml_text(text: str) -> str:
+    """A basic string of TOML, which may hold anything but quotes, backslashes and control characters."""
+    escaped = re.sub(
+        r'["\\\x00-\x1f\x7f]',
+        lambda found: f"\\{found[0]}" if found[0] in '"\\' else f"\\u{ord(found[0]):04x}",
+        text,
+    )
+    return f'"{escaped}"'
