@@ -1,11 +1,12 @@
 """The table of commands: name, how many parameters, which shards it touches, and what it does. Sans-IO.
 
-A handler gets the session that asks, the parameters as they were decoded and the time, and returns the result; or it raises
-a `CommandError`, whose code and sentence become the reply; or it returns a generator, which works in slices: each
-`next()` is one bounded step, and what the generator returns is the result.
+A handler gets the session that asks, the parameters as they were decoded and the time, and returns the result;
+or it raises a `CommandError`, whose code and sentence become the reply; or it returns a generator, which works
+in slices: each `next()` is one bounded step, and what the generator returns is the result.
 
-Every handler checks its parameters before it changes anything. What the methods mean is in PROTOCOL.md; their state is in
-`store.py`. `incr`, `decr` and `apply` are here too: the loop in `session.py` hands over what it does not do itself.
+Every handler checks its parameters before it changes anything. What the methods mean is in PROTOCOL.md; their
+state is in `store.py`. `incr`, `decr` and `apply` are here too: the loop in `session.py` hands over what it
+does not do itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import heapq
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from naught import __version__
+from naught._version import __version__
 from naught.errors import CommandError, InvalidRequest, TooLarge
 from naught.wire import BATCH_ITEMS_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX
 
@@ -94,7 +95,7 @@ def keys_of(value: object) -> list[bytes]:
 
 def prefix_of(value: object) -> bytes:
     """The beginning of keys; empty for all."""
-    if value.__class__ is not bytes or len(value) > KEY_BYTES_MAX:  # type: ignore[arg-type]
+    if value.__class__ is not bytes or len(value) > KEY_BYTES_MAX:
         raise InvalidRequest(f"prefix is a string or binary of at most {KEY_BYTES_MAX} bytes")
     assert isinstance(value, bytes)
     return value
@@ -102,7 +103,7 @@ def prefix_of(value: object) -> bytes:
 
 def word_of(value: object, name: str) -> str:
     """A short text that names something."""
-    if value.__class__ is not bytes or not 0 < len(value) <= 64:  # type: ignore[arg-type]
+    if value.__class__ is not bytes or not 0 < len(value) <= 64:
         raise InvalidRequest(f"{name} is a string of 1 to 64 bytes")
     assert isinstance(value, bytes)
     return value.decode("utf-8", "replace")
@@ -122,7 +123,20 @@ def limited_of(value: object) -> list[tuple[bytes, int, int]]:
     return checked
 
 
-_KINDS: Final = {bool: "a bool", int: "an integer", float: "a float", bytes: "a string", tuple: "an array", dict: "a map"}
+def _filled(params: Params, second: object, third: object) -> tuple[Any, Any, Any]:
+    """One to three parameters as three."""
+    given = len(params)
+    return params[0], params[1] if given > 1 else second, params[2] if given > 2 else third
+
+
+_KINDS: Final = {
+    bool: "a bool",
+    int: "an integer",
+    float: "a float",
+    bytes: "a string",
+    tuple: "an array",
+    dict: "a map",
+}
 
 
 def _kind(value: object) -> str:
@@ -164,13 +178,13 @@ def _all_shards(cache: Cache, params: Params) -> Iterable[int]:
 
 
 def incr(session: Session, params: Params, now_ms: int) -> int:
-    key, by, ttl_ms = (*params, *(1, None)[len(params) - 1 :])
+    key, by, ttl_ms = _filled(params, 1, None)
     by = integer_of(by, "by", 1, VALUE_MAX)
     return session.cache.incr(key_of(key), by, ttl_of(ttl_ms), now_ms)
 
 
 def decr(session: Session, params: Params, now_ms: int) -> int:
-    key, by, strict = (*params, *(1, False)[len(params) - 1 :])
+    key, by, strict = _filled(params, 1, False)
     by = integer_of(by, "by", 1, VALUE_MAX)
     return session.cache.decr(key_of(key), by, flag_of(strict, "strict"), now_ms)
 
@@ -204,7 +218,7 @@ def get_many(session: Session, params: Params, now_ms: int) -> list[int]:
 
 
 def set_(session: Session, params: Params, now_ms: int) -> int:
-    key, value, ttl_ms = (*params, *(None,)[len(params) - 2 :])
+    key, value, ttl_ms = _filled(params, None, None)
     value = integer_of(value, "value", 0, VALUE_MAX)
     return session.cache.set(key_of(key), value, ttl_of(ttl_ms), now_ms)
 
@@ -230,7 +244,7 @@ def ttl(session: Session, params: Params, now_ms: int) -> int | None:
 
 
 def scan(session: Session, params: Params, now_ms: int) -> tuple[Any, list[bytes], list[int]]:
-    cursor, count, prefix = (*params, *(100, b"")[len(params) - 1 :])
+    cursor, count, prefix = _filled(params, 100, b"")
     if cursor == 0 and cursor.__class__ is int:
         cursor = b""
     elif cursor.__class__ is not bytes or not cursor:

@@ -248,9 +248,7 @@ _SETTINGS: Final = (
     ),
     _Setting("log_level", _Choice(("debug", "info", "warning", "error")), "LEVEL", "what is logged at least"),
     _Setting("log_format", _Choice(("text", "json")), "FORMAT", "how log lines look"),
-    _Setting(
-        "insecure", _Switch(), "", "listen beyond loopback although anybody who connects may do anything"
-    ),
+    _Setting("insecure", _Switch(), "", "listen beyond loopback although anybody who connects may do anything"),
     _Setting(
         "connections_max",
         _Whole(1, CONNECTIONS_LIMIT),
@@ -431,15 +429,11 @@ def _make_parser() -> _Parser:
     for setting in _SETTINGS:
         default = defaults[setting.name]
         if isinstance(setting.kind, _Switch):
-            parser.add_argument(
-                setting.flag, action=argparse.BooleanOptionalAction, default=None, help=setting.help
-            )
+            parser.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=setting.help)
         else:
             shown = "none" if default is None else default
             parser.add_argument(setting.flag, metavar=setting.metavar, help=f"{setting.help} ({shown})")
-    parser.add_argument(
-        "--check-config", action="store_true", help="say whether the settings are good, and end"
-    )
+    parser.add_argument("--check-config", action="store_true", help="say whether the settings are good, and end")
     parser.add_argument(
         "--print-config", action="store_true", help="print all settings as a file for --config, and end"
     )

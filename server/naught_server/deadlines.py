@@ -1,12 +1,13 @@
 """When counters expire: a hashed timing wheel. Sans-IO; time is a whole number of milliseconds that comes in.
 
 The wheel has a slot for each of 65 536 consecutive milliseconds; a deadline stands in the slot of its number modulo
-that, so deadlines a lap (65.5 s) apart share one. A slot is visited when its millisecond has come: what is due comes out, what
-belongs to a later lap stays. (Scheme 6 of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987.)
+that, so deadlines a lap (65.5 s) apart share one. A slot is visited when its millisecond has come: what is due
+comes out, what belongs to a later lap stays. (Scheme 6 of Varghese and Lauck, "Hashed and Hierarchical Timing
+Wheels", 1987.)
 
-Why a wheel and not a heap: a counter that goes away early takes its deadline with it in O(1), so counters that come and go
-leave nothing behind; and a slot is a dict of bytes to int, which the garbage collector does not track (up to
-Python 3.13; from 3.14 all slots are made at once, before the collector's heap is frozen).
+Why a wheel and not a heap: a counter that goes away early takes its deadline with it in O(1), so counters that
+come and go leave nothing behind; and a slot is a dict of bytes to int, which the garbage collector does not
+track (up to Python 3.13; from 3.14 all slots are made at once, before the collector's heap is frozen).
 
 Costs: add and discard O(1); taking out costs O(1) per deadline and lap. A slot is rebuilt by each visit, so
 its memory follows what it holds.

@@ -4,7 +4,8 @@
                           `----------- Engine -----------'
 
 A process has as many engines as it wants: `naught-server` runs one behind its listeners, `memory://` one behind each
-name. An engine does nothing by itself: whoever owns it calls `advance()` about every 10 ms, or when `next_due()` says.
+name. An engine does nothing by itself: whoever owns it calls `advance()` about every 10 ms, or when
+`next_due()` says.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from naught import __version__
+from naught._version import __version__
 from naught.errors import InvalidRequest
 from naught_server.commands import COMMANDS
-from naught_server.config import ServerConfig
+from naught_server.config import (
+    DRAIN_TIMEOUT_MS_MAX,
+    SWEEP_BUDGET_MS_MAX,
+    SWEEP_BUDGET_MS_MIN,
+    SWEEP_PERIOD_MS,
+    ServerConfig,
+)
 from naught_server.store import Cache, Store
 from naught_server.sweep import Sweep
 
 log = logging.getLogger("naught.server")
-
-SWEEP_EVERY_MS: Final = 10
-"""How often the sweeper may work while there is work; its budget is a tenth of this."""
 
 SWEEP_IDLE_MS: Final = 100
 """How often it looks when there was nothing to do."""
@@ -43,8 +47,7 @@ class Durations:
         """Count one."""
         self.count += 1
         self.total_ns += duration_ns
-        if duration_ns > self.max_ns:
-            self.max_ns = duration_ns
+        self.max_ns = max(self.max_ns, duration_ns)
 
     def words(self) -> dict[str, int]:
         """For `info`."""
@@ -74,6 +77,10 @@ class Stats:
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the loop ran the sweeper
 
+    def commands_total(self) -> int:
+        """Requests executed since the start."""
+        return sum(self.commands.values())
+
     def gc_pause(self, duration_ns: int) -> None:
         """Note a pause of the garbage collector."""
         self.collections.add(duration_ns)
@@ -94,12 +101,13 @@ class Settings:
     def change(self, name: str, value: object) -> object:
         """Set one; the value it has then. Raises InvalidRequest that says what is allowed."""
         if name == "sweep_budget_ms":
-            if type(value) not in (int, float) or not 0.1 <= value <= SWEEP_EVERY_MS / 2:  # type: ignore[operator]
-                raise InvalidRequest(f"sweep_budget_ms is a number from 0.1 to {SWEEP_EVERY_MS // 2}")
-            self.sweep_budget_ms = float(value)  # type: ignore[arg-type]
+            low, high = SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX
+            if not (type(value) is int or type(value) is float) or not low <= value <= high:
+                raise InvalidRequest(f"sweep_budget_ms is a number from {low} to {high}")
+            self.sweep_budget_ms = float(value)
         elif name == "drain_timeout_ms":
-            if type(value) is not int or not 0 <= value <= 3_600_000:
-                raise InvalidRequest("drain_timeout_ms is an integer from 0 to 3600000")
+            if type(value) is not int or not 0 <= value <= DRAIN_TIMEOUT_MS_MAX:
+                raise InvalidRequest(f"drain_timeout_ms is an integer from 0 to {DRAIN_TIMEOUT_MS_MAX}")
             self.drain_timeout_ms = value
         elif name == "log_level":
             level = value.decode("utf-8", "replace").lower() if isinstance(value, bytes) else None
@@ -147,7 +155,7 @@ class Engine:
 
     def next_due(self, now_ms: int) -> int:
         """When `advance` wants to be called next; a time in milliseconds on the clock of `now_ms`."""
-        return max(now_ms, self._swept_ms + (SWEEP_IDLE_MS if self._sweep_idle else SWEEP_EVERY_MS))
+        return max(now_ms, self._swept_ms + (SWEEP_IDLE_MS if self._sweep_idle else SWEEP_PERIOD_MS))
 
     def info(self, now_ms: int) -> dict[str, Any]:
         """What `info` answers: figures by fixed words. Takes out some of what has expired, so counts are right."""

@@ -2,19 +2,20 @@
 
 The invariant, which every method keeps: **a counter exists if and only if its value is at least 1.**
 
-A `Cache` is a number of shards, and a shard is a plain dict of bytes to int, plus the deadlines of those of its counters
-that have one, plus a lock (`locks.py`). There is no object per counter. Which shard a key is in is told by Python's hash
-of its bytes, which is keyed per process, so nobody outside can aim at one shard.
+A `Cache` is a number of shards, and a shard is a plain dict of bytes to int, plus the deadlines of those of its
+counters that have one, plus a lock (`locks.py`). There is no object per counter. Which shard a key is in is
+told by Python's hash of its bytes, which is keyed per process, so nobody outside can aim at one shard.
 
-Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loop over a slice of
-requests (`session.py`) does `incr`, `decr` and `apply` itself, on the tables, while `unhindered()` says that there is none of
-that to look for; a call per request would cost a third of the throughput.
+Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loop
+over a slice of requests (`session.py`) does `incr`, `decr` and `apply` itself, on the tables, while
+`unhindered()` says that there is none of that to look for; a call per request would cost a third of the
+throughput.
 
-Eager eviction deletes the entry in the command that brought it to zero. Lazy eviction leaves the zero as a *raw entry* until the
-sweeper takes it; whatever is asked of the cache is answered as if it were not there.
+Eager eviction deletes the entry in the command that brought it to zero. Lazy eviction leaves the zero as a *raw
+entry* until the sweeper takes it; whatever is asked of the cache is answered as if it were not there.
 
-A shard that is held (`locks.held`) must not be touched by anybody but its owner: who calls these methods checks first,
-with `shards_of` what the command touches.
+A shard that is held (`locks.held`) must not be touched by anybody but its owner: who calls these methods checks
+first, with `shards_of` what the command touches.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import heapq
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnderflow, InvalidRequest
@@ -247,9 +248,9 @@ class Cache:
     def apply_item(self, key: object, delta: object, ttl_ms: int | None, now_ms: int) -> int | CommandError:
         """One item of `apply`, with all checks: the value after, or what was wrong with it."""
         # Fixed and short sentences: the errors of a whole batch must fit one reply.
-        if key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX:  # type: ignore[arg-type]
+        if key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX:
             return InvalidRequest("a key is 1 to 512 bytes")
-        if delta.__class__ is not int or not delta or not -VALUE_MAX <= delta <= VALUE_MAX:  # type: ignore[operator]
+        if delta.__class__ is not int or not delta or not -VALUE_MAX <= delta <= VALUE_MAX:
             return InvalidRequest("a delta is an integer, not 0")
         assert isinstance(key, bytes)
         assert isinstance(delta, int)
@@ -324,9 +325,7 @@ class Cache:
             found = [item for item in found if deadlines.get(item[0], now_ms + 1) > now_ms]
         return found
 
-    def scan(
-        self, cursor: bytes, count: int, prefix: bytes, now_ms: int
-    ) -> tuple[bytes, list[bytes], list[int]]:
+    def scan(self, cursor: bytes, count: int, prefix: bytes, now_ms: int) -> tuple[bytes, list[bytes], list[int]]:
         """A page of about `count` counters, and the cursor of the next; b"" is the first and means the end.
 
         Shard by shard, keys in byte order, so nothing is kept for a cursor: a counter that lives through the whole
@@ -397,9 +396,11 @@ class Cache:
         for shard, table in enumerate(self.tables):
             zeros = 0
             for key, value in table.items():
-                assert type(key) is bytes and 1 <= len(key) <= KEY_BYTES_MAX, f"bad key {key!r}"
+                assert type(key) is bytes, f"bad key {key!r}"
+                assert 1 <= len(key) <= KEY_BYTES_MAX, f"bad key {key!r}"
                 assert hash(key) & self._mask == shard, f"{key!r} is in shard {shard}, not its own"
-                assert type(value) is int and value <= VALUE_MAX, f"{key!r} is {value!r}"
+                assert type(value) is int, f"{key!r} is {value!r}"
+                assert value <= VALUE_MAX, f"{key!r} is {value!r}"
                 assert value >= 1 or (lazy and value == 0), f"{key!r} is {value}: an entry that is no counter"
                 zeros += not value
             assert zeros == self.zeros[shard], f"shard {shard} has {zeros} zeros, noted are {self.zeros[shard]}"

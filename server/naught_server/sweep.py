@@ -1,4 +1,5 @@
-"""What the sweeper does, in bounded steps. Pure: `now_ms` and an allowance of entries come in, the work done comes out.
+"""What the sweeper does, in bounded steps. Pure: `now_ms` and an allowance of entries come in, the work done
+comes out.
 
 Jobs take turns, and each step of a job is bounded by entries and by one shard, so none can starve another:
 
@@ -11,9 +12,9 @@ Jobs take turns, and each step of a job is bounded by entries and by one shard, 
 Two jobs work on a shard over several steps. They hold its lock meanwhile (`ShardWork`), so nobody changes the table
 under them, and they give it back on every way out.
 
-Why compaction copies keys: a dict does not shrink when its entries go, and the bytes objects of the keys that stay lie
-scattered over the allocator's arenas, which go back to the system only when empty. With one counter in a hundred
-left, 61 % of the memory stays when only the table is rebuilt, and 4 % when keys are copied too.
+Why compaction copies keys: a dict does not shrink when its entries go, and the bytes objects of the keys that
+stay lie scattered over the allocator's arenas, which go back to the system only when empty. With one counter in
+a hundred left, 61 % of the memory stays when only the table is rebuilt, and 4 % when keys are copied too.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Job(Protocol):
     name: str
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        """Do up to about `entries_max` entries of work, on one shard at most; how many were done. 0: nothing to do."""
+        """Do up to about `entries_max` entries of work, on one shard at most; how many were done. 0: nothing to
+        do."""
 
 
 class Expiry:

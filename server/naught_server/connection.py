@@ -1,0 +1,155 @@
+"""A connection: bytes from a transport to its session, replies back, flow control. Nothing else.
+
+Reading is paused, so that the peer's own sending is held back by TCP, while
+
+- more has been read than one turn of the loop may serve: the rest follows in later turns, after the others';
+- the peer does not read its replies: above `OUTPUT_BYTES_MAX` of them it is not served at all, and if that
+  lasts `OUTPUT_PAUSED_MS_MAX` the connection ends;
+- the session waits for a shard;
+- the connection drains: it answers what it has read, flushes and closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import cast
+
+from naught_server.config import OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
+from naught_server.engine import Engine
+from naught_server.session import Session
+
+_log = logging.getLogger("naught.server")
+_clock_ns = time.monotonic_ns
+
+
+class Connection(asyncio.Protocol):
+    """One peer. Made by the server for an accepted socket; `on_lost` is called once, when it is gone."""
+
+    __slots__ = (
+        "_draining",
+        "_engine",
+        "_loop",
+        "_on_lost",
+        "_output_timer",
+        "_reading",
+        "_session",
+        "_transport",
+        "_turn_due",
+        "closed",
+    )
+
+    def __init__(self, engine: Engine, on_lost: Callable[[Connection], None]) -> None:
+        self._engine = engine
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._session = Session(engine, self._schedule_turn)
+        self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
+        self._reading = True  # the transport hands over what arrives
+        self._turn_due = False  # call_soon has a turn of ours
+        self._output_timer: asyncio.TimerHandle | None = None  # runs while the peer leaves its replies unread
+        self._draining = False  # close when everything read is answered
+        self.closed = False  # gone
+
+    # ---------------------------------------------------------------------------------------- from the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
+        stats = self._engine.stats
+        stats.connections += 1
+        stats.connections_accepted += 1
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        if self._reading:
+            replies = session.receive(data, _clock_ns() // 1_000_000)
+            if replies:
+                self._transport.write(replies)  # type: ignore[union-attr]
+            if session.idle and not session.closing:
+                return
+            self._settle()
+        else:
+            session.feed(data)
+
+    def eof_received(self) -> bool:
+        # The peer may still read: what it sent before is answered first.
+        self.drain()
+        return True
+
+    def pause_writing(self) -> None:
+        self._output_timer = self._loop.call_later(OUTPUT_PAUSED_MS_MAX / 1000, self._give_up)
+        self._settle()
+
+    def resume_writing(self) -> None:
+        if self._output_timer is not None:
+            self._output_timer.cancel()
+            self._output_timer = None
+        self._settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._transport = None
+        if self._output_timer is not None:
+            self._output_timer.cancel()
+        self._session.close()
+        self._engine.stats.connections -= 1
+        self._on_lost(self)
+
+    # ---------------------------------------------------------------------------------------- from the server
+
+    def drain(self) -> None:
+        """Read no more, answer what was read, flush, close."""
+        self._draining = True
+        self._settle()
+
+    def abort(self) -> None:
+        """Close at once; replies not yet sent are lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---------------------------------------------------------------------------------------- turns
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        transport = self._transport
+        if transport is None or self._output_timer is not None:
+            return
+        replies = self._session.turn(_clock_ns() // 1_000_000)
+        if replies:
+            transport.write(replies)
+        self._settle()
+
+    def _settle(self) -> None:
+        """After anything that may have changed it: go on, read, or close, as things stand."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        session = self._session
+        output_paused = self._output_timer is not None
+        if session.closing or (self._draining and session.idle):
+            # Closing flushes. A peer that does not read its last replies has as long as any other.
+            if self._output_timer is None:
+                self._output_timer = self._loop.call_later(OUTPUT_PAUSED_MS_MAX / 1000, self._give_up)
+            transport.close()
+            return
+        if session.wants_turn and not output_paused:
+            self._schedule_turn()
+        reading = session.idle and not output_paused and not self._draining
+        if reading is not self._reading:
+            self._reading = reading
+            if reading:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _give_up(self) -> None:
+        _log.info("a peer left its replies unread for %d ms: connection ended", OUTPUT_PAUSED_MS_MAX)
+        self.abort()
