@@ -87,6 +87,7 @@ class Session:
         "cache",
         "closing",
         "engine",
+        "idle",
         "now_ms",
         "wants_turn",
     )
@@ -95,6 +96,7 @@ class Session:
         self.engine = engine
         self.cache: Cache = engine.store.caches[DEFAULT_CACHE]  # which cache the peer works on; `hello` changes it
         self.wants_turn = False  # there is more to do right now
+        self.idle = True  # everything that was received has been answered
         self.closing = False  # the peer broke the protocol: send what is there, then close
         self.now_ms = 0  # the time of this turn, for work in slices
         self._decoder = Decoder()
@@ -117,6 +119,7 @@ class Session:
     def feed(self, data: bytes) -> None:
         """Take in what the peer sent, for a later turn."""
         self._decoder.feed(data)
+        self.idle = False
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn; the replies."""
@@ -133,14 +136,10 @@ class Session:
             self._refuse_peer(out, fault)
         if self._slices:
             self._advance_slices(out)
+        self.idle = not (self._waiting or self._pending or self._slices or self._decoder.unread)
         # Nothing more is done for a peer that waits or leaves.
-        self.wants_turn = not (self._waiting or self.closing or self.idle)
+        self.wants_turn = not (self.idle or self._waiting or self.closing)
         return b"".join(out)
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything that was received has been answered."""
-        return not (self._waiting or self._slices or self._pending is not None or self._decoder.unread)
 
     def close(self) -> None:
         """The peer is gone, or must go: give back what it has and wants."""
