@@ -505,13 +505,14 @@ def _read_file(path: str, source: str) -> dict[str, Any]:
 def _read_caches(path: str, tables: object) -> dict[str, CachePolicy]:
     if not isinstance(tables, dict):
         raise ConfigError(f"{path}: caches must be tables [caches.NAME], not {_shown(tables)}")
-    if len({DEFAULT_CACHE, *tables}) > CACHES_MAX:
-        raise ConfigError(f"{path}: there can be at most {CACHES_MAX} caches, not {len(tables)}")
+    count = len({DEFAULT_CACHE, *tables})
+    if count > CACHES_MAX:
+        raise ConfigError(f"{path}: there can be at most {CACHES_MAX} caches, not {count}")
     caches: dict[str, CachePolicy] = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
-            near = _nearest(name, _POLICY_KEYS, "; its tables are named [caches.NAME]")
-            raise ConfigError(f"{path}: caches.{name} must be a table, not {_shown(table)}{near}")
+            hint = "; it belongs in a table [caches.NAME]" if name in _POLICY_KEYS else ""
+            raise ConfigError(f"{path}: caches.{name} must be a table, not {_shown(table)}{hint}")
         for key in table:
             if key not in _POLICY_KEYS:
                 raise ConfigError(

@@ -1,0 +1,46 @@
+"""The server's limits, each by number: a change of one is a change of what was promised, and is made here too."""
+
+from __future__ import annotations
+
+import sys
+
+from naught_server import config
+
+LIMITS = {
+    "ACCEPTS_PER_TURN_MAX": 64,
+    "CACHES_MAX": 128,
+    "CACHE_NAME_CHARACTERS_MAX": 64,
+    "CONNECTIONS_LIMIT": 1_000_000,
+    "CONNECTIONS_MAX": 10_000,
+    "DRAIN_TIMEOUT_MS_MAX": 3_600_000,
+    "FILES_RESERVED": 32,
+    "LISTEN_BACKLOG": 4_096,
+    "MAX_COUNTERS_LIMIT": 1_099_511_627_776,
+    "OUTPUT_BYTES_MAX": 1_048_576,
+    "OUTPUT_PAUSED_MS_MAX": 10_000,
+    "SHARDS_MAX": 65_536,
+    "SWEEP_BUDGET_MS_MAX": 10.0,
+    "SWEEP_BUDGET_MS_MIN": 0.1,
+    "SWEEP_PERIOD_MS": 10,
+    "TURN_ITEMS_MAX": 1_000,
+    "UNIX_PATH_BYTES_MAX": 107 if sys.platform == "linux" else 103,
+}
+
+
+def test_each_limit_by_number() -> None:
+    assert {name: value for name, value in vars(config).items() if name.isupper() and name[0] != "_"} == {
+        **LIMITS,
+        "DEFAULT_CACHE": "default",
+        "DEFAULT_PORT": 6480,
+        "BATCH_ITEMS_MAX": 4_096,
+        "REPLY_BYTES_MAX": 262_144,
+    }
+
+
+def test_defaults_by_number() -> None:
+    defaults = config.ServerConfig()
+    assert (defaults.host, defaults.port) == ("127.0.0.1", 6480)
+    assert defaults.connections_max == 10_000
+    assert defaults.drain_timeout_ms == 10_000
+    assert defaults.sweep_budget_ms == 1.0
+    assert defaults.caches == {"default": config.CachePolicy("default", 256, "eager", None)}
