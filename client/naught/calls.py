@@ -1,0 +1,341 @@
+"""What each method sends and how its reply becomes a result. Sans-IO, and the same for every kind of client.
+
+A function here has the name of a method of the wire. It checks its arguments, so that a bad one raises at once, costs
+no round trip and spoils nobody's batch, and returns a `Call`: method, params, how to read the result, and
+whether asking twice is harmless. Who waits, and on what, is the adapter's affair (`client.py`).
+
+`incr` and `decr` are not here except in their strict form: they travel joined (`session.JoinedChanges`), and
+what they have to check is checked where they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import isnan
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias
+
+from naught.errors import CommandError, InvalidRequest, ProtocolError, TooLarge, error_from_wire
+from naught.wire import (
+    BATCH_ITEMS_MAX,
+    KEY_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    TTL_MS_MAX,
+    VALUE_MAX,
+    decode_key,
+    encode_key,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # Type checkers know this module without its being installed; `Client` alone then means `Client[str]`.
+    KeyT = TypeVar("KeyT", str, bytes, default=str)
+else:
+    from typing import TypeVar
+
+    KeyT = TypeVar("KeyT", str, bytes)
+
+ResultT = TypeVar("ResultT")
+
+Key: TypeAlias = str | bytes
+"""How callers name a counter: text is sent as UTF-8, and the same bytes are the same counter."""
+
+Cursor: TypeAlias = int | bytes
+"""Where a scan goes on: 0 at its start and at its end, opaque bytes between."""
+
+SCAN_COUNT: Final = 1_000
+"""Counters in a page of a scan unless the caller says otherwise: about 30 KiB, well under what a reply may have."""
+
+
+class Grant(NamedTuple):
+    """What `try_incr` answers."""
+
+    granted: bool
+    """Whether every item was added; if not, none was."""
+    values: list[int]
+    """The values after the call, in the order of its items."""
+
+
+class ScanPage(NamedTuple, Generic[KeyT]):
+    """One page of a scan."""
+
+    cursor: Cursor
+    """Give this to the next call; 0 says that this was the last page."""
+    counters: list[tuple[KeyT, int]]
+    """Keys with their values. May be empty before the scan is over."""
+
+
+class Call(Generic[ResultT]):
+    """A request that is checked and not yet sent."""
+
+    __slots__ = ("convert", "method", "params", "repeatable")
+
+    def __init__(
+        self, method: str, params: tuple[Any, ...], convert: Callable[[Any], ResultT], *, repeatable: bool
+    ) -> None:
+        self.method: Final = method
+        self.params: Final = params
+        # From what msgpack made of the result to what the caller gets. Raises ProtocolError for anything but what the
+        # method may answer.
+        self.convert: Final = convert
+        # Whether it may be sent again when its reply was lost: it changes nothing.
+        self.repeatable: Final = repeatable
+
+
+# ------------------------------------------------------------------------------------------------- arguments
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> int:
+    """A whole number in a range. A bool is none, and neither is a float that happens to be whole."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidRequest(f"{name} is an int, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} is from {low} to {high}, not {value}")
+    return int(value)
+
+
+def check_amount(by: object) -> int:
+    """What `incr` adds and `decr` takes away."""
+    return check_integer("by", by, 1, VALUE_MAX)
+
+
+def check_ttl(ttl_ms: object) -> int | None:
+    """A time to live in milliseconds, or None for no limit."""
+    return None if ttl_ms is None else check_integer("ttl_ms", ttl_ms, 1, TTL_MS_MAX)
+
+
+def check_timeout(timeout: object) -> float | None:
+    """Seconds a call may take, or None for no limit. What is not above 0 has run out already."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or isnan(timeout):
+        raise InvalidRequest(f"timeout is a number of seconds or None, not {timeout!r}")
+    return float(timeout)
+
+
+def _encode_prefix(prefix: Key) -> bytes:
+    return encode_key(prefix) if prefix or not isinstance(prefix, str | bytes) else b""
+
+
+def _encode_keys(keys: Iterable[Key]) -> list[bytes]:
+    if isinstance(keys, str | bytes):
+        raise InvalidRequest("keys is an iterable of keys, not one key")
+    encoded = [encode_key(key) for key in keys]
+    _check_batch(encoded)
+    return encoded
+
+
+def _check_batch(keys: list[bytes]) -> None:
+    if len(keys) > BATCH_ITEMS_MAX:
+        raise TooLarge(f"a call has at most {BATCH_ITEMS_MAX} items, not {len(keys)}")
+    # 32 bytes an item cover the headers of a key, two integers of 9 bytes and the item itself.
+    if sum(map(len, keys)) + 32 * len(keys) + 64 > MESSAGE_BYTES_MAX:
+        raise TooLarge(f"a message has at most {MESSAGE_BYTES_MAX} bytes; use fewer items or shorter keys")
+
+
+# --------------------------------------------------------------------------------------------------- results
+
+
+def integer(result: Any) -> int:
+    """A value, or a number of something."""
+    if result.__class__ is not int:
+        raise ProtocolError(f"an integer was expected, not {result!r:.80}")
+    return int(result)
+
+
+def _integers(count: int, result: Any) -> list[int]:
+    if result.__class__ is not list or len(result) != count:
+        raise ProtocolError(f"{count} integers were expected, not {result!r:.80}")
+    return [integer(value) for value in result]
+
+
+def _boolean(result: Any) -> bool:
+    if result.__class__ is not bool:
+        raise ProtocolError(f"true or false was expected, not {result!r:.80}")
+    return bool(result)
+
+
+def _integer_or_none(result: Any) -> int | None:
+    return None if result is None else integer(result)
+
+
+def _nothing(result: Any) -> None:
+    """What an acknowledgement says does not matter."""
+
+
+def item_error(item: Any) -> CommandError:
+    """The exception for a failed item of a batch, or for an error reply: `[code, message]`."""
+    if item.__class__ is not list or len(item) != 2 or item[0].__class__ is not bytes:
+        raise ProtocolError(f"an integer or [code, message] was expected, not {item!r:.80}")
+    return error_from_wire(item[0].decode("utf-8", "replace"), str(text(item[1])))
+
+
+def _items(count: int, result: Any) -> list[int | CommandError]:
+    if result.__class__ is not list or len(result) != count:
+        raise ProtocolError(f"{count} items were expected, not {result!r:.80}")
+    return [item if item.__class__ is int else item_error(item) for item in result]
+
+
+def _grant(count: int, result: Any) -> Grant:
+    if result.__class__ is not list or len(result) != 2:
+        raise ProtocolError(f"[granted, values] was expected, not {result!r:.80}")
+    return Grant(_boolean(result[0]), _integers(count, result[1]))
+
+
+def _pairs(decode: Callable[[bytes], KeyT], keys: Any, values: Any) -> list[tuple[KeyT, int]]:
+    if keys.__class__ is not list or values.__class__ is not list or len(keys) != len(values):
+        raise ProtocolError("as many keys as values were expected")
+    if not all(key.__class__ is bytes for key in keys):
+        raise ProtocolError("a key that is no binary")
+    return [(decode(key), integer(value)) for key, value in zip(keys, values, strict=True)]
+
+
+def _page(decode: Callable[[bytes], KeyT], result: Any) -> ScanPage[KeyT]:
+    if result.__class__ is not list or len(result) != 3:
+        raise ProtocolError(f"[cursor, keys, values] was expected, not {result!r:.80}")
+    cursor, keys, values = result
+    if cursor != 0 and cursor.__class__ is not bytes:
+        raise ProtocolError(f"a cursor is 0 or bytes, not {cursor!r:.80}")
+    return ScanPage(cursor, _pairs(decode, keys, values))
+
+
+def _ranking(decode: Callable[[bytes], KeyT], result: Any) -> list[tuple[KeyT, int]]:
+    if result.__class__ is not list or len(result) != 2:
+        raise ProtocolError(f"[keys, values] was expected, not {result!r:.80}")
+    return _pairs(decode, *result)
+
+
+def text(result: Any) -> Any:
+    """Words and sentences arrive as bytes, alone or inside lists and maps; here they become str."""
+    if isinstance(result, bytes):
+        return decode_key(result)
+    if isinstance(result, list):
+        return [text(item) for item in result]
+    if isinstance(result, dict):
+        return {text(word): text(value) for word, value in result.items()}
+    return result
+
+
+def _mapping(result: Any) -> dict[str, Any]:
+    if result.__class__ is not dict:
+        raise ProtocolError(f"a map was expected, not {result!r:.80}")
+    mapping: dict[str, Any] = text(result)
+    return mapping
+
+
+# --------------------------------------------------------------------------------------------------- methods
+
+
+def decr_strict(key: Key, by: int) -> Call[int]:
+    return Call("decr", (encode_key(key), check_amount(by), True), integer, repeatable=False)
+
+
+def apply(keys: Iterable[Key], deltas: Iterable[int] | int, ttl_ms: int | None) -> Call[list[int | CommandError]]:
+    encoded = _encode_keys(keys)
+    amounts: int | list[int]
+    if isinstance(deltas, Iterable):
+        amounts = [_check_delta(delta) for delta in deltas]
+        if len(amounts) != len(encoded):
+            raise InvalidRequest(f"as many deltas as keys, not {len(amounts)} and {len(encoded)}")
+    else:
+        amounts = _check_delta(deltas)
+    convert = partial(_items, len(encoded))
+    return Call("apply", _params(encoded, amounts, check_ttl(ttl_ms)), convert, repeatable=False)
+
+
+def _check_delta(delta: object) -> int:
+    checked = check_integer("a delta", delta, -VALUE_MAX, VALUE_MAX)
+    if not checked:
+        raise InvalidRequest("a delta is not 0")
+    return checked
+
+
+def _params(first: object, second: object, ttl_ms: int | None) -> tuple[Any, ...]:
+    return (first, second) if ttl_ms is None else (first, second, ttl_ms)
+
+
+def get(key: Key) -> Call[int]:
+    return Call("get", (encode_key(key),), integer, repeatable=True)
+
+
+def get_many(keys: Iterable[Key]) -> Call[list[int]]:
+    encoded = _encode_keys(keys)
+    return Call("get_many", (encoded,), partial(_integers, len(encoded)), repeatable=True)
+
+
+def set(key: Key, value: int, ttl_ms: int | None) -> Call[int]:
+    params = _params(encode_key(key), check_integer("value", value, 0, VALUE_MAX), check_ttl(ttl_ms))
+    return Call("set", params, integer, repeatable=False)
+
+
+def take(keys: Iterable[Key]) -> Call[list[int]]:
+    encoded = _encode_keys(keys)
+    return Call("take", (encoded,), partial(_integers, len(encoded)), repeatable=False)
+
+
+def try_incr(items: Iterable[tuple[Key, int, int]], ttl_ms: int | None) -> Call[Grant]:
+    encoded = [
+        (encode_key(key), check_amount(by), check_integer("a limit", limit, 0, VALUE_MAX)) for key, by, limit in items
+    ]
+    _check_batch([key for key, _, _ in encoded])
+    params: tuple[Any, ...] = (encoded,) if ttl_ms is None else (encoded, check_ttl(ttl_ms))
+    return Call("try_incr", params, partial(_grant, len(encoded)), repeatable=False)
+
+
+def expire(key: Key, ttl_ms: int | None) -> Call[bool]:
+    return Call("expire", (encode_key(key), check_ttl(ttl_ms)), _boolean, repeatable=False)
+
+
+def ttl(key: Key) -> Call[int | None]:
+    return Call("ttl", (encode_key(key),), _integer_or_none, repeatable=True)
+
+
+def scan(cursor: Cursor, count: int, prefix: Key, decode: Callable[[bytes], KeyT]) -> Call[ScanPage[KeyT]]:
+    if cursor.__class__ is not bytes and (cursor.__class__ is not int or cursor != 0):
+        raise InvalidRequest("a cursor is 0 or what the last page gave")
+    params = (cursor, check_integer("count", count, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
+    return Call("scan", params, partial(_page, decode), repeatable=True)
+
+
+def top(n: int, prefix: Key, decode: Callable[[bytes], KeyT]) -> Call[list[tuple[KeyT, int]]]:
+    params = (check_integer("n", n, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
+    return Call("top", params, partial(_ranking, decode), repeatable=True)
+
+
+def count(prefix: Key) -> Call[int]:
+    encoded = _encode_prefix(prefix)
+    return Call("count", (encoded,) if encoded else (), integer, repeatable=True)
+
+
+def clear() -> Call[int]:
+    return Call("clear", (), integer, repeatable=False)
+
+
+def ping() -> Call[None]:
+    return Call("ping", (), _nothing, repeatable=True)
+
+
+def info() -> Call[dict[str, Any]]:
+    return Call("info", (), _mapping, repeatable=True)
+
+
+def config_get(name: str | None) -> Call[Any]:
+    return Call("config_get", () if name is None else (_check_name(name),), text, repeatable=True)
+
+
+def config_set(name: str, value: Any) -> Call[Any]:
+    return Call("config_set", (_check_name(name), value), text, repeatable=False)
+
+
+def _check_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidRequest(f"the name of a setting is a str, not {type(name).__name__}")
+    return name
+
+
+def sweep() -> Call[int]:
+    return Call("sweep", (), integer, repeatable=False)
+
+
+assert KEY_BYTES_MAX + 32 < MESSAGE_BYTES_MAX // 64
