@@ -1,1 +1,66 @@
-"""naught: counters that are gone at zero."""
+"""naught: counters that are gone at zero.
+
+    import naught
+
+    async with naught.connect("naught://localhost:6480/orders") as counters:
+        await counters.incr("seats:42")   # 1
+        await counters.decr("seats:42")   # 0: gone
+
+What is needed every day is here: `connect`, `Client`, and the exceptions, whose tree `naught.errors` draws.
+"""
+
+from naught._version import __version__
+from naught.calls import Grant, ScanPage
+from naught.client import Client, connect
+from naught.errors import (
+    Busy,
+    CacheFull,
+    CallTimeout,
+    ClientClosed,
+    CommandError,
+    ConnectionFailed,
+    CounterOverflow,
+    CounterUnderflow,
+    Denied,
+    InvalidRequest,
+    NaughtError,
+    NoSession,
+    NotHeld,
+    OutcomeUnknown,
+    ProtocolError,
+    ServerTimeout,
+    ShuttingDown,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownMethod,
+)
+
+__all__ = [
+    "Busy",
+    "CacheFull",
+    "CallTimeout",
+    "Client",
+    "ClientClosed",
+    "CommandError",
+    "ConnectionFailed",
+    "CounterOverflow",
+    "CounterUnderflow",
+    "Denied",
+    "Grant",
+    "InvalidRequest",
+    "NaughtError",
+    "NoSession",
+    "NotHeld",
+    "OutcomeUnknown",
+    "ProtocolError",
+    "ScanPage",
+    "ServerTimeout",
+    "ShuttingDown",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "UnknownMethod",
+    "__version__",
+    "connect",
+]

@@ -1,0 +1,391 @@
+"""The asyncio client: `connect`, and `Client` with a method for every method of the wire.
+
+    async with naught.connect("naught://localhost:6480/orders") as counters:
+        await counters.incr("seats:42")
+
+A method checks its arguments, hands the call to the session (`session.py`) and returns an `asyncio.Future`, which the
+session settles when the reply is there. It is a plain function and not a coroutine: that saves a tenth of what a call
+costs (1 180 against 1 290 ns, uvloop, 100 tasks), and a call is on its way once it is made, awaited or not. Where a
+coroutine is asked for, as by `asyncio.create_task`, use `asyncio.ensure_future` or `asyncio.gather`, which take both.
+
+What all methods have in common, and their docstrings leave out:
+
+- `timeout` is in seconds, reconnecting included; `...` means the client's own, None no limit. When it has run out the
+  call raises `CallTimeout`, which says nothing about whether the call took effect.
+- An argument of the wrong type or outside its range raises `InvalidRequest`, a key or batch over its limit
+  `TooLarge`, and a closed client `ClientClosed`: at once, from the call itself, and the calls beside it are not
+  affected.
+- A change whose reply was lost with the connection raises `OutcomeUnknown`. Reads are repeated, and so is whatever
+  was never sent.
+- `Busy` and `Unavailable` are the server's word that it did not execute the call.
+- Cancelling a call that is not sent yet takes it out; later, only its answer is dropped.
+- A call costs one round trip. Calls made in the same turn of the loop share one write, and consecutive `incr` and
+  `decr` with the same `ttl_ms` and `timeout` one message of up to 1 000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from functools import partial
+from random import Random
+from types import EllipsisType, TracebackType
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
+
+from naught import calls
+from naught.calls import SCAN_COUNT, Call, Cursor, Grant, Key, KeyT, ScanPage, check_amount, check_timeout
+from naught.errors import CommandError, InvalidRequest
+from naught.link import Link
+from naught.url import Address, parse_url
+from naught.wire import KEY_BYTES_MAX, VALUE_MAX, decode_key, encode_key
+
+ResultT = TypeVar("ResultT")
+
+Timeout: TypeAlias = float | EllipsisType | None
+"""Seconds; `...` for the client's own, None for no limit."""
+
+
+class Client(Generic[KeyT]):
+    """A client of one cache of one server. Made by `connect`; belongs to the event loop it was made in.
+
+    One connection carries the calls of all tasks. `KeyT` is the type keys come back as: `Client` alone
+    means `Client[str]`.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout: float | None,
+        connect_timeout: float,
+        decode: Callable[[bytes], KeyT],
+        random: Random | None,
+    ) -> None:
+        self._closed = True  # until everything is there: __del__ runs for an object half made too
+        self._address: Final = address
+        self._timeout: Final = timeout  # seconds, of calls that say nothing else
+        self._decode: Final[Callable[[bytes], KeyT]] = decode
+        self._link: Final = Link(address, connect_timeout=connect_timeout, random=random)
+        # What every call needs, one look-up away. `loop.create_future` is a Python function in asyncio and costs 80
+        # ns more.
+        self._new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(
+            asyncio.Future, loop=asyncio.get_running_loop()
+        )
+        self._change: Final = self._link.session.change
+        self._ask: Final = self._link.session.ask
+        self._closed = False
+
+    # Counting.
+
+    def incr(
+        self,
+        key: Key,
+        by: int = 1,
+        *,
+        ttl_ms: int | None = None,
+        timeout: Timeout = ...,
+    ) -> asyncio.Future[int]:
+        """Add `by` (1 to 2^63-1) and return the value after.
+
+        `ttl_ms` (1 to ten years) counts only when this call creates the counter; None creates it without a limit.
+        Raises CounterOverflow, with nothing changed, when the value would pass 2^63-1, and CacheFull when the
+        counter would be one too many.
+        """
+        if by.__class__ is not int or not 0 < by <= VALUE_MAX:
+            by = check_amount(by)
+        # encode_key, inlined for keys that are as they should be: 90 ns less.
+        if type(key) is str:
+            try:
+                data = key.encode()
+            except UnicodeEncodeError:
+                data = encode_key(key)
+            if not 0 < len(data) <= KEY_BYTES_MAX:
+                encode_key(key)
+        else:
+            data = encode_key(key)
+        future = self._new_future()
+        self._change(data, by, ttl_ms, self._timeout if timeout is ... else timeout, future)
+        return future
+
+    def decr(self, key: Key, by: int = 1, *, strict: bool = False, timeout: Timeout = ...) -> asyncio.Future[int]:
+        """Take `by` (1 to 2^63-1) away and return the value after, which never falls below 0: the counter is gone
+        then.
+
+        With `strict` an answer of 0 says that this very call evicted the counter, and taking more than there is
+        raises CounterUnderflow and changes nothing. Without, 0 may also mean that there was none. A strict call
+        travels alone, at about six times the cost of a joined one.
+        """
+        if strict:
+            return self._send(calls.decr_strict(key, by), timeout)
+        if by.__class__ is not int or not 0 < by <= VALUE_MAX:
+            by = check_amount(by)
+        if type(key) is str:
+            try:
+                data = key.encode()
+            except UnicodeEncodeError:
+                data = encode_key(key)
+            if not 0 < len(data) <= KEY_BYTES_MAX:
+                encode_key(key)
+        else:
+            data = encode_key(key)
+        future = self._new_future()
+        self._change(data, -by, None, self._timeout if timeout is ... else timeout, future)
+        return future
+
+    def apply(
+        self,
+        keys: Iterable[Key],
+        deltas: Iterable[int] | int,
+        *,
+        ttl_ms: int | None = None,
+        timeout: Timeout = ...,
+    ) -> asyncio.Future[list[int | CommandError]]:
+        """Add each delta to its key, in order, below 0 to take away; one integer serves for all.
+
+        At most 4 096 items and about 1 MiB. Returns the value after for each. Items stand alone: one that
+        fails is an exception in its place (CounterOverflow, CacheFull) and the others have happened. Costs
+        about 0.5 us an item, a third of what separate calls cost.
+        """
+        return self._send(calls.apply(keys, deltas, ttl_ms), timeout)
+
+    def try_incr(
+        self,
+        items: Iterable[tuple[Key, int, int]],
+        *,
+        ttl_ms: int | None = None,
+        timeout: Timeout = ...,
+    ) -> asyncio.Future[Grant]:
+        """Add to several counters if none of them passes its limit, else to none.
+
+        Items are `(key, by, limit)`, at most 4 096. Returns `Grant(granted, values)`.
+        """
+        return self._send(calls.try_incr(items, ttl_ms), timeout)
+
+    # Single counters.
+
+    def get(self, key: Key, *, timeout: Timeout = ...) -> asyncio.Future[int]:
+        """The value; 0 when there is no such counter."""
+        return self._send(calls.get(key), timeout)
+
+    def get_many(self, keys: Iterable[Key], *, timeout: Timeout = ...) -> asyncio.Future[list[int]]:
+        """The values of up to 4 096 keys, in their order, all of one moment."""
+        return self._send(calls.get_many(keys), timeout)
+
+    def set(
+        self,
+        key: Key,
+        value: int,
+        *,
+        ttl_ms: int | None = None,
+        timeout: Timeout = ...,
+    ) -> asyncio.Future[int]:
+        """Replace the value (0 to 2^63-1; 0 evicts) and the time to live. Returns the value before.
+
+        Raises CacheFull when the counter would be one too many.
+        """
+        return self._send(calls.set(key, value, ttl_ms), timeout)
+
+    def take(self, keys: Iterable[Key], *, timeout: Timeout = ...) -> asyncio.Future[list[int]]:
+        """Read and evict up to 4 096 counters in one step, for draining them elsewhere. Returns their values."""
+        return self._send(calls.take(keys), timeout)
+
+    def expire(self, key: Key, ttl_ms: int | None, *, timeout: Timeout = ...) -> asyncio.Future[bool]:
+        """Let the counter end `ttl_ms` from now, or never with None. Returns whether there was such a counter."""
+        return self._send(calls.expire(key, ttl_ms), timeout)
+
+    def ttl(self, key: Key, *, timeout: Timeout = ...) -> asyncio.Future[int | None]:
+        """Milliseconds the counter has left; -1 when it has no limit, None when there is none."""
+        return self._send(calls.ttl(key), timeout)
+
+    # Listings.
+
+    def scan(
+        self,
+        cursor: Cursor = 0,
+        *,
+        count: int = SCAN_COUNT,
+        prefix: Key = "",
+        timeout: Timeout = ...,
+    ) -> asyncio.Future[ScanPage[KeyT]]:
+        """One page of about `count` (1 to 4 096) counters. Start with cursor 0, go on with the page's, end at 0.
+
+        A counter that lives through the whole scan is seen exactly once, any other at most once.
+        """
+        return self._send(calls.scan(cursor, count, prefix, self._decode), timeout)
+
+    async def scan_iter(
+        self,
+        *,
+        prefix: Key = "",
+        count: int = SCAN_COUNT,
+        timeout: Timeout = ...,  # noqa: ASYNC109 - each page has its own
+    ) -> AsyncIterator[tuple[KeyT, int]]:
+        """All counters with their values, page by page; `count` and `timeout` are for each page."""
+        cursor: Cursor = 0
+        while True:
+            page = await self.scan(cursor, count=count, prefix=prefix, timeout=timeout)
+            for counter in page.counters:
+                yield counter
+            cursor = page.cursor
+            if cursor == 0:
+                return
+
+    def top(self, n: int, *, prefix: Key = "", timeout: Timeout = ...) -> asyncio.Future[list[tuple[KeyT, int]]]:
+        """The `n` (1 to 4 096) largest counters, largest first, ties by key.
+
+        Exact if nothing changes meanwhile, else each value was true during the call. The server looks at every
+        counter, in slices.
+        """
+        return self._send(calls.top(n, prefix, self._decode), timeout)
+
+    def count(self, prefix: Key = "", *, timeout: Timeout = ...) -> asyncio.Future[int]:
+        """How many counters there are. With a prefix the server looks at every one, without at none."""
+        return self._send(calls.count(prefix), timeout)
+
+    def clear(self, *, timeout: Timeout = ...) -> asyncio.Future[int]:
+        """Evict every counter of the cache in one step. Returns how many there were."""
+        return self._send(calls.clear(), timeout)
+
+    # Administration.
+
+    def ping(self, *, timeout: Timeout = ...) -> asyncio.Future[None]:
+        """Ask for a sign of life."""
+        return self._send(calls.ping(), timeout)
+
+    def info(self, *, timeout: Timeout = ...) -> asyncio.Future[dict[str, Any]]:
+        """What the server says about itself, as PROTOCOL.md lists it."""
+        return self._send(calls.info(), timeout)
+
+    def config_get(self, name: str | None = None, *, timeout: Timeout = ...) -> asyncio.Future[Any]:
+        """A setting that may be changed while the server runs; without a name a dict of them all."""
+        return self._send(calls.config_get(name), timeout)
+
+    def config_set(self, name: str, value: Any, *, timeout: Timeout = ...) -> asyncio.Future[Any]:
+        """Change a setting. Returns what it is then. Raises InvalidRequest for what the setting cannot be."""
+        return self._send(calls.config_set(name, value), timeout)
+
+    def sweep(self, *, timeout: Timeout = ...) -> asyncio.Future[int]:
+        """Have the sweeper take one step now, of some thousand entries. Returns how many it worked on."""
+        return self._send(calls.sweep(), timeout)
+
+    def _send(self, call: Call[ResultT], timeout: Timeout) -> asyncio.Future[ResultT]:
+        future = self._new_future()
+        self._ask(call, self._timeout if timeout is ... else timeout, future)
+        return future
+
+    # The end.
+
+    async def close(self) -> None:
+        """Close the connection. Calls that have not ended raise ClientClosed. Again does nothing."""
+        self._closed = True
+        await self._link.close()
+
+    aclose = close
+
+    async def __aenter__(self) -> Client[KeyT]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<naught.Client {self._address}{' closed' if self._closed else ''}>"
+
+    def __del__(self) -> None:
+        # The loop keeps the link alive and the link does not know its client, so this does run.
+        if getattr(self, "_closed", True):
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._link.abandon()
+
+
+class Connecting(Generic[KeyT]):
+    """What `connect` returns: await it, or enter it with `async with`."""
+
+    def __init__(self, make_client: Callable[[], Client[KeyT]]) -> None:
+        self._make_client: Final[Callable[[], Client[KeyT]]] = make_client
+        self._client: Client[KeyT] | None = None  # while entered
+
+    def __await__(self) -> Generator[Any, None, Client[KeyT]]:
+        return self._open().__await__()
+
+    async def _open(self) -> Client[KeyT]:
+        client = self._make_client()
+        try:
+            await client._link.open()
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def __aenter__(self) -> Client[KeyT]:
+        self._client = await self._open()
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    timeout: float | None = 1.0,
+    connect_timeout: float = 5.0,
+    decode_keys: Literal[True] = True,
+    random: Random | None = None,
+) -> Connecting[str]: ...
+
+
+@overload
+def connect(
+    url: str,
+    *,
+    timeout: float | None = 1.0,
+    connect_timeout: float = 5.0,
+    decode_keys: Literal[False],
+    random: Random | None = None,
+) -> Connecting[bytes]: ...
+
+
+def connect(
+    url: str,
+    *,
+    timeout: float | None = 1.0,
+    connect_timeout: float = 5.0,
+    decode_keys: bool = True,
+    random: Random | None = None,
+) -> Connecting[str] | Connecting[bytes]:
+    """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and `close`
+    later.
+
+    `url`: naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// or memory://name; see
+    `naught.url`.
+    `timeout`: seconds a call may take unless it says otherwise, reconnecting included; None for no limit.
+    `connect_timeout`: seconds the first connection may take, in as many attempts as they allow, and each later
+    attempt.
+    `decode_keys`: keys come back as str (what is no UTF-8 as lone surrogates), or as the bytes they are.
+    `random`: draws the pauses between attempts; give a seeded one where they should repeat.
+
+    Raises InvalidRequest for a bad URL or option at once; awaited, ConnectionFailed when there is no connection in
+    time, and what the server answers when it refuses the cache. A connection that breaks later is replaced.
+    """
+    address = parse_url(url)
+    default = check_timeout(timeout)
+    limit = check_timeout(connect_timeout)
+    if limit is None or limit <= 0:
+        raise InvalidRequest("connect_timeout is more than 0 seconds")
+    if decode_keys:
+        return Connecting(
+            lambda: Client[str](address, timeout=default, connect_timeout=limit, decode=decode_key, random=random)
+        )
+    return Connecting(
+        lambda: Client[bytes](address, timeout=default, connect_timeout=limit, decode=bytes, random=random)
+    )
