@@ -1,0 +1,73 @@
+"""The generator against itself: requests of naught, sent to a server that sends them back.
+
+What it reaches is the ceiling of everything this harness can measure on the machine. The echo is counted with
+the same kind of expression as naught's replies, so what is left out is only the work of a server.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgpack  # type: ignore[import-untyped]
+
+from naught_loadtest.drivers.base import Carrier, Inspector, ProtocolFaultError, Reply
+from naught_loadtest.drivers.naught import NaughtDriver
+from naught_loadtest.target import Target
+
+
+class EchoDriver(NaughtDriver):
+    """Sends what naught would be sent and takes the echo for the answer."""
+
+    name = "echo"
+    # [0, id, "incr" | "decr" | "get", [key]] with a key of 16 characters, repeated.
+    fast = re.compile(rb"(?:\x94\x00\xce\x00\x01..(?:\xa4incr|\xa4decr|\xa3get)\x91\xb0.{16})*+", re.DOTALL)
+    marks = (b"\x94\x00\xce\x00\x01",)
+
+    def greeting(self, target: Target) -> bytes | None:
+        return None
+
+    def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
+        return None
+
+    def many_reply(self, number: int, values: list[int]) -> bytes | None:
+        return None
+
+    def parse(self, data: bytes) -> tuple[list[Reply], int]:
+        unpacker = msgpack.Unpacker(raw=True)
+        unpacker.feed(data)
+        replies: list[Reply] = []
+        used = 0
+        try:
+            for message in unpacker:
+                if not isinstance(message, list) or len(message) != 4:
+                    raise ProtocolFaultError(f"no echo: {message!r:.80}")
+                replies.append(0)
+                used = unpacker.tell()
+        except (ValueError, msgpack.UnpackException) as error:
+            raise ProtocolFaultError(f"no echo: {error}") from error
+        return replies, used
+
+    def inspector(self, link: Carrier) -> Inspector:
+        return EchoInspector(link)
+
+
+class EchoInspector(Inspector):
+    """There is nothing to inspect: an echo keeps no counters."""
+
+    keeps_zeros = False
+
+    def prepare(self) -> None:
+        self.link.ask(NaughtDriver().single(0, "are you there", 0))
+
+    def version(self) -> str:
+        return "the harness's own echo server"
+
+    def values(self, names: list[str]) -> list[int]:
+        return [0] * len(names)
+
+    def left(self, prefix: str, names: Iterable[list[str]]) -> int:
+        return 0
+
+    def remove(self, names: list[str]) -> None:
+        pass

@@ -1,0 +1,93 @@
+"""memcached's language: meta arithmetic (`ma`), which can create a counter that is not there.
+
+An increment is `ma key N0 J1 D1 v`: the delta, the value to start from when the key is absent (the delta
+again) and no expiry. A decrement stops at zero, as naught's does, but the zero stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from naught_loadtest.drivers.base import Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
+
+
+class MemcachedDriver(Driver):
+    """ma and mg."""
+
+    name = "memcached"
+    # After a decrement memcached pads a shorter number with blanks to the old length.
+    fast = re.compile(rb"(?:VA \d+\r\n\d+ *\r\n)*+")
+    marks = (b"V",)
+
+    def single(self, number: int, key: str, delta: int) -> bytes:
+        name = key.encode()
+        if delta > 0:
+            return b"ma %s N0 J%d D%d v\r\n" % (name, delta, delta)
+        if delta < 0:
+            return b"ma %s MD D%d v\r\n" % (name, -delta)
+        return b"mg %s v\r\n" % name
+
+    def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
+        if delta == 0:
+            # Whether a number read is padded depends on what was there before it.
+            return None
+        digits = b"%d" % value
+        return b"VA %d\r\n%s\r\n" % (len(digits), digits)
+
+    def parse(self, data: bytes) -> tuple[list[Reply], int]:
+        replies: list[Reply] = []
+        used = 0
+        while True:
+            parsed = _parse_one(data, used)
+            if parsed is None:
+                return replies, used
+            reply, used = parsed
+            replies.append(reply)
+
+    def inspector(self, link: Carrier) -> Inspector:
+        return MemcachedInspector(link)
+
+
+def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
+    """(reply, where the next begins), or None when its end is not there yet."""
+    line_end = data.find(b"\r\n", start)
+    if line_end < 0:
+        return None
+    words = data[start:line_end].split(b" ")
+    after = line_end + 2
+    word = words[0]
+    if word == b"VA":
+        end = after + int(words[1])
+        return None if len(data) < end + 2 else (int(data[after:end]), end + 2)
+    if word == b"EN":
+        return None, after
+    if word in (b"HD", b"MN", b"VERSION"):
+        return b" ".join(words[1:]).decode("utf-8", "replace"), after
+    if word == b"NF":
+        return Failure("not_found"), after
+    if word in (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"NS", b"EX"):
+        return Failure(word.decode().lower(), b" ".join(words[1:]).decode("utf-8", "replace")), after
+    raise ProtocolFaultError(f"no reply of memcached: {data[start : start + 40]!r}")
+
+
+class MemcachedInspector(Inspector):
+    """Checks by mg, cleans up by md."""
+
+    def prepare(self) -> None:
+        self.version()
+
+    def version(self) -> str:
+        return f"memcached {self.link.ask(b'version' + bytes((13, 10)))[0]}"
+
+    def _read(self, names: list[str]) -> list[Reply]:
+        return self.link.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))
+
+    def values(self, names: list[str]) -> list[int]:
+        return [value or 0 for value in self._read(names)]
+
+    def left(self, prefix: str, names: Iterable[list[str]]) -> int:
+        return sum(sum(value is not None for value in self._read(portion)) for portion in names)
+
+    def remove(self, names: list[str]) -> None:
+        self.link.ask(b"".join(b"md %s\r\n" % name.encode() for name in names), len(names))

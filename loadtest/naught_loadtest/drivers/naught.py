@@ -1,0 +1,158 @@
+"""naught's language: MessagePack-RPC, written and read without a client in between.
+
+Requests are encoded once, before the run. Their message ids repeat with the connection's cycle and lie
+between 65 536 and 131 071, as those of a client that has been running for a while. So each takes five bytes,
+and a successful reply always begins with 94 01 ce 00 01 (array of four, reply, 32-bit number, its upper
+half): the mark replies are counted by. A value needs 2^32 to hold these five bytes, and no run counts that
+far.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from naught_loadtest.drivers.base import Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
+from naught_loadtest.target import Target
+
+# Message ids of five bytes, enough of them for any pipeline, as replies come in order.
+ID_FIRST = 65_536
+IDS = 65_536
+
+# The limit of the server on the items of a batch.
+BATCH_MAX = 4096
+
+_packer = msgpack.Packer(autoreset=True)
+
+
+def _pack(message: object) -> bytes:
+    packed: bytes = _packer.pack(message)
+    return packed
+
+
+def message_id(number: int) -> int:
+    """The id of the request at this place of a connection's cycle."""
+    return ID_FIRST + number % IDS
+
+
+class NaughtDriver(Driver):
+    """incr, decr, get and apply."""
+
+    name = "naught"
+    batches = True
+    # [1, id, nil, integer], repeated.
+    fast = re.compile(
+        rb"(?:\x94\x01\xce\x00\x01..\xc0(?:[\x00-\x7f]|\xcc.|\xcd..|\xce.{4}|\xcf.{8}))*+",
+        re.DOTALL,
+    )
+    marks = (b"\x94\x01\xce\x00\x01",)
+
+    def greeting(self, target: Target) -> bytes | None:
+        return None if target.cache is None else request("hello", {"cache": target.cache})
+
+    def single(self, number: int, key: str, delta: int) -> bytes:
+        method, params = ("incr", [key]) if delta > 0 else ("decr", [key]) if delta < 0 else ("get", [key])
+        if abs(delta) > 1:
+            return _pack([0, message_id(number), method, [*params, abs(delta)]])
+        return _pack([0, message_id(number), method, params])
+
+    def many(self, number: int, keys: list[str], deltas: list[int]) -> bytes:
+        same = all(delta == deltas[0] for delta in deltas)
+        return _pack([0, message_id(number), "apply", [keys, deltas[0] if same else deltas]])
+
+    def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
+        return _pack([1, message_id(number), None, value])
+
+    def many_reply(self, number: int, values: list[int]) -> bytes | None:
+        return _pack([1, message_id(number), None, values])
+
+    def parse(self, data: bytes) -> tuple[list[Reply], int]:
+        unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
+        unpacker.feed(data)
+        replies: list[Reply] = []
+        used = 0
+        try:
+            for message in unpacker:
+                replies.append(_reply(message))
+                used = unpacker.tell()
+        except (ValueError, msgpack.UnpackException) as error:
+            raise ProtocolFaultError(f"no MessagePack: {error}") from error
+        return replies, used
+
+    def inspector(self, link: Carrier) -> Inspector:
+        return NaughtInspector(link)
+
+
+def request(method: str, *params: Any) -> bytes:
+    """A request outside of a cycle."""
+    return _pack([0, ID_FIRST, method, list(params)])
+
+
+def _reply(message: Any) -> Reply:
+    if not isinstance(message, list) or len(message) != 4 or message[0] != 1:
+        raise ProtocolFaultError(f"no reply of MessagePack-RPC: {message!r:.80}")
+    _, _, error, result = message
+    if error is not None:
+        return _failure(error)
+    if isinstance(result, list):
+        try:
+            # All integers add up; an apply's failed item is an array and does not.
+            sum(result)
+        except TypeError:
+            return [_failure(item) if _is_error(item) else item for item in result]
+    return result
+
+
+def _is_error(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and all(isinstance(part, bytes) for part in item)
+
+
+def _failure(error: Any) -> Failure:
+    if _is_error(error):
+        return Failure(error[0].decode("utf-8", "replace"), error[1].decode("utf-8", "replace"))
+    return Failure("error", repr(error))
+
+
+class NaughtInspector(Inspector):
+    """Checks by `get_many` and `count`, cleans up by `take`."""
+
+    keeps_zeros = False
+
+    def _ask(self, method: str, *params: Any) -> Any:
+        reply = self.link.ask(request(method, *params))[0]
+        if isinstance(reply, Failure):
+            raise RuntimeError(f"{method}: the server answers {reply.kind}: {reply.message}")
+        return reply
+
+    def prepare(self) -> None:
+        self._ask("ping")
+
+    def version(self) -> str:
+        return f"naught {(self.statistics() or {}).get('version', '(unknown version)')}"
+
+    def values(self, names: list[str]) -> list[int]:
+        values = self._ask("get_many", names)
+        return [int(value) for value in values]
+
+    def left(self, prefix: str, names: Iterable[list[str]]) -> int:
+        return int(self._ask("count", prefix))
+
+    def remove(self, names: list[str]) -> None:
+        self._ask("take", names)
+
+    def statistics(self) -> dict[str, Any] | None:
+        return _texts(self._ask("info"))  # type: ignore[no-any-return]
+
+
+def _texts(value: Any) -> Any:
+    """Byte strings as text, all the way down: `info` speaks fixed words and names of caches."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {_texts(key): _texts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_texts(item) for item in value]
+    return value
