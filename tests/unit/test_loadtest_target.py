@@ -9,7 +9,6 @@ import pytest
 from naught_loadtest.plan import Plan
 from naught_loadtest.target import Target, parse_target
 
-
 TARGETS = [
     Target("naught://localhost", "naught", "localhost", 6480, None, None),
     Target("naught://10.0.0.1:7000/orders", "naught", "10.0.0.1", 7000, None, "orders"),
