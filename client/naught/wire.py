@@ -245,14 +245,16 @@ class Decoder:
         "_scanner",
         "_scanner_fed",
         "_wide_slices",
+        "unread",
     )
 
     _idle: ClassVar[list[_NarrowUnpacker]] = []
     """Unpackers with nothing inside. One serves all connections of a process, so an idle connection keeps none."""
 
     def __init__(self) -> None:
-        self._input = b""  # what was fed, from _offset on not yet read
+        self._input = b""  # what was fed, from _offset on not yet read; empty when all of it was read
         self._offset = 0
+        self.unread = False  # whether `messages()` has anything to look at
         self._rest = b""  # the bytes of the unfinished message, which are not in _input any more
         self._fault: BadInput | None = None  # raised once the messages before it have been given
         # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
@@ -264,16 +266,12 @@ class Decoder:
 
     def feed(self, data: bytes) -> None:
         """Take in what arrived. Copies nothing when all that came before has been read."""
-        if self._offset < len(self._input):
+        if self._input:
             self._input = self._input[self._offset :] + data
+            self._offset = 0
         else:
             self._input = data
-        self._offset = 0
-
-    @property
-    def unread(self) -> bool:
-        """Whether `messages()` has anything to look at."""
-        return self._offset < len(self._input) or self._fault is not None
+        self.unread = True
 
     def pinned_bytes(self) -> int:
         """How much undecoded input is kept."""
@@ -286,17 +284,17 @@ class Decoder:
         """
         if self._fault is not None:
             raise self._fault
-        start = self._offset
-        size = len(self._input)
-        if start or size > SLICE_BYTES:
-            piece = self._input[start : start + SLICE_BYTES]
-            self._offset = start + len(piece)
+        piece = self._input
+        if len(piece) - self._offset > SLICE_BYTES:
+            start = self._offset
+            self._offset = start + SLICE_BYTES
+            piece = piece[start : self._offset]
         else:
-            piece = self._input
-            self._offset = size
-        if self._offset >= size:
+            if self._offset:
+                piece = piece[self._offset :]
+                self._offset = 0
             self._input = b""
-            self._offset = 0
+            self.unread = False
         if self._scanner is not None:
             return self._wide(piece)
         if self._rest:
@@ -308,7 +306,10 @@ class Decoder:
         unpacker.feed(piece)
         fed = unpacker.fed_bytes = unpacker.fed_bytes + len(piece)
         try:
-            batch = list(islice(unpacker, self._expected))
+            if self._expected == 1:
+                batch = [unpacker.unpack()]
+            else:
+                batch = list(islice(unpacker, self._expected))
             surplus = -self._expected
             if len(batch) + surplus < 0:
                 # Fewer than expected, and msgpack does not tell whether it stands at the end of a message.
@@ -384,6 +385,7 @@ class Decoder:
             self._keep_within_limits(rest)
         if self._fault is not None:
             rest = b""
+            self.unread = True  # for who asks to be told of it
         self._rest = rest
         if len(batch) * 128 < begin:
             self._wide_slices = _WIDE_SLICES
