@@ -22,8 +22,7 @@ class Closing(asyncio.Protocol):
 
     def __init__(self, driver: Driver, steps: list[tuple[int, int]], prefix: str) -> None:
         self._requests = [
-            driver.single(number, key_name(prefix, key), -amount)
-            for number, (key, amount) in enumerate(steps)
+            driver.single(number, key_name(prefix, key), -amount) for number, (key, amount) in enumerate(steps)
         ]
         self._counter = ReplyCounter(driver)
         self._transport: asyncio.Transport | None = None

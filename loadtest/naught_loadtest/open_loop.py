@@ -34,9 +34,7 @@ MISSED_COUNTED_MAX = 100_000
 class OpenConnection(asyncio.Protocol):
     """One connection of an open loop."""
 
-    def __init__(
-        self, number: int, driver: Driver, lane: Lane, *, tally: Tally, on_idle: Callable[[], None]
-    ) -> None:
+    def __init__(self, number: int, driver: Driver, lane: Lane, *, tally: Tally, on_idle: Callable[[], None]) -> None:
         self.number = number
         self.transport: asyncio.Transport | None = None
         self._lane = lane

@@ -47,13 +47,7 @@ def milliseconds(value_ns: int | None) -> str:
     value_ms = value_ns / 1e6
     if value_ms >= 100:
         return f"{value_ms:,.0f} ms"
-    return (
-        f"{value_ms:.1f} ms"
-        if value_ms >= 10
-        else f"{value_ms:.2f} ms"
-        if value_ms >= 1
-        else f"{value_ms:.3f} ms"
-    )
+    return f"{value_ms:.1f} ms" if value_ms >= 10 else f"{value_ms:.2f} ms" if value_ms >= 1 else f"{value_ms:.3f} ms"
 
 
 def text_lines(result: Result, objectives: Iterable[Objective] = ()) -> Iterator[str]:
@@ -146,9 +140,7 @@ def _answer_lines(result: Result) -> Iterator[str]:
 def _generator_lines(result: Result) -> Iterator[str]:
     shares = f"generator {result.generator_share:.0%} of a core"
     if len(result.cpu_shares) > 1:
-        shares = (
-            f"generator {result.generator_share:.0%} of a core in the busiest of {len(result.cpu_shares)}"
-        )
+        shares = f"generator {result.generator_share:.0%} of a core in the busiest of {len(result.cpu_shares)}"
     server = "" if result.server_share is None else f", server {result.server_share:.0%}"
     yield f"load          {shares}{server}"
 

@@ -115,9 +115,7 @@ class Result:
                 f" response time (p99 {response_ns / 1e6:.3f} ms)"
             )
         if self.generator_share > GENERATOR_SHARE_MAX:
-            reasons.append(
-                f"the generator was busy {self.generator_share:.0%} of the time; use more --processes"
-            )
+            reasons.append(f"the generator was busy {self.generator_share:.0%} of the time; use more --processes")
         lost = self.failed.get("connection_lost", 0) + self.failed.get("protocol_fault", 0)
         if not lost and self.not_sent > NOT_SENT_PART_MAX * self.offered:
             reasons.append(f"{self.not_sent:,} of {self.offered:,} due requests were never sent")

@@ -53,9 +53,7 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--arrival", choices=ARRIVALS, default="constant", help="open loop: the gaps between requests")
     add("--duration", type=float, default=DURATION_S_DEFAULT, metavar="S", help="(%(default)g)")
-    add(
-        "--warmup", type=float, default=WARMUP_S_DEFAULT, metavar="S", help="not in the figures (%(default)g)"
-    )
+    add("--warmup", type=float, default=WARMUP_S_DEFAULT, metavar="S", help="not in the figures (%(default)g)")
     add("--processes", type=int, default=1, metavar="N", help="load processes (%(default)s)")
     add("--keys", type=int, default=0, metavar="N", help="counters at most (the scenario's own number)")
     add("--seed", type=int, help="(a random one, printed)")

@@ -151,9 +151,7 @@ class Worker:
             ],
         )
 
-    def _start_open(
-        self, transports: list[asyncio.Transport], start_ns: int, measure_ns: int, end_ns: int
-    ) -> None:
+    def _start_open(self, transports: list[asyncio.Transport], start_ns: int, measure_ns: int, end_ns: int) -> None:
         plan = self._plan
         assert plan.rate is not None
         opened = [connection for connection in self._connections if isinstance(connection, OpenConnection)]
@@ -161,9 +159,7 @@ class Worker:
             connection.start(transport)
         due = due_times_ns(plan.arrival, plan.rate, self._process, plan.processes, plan.seed)
         rate_per_s = plan.rate / plan.processes
-        self._pacer = Pacer(
-            self._loop, opened, due, rate_per_s=rate_per_s, tally=self._tally, spin=may_spin(plan)
-        )
+        self._pacer = Pacer(self._loop, opened, due, rate_per_s=rate_per_s, tally=self._tally, spin=may_spin(plan))
         self._pacer.start(start_ns, measure_ns, end_ns)
 
     def _begin(self) -> None:

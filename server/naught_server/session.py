@@ -24,7 +24,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from types import GeneratorType
 from typing import Any, Final
 
@@ -45,6 +44,7 @@ from naught.wire import (
     encode_error,
     encode_result,
 )
+from naught_server.batch import add_to_all, apply_each, take_from_all
 from naught_server.commands import COMMANDS, Command, Params, Slices
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.engine import Engine
@@ -291,47 +291,19 @@ class Session:
         count = len(keys)
         if keys.__class__ is not tuple or count > BATCH_ITEMS_MAX:
             raise ValueError
-        if deltas.__class__ is tuple:
-            if len(deltas) != count:
+        one_for_all = deltas.__class__ is int
+        if one_for_all:
+            if not deltas or not -VALUE_MAX <= deltas <= VALUE_MAX:
                 raise ValueError
-        elif deltas.__class__ is not int or not deltas or not -VALUE_MAX <= deltas <= VALUE_MAX:
+        elif deltas.__class__ is not tuple or len(deltas) != count:
             raise ValueError
-        else:
-            deltas = repeat(deltas)
         if cache.policy.max_counters is not None and not cache.unhindered(now_ms, count):
             raise ValueError
-        tables = cache.tables
-        mask = len(tables) - 1
-        plain = cache.plain
-        results: list[Any] = []
-        append = results.append
-        evicted = 0
-        for key, by in zip(keys, deltas, strict=False):
-            if key.__class__ is bytes and by.__class__ is int:
-                table = tables[hash(key) & mask]
-                if key in table:
-                    value = table[key] + by
-                    if value > 0:
-                        if value <= VALUE_MAX and value != by and by:
-                            table[key] = value
-                            append(value)
-                            continue
-                    elif plain and by >= -VALUE_MAX:
-                        del table[key]
-                        evicted += 1
-                        append(0)
-                        continue
-                elif 0 < by <= VALUE_MAX and 0 < len(key) <= KEY_BYTES_MAX:
-                    table[key] = by
-                    append(by)
-                    continue
-            result = cache.apply_item(key, by, None, now_ms)
-            append((result.code, str(result)) if isinstance(result, CommandError) else result)
-        if evicted:
-            cache.evictions["zero"] += evicted
         self.engine.stats.commands["apply"] += 1
         self._items += count
-        return results
+        if not one_for_all:
+            return apply_each(cache, keys, deltas, now_ms)
+        return (add_to_all if deltas > 0 else take_from_all)(cache, keys, deltas, now_ms)
 
     # ---------------------------------------------------------------------------------------- one request, all checks
 

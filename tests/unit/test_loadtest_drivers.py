@@ -23,9 +23,7 @@ def pack(value: object) -> bytes:
 
 
 GOOD = {
-    "naught": [
-        pack([1, FIRST_ID + n, None, value]) for n, value in enumerate((0, 5, 127, 200, 40_000, 2**31 - 1))
-    ],
+    "naught": [pack([1, FIRST_ID + n, None, value]) for n, value in enumerate((0, 5, 127, 200, 40_000, 2**31 - 1))],
     "redis": [b":1\r\n", b":12345\r\n", b"$2\r\n17\r\n", b"$-1\r\n", b":-3\r\n"],
     "redis-lua": [b":1\r\n", b":0\r\n"],
     "memcached": [b"VA 1\r\n1\r\n", b"VA 2\r\n9 \r\n", b"VA 3\r\n100\r\n"],
