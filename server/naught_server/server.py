@@ -499,9 +499,6 @@ class Server:
             return False
         connection = Connection(self._engine, self._on_lost)
         self._connections.add(connection)
-        stats = self._engine.stats
-        stats.connections_accepted += 1
-        stats.connections = len(self._connections)
         task = self._loop.create_task(self._hand_over(accepted, connection))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
@@ -526,7 +523,6 @@ class Server:
 
     def _on_lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._engine.stats.connections = len(self._connections)
         if self._signals and not self._connections:
             self._finish_draining()
 

@@ -7,7 +7,7 @@ import sys
 from naught_server import config
 
 LIMITS = {
-    "ACCEPTS_PER_TURN_MAX": 64,
+    "ACCEPTS_PER_TURN_MAX": 32,
     "CACHES_MAX": 128,
     "CACHE_NAME_CHARACTERS_MAX": 64,
     "CONNECTIONS_LIMIT": 1_000_000,

@@ -1,0 +1,611 @@
+"""`naught-server` as a process: how it starts, what it refuses, whom it turns away and how it ends.
+
+A server is ready when its ports file is there, and has handled a signal when its port refuses connections. What is
+true of the loop's accepting and closing is asked of both loops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from naught.wire import encode_request, reply_unpacker
+
+DEADLINE_S = 20.0
+LOOPS = ("uvloop", "asyncio")
+WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from naught_server.__main__ import main; sys.exit(main())"
+
+
+def wait_until(happened: Callable[[], Any], what: str) -> Any:
+    """Look until it is true, and say what never was."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        found = happened()
+        if found:
+            return found
+        time.sleep(0.005)
+    pytest.fail(f"in {DEADLINE_S} s it did not happen that {what}")
+
+
+def environment(**more: str) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("NAUGHT_", "MSGPACK_"))}
+    return {**own, **more}
+
+
+def run_to_end(*arguments: str, prefix: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a server that is expected to end by itself."""
+    return subprocess.run(
+        [*prefix, sys.executable, "-W", "error", "-m", "naught_server", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        env=environment(**variables),
+    )
+
+
+def with_files_max(limit: int) -> list[str]:
+    """What to put before a command so that it can open so few files."""
+    return ["/bin/sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh"]
+
+
+class ServerProcess:
+    """A server on a free port, and what it wrote."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        loop: str = "uvloop",
+        prefix: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.ports_file = folder / "ports.json"
+        self._log_file = folder / "log"
+        start = ["-m", "naught_server"] if loop == "uvloop" else ["-c", WITHOUT_UVLOOP]
+        command = [*prefix, sys.executable, "-X", "dev", "-W", "error", *start]
+        with self._log_file.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", "0", "--ports-file", str(self.ports_file), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=pass_fds,
+                env=environment(),
+            )
+        try:
+            wait_until(lambda: self.ports_file.exists() or self.process.poll() is not None, "a server started")
+            assert self.process.poll() is None, self.log()
+            self.bound = json.loads(self.ports_file.read_text())
+        except BaseException:
+            self.kill()
+            raise
+
+    def log(self) -> str:
+        return self._log_file.read_text()
+
+    def connect(self) -> Peer:
+        tcp = self.bound["tcp"]
+        return Peer(socket.create_connection((tcp["host"], tcp["port"]), timeout=DEADLINE_S))
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to stop, and wait. The exit status; a log without a trace of trouble is part of a good stop."""
+        self.send(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        status = self.process.wait(DEADLINE_S)
+        assert "Traceback" not in self.log()
+        assert "Warning" not in self.log()
+        return status
+
+    def wait_until_it_stopped_listening(self) -> None:
+        """Only then has it handled the first signal."""
+
+        def refused() -> bool:
+            try:
+                self.connect().close()
+            except (ConnectionRefusedError, ConnectionResetError):
+                return True
+            return False
+
+        wait_until(refused, "the server stopped listening")
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Peer:
+    """A client of the wire: a socket, and what was read from it and not yet asked for."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self._unpacker = reply_unpacker()
+
+    def send(self, *requests: tuple[Any, ...]) -> None:
+        """Send requests `(method, *params)`, numbered from 0, in one write."""
+        self.socket.sendall(
+            b"".join(encode_request(number, method, params) for number, (method, *params) in enumerate(requests))
+        )
+
+    def reply(self) -> list[Any] | None:
+        """The next reply; None at the end of the connection."""
+        while True:
+            for message in self._unpacker:
+                reply: list[Any] = message
+                return reply
+            try:
+                data = self.socket.recv(1 << 16)
+            except ConnectionResetError:
+                return None
+            if not data:
+                return None
+            self._unpacker.feed(data)
+
+    def call(self, method: str, *params: Any) -> Any:
+        """The result of a request. ConnectionError where the connection ends instead."""
+        try:
+            self.send((method, *params))
+        except (BrokenPipeError, ConnectionResetError):
+            raise ConnectionError from None
+        reply = self.reply()
+        if reply is None:
+            raise ConnectionError
+        assert reply[2] is None, reply
+        return reply[3]
+
+    def is_served(self) -> bool:
+        try:
+            self.call("ping")
+        except ConnectionError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers, and leaves none behind."""
+    started: list[ServerProcess] = []
+
+    def start_one(*arguments: str, **how: Any) -> ServerProcess:
+        folder = tmp_path / f"server-{len(started)}"
+        folder.mkdir()
+        server = ServerProcess(folder, *arguments, **how)
+        started.append(server)
+        return server
+
+    yield start_one
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[ServerProcess], Peer]]:
+    """Connects peers, and closes them in the end."""
+    with contextlib.ExitStack() as ending:
+
+        def connect_one(server: ServerProcess) -> Peer:
+            peer = server.connect()
+            ending.callback(peer.close)
+            return peer
+
+        yield connect_one
+
+
+Connect = Callable[[ServerProcess], Peer]
+
+
+def one_line(text: str) -> str:
+    """What was said, which is one line and ends as lines do."""
+    assert text.endswith("\n")
+    assert text.count("\n") == 1, text
+    return text[:-1]
+
+
+# ------------------------------------------------------------------------------------------- start and stop
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop: str, number: int) -> None:
+    unix_path = tmp_path / "naught.sock"
+    server = start("--unix-socket", str(unix_path), loop=loop)
+    port = server.bound["tcp"]["port"]
+    assert server.bound == {
+        "tcp": {"host": "127.0.0.1", "port": port},
+        "unix": str(unix_path),
+        "pid": server.process.pid,
+    }
+    assert port > 0
+    assert [path.name for path in server.ports_file.parent.iterdir() if "ports" in path.name] == ["ports.json"]
+
+    peer = server.connect()
+    assert peer.call("incr", b"k") == 1
+    by_unix = Peer(socket.socket(socket.AF_UNIX))
+    by_unix.socket.settimeout(DEADLINE_S)
+    by_unix.socket.connect(str(unix_path))
+    assert by_unix.call("get", b"k") == 1
+
+    assert server.stop(number) == 0
+    assert (peer.reply(), by_unix.reply()) == (None, None)
+    assert not server.ports_file.exists()
+    assert not unix_path.exists()
+    first, last = server.log().splitlines()
+    assert re.search(
+        rf" info listening tcp=127\.0\.0\.1:{port} unix=\S+ version=\S+ loop=.*{loop}.* caches=default ", first
+    )
+    assert re.search(
+        rf" info stopped why={signal.Signals(number).name} uptime_s=[0-9.]+ commands=2 connections_accepted=2 "
+        "connections_refused=0 connections_cut=0$",
+        last,
+    )
+    peer.close()
+    by_unix.close()
+
+
+def test_the_log_is_json_when_asked(start: Start) -> None:
+    server = start("--log-format", "json")
+    assert server.stop() == 0
+    first, last = map(json.loads, server.log().splitlines())
+    assert (first["event"], first["pid"], first["caches"]) == ("listening", server.process.pid, ["default"])
+    assert (last["event"], last["why"], last["connections_cut"]) == ("stopped", "SIGTERM", 0)
+
+
+def test_without_tcp_there_is_only_the_unix_socket(start: Start, tmp_path: Path) -> None:
+    server = start("--host", "", "--unix-socket", str(tmp_path / "naught.sock"))
+    assert (server.bound["tcp"], server.bound["unix"]) == (None, str(tmp_path / "naught.sock"))
+    assert server.stop() == 0
+
+
+def test_a_name_is_listened_on_at_all_its_addresses_and_one_port(start: Start) -> None:
+    server = start("--host", "localhost")
+    found = socket.getaddrinfo("localhost", server.bound["tcp"]["port"], type=socket.SOCK_STREAM)
+    for family, _, _, _, address in found:
+        with socket.socket(family) as probe:
+            probe.connect(address)
+    assert server.stop() == 0
+
+
+def test_a_ports_file_that_is_another_servers_by_now_is_left(start: Start) -> None:
+    server = start()
+    server.ports_file.write_text('{"pid": 1}')
+    assert server.stop() == 0
+    assert server.ports_file.read_text() == '{"pid": 1}'
+
+
+def test_the_pauses_of_the_collector_are_counted(start: Start) -> None:
+    server = start()
+    peer = server.connect()
+    info = peer.call("info")
+    assert info[b"gc_pauses"][b"count"] >= 1  # the collection before the first connection
+    assert info[b"connections"] == 1
+    peer.close()
+    assert server.stop() == 0
+
+
+# ------------------------------------------------------------------------------------------- draining
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_was_read_is_finished(start: Start, connect: Connect, loop: str) -> None:
+    # More than a turn of the loop does, so some is read and not executed when the signal comes.
+    server = start(loop=loop)
+    peer = connect(server)
+    peer.send(*[("incr", b"k")] * 15_000)
+    first = peer.reply()
+    server.send(signal.SIGTERM)
+    replies = [first]
+    while (reply := peer.reply()) is not None:
+        replies.append(reply)
+    assert server.wait() == 0
+    # Every command that was executed was answered, in order, and nothing was executed after that.
+    assert replies == [[1, number, None, number + 1] for number in range(len(replies))]
+    assert f" commands={len(replies)} " in server.log()
+    assert "connections_cut=0" in server.log()
+
+
+SCANS = 40
+
+
+def stuck_peer(server: ServerProcess) -> Peer:
+    """One that asked for 8 MiB of replies and reads none of them: no buffer on the way is so large."""
+    with contextlib.closing(server.connect()) as filler:
+        filler.call("apply", [b"%0100d" % number for number in range(2_000)], 1)
+    narrow = socket.socket(socket.AF_INET)
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    narrow.settimeout(DEADLINE_S)
+    narrow.connect((server.bound["tcp"]["host"], server.bound["tcp"]["port"]))
+    peer = Peer(narrow)
+    peer.send(*[("scan", 0, 2_000, b"")] * SCANS)
+    # The requests are one segment: when the first is being answered, all were read.
+    assert narrow.recv(1, socket.MSG_PEEK)
+    return peer
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_replies_are_flushed_to_a_peer_that_reads_late(start: Start, loop: str) -> None:
+    server = start(loop=loop)
+    with contextlib.closing(stuck_peer(server)) as peer:
+        server.send(signal.SIGTERM)
+        server.wait_until_it_stopped_listening()
+        assert server.process.poll() is None
+        numbers = []
+        while (reply := peer.reply()) is not None:
+            assert reply[2] is None
+            numbers.append(reply[1])
+        assert sorted(numbers) == list(range(SCANS))
+    assert server.wait() == 0
+    assert "connections_cut=0" in server.log()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_does_not_finish_in_time_is_cut(start: Start, loop: str) -> None:
+    server = start("--drain-timeout-ms", "50", loop=loop)
+    with contextlib.closing(stuck_peer(server)), contextlib.closing(server.connect()) as idle:
+        assert idle.is_served()
+        assert server.stop() == 0
+    assert ' warning connections cut count=1 why="drain timeout"' in server.log()
+    assert " connections_cut=1" in server.log()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_second_signal_ends_at_once(start: Start, loop: str) -> None:
+    server = start("--drain-timeout-ms", "3600000", loop=loop)
+    with contextlib.closing(stuck_peer(server)):
+        server.send(signal.SIGTERM)
+        server.wait_until_it_stopped_listening()
+        assert server.process.poll() is None
+        assert server.stop(signal.SIGINT) == 1
+    assert ' warning connections cut count=1 why="a second signal"' in server.log()
+    assert " stopped why=SIGTERM " in server.log()
+    assert not server.ports_file.exists()
+
+
+# ------------------------------------------------------------------------------------------- no room
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_one_connection_too_many_is_closed_at_once(start: Start, connect: Connect, tmp_path: Path, loop: str) -> None:
+    unix_path = str(tmp_path / "naught.sock")
+    server = start("--connections-max", "3", "--unix-socket", unix_path, loop=loop)
+    served = [connect(server) for _ in range(2)]
+    by_unix = Peer(socket.socket(socket.AF_UNIX))
+    by_unix.socket.settimeout(DEADLINE_S)
+    by_unix.socket.connect(unix_path)
+    served.append(by_unix)
+    assert [peer.is_served() for peer in served] == [True] * 3
+
+    assert [connect(server).is_served() for _ in range(5)] == [False] * 5
+    assert [peer.is_served() for peer in served] == [True] * 3
+    assert served[0].call("info")[b"connections_refused"] == 5
+
+    by_unix.close()
+    wait_until(lambda: served[0].call("info")[b"connections"] == 2, "the server noticed a peer was gone")
+    assert connect(server).is_served()
+    assert server.stop() == 0
+    # Once when it began; the four after it are in the line that was due a second later, or at the end.
+    counts = re.findall(r" warning connections refused count=(\d+) why=connections_max", server.log())
+    assert sum(map(int, counts)) == 5
+    assert counts[0] == "1"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_out_of_descriptors_it_serves_who_is_connected(start: Start, connect: Connect, loop: str) -> None:
+    # Room is left for 64 - 32 connections; files it inherits, which it knows nothing of, take some of that.
+    inherited = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+    try:
+        server = start(loop=loop, prefix=with_files_max(64), pass_fds=inherited)
+    finally:
+        for file in inherited:
+            os.close(file)
+    served, refused = [], 0
+    for _ in range(40):
+        peer = connect(server)
+        if peer.is_served():
+            served.append(peer)
+        else:
+            refused += 1
+    assert 1 <= len(served) < 32
+    assert refused == 40 - len(served)
+    assert [peer.is_served() for peer in served] == [True] * len(served)
+    assert served[0].call("info")[b"connections_refused"] == refused
+
+    for peer in served[1:]:
+        peer.close()
+    wait_until(lambda: served[0].call("info")[b"connections"] == 1, "the server noticed peers were gone")
+    assert [connect(server).is_served() for _ in served[1:]] == [True] * (len(served) - 1)
+    assert not connect(server).is_served()
+    assert server.stop() == 0
+    counts = re.findall(r' warning connections refused count=(\d+) why="open files"', server.log())
+    assert sum(map(int, counts)) == refused + 1
+
+
+def test_fewer_connections_where_there_are_fewer_descriptors(start: Start) -> None:
+    server = start(prefix=with_files_max(64))
+    assert server.stop() == 0
+    first, second, *_ = server.log().splitlines()
+    assert first.endswith(" fewer connections than configured connections_max=32 configured=10000 files_max=64")
+    assert " listening " in second
+    assert " connections_max=32 " in second
+
+
+def test_the_soft_limit_on_files_is_raised_for_the_connections_configured(start: Start) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 132:
+        pytest.skip("the hard limit on open files is too low to raise anything")
+    server = start("--connections-max", "100", prefix=["/bin/sh", "-c", 'ulimit -S -n 64; exec "$@"', "sh"])
+    assert server.stop() == 0
+    assert " connections_max=100 " in server.log().splitlines()[0]
+
+
+def test_no_descriptors_for_any_connection() -> None:
+    ended = run_to_end("--port", "0", prefix=with_files_max(32))
+    assert ended.returncode == 1
+    assert one_line(ended.stderr) == "naught-server: the limit on open files is 32; at least 33 are needed"
+
+
+# ------------------------------------------------------------------------------------------- not starting
+
+
+def test_a_port_in_use(start: Start, connect: Connect) -> None:
+    server = start()
+    port = server.bound["tcp"]["port"]
+    ended = run_to_end("--port", str(port))
+    assert ended.returncode == 1
+    assert one_line(ended.stderr) == f"naught-server: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert connect(server).is_served()
+    assert server.stop() == 0
+
+
+def test_the_socket_file_of_a_dead_server_is_replaced(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "naught.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    assert path.is_socket()
+    server = start("--unix-socket", str(path))
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.connect(str(path))
+        assert Peer(connected).is_served()
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_the_socket_of_a_live_server_is_left_alone(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "naught.sock"
+    server = start("--unix-socket", str(path))
+    ended = run_to_end("--port", "0", "--unix-socket", str(path))
+    assert ended.returncode == 1
+    assert one_line(ended.stderr) == f"naught-server: cannot listen on {path}: another server listens there"
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.connect(str(path))
+        assert Peer(connected).is_served()
+    assert server.stop() == 0
+
+
+def test_a_socket_file_that_is_another_servers_by_now_is_left(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "naught.sock"
+    server = start("--unix-socket", str(path))
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as another:
+        another.bind(str(path))
+        assert server.stop() == 0
+        assert path.is_socket()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text("keep me")
+    ended = run_to_end("--port", "0", "--unix-socket", str(path))
+    assert ended.returncode == 1
+    assert one_line(ended.stderr) == f"naught-server: cannot listen on {path}: there is a file, and it is no socket"
+    assert path.read_text() == "keep me"
+
+
+CANNOT_START = [
+    (["--unix-socket", "/nowhere/x"], "cannot listen on /nowhere/x: No such file or directory"),
+    (["--ports-file", "/nowhere/x"], "cannot write the ports file /nowhere/x: No such file or directory"),
+    (["--host", "host.invalid"], None),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), CANNOT_START)
+def test_what_it_cannot_have(arguments: list[str], message: str | None) -> None:
+    ended = run_to_end("--port", "0", *arguments)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    if message is None:  # the rest is the resolver's own words
+        assert one_line(ended.stderr).startswith("naught-server: cannot listen on 'host.invalid': ")
+    else:
+        # The ports file is written last, when it listens already.
+        assert ended.stderr.splitlines()[-1] == f"naught-server: {message}"
+        assert "Traceback" not in ended.stderr
+
+
+REFUSED = (
+    "there is no authentication, and whoever can connect can do anything; --insecure allows it"  # after the address
+)
+WRONG_USAGE = [
+    (["--prot", "1"], {}, "unknown flag --prot; did you mean --port?"),
+    ([], {"NAUGHT_PORT": "x"}, "NAUGHT_PORT must be a whole number from 0 to 65535, not 'x'"),
+    (["--host", "0.0.0.0"], {}, f"refusing to listen on 0.0.0.0: {REFUSED}"),
+    (["--host", "::"], {}, f"refusing to listen on ::: {REFUSED}"),
+    (["--host", "192.0.2.1"], {}, f"refusing to listen on 192.0.2.1: {REFUSED}"),
+    (["--host", "0"], {}, f"refusing to listen on 0 (0.0.0.0): {REFUSED}"),
+    (["--host", "0.0.0.0", "--check-config"], {}, f"refusing to listen on 0.0.0.0: {REFUSED}"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "variables", "message"), WRONG_USAGE)
+def test_wrong_usage_is_one_line_and_2(arguments: list[str], variables: dict[str, str], message: str) -> None:
+    ended = run_to_end(*arguments, **variables)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert one_line(ended.stderr) == f"naught-server: {message}"
+
+
+def test_the_pure_python_msgpack_is_refused() -> None:
+    ended = run_to_end("--port", "0", MSGPACK_PUREPYTHON="1")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert one_line(ended.stderr).startswith("naught-server: msgpack runs without its compiled extension")
+    assert run_to_end("--version", MSGPACK_PUREPYTHON="1").returncode == 0
+
+
+# ------------------------------------------------------------------------------------------- only asking
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--host", "127.255.0.9"],
+        ["--host", "::1"],
+        ["--host", "::ffff:127.0.0.1"],
+        ["--host", "localhost"],
+        ["--host", "0.0.0.0", "--insecure"],
+        ["--host", "", "--unix-socket", "/nowhere/x"],
+    ],
+)
+def test_check_config(arguments: list[str]) -> None:
+    ended = run_to_end("--check-config", *arguments)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the configuration is good\n", "")
+
+
+def test_what_print_config_prints_can_be_given_back(tmp_path: Path) -> None:
+    path = tmp_path / "naught.toml"
+    path.write_text("port = 1\ndrain_timeout_ms = 5\n[caches.orders]\nshards = 8\neviction = 'lazy'\n")
+    printed = run_to_end(
+        "--config", str(path), "--port", "2", "--unix-socket", "/run/é", "--print-config", NAUGHT_LOG_LEVEL="debug"
+    )
+    assert (printed.returncode, printed.stderr) == (0, "")
+    settings = tomllib.loads(printed.stdout)
+    assert (settings["port"], settings["log_level"], settings["unix_socket"]) == (2, "debug", "/run/é")
+    assert settings["drain_timeout_ms"] == 5
+    assert settings["caches"]["orders"] == {"shards": 8, "eviction": "lazy"}
+
+    path.write_text(printed.stdout)
+    again = run_to_end("--config", str(path), "--print-config")
+    assert tomllib.loads(again.stdout) == settings
