@@ -58,6 +58,10 @@ OUTPUT_PAUSED_MS_MAX: Final = 10_000
 """How long a peer may leave its output unread before its connection is ended: as long as a peer may seem
 dead."""
 
+LAME_DUCK_MS: Final = 100
+"""How long a server that is told to stop still reads from a connection, to answer `shutting_down`: whoever gets that
+knows that nothing happened and asks another server, where a closed connection would leave it guessing."""
+
 TURN_ITEMS_MAX: Final = 1_000
 """Work for one peer in one turn of the loop, in counters touched: about half a millisecond of everybody's
 time."""

@@ -6,7 +6,10 @@ Reading is paused, so that the peer's own sending is held back by TCP, while
 - the peer does not read its replies: above `OUTPUT_BYTES_MAX` of them it is not served at all, and if that
   lasts `OUTPUT_PAUSED_MS_MAX` the connection ends;
 - the session waits for a shard;
-- the connection drains: it answers what it has read, flushes and closes.
+- the peer has closed its side: what it sent is answered, then the connection closes.
+
+A connection that drains executes what it has read, and answers what arrives in the next `LAME_DUCK_MS` with
+`shutting_down`. Then it flushes and closes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from naught_server.config import OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
+from naught_server.config import LAME_DUCK_MS, OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
 from naught_server.engine import Engine
 from naught_server.session import Session
 
@@ -30,6 +33,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_draining",
+        "_ending",
         "_engine",
         "_loop",
         "_on_lost",
@@ -50,7 +54,8 @@ class Connection(asyncio.Protocol):
         self._reading = True  # the transport hands over what arrives
         self._turn_due = False  # call_soon has a turn of ours
         self._output_timer: asyncio.TimerHandle | None = None  # runs while the peer leaves its replies unread
-        self._draining = False  # close when everything read is answered
+        self._draining = False  # execute what was read and nothing more
+        self._ending = False  # close when everything read is answered
         self.closed = False  # gone
 
     # ---------------------------------------------------------------------------------------- from the transport
@@ -76,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # The peer may still read: what it sent before is answered first.
-        self.drain()
+        self._end()
         return True
 
     def pause_writing(self) -> None:
@@ -84,6 +89,8 @@ class Connection(asyncio.Protocol):
         self._settle()
 
     def resume_writing(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return  # whoever takes its last replies in sips has no more time for it than others
         if self._output_timer is not None:
             self._output_timer.cancel()
             self._output_timer = None
@@ -101,7 +108,7 @@ class Connection(asyncio.Protocol):
     # ---------------------------------------------------------------------------------------- from the server
 
     def drain(self) -> None:
-        """Read no more, answer what was read, flush, close."""
+        """Execute what was read, refuse what still comes, flush, close. Takes LAME_DUCK_MS at least."""
         self._draining = True
         self._settle()
 
@@ -109,6 +116,10 @@ class Connection(asyncio.Protocol):
         """Close at once; replies not yet sent are lost."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _end(self) -> None:
+        self._ending = True
+        self._settle()
 
     # ---------------------------------------------------------------------------------------- turns
 
@@ -134,7 +145,10 @@ class Connection(asyncio.Protocol):
             return
         session = self._session
         output_paused = self._output_timer is not None
-        if session.closing or (self._draining and session.idle):
+        if self._draining and session.idle and not session.refusing:
+            session.refusing = True
+            self._loop.call_later(LAME_DUCK_MS / 1000, self._end)
+        if session.closing or (self._ending and session.idle):
             # Closing flushes. A peer that does not read its last replies has as long as any other.
             if self._output_timer is None:
                 self._output_timer = self._loop.call_later(OUTPUT_PAUSED_MS_MAX / 1000, self._give_up)
@@ -142,7 +156,7 @@ class Connection(asyncio.Protocol):
             return
         if session.wants_turn and not output_paused:
             self._schedule_turn()
-        reading = session.idle and not output_paused and not self._draining
+        reading = session.idle and not output_paused and not self._ending
         if reading is not self._reading:
             self._reading = reading
             if reading:

@@ -131,7 +131,6 @@ class Engine:
         self.settings = Settings(config)
         self.sweep = Sweep(self.store, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there
-        self.shutting_down = False  # requests that arrive now are refused
         # Called after `clear`, where the adapter has to tell the collector about the new tables.
         self.tables_replaced: Callable[[], None] = lambda: None
         self._swept_ms = 0  # when advance() was last called

@@ -472,6 +472,8 @@ class Server:
             # What is here now stays, tables included: no collection need ever look at it again.
             gc.collect()
             gc.freeze()
+            if sys.version_info >= (3, 14):  # where the collector looks at every dict it was not told to leave alone
+                self._engine.tables_replaced = gc.freeze
             ending.callback(gc.unfreeze)
 
             sweeper = self._loop.create_task(Sweeper(self._engine).run(), name="sweeper")
@@ -542,7 +544,6 @@ class Server:
 
     async def _drain(self) -> int:
         """Let every connection finish. Returns how many had to be cut."""
-        self._engine.shutting_down = True
         # Asked for only now: `config_set` changes it.
         timeout_s = self._engine.settings.drain_timeout_ms / 1000
         timer = self._loop.call_later(timeout_s, self._finish_draining)

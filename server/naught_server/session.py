@@ -89,6 +89,7 @@ class Session:
         "engine",
         "idle",
         "now_ms",
+        "refusing",
         "wants_turn",
     )
 
@@ -98,6 +99,7 @@ class Session:
         self.wants_turn = False  # there is more to do right now
         self.idle = True  # everything that was received has been answered
         self.closing = False  # the peer broke the protocol: send what is there, then close
+        self.refusing = False  # answer everything with `shutting_down`; set by the adapter
         self.now_ms = 0  # the time of this turn, for work in slices
         self._decoder = Decoder()
         self._pending: Iterator[Message] | None = None  # what is left of the slice of input under way
@@ -140,7 +142,9 @@ class Session:
                     batch = decoder.messages()
                     self._items += (creations_max := len(batch))
                     self._pending = iter(batch)
-                if self.cache.unhindered(now_ms, creations_max):
+                if self.refusing:
+                    self._refuse_requests(self._pending, out)
+                elif self.cache.unhindered(now_ms, creations_max):
                     self._run(self._pending, out, now_ms)
                 else:
                     self._run_carefully(self._pending, out, now_ms)
@@ -373,6 +377,13 @@ class Session:
         errors[fault.code] = errors.get(fault.code, 0) + 1
         if fault.msgid is not None:
             out.append(encode_error(fault.msgid, fault.code, str(fault)))
+
+    def _refuse_requests(self, pending: Iterator[Message], out: list[bytes]) -> None:
+        for message in pending:
+            msgid, _, _ = self._parse(message)
+            if msgid is not None:
+                out.append(encode_error(msgid, "shutting_down", "the server is stopping, and did not do this"))
+        self._pending = None
 
     # ---------------------------------------------------------------------------------------- shards that are held
 

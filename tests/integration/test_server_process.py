@@ -312,7 +312,7 @@ def test_the_pauses_of_the_collector_are_counted(start: Start) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_was_read_is_finished(start: Start, connect: Connect, loop: str) -> None:
+def test_what_was_read_is_finished_and_the_rest_refused(start: Start, connect: Connect, loop: str) -> None:
     # More than a turn of the loop does, so some is read and not executed when the signal comes.
     server = start(loop=loop)
     peer = connect(server)
@@ -323,9 +323,12 @@ def test_what_was_read_is_finished(start: Start, connect: Connect, loop: str) ->
     while (reply := peer.reply()) is not None:
         replies.append(reply)
     assert server.wait() == 0
-    # Every command that was executed was answered, in order, and nothing was executed after that.
-    assert replies == [[1, number, None, number + 1] for number in range(len(replies))]
-    assert f" commands={len(replies)} " in server.log()
+    # Every command that was executed was answered, in order; and what was refused comes after all of them.
+    executed = sum(error is None for _, _, error, _ in replies)
+    assert replies[:executed] == [[1, number, None, number + 1] for number in range(executed)]
+    assert [number for _, number, _, _ in replies] == list(range(len(replies)))
+    assert {error[0] for _, _, error, _ in replies[executed:]} <= {b"shutting_down"}
+    assert f" commands={executed} " in server.log()
     assert "connections_cut=0" in server.log()
 
 
