@@ -147,7 +147,8 @@ class Connection(asyncio.Protocol):
         output_paused = self._output_timer is not None
         if self._draining and session.idle and not session.refusing:
             session.refusing = True
-            self._loop.call_later(LAME_DUCK_MS / 1000, self._end)
+            lame_duck_ms = min(LAME_DUCK_MS, self._engine.settings.drain_timeout_ms / 4)
+            self._loop.call_later(lame_duck_ms / 1000, self._end)
         if session.closing or (self._ending and session.idle):
             # Closing flushes. A peer that does not read its last replies has as long as any other.
             if self._output_timer is None:
