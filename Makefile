@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench fuzz clean
+.PHONY: help demo test check lint types bench clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,15 +30,20 @@ $(VENV)/.product: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.product
-	@echo "installing the test and development tools into $(VENV)"
+$(VENV)/.test: pyproject.toml $(VENV)/.product
+	@echo "installing what the tests use into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group test
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.test
+	@echo "installing the development tools into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group dev
 	@touch $@
 
 demo: $(VENV)/.product ## a server, ten seconds of load from other processes, the report
 	@$(BIN)/python -m naught_loadtest demo
 
-test: $(VENV)/.dev ## the tests
+test: $(VENV)/.test ## the tests
 	@$(BIN)/python -m pytest -q
 
 lint: $(VENV)/.dev ## ruff
