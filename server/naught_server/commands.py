@@ -310,7 +310,7 @@ def _live_slices(session: Session, cache: Cache, prefix: bytes) -> Iterable[list
 
 
 def clear(session: Session, params: Params, now_ms: int) -> int:
-    evicted = session.cache.clear()
+    evicted = session.cache.clear(now_ms)
     session.engine.tables_replaced()
     return evicted
 

@@ -60,6 +60,22 @@ class DeadlineWheel:
             slot.clear()  # pop() leaves the table at its size
         self.count -= 1
 
+    def due(self, now_ms: int, enough: int) -> int:
+        """How many deadlines have come at `now_ms` and are still here. Stops counting when `enough` were found.
+
+        O(milliseconds not visited yet, at most a lap of them, + deadlines that stand there).
+        """
+        if not self.count:
+            return 0
+        found = sum(deadline_ms <= now_ms for deadline_ms in self._kept.values())
+        for at in range(self.passed_ms + 1, min(now_ms, self.passed_ms + SLOTS) + 1):
+            if found >= enough:
+                break
+            slot = self._slots[at & _MASK]
+            if slot:
+                found += sum(deadline_ms <= now_ms for deadline_ms in slot.values())
+        return found
+
     def take_due(self, now_ms: int, entries_max: int) -> tuple[list[tuple[bytes, int]], bool]:
         """Take out up to about `entries_max` deadlines that have come; and whether no more are due at `now_ms`."""
         due: list[tuple[bytes, int]] = []

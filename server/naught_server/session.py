@@ -195,6 +195,7 @@ class Session:
         tables = cache.tables
         mask = len(tables) - 1
         plain = cache.plain  # an eviction is `del` and nothing more
+        bounded = cache.policy.max_counters is not None
         heads = _HEADS
         values = _VALUES
         zero = REQUEST
@@ -258,6 +259,8 @@ class Session:
                     results = self._apply(cache, keys, deltas, now_ms)
                     append(head)
                     append(encode(results))
+                    if bounded or self._items >= TURN_ITEMS_MAX:
+                        break  # it may have used the room that the rest of the slice counts on, or it fills the turn
                     continue
                 elif method == b"get" and kind is zero:
                     (key,) = params

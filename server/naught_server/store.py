@@ -38,6 +38,9 @@ Reason = Literal["zero", "expired", "taken", "set", "cleared"]
 EXPIRE_AT_ONCE: Final = 64
 """Expired counters that a slice of requests takes out before it starts; about 20 us. More are the sweeper's."""
 
+DUE_COUNTED_MAX: Final = 20_000
+"""Expired counters still there that one look counts; about 0.5 ms."""
+
 SCAN_ENTRIES_MAX: Final = 20_000
 """Raw entries one page of a scan looks at before it ends early; about 1 ms."""
 
@@ -93,12 +96,13 @@ class Cache:
         return sum(map(len, self.tables))
 
     def live(self, now_ms: int) -> tuple[int, bool]:
-        """Live counters; and whether that is exact, or some expired ones have still to be taken out.
+        """Live counters; and whether that is exact, or more has expired than one look may count.
 
-        O(shards) and the expired ones, of which it takes out at most 1 000.
+        O(shards) and the expired ones: takes out at most 1 000, and counts those it leaves (all of them while a
+        shard is held) up to `DUE_COUNTED_MAX`.
         """
-        exact = self.expire(now_ms, 1_000)
-        return self.raw_entries() - sum(self.zeros), exact
+        due = 0 if self.expire(now_ms, 1_000) else self.wheel.due(now_ms, DUE_COUNTED_MAX)
+        return self.raw_entries() - sum(self.zeros) - due, due < DUE_COUNTED_MAX
 
     def unhindered(self, now_ms: int, creations_max: int) -> bool:
         """Whether a loop may work on `tables` directly: no shard is held, nothing is expired but still there, and
@@ -175,8 +179,18 @@ class Cache:
         if limit is None:
             return
         self._credit = 0
-        if self.raw_entries() - sum(self.zeros) + creations > limit and self.live(now_ms)[0] + creations > limit:
+        missing = self._over(limit) + creations
+        if missing <= 0:
+            return
+        self.expire(now_ms, max(missing, 1_000))
+        missing = self._over(limit) + creations
+        # What has expired and cannot be taken out, because a shard is held, is room too.
+        if missing > 0 and self.wheel.due(now_ms, missing) < missing:
             raise CacheFull(_FULL.format(limit))
+
+    def _over(self, limit: int) -> int:
+        """How many counters are there above `limit`, those included that have expired and were not taken out."""
+        return self.raw_entries() - sum(self.zeros) - limit
 
     # -------------------------------------------------------------------------------------- single counters
 
@@ -291,9 +305,13 @@ class Cache:
             values[key] = self.incr(key, by, ttl_ms, now_ms)
         return True, [values[key] for key, _, _ in items]
 
-    def clear(self) -> int:
-        """Evict all; how many. One step: the tables are swapped out, and the sweeper frees them."""
-        evicted = 0
+    def clear(self, now_ms: int) -> int:
+        """Evict all; how many. One step: the tables are swapped out, and the sweeper frees them.
+
+        O(shards), and with deadlines O(slots of the wheel + what has expired and was not taken out yet).
+        """
+        expired = self.wheel.due(now_ms, self.wheel.count)
+        evicted = -expired
         for shard, table in enumerate(self.tables):
             if not table:
                 continue
@@ -308,6 +326,7 @@ class Cache:
             self.swapped_out.extend(self.wheel.swap_out())
         self.tables_replaced = True
         self._credit = 0
+        self.evictions["expired"] += expired
         self.evictions["cleared"] += evicted
         return evicted
 
@@ -413,8 +432,8 @@ class Cache:
         assert held == self.locks.held, f"{held} shards are held, counted are {self.locks.held}"
         limit = self.policy.max_counters
         if limit is not None:
-            count, exact = self.live(now_ms)
-            assert count <= limit or not exact, f"{count} counters in a cache of {limit}"
+            over = self._over(limit) - self.wheel.due(now_ms, self.wheel.count)
+            assert over <= 0, f"{limit + over} counters in a cache of {limit}"
 
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""
