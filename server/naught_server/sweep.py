@@ -32,6 +32,12 @@ TABLE_BYTES_MIN: Final = 1 << 10
 BYTES_PER_ENTRY_MAX: Final = 128
 """A table with more bytes than this per entry is mostly empty: a rebuilt one has 27 to 54."""
 
+SETTLED_MS: Final = 1_000
+"""A table is rebuilt when it has not lost a quarter of its entries since it was noted, so long to twice as long ago."""
+
+BYTES_FREED_PER_ENTRY: Final = 1 << 10
+"""Freeing so much of a table costs about what moving an entry costs."""
+
 SHARDS_PER_ENTRY: Final = 4
 """Looking at a shard's size costs a quarter of what moving an entry costs."""
 
@@ -213,7 +219,11 @@ class Zeros:
 
 
 class Compaction:
-    """Rebuilds tables that are mostly empty, a shard at a time."""
+    """Rebuilds tables that are mostly empty, a shard at a time, once they have stopped emptying.
+
+    To wait for that matters: copies go where memory was freed last. Made all along a drain they are strewn over the
+    whole heap, and of a million counters drained to one in a hundred 16 % of the memory stays; made after it, 4 %.
+    """
 
     name = "compaction"
 
@@ -223,36 +233,51 @@ class Compaction:
         self._next = 0  # the shard to look at next
         self._work: ShardWork | None = None
         self._bytes_before = 0  # of the shard under work
+        # By shard: its entries when they were last noted, and the time before, which is SETTLED_MS ago at least.
+        self._noted = self._noted_before = [0] * len(cache.tables)
+        self._noted_ms = 0  # when they were last noted
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        looked_at = 0
-        if self._work is None:
-            looked_at = self._look(entries_max * SHARDS_PER_ENTRY)
-        if self._work is None:
-            return 0
-        work, self._work = self._work, None
-        done, finished = work.step(entries_max)
-        if finished:
+        if now_ms - self._noted_ms >= SETTLED_MS:
+            self._noted_before = self._noted
+            self._noted = list(map(len, self._cache.tables))
+            self._noted_ms = now_ms
+        done = 0
+        looks_left = len(self._noted)
+        while done < entries_max:
+            if self._work is None:
+                looks_left -= self._look(looks_left)
+                if self._work is None:
+                    break
+            work, self._work = self._work, None
+            entries, finished = work.step(entries_max - done)
+            done += entries + 1
+            if not finished:
+                self._work = work
+                break
+            done += self._bytes_before // BYTES_FREED_PER_ENTRY
             self._freed(self._bytes_before - self._cache.measure(work.shard))
-        else:
-            self._work = work
-        return done + looked_at // SHARDS_PER_ENTRY + 1
+        return done
 
     def _look(self, shards_max: int) -> int:
         """Find a shard that is mostly empty and begin its work; how many were looked at."""
         cache = self._cache
         shards = len(cache.tables)
-        for looked_at in range(min(shards, shards_max)):
+        for looked_at in range(1, shards_max + 1):
             shard = self._next
             self._next = (shard + 1) % shards
             size = cache.measure(shard)
-            if size > TABLE_BYTES_MIN and size > BYTES_PER_ENTRY_MAX * (
-                len(cache.tables[shard]) + len(cache.deadlines[shard])
+            entries = len(cache.tables[shard])
+            if (
+                size > TABLE_BYTES_MIN
+                and size > BYTES_PER_ENTRY_MAX * (entries + len(cache.deadlines[shard]))
+                and entries * 4 >= self._noted_before[shard] * 3
             ):
                 self._work = Compact.begin(cache, shard)
                 self._bytes_before = size
-                return looked_at
-        return min(shards, shards_max)
+                if self._work is not None:
+                    return looked_at
+        return shards_max
 
 
 class Measuring:

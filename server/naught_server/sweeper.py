@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import sys
 import time
@@ -83,6 +84,8 @@ _malloc_trim = _find_malloc_trim()
 
 
 def release_memory() -> None:
-    """Ask the C library to give free memory back to the system, where it knows how to."""
+    """Give free memory back to the system: empty the interpreter's free lists, which pin whole arenas (a full
+    collection does that, and after gc.freeze() it has next to nothing to look at), then ask the C library."""
+    gc.collect()
     if _malloc_trim is not None:
         _malloc_trim(0)
