@@ -12,16 +12,17 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from naught_loadtest import demo, run_command
+from naught_loadtest import bars, ceiling, demo, run_command, search, status, versus
 from naught_loadtest.processes import MissingProgramError, ServerStartError, stopped_on_signals
-from naught_loadtest.run_command import EXIT_FAILED, EXIT_USAGE
 from naught_loadtest.runner import RunError
-
-EXIT_INTERRUPTED = 130
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "run": (run_command, "one run against a server"),
     "demo": (demo, "a server of its own, ten seconds of load, the report"),
+    "versus": (versus, "naught beside Redis and memcached, started here, in one run"),
+    "search": (search, "the highest rate at which an objective holds"),
+    "bars": (bars, "the speed bars, each with the figure reached here"),
+    "ceiling": (ceiling, "the most this generator can do, against an echo"),
 }
 
 
@@ -50,13 +51,13 @@ def main(words: list[str] | None = None) -> int:
             return execute(arguments)
     except KeyboardInterrupt:
         print("\ninterrupted; everything that was started has been stopped", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return status.INTERRUPTED
     except ValueError as error:
         print(f"naught-loadtest {arguments.command}: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return status.USAGE
     except (RunError, MissingProgramError, ServerStartError, OSError) as error:
         print(f"naught-loadtest: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return status.FAILED
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from naught_loadtest import status
 from naught_loadtest.live import Live
 from naught_loadtest.plan import Plan
 from naught_loadtest.processes import naught_server
 from naught_loadtest.report import text_lines
 from naught_loadtest.result import Result
-from naught_loadtest.run_command import EXIT_FAILED, EXIT_OK
 from naught_loadtest.runner import Run, new_prefix
 
 PROCESSES = 2
@@ -54,12 +54,13 @@ def execute(arguments: argparse.Namespace) -> int:
         print()
         for line in text_lines(result):
             print(line)
-        status = server.stop()
+        server_status = server.stop()
     print()
-    print("The server stopped cleanly." if status == 0 else f"The server ended with exit status {status}.")
-    good = status == 0 and _good(result)
+    stopped = "The server stopped cleanly." if server_status == 0 else f"The server ended with {server_status}."
+    print(stopped)
+    good = server_status == 0 and _good(result)
     print("\n".join(_next_lines(good)))
-    return EXIT_OK if good else EXIT_FAILED
+    return status.OK if good else status.FAILED
 
 
 def _good(result: Result) -> bool:

@@ -39,7 +39,7 @@ class Link:
 
     def ask(self, request: bytes, replies: int = 1) -> list[Reply]:
         """Send, and wait for so many replies. Failures are returned as they are."""
-        self._socket.sendall(request)
+        self.send(request)
         data = b""
         found: list[Reply] = []
         while len(found) < replies:
@@ -51,6 +51,10 @@ class Link:
             found += whole
             data = data[used:]
         return found
+
+    def send(self, request: bytes) -> None:
+        """Send only. A later `ask` must then wait for the replies to this as well."""
+        self._socket.sendall(request)
 
     def close(self) -> None:
         self._socket.close()

@@ -18,6 +18,7 @@ The JSON of a run is one object:
 | offered, sent, not_sent | requests due, written, never written (open loop; 0 in a closed one) |
 | timed_out, failed | answered too late; failed, by class |
 | generator_share | part of the time the busiest worker had work |
+| ceiling_per_s | operations a second of the same generator with an echo, null where not measured |
 | server_share | part of a core the server used, null where unknown |
 | evictions | by reason, during the run; null where the server does not tell |
 | verification | passed, compared, wrong, left, left_zeros, left_expected, unknown, refused; or null |
@@ -143,6 +144,8 @@ def _generator_lines(result: Result) -> Iterator[str]:
         shares = f"generator {result.generator_share:.0%} of a core in the busiest of {len(result.cpu_shares)}"
     server = "" if result.server_share is None else f", server {result.server_share:.0%}"
     yield f"load          {shares}{server}"
+    if result.ceiling is not None:
+        yield f"ceiling       {result.ceiling:,.0f} operations/s is what this generator does with an echo"
 
 
 def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, Any]:
@@ -168,6 +171,7 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
         "timed_out": result.timed_out,
         "failed": result.failed,
         "generator_share": round(result.generator_share, 4),
+        "ceiling_per_s": None if result.ceiling is None else round(result.ceiling, 1),
         "server_share": None if result.server_share is None else round(result.server_share, 4),
         "evictions": result.evictions,
         "verification": None if result.verification is None else result.verification.to_json(),

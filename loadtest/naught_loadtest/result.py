@@ -61,6 +61,8 @@ class Result:
     not_verified: str = ""
     # Evictions by reason during the run, where the server tells.
     evictions: dict[str, int] | None = None
+    # Operations a second this generator does with an echo in the same way, where that was measured.
+    ceiling: float | None = None
     # The server, as it tells.
     server: str = ""
 

@@ -6,6 +6,8 @@ import argparse
 import random
 import sys
 
+from naught_loadtest import status
+from naught_loadtest.ceiling import ceiling_of
 from naught_loadtest.live import Live
 from naught_loadtest.plan import (
     BATCH_MAX,
@@ -22,13 +24,9 @@ from naught_loadtest.schedule import ARRIVALS
 from naught_loadtest.slo import Objective, parse
 from naught_loadtest.workload import SCENARIOS
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INVALID = 3
-EXIT_OBJECTIVE_MISSED = 99
-
 SEED_MAX = 1 << 31
+# How long the generator is measured against an echo, after a run.
+CEILING_S = 1.0
 
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +86,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="compare the counters with what was acknowledged",
     )
+    add(
+        "--ceiling",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="closed loop: show beside it what this generator does with an echo",
+    )
     add("--keep", action="store_true", help="leave on the server what the run made")
     add("--server-pid", type=int, metavar="PID", help="a server on this machine: show how busy it was")
 
@@ -138,6 +142,8 @@ def execute(arguments: argparse.Namespace) -> int:
         ).execute()
     finally:
         live.end()
+    if arguments.ceiling and not plan.open_loop:
+        result.ceiling = ceiling_of(plan, CEILING_S)
     print(file=people)
     for line in text_lines(result, arguments.slo):
         print(line, file=people)
@@ -152,9 +158,9 @@ def exit_status(result: Result, objectives: list[Objective]) -> int:
     """What a run's exit status is. What is wrong comes before what is slow."""
     failed = bool(result.failures or result.not_verified)
     if failed or (result.verification is not None and not result.verification.passed):
-        return EXIT_FAILED
+        return status.FAILED
     if result.invalid:
-        return EXIT_INVALID
+        return status.INVALID
     if not all(each.judge(result.response)[0] for each in objectives):
-        return EXIT_OBJECTIVE_MISSED
-    return EXIT_OK
+        return status.OBJECTIVE_MISSED
+    return status.OK

@@ -16,6 +16,7 @@ import secrets
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ class Run:
         self._clean = clean
         self._on_progress = on_progress
         self._result = Result(plan)
+        # Set when the measurement begins, for who does something else beside it.
+        self.measuring = threading.Event()
         self._workers: list[_Worker] = []
         # For the live line: the number and the sums of the progress it last showed.
         self._shown = 0
@@ -164,6 +167,7 @@ class Run:
         return all(worker.answer is not None for worker in self._workers)
 
     def _note_server_begin(self) -> None:
+        self.measuring.set()
         self._server_cpu_s = cpu_s(self._server_pid) if self._server_pid is not None else None
 
     def _note_server_end(self) -> None:

@@ -1,0 +1,104 @@
+"""The bars of memory: what a counter costs, and what is given back when counters go.
+
+*Cost*: a fresh server is filled in steps, its resident memory read after each; the worst of the steps from 700 000
+to 1 450 000 counters counts, because tables double and the moment after doubling is when they are emptiest.
+
+*Given back*: a million counters come and go; ten seconds later, with nothing forced, the part of the memory that is
+still there is read. Once with none left, once with one in a hundred left, scattered over all tables.
+"""
+
+from __future__ import annotations
+
+import time
+
+from naught_loadtest.bars.bar import REPORTED, Bar, Bench, at_most
+from naught_loadtest.bars.filling import Filler, drain
+from naught_loadtest.drivers import driver_for
+from naught_loadtest.link import Link
+from naught_loadtest.processes import resident_bytes
+from naught_loadtest.rounds import Contender, started
+from naught_loadtest.runner import new_prefix
+from naught_loadtest.target import parse_target
+
+GROUP = "memory"
+GROUP_AFTER = "memory-after"
+FIRST = 700_000
+LAST = 1_450_000
+STEP = 50_000
+QUICK_STEP = 250_000
+SMALL_BYTES_MAX = 125.0
+LARGE_BYTES_MAX = 155.0
+TIME_TO_LIVE_MS = 3_600_000
+
+DRAINED = 1_000_000
+AFTER_S = 10.0
+KEEP_EVERY = 100
+NONE_LEFT_PART_MAX = 0.05
+SCATTERED_PART_MAX = 0.10
+
+
+def measure(bench: Bench) -> list[Bar]:
+    """Bytes a counter, for small values, large values, and with a time to live."""
+    cases = (
+        ("values to 256", False, None, SMALL_BYTES_MAX),
+        ("values above 256", True, None, LARGE_BYTES_MAX),
+        ("values above 256, with a time to live", True, TIME_TO_LIVE_MS, None),
+    )
+    return [_cost(bench, *case) for case in cases]
+
+
+def _link(server: Contender) -> Link:
+    target = parse_target(server.url)
+    return Link(target, driver_for(target.kind))
+
+
+def _cost(bench: Bench, name: str, large: bool, ttl_ms: int | None, bar: float | None) -> Bar:
+    steps: dict[int, float] = {}
+    with started("naught", bench.cores.server) as server, _link(server) as link:
+        empty = resident_bytes(server.pid)
+        filler = Filler(link, new_prefix(), large=large, ttl_ms=ttl_ms)
+        for count in range(FIRST, LAST + 1, QUICK_STEP if bench.quick else STEP):
+            filler.fill_to(count)
+            steps[count] = (resident_bytes(server.pid) - empty) / count
+    worst = max(steps, key=lambda count: steps[count])
+    bench.say(f"{name}: worst {steps[worst]:.1f} bytes at {worst:,}")
+    return Bar(
+        GROUP,
+        f"bytes a counter, 16-byte keys, {name}",
+        f"at most {bar:g}" if bar else "",
+        f"{steps[worst]:.1f} at worst",
+        at_most(steps[worst], bar) if bar else REPORTED,
+        {"bytes_per_counter": {str(count): round(value, 2) for count, value in steps.items()}},
+        [f"at {worst:,} counters; least {min(steps.values()):.1f}, from {FIRST:,} to {LAST:,}"],
+    )
+
+
+def measure_after(bench: Bench) -> list[Bar]:
+    """The part of the memory still there ten seconds after a drain."""
+    return [
+        _after(bench, "none left", 0, NONE_LEFT_PART_MAX),
+        _after(bench, f"1 in {KEEP_EVERY} left, scattered", KEEP_EVERY, SCATTERED_PART_MAX),
+    ]
+
+
+def _after(bench: Bench, name: str, keep_every: int, bar: float) -> Bar:
+    count = DRAINED // 5 if bench.quick else DRAINED
+    prefix = new_prefix()
+    with started("naught", bench.cores.server) as server, _link(server) as link:
+        empty = resident_bytes(server.pid)
+        Filler(link, prefix).fill_to(count)
+        full = resident_bytes(server.pid)
+        drain(link, prefix, count, keep_every)
+        time.sleep(AFTER_S)
+        after = resident_bytes(server.pid)
+    part = (after - empty) / (full - empty)
+    bench.say(f"{name}: {part:.1%} of the memory still there")
+    return Bar(
+        GROUP_AFTER,
+        f"memory {AFTER_S:g} s after {count:,} went, {name}",
+        f"at most {bar:.0%}",
+        f"{part:.1%}",
+        at_most(part, bar),
+        {"empty_bytes": empty, "full_bytes": full, "after_bytes": after},
+        [f"empty {empty / 2**20:.1f} MiB, full {full / 2**20:.1f}, after {after / 2**20:.1f}"],
+    )
