@@ -19,7 +19,7 @@ import asyncio
 import logging
 import socket
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError
 from naught.session import Backoff, ClientSession, is_refusal
@@ -58,8 +58,7 @@ class Connection(asyncio.Protocol):
         self._link = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
 
     def data_received(self, data: bytes) -> None:
         if self._link is not None:
