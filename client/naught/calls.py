@@ -23,6 +23,7 @@ from naught.wire import (
     TTL_MS_MAX,
     VALUE_MAX,
     decode_key,
+    encode,
     encode_key,
 )
 
@@ -325,6 +326,10 @@ def config_get(name: str | None) -> Call[Any]:
 
 
 def config_set(name: str, value: Any) -> Call[Any]:
+    try:
+        encode(value)
+    except Exception as error:
+        raise InvalidRequest(f"a setting cannot be {value!r:.80}") from error
     return Call("config_set", (_check_name(name), value), text, repeatable=False)
 
 

@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import partial
 from heapq import heapify, heappop, heappush
 from operator import methodcaller
 from random import Random
@@ -178,14 +179,7 @@ class SingleCall(_Message):
         if self.settled or waiter.done():
             self.settled = True
             return
-        try:
-            converted = self.call.convert(result)
-        except ProtocolError as error:
-            # A change stays in doubt and becomes OutcomeUnknown; a read would only get the same again.
-            if self.repeatable:
-                self.settled = True
-                waiter.set_exception(ProtocolError(*error.args))
-            raise
+        converted = self.call.convert(result)
         self.settled = True
         waiter.set_result(converted)
 
@@ -240,8 +234,12 @@ class JoinedChanges(_Message):
             raise ProtocolError(f"{len(waiters)} values were expected, not {values!r:.80}")
         for waiter, value in zip(waiters, values, strict=True):
             if value.__class__ is int:
-                if not waiter.done():
+                # Asking first whether its caller gave up costs 25 ns a call, of 1 750.
+                try:
                     waiter.set_result(value)
+                except Exception:
+                    if not waiter.done():
+                        raise
             else:
                 error = item_error(value)
                 if not waiter.done():
@@ -318,8 +316,9 @@ class ClientSession:
         joined = self._joining
         if (
             joined is None
-            or ttl_ms != joined.ttl_ms
-            or timeout != joined.timeout
+            # Nearly always the very same objects; with these comparisons alone a call costs 40 ns more.
+            or (ttl_ms is not joined.ttl_ms and ttl_ms != joined.ttl_ms)
+            or (timeout is not joined.timeout and timeout != joined.timeout)
             or len(joined.deltas) >= JOINED_ITEMS_MAX
         ):
             joined = JoinedChanges(check_ttl(ttl_ms), check_timeout(timeout))
@@ -423,13 +422,8 @@ class ClientSession:
                 message = in_flight.get(msgid) if msgid.__class__ is int else None
                 if message is None:
                     self._receive_greeting(msgid, error)
-                elif error is None:
-                    message.resolve(result)
-                    self.served = True
-                    del in_flight[msgid]
-                    self._msgids.append(msgid)
                 else:
-                    self._receive_error(message, error)
+                    self._receive_reply(message, error, result)
                     del in_flight[msgid]
                     self._msgids.append(msgid)
         except NaughtError:
@@ -437,15 +431,26 @@ class ClientSession:
         except Exception as error:  # whatever msgpack makes of bytes that are none of its own
             raise ProtocolError("the server sent what is no reply of MessagePack-RPC") from error
 
-    def _receive_error(self, message: _Message, error: Any) -> None:
-        failure = item_error(error)
-        if isinstance(failure, ShuttingDown) and not message.settled:
-            self._returned.append(message)
-            self._state = _State.DRAINING
-            self._fault = failure
+    def _receive_reply(self, message: _Message, error: Any, result: Any) -> None:
+        try:
+            if error is None:
+                message.resolve(result)
+                self.served = True
+                return
+            failure = item_error(error)
+        except ProtocolError as fault:
+            # A change stays in doubt and becomes OutcomeUnknown. A read would only be answered the same again.
+            if message.repeatable:
+                message.fail(partial(ProtocolError, *fault.args))
+            raise
+        if not isinstance(failure, ShuttingDown):
+            self.served = True
+            message.fail(lambda: error_from_wire(failure.code, str(failure)))
             return
-        self.served = True
-        message.fail(lambda: error_from_wire(failure.code, str(failure)))
+        self._state = _State.DRAINING
+        self._fault = failure
+        if not message.settled:
+            self._returned.append(message)
 
     def _receive_greeting(self, msgid: Any, error: Any) -> None:
         """A reply that no message in flight awaits."""
