@@ -1,0 +1,972 @@
+"""A mapping of counters inside one process, in which a value that reaches zero is gone, with its key.
+
+A dict of counts keeps every key that ever counted: its value goes back to zero, and the key stays, in memory,
+in `len` and in every loop. `SafeMap` is the map for that job: the step that brings a value to zero or below
+takes its key out. It means what naught's server means by a counter, and both are held to one table of cases
+(tests/cases_counters.py): a decrement stops at zero and never creates, reading never creates, absent and zero
+are the same thing.
+
+How it works
+------------
+The keys are spread by their hash over shards. A shard is a plain dict and a lock of its own, and every access
+to the dict is made under that lock, so threads on different shards do not wait for one another, with or
+without the interpreter's global lock. What needs the whole map at one instant (`snapshot`, `clear`, a fork)
+takes all the locks, always in the order of the shards, so two such calls cannot wait for each other.
+
+*Eager* eviction deletes the key in the decrement itself. *Deferred* eviction stores a zero and flags its key;
+a background thread deletes what is flagged and still zero some time later. That is for counters that flap
+between 0 and 1, whose keys would otherwise be deleted and made again each time. No method ever shows a
+flagged zero. The thread is started by the first zero flagged, ends by itself when none is left, and holds the
+map only weakly while it waits, so a map that nobody closed can be collected.
+
+A dict does not shrink when its keys are deleted. So each shard counts its evictions, and when about half of
+what was there has gone it looks at the size of its table, and rebuilds one that is mostly empty.
+
+The locks can be taken again by the thread that holds them, because Python may run code anywhere: a key's
+`__eq__`, a finalizer or a signal handler that uses this map while a method of it is under way finds it usable
+and not deadlocked. Between reading a value and storing the new one there is no call and no allocation that
+could let such code in, as long as the key's hash and comparison and the numbers' arithmetic are built in (all
+but Fraction are); the comments say where that shaped the code.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import operator
+import os
+import queue
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin, overload
+
+__all__ = ["Policy", "SafeMap", "Underflow"]
+
+K = TypeVar("K", bound=Hashable)
+# The types whose zero is known. A constraint and not a bound: a subclass, bool above all, is not among them.
+V = TypeVar("V", int, Fraction, Decimal, float)
+D = TypeVar("D")
+
+Policy = Literal["eager", "deferred"]
+
+# A prime, so that keys which are whole numbers at equal distances still spread over all shards.
+SHARD_COUNT = 31
+# Long enough for a flapping counter to come back before its key is deleted, short enough that nobody waits
+# for the memory.
+CLEAN_AFTER_S = 0.1
+# Keys cleared under one hold of a shard's lock: some tens of microseconds.
+CLEAN_BATCH_KEYS = 256
+# A dict takes up to 120 bytes an entry just after it has grown, up to 60 just after it was rebuilt. Above the
+# first it is mostly empty, and far enough above the second not to be rebuilt again at once.
+SPARSE_BYTES_PER_ENTRY = 160
+# Below this a table is not worth rebuilding. The smallest dict with an entry has 232 bytes.
+SPARSE_BYTES_MIN = 256
+# Evictions between two looks at a small table's size.
+COMPACTION_EVICTIONS_MIN = 16
+
+_logger = logging.getLogger("naught")
+
+
+class Underflow(ArithmeticError):  # noqa: N818 (named as the code of the wire is)
+    """A strict decrement asked for more than was there. Nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is known of a value type."""
+
+    # Its zero, answered for what is absent.
+    zero: Any
+    # Its one, by which counts go unless said otherwise.
+    one: Any
+    # Tells its finite values from NaN and the infinities; None for a type that has none of these, where `> 0`
+    # is the whole check of an amount.
+    is_finite: Callable[[Any], bool] | None
+
+
+_KINDS: dict[Any, _Kind] = {
+    int: _Kind(0, 1, None),
+    Fraction: _Kind(Fraction(0), Fraction(1), None),
+    Decimal: _Kind(Decimal(0), Decimal(1), Decimal.is_finite),
+    float: _Kind(0.0, 1.0, math.isfinite),
+}
+
+
+class _Unmatched:
+    """A type that no amount has: where it is the type let through unexamined, every amount is examined."""
+
+
+class _Shard:
+    """One table of a map, with its lock. Its methods are called with the lock held."""
+
+    __slots__ = ("flagged", "lock", "table", "until_compaction")
+
+    def __init__(self) -> None:
+        # Held for every access to the other fields. Can be taken again by its holder: see the module's text.
+        self.lock = threading.RLock()
+        # What counts, and with the deferred policy zeros that are not cleared yet.
+        self.table: dict[Any, Any] = {}
+        # The keys that may hold a zero in `table`: every key that does, and some that have been counted up
+        # since. A dict and not a set because storing into a dict is not a call. Replaced, never kept, once
+        # emptied.
+        self.flagged: dict[Any, None] = {}
+        # Evictions left until the table's size is looked at.
+        self.until_compaction = COMPACTION_EVICTIONS_MIN
+
+    def live_count(self) -> int:
+        """How many counters there are. Cost: the number of flagged keys."""
+        if not self.flagged:
+            return len(self.table)
+        return len(self.table) - sum(not self.table.get(key, 1) for key in self.flagged)
+
+    def live_entries(self) -> dict[Any, Any]:
+        """A copy of the counters, without flagged zeros. Cost: the number of entries."""
+        if not self.flagged:
+            return self.table.copy()
+        return {key: value for key, value in self.table.copy().items() if value}
+
+    def remove(self, key: Any, absent: Any) -> Any:
+        """Take a key out and answer its value, `absent` if it had none."""
+        value = self.table.pop(key, absent)
+        if self.flagged:
+            self.flagged.pop(key, None)
+        self.count_eviction()
+        return value or absent  # a flagged zero was absent to everyone
+
+    def count_eviction(self) -> None:
+        self.until_compaction -= 1
+        if self.until_compaction < 0:
+            self.compact()
+
+    def compact(self) -> None:
+        """Rebuild the table if it is mostly empty, and set when to look again. Cost: what is left in it.
+
+        The next look is due when the table may have come to be mostly empty, if all changes until then were
+        evictions. So a table that drains is caught at once, and one that flaps is looked at seldom.
+        """
+        table = self.table
+        sparse_below = self._sparse_below(table)
+        if len(table) < sparse_below:
+            # A display and not a call of `copy`: no other code of this thread can run, and change the old
+            # table, between the copying and the storing.
+            self.table = table = {**table}
+            sparse_below = self._sparse_below(table)
+        self.until_compaction = max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below)
+
+    @staticmethod
+    def _sparse_below(table: dict[Any, Any]) -> int:
+        """With fewer entries than this a table of this size is mostly empty."""
+        return (sys.getsizeof(table) - SPARSE_BYTES_MIN) // SPARSE_BYTES_PER_ENTRY
+
+    def clear_flagged(self, keys_max: int) -> int:
+        """Delete up to `keys_max` flagged keys that are still zero; answer how many were deleted.
+
+        A key leaves `flagged` after it has left the table, so that one whose comparison raises stays flagged
+        and is tried again.
+        """
+        cleared = 0
+        table, flagged = self.table, self.flagged
+        for _ in range(min(keys_max, len(flagged))):
+            key = next(reversed(flagged))
+            if not table.get(key, 1):
+                del table[key]
+                cleared += 1
+            last, _ = flagged.popitem()
+            if last is not key:  # the key's own comparison has flagged another meanwhile
+                flagged[last] = None
+                flagged.pop(key, None)
+        if not flagged:
+            self.flagged = {}  # the old one may be large, and a dict does not shrink
+            self.compact()
+        return cleared
+
+
+class _Alias(types.GenericAlias):
+    """`SafeMap[K, V]`. Calling it makes a map, and holds the map to the value type said."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        made = get_origin(self)(*arguments, **options)
+        said = get_args(self)[1]
+        if said in _KINDS and made.value_type is not said:
+            name = said.__name__
+            made.close()
+            raise TypeError(
+                f"SafeMap[..., {name}] was made to count {made.value_type.__name__}: "
+                f"give the type as the first argument too, SafeMap[..., {name}]({name})"
+            )
+        return made
+
+
+class SafeMap(Mapping[K, V]):
+    """A thread-safe mapping from keys to numbers above zero; one that reaches zero takes its key along.
+
+        seats = SafeMap[str, int]()
+        seats.incr("gold")             # 1
+        seats.decr("gold")             # (0, True): this call evicted it
+        "gold" in seats                # False
+
+    `SafeMap(value_type=int, entries=(), *, tolerance, policy="eager", shard_count=31, clean_after_s=0.1)`
+
+    value_type: what is counted: int (without limit), Fraction, Decimal, or float. Any other type raises
+        TypeError, because its zero cannot be known; type checkers refuse it as well. Amounts must be of this
+        type or int (bool is neither), finite and above zero: TypeError and ValueError otherwise, and nothing
+        has changed.
+    entries: a mapping, or pairs of key and number, to start with, as for `merge`.
+    tolerance: must be said for float, and only there: a number from -tolerance to tolerance is zero. So a
+        value that comes down to it is evicted, and an amount within it is refused as 0 is. At least 0, and
+        finite.
+    policy: "eager" evicts at once. "deferred" flags zeros and has a background thread evict them
+        `clean_after_s` seconds later, for counters that flap between 0 and 1; it shows in no answer. Close
+        such a map, or use it in a `with` block, to end the thread at a time you choose; it also ends when
+        nothing is flagged, and with the map.
+    shard_count: how many tables and locks; 1 or more. A prime spreads keys that are numbers best.
+
+    What `collections.abc.Mapping` promises holds: `map[key]` raises KeyError for what is absent, `get`
+    answers None or the default. There is no `map[key] = value` and no `map[key] += 1`, which between threads
+    would lose counts. A loop goes over a copy of one shard after another: it never fails because the map
+    changes meanwhile, each value was true when its shard was copied, and `snapshot` is there for one instant
+    of all.
+
+    Decimal sums follow the calling thread's context (28 digits unless changed), float sums round as floats
+    do.
+
+    Cost: `incr`, `decr`, `get`, `in`, `take` and `set` do not depend on the number of keys; now and then one
+    of them rebuilds a shard's table that is mostly empty, at a cost that each eviction has paid for. `len`
+    costs the number of shards, and with deferred eviction of flagged keys. Pickling and copying keep settings
+    and counters; a forked child has its own copy, and none of its locks is left held by a thread of the
+    parent.
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: SafeMap[K, int],
+            value_type: type[int] = ...,
+            entries: Mapping[K, int] | Iterable[tuple[K, int]] = ...,
+            *,
+            policy: Policy = ...,
+            shard_count: int = ...,
+            clean_after_s: float = ...,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SafeMap[K, Fraction],
+            value_type: type[Fraction],
+            entries: Mapping[K, Fraction | int] | Iterable[tuple[K, Fraction | int]] = ...,
+            *,
+            policy: Policy = ...,
+            shard_count: int = ...,
+            clean_after_s: float = ...,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SafeMap[K, Decimal],
+            value_type: type[Decimal],
+            entries: Mapping[K, Decimal | int] | Iterable[tuple[K, Decimal | int]] = ...,
+            *,
+            policy: Policy = ...,
+            shard_count: int = ...,
+            clean_after_s: float = ...,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SafeMap[K, float],
+            value_type: type[float],
+            entries: Mapping[K, float] | Iterable[tuple[K, float]] = ...,
+            *,
+            tolerance: float,
+            policy: Policy = ...,
+            shard_count: int = ...,
+            clean_after_s: float = ...,
+        ) -> None: ...
+
+    def __init__(
+        self,
+        value_type: Any = int,
+        entries: Any = (),
+        *,
+        tolerance: float | None = None,
+        policy: Policy = "eager",
+        shard_count: int = SHARD_COUNT,
+        clean_after_s: float = CLEAN_AFTER_S,
+    ) -> None:
+        self._configure(value_type, tolerance, policy, shard_count, clean_after_s)
+        self._start_empty()
+        self.merge(entries)
+
+    def _configure(
+        self, value_type: Any, tolerance: float | None, policy: Any, shard_count: int, clean_after_s: float
+    ) -> None:
+        """Check the settings and keep them. Everything set here is fixed for the life of the map."""
+        kind = _kind_of(value_type)
+        # The type of every value in the tables.
+        self._value_type: type[Any] = value_type
+        self._zero = kind.zero
+        self._one = kind.one
+        # The one amount that needs no look at all, the default of a map of int, where there is nothing to
+        # round.
+        self._known_amount = kind.one if kind.is_finite is None else _Unmatched
+        # The answers of a decrement that leaves nothing, made once: eviction then saves what its branch
+        # costs.
+        self._evicted: tuple[Any, bool] = (kind.zero, True)
+        self._absent: tuple[Any, bool] = (kind.zero, False)
+        # The type whose amounts need no look but `> 0`; see _Unmatched.
+        self._exact_type: type[Any] = value_type if kind.is_finite is None else _Unmatched
+        self._is_finite = kind.is_finite
+        # What is not above it is zero. 0 but for float.
+        self._tolerance = _tolerance_of(value_type, tolerance)
+        if policy not in get_args(Policy):
+            raise ValueError(f"policy must be 'eager' or 'deferred', not {policy!r}")
+        self._policy: Policy = policy
+        if isinstance(shard_count, bool) or not isinstance(shard_count, int):
+            raise TypeError(f"shard_count must be an int, not {type(shard_count).__name__}")
+        if shard_count < 1:
+            raise ValueError(f"shard_count must be at least 1, not {shard_count}")
+        self._shard_count = shard_count
+        if not 0 <= clean_after_s < threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"clean_after_s must be a number of seconds of at least 0, not {clean_after_s!r}"
+            )
+        self._clean_after_s = clean_after_s
+
+    def _start_empty(self) -> None:
+        """Set up what changes during the life of the map."""
+        # A key belongs to the shard at its hash modulo their number. The tuple is never changed.
+        self._shards = tuple(_Shard() for _ in range(self._shard_count))
+        # Whether zeros are flagged. Ends with `close`, after which zeros are evicted at once.
+        self._deferred = self._policy == "deferred"
+        # Held to start, end or give up the cleaning thread. Taken before a shard's lock, never after.
+        self._cleaner_lock = threading.RLock()
+        # Whether a cleaning thread is there or being started: it will see whatever is flagged now.
+        self._cleaning = False
+        # The cleaning thread, to be joined by `close`.
+        self._cleaner: threading.Thread | None = None
+        # What the cleaning thread waits on; an item ends it. A SimpleQueue because its put may be called
+        # where a finalizer may run, which is anywhere.
+        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+        _maps[id(self)] = self
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, parameters: Any) -> _Alias:
+            if not isinstance(parameters, tuple) or len(parameters) != 2:
+                raise TypeError(f"{cls.__name__} takes two types, of its keys and of its values")
+            # What is not known yet (a type variable, a name in quotes, Any) is for the type checker to judge.
+            if parameters[1] is not Any and not isinstance(parameters[1], TypeVar | str):
+                _kind_of(parameters[1])
+            return _Alias(cls, parameters)
+
+    # Counting.
+
+    def incr(self, key: K, by: V | int = 1) -> V:
+        """Add `by` to a counter, which begins if it is absent; answer the value after.
+
+        TypeError if `by` is not a number of this map's type (or int), ValueError if it is not finite or not
+        above zero.
+        """
+        if by is not self._known_amount and (type(by) is not self._exact_type or by <= 0):
+            by = self._amount(by)
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            table = shard.table
+            value: V
+            # Not `table.get`: where a call returns, Python may run other code (a signal handler, a
+            # finalizer), whose own change to this counter would be lost if it came between the reading and
+            # the storing.
+            if key in table:
+                value = table[key] + by
+            else:
+                value = by  # type: ignore[assignment]
+            table[key] = value
+        return value
+
+    def decr(self, key: K, by: V | int = 1, *, strict: bool = False) -> tuple[V, bool]:
+        """Take `by` off a counter; answer the value after, and whether this call evicted the counter.
+
+        A value that comes to zero or below is zero, and the counter is gone. Taking from an absent counter
+        answers (0, False). With `strict`, taking more than is there raises Underflow, and nothing has
+        changed. Other errors as for `incr`.
+        """
+        if by is not self._known_amount and (type(by) is not self._exact_type or by <= 0):
+            by = self._amount(by)
+            if self._is_finite is not None:
+                return self._decr_rounded(key, by, strict)
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            table = shard.table
+            if key in table:
+                before: V = table[key]
+                # The eviction branch. It compares before it subtracts, and answers with what was made once,
+                # so an eviction costs little more than a count: see naught_loadtest/bars_safemap.py.
+                if before > by:
+                    value: V = before - by
+                    table[key] = value
+                    return value, False
+                if strict and before < by:
+                    _raise_underflow(key, before, by)
+                if not self._deferred:
+                    del table[key]
+                    # As count_eviction does, without the call.
+                    left = shard.until_compaction - 1
+                    shard.until_compaction = left
+                    if left < 0:
+                        shard.compact()
+                    return self._evicted
+                if not before:  # flagged earlier, so absent to everyone
+                    return self._absent
+                flagged = shard.flagged
+                if flagged:
+                    flagged[key] = None
+                    table[key] = self._zero
+                    return self._evicted
+                flagged[key] = None
+                table[key] = self._zero
+            elif strict:
+                _raise_underflow(key, self._zero, by)
+            else:
+                return self._absent
+        # The first key flagged of this shard. Those after it are seen by the thread that this one has
+        # started.
+        self._start_cleaner()
+        return self._evicted
+
+    def _decr_rounded(self, key: K, by: Any, strict: bool) -> tuple[V, bool]:
+        """`decr` for Decimal and float: as their differences are rounded, it is these that are compared."""
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            before = shard.table.get(key, self._zero)
+            value: V = before - by
+            if value > self._tolerance:
+                shard.table[key] = value
+                return value, False
+            if strict and value < -self._tolerance:
+                _raise_underflow(key, before, by)
+            if not before:
+                return self._absent
+            if not self._deferred:
+                shard.remove(key, None)
+                return self._evicted
+            shard.flagged[key] = None
+            shard.table[key] = self._zero
+        self._start_cleaner()
+        return self._evicted
+
+    def add(self, deltas: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> list[V]:
+        """Change several counters: a delta above zero is an `incr`, below a `decr`. Answer the values after.
+
+        Each item stands alone and is applied in order; other threads may see some applied and others not yet.
+        All are checked first: where one is refused (as an amount of `incr` is), nothing has changed.
+        """
+        steps: list[tuple[K, bool, V]] = []
+        for key, delta in _pairs(deltas):
+            hash(key)
+            number = self._number(delta)
+            down = number < 0
+            steps.append((key, down, self._amount(_negated(number) if down else number)))
+        return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
+
+    def merge(self, other: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> None:
+        """Add every number of another mapping (or of pairs) to the counter of its key.
+
+        Zeros are skipped, as there is nothing to add. All are checked first: TypeError for a number of
+        another type, ValueError for one that is negative or not finite, and nothing has changed. `other` is
+        read before anything is added, so a map may be merged into itself.
+        """
+        amounts: list[tuple[K, V]] = []
+        for key, number in _pairs(other):
+            hash(key)
+            amount = self._value(number)
+            if amount > self._tolerance:
+                amounts.append((key, amount))
+        for key, amount in amounts:
+            self.incr(key, amount)
+
+    def set(self, key: K, value: V | int) -> V:
+        """Give a counter a value, and answer the one before (0 for none). Setting zero evicts.
+
+        TypeError for a number of another type, ValueError for one that is negative or not finite.
+        """
+        number = self._value(value)
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            if number > self._tolerance:
+                table = shard.table
+                before: V = table.get(key, self._zero)
+                table[key] = number
+                return before
+            removed: V = shard.remove(key, self._zero)
+            return removed
+
+    def take(self, key: K) -> V:
+        """Evict a counter and answer the value it had, 0 if it was absent, in one step."""
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            removed: V = shard.remove(key, self._zero)
+            return removed
+
+    def clear(self) -> int:
+        """Evict every counter at one instant; answer how many there were. Their memory is given back."""
+        with self._all_locked():
+            count = sum(shard.live_count() for shard in self._shards)
+            for shard in self._shards:
+                shard.table = {}
+                shard.flagged = {}
+                shard.until_compaction = COMPACTION_EVICTIONS_MIN
+            return count
+
+    # Reading: what Mapping asks for.
+
+    def __getitem__(self, key: K) -> V:
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            value: V = shard.table[key]
+        if not value:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            return bool(shard.table.get(key))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def get(self, key: K, /) -> V | None: ...
+        @overload
+        def get(self, key: K, /, default: V) -> V: ...
+        @overload
+        def get(self, key: K, /, default: D) -> V | D: ...
+
+    def get(self, key: Any, /, default: Any = None) -> Any:
+        """The value of a counter, or `default` if it is absent: None unless given, as for every Mapping.
+
+        `get(key, 0)` is the number to calculate with.
+        """
+        shard = self._shards[hash(key) % self._shard_count]
+        with shard.lock:
+            return shard.table.get(key) or default
+
+    def __len__(self) -> int:
+        count = 0
+        for shard in self._shards:
+            with shard.lock:
+                count += shard.live_count()
+        return count
+
+    def __iter__(self) -> Iterator[K]:
+        for entries in self._copies():
+            yield from entries
+
+    def items(self) -> ItemsView[K, V]:
+        """A live view of keys and values. A loop over it goes over a copy of one shard after another."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[V]:
+        """A live view of the values. A loop over it goes over a copy of one shard after another."""
+        return _Values(self)
+
+    def _copies(self) -> Iterator[dict[K, V]]:
+        """Copies of the shards' counters, each of one instant."""
+        for shard in self._shards:
+            with shard.lock:
+                entries = shard.live_entries()
+            yield entries
+
+    def snapshot(self) -> dict[K, V]:
+        """A dict of all counters at one instant. Every change waits while it is made."""
+        with self._all_locked():
+            copies = [shard.live_entries() for shard in self._shards]
+        entries: dict[K, V] = {}
+        for each in copies:
+            entries.update(each)
+        return entries
+
+    def most_common(self, n: int | None = None) -> list[tuple[K, V]]:
+        """The `n` largest counters (all, for None) with their values, largest first, equals in no order.
+
+        Of one instant, as `snapshot` is. Cost: all entries, and a heap of `n`.
+        """
+        entries = self.snapshot().items()
+        if n is None:
+            return sorted(entries, key=operator.itemgetter(1), reverse=True)
+        return heapq.nlargest(n, entries, key=operator.itemgetter(1))
+
+    # Settings and sizes.
+
+    @property
+    def value_type(self) -> type[V]:
+        """The type of the values: int, Fraction, Decimal or float."""
+        return self._value_type
+
+    @property
+    def tolerance(self) -> float:
+        """What is not above it is zero; 0 for all types but float."""
+        return self._tolerance
+
+    @property
+    def policy(self) -> Policy:
+        """How zeros are evicted: "eager" or "deferred"."""
+        return self._policy
+
+    @property
+    def shard_count(self) -> int:
+        """How many tables, each with a lock, the keys are spread over."""
+        return self._shard_count
+
+    @property
+    def clean_after_s(self) -> float:
+        """How long a flagged zero may stay, in seconds. Means nothing to the eager policy."""
+        return self._clean_after_s
+
+    @property
+    def raw_entries(self) -> int:
+        """What the tables hold, flagged zeros included. With the eager policy always `len(map)`."""
+        return sum(len(shard.table) for shard in self._shards)
+
+    @property
+    def table_bytes(self) -> int:
+        """The memory of the tables in bytes, without keys and values."""
+        return sum(sys.getsizeof(shard.table) + sys.getsizeof(shard.flagged) for shard in self._shards)
+
+    # Deferred eviction.
+
+    def sweep(self) -> int:
+        """Evict every zero that is flagged now, in the calling thread; answer how many. For eager maps 0.
+
+        The background thread does just this. A shard's lock is held for 256 keys at a time.
+        """
+        cleared = 0
+        for shard in self._shards:
+            # Once round what is flagged now: keys that flap faster than they are cleared are for the next
+            # sweep.
+            left = len(shard.flagged)
+            while left > 0:
+                with shard.lock:
+                    cleared += shard.clear_flagged(CLEAN_BATCH_KEYS)
+                left -= CLEAN_BATCH_KEYS
+        return cleared
+
+    def _start_cleaner(self) -> None:
+        """Have a thread clean up, unless one is there. Called after a key was flagged, with no lock held."""
+        with self._cleaner_lock:
+            if self._cleaning:
+                return
+            # Set before the first call below, so that a finalizer running there does not start a second
+            # thread.
+            self._cleaning = True
+            if self._deferred:
+                stop = self._stop
+                owner = weakref.ref(self, lambda _: stop.put(None))
+                thread = threading.Thread(
+                    target=_clean,
+                    args=(owner, stop, self._clean_after_s),
+                    name="naught-safemap-cleaner",
+                    daemon=True,
+                )
+                try:
+                    thread.start()
+                except RuntimeError:
+                    pass  # the system has no more threads, or the interpreter is ending
+                else:
+                    # The thread takes this lock before it counts as gone, so it is still there.
+                    self._cleaner = thread
+                    return
+            self._cleaning = False
+        # Closed meanwhile, or no thread to be had: the zeros go now.
+        self.sweep()
+
+    def _clean_once(self) -> bool:
+        """Sweep, for the cleaning thread. Answer whether it has to come again; if not, it counts as gone."""
+        self.sweep()
+        with self._cleaner_lock:
+            # A key is flagged first and the thread asked for after, so what is not seen here will ask again.
+            if any(shard.flagged for shard in self._shards):
+                return True
+            self._cleaning = False
+            self._cleaner = None
+            return False
+
+    def close(self) -> None:
+        """End the background thread and evict what is flagged. From now on the map evicts at once.
+
+        Waits for the thread, which is about to end. The map can still be used; closing again does nothing.
+        """
+        with self._cleaner_lock:
+            self._deferred = False
+            self._cleaning = False
+            thread, self._cleaner = self._cleaner, None
+            self._stop.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        # Again if a decrement that had not seen the end yet has flagged another.
+        while any(shard.flagged for shard in self._shards):
+            self.sweep()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Copies and text.
+
+    def copy(self) -> Self:
+        """A map of its own with the same settings and the counters of one instant."""
+        twin = type(self).__new__(type(self))
+        twin.__setstate__(self.__getstate__())
+        return twin
+
+    __copy__ = copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings, the counters, and what a subclass has added; not the locks and the thread."""
+        added = {name: value for name, value in self.__dict__.items() if name not in _OWN_FIELDS}
+        settings = (
+            self._value_type,
+            None if self._value_type is not float else self._tolerance,
+            self._policy,
+            self._shard_count,
+            self._clean_after_s,
+        )
+        return {"settings": settings, "entries": self.snapshot(), "added": added}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._configure(*state["settings"])
+        self._start_empty()
+        self.__dict__.update(state["added"])
+        for key, value in state["entries"].items():
+            self._shards[hash(key) % self._shard_count].table[key] = value
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # The same for every protocol; the oldest would not ask for the state.
+        return _make_bare, (type(self),), self.__getstate__()
+
+    def __repr__(self) -> str:
+        parts = [self._value_type.__name__]
+        if entries := self.snapshot():
+            parts.append(repr(entries))
+        if self._value_type is float:
+            parts.append(f"tolerance={self._tolerance!r}")
+        if self._policy != "eager":
+            parts.append(f"policy={self._policy!r}")
+        if self._shard_count != SHARD_COUNT:
+            parts.append(f"shard_count={self._shard_count}")
+        if self._clean_after_s != CLEAN_AFTER_S:
+            parts.append(f"clean_after_s={self._clean_after_s!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    # Numbers.
+
+    def _number(self, number: object) -> V:
+        """A finite number as this map's type: TypeError, ValueError."""
+        kind = self._value_type
+        if isinstance(number, bool) or not isinstance(number, kind | int):
+            raise TypeError(f"this SafeMap counts {kind.__name__}, not {type(number).__name__}")
+        try:
+            exact: Any = number if type(number) is kind else kind(number)
+        except OverflowError:  # an int too large to be a float
+            raise ValueError(f"too large for {kind.__name__}: {number!r}") from None
+        if self._is_finite is not None and not self._is_finite(exact):
+            raise ValueError(f"a number to count must be finite, not {number!r}")
+        result: V = exact
+        return result
+
+    def _amount(self, by: object) -> V:
+        """An amount to go up or down by: finite and above zero."""
+        if (
+            type(by) is int and by == 1 and self._tolerance < 1
+        ):  # the default, in a map that does not count int
+            one: V = self._one
+            return one
+        amount = self._number(by)
+        if amount > self._tolerance:
+            return amount
+        if amount > 0:
+            raise ValueError(
+                f"{by!r} is zero by this map's tolerance of {self._tolerance!r}; amounts must be above zero"
+            )
+        raise ValueError(f"an amount must be above zero, not {by!r}")
+
+    def _value(self, number: object) -> V:
+        """A value to give a counter: finite and not below zero."""
+        value = self._number(number)
+        if value < -self._tolerance:
+            raise ValueError(f"a counter cannot be negative: {number!r}")
+        return value
+
+    @contextmanager
+    def _all_locked(self) -> Iterator[None]:
+        """Hold every shard's lock, taken in the order of the shards."""
+        held: list[threading.RLock] = []
+        try:
+            for shard in self._shards:
+                shard.lock.acquire()
+                held.append(shard.lock)
+            yield
+        finally:
+            for lock in reversed(held):
+                lock.release()
+
+    # Fork: a child has only the thread that forked, so what the others held would stay held there for ever.
+
+    def _hold_for_fork(self) -> None:
+        self._cleaner_lock.acquire()
+        for shard in self._shards:
+            shard.lock.acquire()
+
+    def _release_after_fork(self) -> None:
+        for shard in reversed(self._shards):
+            shard.lock.release()
+        self._cleaner_lock.release()
+
+    def _start_again_in_child(self) -> None:
+        """Forget the cleaning thread, which is the parent's, and do what it was about to do."""
+        self._cleaning = False
+        self._cleaner = None
+        self._stop = queue.SimpleQueue()
+        self._release_after_fork()
+        self.sweep()
+
+
+class _Items(ItemsView[K, V]):
+    """The items of a map, by shard and not by key: a key can be gone before its value is asked for."""
+
+    __slots__ = ()
+    _mapping: SafeMap[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        for entries in self._mapping._copies():
+            yield from entries.items()
+
+
+class _Values(ValuesView[V]):
+    """The values of a map, as `_Items`."""
+
+    __slots__ = ()
+    _mapping: SafeMap[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        for entries in self._mapping._copies():
+            yield from entries.values()
+
+    def __contains__(self, value: object) -> bool:
+        return any(each == value for each in self)
+
+
+def _kind_of(value_type: object) -> _Kind:
+    """What is known of a value type, or TypeError with the reason and the remedy."""
+    if isinstance(value_type, type) and value_type in _KINDS:
+        return _KINDS[value_type]
+    if isinstance(value_type, Mapping | Iterable) and not isinstance(value_type, type | types.GenericAlias):
+        raise TypeError(
+            "the first argument is the type to count, the entries come second: SafeMap(int, entries)"
+        )
+    name = value_type.__name__ if isinstance(value_type, type) else repr(value_type)
+    raise TypeError(f"the zero of {name} cannot be known: a SafeMap counts int, Fraction, Decimal or float")
+
+
+def _tolerance_of(value_type: type[Any], tolerance: Any) -> float:
+    """The number that what is not zero must be above."""
+    if value_type is not float:
+        if tolerance is not None:
+            raise TypeError(f"{value_type.__name__} is exact: only float has a tolerance")
+        return 0
+    if isinstance(tolerance, bool) or not isinstance(tolerance, float | int):
+        raise TypeError(
+            "float sums seldom come to exactly 0: say what counts as zero, SafeMap(float, tolerance=1e-9)"
+        )
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be finite and at least 0, not {tolerance!r}")
+    return float(tolerance)
+
+
+def _pairs(entries: Any) -> list[tuple[Any, Any]]:
+    """The pairs of a mapping or of an iterable of pairs, read at once."""
+    if isinstance(entries, SafeMap):
+        return list(entries.snapshot().items())
+    if isinstance(entries, Mapping):
+        return list(entries.items())
+    return [(key, number) for key, number in entries]
+
+
+def _negated(number: Any) -> Any:
+    """The number with the other sign; Decimal's own minus would round it."""
+    return number.copy_negate() if isinstance(number, Decimal) else -number
+
+
+def _raise_underflow(key: object, value: object, by: object) -> NoReturn:
+    raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")
+
+
+def _clean(
+    owner: weakref.ref[SafeMap[Any, Any]], stop: queue.SimpleQueue[None], clean_after_s: float
+) -> None:
+    """The cleaning thread: wait, sweep, and again while something is flagged. Holds the map only to sweep."""
+    wait_s = clean_after_s
+    while True:
+        try:
+            stop.get(timeout=wait_s)
+        except queue.Empty:
+            pass
+        else:
+            return
+        counters = owner()
+        if counters is None:
+            return
+        try:
+            if not counters._clean_once():
+                return
+        except Exception:
+            # A key's own comparison has failed. Its zero stays flagged, and hidden; it is tried again,
+            # unhurried.
+            _logger.exception("clearing the zeros of a SafeMap failed, trying again")
+            wait_s = max(clean_after_s, CLEAN_AFTER_S)
+        del counters
+
+
+def _make_bare(map_class: type[SafeMap[Any, Any]]) -> SafeMap[Any, Any]:
+    """A map without fields, for pickle and copy to fill."""
+    return map_class.__new__(map_class)
+
+
+# Every map alive, by id as maps have no hash, to be held over a fork. The maps' collection takes them out.
+_maps: weakref.WeakValueDictionary[int, SafeMap[Any, Any]] = weakref.WeakValueDictionary()
+# The maps held for the fork under way.
+_held_for_fork: list[SafeMap[Any, Any]] = []
+
+
+def _before_fork() -> None:
+    _held_for_fork.extend(each for reference in _maps.valuerefs() if (each := reference()) is not None)
+    for each in _held_for_fork:
+        each._hold_for_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for each in reversed(_held_for_fork):
+        each._release_after_fork()
+    _held_for_fork.clear()
+
+
+def _after_fork_in_child() -> None:
+    for each in reversed(_held_for_fork):
+        each._start_again_in_child()
+    _held_for_fork.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+
+# The fields that the class itself sets: what else an instance has was added by a subclass, and is pickled.
+_OWN_FIELDS = frozenset(vars(SafeMap[str, int]()))

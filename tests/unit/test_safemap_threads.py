@@ -1,0 +1,470 @@
+"""naught.SafeMap under threads: 8 of them against a model, the cleaning thread, its end, collection, fork.
+
+Nothing sleeps here and nothing asserts a time: threads start together at a barrier and are joined. A join's
+limit only turns a deadlock into a failure.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import threading
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from naught import safemap
+from naught.safemap import SafeMap
+
+THREADS = 8
+JOIN_S = 60.0
+A_DAY_S = 86_400.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        # A map that was dropped has told its thread to end; here it has to have listened.
+        thread.join(JOIN_S)
+        assert not thread.is_alive(), f"{thread.name} was left behind"
+
+
+@pytest.fixture(autouse=True)
+def switch_often() -> Iterator[None]:
+    """Make the interpreter change threads hundreds of times as often, so that a missing lock shows."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before_s)
+
+
+def run_together(target: Callable[[int], None], count: int = THREADS) -> None:
+    """Run target(0), target(1), ... in threads that start at once; raise the first exception of any."""
+    barrier = threading.Barrier(count)
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            barrier.wait(JOIN_S)
+            target(number)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(JOIN_S)
+        assert not thread.is_alive(), "a thread is stuck"
+    if failures:
+        raise failures[0]
+
+
+def seeds() -> list[int]:
+    """One seed per thread, printed so that a failure can be run again."""
+    seed = int(os.environ.get("NAUGHT_TEST_SEED") or random.randrange(2**32))
+    print(f"NAUGHT_TEST_SEED={seed}")
+    return [seed * 100 + number for number in range(THREADS)]
+
+
+MAPS: list[dict[str, Any]] = [
+    {"policy": "eager"},
+    {"policy": "eager", "shard_count": 1},
+    {"policy": "deferred", "clean_after_s": 0.0},
+    {"policy": "deferred", "clean_after_s": 0.0, "shard_count": 1},
+    {"policy": "deferred", "clean_after_s": A_DAY_S},
+]
+
+
+@pytest.mark.parametrize("options", MAPS, ids=str)
+def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
+    """Each thread takes away only what it has added, so the end is the sum of all, whatever the order.
+
+    And every life of a counter begins once and ends once: an incr by 1 that answers 1 began one, a decr that
+    says it evicted ended one. A lost update, a zero seen, or an eviction told twice breaks one of the sums.
+    """
+    thread_seeds = seeds()
+    nets = [Counter[int]() for _ in range(THREADS)]
+    begun = [Counter[int]() for _ in range(THREADS)]
+    ended = [Counter[int]() for _ in range(THREADS)]
+    with SafeMap[int, int](int, **options) as counters:
+
+        def work(number: int) -> None:
+            chance = random.Random(thread_seeds[number])
+            mine = nets[number]
+            for _ in range(3_000):
+                key = chance.randrange(6)
+                if mine[key] and chance.random() < 0.55:
+                    mine[key] -= 1
+                    value, evicted = counters.decr(key, strict=True)
+                    assert (value == 0) == evicted
+                    ended[number][key] += evicted
+                else:
+                    mine[key] += 1
+                    begun[number][key] += counters.incr(key) == 1
+
+        run_together(work)
+        expected = Counter[int]()
+        for net in nets:
+            expected.update(net)
+        expected = +expected
+        assert counters == expected
+        assert len(counters) == len(expected)
+        lives, deaths = sum(begun, Counter[int]()), sum(ended, Counter[int]())
+        for key in range(6):
+            assert lives[key] - deaths[key] == (key in expected)
+        counters.sweep()
+        assert counters.raw_entries == len(expected)
+
+
+@pytest.mark.parametrize("options", MAPS, ids=str)
+def test_everything_at_once_keeps_the_sum(options: dict[str, Any]) -> None:
+    """All operations at once. What went in is what came out plus what is left; no value below 1 is seen."""
+    thread_seeds = seeds()
+    put = [0] * THREADS
+    got = [0] * THREADS
+    with SafeMap[int, int](int, **options) as counters:
+
+        def work(number: int) -> None:
+            chance = random.Random(thread_seeds[number])
+            for _ in range(1_500):
+                key = chance.randrange(40)
+                match chance.randrange(12):
+                    case 0 | 1 | 2 | 3:
+                        counters.incr(key)
+                        put[number] += 1
+                    case 4 | 5 | 6:
+                        value, evicted = counters.decr(key)
+                        got[number] += value > 0 or evicted
+                    case 7:
+                        got[number] += counters.take(key)
+                    case 8:
+                        value = chance.randrange(3)
+                        got[number] += counters.set(key, value)
+                        put[number] += value
+                    case 9:
+                        counters.merge({key: 2, key + 1: 1})
+                        counters.add([(key, 1)])
+                        put[number] += 4
+                    case 10:
+                        assert all(value >= 1 for value in counters.values())
+                        assert all(value >= 1 for _, value in counters.items())
+                        assert all(value >= 1 for value in counters.snapshot().values())
+                        assert counters.get(key, 1) >= 1
+                        assert 0 <= len(counters) <= 41
+                    case 11:
+                        counters.sweep()
+                        counters.most_common(2)
+
+        run_together(work)
+        assert sum(counters.values()) == sum(put) - sum(got)
+        assert all(value >= 1 for value in counters.values())
+
+
+def test_a_snapshot_is_of_one_instant() -> None:
+    """Two counters of different shards always differ by at most 1, as each step of the writer leaves them."""
+    counters = SafeMap[int, int](int, shard_count=2)
+    counters.incr(0, 10)
+    counters.incr(1, 10)
+    done = threading.Event()
+    seen: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 0:
+            for _ in range(4_000):
+                counters.incr(0)
+                counters.incr(1)
+                counters.decr(0)
+                counters.decr(1)
+            done.set()
+        else:
+            while not done.is_set():
+                copy = counters.snapshot()
+                seen.append(copy[0] - copy[1])
+
+    run_together(work, 3)
+    assert set(seen) <= {-1, 0, 1}
+
+
+def test_clear_takes_every_counter_exactly_once() -> None:
+    counters = SafeMap[int, int](int)
+    added, cleared = [0] * THREADS, [0] * THREADS
+
+    def work(number: int) -> None:
+        for key in range(1_000):
+            added[number] += counters.incr((number, key)) == 1
+            if key % 100 == number:
+                cleared[number] += counters.clear()
+
+    run_together(work)
+    assert sum(cleared) + len(counters) == sum(added) == THREADS * 1_000
+
+
+def test_compaction_loses_nothing() -> None:
+    """Threads fill and drain one shard, which is rebuilt all the time, beside a counter that must survive."""
+    counters = SafeMap[object, int](int, shard_count=1)
+    kept = "kept"
+
+    def work(number: int) -> None:
+        for start in range(0, 3_000, 300):
+            keys = [(number, start + i) for i in range(300)]
+            for key in keys:
+                counters.incr(key)
+            counters.incr(kept)
+            for key in keys:
+                assert counters.decr(key) == (0, True)
+
+    run_together(work)
+    assert counters == {kept: THREADS * 10}
+
+
+# The cleaning thread.
+
+
+def cleaner_of(counters: SafeMap[Any, Any]) -> threading.Thread | None:
+    return counters._cleaner
+
+
+def test_the_thread_starts_with_the_first_zero_and_ends_with_the_last() -> None:
+    counters = SafeMap[str, int](int, policy="deferred", clean_after_s=0.0)
+    assert cleaner_of(counters) is None
+    for _ in range(20):
+        counters.incr("a", 2)
+        counters.decr("a")
+        assert cleaner_of(counters) is None
+        counters.decr("a")
+        thread = cleaner_of(counters)
+        if thread is not None:  # it may have finished already
+            thread.join(JOIN_S)
+        assert cleaner_of(counters) is None
+        assert counters.raw_entries == 0
+
+
+def test_eager_never_starts_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread was started"))
+    counters = SafeMap[int, int](int)
+    for key in range(100):
+        counters.incr(key)
+        counters.decr(key)
+    counters.close()
+
+
+def test_one_thread_serves_all_shards() -> None:
+    with SafeMap[int, int](int, policy="deferred", clean_after_s=A_DAY_S) as counters:
+        before = threading.active_count()
+        for key in range(1_000):
+            counters.incr(key)
+            counters.decr(key)
+        assert threading.active_count() == before + 1
+
+
+def test_close_stops_the_thread_and_clears_what_is_flagged() -> None:
+    counters = SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S)
+    counters.incr("a")
+    counters.incr("b")
+    counters.decr("a")
+    thread = cleaner_of(counters)
+    assert thread is not None
+    assert thread.daemon
+    assert counters.raw_entries == 2
+    counters.close()
+    assert not thread.is_alive()
+    assert cleaner_of(counters) is None
+    assert counters.raw_entries == 1
+    counters.close()  # again is harmless
+    # A closed map is still a map; it now evicts at once.
+    assert counters.decr("b") == (0, True)
+    assert counters.raw_entries == 0
+    assert cleaner_of(counters) is None
+
+
+def test_leaving_the_with_block_closes_also_on_an_exception() -> None:
+    counters = SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S)
+    counters.incr("a")
+    counters.decr("a")
+    thread = cleaner_of(counters)
+    with pytest.raises(KeyError), counters:
+        counters["a"]
+    assert thread is not None
+    assert not thread.is_alive()
+
+
+def test_close_while_others_count() -> None:
+    counters = SafeMap[int, int](int, policy="deferred", clean_after_s=0.0)
+
+    def work(number: int) -> None:
+        for i in range(2_000):
+            counters.incr(number)
+            counters.decr(number)
+            if i == 1_000 and number % 2:
+                counters.close()
+
+    run_together(work)
+    assert counters.raw_entries == 0
+    assert cleaner_of(counters) is None
+
+
+def test_an_unclosed_map_is_collected_and_its_thread_ends() -> None:
+    counters = SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S)
+    counters.incr("a")
+    counters.decr("a")
+    thread = cleaner_of(counters)
+    assert thread is not None
+    assert thread.is_alive()
+    gone = weakref.ref(counters)
+    del counters
+    assert gone() is None  # by its reference count: nothing of ours goes round in a circle
+    thread.join(JOIN_S)
+    assert not thread.is_alive()
+
+
+def test_a_map_in_a_cycle_is_collected_and_its_thread_ends() -> None:
+    counters = SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S)
+    holder: dict[str, Any] = {"counters": counters}
+    holder["self"] = holder
+    counters.incr("a")
+    counters.decr("a")
+    thread = cleaner_of(counters)
+    gone = weakref.ref(counters)
+    del counters, holder
+    gc.collect()
+    assert gone() is None
+    assert thread is not None
+    thread.join(JOIN_S)
+    assert not thread.is_alive()
+
+
+def test_without_a_thread_to_be_had_the_caller_cleans(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    counters = SafeMap[str, int](int, policy="deferred", clean_after_s=0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        counters.incr("a")
+        assert counters.decr("a") == (0, True)
+        assert counters.raw_entries == 0
+        assert cleaner_of(counters) is None
+    counters.incr("a")
+    assert counters.decr("a") == (0, True)
+    counters.close()
+
+
+def test_a_key_that_fails_to_compare_does_not_end_the_cleaning() -> None:
+    class Moody:
+        angry = False
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            if Moody.angry:
+                raise ValueError("not now")
+            return self is other
+
+    with SafeMap[object, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=1) as counters:
+        keys = [Moody(), Moody(), Moody()]
+        for key in keys:
+            counters.incr(key)
+        for key in keys:
+            counters.decr(key)
+        Moody.angry = True
+        with pytest.raises(ValueError, match="not now"):
+            counters.sweep()
+        Moody.angry = False
+        counters.sweep()
+        assert (len(counters), counters.raw_entries) == (0, 0)
+
+
+def test_an_interpreter_ends_with_a_map_unclosed() -> None:
+    program = (
+        "import sys; from naught.safemap import SafeMap\n"
+        "kept = SafeMap(int, policy='deferred', clean_after_s=86400)\n"
+        "kept.incr('a'); kept.decr('a'); sys.modules['keep'] = kept\n"
+        "print(kept.raw_entries)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=JOIN_S,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+# Fork.
+
+
+def child_uses(counters: SafeMap[Any, int], answer: Any) -> None:
+    counters.incr("child")
+    answer.send(
+        (
+            counters.incr("a"),
+            counters.decr("a", 9),
+            len(counters),
+            counters.raw_entries,
+            threading.active_count(),
+        )
+    )
+    counters.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("policy", ["eager", "deferred"])
+def test_a_forked_child_is_never_stuck_on_a_lock_of_a_thread_it_does_not_have(policy: Any) -> None:
+    context = multiprocessing.get_context("fork")
+    counters = SafeMap[object, int](int, policy=policy, clean_after_s=0.0, shard_count=1)
+    counters.incr("a")
+    stop = threading.Event()
+
+    def flap() -> None:
+        while not stop.is_set():
+            counters.incr("flapping")
+            counters.decr("flapping")
+
+    threads = [threading.Thread(target=flap) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            receiving, sending = context.Pipe(duplex=False)
+            child = context.Process(target=child_uses, args=(counters, sending))
+            with warnings.catch_warnings():
+                # Python 3.12 warns of any fork beside threads; that it works all the same is what is tested.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child.start()
+            assert receiving.poll(JOIN_S), "the child is stuck"
+            after_incr, after_decr, length, _, _ = receiving.recv()
+            assert (after_incr, after_decr) == (2, (0, True))
+            assert length in (1, 2)  # "child", and "flapping" if it was up at that instant
+            child.join(JOIN_S)
+            assert child.exitcode == 0
+            receiving.close()
+            sending.close()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(JOIN_S)
+    counters.close()
+    assert counters == {"a": 1}
+
+
+def test_maps_are_known_for_fork_only_while_they_live() -> None:
+    before = len(safemap._maps)
+    counters = SafeMap[str, int](int)
+    assert len(safemap._maps) == before + 1
+    del counters
+    assert len(safemap._maps) == before
