@@ -173,10 +173,9 @@ def test_everything_at_once_keeps_the_sum(options: dict[str, Any]) -> None:
 
 
 def test_a_snapshot_is_of_one_instant() -> None:
-    """Two counters of different shards always differ by at most 1, as each step of the writer leaves them."""
+    """The writer keeps two counters of different shards equal, or the first one ahead by 1."""
     counters = SafeMap[int, int](int, shard_count=2)
-    counters.incr(0, 10)
-    counters.incr(1, 10)
+    counters.merge({0: 1, 1: 1})
     done = threading.Event()
     seen: list[int] = []
 
@@ -185,8 +184,6 @@ def test_a_snapshot_is_of_one_instant() -> None:
             for _ in range(4_000):
                 counters.incr(0)
                 counters.incr(1)
-                counters.decr(0)
-                counters.decr(1)
             done.set()
         else:
             while not done.is_set():
@@ -194,7 +191,7 @@ def test_a_snapshot_is_of_one_instant() -> None:
                 seen.append(copy[0] - copy[1])
 
     run_together(work, 3)
-    assert set(seen) <= {-1, 0, 1}
+    assert set(seen) <= {0, 1}
 
 
 def test_clear_takes_every_counter_exactly_once() -> None:
@@ -343,6 +340,25 @@ def test_a_map_in_a_cycle_is_collected_and_its_thread_ends() -> None:
     assert thread is not None
     thread.join(JOIN_S)
     assert not thread.is_alive()
+
+
+def test_a_zero_flagged_while_the_thread_is_about_to_end_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S) as counters:
+        counters.merge({"a": 1, "late": 1})
+        counters.decr("a")
+
+        def sweep_and_then_one_more() -> int:
+            cleared = SafeMap.sweep(counters)
+            counters.decr("late")  # finds a thread there, so it starts none
+            return cleared
+
+        monkeypatch.setattr(counters, "sweep", sweep_and_then_one_more)
+        assert counters._clean_once()  # has to come again
+        monkeypatch.undo()
+        assert not counters._clean_once()
+        assert counters.raw_entries == 0
 
 
 def test_without_a_thread_to_be_had_the_caller_cleans(monkeypatch: pytest.MonkeyPatch) -> None:
