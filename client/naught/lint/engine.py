@@ -1,0 +1,95 @@
+"""From source text to findings: parse, look, silence.
+
+Whatever the text is, the answer is a list of findings. What does not parse (a syntax error, bytes that are not of the
+encoding declared, null bytes, nesting too deep for the parser or for the checks) is a finding itself, NZ100.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tokenize
+import warnings
+from collections.abc import Iterator
+from io import BytesIO
+
+from naught.lint import countdown, gauges, misread
+from naught.lint.countdown import Report
+from naught.lint.finding import UNREADABLE, Finding
+from naught.lint.flow import Flow
+from naught.lint.names import Names
+from naught.lint.suppress import without_silenced
+from naught.lint.uses import Uses
+
+# A module in which none of these words stands makes no map that a rule is about, so nothing in it can be found. Nine
+# files in ten of the standard library are parsed, and not looked at any further.
+WORTH_A_LOOK = re.compile(r"defaultdict|Counter|DefaultDict|Gauge|setdefault|\.get\(|\]\s*-=|\]\s*\+=\s*-|=\s*(?:0|None)\b|-\s*1\b")
+
+
+def check_source(source: str | bytes, path: str) -> list[Finding]:
+    """Everything found in one file's source, in the order of its lines.
+
+    `path` is only what the findings say. Bytes are decoded as Python would: by byte order mark, by the encoding
+    the file declares, or as UTF-8. Never raises for what the source holds.
+    """
+    try:
+        text = decode(source) if isinstance(source, bytes) else source
+        tree = parse(text)
+        findings = list(check_tree(tree, text, path))
+    except RecursionError:
+        return [_unreadable(path, 1, 1, "nested too deeply to be read")]
+    except MemoryError:
+        return [_unreadable(path, 1, 1, "too large or nested too deeply to be read")]
+    except SyntaxError as error:
+        line, column = max(error.lineno or 1, 1), max(error.offset or 1, 1)
+        return [_unreadable(path, line, column, f"does not parse: {error.msg}")]
+    except ValueError as error:
+        return [_unreadable(path, 1, 1, f"does not parse: {error}")]
+    return without_silenced(findings, text)
+
+
+def decode(source: bytes) -> str:
+    """The text of a source file, with line ends as `\\n`; SyntaxError or ValueError where its encoding does not hold."""
+    try:
+        encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+        return source.decode(encoding)
+    except LookupError as error:  # an encoding that exists, but not for text
+        raise SyntaxError(str(error)) from None
+
+
+def parse(text: str) -> ast.Module:
+    """The syntax tree. What the compiler warns of in other people's code is theirs to hear, not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
+
+
+def check_tree(tree: ast.Module, text: str, path: str) -> Iterator[Finding]:
+    """What is found in a module that has been parsed; comments are not looked at."""
+    if not WORTH_A_LOOK.search(text):
+        return
+    uses = Uses(Names(tree))
+    flow = Flow(uses)
+    lines = split_lines(text)
+    found: set[Finding] = set()
+    for each in uses.maps.values():
+        for check in (countdown.check, misread.check, gauges.check):
+            found.update(_finding(report, lines, path) for report in check(each, flow))
+    yield from sorted(found)
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines as the parser counts them: a form feed ends none."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _finding(report: Report, lines: list[str], path: str) -> Finding:
+    rule, node, message = report
+    # The parser counts columns in bytes of UTF-8, people count characters.
+    line = lines[node.lineno - 1] if node.lineno <= len(lines) else ""
+    column = len(line.encode("utf-8", "surrogatepass")[: node.col_offset].decode("utf-8", "replace")) + 1
+    return Finding(path, node.lineno, column, rule, message, node.end_lineno or node.lineno)
+
+
+def _unreadable(path: str, line: int, column: int, why: str) -> Finding:
+    return Finding(path, line, column, UNREADABLE, why, line)

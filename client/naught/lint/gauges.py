@@ -1,0 +1,56 @@
+"""NZ106: a Prometheus gauge that is counted down by the value of a label which nobody ever removes.
+
+A labelled gauge keeps one time series for every value its labels ever had. At zero the series stays, in this
+process, in every scrape and in the server that stores them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from naught.lint import finding
+from naught.lint.countdown import Report
+from naught.lint.flow import Flow
+from naught.lint.uses import Action, Map, Use
+
+
+def check(found: Map, flow: Flow) -> Iterator[Report]:
+    """The findings for one map, if it is the labelled series of a gauge."""
+    gauge = found.above
+    if gauge is None or gauge.kind.name != "gauge" or found.may_lose_entries():
+        return
+    for use in found.did(Action.CHANGE):
+        if _is_down(use) and _has_open_label(use, gauge, flow):
+            yield (
+                finding.GAUGE_COUNTDOWN,
+                use.node,
+                f"{gauge.name} is counted down by label, but nothing here removes a label that reached zero",
+            )
+
+
+def _is_down(use: Use) -> bool:
+    method = use.node.func if isinstance(use.node, ast.Call) else use.node
+    if not isinstance(method, ast.Attribute):
+        return False
+    if method.attr == "inc":
+        return isinstance(use.value, ast.UnaryOp) and isinstance(use.value.op, ast.USub)
+    return method.attr in ("dec", "track_inprogress")
+
+
+def _has_open_label(use: Use, gauge: Map, flow: Flow) -> bool:
+    """Whether a label's value is anything but fixed: here, or wherever the series was asked for."""
+    method = use.node.func if isinstance(use.node, ast.Call) else use.node
+    assert isinstance(method, ast.Attribute)
+    if isinstance(method.value, ast.Call):
+        return _is_open(method.value, flow)
+    return any(_is_open(read.node, flow) for read in gauge.did(Action.READ))
+
+
+def _is_open(labels: ast.expr, flow: Flow) -> bool:
+    if not isinstance(labels, ast.Call):
+        return True
+    values = list(labels.args)
+    for word in labels.keywords:
+        values += word.value.values if word.arg is None and isinstance(word.value, ast.Dict) else [word.value]
+    return not all(flow.is_fixed(value) for value in values)

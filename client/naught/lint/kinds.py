@@ -1,0 +1,145 @@
+"""What an expression makes: which kind of map, with which zero, with which entries to begin with.
+
+Only what is made in sight is known. A map that came as an argument, from another module or from a function's result
+has no kind, and the checks have nothing to say about it: whoever made it may also delete from it.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Literal
+
+from naught.lint.names import Names
+
+MapName = Literal["dict", "defaultdict", "counter", "gauge"]
+
+MAKERS: dict[str, MapName] = {
+    "dict": "dict",
+    "collections.OrderedDict": "dict",
+    "typing.OrderedDict": "dict",
+    "collections.defaultdict": "defaultdict",
+    "typing.DefaultDict": "defaultdict",
+    "collections.Counter": "counter",
+    "typing.Counter": "counter",
+    "prometheus_client.Gauge": "gauge",
+    "prometheus_client.metrics.Gauge": "gauge",
+}
+# What a default factory inserts, by the factory's name, as a person would write it.
+ZERO_FACTORIES = {
+    "int": "0",
+    "float": "0.0",
+    "bool": "False",
+    "str": "an empty string",
+    "bytes": "empty bytes",
+    "list": "an empty list",
+    "tuple": "an empty tuple",
+    "set": "an empty set",
+    "frozenset": "an empty set",
+    "dict": "an empty dict",
+    "collections.deque": "an empty deque",
+    "collections.Counter": "an empty Counter",
+    "collections.OrderedDict": "an empty dict",
+    "collections.defaultdict": "an empty defaultdict",
+}
+# The same for what a lambda may return or call, where the node's type says it.
+EMPTY_DISPLAYS: dict[type[ast.expr], str] = {
+    ast.List: "an empty list",
+    ast.Tuple: "an empty tuple",
+    ast.Dict: "an empty dict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a map from the expression that makes it."""
+
+    name: MapName
+    zero: str = ""
+    """What reading an absent entry of a defaultdict inserts, in words; empty where that is no zero."""
+    item: Kind | None = None
+    """The kind of its entries, where they are maps themselves."""
+    filled: bool = False
+    """Whether it has entries from the start."""
+
+    def joined(self, other: Kind) -> Kind | None:
+        """What is certain when a place holds one or the other; None where that is nothing."""
+        if self.name != other.name:
+            return None
+        return Kind(
+            self.name,
+            zero=self.zero if self.zero == other.zero else "",
+            item=self.item if self.item == other.item else None,
+            filled=self.filled or other.filled,
+        )
+
+
+def kind_of(value: ast.expr, names: Names) -> Kind | None:
+    """The map that `value` makes; None for everything else."""
+    if isinstance(value, ast.Dict):
+        return Kind("dict", filled=bool(value.keys))
+    if isinstance(value, ast.DictComp):
+        return Kind("dict", filled=True)
+    if not isinstance(value, ast.Call):
+        return None
+    name = names.qualified(value.func)
+    if name == "dict.fromkeys":
+        return Kind("dict", filled=True)
+    if name in ("dataclasses.field", "attr.ib", "attrs.field"):
+        factory = next((word.value for word in value.keywords if word.arg in ("default_factory", "factory")), None)
+        return _made_by(factory, names) if factory is not None else None
+    maker = MAKERS.get(name or "")
+    if maker == "defaultdict":
+        return _default_dict(value, names)
+    if maker == "gauge":
+        return Kind("gauge", item=Kind("gauge"))
+    return Kind(maker, filled=bool(value.args or value.keywords)) if maker else None
+
+
+def _default_dict(call: ast.Call, names: Names) -> Kind:
+    filled = len(call.args) > 1 or bool(call.keywords)
+    if not call.args or isinstance(call.args[0], ast.Starred):
+        return Kind("defaultdict", filled=filled)
+    factory = call.args[0]
+    return Kind("defaultdict", _zero(factory, names), _made_by(factory, names), filled)
+
+
+def _made_by(factory: ast.expr, names: Names) -> Kind | None:
+    """The map a factory makes: a class, a lambda, or `partial` of a class."""
+    if isinstance(factory, ast.Lambda):
+        return kind_of(factory.body, names)
+    if isinstance(factory, ast.Call) and names.qualified(factory.func) == "functools.partial":
+        inner = ast.Call(func=factory.args[0], args=factory.args[1:], keywords=factory.keywords) if factory.args else None
+        return kind_of(inner, names) if inner is not None else None
+    maker = MAKERS.get(names.qualified(factory) or "")
+    return Kind(maker) if maker and maker != "gauge" else None
+
+
+def _zero(factory: ast.expr, names: Names) -> str:
+    """What a default factory inserts, if that is a zero of its type."""
+    if isinstance(factory, ast.Lambda):
+        return _zero_value(factory.body, names)
+    made = _made_by(factory, names)
+    if made is not None and isinstance(factory, ast.Call):
+        return "" if made.filled else "an empty map"
+    return ZERO_FACTORIES.get(names.qualified(factory) or "", "")
+
+
+def _zero_value(value: ast.expr, names: Names) -> str:
+    if isinstance(value, ast.Constant):
+        # None is no zero: `defaultdict(lambda: None)` means to have an entry for what was asked.
+        return repr(value.value) if not value.value and value.value is not None else ""
+    empty = EMPTY_DISPLAYS.get(type(value))
+    if empty is not None:
+        return "" if getattr(value, "elts", None) or getattr(value, "keys", None) else empty
+    if isinstance(value, ast.Call):
+        name = names.qualified(value.func) or ""
+        plain = not value.args and not value.keywords
+        if plain or name == "collections.defaultdict":
+            return ZERO_FACTORIES.get(name, "")
+    return ""
+
+
+def counting(kind: Kind) -> bool:
+    """Whether the kind alone says that the values are whole numbers."""
+    return kind.name == "counter" or (kind.name == "defaultdict" and kind.zero == "0")

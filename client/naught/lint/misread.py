@@ -1,0 +1,238 @@
+"""Zeros that are misread, and reads that make zeros: NZ103, NZ104 and NZ107."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from naught.lint import finding
+from naught.lint.countdown import Report, lowers, measures
+from naught.lint.flow import Flow
+from naught.lint.kinds import counting
+from naught.lint.uses import Action, Map, Use
+
+CHANGING = frozenset(
+    """
+    append appendleft add extend extendleft insert update setdefault push put subtract __setitem__
+    difference_update intersection_update symmetric_difference_update
+    """.split()
+)
+"""Methods that fill the entry they are called on."""
+ABSENT = re.compile(r"KeyError|LookupError|NotFound|NoSuch|Unknown|Missing|DoesNotExist")
+"""Exceptions that say a thing is not there."""
+
+
+def check(found: Map, flow: Flow) -> Iterator[Report]:
+    """The findings of both rules for one map."""
+    if found.kind.name == "gauge":
+        return
+    if found.kind.name == "defaultdict" and found.kind.zero:
+        yield from _inserting_reads(found, flow)
+    if _is_numeric(found, flow) and _may_hold_zero(found, flow):
+        yield from _misreads(found, flow)
+
+
+# -- NZ103 and NZ107 ----------------------------------------------------------------------------------------------------
+
+
+def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
+    if found.did(Action.ESCAPE) or _is_emptied(found):
+        return
+    order = {each: number for number, each in enumerate(found.uses)}
+    seen = [order[each] for each in found.did(Action.LENGTH, Action.LIST, Action.CONTAINS)]
+    for use in found.did(Action.READ):
+        decides = flow.is_condition(use.node)
+        if use.key is None or not (decides or flow.is_looped_over(use.node)):
+            continue
+        # A local map ends with its call: its new entries matter where they are listed or counted afterwards.
+        if not found.lasting and max(seen, default=0) <= order[use]:
+            continue
+        if flow.is_fixed(use.key) or _is_there(use, use.key, found, flow):
+            continue
+        if decides:
+            where, rule = "in a condition", finding.INSERTING_READ
+        else:
+            where, rule = "for a loop", finding.INSERTING_LOOP
+        message = f"reading {found.name} {where} inserts {found.kind.zero} for every key asked; use .get() or `in`"
+        yield rule, use.node, message
+
+
+def _is_emptied(found: Map) -> bool:
+    """Whether the whole map is emptied or replaced now and then, and what reads insert with it."""
+    if found.above is not None and found.above.may_lose_entries():
+        return True
+    return any(use.key is None for use in found.did(Action.DELETE))
+
+
+def _is_there(use: Use, key: ast.expr, found: Map, flow: Flow) -> bool:
+    """Whether the entry is there before it is read, or goes again."""
+    return (
+        _is_taken_for_granted(use.node, flow)
+        or flow.runs_over(use.node, found)
+        or flow.is_guarded(use.node, key, found)
+        or _is_filled_beside(use, found, flow)
+        or _is_deleted_by_call(use, found, flow)
+    )
+
+
+def _is_deleted_by_call(use: Use, found: Map, flow: Flow) -> bool:
+    """Whether the function calls one that deletes from the map."""
+    deleting = {each.scope.node for each in found.did(Action.DELETE)}
+    return any(
+        isinstance(node, ast.Call) and flow.uses.places.called(node.func)[0] in deleting
+        for node in ast.walk(use.scope.node)
+    )
+
+
+def _is_taken_for_granted(entry: ast.expr, flow: Flow) -> bool:
+    """Whether the code fails where the entry is not there already: an assertion, or the item of an empty list."""
+    if any(isinstance(parent, ast.Assert) for _, parent in flow.names.ancestors(entry)):
+        return True
+    parent = flow.names.parents[entry]
+    return isinstance(parent, ast.Subscript) and isinstance(parent.slice, ast.Constant | ast.UnaryOp)
+
+
+def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
+    """Whether the same function fills, deletes or has already read the entry, or fills the map from the same loop."""
+    order = {each: number for number, each in enumerate(found.uses)}
+    for other in flow.beside(use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.DELETE, Action.READ):
+        if other.action is Action.READ:
+            earlier = order[other] < order[use] and not flow.is_condition(other.node)
+            if earlier or _fills(other.node, flow):
+                return True
+        elif not lowers(other, found, flow):
+            return True
+    loops = {flow.written(iterated) for iterated in flow.loops(use.node)}
+    filling = [each for each in found.did(Action.STORE, Action.CHANGE, Action.READ) if each.scope is use.scope]
+    return any(
+        flow.written(iterated) in loops
+        for other in filling
+        if other.action is not Action.READ or _fills(other.node, flow)
+        for iterated in flow.loops(other.node)
+    )
+
+
+def _fills(entry: ast.expr, flow: Flow) -> bool:
+    """Whether something is put into an entry that is read: by a method, an item, or a function it is passed to."""
+    parent = flow.names.parents[entry]
+    if isinstance(parent, ast.Attribute):
+        return parent.attr in CHANGING
+    if isinstance(parent, ast.Subscript):
+        return not isinstance(parent.ctx, ast.Load) or _fills(parent, flow)
+    if isinstance(parent, ast.Call):
+        return isinstance(flow.names.parents[parent], ast.Expr)
+    return False
+
+
+# -- NZ104 ----------------------------------------------------------------------------------------------------
+
+
+def _is_numeric(found: Map, flow: Flow) -> bool:
+    """Whether the values are certainly numbers: some are seen to be, and none is seen to be something else."""
+    seen = counting(found.kind)
+    for use in found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT):
+        if use.value is None:
+            continue
+        if _is_number(use.value, flow) or (use.action is Action.STORE and lowers(use, found, flow)):
+            seen = True
+        elif not isinstance(use.value, ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.BinOp | ast.IfExp):
+            return False
+    return seen
+
+
+def _is_number(value: ast.expr, flow: Flow) -> bool:
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, int | float) and not isinstance(value.value, bool)
+    return _may_measure(value, flow)
+
+
+def _may_measure(value: ast.expr, flow: Flow) -> bool:
+    """Whether an expression counts something, and so may be zero, or is a name for what did."""
+    if isinstance(value, ast.Name):
+        assigned = [
+            node.value
+            for node in ast.walk(flow.names.scope_of[value].function.node)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == value.id for target in node.targets)
+        ]
+        return any(measures(each, flow) for each in assigned)
+    return measures(value, flow)
+
+
+def _may_hold_zero(found: Map, flow: Flow) -> bool:
+    """Whether a zero is seen to stay in the map, at least for a while."""
+    for use in found.uses:
+        if lowers(use, found, flow):
+            if not flow.beside(use, found, Action.DELETE):
+                return True
+        elif use.action in (Action.STORE, Action.SETDEFAULT) and use.value is not None:
+            zero = isinstance(use.value, ast.Constant) and use.value.value == 0
+            if zero and not flow.beside(use, found, Action.CHANGE, Action.STORE):
+                return True
+            if use.action is Action.STORE and _may_measure(use.value, flow):
+                return True
+    return False
+
+
+def _misreads(found: Map, flow: Flow) -> Iterator[Report]:
+    for use in found.did(Action.GET):
+        if use.value is None or (isinstance(use.value, ast.Constant) and use.value.value is None):
+            for node in (use.node, *_names_of(use, flow)):
+                how = _misread(node, use, found, flow)
+                if how:
+                    yield (
+                        finding.MISREAD_ZERO,
+                        node,
+                        f"a zero in {found.name} {how}; ask `is None`, or delete entries at zero",
+                    )
+
+
+def _names_of(use: Use, flow: Flow) -> Iterator[ast.expr]:
+    """The reads of the name that the value got is assigned to, until the name is bound again."""
+    statement = flow.names.parents[use.node]
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+        return
+    name = statement.targets[0].id
+    uses = [
+        node
+        for node in ast.walk(use.scope.node)
+        if isinstance(node, ast.Name) and node.id == name and flow.names.scope_of[node].function is use.scope
+    ]
+    bound = [node.lineno for node in uses if not isinstance(node.ctx, ast.Load)]
+    for node in sorted(uses, key=lambda each: (each.lineno, each.col_offset)):
+        if isinstance(node.ctx, ast.Load) and node.lineno > use.node.lineno:
+            if not any(use.node.lineno < line < node.lineno for line in bound):
+                yield node
+
+
+def _misread(node: ast.expr, use: Use, found: Map, flow: Flow) -> str:
+    """How the truth of a count is misread; empty where it is not."""
+    parent = flow.names.parents[node]
+    if isinstance(parent, ast.BoolOp) and isinstance(parent.op, ast.Or) and node is not parent.values[-1]:
+        following = parent.values[parent.values.index(node) + 1]
+        decided = flow.is_condition(parent)
+        falsy = isinstance(following, ast.Constant) and not following.value
+        return "" if decided or falsy else "becomes the default of `or`, as if it were absent"
+    if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not):
+        branch = flow.names.parents[parent]
+        if isinstance(branch, ast.If) and branch.test is parent:
+            if any(_says_absent(statement) for statement in branch.body):
+                return "is reported as absent"
+            if any(_starts_anew(other, branch) for other in flow.beside(use, found, Action.STORE)):
+                return "is replaced as if it were absent"
+    return ""
+
+
+def _says_absent(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.Raise) or statement.exc is None:
+        return False
+    raised = statement.exc.func if isinstance(statement.exc, ast.Call) else statement.exc
+    name = raised.attr if isinstance(raised, ast.Attribute) else getattr(raised, "id", "")
+    return ABSENT.search(name) is not None
+
+
+def _starts_anew(store: Use, branch: ast.If) -> bool:
+    """Whether a store in the branch taken for a zero puts something other than the first count there."""
+    first = isinstance(store.value, ast.Constant) and store.value.value in (0, 1, None)
+    return not first and any(store.node is node for statement in branch.body for node in ast.walk(statement))

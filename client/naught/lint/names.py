@@ -1,0 +1,219 @@
+"""Whose name is it: the scopes of a module, and what each name in them stands for.
+
+One pass over the syntax tree, without recursion (an `elif` chain or a sum of strings can be thousands of nodes deep
+in code that Python itself reads happily). It notes, for every node, its parent and the scope it is evaluated in; for
+every scope, which names it binds. Afterwards `resolve` answers as the interpreter would: global and nonlocal
+statements count, class bodies are not seen from the functions in them, a comprehension is a scope whose first
+iterable is evaluated outside it.
+
+`qualified` gives the dotted name an expression stands for when it was imported (`c.Counter` after `import
+collections as c` is `collections.Counter`), and the bare name when it is a builtin nobody has bound.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Nodes that only qualify the node they hang on (and are shared by the whole tree).
+SIGNS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+
+
+@dataclass(eq=False, slots=True)
+class Scope:
+    """One scope: a module, class, function, lambda or comprehension."""
+
+    node: ast.AST
+    number: int
+    """In the order of the source; the module is 0."""
+    parent: Scope | None
+    bound: set[str] = field(default_factory=set)
+    """The names assigned, imported, defined or deleted here."""
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """Names declared `global` or `nonlocal` here, and which of the two."""
+    imports: dict[str, str] = field(default_factory=dict)
+    """Names imported here, and the dotted name each stands for."""
+    definitions: dict[str, ast.AST] = field(default_factory=dict)
+    """The functions and classes defined here; the last definition of a name counts."""
+
+    @property
+    def is_class(self) -> bool:
+        """Whether this is the body of a class."""
+        return isinstance(self.node, ast.ClassDef)
+
+    @property
+    def function(self) -> Scope:
+        """The function, class body or module this scope's code runs in: itself, or what is around a comprehension."""
+        scope = self
+        while isinstance(scope.node, COMPREHENSIONS) and scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+
+class Names:
+    """The scopes of one module, and the answers of the module docstring."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.module = Scope(tree, 0, None)
+        # Scopes in the order of the source, found by the node that opens them.
+        self.scopes: dict[ast.AST, Scope] = {tree: self.module}
+        # What each node hangs on.
+        self.parents: dict[ast.AST, ast.AST] = {}
+        # The scope each node is evaluated in.
+        self.scope_of: dict[ast.AST, Scope] = {tree: self.module}
+        # Every node, in the order of the source.
+        self.nodes: list[ast.AST] = []
+        pending: list[tuple[ast.AST, Scope]] = [(tree, self.module)]
+        while pending:
+            node, scope = pending.pop()
+            self.nodes.append(node)
+            self.scope_of[node] = scope
+            self._bind(node, scope)
+            children = list(self._children(node, scope))
+            for child, _ in children:
+                self.parents[child] = node
+            pending.extend(reversed(children))
+
+    # -- the pass ---------------------------------------------------------------------------------------------
+
+    def _open(self, node: ast.AST, parent: Scope) -> Scope:
+        scope = Scope(node, len(self.scopes), parent)
+        self.scopes[node] = scope
+        return scope
+
+    def _children(self, node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
+        """The children of a node, each with the scope it is evaluated in."""
+        if isinstance(node, (*FUNCTIONS, ast.Lambda)):
+            inner = self._open(node, scope)
+            arguments = node.args
+            inner.bound.update(argument.arg for argument in all_arguments(arguments))
+            outside: list[ast.AST | None] = [*arguments.defaults, *arguments.kw_defaults]
+            if isinstance(node, FUNCTIONS):
+                outside += node.decorator_list
+                outside += [argument.annotation for argument in all_arguments(arguments)]
+                outside.append(node.returns)
+            yield from ((child, scope) for child in outside if child is not None)
+            body = node.body if isinstance(node.body, list) else [node.body]
+            yield from ((child, inner) for child in body)
+        elif isinstance(node, ast.ClassDef):
+            inner = self._open(node, scope)
+            yield from ((child, scope) for child in [*node.decorator_list, *node.bases, *node.keywords])
+            yield from ((child, inner) for child in node.body)
+        elif isinstance(node, COMPREHENSIONS):
+            # Generators first: what they bind is what the element reads.
+            inner = self._open(node, scope)
+            yield from ((generator, inner) for generator in node.generators)
+            if isinstance(node, ast.DictComp):
+                yield from ((node.key, inner), (node.value, inner))
+            else:
+                yield node.elt, inner
+        elif isinstance(node, ast.comprehension):
+            comprehension = scope.node
+            assert isinstance(comprehension, COMPREHENSIONS)
+            assert scope.parent is not None
+            first = comprehension.generators[0] is node
+            yield node.iter, scope.parent if first else scope
+            yield from ((child, scope) for child in [node.target, *node.ifs])
+        else:
+            for name in node._fields:
+                value = getattr(node, name, None)
+                for child in value if isinstance(value, list) else (value,):
+                    if isinstance(child, ast.AST) and not isinstance(child, SIGNS):
+                        yield child, scope
+
+    def _bind(self, node: ast.AST, scope: Scope) -> None:
+        """Note the names a node binds."""
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                # An assignment expression binds outside the comprehensions it stands in.
+                by_walrus = isinstance(self.parents.get(node), ast.NamedExpr)
+                (scope.function if by_walrus else scope).bound.add(node.id)
+        elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            scope.bound.add(node.name)
+            scope.definitions[node.name] = node
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                scope.bound.add(name)
+                scope.imports[name] = alias.name if alias.asname else name
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            for alias in node.names:
+                scope.bound.add(alias.asname or alias.name)
+                scope.imports[alias.asname or alias.name] = f"{source}.{alias.name}"
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            how = "global" if isinstance(node, ast.Global) else "nonlocal"
+            scope.elsewhere.update((name, how) for name in node.names)
+            if how == "global":
+                self.module.bound.update(node.names)
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            scope.bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            scope.bound.add(node.rest)
+
+    # -- the answers ------------------------------------------------------------------------------------------
+
+    def resolve(self, name: str, scope: Scope) -> Scope | None:
+        """The scope that owns `name` as seen from `scope`; None for a builtin."""
+        here: Scope | None = scope
+        while here is not None:
+            declared = here.elsewhere.get(name)
+            if declared == "global":
+                return self.module
+            if declared is None and name in here.bound and (here is scope or not here.is_class):
+                return here
+            here = here.parent
+        return None
+
+    def qualified(self, expression: ast.expr) -> str | None:
+        """The dotted name of an imported thing or a builtin; None for everything else."""
+        attributes: list[str] = []
+        while isinstance(expression, ast.Attribute):
+            attributes.append(expression.attr)
+            expression = expression.value
+        if not isinstance(expression, ast.Name):
+            return None
+        owner = self.resolve(expression.id, self.scope_of[expression])
+        if owner is None:
+            base: str | None = expression.id
+        else:
+            base = owner.imports.get(expression.id)
+        return None if base is None else ".".join([base, *reversed(attributes)])
+
+    def definition(self, name: ast.Name) -> ast.AST | None:
+        """The function or class of this module that a name stands for."""
+        owner = self.resolve(name.id, self.scope_of[name])
+        return owner.definitions.get(name.id) if owner is not None else None
+
+    def method_class(self, scope: Scope) -> ast.ClassDef | None:
+        """The class whose method `scope` is."""
+        if isinstance(scope.node, FUNCTIONS) and scope.parent is not None:
+            node = scope.parent.node
+            return node if isinstance(node, ast.ClassDef) else None
+        return None
+
+    def statement(self, node: ast.AST) -> ast.AST:
+        """The statement a node is part of."""
+        while not isinstance(node, ast.stmt) and node in self.parents:
+            node = self.parents[node]
+        return node
+
+    def ancestors(self, node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+        """Pairs of (child, parent) from a node upwards, up to the function, class or module it stands in."""
+        while node in self.parents:
+            parent = self.parents[node]
+            yield node, parent
+            if isinstance(parent, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):
+                return
+            node = parent
+
+
+def all_arguments(arguments: ast.arguments) -> list[ast.arg]:
+    """Every parameter of a function, the starred ones included."""
+    starred = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]

@@ -1,0 +1,894 @@
+"""What each rule of `naught.lint` finds, and what it leaves alone: a table of small programs.
+
+A line that must be found says so itself, in a comment `#! NZ101`; every other line must be silent. A program with
+no such comment is one the checker must not say a word about, and most are: a false alarm costs more than a miss.
+"""
+
+from __future__ import annotations
+
+import re
+from textwrap import dedent
+
+import pytest
+
+from naught.lint import check_source
+
+COUNTDOWN = {
+    "attribute of plain dict": """
+        class Pool:
+            def __init__(self):
+                self.refs = {}
+            def acquire(self, key):
+                self.refs[key] = self.refs.get(key, 0) + 1
+            def release(self, key):
+                self.refs[key] -= 1  #! NZ101
+        """,
+    "attribute of defaultdict": """
+        from collections import defaultdict
+        class Pool:
+            def __init__(self):
+                self.refs: defaultdict[str, int] = defaultdict(int)
+            def acquire(self, key):
+                self.refs[key] += 1
+            def release(self, key):
+                self.refs[key] -= 1  #! NZ101
+        """,
+    "imported under other names": """
+        import collections as c
+        from collections import Counter as Tally
+        class Pool:
+            def __init__(self):
+                self.refs = c.defaultdict(int)
+                self.users = Tally()
+            def release(self, key):
+                self.refs[key] -= 1  #! NZ101
+                self.users[key] -= 1  #! NZ101
+        """,
+    "global counter": """
+        from collections import Counter
+        ACTIVE = Counter()
+        def start(user):
+            ACTIVE[user] += 1
+        def stop(user):
+            ACTIVE[user] -= 1  #! NZ101
+        """,
+    "a map in a class body, and a dataclass field": """
+        from collections import Counter
+        from dataclasses import dataclass, field
+        class Shared:
+            refs = {}
+            def acquire(self, key):
+                self.refs.setdefault(key, 0)
+                self.refs[key] += 1
+            def release(self, key):
+                self.refs[key] -= 1  #! NZ101
+        @dataclass
+        class Seats:
+            taken: Counter[str] = field(default_factory=Counter)
+            def leave(self, key):
+                self.taken[key] -= 1  #! NZ101
+        """,
+    "spelt out": """
+        class Pool:
+            def __init__(self):
+                self.refs = {}
+            def acquire(self, key):
+                self.refs[key] = self.refs.get(key, 0) + 1
+            def release(self, key):
+                self.refs[key] = self.refs[key] - 1  #! NZ101
+            def release_at_most(self, key):
+                self.refs[key] = max(0, self.refs.get(key, 0) - 1)  #! NZ101
+            def release_slowly(self, key):
+                left = self.refs[key] - 1
+                self.refs[key] = left  #! NZ101
+            def release_more_slowly(self, key):
+                left = self.refs.get(key, 0)
+                left -= 1
+                self.refs[key] = left  #! NZ101
+            def undo(self, key):
+                self.refs[key] += -1  #! NZ101
+        """,
+    "subtract": """
+        from collections import Counter
+        class Stock:
+            def __init__(self):
+                self.items = Counter()
+            def arrive(self, names):
+                self.items.update(names)
+            def sell(self, names):
+                self.items.subtract(names)  #! NZ101
+        """,
+    "through an alias and through a parameter": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                refs = self.refs
+                refs[key] -= 1  #! NZ101
+            def release_all(self, keys):
+                _down(self.refs, keys)
+        def _down(refs, keys):
+            for key in keys:
+                refs[key] -= 1  #! NZ101
+        """,
+    "nested map": """
+        from collections import Counter, defaultdict
+        class Pool:
+            def __init__(self):
+                self.refs = defaultdict(Counter)
+            def acquire(self, tenant, key):
+                self.refs[tenant][key] += 1
+            def release(self, tenant, key):
+                self.refs[tenant][key] -= 1  #! NZ101
+        """,
+    "nested in a closure": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release_later(self, key):
+                def done():
+                    self.refs[key] -= 1  #! NZ101
+                return done
+        """,
+    "inherited": """
+        from collections import Counter
+        class Base:
+            def __init__(self):
+                self.refs = Counter()
+        class Pool(Base):
+            def release(self, key):
+                self.refs[key] -= 1  #! NZ101
+        """,
+    "a local whose size is asked after the countdown": """
+        from collections import Counter
+        def distinct_in_windows(items, width):
+            window = Counter()
+            for i, item in enumerate(items):
+                window[item] += 1
+                if i >= width:
+                    window[items[i - width]] -= 1  #! NZ101
+                yield len(window)
+        """,
+}
+
+NO_COUNTDOWN = {
+    "deleted at zero": """
+        class Pool:
+            def __init__(self):
+                self.refs = {}
+            def acquire(self, key):
+                self.refs[key] = self.refs.get(key, 0) + 1
+            def release(self, key):
+                self.refs[key] -= 1
+                if not self.refs[key]:
+                    del self.refs[key]
+        """,
+    "deleted elsewhere in the class": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                self.refs[key] -= 1
+            def forget(self, key):
+                self.refs.pop(key, None)
+        """,
+    "deleted from outside the class": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                self.refs[key] -= 1
+        def forget(pool, key):
+            del pool.refs[key]
+        """,
+    "deleted through an alias": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                refs = self.refs
+                self.refs[key] -= 1
+                if refs[key] <= 0:
+                    refs.pop(key)
+        """,
+    "deleted by a function it is passed to": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                self.refs[key] -= 1
+                _tidy(self.refs)
+        def _tidy(counts):
+            for key in [k for k, n in counts.items() if not n]:
+                del counts[key]
+        """,
+    "deleted in a subclass": """
+        from collections import Counter
+        class Base:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                self.refs[key] -= 1
+        class Tidy(Base):
+            def tidy(self):
+                self.refs.clear()
+        """,
+    "a counter's own addition drops its zeros": """
+        from collections import Counter
+        class Stock:
+            def __init__(self):
+                self.items = Counter()
+            def sell(self, names):
+                self.items.subtract(names)
+                self.items += Counter()
+        """,
+    "replaced later": """
+        from collections import Counter
+        class Window:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                self.refs[key] -= 1
+            def rotate(self):
+                self.refs = Counter()
+        """,
+    "handed to code out of reach": """
+        from collections import Counter
+        from elsewhere import tidy
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def release(self, key):
+                self.refs[key] -= 1
+                tidy(self.refs)
+        """,
+    "made by code out of reach": """
+        from elsewhere import ExpiringMap
+        class Pool:
+            def __init__(self, given):
+                self.refs = ExpiringMap()
+                self.given = given
+            def release(self, key):
+                self.refs[key] -= 1
+                self.given[key] -= 1
+        def lower(counts: dict[str, int], key):
+            counts[key] -= 1
+        """,
+    "a fixed set of keys": """
+        from collections import Counter
+        class Stats:
+            def __init__(self):
+                self.n = Counter()
+            def leave(self, status, what):
+                self.n["active"] -= 1
+                self.n[IDLE] -= 1
+                self.n[State.BUSY] -= 1
+                self.n[status] -= 1
+                self.n[type(what)] -= 1
+                for name in ("a", "b"):
+                    self.n[name] -= 1
+        """,
+    "every key made in the constructor": """
+        class Credits:
+            def __init__(self, names):
+                self.left = {name: 10 for name in names}
+                self.used = dict.fromkeys(names, 0)
+                self.slow = {}
+                for name in names:
+                    self.slow[name] = 3
+            def spend(self, name):
+                self.left[name] -= 1
+                self.used[name] -= 1
+                self.slow[name] -= 1
+        """,
+    "a list": """
+        class Board:
+            def __init__(self, n):
+                self.degree = [0] * n
+            def remove(self, i):
+                self.degree[i] -= 1
+        """,
+    "a local that ends with the call": """
+        from collections import defaultdict
+        def order(graph):
+            waiting = defaultdict(int)
+            for node, targets in graph.items():
+                for target in targets:
+                    waiting[target] += 1
+            ready = [node for node in graph if node not in waiting]
+            for node in ready:
+                for target in graph[node]:
+                    waiting[target] -= 1
+                    if not waiting[target]:
+                        ready.append(target)
+            return ready
+        """,
+    "weak keys go by themselves": """
+        import weakref
+        class Pool:
+            def __init__(self):
+                self.refs = weakref.WeakKeyDictionary()
+            def acquire(self, key):
+                self.refs[key] = self.refs.get(key, 0) + 1
+            def release(self, key):
+                self.refs[key] -= 1
+        """,
+    "a sum of measurements is no count": """
+        class Model:
+            def __init__(self):
+                self.weight = {}
+            def learn(self, name, rate):
+                self.weight[name] = self.weight.get(name, 0.0)
+                self.weight[name] -= rate * 0.5
+        """,
+    "deleted at the level above": """
+        from collections import Counter, defaultdict
+        class Pool:
+            def __init__(self):
+                self.refs = defaultdict(Counter)
+            def release(self, tenant, key):
+                self.refs[tenant][key] -= 1
+            def drop(self, tenant):
+                self.refs.pop(tenant, None)
+        """,
+    "cleared through the values of the map above": """
+        from collections import Counter, defaultdict
+        class Pool:
+            def __init__(self):
+                self.refs = defaultdict(Counter)
+            def release(self, tenant, key):
+                self.refs[tenant][key] -= 1
+            def tidy(self):
+                for counts in self.refs.values():
+                    counts.clear()
+        """,
+}
+
+DELETED_AS_ZERO = {
+    "none in a method that removes": """
+        class Registry:
+            def __init__(self):
+                self.handlers = {}
+            def register(self, name, handler):
+                self.handlers[name] = handler
+            def unregister(self, name):
+                self.handlers[name] = None  #! NZ102
+        """,
+    "zero in a method that removes": """
+        class Presence:
+            def __init__(self):
+                self.sessions = {}
+            def join(self, user):
+                self.sessions[user] = self.sessions.get(user, 0) + 1
+            def remove_user(self, user):
+                self.sessions[user] = 0  #! NZ102
+        """,
+    "taken and blanked": """
+        WAITING = {}
+        def wait(key, future):
+            WAITING[key] = future
+        def wake(key):
+            future = WAITING[key]
+            WAITING[key] = None  #! NZ102
+            future.set_result(None)
+        """,
+    "blanked at the last reference": """
+        class Pool:
+            def __init__(self):
+                self.refs = {}
+            def acquire(self, key):
+                self.refs[key] = self.refs.get(key, 0) + 1
+            def give_back(self, key):
+                if self.refs[key] <= 1:
+                    self.refs[key] = 0  #! NZ102
+        """,
+}
+
+NO_DELETED_AS_ZERO = {
+    "a first value": """
+        class Registry:
+            def __init__(self):
+                self.handlers = {}
+                self.hits = {}
+            def announce(self, name):
+                self.handlers[name] = None
+                self.hits[name] = 0
+            def register(self, name, handler):
+                self.handlers[name] = handler
+        """,
+    "really deleted as well": """
+        class Registry:
+            def __init__(self):
+                self.handlers = {}
+            def register(self, name, handler):
+                self.handlers[name] = handler
+            def unregister(self, name):
+                self.handlers[name] = None
+            def forget(self, name):
+                del self.handlers[name]
+        """,
+    "a set kept as a dict of None": """
+        class Removed:
+            def __init__(self):
+                self.names = {}
+            def remove(self, name):
+                self.names[name] = None
+        """,
+    "a fixed key": """
+        class State:
+            def __init__(self):
+                self.of = {}
+            def set(self, key, value):
+                self.of[key] = value
+            def clear_error(self):
+                self.of["error"] = None
+        """,
+    "a local": """
+        def remove_all(names, found):
+            gone = {}
+            for name in names:
+                gone[name] = found(name)
+                gone[name] = None
+            return gone
+        """,
+}
+
+INSERTING_READ = {
+    "truth of a counter": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def is_bad(self, host):
+                if self.count[host] > 3:  #! NZ103
+                    return True
+                return False
+        """,
+    "a comparison is a condition wherever it stands": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def is_bad(self, host):
+                return self.count[host] > 3  #! NZ103
+            def all_bad(self, hosts):
+                return [h for h in hosts if self.count[h]]  #! NZ103
+            def worst(self, host):
+                return "bad" if self.count[host] else "good"  #! NZ103
+            def wait(self, host):
+                while not self.count[host]:  #! NZ103
+                    pass
+        """,
+    "an empty container is a zero too": """
+        from collections import defaultdict
+        SUBSCRIBERS = defaultdict(set)
+        def subscribe(topic, who):
+            SUBSCRIBERS[topic].add(who)
+        def is_subscribed(topic, who):
+            return who in SUBSCRIBERS[topic]  #! NZ103
+        """,
+    "a local whose entries are listed afterwards": """
+        from collections import defaultdict
+        def busy(events, watched):
+            seen = defaultdict(int)
+            for event in events:
+                seen[event.name] += 1
+            for name in watched:
+                if seen[name] > 2:  #! NZ103
+                    print(name)
+            return len(seen)
+        """,
+    "a countdown inside does not fill it": """
+        from collections import defaultdict
+        class Pool:
+            def __init__(self):
+                self.free = defaultdict(lambda: 0)
+            def give(self, kind_of_thing):
+                self.free[kind_of_thing] += 1
+            def take(self, name):
+                if self.free[name] > 0:  #! NZ103
+                    self.free[name] -= 1  #! NZ101
+                    return True
+                return False
+        """,
+}
+
+NO_INSERTING_READ = {
+    "guarded": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def a(self, host):
+                return host in self.count and self.count[host] > 3
+            def b(self, host):
+                if host in self.count:
+                    if self.count[host] > 3:
+                        return True
+            def c(self, host):
+                if host not in self.count:
+                    return False
+                return self.count[host] > 3
+            def d(self, host):
+                if host not in self.count or self.count[host] == 0:
+                    return False
+            def e(self, host):
+                return self.count[host] > 3 if host in self.count else False
+            def f(self, host):
+                if host not in self.count:
+                    ok = True
+                else:
+                    ok = self.count[host] > 3
+        """,
+    "filled by the same function": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+                self.names = defaultdict(list)
+            def fail(self, host):
+                self.count[host] += 1
+                if self.count[host] > 3:
+                    raise ValueError
+            def name(self, host, name):
+                if name not in self.names[host]:
+                    self.names[host].append(name)
+        """,
+    "keys of the map itself": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def bad(self):
+                for host in self.count:
+                    if self.count[host] > 3:
+                        yield host
+                for host in sorted(self.count.keys()):
+                    if self.count[host] > 3:
+                        yield host
+                return [h for h, n in self.count.items() if self.count[h] > 3]
+        """,
+    "a local nobody lists": """
+        from collections import defaultdict
+        def repeated(words, watched):
+            seen = defaultdict(int)
+            for word in words:
+                seen[word] += 1
+            return [word for word in watched if seen[word] > 1]
+        """,
+    "filled from what is asked": """
+        from collections import defaultdict
+        def repeated(words):
+            seen = defaultdict(int)
+            for word in words:
+                seen[word] += 1
+            for word in words:
+                if seen[word] > 1:
+                    print(word, len(seen))
+        """,
+    "get does not insert": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def is_bad(self, host):
+                return self.count.get(host, 0) > 3
+        """,
+    "a counter and a plain dict do not insert": """
+        from collections import Counter
+        class Failures:
+            def __init__(self):
+                self.count = Counter()
+                self.plain = {}
+            def fail(self, host):
+                self.count[host] += 1
+            def is_bad(self, host):
+                return self.count[host] > 3 or self.plain[host] > 3
+        """,
+    "a fixed key": """
+        from collections import defaultdict
+        class Stats:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def any_errors(self):
+                return self.count["errors"] > 0
+        """,
+    "a factory that makes something": """
+        from collections import defaultdict
+        class Locks:
+            def __init__(self, make):
+                self.limit = defaultdict(lambda: 10)
+                self.lock = defaultdict(make)
+            def allowed(self, host, n):
+                return n < self.limit[host] and self.lock[host].free()
+        """,
+}
+
+MISREAD = {
+    "or, where a stored zero becomes the default": """
+        class Quota:
+            def __init__(self):
+                self.left = {}
+            def use(self, user):
+                self.left[user] = max(0, (self.left.get(user) or 100) - 1)  #! NZ104
+            def drop(self, user):
+                del self.left[user]
+        """,
+    "or, behind a name": """
+        class Quota:
+            def __init__(self):
+                self.left = {}
+            def start(self, user):
+                self.left[user] = 100
+            def use(self, user):
+                self.left[user] -= 1
+            def remaining(self, user):
+                left = self.left.get(user)
+                return left or 100  #! NZ104
+            def drop(self, user):
+                del self.left[user]
+        """,
+    "not found, or found to be zero": """
+        class Seats:
+            def __init__(self):
+                self.left = {}
+            def open(self, flight, seats):
+                self.left[flight] = 100
+            def book(self, flight):
+                self.left[flight] -= 1
+            def close(self, flight):
+                del self.left[flight]
+            def available(self, flight):
+                if not self.left.get(flight):  #! NZ104
+                    raise KeyError(flight)
+                return self.left[flight]
+        """,
+    "a remembered zero is computed again": """
+        SIZES = {}
+        def size(path, scan):
+            found = SIZES.get(path)
+            if not found:  #! NZ104
+                found = len(scan(path))
+                SIZES[path] = found
+            return found
+        """,
+}
+
+NO_MISREAD = {
+    "zero and absent mean the same": """
+        class Failures:
+            def __init__(self):
+                self.count = {}
+            def fail(self, host):
+                self.count[host] = (self.count.get(host) or 0) + 1
+            def succeed(self, host):
+                if self.count.get(host):
+                    self.count[host] -= 1
+                    if not self.count[host]:
+                        del self.count[host]
+        """,
+    "no zero is ever stored": """
+        class Limits:
+            def __init__(self):
+                self.of = {}
+            def set(self, user):
+                self.of[user] = 50
+            def get(self, user):
+                return self.of.get(user) or 100
+        """,
+    "values that are no numbers": """
+        class Names:
+            def __init__(self):
+                self.of = {}
+            def set(self, user, name):
+                self.of[user] = name
+            def get(self, user):
+                return self.of.get(user) or "nobody"
+        """,
+    "asked the right way": """
+        class Quota:
+            def __init__(self):
+                self.left = {}
+            def start(self, user):
+                self.left[user] = 100
+            def use(self, user):
+                self.left[user] -= 1
+            def remaining(self, user):
+                left = self.left.get(user)
+                return 100 if left is None else left
+            def drop(self, user):
+                del self.left[user]
+        """,
+    "or between two questions": """
+        class Seats:
+            def __init__(self):
+                self.left = {}
+            def open(self, flight):
+                self.left[flight] = 100
+            def book(self, flight):
+                self.left[flight] -= 1
+            def close(self, flight):
+                del self.left[flight]
+            def useful(self, flight, wanted):
+                if self.left.get(flight) or wanted:
+                    return True
+        """,
+}
+
+SETDEFAULT = {
+    "a read that inserts": """
+        class Hits:
+            def __init__(self):
+                self.of = {}
+            def hit(self, page):
+                self.of[page] = self.of.get(page, 0) + 1
+            def count(self, page):
+                return self.of.setdefault(page, 0)  #! NZ105
+        """,
+    "in a condition": """
+        class Failures:
+            def __init__(self):
+                self.count = {}
+            def fail(self, host):
+                self.count[host] = self.count.get(host, 0) + 1
+            def is_bad(self, host):
+                return self.count.setdefault(host, 0) > 3  #! NZ105
+        """,
+    "counted only sometimes": """
+        HITS = {}
+        def see(page, is_robot):
+            HITS.setdefault(page, 0)  #! NZ105
+            if not is_robot:
+                HITS[page] += 1
+        """,
+}
+
+NO_SETDEFAULT = {
+    "counted at once": """
+        HITS = {}
+        def see(page):
+            HITS.setdefault(page, 0)
+            HITS[page] += 1
+        def see_again(page):
+            HITS[page] = HITS.setdefault(page, 0) + 1
+        """,
+    "deleted somewhere": """
+        HITS = {}
+        def count(page):
+            return HITS.setdefault(page, 0)
+        def forget(page):
+            del HITS[page]
+        """,
+    "fixed keys, other zeros, other maps": """
+        HITS = {}
+        def prepare(environ, page):
+            HITS.setdefault("total", 0)
+            environ.setdefault(page, 0)
+            HITS.setdefault(page, [])
+        """,
+    "a local table": """
+        def table(rows):
+            sums = {}
+            for name, n in rows:
+                sums.setdefault(name, 0)
+                if n > 3:
+                    sums[name] += n
+            return sums
+        """,
+}
+
+GAUGE = {
+    "down by the value of a label": """
+        from prometheus_client import Gauge
+        OPEN = Gauge("open", "Open connections", ["peer"])
+        def opened(peer):
+            OPEN.labels(peer).inc()
+        def closed(peer):
+            OPEN.labels(peer).dec()  #! NZ106
+        """,
+    "other ways down": """
+        import prometheus_client
+        class Metrics:
+            def __init__(self):
+                self.jobs = prometheus_client.Gauge("jobs", "Jobs", labelnames=("user",))
+            def run(self, user, job):
+                with self.jobs.labels(user=user).track_inprogress():  #! NZ106
+                    job()
+            def leave(self, user):
+                mine = self.jobs.labels(user=user)
+                mine.dec()  #! NZ106
+            def undo(self, user):
+                self.jobs.labels(user=user).inc(-1)  #! NZ106
+        """,
+}
+
+NO_GAUGE = {
+    "removed": """
+        from prometheus_client import Gauge
+        OPEN = Gauge("open", "Open connections", ["peer"])
+        def closed(peer):
+            OPEN.labels(peer).dec()
+        def gone(peer):
+            OPEN.remove(peer)
+        """,
+    "fixed labels, or none": """
+        from prometheus_client import Gauge
+        OPEN = Gauge("open", "Open connections", ["side"])
+        ALL = Gauge("all", "All connections")
+        def closed(peer):
+            OPEN.labels("left").dec()
+            OPEN.labels(side="right").dec()
+            ALL.dec()
+        """,
+    "somebody else's gauge": """
+        from tkinter_gauges import Gauge
+        OPEN = Gauge("open", "Open connections", ["peer"])
+        def closed(peer):
+            OPEN.labels(peer).dec()
+        """,
+    "only up": """
+        from prometheus_client import Gauge
+        OPEN = Gauge("open", "Open connections", ["peer"])
+        def opened(peer):
+            OPEN.labels(peer).inc()
+            OPEN.labels(peer).set(3)
+        """,
+}
+
+TABLES = {
+    "countdown": COUNTDOWN,
+    "no countdown": NO_COUNTDOWN,
+    "deleted as zero": DELETED_AS_ZERO,
+    "not deleted as zero": NO_DELETED_AS_ZERO,
+    "inserting read": INSERTING_READ,
+    "no inserting read": NO_INSERTING_READ,
+    "misread": MISREAD,
+    "not misread": NO_MISREAD,
+    "setdefault": SETDEFAULT,
+    "no setdefault": NO_SETDEFAULT,
+    "gauge": GAUGE,
+    "no gauge": NO_GAUGE,
+}
+PROGRAMS = [
+    pytest.param(dedent(source), id=f"{table}: {name}")
+    for table, programs in TABLES.items()
+    for name, source in programs.items()
+]
+
+
+def expected(source: str) -> list[tuple[int, str]]:
+    """The line numbers and rules that the program's own comments announce."""
+    return [
+        (number, rule)
+        for number, line in enumerate(source.split("\n"), 1)
+        for rule in re.findall(r"#! (NZ\d+)", line)
+    ]
+
+
+@pytest.mark.parametrize("source", PROGRAMS)
+def test_table(source: str) -> None:
+    found = [(finding.line, finding.rule) for finding in check_source(source, "program.py")]
+    assert found == expected(source)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_say_what_they_claim(table: str) -> None:
+    """A table of finds has one in every program, a table of silence in none."""
+    for name, source in TABLES[table].items():
+        assert bool(expected(source)) == (not table.startswith("no")), name
