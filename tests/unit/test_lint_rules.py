@@ -40,6 +40,9 @@ COUNTDOWN = {
             def __init__(self):
                 self.refs = c.defaultdict(int)
                 self.users = Tally()
+            def acquire(self, key):
+                self.refs[key] += 1
+                self.users[key] += 1
             def release(self, key):
                 self.refs[key] -= 1  #! NZ101
                 self.users[key] -= 1  #! NZ101
@@ -65,6 +68,8 @@ COUNTDOWN = {
         @dataclass
         class Seats:
             taken: Counter[str] = field(default_factory=Counter)
+            def enter(self, key):
+                self.taken[key] += 1
             def leave(self, key):
                 self.taken[key] -= 1  #! NZ101
         """,
@@ -103,6 +108,8 @@ COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 refs = self.refs
                 refs[key] -= 1  #! NZ101
@@ -127,6 +134,8 @@ COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release_later(self, key):
                 def done():
                     self.refs[key] -= 1  #! NZ101
@@ -137,6 +146,8 @@ COUNTDOWN = {
         class Base:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
         class Pool(Base):
             def release(self, key):
                 self.refs[key] -= 1  #! NZ101
@@ -170,6 +181,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 self.refs[key] -= 1
             def forget(self, key):
@@ -180,6 +193,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 self.refs[key] -= 1
         def forget(pool, key):
@@ -190,6 +205,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 refs = self.refs
                 self.refs[key] -= 1
@@ -201,6 +218,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 self.refs[key] -= 1
                 _tidy(self.refs)
@@ -213,6 +232,8 @@ NO_COUNTDOWN = {
         class Base:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 self.refs[key] -= 1
         class Tidy(Base):
@@ -224,6 +245,8 @@ NO_COUNTDOWN = {
         class Stock:
             def __init__(self):
                 self.items = Counter()
+            def arrive(self, names):
+                self.items.update(names)
             def sell(self, names):
                 self.items.subtract(names)
                 self.items += Counter()
@@ -233,6 +256,8 @@ NO_COUNTDOWN = {
         class Window:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 self.refs[key] -= 1
             def rotate(self):
@@ -244,6 +269,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
             def release(self, key):
                 self.refs[key] -= 1
                 tidy(self.refs)
@@ -254,10 +281,14 @@ NO_COUNTDOWN = {
             def __init__(self, given):
                 self.refs = ExpiringMap()
                 self.given = given
+            def acquire(self, key):
+                self.refs[key] += 1
+                self.given[key] = 1
             def release(self, key):
                 self.refs[key] -= 1
                 self.given[key] -= 1
         def lower(counts: dict[str, int], key):
+            counts[key] = counts.get(key, 0) + 1
             counts[key] -= 1
         """,
     "a fixed set of keys": """
@@ -265,6 +296,8 @@ NO_COUNTDOWN = {
         class Stats:
             def __init__(self):
                 self.n = Counter()
+            def enter(self, who):
+                self.n[who] += 1
             def leave(self, status, what):
                 self.n["active"] -= 1
                 self.n[IDLE] -= 1
@@ -287,6 +320,27 @@ NO_COUNTDOWN = {
                 self.used[name] -= 1
                 self.slow[name] -= 1
         """,
+    "every key made by a helper of the constructor": """
+        from collections import Counter
+        class Order:
+            def __init__(self, edges):
+                self.waiting = Counter()
+                self._fill(edges)
+            def _fill(self, edges):
+                for _, target in edges:
+                    self.waiting[target] += 1
+            def done(self, target):
+                self.waiting[target] -= 1
+        """,
+    "numbers that are no counts": """
+        class Chat:
+            def __init__(self):
+                self.last_message = {}
+            def sent(self, chat, message):
+                self.last_message[chat] = message.id
+            def undo(self, chat):
+                self.last_message[chat] -= 1
+        """,
     "a list": """
         class Board:
             def __init__(self, n):
@@ -308,6 +362,18 @@ NO_COUNTDOWN = {
                     if not waiting[target]:
                         ready.append(target)
             return ready
+        """,
+    "the whole map is dropped": """
+        from collections import Counter
+        class Pool:
+            def __init__(self):
+                self.refs = Counter()
+            def acquire(self, key):
+                self.refs[key] += 1
+            def release(self, key):
+                self.refs[key] -= 1
+            def close(self):
+                self.refs = None
         """,
     "weak keys go by themselves": """
         import weakref
@@ -332,6 +398,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = defaultdict(Counter)
+            def acquire(self, tenant, key):
+                self.refs[tenant][key] += 1
             def release(self, tenant, key):
                 self.refs[tenant][key] -= 1
             def drop(self, tenant):
@@ -342,6 +410,8 @@ NO_COUNTDOWN = {
         class Pool:
             def __init__(self):
                 self.refs = defaultdict(Counter)
+            def acquire(self, tenant, key):
+                self.refs[tenant][key] += 1
             def release(self, tenant, key):
                 self.refs[tenant][key] -= 1
             def tidy(self):
@@ -436,6 +506,101 @@ NO_DELETED_AS_ZERO = {
                 gone[name] = found(name)
                 gone[name] = None
             return gone
+        """,
+}
+
+INSERTING_LOOP = {
+    "over the entry, its items or its sorted self": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(list)
+                self.by_name = defaultdict(dict)
+            def listen(self, topic, listener, name):
+                self.listeners[topic].append(listener)
+                self.by_name[topic][name] = listener
+            def publish(self, topic, message):
+                for listener in self.listeners[topic]:  #! NZ107
+                    listener(message)
+            def names(self, topic):
+                return [name for name, _ in sorted(self.by_name[topic].items())]  #! NZ107
+        """,
+    "entries are deleted elsewhere, by key": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(list)
+            def listen(self, topic, listener):
+                self.listeners[topic].append(listener)
+            def forget(self, topic):
+                del self.listeners[topic]
+            def publish(self, topic, message):
+                for listener in self.listeners[topic]:  #! NZ107
+                    listener(message)
+        """,
+}
+
+NO_INSERTING_LOOP = {
+    "guarded, filled, or asked with get": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(list)
+            def listen(self, topic, listener):
+                self.listeners[topic].append(listener)
+                for each in self.listeners[topic]:
+                    each.joined(listener)
+            def publish(self, topic, message):
+                if topic in self.listeners:
+                    for listener in self.listeners[topic]:
+                        listener(message)
+                for listener in self.listeners.get(topic, ()):
+                    listener(message)
+            def publish_all(self, message):
+                for topic in self.listeners:
+                    for listener in self.listeners[topic]:
+                        listener(message)
+        """,
+    "the function it calls deletes the entry": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(list)
+            def listen(self, topic, listener):
+                self.listeners[topic].append(listener)
+            def _forget(self, topic):
+                del self.listeners[topic]
+            def close(self, topic):
+                for listener in self.listeners[topic]:
+                    listener.close()
+                self._forget(topic)
+        """,
+    "keys noted where the entries are filled": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(list)
+                self.topics = set()
+            def listen(self, topic, listener):
+                self.topics.add(topic)
+                self.listeners[topic].append(listener)
+            def publish_all(self, message):
+                for topic in self.topics:
+                    for listener in self.listeners[topic]:
+                        listener(message)
+        """,
+    "the whole map is emptied now and then": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(list)
+            def listen(self, topic, listener):
+                self.listeners[topic].append(listener)
+            def publish(self, topic, message):
+                for listener in self.listeners[topic]:
+                    listener(message)
+            def close(self):
+                self.listeners.clear()
         """,
 }
 
@@ -608,6 +773,43 @@ NO_INSERTING_READ = {
                 self.count = defaultdict(int)
             def any_errors(self):
                 return self.count["errors"] > 0
+        """,
+    "taken for granted": """
+        from collections import defaultdict
+        class Queues:
+            def __init__(self):
+                self.of = defaultdict(list)
+                self.parent = defaultdict(lambda: None)
+            def put(self, name, item):
+                self.of[name].append(item)
+                self.parent[name] = item
+            def check(self, name, item):
+                assert item in self.of[name]
+                if self.of[name][0] == item:
+                    return True
+                return item == self.parent[name]
+        """,
+    "entries made by reading": """
+        from collections import defaultdict
+        class Graph:
+            def __init__(self):
+                self.edges = defaultdict(set)
+            def add(self, node, targets):
+                edges = self.edges[node]
+                edges.update(targets)
+            def is_edge(self, node, target):
+                return target in self.edges[node]
+        """,
+    "read before": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def describe(self, host):
+                print(self.count[host])
+                return "bad" if self.count[host] else ""
         """,
     "a factory that makes something": """
         from collections import defaultdict
@@ -836,6 +1038,13 @@ NO_GAUGE = {
             OPEN.labels(side="right").dec()
             ALL.dec()
         """,
+    "labels a process has few of": """
+        from prometheus_client import Gauge
+        OPEN = Gauge("open", "Open connections", ["server_name"])
+        class Server:
+            def closed(self):
+                OPEN.labels(self.server_name).dec()
+        """,
     "somebody else's gauge": """
         from tkinter_gauges import Gauge
         OPEN = Gauge("open", "Open connections", ["peer"])
@@ -856,6 +1065,8 @@ TABLES = {
     "no countdown": NO_COUNTDOWN,
     "deleted as zero": DELETED_AS_ZERO,
     "not deleted as zero": NO_DELETED_AS_ZERO,
+    "inserting loop": INSERTING_LOOP,
+    "no inserting loop": NO_INSERTING_LOOP,
     "inserting read": INSERTING_READ,
     "no inserting read": NO_INSERTING_READ,
     "misread": MISREAD,

@@ -31,7 +31,7 @@ def check(found: Map, flow: Flow) -> Iterator[Report]:
     """The findings of the three rules for one map."""
     if found.kind.name == "gauge":
         return
-    lowered = [use for use in found.uses if lowers(use, found, flow)]
+    lowered = [use for use in found.uses if lowers(use, found, flow)] if _counts_up(found, flow) else []
     if not found.lasting:
         yield from _miscounted_local(found, flow, lowered)
     elif not found.may_lose_entries():
@@ -119,13 +119,23 @@ def _stored(name: ast.Name) -> ast.Name:
 
 def _grows(found: Map, flow: Flow) -> bool:
     """Whether keys can come after the map is made; a map whose keys are all made with it holds no more than them."""
-    for use in found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE, Action.SUBTRACT):
+    for use in found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE):
         made = use.action is not Action.CHANGE or found.kind.name in ("defaultdict", "counter")
-        if not made or flow.is_fixed(use.key) or flow.uses.places.is_making(use.node):
-            continue
-        if use.action is not Action.STORE or not lowers(use, found, flow):
-            return True
+        if made and not flow.is_fixed(use.key) and not flow.uses.places.is_making(use.node):
+            if not lowers(use, found, flow):
+                return True
     return False
+
+
+def _counts_up(found: Map, flow: Flow) -> bool:
+    """Whether the values are seen to be counts: added to, or begun with a number; else they may be identifiers."""
+    for use in found.uses:
+        added = use.action is Action.CHANGE and isinstance(use.sign, ast.Add)
+        begun = use.action in (Action.STORE, Action.SETDEFAULT) and isinstance(use.value, ast.Constant)
+        summed = use.action is Action.STORE and isinstance(use.value, ast.BinOp) and isinstance(use.value.op, ast.Add)
+        if added or summed or (begun and isinstance(getattr(use.value, "value", None), int)):
+            return True
+    return counting(found.kind)
 
 
 def _countdowns(found: Map, lowered: list[Use]) -> Iterator[Report]:

@@ -71,11 +71,14 @@ def check_tree(tree: ast.Module, text: str, path: str) -> Iterator[Finding]:
     uses = Uses(Names(tree))
     flow = Flow(uses)
     lines = split_lines(text)
-    found: set[Finding] = set()
+    # One finding per rule and place: `counts[a][b]` begins where `counts[a]` does, and says it once.
+    found: dict[tuple[int, int, str], Finding] = {}
     for each in uses.maps.values():
         for check in (countdown.check, misread.check, gauges.check):
-            found.update(_finding(report, lines, path) for report in check(each, flow))
-    yield from sorted(found)
+            for report in check(each, flow):
+                finding = _finding(report, lines, path)
+                found.setdefault((finding.line, finding.column, finding.rule), finding)
+    yield from sorted(found.values())
 
 
 def split_lines(text: str) -> list[str]:

@@ -15,6 +15,12 @@ from naught.lint.flow import Flow
 from naught.lint.uses import Action, Map, Use
 
 
+FEW_LABELS = frozenset(
+    "name server_name service_name app_name instance instance_name hostname method endpoint route service".split()
+)
+"""Names of label values that a process has one or few of."""
+
+
 def check(found: Map, flow: Flow) -> Iterator[Report]:
     """The findings for one map, if it is the labelled series of a gauge."""
     gauge = found.above
@@ -53,4 +59,8 @@ def _is_open(labels: ast.expr, flow: Flow) -> bool:
     values = list(labels.args)
     for word in labels.keywords:
         values += word.value.values if word.arg is None and isinstance(word.value, ast.Dict) else [word.value]
-    return not all(flow.is_fixed(value) for value in values)
+    return not all(flow.is_fixed(value) or _last_name(value) in FEW_LABELS for value in values)
+
+
+def _last_name(value: ast.expr) -> str:
+    return value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")

@@ -14,7 +14,7 @@ from naught.lint.uses import Action, Map, Use
 
 CHANGING = frozenset(
     """
-    append appendleft add extend extendleft insert update setdefault push put subtract __setitem__
+    add append appendleft add extend extendleft insert update setdefault push put subtract __setitem__
     difference_update intersection_update symmetric_difference_update
     """.split()
 )
@@ -37,10 +37,11 @@ def check(found: Map, flow: Flow) -> Iterator[Report]:
 
 
 def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
-    if found.did(Action.ESCAPE) or _is_emptied(found):
+    if found.did(Action.ESCAPE) or _is_emptied(found) or _is_made_by_reading(found, flow):
         return
     order = {each: number for number, each in enumerate(found.uses)}
     seen = [order[each] for each in found.did(Action.LENGTH, Action.LIST, Action.CONTAINS)]
+    told: set[tuple[int, str]] = set()
     for use in found.did(Action.READ):
         decides = flow.is_condition(use.node)
         if use.key is None or not (decides or flow.is_looped_over(use.node)):
@@ -50,6 +51,10 @@ def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
             continue
         if flow.is_fixed(use.key) or _is_there(use, use.key, found, flow):
             continue
+        # The second read of the same entry in a function finds what the first inserted.
+        if (use.scope.number, flow.written(use.key)) in told:
+            continue
+        told.add((use.scope.number, flow.written(use.key)))
         if decides:
             where, rule = "in a condition", finding.INSERTING_READ
         else:
@@ -63,6 +68,14 @@ def _is_emptied(found: Map) -> bool:
     if found.above is not None and found.above.may_lose_entries():
         return True
     return any(use.key is None for use in found.did(Action.DELETE))
+
+
+def _is_made_by_reading(found: Map, flow: Flow) -> bool:
+    """Whether the program makes entries by reading them (`self.edges[node]`, `edges = self.edges[node]`) and means to."""
+    return any(
+        isinstance(flow.names.parents[use.node], ast.Assign | ast.Expr) and not flow.is_fixed(use.key)
+        for use in found.did(Action.READ)
+    )
 
 
 def _is_there(use: Use, key: ast.expr, found: Map, flow: Flow) -> bool:
@@ -94,7 +107,7 @@ def _is_taken_for_granted(entry: ast.expr, flow: Flow) -> bool:
 
 
 def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
-    """Whether the same function fills, deletes or has already read the entry, or fills the map from the same loop."""
+    """Whether the same function fills, deletes or has already read the entry, or a loop over the same keys fills them."""
     order = {each: number for number, each in enumerate(found.uses)}
     for other in flow.beside(use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.DELETE, Action.READ):
         if other.action is Action.READ:
@@ -104,12 +117,25 @@ def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
         elif not lowers(other, found, flow):
             return True
     loops = {flow.written(iterated) for iterated in flow.loops(use.node)}
-    filling = [each for each in found.did(Action.STORE, Action.CHANGE, Action.READ) if each.scope is use.scope]
+    for other in found.did(Action.STORE, Action.CHANGE, Action.READ) if loops else ():
+        if other.action is Action.READ and not _fills(other.node, flow):
+            continue
+        if other.scope is use.scope and any(flow.written(iterated) in loops for iterated in flow.loops(other.node)):
+            return True
+        if _is_noted(other, loops, flow):
+            return True
+    return False
+
+
+def _is_noted(filling: Use, loops: set[str], flow: Flow) -> bool:
+    """Whether the function that fills an entry adds its key to what the reading loop runs over."""
     return any(
-        flow.written(iterated) in loops
-        for other in filling
-        if other.action is not Action.READ or _fills(other.node, flow)
-        for iterated in flow.loops(other.node)
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in CHANGING
+        and flow.written(node.func.value) in loops
+        and any(flow.same(argument, filling.key) for argument in node.args)
+        for node in ast.walk(filling.scope.node)
     )
 
 

@@ -173,7 +173,8 @@ class Names:
     def qualified(self, expression: ast.expr) -> str | None:
         """The dotted name of an imported thing or a builtin; None for everything else."""
         attributes: list[str] = []
-        while isinstance(expression, ast.Attribute):
+        # Nothing is imported from so deep; without an end, a chain of n attributes would be walked n times.
+        while isinstance(expression, ast.Attribute) and len(attributes) < 16:
             attributes.append(expression.attr)
             expression = expression.value
         if not isinstance(expression, ast.Name):

@@ -43,7 +43,7 @@ class Binding:
     """One assignment to a place."""
 
     place: Place
-    node: ast.AST
+    node: ast.expr
     kind: Kind | None
     """What is assigned; None where that is not known."""
     alias: bool
@@ -63,12 +63,16 @@ class Places:
         self._known: dict[ast.expr, Place | None] = {}
         # Assignments, in the order of the source.
         self.bindings: list[Binding] = []
+        # Places that None is assigned to: no map yet, or no map any more.
+        self.dropped: list[tuple[Place, ast.expr]] = []
         # Pairs of places that hold the same map.
         self._pairs: list[tuple[Place, Place]] = []
         # Parameters that some call in this module passes a place to.
         self.passed: set[Place] = set()
         for node in names.nodes:
             self._collect(node)
+        # Private methods that only constructors call.
+        self._helpers = self._find_helpers()
         self._join_all()
 
     # -- places -----------------------------------------------------------------------------------------------
@@ -185,7 +189,10 @@ class Places:
                 self._unknown(target)
             return
         place = self.place(target)
-        if place is None or (isinstance(value, ast.Constant) and value.value is None):
+        if place is None:
+            return
+        if isinstance(value, ast.Constant) and value.value is None:
+            self.dropped.append((place, target))
             return
         kind = kind_of(value, self.names)
         source = self.place(value) if kind is None else None
@@ -282,9 +289,23 @@ class Places:
         scope = self.names.scope_of[node].function
         while scope.parent is not None and not scope.is_class:
             if isinstance(scope.node, FUNCTIONS):
-                return scope.node.name in MAKING_FUNCTIONS
+                return scope.node.name in MAKING_FUNCTIONS or scope.node in self._helpers
             scope = scope.parent.function
         return True
+
+    def _find_helpers(self) -> set[ast.AST]:
+        """The private methods whose every mention, in the whole module, is in a constructor."""
+        mentions: dict[str, set[bool]] = defaultdict(set)
+        for node in self.names.nodes:
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                function = self.names.scope_of[node].function.node
+                mentions[node.attr].add(isinstance(function, FUNCTIONS) and function.name in MAKING_FUNCTIONS)
+        return {
+            method
+            for node in self.family
+            for name, method in self.names.scopes[node].definitions.items()
+            if mentions.get(name) == {True}
+        }
 
     def held(self) -> dict[Place, Kind]:
         """Every place that certainly holds a map, by representative, and the kind of the map."""

@@ -190,15 +190,14 @@ class Uses:
 
     def _replacements(self) -> None:
         """A lasting map that is assigned anew outside the function that makes it loses all its entries."""
-        for binding in self.places.bindings:
-            place = binding.place
+        assigned = [(binding.place, binding.node) for binding in self.places.bindings]
+        for place, node in assigned + self.places.dropped:
             found = self.maps.get(self.places.find(place))
             # A local alias that is bound in a method replaces nothing.
             if found is None or place.of is not None or not self.places.is_lasting(place):
                 continue
-            if not self.places.is_making(binding.node):
-                assert isinstance(binding.node, ast.expr)
-                found.uses.append(Use(Action.DELETE, binding.node, self.names.scope_of[binding.node].function))
+            if not self.places.is_making(node):
+                found.uses.append(Use(Action.DELETE, node, self.names.scope_of[node].function))
 
     def _excuse(self, members: dict[Place, list[Place]]) -> None:
         """What loose places lose, every attribute of that name may lose."""

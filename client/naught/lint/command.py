@@ -1,0 +1,99 @@
+"""The command: `python -m naught.lint PATH…`, and `naught lint PATH…`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from naught.lint import config as configuration
+from naught.lint.files import check_files, python_files
+from naught.lint.finding import RULES, Finding
+
+FOUND_NOTHING, FOUND_SOMETHING, WRONG_USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the paths in `argv` (without the program's name), print what is found, and return the exit status.
+
+    0: nothing found. 1: findings. 2: the arguments or the configuration mean nothing; standard error says why.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as asked:  # argparse ends the program; this is a function
+        return asked.code if isinstance(asked.code, int) else WRONG_USAGE
+    if arguments.rules:
+        print("\n".join(f"{rule}  {meaning}" for rule, meaning in RULES.items()))
+        return FOUND_NOTHING
+    try:
+        config = _configured(arguments)
+    except configuration.ConfigError as error:
+        return _wrong(str(error))
+    for path in arguments.paths:
+        if path != "-" and not os.path.exists(path):
+            return _wrong(f"there is no {path}")
+    files = list(python_files(arguments.paths, config))
+    findings = config.wanted(check_files(files, arguments.jobs))
+    try:
+        _print(findings, len(files), arguments.output)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough. What is left in the buffer must not raise at exit, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FOUND_SOMETHING if findings else FOUND_NOTHING
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="naught lint",
+        description="Find where zeros pile up in Python source, and where they are misread.",
+        epilog="Exit status: 0 nothing found, 1 findings, 2 wrong usage. The rules are explained in docs/lint.md.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder, or - for standard input")
+    parser.add_argument("--select", metavar="RULES", help="only these rules (NZ101,NZ103, or NZ10)")
+    parser.add_argument("--ignore", metavar="RULES", help="not these rules, besides those the project ignores")
+    parser.add_argument("--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)")
+    parser.add_argument("--output", choices=("text", "json"), default="text", help="how findings are printed")
+    parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")
+    parser.add_argument("--isolated", action="store_true", help="read no configuration at all")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
+    )
+    parser.add_argument("--rules", action="store_true", help="list the rules and exit")
+    return parser
+
+
+def _configured(arguments: argparse.Namespace) -> configuration.Config:
+    """The configuration the arguments ask for; ConfigError where they mean nothing."""
+    if not arguments.paths:
+        raise configuration.ConfigError("name at least one file or folder")
+    if arguments.jobs < 1:
+        raise configuration.ConfigError("--jobs is at least 1")
+    if arguments.isolated:
+        found = configuration.Config()
+    elif arguments.config is not None:
+        found = configuration.load(Path(arguments.config)) or configuration.Config()
+    else:
+        found = configuration.find(arguments.paths)
+    return found.with_arguments(arguments.select, arguments.ignore, arguments.exclude)
+
+
+def _print(findings: list[Finding], files: int, output: str) -> None:
+    if output == "json":
+        print(json.dumps({"version": 1, "files": files, "findings": [found.as_json() for found in findings]}, indent=2))
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    for found in findings:
+        # A file's name need not be text, nor a terminal able to show all that is.
+        print(found.text().encode(encoding, "backslashreplace").decode(encoding))
+    if findings:
+        many = "" if len(findings) == 1 else "s"
+        print(f"{len(findings)} finding{many} in {files} file{'' if files == 1 else 's'}", file=sys.stderr)
+
+
+def _wrong(message: str) -> int:
+    print(f"naught lint: {message}", file=sys.stderr)
+    return WRONG_USAGE

@@ -1,0 +1,159 @@
+"""What a project asks of the checker: `[tool.naught.lint]` in its pyproject.toml, and the command line over it.
+
+    [tool.naught.lint]
+    select = ["NZ1"]                # only these rules; a beginning names all that begin with it
+    ignore = ["NZ107"]              # but not these
+    exclude = ["vendored", "gen/*.py"]    # not these files, added to the folders that are never looked into
+    [tool.naught.lint.per-file-ignores]
+    "tests/*" = ["NZ105"]
+
+Patterns are those of `fnmatch`, matched against the path from the folder of the pyproject.toml and against each of
+its parts, so `vendored` means every folder of that name. An unknown setting or rule is an error: a misspelt rule
+that silently selects nothing would look like a clean project.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
+from typing import Any
+
+from naught.lint.finding import RULES, Finding
+
+NEVER = (
+    ".*", "__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist", "*.egg-info", "_build",
+)  # fmt: skip
+"""Folders whose code is generated or somebody else's. A path given on the command line is looked into all the same."""
+
+
+class ConfigError(ValueError):
+    """A setting that means nothing; the message says where it stands and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to look for, and where."""
+
+    root: Path = field(default_factory=Path.cwd)
+    """The folder patterns are relative to."""
+    select: tuple[str, ...] = ("NZ",)
+    """Beginnings of the rules wanted."""
+    ignore: tuple[str, ...] = ()
+    """Beginnings of the rules not wanted; they win over `select`."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders left out."""
+    per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Patterns of files, each with beginnings of the rules not wanted there."""
+
+    def is_excluded(self, path: str) -> bool:
+        """Whether a file or folder found below a path given is left out."""
+        return self._matches(path, self.exclude)
+
+    def wanted(self, findings: Iterable[Finding]) -> list[Finding]:
+        """The findings whose rules are asked for in their files."""
+        return [
+            found
+            for found in findings
+            if found.rule.startswith(self.select)
+            and not found.rule.startswith(self.ignore)
+            and not any(
+                found.rule.startswith(rules) and self._matches(found.path, (pattern,))
+                for pattern, rules in self.per_file_ignores
+            )
+        ]
+
+    def _matches(self, path: str, patterns: tuple[str, ...]) -> bool:
+        if not patterns:
+            return False
+        relative = PurePath(os.path.relpath(path, self.root))
+        return any(
+            fnmatch(name, pattern.rstrip("/"))
+            for pattern in patterns
+            for name in (relative.as_posix(), *relative.parts)
+        )
+
+    def with_arguments(
+        self, select: str | None, ignore: str | None, exclude: str | None
+    ) -> Config:
+        """This configuration with what the command line says in place of `select`, and added to the others."""
+        changed = self
+        if select is not None:
+            changed = replace(changed, select=rules(select.split(","), "--select"))
+        if ignore is not None:
+            changed = replace(changed, ignore=changed.ignore + rules(ignore.split(","), "--ignore"))
+        if exclude is not None:
+            changed = replace(changed, exclude=changed.exclude + tuple(exclude.split(",")))
+        return changed
+
+
+def rules(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """Beginnings of rules, each of which some rule has; ConfigError for any other."""
+    wanted = tuple(name.strip().upper() for name in names)
+    for name in wanted:
+        if not name or not any(rule.startswith(name) for rule in RULES):
+            raise ConfigError(f"{where}: there is no rule {name!r}; the rules are {', '.join(RULES)}")
+    return wanted
+
+
+def find(paths: Iterable[str]) -> Config:
+    """The configuration for these paths: of the nearest pyproject.toml, upwards from what they share, that has one."""
+    absolute = [os.path.abspath(path) for path in paths if path != "-"]
+    try:
+        shared = Path(os.path.commonpath(absolute)) if absolute else Path.cwd()
+    except ValueError:  # different drives share nothing
+        return Config()
+    for folder in [shared, *shared.parents] if shared.is_dir() else shared.parents:
+        file = folder / "pyproject.toml"
+        if file.is_file():
+            found = load(file)
+            if found is not None:
+                return found
+    return Config()
+
+
+def load(file: Path) -> Config | None:
+    """The configuration in one file; None where it has no table for the checker. ConfigError where it is wrong."""
+    try:
+        with file.open("rb") as stream:
+            whole = tomllib.load(stream)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+    table: Any = whole
+    for name in ("tool", "naught", "lint"):
+        table = table.get(name) if isinstance(table, dict) else None
+        if table is None:
+            return None
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: tool.naught.lint is not a table")
+    return _from_table(table, file)
+
+
+def _from_table(table: dict[str, Any], file: Path) -> Config:
+    unknown = set(table) - {"select", "ignore", "exclude", "per-file-ignores"}
+    if unknown:
+        raise ConfigError(f"{file}: tool.naught.lint has no setting {sorted(unknown)[0]!r}")
+    per_file = table.get("per-file-ignores", {})
+    if not isinstance(per_file, dict):
+        raise ConfigError(f"{file}: tool.naught.lint.per-file-ignores is not a table of patterns and rules")
+    config = Config(root=file.parent.resolve())
+    if "select" in table:
+        config = replace(config, select=rules(_texts(table["select"], "select", file), f"{file}: select"))
+    return replace(
+        config,
+        ignore=rules(_texts(table.get("ignore", []), "ignore", file), f"{file}: ignore"),
+        exclude=tuple(_texts(table.get("exclude", []), "exclude", file)),
+        per_file_ignores=tuple(
+            (pattern, rules(_texts(names, "per-file-ignores", file), f"{file}: per-file-ignores"))
+            for pattern, names in per_file.items()
+        ),
+    )
+
+
+def _texts(value: object, name: str, file: Path) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f"{file}: tool.naught.lint: {name} is not a list of strings")
+    return value

@@ -1,0 +1,56 @@
+"""The plugin as flake8 calls it: from the tree and the lines, without flake8 being there."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+from naught.lint.flake8_plugin import Plugin
+
+SOURCE = dedent(
+    """\
+    from collections import Counter
+    ACTIVE = Counter()
+    def start(user):
+        ACTIVE[user] += 1
+    def stop(user):
+        ACTIVE[user] -= 1  # noqa: NZ101
+    """
+)
+CLIENT = Path(__file__).parents[2] / "client"
+
+
+def test_findings() -> None:
+    """Comments are flake8's to look at, so a silenced line is reported here."""
+    plugin = Plugin(ast.parse(SOURCE), SOURCE.splitlines(keepends=True), "pool.py")
+    ((line, column, message, kind),) = plugin.run()
+    assert (line, column) == (6, 4)
+    assert message.startswith("NZ101 ")
+    assert kind is Plugin
+
+
+def test_name_and_version() -> None:
+    assert Plugin.name == "naught-lint"
+    assert Plugin.version
+
+
+def test_nested_too_deeply() -> None:
+    """A tree too deep for the checks is a finding too."""
+    where = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 1}
+    chain: ast.expr = ast.Name(id="a", ctx=ast.Load(), **where)
+    for _ in range(3_000):
+        chain = ast.Subscript(value=chain, slice=ast.Constant(value=0, **where), ctx=ast.Load(), **where)
+    tree = ast.parse("counts = {}\ndef down(key): counts[key] -= 1\n")
+    tree.body.append(ast.Expr(value=chain, **where))
+    ((line, _, message, _),) = Plugin(tree, ["counts[key] -= 1\n"], "deep.py").run()
+    assert line == 1
+    assert message.startswith("NZ100 ")
+
+
+def test_flake8_is_not_imported() -> None:
+    code = "import sys, naught.lint, naught.lint.flake8_plugin; sys.exit('flake8' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CLIENT)}, check=False, timeout=60)
+    assert done.returncode == 0
