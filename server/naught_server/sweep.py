@@ -33,7 +33,7 @@ BYTES_PER_ENTRY_MAX: Final = 128
 """A table with more bytes than this per entry is mostly empty: a rebuilt one has 27 to 54."""
 
 SETTLED_MS: Final = 1_000
-"""A table is rebuilt when it has not lost a quarter of its entries since it was noted, so long to twice as long ago."""
+"""A table is rebuilt when it has not lost a quarter of its entries for so long, and at most twice as long."""
 
 BYTES_FREED_PER_ENTRY: Final = 1 << 10
 """Freeing so much of a table costs about what moving an entry costs."""
