@@ -17,7 +17,7 @@ What all methods have in common, and their docstrings leave out:
   affected.
 - A change whose reply was lost with the connection raises `OutcomeUnknown`. Reads are repeated, and so is whatever
   was never sent.
-- `Busy` and `Unavailable` are the server's word that it did not execute the call.
+- `Busy` is the server's word that it did not execute the call; `Unavailable` says that it failed in the middle of it.
 - Cancelling a call that is not sent yet takes it out; later, only its answer is dropped.
 - A call costs one round trip. Calls made in the same turn of the loop share one write, and consecutive `incr` and
   `decr` with the same `ttl_ms` and `timeout` one message of up to 1 000.

@@ -74,6 +74,8 @@ QUEUED_MAX: Final = 1 << 18
 """Messages waiting to be sent, joined ones counted once. Callers wait for their calls, so their number is the real
 bound; this one ends a loop that never awaits before it ends the process."""
 
+_HELLO_MSGID: Final = 0
+
 ITEM_ERROR_BYTES: Final = 200
 """A failed item of a joined message takes less than this in the reply."""
 
@@ -275,9 +277,9 @@ class _State(Enum):
 
 
 class ClientSession:
-    """See the module. Not safe between threads; raises only where it says so.
+    """See the module. Not safe between threads.
 
-    `cache` is asked for by `hello` before anything else is sent, None leaves it to the server. `wake` is called when
+    `cache` is asked for by `hello`; None leaves it to the server. `wake` is called when
     the first call of a turn has come: the adapter answers by calling `end_turn` and `output` soon.
     """
 
@@ -421,7 +423,7 @@ class ClientSession:
                 _, msgid, error, result = reply
                 message = in_flight.get(msgid) if msgid.__class__ is int else None
                 if message is None:
-                    self._receive_greeting(msgid, error)
+                    self._receive_greeting(msgid, error, result)
                 else:
                     self._receive_reply(message, error, result)
                     del in_flight[msgid]
@@ -452,14 +454,20 @@ class ClientSession:
         if not message.settled:
             self._returned.append(message)
 
-    def _receive_greeting(self, msgid: Any, error: Any) -> None:
-        """A reply that no message in flight awaits."""
-        if error is not None and (msgid is None or self._state is _State.GREETING):
-            raise item_error(error)
-        if self._state is not _State.GREETING or msgid != 0:
+    def _receive_greeting(self, msgid: Any, error: Any, result: Any) -> None:
+        """A reply that no message in flight awaits: the answer to `hello`, or none at all."""
+        if self._state is not _State.GREETING or msgid != _HELLO_MSGID:
             raise ProtocolError(f"a reply to {msgid!r:.20}, which asks nothing")
-        self._msgids.append(0)
-        self._ready()
+        if error is not None:
+            raise item_error(error)
+        if result.__class__ is not dict:
+            raise ProtocolError("what answered is no naught server")
+        self._state = _State.READY
+        self._fault = None
+        self._msgids.append(_HELLO_MSGID)
+        greeted, self._greeted = self._greeted, None
+        if greeted is not None and not greeted.done():
+            greeted.set_result(None)
 
     def _receive_other(self, message: Any) -> None:
         """Servers may notify of what this version does not know; anything else ends the connection."""
@@ -469,27 +477,20 @@ class ClientSession:
     # The connection.
 
     def connected(self, greeted: Waiter) -> bytes:
-        """There is a new connection: write what this returns. `greeted` gets None once calls can be sent on it, else
-        why not: the server's own CommandError, or what `disconnected` was given."""
-        self._unpacker = reply_unpacker()
-        self._msgids.clear()
-        self._msgid_next = 0
-        self._greeted = greeted
-        self.served = False
-        if self._cache is None:
-            self._ready()
-            return b""
-        # Nothing is sent behind it before it is answered: with an unknown cache it would change another one.
-        self._state = _State.GREETING
-        self._msgid_next = 1
-        return encode_request(0, "hello", ({"cache": self._cache},))
+        """There is a new connection: write what this returns.
 
-    def _ready(self) -> None:
-        self._state = _State.READY
-        self._fault = None
-        greeted, self._greeted = self._greeted, None
-        if greeted is not None and not greeted.done():
-            greeted.set_result(None)
+        `greeted` gets None once calls can be sent on it, else why not: the server's own CommandError, or what
+        `disconnected` was given. It costs a round trip before the first call: a server that is full closes what it
+        has accepted, other servers answer something else, and behind a `hello` for an unknown cache the calls would
+        change another one.
+        """
+        self._unpacker = reply_unpacker()
+        self._state = _State.GREETING
+        self._greeted = greeted
+        self._msgids.clear()
+        self._msgid_next = _HELLO_MSGID + 1
+        self.served = False
+        return encode_request(_HELLO_MSGID, "hello", () if self._cache is None else ({"cache": self._cache},))
 
     def disconnected(self, error: BaseException) -> None:
         """The connection is gone; `error` says why and becomes the cause of what fails for it."""

@@ -1,0 +1,93 @@
+"""URLs: what each says, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naught.errors import InvalidRequest
+from naught.url import Address, MemoryAddress, TcpAddress, UnixAddress, parse_url
+
+GOOD: dict[str, Address] = {
+    "naught://localhost": TcpAddress("localhost", 6480),
+    "naught://localhost/": TcpAddress("localhost", 6480),
+    "naught://localhost:7000/orders": TcpAddress("localhost", 7000, "orders"),
+    "naught://10.0.0.1:65535/a%20b": TcpAddress("10.0.0.1", 65535, "a b"),
+    "NAUGHT://Example.org:1/Orders": TcpAddress("example.org", 1, "Orders"),
+    "naught://[::1]:6481/x": TcpAddress("::1", 6481, "x"),
+    "naught://[fe80::1%25eth0]": TcpAddress("fe80::1%25eth0", 6480),
+    "naught+unix:///run/naught.sock": UnixAddress("/run/naught.sock"),
+    "naught+unix:///run/naught.sock?cache=orders": UnixAddress("/run/naught.sock", "orders"),
+    "naught+unix:///run/a%3Fb.sock?cache=a%26b": UnixAddress("/run/a?b.sock", "a&b"),
+    "memory://": MemoryAddress(),
+    "memory://shared": MemoryAddress("shared"),
+    "memory://shared/": MemoryAddress("shared"),
+}
+
+BAD: dict[str, str] = {
+    "": "no scheme",
+    "localhost:6480": "unknown scheme 'localhost'",
+    "/run/naught.sock": "no scheme",
+    "redis://localhost": "unknown scheme 'redis'",
+    "naughts://localhost": "TLS) is not there yet",
+    "naught://": "no host",
+    "naught://:6480": "no host",
+    "naught:///orders": "no host",
+    "naught://localhost:0": "a port is from 1 to 65535",
+    "naught://localhost:65536": "a port is from 1 to 65535",
+    "naught://localhost:port": "a port is from 1 to 65535",
+    "naught://localhost:": "a port is from 1 to 65535",
+    "naught://localhost/a/b": "one part",
+    "naught://localhost/%ff": "UTF-8",
+    "naught://localhost?cache=a": "named by the path",
+    "naught://localhost?": "named by the path",
+    "naught://localhost/#a": "no fragment",
+    "naught://[::1": "Invalid IPv6 URL",
+    "naught://me:secret@localhost": "no user or password",
+    "naught+unix://host/run/naught.sock": "three slashes",
+    "naught+unix://": "no path",
+    "naught+unix:///": "no path",
+    "naught+unix:///run/": "no path",
+    "naught+unix:///run/a.sock?cach=a": "unknown parameter 'cach'",
+    "naught+unix:///run/a.sock?cache": "bad query",
+    "naught+unix:///run/a.sock?cache=": "without a name",
+    "naught+unix:///run/a.sock?cache=a&cache=b": "more than once",
+    "memory://a/b": "no path",
+    "memory://a:1": "no port",
+    "memory://?cache=a": "no parameters",
+}
+
+
+@pytest.mark.parametrize(("url", "address"), GOOD.items())
+def test_a_good_url_says_where(url: str, address: Address) -> None:
+    assert parse_url(url) == address
+
+
+@pytest.mark.parametrize(("url", "what"), BAD.items())
+def test_a_bad_url_says_what_is_wrong_and_what_is_allowed(url: str, what: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_url(url)
+    assert what in str(caught.value)
+    assert "allowed are naught://host:port/cache" in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_url("naught://me:secret@localhost")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [None, b"naught://localhost", 6480])
+def test_a_url_is_text(url: Any) -> None:
+    with pytest.raises(InvalidRequest, match="a URL is a str"):
+        parse_url(url)
+
+
+@pytest.mark.parametrize("address", [*GOOD.values()])
+def test_an_address_prints_as_its_url(address: Address) -> None:
+    printed = str(address)
+    assert printed.startswith(("naught://", "naught+unix:///", "memory://"))
+    if "%" not in printed and " " not in printed and "&" not in printed and printed.count("?") < 2:
+        assert parse_url(printed) == address
