@@ -104,7 +104,7 @@ class Session:
         self._decoder = Decoder()
         self._pending: Iterator[Message] | None = None  # what is left of the slice of input under way
         self._items = 0  # work done in this turn
-        self._slices: deque[tuple[int | None, Slices]] = deque()  # requests working in slices, with their msgids
+        self._slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
         self._wake = wake
         # A request that waits for a shard, the cache it works on and the shards it wants, those it has included.
         self._stalled: Message | None = None

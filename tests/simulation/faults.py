@@ -1,0 +1,141 @@
+"""Known faults, put into the code on purpose: whoever claims to find bugs is shown some first.
+
+A fault is a method and a replacement in its source text, so that it stands in this table as the mistake somebody
+would really make. A text that is no longer in the method is an error here: the table follows the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from typing import Any, NamedTuple
+
+import pytest
+
+from naught_server import commands, session
+from naught_server.deadlines import DeadlineWheel
+from naught_server.locks import ShardLocks
+from naught_server.session import Session
+from naught_server.store import Cache
+from naught_server.sweep import Compact, RemoveZeros, ShardWork
+
+
+class Fault(NamedTuple):
+    """A mistake: in this class or module, in this function, this text becomes that text."""
+
+    name: str
+    owner: Any
+    function: str
+    text: str
+    mistake: str
+
+    def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make the mistake, until the test ends."""
+        found = inspect.getattr_static(self.owner, self.function)
+        is_property = isinstance(found, property)
+        function = found.fget if is_property else found
+        source = textwrap.dedent(inspect.getsource(function))
+        assert source.count(self.text) == 1, f"{self.name}: {source.count(self.text)} times {self.text!r}"
+        namespace: dict[str, Any] = {}
+        module = sys.modules[function.__module__]
+        exec(compile(source.replace(self.text, self.mistake), "<fault>", "exec"), vars(module), namespace)
+        monkeypatch.setattr(self.owner, self.function, namespace[self.function])
+
+
+FAULTS: list[Fault] = [
+    Fault("a zero is not counted off when it lives again", Cache, "_create", "self.zeros[shard] -= 1", "pass"),
+    Fault("a new life keeps no time to live", Cache, "_create", "ttl_ms is not None", "ttl_ms is None and False"),
+    Fault("expiry is not seen by who reads", Cache, "_value", "deadline_ms <= now_ms", "deadline_ms <= now_ms - 1"),
+    Fault("expiry comes a millisecond late", Cache, "counters_of", "> now_ms]", ">= now_ms]"),
+    Fault("an evicted counter leaves its deadline", Cache, "_evict", "if self.wheel.count:", "if False:"),
+    Fault("a lazy zero keeps its deadline", Cache, "zeroed", "if self.wheel.count:", "if False:"),
+    Fault("a decrement goes one too far", Cache, "decr", "left > 0", "left >= 0"),
+    Fault("strict refuses what is exactly there", Cache, "decr", "if strict and left:", "if strict:"),
+    Fault("set keeps the old time to live", Cache, "set", "self._set_deadline(shard, key, ttl_ms, now_ms)", "pass"),
+    Fault(
+        "an increment renews the time to live",
+        Cache,
+        "incr",
+        "value += by",
+        "value += by; self._set_deadline(shard, key, ttl_ms, now_ms)",
+    ),
+    Fault("take reads and does not evict", Cache, "take", 'self._evict(shard, key, "taken")', "pass"),
+    Fault(
+        "try_incr judges items alone",
+        Cache,
+        "try_incr",
+        "values[key] + sums[key] > limit for key, _, limit",
+        "values[key] + by > limit for key, by, limit",
+    ),
+    Fault("one more than max_counters", Cache, "_need_room", "< missing", "< missing - 1"),
+    Fault(
+        "room of expired counters is not given",
+        Cache,
+        "_need_room",
+        "self.wheel.due(now_ms, missing) < missing",
+        "True",
+    ),
+    Fault(
+        "a batch uses room promised to what follows it",
+        Session,
+        "turn",
+        "if self.cache.unhindered(now_ms, creations_max)",
+        "if self.cache.unhindered(now_ms, 0)",
+    ),
+    Fault(
+        "the fast loop does not look for expired ones", Cache, "unhindered", "if self.wheel.count and", "if False and"
+    ),
+    Fault("a scan goes on after the wrong key", Cache, "scan", "item[0] > after", "item[0] >= after"),
+    Fault("a scan forgets where it was", Cache, "scan", "if after:", "if False:"),
+    Fault("clear leaves the deadlines", Cache, "clear", "if self.deadlines[shard]:", "if False:"),
+    Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
+    Fault("a batch takes a zero for a counter", session, "apply_each", "and value != by and by", "and by"),
+    Fault("a batch decrement leaves a zero", session, "take_from_all", "value > 0", "value >= 0"),
+    Fault("the fast loop ignores overflow", Session, "_run", "if not by < value <= VALUE_MAX:", "if not by < value:"),
+    Fault("the fast loop counts a zero twice", Session, "_run", "if value != -by:", "if True:"),
+    Fault("equal heads of the top in any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
+    Fault("the top of one slice only", commands, "_top", "best + found", "found"),
+    Fault("a compaction loses deadlines", Compact, "_visit", "if deadline_ms is not None:", "if False:"),
+    Fault(
+        "a compaction keeps no account of zeros", Compact, "_finish", "cache.zeros[self.shard] -= self._zeros", "pass"
+    ),
+    Fault(
+        "a compaction leaves the last entry behind",
+        Compact,
+        "_finish",
+        "table.update(new)",
+        "new and new.popitem(); table.update(new)",
+    ),
+    Fault("a sweep of zeros counts one off", RemoveZeros, "_finish", "len(self._found)", "(len(self._found) - 1)"),
+    Fault("a compaction takes a shard that is held", ShardWork, "begin", "is not None", "is False"),
+    Fault(
+        "a shard's work never gives its lock back",
+        ShardWork,
+        "step",
+        "if finished:\n            self._cache",
+        "if False:\n            self._cache",
+    ),
+    Fault("requests do not look at locks", Session, "_need_shards", "if all(", "if True or all("),
+    Fault("the fast loop does not look at locks", Cache, "unhindered", "if self.locks.held:", "if False:"),
+    Fault("a lock's queue is forgotten", ShardLocks, "release", "if lock.queue:", "if False:"),
+    Fault("a session keeps its lock", Session, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"),
+    Fault("a closed session keeps its lock", Session, "close", "self._release_shards()", "pass"),
+    Fault("a waiter that left is granted", ShardLocks, "withdraw", "if entry[0] is not owner", "if entry"),
+    Fault(
+        "the wheel drops deadlines of later laps",
+        DeadlineWheel,
+        "take_due",
+        "self._kept[key] = deadline_ms",
+        "self.count -= 1",
+    ),
+    Fault("the wheel takes out a lap too early", DeadlineWheel, "take_due", "if deadline_ms <= now_ms:", "if True:"),
+    Fault(
+        "the wheel skips a millisecond",
+        DeadlineWheel,
+        "_skip_empty",
+        "self.passed_ms = at - 1",
+        "self.passed_ms = at",
+    ),
+    Fault("the due are not all counted", DeadlineWheel, "due", "self.passed_ms + 1,", "self.passed_ms + 2,"),
+]

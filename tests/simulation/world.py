@@ -1,0 +1,192 @@
+"""A whole server without sockets and clock, run by a seeded random source: sessions, upkeep and time, interleaved.
+
+    World(seed, ...).run(steps)    raises AssertionError at the first answer that is not the model's
+
+Everything that may happen between two turns of an event loop happens here in any order: pieces of input of any size,
+turns, bounded steps of the sweeper, time passing by a millisecond or by laps of the wheel, sessions closing in the
+middle.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from naught_server.config import CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from simulation.model import ModelCache
+from simulation.talker import BAD_REQUESTS, Talker
+
+TURNS_MAX = 3_000
+"""Turns in which everything must have come to rest once nothing new is asked."""
+
+
+class World:
+    """Two caches of one engine, some talkers, and the model of both caches."""
+
+    def __init__(self, seed: int, eviction: Any, shards: int, limit: int | None = None, talkers: int = 4) -> None:
+        self.random = Random(seed)
+        policies = {
+            "default": CachePolicy("default", shards=shards, eviction=eviction, max_counters=limit),
+            "other": CachePolicy("other", shards=2, eviction="lazy" if eviction == "eager" else "eager"),
+        }
+        self.failures: list[str] = []  # jobs of the sweeper that raised
+        self.engine = Engine(ServerConfig(caches=policies))
+        self.engine.sweep._failed = lambda job, fault: self.failures.append(f"{job}: {fault!r}")
+        self.models = {name: ModelCache(policy.max_counters) for name, policy in policies.items()}
+        self.now_ms = 1_000_000
+        pool = 80 if limit else self.random.choice([5, 80])
+        self.keys = [b"%s%d" % (prefix, number) for prefix in (b"a:", b"b:", b"") for number in range(pool)]
+        self.draining = False  # the load goes up or down, so that tables come to be mostly empty
+        self.talkers = [self._talker() for _ in range(talkers)]
+        self.held_steps = 0  # steps that found a shard held
+        self.stalls = 0
+        self.answered = 0
+
+    def _talker(self) -> Talker:
+        return Talker(self.engine, self.models, self.random)
+
+    def run(self, steps: int) -> None:
+        """Let things happen, then come to rest, then look at what is left."""
+        for step in range(steps):
+            if not step % 150:
+                self.draining = self.random.random() < 0.5
+            self._step()
+            assert not self.failures, f"a job of the sweeper raised: {self.failures}"
+            if not step % 7:
+                self.engine.store.invariants(self.now_ms)
+        self._rest()
+        self._look_at_what_is_left()
+
+    def _step(self) -> None:
+        random = self.random
+        what = random.random()
+        self.held_steps += any(cache.locks.held for cache in self.engine.store.caches.values())
+        if what < 0.45:
+            talker = random.choice(self.talkers)
+            for _ in range(random.choice([1, 1, 3, 30])):
+                self._ask(talker)
+            size = len(talker._outbox)
+            talker.push(self.now_ms, random.choice([size, size, random.randint(0, size)]))
+        elif what < 0.60:
+            talker = random.choice(self.talkers)
+            if talker.woken or talker.session.wants_turn or random.random() < 0.2:
+                talker.turn(self.now_ms)
+        elif what < 0.85:
+            self.engine.advance(self.now_ms, random.choice([1, 2, 4, 20, 200, 2_000]))
+        elif what < 0.995:
+            self.now_ms += random.choice([0, 1, 1, 2, 5, 20, 50, 300])
+        elif what < 0.998:
+            self.now_ms += random.choice([255, 256, 257, 600, 20_000, 70_000])
+        else:
+            index = random.randrange(len(self.talkers))
+            self._retire(self.talkers[index])
+            self.talkers[index] = self._talker()
+
+    def _retire(self, talker: Talker) -> None:
+        talker.close()
+        self.stalls += talker.stalls
+        self.answered += talker.answered
+
+    # ------------------------------------------------------------------------------------- what is asked
+
+    def _key(self) -> bytes:
+        return self.random.choice(self.keys)
+
+    def _ttl(self) -> int | None:
+        return self.random.choice([None, None, 1, 3, 20, 100, 400, 66_000, 140_000])
+
+    def _ask(self, talker: Talker) -> None:
+        random = self.random
+        what = random.random()
+        if what < 0.40:
+            self._ask_single(talker)
+        elif what < 0.62:
+            self._ask_batch(talker)
+        elif what < 0.86:
+            method = random.choice(["get", "ttl", "expire", "set", "set", "incr"])
+            params: tuple[Any, ...] = (self._key(),)
+            if method == "expire":
+                params += (self._ttl(),)
+            elif method == "set":
+                params += (random.choice([0, 1, 5, 300, 2**40, 2**63 - 1]), self._ttl())
+            elif method == "incr":
+                params += (random.choice([1, 7, 2**63 - 1]), self._ttl())
+            talker.ask(method, params)
+        elif what < 0.97:
+            prefix = random.choice([b"", b"a:", b"b:", b"a:1", b"nobody"])
+            method = random.choice(["top", "count", "count_all", "scan", "scan", "scan"])
+            if method == "scan":
+                talker.ask_scan(prefix, random.choice([1, 3, 10, 1_000]))
+            elif method == "top":
+                talker.ask("top", (random.choice([1, 3, 1_000]), prefix))
+            else:
+                talker.ask("count", (prefix,) if prefix and method == "count" else ())
+        elif what < 0.985:
+            talker.ask(*random.choice(BAD_REQUESTS))
+        elif what < 0.995:
+            talker.switch(random.choice(["default", "default", "other"]))
+        else:
+            talker.ask(random.choice(["clear", "ping"]), ())
+
+    def _ask_single(self, talker: Talker) -> None:
+        random = self.random
+        up = random.random() < (0.15 if self.draining else 0.7)
+        by = random.choice([(), (), (1,), (3,), (1_000,)])
+        if not up and random.random() < 0.2:
+            talker.ask("decr", (self._key(), random.choice([1, 2, 1_000]), random.random() < 0.7))
+        else:
+            talker.ask("incr" if up else "decr", (self._key(), *by))
+
+    def _ask_batch(self, talker: Talker) -> None:
+        random = self.random
+        keys = random.choices(self.keys, k=random.choice([0, 1, 2, 5, 40, 200]))
+        method = random.choice(["apply", "apply", "take" if self.draining else "apply", "get_many", "try_incr"])
+        if method == "try_incr":
+            items = [[key, random.choice([1, 2]), random.choice([3, 20, 2**63 - 1])] for key in keys[:5]]
+            talker.ask("try_incr", (items or [[self._key(), 1, 0]], self._ttl()))
+        elif method == "apply":
+            down = self.draining and random.random() < 0.8
+            one = random.random() < 0.5
+            deltas: Any = [random.choice([1, 2, -1, -3]) for _ in keys]
+            if one:
+                deltas = random.choice([-1, -1, -3, -20] if down else [1, 1, 2])
+            talker.ask("apply", (keys, deltas) if random.random() < 0.6 else (keys, deltas, self._ttl()))
+        else:
+            talker.ask(method, (keys,))
+
+    # ------------------------------------------------------------------------------------- the end
+
+    def _rest(self) -> None:
+        """Ask nothing more, and let everything be answered."""
+        for talker in self.talkers:
+            talker.push(self.now_ms)
+        for _ in range(TURNS_MAX):
+            for talker in self.talkers:
+                if talker.woken or talker.session.wants_turn:
+                    talker.turn(self.now_ms)
+            done = self.engine.advance(self.now_ms, 50)
+            self.now_ms += 1
+            if not done and not any(talker.busy for talker in self.talkers):
+                break
+        else:
+            raise AssertionError(f"stuck: {[talker._requests for talker in self.talkers]}")
+        assert all(talker.session.idle for talker in self.talkers)
+
+    def _look_at_what_is_left(self) -> None:
+        for talker in self.talkers:
+            self._retire(talker)
+        for name, cache in self.engine.store.caches.items():
+            model = self.models[name]
+            model.purge(self.now_ms)
+            cache.expire(self.now_ms, 1_000_000)
+            cache.invariants(self.now_ms)
+            left: dict[bytes, int] = {}
+            for shard in range(len(cache.tables)):
+                left.update(cache.counters_of(shard, self.now_ms, b""))
+            assert left == model.values
+            assert {key: at for shard in cache.deadlines for key, at in shard.items()} == model.deadlines
+            assert {reason: count for reason, count in cache.evictions.items() if count} == model.evictions
+            assert cache.locks.held == 0, "a lock was left behind"
+            assert sum(cache.zeros) == 0
+            assert not cache.swapped_out
