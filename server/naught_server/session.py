@@ -22,6 +22,7 @@ before it has changed anything, so there is one place that says what was wrong.
 from __future__ import annotations
 
 import logging
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import GeneratorType
@@ -55,17 +56,12 @@ log = logging.getLogger("naught.server")
 SLICES_MAX: Final = 8
 """Requests of one session that work in slices at the same time. One more is `busy`."""
 
-# A reply is a head, which depends on the msgid, and a value. Looking both up costs 0.05 us, packing them 0.12.
+# A reply is a head, which depends on the msgid, and a value. Looking both up costs 0.05 us, packing them 0.12. Ids
+# that are not in the table get a head of five bytes' id, in one call; struct refuses what is no 32-bit integer.
 _TABLED: Final = 1 << 14
 _HEADS: Final = {msgid: b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)}
+_wide_head: Final = struct.Struct(">HBIB").pack
 _VALUES: Final = [encode(value) for value in range(_TABLED)]
-
-
-def _head_of(msgid: object) -> bytes:
-    """The head of a reply for a msgid that is not in the table. Raises ValueError for what is none."""
-    if msgid.__class__ is not int or not 0 <= msgid <= MSGID_MAX:
-        raise ValueError("not a msgid")
-    return b"\x94\x01" + encode(msgid) + b"\xc0"
 
 
 class _Stalled(Exception):
@@ -197,6 +193,7 @@ class Session:
         plain = cache.plain  # an eviction is `del` and nothing more
         bounded = cache.policy.max_counters is not None
         heads = _HEADS
+        wide_head = _wide_head
         values = _VALUES
         zero = REQUEST
         append = out.append
@@ -222,7 +219,7 @@ class Session:
                         value = by
                     else:
                         raise ValueError
-                    head = heads[msgid] if msgid in heads else _head_of(msgid)
+                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
                     table[key] = value
                     incrs += 1
                 elif method == b"decr" and kind is zero:
@@ -235,7 +232,7 @@ class Session:
                             raise ValueError
                     shard = hash(key) & mask
                     table = tables[shard]
-                    head = heads[msgid] if msgid in heads else _head_of(msgid)
+                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
                     if key in table:
                         value = table[key] - by
                         if value > 0:
@@ -255,7 +252,7 @@ class Session:
                     decrs += 1
                 elif method == b"apply" and kind is zero:
                     keys, deltas = params
-                    head = heads[msgid] if msgid in heads else _head_of(msgid)
+                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
                     results = self._apply(cache, keys, deltas, now_ms)
                     append(head)
                     append(encode(results))
@@ -267,11 +264,11 @@ class Session:
                     value = tables[hash(key) & mask].get(key, 0)
                     if not value and (key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX):
                         raise ValueError
-                    head = heads[msgid] if msgid in heads else _head_of(msgid)
+                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
                     gets += 1
                 else:
                     raise ValueError
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, struct.error):
                 not_plain = message
                 break
             append(head)
