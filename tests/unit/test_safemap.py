@@ -48,7 +48,7 @@ def make(policy: Any) -> Iterator[Any]:
 
 
 def run_step(counters: SafeMap[str, int], operation: str, arguments: tuple[Any, ...]) -> Any:
-    simple = {
+    simple: dict[str, Any] = {
         "incr": counters.incr,
         "decr": lambda *a: counters.decr(*a)[0],
         "decr_strict": lambda *a: counters.decr(*a, strict=True)[0],
@@ -82,7 +82,7 @@ def test_the_table_of_cases(name: str, steps: list[Step], shard_count: int, make
 def test_the_cleaning_step_changes_no_answer() -> None:
     """Every case again, with a sweep after every step: whether a zero is still flagged must never show."""
     for name, steps in CASES:
-        with SafeMap(int, policy="deferred", clean_after_s=A_DAY_S, shard_count=3) as counters:
+        with SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=3) as counters:
             for operation, arguments, expected in steps:
                 assert run_step(counters, operation, arguments) == expected, name
                 counters.sweep()
@@ -161,7 +161,9 @@ NUMBERS: list[tuple[type, dict[str, Any], list[Any], list[Any]]] = [
 @pytest.mark.parametrize(
     ("value_type", "options", "amounts", "refused"), NUMBERS, ids=lambda n: getattr(n, "__name__", "")
 )
-def test_number_types(value_type: Any, options: Any, amounts: list[Any], refused: list[Any], make: Any) -> None:
+def test_number_types(
+    value_type: Any, options: Any, amounts: list[Any], refused: list[Any], make: Any
+) -> None:
     counters = make(value_type, **options)
     assert counters.value_type is value_type
     small, middle, large = amounts
@@ -299,7 +301,7 @@ def test_the_refused_type_is_named_with_what_to_do() -> None:
     with pytest.raises(TypeError, match=r"zero of str .*int, Fraction, Decimal or float"):
         SafeMap(unsure)
     with pytest.raises(TypeError, match="tolerance"):
-        SafeMap(float)  # type: ignore[call-overload]
+        SafeMap(float)  # type: ignore[arg-type]
     data: Any = {"a": 1}
     with pytest.raises(TypeError, match=r"SafeMap\(int, entries\)"):
         SafeMap(data)
@@ -364,10 +366,9 @@ def test_most_common(make: Any) -> None:
 
 
 def test_mapping_protocol(make: Any) -> None:
-    counters = make(int, {"a": 1, "b": 2})
-    assert isinstance(counters, Mapping)
-    assert not isinstance(counters, MutableMapping)
-    assert not isinstance(counters, dict)
+    counters: Any = make(int, {"a": 1, "b": 2})
+    for kind, expected in ((Mapping, True), (MutableMapping, False), (dict, False)):
+        assert isinstance(counters, kind) is expected
     assert counters["a"] == 1
     with pytest.raises(KeyError, match="absent"):
         counters["absent"]
@@ -402,7 +403,7 @@ def test_views(make: Any) -> None:
     counters.incr("c", 3)  # views are live
     assert (len(keys), len(values), len(items)) == (3, 3, 3)
     assert ("c" in keys, 3 in values, ("c", 3) in items) == (True, True, True)
-    assert (("c", 4, 5) in [*items], ("c", 4) in items, ("d", 0) in items, 0 in values) == (
+    assert (("d", 3) in items, ("c", 4) in items, ("d", 0) in items, 0 in values) == (
         False,
         False,
         False,
@@ -528,7 +529,7 @@ def test_the_map_can_be_used_from_inside_itself(make: Any) -> None:
 
 
 def test_deferred_keeps_a_flagged_zero_until_it_is_swept() -> None:
-    with SafeMap(int, policy="deferred", clean_after_s=A_DAY_S) as counters:
+    with SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S) as counters:
         counters.add({"a": 1, "b": 1, "c": 1})
         counters.add({"a": -1, "b": -1})
         assert (len(counters), counters.raw_entries) == (1, 3)
@@ -770,5 +771,7 @@ def run_random_step(counters: SafeMap[Any, Any], model: Model, chance: random.Ra
         case "read":
             assert counters.get(key) == model.entries.get(key)
             assert (key in counters) == (key in model.entries)
-            assert counters.most_common(3) == [] or counters.most_common(1)[0][1] == max(model.entries.values())
+            assert counters.most_common(3) == [] or counters.most_common(1)[0][1] == max(
+                model.entries.values()
+            )
             assert sorted(itertools.islice(counters, 100)) == sorted(model.entries)

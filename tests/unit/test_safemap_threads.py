@@ -195,7 +195,7 @@ def test_a_snapshot_is_of_one_instant() -> None:
 
 
 def test_clear_takes_every_counter_exactly_once() -> None:
-    counters = SafeMap[int, int](int)
+    counters = SafeMap[tuple[int, int], int](int)
     added, cleared = [0] * THREADS, [0] * THREADS
 
     def work(number: int) -> None:
