@@ -103,6 +103,17 @@ class Desk:
             data += self.session.output(self.now)
         return requests_in(data)
 
+    # Methods, for a type checker takes a property it has seen false to stay so.
+
+    def has_output(self) -> bool:
+        return self.session.has_output
+
+    def finished(self) -> bool:
+        return self.session.finished
+
+    def served(self) -> bool:
+        return self.session.served
+
     def reply(self, msgid: int, result: Any) -> None:
         self.session.receive(encode_result(msgid, result))
 

@@ -342,11 +342,11 @@ def test_a_bounded_number_of_messages_is_in_flight_and_the_rest_waits() -> None:
     waiters = [desk.get(f"k{place}") for place in range(UNANSWERED_MAX + 10)]
     messages = desk.turn()
     assert len(messages) == UNANSWERED_MAX
-    assert not desk.session.has_output
+    assert not desk.has_output()
     assert len({message[1] for message in messages}) == UNANSWERED_MAX
     for message in messages[:4]:
         desk.reply(message[1], 1)
-    assert desk.session.has_output
+    assert desk.has_output()
     assert [message[3] for message in desk.write()] == [[f"k{UNANSWERED_MAX + place}".encode()] for place in range(4)]
     assert sum(waiter.done() for waiter in waiters) == 4
 
@@ -357,7 +357,7 @@ def test_a_write_has_a_bounded_size() -> None:
         desk.get("k" * 500)
     desk.session.end_turn(desk.now)
     sizes = []
-    while desk.session.has_output:
+    while desk.has_output():
         sizes.append(len(desk.session.output(desk.now)))
     assert len(sizes) == 2
     assert max(sizes) <= session.OUTPUT_BYTES_MAX + 1_000
@@ -528,9 +528,9 @@ def test_what_a_stopping_server_refused_goes_to_the_next_connection() -> None:
         desk.reply_error(message[1], "shutting_down")
     later = desk.incr("e")
     assert desk.turn() == [], "nothing more is sent to a server that stops"
-    assert not desk.session.finished, "it still owes the read an answer"
+    assert not desk.finished(), "it still owes the read an answer"
     desk.reply(others[2][1], 9)
-    assert desk.session.finished
+    assert desk.finished()
     assert (answered.outcome, read.outcome) == (1, 9)
     desk.lose()
     desk.connect()
@@ -546,10 +546,10 @@ def test_a_stopping_server_that_owes_nobody_an_answer_is_left() -> None:
     refused, slow = desk.incr("a"), desk.get("b")
     first, _ = desk.turn()
     desk.reply_error(first[1], "shutting_down")
-    assert not desk.session.finished
+    assert not desk.finished()
     desk.session.advance(desk.now + 1)
     assert (refused.outcome, slow.outcome) == (CallTimeout, CallTimeout)
-    assert desk.session.finished
+    assert desk.finished()
 
 
 # ------------------------------------------------------------------------------------------------- greeting
@@ -612,15 +612,15 @@ def test_a_connection_lost_while_greeting_says_so() -> None:
 
 def test_having_served_is_known_until_the_next_connection() -> None:
     desk = Desk()
-    assert not desk.session.served, "a greeting is no service"
+    assert not desk.served(), "a greeting is no service"
     desk.get()
     ((_, msgid, _, _),) = desk.turn()
     desk.reply_error(msgid, "invalid")
-    assert desk.session.served
+    assert desk.served()
     desk.lose()
-    assert desk.session.served
+    assert desk.served()
     desk.connect()
-    assert not desk.session.served
+    assert not desk.served()
 
 
 # ------------------------------------------------------------------------------------------------- the end
@@ -644,7 +644,7 @@ def test_closing_ends_every_call_wherever_it_is() -> None:
     assert desk.session.next_due() is None
     desk.session.disconnected(ConnectionResetError())
     desk.session.end_turn(desk.now)
-    assert not desk.session.has_output
+    assert not desk.has_output()
     assert first
 
 
