@@ -165,15 +165,29 @@ def reply_unpacker() -> Any:
     )
 
 
+class Map:
+    """A map in a message: its pairs, in the order sent.
+
+    Not a dict, which would pass for an array wherever one is unpacked: `kind, msgid, method, params = message`
+    takes a dict of four keys as gladly as an array of four.
+    """
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[tuple[Any, Any]]) -> None:
+        self.pairs = pairs
+
+
 class _NarrowUnpacker(msgpack.Unpacker):  # type: ignore[misc]
     """An unpacker for slices, which knows how much it was fed."""
 
     def __init__(self) -> None:
-        # Tuples: they are freed and reused without the collector's help, and unlike lists may stand in a map's key.
+        # Tuples: they are freed and reused without the collector's help.
         super().__init__(
             raw=True,
             use_list=False,
             strict_map_key=False,
+            object_pairs_hook=Map,
             max_array_len=NARROW_ITEMS_MAX,
             max_map_len=NARROW_ITEMS_MAX,
             max_buffer_size=4 * SLICE_BYTES,
@@ -203,15 +217,18 @@ _WIDE_SLICES: Final = 8
 """Batches seldom come alone, and changing lanes costs 5 us: this many slices of short messages end the wide lane."""
 
 
-def _refuse_map(pairs: object) -> None:
+def _refuse_map(pairs: object) -> Map:
     raise ValueError("a map in a long message")
 
 
-def _unpack_whole(data: bytes) -> Any:
+def _unpack_whole(data: bytes | bytearray) -> Any:
     """A message of which every byte is there. No request that is long has maps: a MiB of empty ones would cost
     160 ms and 83 MiB where a MiB of anything else costs a third of that at most."""
-    hook = _refuse_map if len(data) > SLICE_BYTES else None
+    hook = _refuse_map if len(data) > SLICE_BYTES else Map
     return msgpack.unpackb(data, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=hook)
+
+
+_NO_MESSAGE: Final = "not a message of MessagePack-RPC"
 
 
 class BadInput(ProtocolError):
@@ -240,6 +257,7 @@ class Decoder:
         "_expected",
         "_fault",
         "_input",
+        "_long",
         "_offset",
         "_rest",
         "_scanner",
@@ -255,7 +273,10 @@ class Decoder:
         self._input = b""  # what was fed, from _offset on not yet read; empty when all of it was read
         self._offset = 0
         self.unread = False  # whether `messages()` has anything to look at
-        self._rest = b""  # the bytes of the unfinished message, which are not in _input any more
+        self._rest = b""  # narrow lane: the bytes of the unfinished message, which are not in _input any more
+        # Wide lane: the same. A bytearray takes more bytes without being copied: a MiB that drips in would else be
+        # copied for each of its bytes.
+        self._long = bytearray()
         self._fault: BadInput | None = None  # raised once the messages before it have been given
         # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
         # a traceback), asking after each whether it was the last 0.04 us; steady clients send the same again.
@@ -275,7 +296,7 @@ class Decoder:
 
     def pinned_bytes(self) -> int:
         """How much undecoded input is kept."""
-        return len(self._input) - self._offset + len(self._rest)
+        return len(self._input) - self._offset + len(self._rest) + len(self._long)
 
     def messages(self) -> list[Message]:
         """The messages that end in the next slice of input; empty where none does, or where all was read.
@@ -285,9 +306,12 @@ class Decoder:
         if self._fault is not None:
             raise self._fault
         piece = self._input
-        if len(piece) - self._offset > SLICE_BYTES:
+        # With what is left of the slice before, no more than a slice: whatever the narrow lane decodes is within
+        # one, so how a message was cut never tells which limits it meets.
+        room = SLICE_BYTES - len(self._rest)
+        if len(piece) - self._offset > room:
             start = self._offset
-            self._offset = start + SLICE_BYTES
+            self._offset = start + room
             piece = piece[start : self._offset]
         else:
             if self._offset:
@@ -302,7 +326,10 @@ class Decoder:
         return self._narrow(piece)
 
     def _narrow(self, piece: bytes) -> list[Message]:
-        unpacker = self._idle.pop() if self._idle else _NarrowUnpacker()
+        try:
+            unpacker = self._idle.pop()  # not asked before: another thread's decoder may take the last one
+        except IndexError:
+            unpacker = _NarrowUnpacker()
         unpacker.feed(piece)
         fed = unpacker.fed_bytes = unpacker.fed_bytes + len(piece)
         try:
@@ -346,7 +373,7 @@ class Decoder:
                 batch.append(unpacker.unpack())
                 boundary = unpacker.tell()
         except msgpack.OutOfData:
-            if len(piece) - boundary <= SLICE_BYTES:
+            if len(piece) - boundary < SLICE_BYTES:
                 self._rest = piece[boundary:]
                 return batch
         except Exception:  # too wide for this lane, or bad; the wide lane knows which
@@ -361,13 +388,26 @@ class Decoder:
         return self._wide(rest)
 
     def _wide(self, piece: bytes) -> list[Message]:
+        # A string that is too long is noticed at the same byte however it is cut: when as many have arrived as a
+        # string may have, and it is still incomplete. So a piece that reaches over that byte is scanned in two.
+        room = STRING_BYTES_MAX - (self._scanner_fed - self._scanner.tell())
+        if len(piece) <= room:
+            return self._scan(piece)
+        batch = self._scan(piece[:room])
+        if self._fault is None:
+            batch += self._scan(piece[room:])
+        return batch
+
+    def _scan(self, piece: bytes) -> list[Message]:
         scanner = self._scanner
-        data = self._rest + piece if self._rest else piece
-        base = self._scanner_fed - len(self._rest)  # the scanner's position where `data` begins
+        data = self._long
+        base = self._scanner_fed - len(data)  # the scanner's position where `data` begins
+        data += piece
         scanner.feed(piece)
         self._scanner_fed += len(piece)
         batch: list[Message] = []
         begin = 0
+        fault = ""
         try:
             while True:
                 scanner.skip()
@@ -377,29 +417,30 @@ class Decoder:
                 batch.append(_unpack_whole(data[begin:end]))
                 begin = end
         except msgpack.OutOfData:
-            pass
+            end = len(data)
+            if self._scanner_fed - scanner.tell() >= STRING_BYTES_MAX:
+                fault = f"a string has at most {STRING_BYTES_MAX} bytes"
         except Exception:
-            self._fault = BadInput("invalid", "not a message of MessagePack-RPC", peek_msgid(data[begin : begin + 8]))
-        rest = data[begin:]
-        if self._fault is None:
-            self._keep_within_limits(rest)
-        if self._fault is not None:
-            rest = b""
+            # The scanner stands before the byte that cannot be; beyond the limit it would not have been looked at.
+            end = scanner.tell() - base
+            fault = _NO_MESSAGE
+        if end - begin > MESSAGE_BYTES_MAX:
+            fault = f"a message has at most {MESSAGE_BYTES_MAX} bytes"
+        if fault:
+            code = "invalid" if fault is _NO_MESSAGE else "too_large"
+            self._fault = BadInput(code, fault, peek_msgid(bytes(data[begin : begin + 8])))
+            self._long = bytearray()
             self.unread = True  # for who asks to be told of it
-        self._rest = rest
-        if len(batch) * 128 < begin:
+            return batch
+        del data[:begin]
+        self._choose_lane(len(batch), begin)
+        return batch
+
+    def _choose_lane(self, messages: int, size: int) -> None:
+        """Stay in the wide lane while messages are long; leave it, between two, after some slices of short ones."""
+        if messages * 128 < size:
             self._wide_slices = _WIDE_SLICES
         elif self._wide_slices:
             self._wide_slices -= 1
-        elif not rest:
+        elif not self._long:
             self._scanner = None
-        return batch
-
-    def _keep_within_limits(self, rest: bytes) -> None:
-        what = ""
-        if len(rest) > MESSAGE_BYTES_MAX:
-            what = f"a message has at most {MESSAGE_BYTES_MAX} bytes"
-        elif self._scanner_fed - self._scanner.tell() > STRING_BYTES_MAX:
-            what = f"a string has at most {STRING_BYTES_MAX} bytes"
-        if what:
-            self._fault = BadInput("too_large", what, peek_msgid(rest[:8]))

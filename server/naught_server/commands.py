@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from naught._version import __version__
 from naught.errors import CommandError, InvalidRequest, TooLarge
-from naught.wire import BATCH_ITEMS_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX
+from naught.wire import BATCH_ITEMS_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX, Map
+from naught_server.config import TURN_ITEMS_MAX
 
 if TYPE_CHECKING:
     from naught_server.session import Session
@@ -39,6 +40,7 @@ class Command(NamedTuple):
     params_max: int
     touches: Touches
     changes: bool  # whether it may change a counter, for roles and for who may repeat it
+    items: int = 0  # what a call counts for in its turn, beside its parameters and its reply
 
 
 # ------------------------------------------------------------------------------------- checking parameters
@@ -135,7 +137,7 @@ _KINDS: Final = {
     float: "a float",
     bytes: "a string",
     tuple: "an array",
-    dict: "a map",
+    Map: "a map",
 }
 
 
@@ -323,14 +325,15 @@ def ping(session: Session, params: Params, now_ms: int) -> str:
 
 
 def hello(session: Session, params: Params, now_ms: int) -> dict[str, Any]:
-    asked = params[0] if params else {}
-    if asked.__class__ is not dict:
+    asked = params[0] if params else Map([])
+    if not isinstance(asked, Map):
         raise InvalidRequest(f'hello takes a map such as {{"cache": name}}, not {_kind(asked)}')
-    unknown = [word for word in asked if word != b"cache"]
-    if unknown:
-        raise InvalidRequest('hello knows the word "cache" and no other')
-    if b"cache" in asked:
-        session.cache = session.engine.store.cache(word_of(asked[b"cache"], "cache"))
+    cache = session.cache
+    for word, value in asked.pairs:
+        if word != b"cache":
+            raise InvalidRequest('hello knows the word "cache" and no other')
+        cache = session.engine.store.cache(word_of(value, "cache"))
+    session.cache = cache
     return {"server": "naught", "version": __version__, "cache": session.cache.name}
 
 
@@ -356,6 +359,11 @@ def sweep(session: Session, params: Params, now_ms: int) -> int:
     return session.engine.advance(now_ms, SLICE_ENTRIES)
 
 
+# What costs much more than its parameters show is at most one call in a turn: 600 scans that find nothing fit a
+# slice of input, and each looks at 20 000 entries. What looks at every shard counts for some of them.
+_WHOLE_TURN: Final = TURN_ITEMS_MAX
+_ALL_SHARDS: Final = 50
+
 COMMANDS: Final[dict[bytes, Command]] = {
     b"incr": Command(incr, 1, 3, _shard_of_key, True),
     b"decr": Command(decr, 1, 3, _shard_of_key, True),
@@ -367,14 +375,14 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"try_incr": Command(try_incr, 1, 2, _shards_of_items, True),
     b"expire": Command(expire, 2, 2, _shard_of_key, True),
     b"ttl": Command(ttl, 1, 1, _shard_of_key, False),
-    b"scan": Command(scan, 1, 3, _no_shard, False),
+    b"scan": Command(scan, 1, 3, _no_shard, False, _WHOLE_TURN),
     b"top": Command(top, 1, 2, _no_shard, False),
-    b"count": Command(count, 0, 1, _no_shard, False),
-    b"clear": Command(clear, 0, 0, _all_shards, True),
+    b"count": Command(count, 0, 1, _no_shard, False, _ALL_SHARDS),
+    b"clear": Command(clear, 0, 0, _all_shards, True, _ALL_SHARDS),
     b"ping": Command(ping, 0, 0, _no_shard, False),
     b"hello": Command(hello, 0, 1, _no_shard, False),
-    b"info": Command(info, 0, 0, _no_shard, False),
+    b"info": Command(info, 0, 0, _no_shard, False, _WHOLE_TURN),
     b"config_get": Command(config_get, 0, 1, _no_shard, False),
     b"config_set": Command(config_set, 2, 2, _no_shard, False),
-    b"sweep": Command(sweep, 0, 0, _no_shard, False),
+    b"sweep": Command(sweep, 0, 0, _no_shard, False, _WHOLE_TURN),
 }

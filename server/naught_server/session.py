@@ -4,6 +4,7 @@
     replies = session.receive(data, now_ms)      # what arrived; runs one turn
     while session.wants_turn:                    # more was read than one turn may do: let others go first
         replies += session.turn(now_ms)
+    if session.backlog: ...                      # read no more before it is worked off
     if session.closing: ...                      # send the replies, then close
 
 A turn does about `TURN_ITEMS_MAX` counters' worth of work. Requests are executed in the order they came in; a reply
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any, Final
 
-from naught.errors import Busy, CommandError, InvalidRequest, TooLarge, UnknownMethod
+from naught.errors import Busy, CommandError, InvalidRequest, TooLarge, Unavailable, UnknownMethod
 from naught.wire import (
     BATCH_ITEMS_MAX,
     DEFAULT_CACHE,
@@ -64,6 +65,10 @@ _wide_head: Final = struct.Struct(">HBIB").pack
 _VALUES: Final = [encode(value) for value in range(_TABLED)]
 
 
+def _wake_nobody() -> None:
+    """The adapter of a session that is closed."""
+
+
 class _Stalled(Exception):
     """The request at hand waits for a shard."""
 
@@ -73,6 +78,7 @@ class Session:
 
     __slots__ = (
         "_decoder",
+        "_fault",
         "_items",
         "_pending",
         "_slices",
@@ -80,6 +86,7 @@ class Session:
         "_waiting",
         "_wake",
         "_wanted",
+        "backlog",
         "cache",
         "closing",
         "engine",
@@ -93,12 +100,14 @@ class Session:
         self.engine = engine
         self.cache: Cache = engine.store.caches[DEFAULT_CACHE]  # which cache the peer works on; `hello` changes it
         self.wants_turn = False  # there is more to do right now
+        self.backlog = False  # something that was received has not been looked at yet
         self.idle = True  # everything that was received has been answered
         self.closing = False  # the peer broke the protocol: send what is there, then close
         self.refusing = False  # answer everything with `shutting_down`; set by the adapter
         self.now_ms = 0  # the time of this turn, for work in slices
         self._decoder = Decoder()
         self._pending: Iterator[Message] | None = None  # what is left of the slice of input under way
+        self._fault: BadInput | None = None  # the peer is told when all that came before is answered
         self._items = 0  # work done in this turn
         self._slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
         self._wake = wake
@@ -117,6 +126,7 @@ class Session:
     def feed(self, data: bytes) -> None:
         """Take in what the peer sent, for a later turn."""
         self._decoder.feed(data)
+        self.backlog = True
         self.idle = False
 
     def turn(self, now_ms: int) -> bytes:
@@ -130,7 +140,7 @@ class Session:
         try:
             if self._stalled is not None:
                 self._go_on(out, now_ms)
-            while self._items < TURN_ITEMS_MAX:
+            while self._items < TURN_ITEMS_MAX and self._fault is None:
                 creations_max = TURN_ITEMS_MAX
                 if self._pending is None:
                     if not decoder.unread:
@@ -147,10 +157,14 @@ class Session:
         except _Stalled:
             pass
         except BadInput as fault:
-            self._refuse_peer(out, fault)
+            self._fault = fault
         if self._slices:
             self._advance_slices(out)
-        self.idle = not (self._waiting or self._pending or self._slices or decoder.unread)
+        if self._fault is not None and not self._slices:
+            self._refuse_peer(out, self._fault)
+        behind = self._pending is not None or self._waiting or decoder.unread or self._fault is not None
+        self.backlog = behind
+        self.idle = not (behind or self._slices)
         # Nothing more is done for a peer that waits or leaves.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
         return b"".join(out)
@@ -161,8 +175,12 @@ class Session:
         self.wants_turn = False
         self._waiting = False
         self._slices.clear()
-        self._pending = self._stalled = None
+        self._pending = self._stalled = self._fault = None
         self._release_shards()
+        # What holds nobody up any more should hold no memory either: the input goes, and with `wake` the ring of
+        # session and adapter, which else lives until the collector finds it.
+        self._decoder = Decoder()
+        self._wake = _wake_nobody
 
     # ---------------------------------------------------------------------------------------- the loops
 
@@ -198,10 +216,12 @@ class Session:
         zero = REQUEST
         append = out.append
         incrs = decrs = gets = evicted = 0
-        not_plain: Message | None = None  # the request this loop ends at
+        not_plain: tuple[Message, ...] = ()  # the request this loop ends at, if any: a message may be None itself
         for message in pending:
             try:
                 kind, msgid, method, params = message
+                if msgid.__class__ is not int:
+                    raise ValueError
                 if method == b"incr" and kind is zero:
                     if len(params) == 1:
                         (key,) = params
@@ -269,7 +289,7 @@ class Session:
                 else:
                     raise ValueError
             except (ValueError, TypeError, struct.error):
-                not_plain = message
+                not_plain = (message,)
                 break
             append(head)
             append(values[value] if value < _TABLED else encode(value))
@@ -284,8 +304,8 @@ class Session:
             commands["get"] += gets
         if evicted:
             cache.evictions["zero"] += evicted
-        if not_plain is not None:
-            self._serve(not_plain, out, now_ms)
+        if not_plain:
+            self._serve(not_plain[0], out, now_ms)
 
     def _apply(self, cache: Cache, keys: Any, deltas: Any, now_ms: int) -> list[Any]:
         """`apply` without a time to live, on a cache with nothing in the way. Raises ValueError, with nothing
@@ -323,26 +343,21 @@ class Session:
                 raise InvalidRequest(_arity(method, command, len(params)))
             if self.cache.locks.held:
                 self._need_shards(message, command, params)
-            result = command.run(self, params, now_ms)
-            stats.commands[method.decode()] += 1
+            # Before it runs, because a call that is refused at its last item has cost as much.
+            self._items += command.items
             if params and params[0].__class__ is tuple:
                 self._items += len(params[0])
+            result = command.run(self, params, now_ms)
+            stats.commands[method.decode()] += 1
             if result.__class__ is GeneratorType:
                 self._begin_slices(msgid, result)
                 return
             if msgid is not None:
                 out.append(self._reply(msgid, result))
-        except CommandError as refusal:
-            stats.errors[refusal.code] = stats.errors.get(refusal.code, 0) + 1
-            if msgid is not None:
-                out.append(encode_error(msgid, refusal.code, str(refusal)))
         except _Stalled:
             raise
-        except Exception:
-            log.exception("a fault in the server's own code while serving %r", method)
-            stats.errors["unavailable"] = stats.errors.get("unavailable", 0) + 1
-            if msgid is not None:
-                out.append(encode_error(msgid, "unavailable", "a fault in the server; its log says which"))
+        except Exception as fault:
+            self._refuse(msgid, method, fault, out)
         finally:
             if self._wanted is not None and not self._waiting:
                 self._release_shards()
@@ -370,6 +385,16 @@ class Session:
         if len(reply) > REPLY_BYTES_MAX:
             raise TooLarge(f"the reply would have {len(reply)} bytes, at most {REPLY_BYTES_MAX} are sent")
         return reply
+
+    def _refuse(self, msgid: int | None, method: bytes | str, fault: Exception, out: list[bytes]) -> None:
+        """Answer a request that failed, from within the handler of its exception."""
+        if not isinstance(fault, CommandError):
+            log.exception("a fault in the server's own code while serving %r", method)
+            fault = Unavailable("a fault in the server; its log says which")
+        errors = self.engine.stats.errors
+        errors[fault.code] = errors.get(fault.code, 0) + 1
+        if msgid is not None:
+            out.append(encode_error(msgid, fault.code, str(fault)))
 
     def _refuse_peer(self, out: list[bytes], fault: BadInput) -> None:
         self.close()
@@ -429,14 +454,14 @@ class Session:
         msgid, work = self._slices.popleft()
         assert msgid is not None
         try:
-            next(work)
-        except StopIteration as end:
             try:
+                next(work)
+            except StopIteration as end:
                 out.append(self._reply(msgid, end.value))
-            except CommandError as refusal:
-                out.append(encode_error(msgid, refusal.code, str(refusal)))
-        else:
-            self._slices.append((msgid, work))
+            else:
+                self._slices.append((msgid, work))
+        except Exception as fault:
+            self._refuse(msgid, "in slices", fault, out)
 
 
 def _arity(method: bytes, command: Command, count: int) -> str:

@@ -161,9 +161,7 @@ NUMBERS: list[tuple[type, dict[str, Any], list[Any], list[Any]]] = [
 @pytest.mark.parametrize(
     ("value_type", "options", "amounts", "refused"), NUMBERS, ids=lambda n: getattr(n, "__name__", "")
 )
-def test_number_types(
-    value_type: Any, options: Any, amounts: list[Any], refused: list[Any], make: Any
-) -> None:
+def test_number_types(value_type: Any, options: Any, amounts: list[Any], refused: list[Any], make: Any) -> None:
     counters = make(value_type, **options)
     assert counters.value_type is value_type
     small, middle, large = amounts
@@ -771,7 +769,5 @@ def run_random_step(counters: SafeMap[Any, Any], model: Model, chance: random.Ra
         case "read":
             assert counters.get(key) == model.entries.get(key)
             assert (key in counters) == (key in model.entries)
-            assert counters.most_common(3) == [] or counters.most_common(1)[0][1] == max(
-                model.entries.values()
-            )
+            assert counters.most_common(3) == [] or counters.most_common(1)[0][1] == max(model.entries.values())
             assert sorted(itertools.islice(counters, 100)) == sorted(model.entries)

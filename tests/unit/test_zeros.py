@@ -329,9 +329,7 @@ def test_a_new_structure_shares_no_container_with_the_original() -> None:
 
 
 def test_what_is_not_understood_is_the_same_object_untouched() -> None:
-    strange: list[Any] = [
-        value for value in NOT_ZERO if not isinstance(value, list | tuple | dict | set | Line)
-    ]
+    strange: list[Any] = [value for value in NOT_ZERO if not isinstance(value, list | tuple | dict | set | Line)]
     given = list(strange)
     new = prune(given).value
     assert len(new) == len(given)
@@ -452,9 +450,7 @@ RULED: list[tuple[Any, dict[type, Any], bool]] = [
 @pytest.mark.parametrize(("value", "rules", "expected"), RULED)
 def test_rules(value: Any, rules: dict[type, Any], expected: bool) -> None:
     assert is_zero(value, rules=rules) is expected
-    assert prune([value, 1], rules={**rules}).removed == (
-        [Removed((Step("item", 0),), value)] if expected else []
-    )
+    assert prune([value, 1], rules={**rules}).removed == ([Removed((Step("item", 0),), value)] if expected else [])
 
 
 def test_rules_for_structure() -> None:

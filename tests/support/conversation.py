@@ -1,0 +1,83 @@
+"""A peer's bytes through a `Session`, however they are cut, and its replies as bytes. No socket, no clock."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from naught_server.config import CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from naught_server.session import Session
+
+NOW_MS = 1_000_000
+
+
+def engine_of(*others: CachePolicy, **policy: Any) -> Engine:
+    """An engine with a default cache of this policy, and these other caches."""
+    policies = [CachePolicy("default", **policy), *others]
+    return Engine(ServerConfig(caches={each.name: each for each in policies}))
+
+
+class Conversation:
+    """One session, fed pieces of bytes; each piece gets all the turns it asks for."""
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self.engine = engine or engine_of()
+        self.now_ms = NOW_MS
+        self.session = Session(self.engine, lambda: None)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server is done with this peer."""
+        return self.session.closing
+
+    def send(self, *pieces: bytes) -> bytes:
+        """The replies to these pieces. What comes after the session has closed is never given to it."""
+        replies = b""
+        for piece in pieces:
+            if self.session.closing:
+                break
+            replies += self.session.receive(piece, self.now_ms)
+            while self.session.wants_turn:
+                replies += self.session.turn(self.now_ms)
+        return replies
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """The pieces between these places; none of them empty."""
+    edges = [0, *sorted({place for place in places if 0 < place < len(data)}), len(data)]
+    return [data[begin:end] for begin, end in itertools.pairwise(edges) if begin < end]
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    """Pieces of one byte."""
+    return cut(data, range(len(data)))
+
+
+def random_cuts(data: bytes, source: random.Random) -> list[bytes]:
+    """Some pieces, many of them short."""
+    count = source.randint(1, max(1, min(40, len(data) // 2)))
+    return cut(data, (source.randrange(len(data) + 1) for _ in range(count)))
+
+
+def split_messages(data: bytes) -> list[bytes]:
+    """The messages of a stream, each as its bytes. Raises AssertionError when the last is not whole."""
+    walker = msgpack.Unpacker(max_buffer_size=0)
+    walker.feed(data)
+    ends = [0]
+    while ends[-1] < len(data):
+        try:
+            walker.skip()
+        except msgpack.OutOfData:
+            raise AssertionError(f"{data[ends[-1] :][:40]!r} is no whole message") from None
+        ends.append(walker.tell())
+    return [data[begin:end] for begin, end in itertools.pairwise(ends)]
+
+
+def decoded(data: bytes) -> list[Any]:
+    """The messages of a stream: strings and binaries as bytes, arrays as lists."""
+    return [msgpack.unpackb(each, raw=True, strict_map_key=False) for each in split_messages(data)]
