@@ -57,10 +57,11 @@ log = logging.getLogger("naught.server")
 SLICES_MAX: Final = 8
 """Requests of one session that work in slices at the same time. One more is `busy`."""
 
-# A reply is a head, which depends on the msgid, and a value. Looking both up costs 0.05 us, packing them 0.12. Ids
-# that are not in the table get a head of five bytes' id, in one call; struct refuses what is no 32-bit integer.
+# A reply is a head, which depends on the msgid, and a value. Looking both up costs 0.05 us, packing them 0.12. The
+# head of an id that is not in the table is made in one call; struct refuses what is no unsigned 32-bit integer.
 _TABLED: Final = 1 << 14
 _HEADS: Final = {msgid: b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)}
+_short_head: Final = struct.Struct(">HBHB").pack
 _wide_head: Final = struct.Struct(">HBIB").pack
 _VALUES: Final = [encode(value) for value in range(_TABLED)]
 
@@ -211,6 +212,7 @@ class Session:
         plain = cache.plain  # an eviction is `del` and nothing more
         bounded = cache.policy.max_counters is not None
         heads = _HEADS
+        short_head = _short_head
         wide_head = _wide_head
         values = _VALUES
         zero = REQUEST
@@ -239,7 +241,13 @@ class Session:
                         value = by
                     else:
                         raise ValueError
-                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
+                    head = (
+                        wide_head(0x9401, 0xCE, msgid, 0xC0)
+                        if msgid > 0xFFFF
+                        else heads[msgid]
+                        if msgid in heads
+                        else short_head(0x9401, 0xCD, msgid, 0xC0)
+                    )
                     table[key] = value
                     incrs += 1
                 elif method == b"decr" and kind is zero:
@@ -252,7 +260,13 @@ class Session:
                             raise ValueError
                     shard = hash(key) & mask
                     table = tables[shard]
-                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
+                    head = (
+                        wide_head(0x9401, 0xCE, msgid, 0xC0)
+                        if msgid > 0xFFFF
+                        else heads[msgid]
+                        if msgid in heads
+                        else short_head(0x9401, 0xCD, msgid, 0xC0)
+                    )
                     if key in table:
                         value = table[key] - by
                         if value > 0:
@@ -272,7 +286,13 @@ class Session:
                     decrs += 1
                 elif method == b"apply" and kind is zero:
                     keys, deltas = params
-                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
+                    head = (
+                        wide_head(0x9401, 0xCE, msgid, 0xC0)
+                        if msgid > 0xFFFF
+                        else heads[msgid]
+                        if msgid in heads
+                        else short_head(0x9401, 0xCD, msgid, 0xC0)
+                    )
                     results = self._apply(cache, keys, deltas, now_ms)
                     append(head)
                     append(encode(results))
@@ -284,7 +304,13 @@ class Session:
                     value = tables[hash(key) & mask].get(key, 0)
                     if not value and (key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX):
                         raise ValueError
-                    head = heads[msgid] if msgid in heads else wide_head(0x9401, 0xCE, msgid, 0xC0)
+                    head = (
+                        wide_head(0x9401, 0xCE, msgid, 0xC0)
+                        if msgid > 0xFFFF
+                        else heads[msgid]
+                        if msgid in heads
+                        else short_head(0x9401, 0xCD, msgid, 0xC0)
+                    )
                     gets += 1
                 else:
                     raise ValueError
