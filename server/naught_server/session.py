@@ -224,6 +224,10 @@ class Session:
                 kind, msgid, method, params = message
                 if msgid.__class__ is not int:
                     raise ValueError
+                if msgid > 0xFFFF:
+                    head = wide_head(0x9401, 0xCE, msgid, 0xC0)
+                else:
+                    head = heads[msgid] if msgid in heads else short_head(0x9401, 0xCD, msgid, 0xC0)
                 if method == b"incr" and kind is zero:
                     if len(params) == 1:
                         (key,) = params
@@ -241,13 +245,6 @@ class Session:
                         value = by
                     else:
                         raise ValueError
-                    head = (
-                        wide_head(0x9401, 0xCE, msgid, 0xC0)
-                        if msgid > 0xFFFF
-                        else heads[msgid]
-                        if msgid in heads
-                        else short_head(0x9401, 0xCD, msgid, 0xC0)
-                    )
                     table[key] = value
                     incrs += 1
                 elif method == b"decr" and kind is zero:
@@ -260,13 +257,6 @@ class Session:
                             raise ValueError
                     shard = hash(key) & mask
                     table = tables[shard]
-                    head = (
-                        wide_head(0x9401, 0xCE, msgid, 0xC0)
-                        if msgid > 0xFFFF
-                        else heads[msgid]
-                        if msgid in heads
-                        else short_head(0x9401, 0xCD, msgid, 0xC0)
-                    )
                     if key in table:
                         value = table[key] - by
                         if value > 0:
@@ -286,13 +276,6 @@ class Session:
                     decrs += 1
                 elif method == b"apply" and kind is zero:
                     keys, deltas = params
-                    head = (
-                        wide_head(0x9401, 0xCE, msgid, 0xC0)
-                        if msgid > 0xFFFF
-                        else heads[msgid]
-                        if msgid in heads
-                        else short_head(0x9401, 0xCD, msgid, 0xC0)
-                    )
                     results = self._apply(cache, keys, deltas, now_ms)
                     append(head)
                     append(encode(results))
@@ -304,13 +287,6 @@ class Session:
                     value = tables[hash(key) & mask].get(key, 0)
                     if not value and (key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX):
                         raise ValueError
-                    head = (
-                        wide_head(0x9401, 0xCE, msgid, 0xC0)
-                        if msgid > 0xFFFF
-                        else heads[msgid]
-                        if msgid in heads
-                        else short_head(0x9401, 0xCD, msgid, 0xC0)
-                    )
                     gets += 1
                 else:
                     raise ValueError
