@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from naught_loadtest import bars, ceiling, demo, run_command, search, status, versus
+from naught_loadtest import bars, ceiling, demo, run_command, search, status, versus, zeros
 from naught_loadtest.processes import MissingProgramError, ServerStartError, stopped_on_signals
 from naught_loadtest.runner import RunError
 
@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "versus": (versus, "naught beside Redis and memcached, started here, in one run"),
     "search": (search, "the highest rate at which an objective holds"),
     "bars": (bars, "the speed bars, each with the figure reached here"),
+    "zeros": (zeros, "what zeros that stay cost in Python: dicts, SafeMap, the engine in process"),
     "ceiling": (ceiling, "the most this generator can do, against an echo"),
 }
 
