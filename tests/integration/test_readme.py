@@ -1,0 +1,87 @@
+"""The examples of the README run, and print what their comments say."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import naught
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def block_with(language: str, text: str) -> str:
+    (found,) = [block for block in blocks(language) if text in block]
+    return found
+
+
+def namespace_of(*texts: str) -> dict[str, Any]:
+    space: dict[str, Any] = {"asyncio": asyncio, "naught": naught}
+    for text in texts:
+        exec(compile(block_with("python", text), "README.md", "exec"), space)
+    return space
+
+
+def test_the_first_program_prints_what_it_says() -> None:
+    program = block_with("python", "asyncio.run(main())")
+    expected = re.findall(r"# (\d+)", program)
+    assert "naught://localhost:6480" in program
+    result = subprocess.run(
+        [sys.executable, "-c", program.replace("naught://localhost:6480", "memory://")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert result.stdout.split() == expected
+    assert result.stderr == ""
+
+
+async def test_limits_and_quotas() -> None:
+    space = namespace_of("async def book", "async def within_quota")
+    async with naught.connect("memory://") as counters:
+        assert await space["book"](counters, "LH1", 179) is True
+        assert await space["book"](counters, "LH1", 2) is False
+        assert await space["book"](counters, "LH1", 1) is True
+        answers = [await space["within_quota"](counters, "ann") for _ in range(101)]
+        assert answers == [True] * 100 + [False]
+
+
+async def test_many_at_once_and_draining() -> None:
+    space = namespace_of("async def arrive", "async def drain")
+    async with naught.connect("memory://") as counters:
+        assert await space["arrive"](counters, ["views:a", "views:b", "views:a"]) == [1, 1, 2]
+        saved: dict[str, int] = {}
+        await space["drain"](counters, saved.update)
+        assert saved == {"views:a": 2, "views:b": 1}
+        assert await counters.count() == 0
+
+
+@pytest.mark.parametrize("toml", blocks("toml"))
+def test_the_configuration_is_good(toml: str, tmp_path: Path) -> None:
+    file = tmp_path / "naught.toml"
+    file.write_text(toml)
+    assert tomllib.loads(toml)
+    command = [sys.executable, "-m", "naught_server", "--config", str(file), "--check-config"]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def test_every_command_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in set(re.findall(r"naught-loadtest (\w+)", README)):
+        help_text = [sys.executable, "-m", "naught_loadtest", command, "--help"]
+        assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
