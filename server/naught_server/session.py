@@ -350,12 +350,11 @@ class Session:
             if params and params[0].__class__ is tuple:
                 self._items += len(params[0])
             result = command.run(self, params, now_ms)
-            stats.commands[method.decode()] += 1
             if result.__class__ is GeneratorType:
                 self._begin_slices(msgid, result)
-                return
-            if msgid is not None:
+            elif msgid is not None:
                 out.append(self._reply(msgid, result))
+            stats.commands[method.decode()] += 1
         except _Stalled:
             raise
         except Exception as fault:

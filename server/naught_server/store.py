@@ -363,11 +363,13 @@ class Cache:
             for key, value in heapq.nsmallest(count - len(keys), found):
                 room -= len(key) + 12
                 if room < 0:
-                    return self._write_cursor(shard, keys[-1]), keys, values
+                    # `after`, and not the last key: that may be one of the shard before.
+                    return self._write_cursor(shard, after), keys, values
                 keys.append(key)
                 values.append(value)
+                after = key
             if len(keys) >= count:
-                return self._write_cursor(shard, keys[-1]), keys, values
+                return self._write_cursor(shard, after), keys, values
             shard += 1
             after = b""
             if looked_at >= SCAN_ENTRIES_MAX:
