@@ -6,9 +6,12 @@
         await counters.incr("seats:42")   # 1
         await counters.decr("seats:42")   # 0: gone
 
-What is needed every day is here: `connect`, `Client`, and the exceptions, whose tree `naught.errors` draws.
+What is needed every day is here: `connect`, `Client`, and the exceptions, whose tree `naught.errors` draws. For
+programs with no server there are `SafeMap`, a mapping that drops a key when its number reaches zero, and
+`naught.zeros`, which finds and clears zeros in nested data.
 """
 
+from naught import zeros
 from naught._version import __version__
 from naught.calls import Grant, ScanPage
 from naught.client import Client, connect
@@ -35,6 +38,7 @@ from naught.errors import (
     Unavailable,
     UnknownMethod,
 )
+from naught.safemap import SafeMap
 
 __all__ = [
     "Busy",
@@ -54,6 +58,7 @@ __all__ = [
     "NotHeld",
     "OutcomeUnknown",
     "ProtocolError",
+    "SafeMap",
     "ScanPage",
     "ServerTimeout",
     "ShuttingDown",
@@ -63,4 +68,5 @@ __all__ = [
     "UnknownMethod",
     "__version__",
     "connect",
+    "zeros",
 ]

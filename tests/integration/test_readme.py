@@ -69,6 +69,12 @@ async def test_many_at_once_and_draining() -> None:
         assert await counters.count() == 0
 
 
+def test_without_a_server() -> None:
+    space = namespace_of("def count_down")
+    assert space["count_down"]() == ((0, True), 0)
+    assert space["tidy"]({"anna": {"reads": 3, "writes": 0}, "ben": 0}) == {"anna": {"reads": 3}}
+
+
 @pytest.mark.parametrize("toml", blocks("toml"))
 def test_the_configuration_is_good(toml: str, tmp_path: Path) -> None:
     file = tmp_path / "naught.toml"
