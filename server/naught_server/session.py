@@ -414,15 +414,17 @@ class Session:
     # ---------------------------------------------------------------------------------------- shards that are held
 
     def _need_shards(self, message: Message, command: Command, params: Params) -> None:
-        """Go on only when no shard the request touches is held by somebody else. Raises _Stalled to wait for one.
+        """Go on only when there is no work under way on any shard the request touches. Raises _Stalled to wait.
 
-        While it waits the session keeps those it has got. Everybody takes shards in rising order, so none wait
-        in a ring.
+        While it waits the session keeps those it has got, so that no new work begins on them. Everybody takes
+        shards in rising order, so none wait in a ring. A shard that another session has got is no obstacle: a
+        session does nothing before it has all. (If it were one, whoever waited for a compaction would stop the
+        next, and that one the next: under load the queue would never end.)
         """
         cache = self.cache
         locks = cache.locks
         shards = list(command.touches(cache, params))
-        if all(locks.owner(shard) is None for shard in shards):
+        if all(isinstance(locks.owner(shard), _NO_WORK) for shard in shards):
             return
         self._wanted = (cache, shards)
         for shard in shards:
@@ -463,6 +465,10 @@ class Session:
                 self._slices.append((msgid, work))
         except Exception as fault:
             self._refuse(msgid, "in slices", fault, out)
+
+
+_NO_WORK: Final = (Session, type(None))
+"""Who may own a shard without working on it."""
 
 
 def _arity(method: bytes, command: Command, count: int) -> str:

@@ -30,6 +30,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)
+    monkeypatch.setattr(sweep, "SETTLED_MS", 1)
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
