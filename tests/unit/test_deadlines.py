@@ -1,0 +1,193 @@
+"""The wheel of deadlines against a plain dict, over many laps."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from naught_server import deadlines
+from naught_server.deadlines import DeadlineWheel
+
+SEEDS = [1, 2, 3, 4]
+if "NAUGHT_TEST_SEED" in os.environ:
+    SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
+
+START_MS = 1_000_000
+
+
+class Model:
+    """A wheel and a dict that must agree."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.wheel = DeadlineWheel()
+        self.deadlines: dict[bytes, int] = {}
+        self.now_ms = START_MS
+        self.interrupted = 0  # discards and replacements while a visit was under way
+
+    def add(self, ttls_ms: list[int]) -> None:
+        key = b"%d" % self.random.randrange(400)
+        self.discard(key)
+        deadline_ms = self.now_ms + self.random.choice(ttls_ms)
+        self.wheel.add(key, deadline_ms, self.now_ms)
+        self.deadlines[key] = deadline_ms
+
+    def discard(self, key: bytes) -> None:
+        if key in self.deadlines:
+            self.interrupted += bool(self.wheel._kept)
+            self.wheel.discard(key, self.deadlines.pop(key))
+
+    def replace(self) -> None:
+        if self.deadlines:
+            key = self.random.choice(list(self.deadlines))
+            self.interrupted += bool(self.wheel._kept)
+            copy = bytes(memoryview(key))
+            self.wheel.replace(copy, self.deadlines[key])
+            if len(key) > 1:
+                assert any(found is copy for found in self.wheel.entries())
+
+    def take(self, entries_max: int) -> None:
+        due = {key for key, deadline_ms in self.deadlines.items() if deadline_ms <= self.now_ms}
+        assert self.wheel.due(self.now_ms, len(due) + 1) == len(due)
+        assert self.wheel.due(self.now_ms, 1) >= bool(due)
+        taken, finished = self.wheel.take_due(self.now_ms, entries_max)
+        assert len(taken) <= entries_max
+        for key, deadline_ms in taken:
+            assert deadline_ms <= self.now_ms, "taken too early"
+            assert self.deadlines.pop(key) == deadline_ms
+            due.discard(key)
+        assert not (finished and due), "finished, and some are due still"
+
+    def check(self) -> None:
+        assert self.wheel.entries() == self.deadlines
+        assert self.wheel.count == len(self.deadlines)
+
+
+@pytest.mark.parametrize("slots", [64, 1 << 16])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_wheel_is_a_sorted_list(seed: int, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    print(f"NAUGHT_TEST_SEED={seed}")
+    monkeypatch.setattr(deadlines, "SLOTS", slots)
+    monkeypatch.setattr(deadlines, "_MASK", slots - 1)
+    model = Model(seed)
+    random = model.random
+    lap = slots
+    ttls = [1, 2, 3, 50, lap - 1, lap, lap + 1, lap + 3, 2 * lap, 5 * lap + 3]
+    for step in range(3_000 if slots == 64 else 600):
+        what = random.random()
+        if what < 0.45:
+            model.add(ttls)
+        elif what < 0.55:
+            model.discard(b"%d" % random.randrange(400))
+        elif what < 0.65:
+            model.replace()
+        elif what < 0.9:
+            model.take(random.choice([1, 1, 2, 5, 50, 100_000]))
+        else:
+            model.now_ms += random.choice([0, 1, 1, 2, 7, 60, lap - 1, lap, lap + 1, 10 * lap])
+        if slots == 64 or not step % 100:
+            model.check()
+    assert model.interrupted
+    while not model.wheel.take_due(model.now_ms, 10)[1]:
+        pass
+    model.now_ms += 6 * lap
+    taken, finished = model.wheel.take_due(model.now_ms, 1_000_000)
+    assert finished
+    assert model.wheel.count == 0
+    assert all(deadline_ms <= model.now_ms for _, deadline_ms in taken)
+
+
+def test_a_deadline_comes_in_its_millisecond_and_not_before() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 5, START_MS)
+    assert wheel.take_due(START_MS + 4, 100) == ([], True)
+    assert wheel.take_due(START_MS + 5, 100) == ([(b"k", START_MS + 5)], True)
+
+
+def test_a_long_pause_is_one_round_and_not_all_the_laps() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 10**9, START_MS)
+    taken, finished = wheel.take_due(START_MS + 10**9, 10_000)
+    assert (taken, finished) == ([(b"k", START_MS + 10**9)], True)
+
+
+@pytest.mark.parametrize("entries_max", [1, 7, 100])
+def test_a_step_is_bounded_by_what_it_looks_at(entries_max: int) -> None:
+    """Deadlines of a later lap cost their look as well, and a step ends among them."""
+    wheel = DeadlineWheel()
+    for number in range(1_000):
+        wheel.add(b"%d" % number, START_MS + 10 + (1 << 16) * (1 + number % 2), START_MS)
+    steps = 0
+    finished = False
+    while not finished:
+        before = len(wheel._kept)
+        taken, finished = wheel.take_due(START_MS + 10, entries_max)
+        assert taken == []
+        assert finished or len(wheel._kept) - before <= entries_max
+        steps += 1
+    assert steps >= 1_000 // entries_max
+    assert wheel.count == 1_000
+
+
+def test_empty_slots_cost_something_too() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 60_000, START_MS)
+    steps = 1
+    while not wheel.take_due(START_MS + 60_000, 10)[1]:
+        steps += 1
+    assert steps >= 60_000 // (10 * deadlines._EMPTY_SLOTS_PER_ENTRY)
+
+
+def test_discarding_what_a_visit_has_set_aside() -> None:
+    wheel = DeadlineWheel()
+    later_ms = START_MS + 10 + (1 << 16)
+    for number in range(10):
+        wheel.add(b"%d" % number, later_ms, START_MS)
+    assert wheel.take_due(START_MS + 10, 5) == ([], False)
+    assert len(wheel._kept) == 5
+    for number in range(10):
+        wheel.discard(b"%d" % number, later_ms)
+    assert wheel.count == 0
+    assert wheel.entries() == {}
+    wheel.add(b"new", START_MS + 11, START_MS + 10)
+    assert wheel.take_due(START_MS + 11, 5) == ([(b"new", START_MS + 11)], True)
+
+
+def test_swapping_out_in_the_middle_of_a_visit_takes_everything() -> None:
+    wheel = DeadlineWheel()
+    for number in range(10):
+        wheel.add(b"%d" % number, START_MS + 10 + (1 << 16), START_MS)
+    wheel.take_due(START_MS + 10, 5)
+    full = wheel.swap_out()
+    assert sum(map(len, full)) == 10
+    assert wheel.entries() == {}
+    assert wheel.count == 0
+    wheel.add(b"0", START_MS + 11, START_MS + 10)
+    assert wheel.take_due(START_MS + 11, 5) == ([(b"0", START_MS + 11)], True)
+
+
+def test_what_a_slot_held_is_given_back() -> None:
+    wheel = DeadlineWheel()
+    for number in range(5_000):
+        wheel.add(b"%d" % number, START_MS + 10, START_MS)
+    slot = wheel._slots[(START_MS + 10) & deadlines._MASK]
+    assert slot is not None
+    full = slot.__sizeof__()
+    wheel.take_due(START_MS + 10, 10_000)
+    assert slot.__sizeof__() < full // 100
+    for number in range(5_000):
+        wheel.add(b"%d" % number, START_MS + 20, START_MS + 10)
+    slot = wheel._slots[(START_MS + 20) & deadlines._MASK]
+    assert slot is not None
+    for number in range(5_000):
+        wheel.discard(b"%d" % number, START_MS + 20)
+    assert slot.__sizeof__() < full // 100
+
+
+def test_discarding_what_is_not_there_is_an_error() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 5, START_MS)
+    with pytest.raises(KeyError):
+        wheel.discard(b"l", START_MS + 5)
