@@ -1,15 +1,15 @@
 """Run `naught.lint` over code its authors never saw: the standard library and well-known packages.
 
-    python tools/lint_corpus.py --into FOLDER                 download once, check everything, write findings.json
-    python tools/lint_corpus.py --into FOLDER --sample 50 --seed 1     and draw a random sample to judge by hand
+    python tools/lint_corpus.py --into FOLDER                       download once, check, write findings.json
+    python tools/lint_corpus.py --into FOLDER --sample 50 --seed 1  and draw a sample to judge by hand
 
-The packages are downloaded into FOLDER as wheels, in the versions named below, and are unpacked, never installed or
-imported. FOLDER is not part of the repository. findings.json names files relative to FOLDER (or to the standard
-library, as `stdlib/…`), so that two people's results can be compared. The sample has the same form as
-docs/lint-verdicts.json with the verdicts left open; findings that a file does not parse (NZ100) are not drawn, for
-there is nothing to judge in them. The packages were chosen because they are well known and large, and because they
-schedule, count, cache or keep graphs; whatever was found in them stays in the population.
-"""
+The packages are downloaded into FOLDER as wheels, in the versions named below, and are unpacked, never
+installed or imported. FOLDER is not part of the repository. findings.json names files relative to FOLDER
+(or to the standard library, as `stdlib/…`), so that two people's results can be compared. The sample has
+the same form as docs/lint-verdicts.json with the verdicts left open; findings that a file does not parse
+(NZ100) are not drawn, for there is nothing to judge in them. The packages were chosen because they are well
+known and large, and because they schedule, count, cache or keep graphs; whatever was found in them stays in
+the population."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from pathlib import Path
 
 from naught.lint.config import Config
 from naught.lint.files import check_files, python_files
-from naught.lint.finding import UNREADABLE, Finding
+from naught.lint.finding import UNREADABLE, Finding, words
 
-PACKAGES = """
+PACKAGES = words("""
     angr==9.2.213 ansible-core==2.19.14 apache-airflow-core==3.3.2 apache-beam==2.77.0 celery==5.7.0
     dagster==1.13.29 distributed==2026.8.0 django==5.2.19 evennia==5.0.1 homeassistant==2024.3.3 jax==0.10.2
     matrix-synapse==1.163.2 mlflow==3.18.0 mypy==2.4.1 networkx==3.6.1 neutron==29.0.0 nltk==3.10.4
     nova==34.0.0 numba==0.68.1 prefect==3.9.1 pylint==4.1.4 ray==2.60.0 scrapy==2.19.0 snakemake==9.27.1
     sphinx==9.0.4 sqlalchemy==2.1.9 sympy==1.14.0 twisted==26.10.0
-""".split()
+""")
 
 
 def download(into: Path) -> dict[str, Path]:
@@ -60,7 +60,8 @@ def unpack(wheel: Path, source: Path) -> None:
 
 
 def check(folder: Path, name: str) -> tuple[list[Finding], int, float]:
-    """All findings below a folder, with paths that begin with `name`; how many files, and the seconds it took."""
+    """All findings below a folder, with paths that begin with `name`; how many files, and the seconds it
+    took."""
     began = time.perf_counter()
     files = list(python_files([str(folder)], Config(root=folder)))
     found = [
@@ -92,7 +93,9 @@ def sample_of(findings: list[Finding], size: int, seed: int) -> list[dict[str, o
 
 def main() -> int:
     """Download, check, write; the figures go to standard output."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--into", type=Path, required=True, help="the folder for downloads and results")
     parser.add_argument("--sample", type=int, default=0, help="how many findings to draw")
     parser.add_argument("--seed", type=int, default=1, help="what the draw depends on")
@@ -104,7 +107,9 @@ def main() -> int:
         found, files, seconds = check(folder, name)
         everything += found
         print(f"{name:22} {files:6} files {seconds:6.1f} s  {len(found):4} findings", flush=True)
-    print(", ".join(f"{rule}: {count}" for rule, count in sorted(Counter(f.rule for f in everything).items())))
+    print(
+        ", ".join(f"{rule}: {count}" for rule, count in sorted(Counter(f.rule for f in everything).items()))
+    )
     whole = [found.as_json() for found in everything]
     (arguments.into / "findings.json").write_text(json.dumps(whole, indent=1) + "\n")
     if arguments.sample:

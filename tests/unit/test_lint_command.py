@@ -1,4 +1,5 @@
-"""`python -m naught.lint` as a person meets it: arguments, exit statuses, configuration, output, broken files."""
+"""`python -m naught.lint` as a person meets it: arguments, exit statuses, configuration, output, broken
+files."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def leak(comment: str = "") -> str:
     return LEAK.format(comment=comment)
 
 
-# -- exit statuses and text ---------------------------------------------------------------------------------------
+# -- exit statuses and text --------------------------------------------------------------------------------
 
 
 def test_findings_exit_1(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +113,9 @@ def test_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_standard_input(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_standard_input(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from io import BytesIO, TextIOWrapper
 
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(leak().encode())))
@@ -148,7 +151,7 @@ def test_a_closed_pipe_is_no_traceback(project: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
-# -- which files --------------------------------------------------------------------------------------------------
+# -- which files -------------------------------------------------------------------------------------------
 
 
 def test_files_found_in_folders(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,7 +167,9 @@ def test_files_found_in_folders(project: Path, capsys: pytest.CaptureFixture[str
         },
     )
     assert main(["."]) == 1
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [os.path.join("src", "pool.py")]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        os.path.join("src", "pool.py")
+    ]
 
 
 def test_a_file_that_is_named_is_read_whatever_its_name(project: Path) -> None:
@@ -198,7 +203,7 @@ def test_several_processes_find_the_same(project: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == alone
 
 
-# -- configuration ------------------------------------------------------------------------------------------------
+# -- configuration -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,7 +263,7 @@ def test_configuration_of_other_tools_is_theirs(project: Path) -> None:
     assert main(["."]) == 1
 
 
-# -- noqa ---------------------------------------------------------------------------------------------------------
+# -- noqa --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -288,7 +293,7 @@ def test_noqa_on_any_line_of_what_was_found() -> None:
     assert check_source(source, "pool.py") == []
 
 
-# -- what does not parse ------------------------------------------------------------------------------------------
+# -- what does not parse -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

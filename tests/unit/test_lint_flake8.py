@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 from naught.lint.flake8_plugin import Plugin
 
@@ -39,7 +40,7 @@ def test_name_and_version() -> None:
 
 def test_nested_too_deeply() -> None:
     """A tree too deep for the checks is a finding too."""
-    where = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 1}
+    where: dict[str, Any] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 1}
     chain: ast.expr = ast.Name(id="a", ctx=ast.Load(), **where)
     for _ in range(3_000):
         chain = ast.Subscript(value=chain, slice=ast.Constant(value=0, **where), ctx=ast.Load(), **where)
@@ -52,5 +53,7 @@ def test_nested_too_deeply() -> None:
 
 def test_flake8_is_not_imported() -> None:
     code = "import sys, naught.lint, naught.lint.flake8_plugin; sys.exit('flake8' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CLIENT)}, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(CLIENT)}, check=False, timeout=60
+    )
     assert done.returncode == 0

@@ -17,10 +17,11 @@ FOUND_NOTHING, FOUND_SOMETHING, WRONG_USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the paths in `argv` (without the program's name), print what is found, and return the exit status.
+    """Check the paths in `argv` (without the program's name), print what is found, and return the exit
+    status.
 
-    0: nothing found. 1: findings. 2: the arguments or the configuration mean nothing; standard error says why.
-    """
+    0: nothing found. 1: findings. 2: the arguments or the configuration mean nothing; standard error says
+    why."""
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as asked:  # argparse ends the program; this is a function
@@ -50,17 +51,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="naught lint",
         description="Find where zeros pile up in Python source, and where they are misread.",
-        epilog="Exit status: 0 nothing found, 1 findings, 2 wrong usage. The rules are explained in docs/lint.md.",
+        epilog="Exit status: 0 nothing found, 1 findings, 2 wrong usage. docs/lint.md explains the rules.",
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder, or - for standard input")
     parser.add_argument("--select", metavar="RULES", help="only these rules (NZ101,NZ103, or NZ10)")
-    parser.add_argument("--ignore", metavar="RULES", help="not these rules, besides those the project ignores")
-    parser.add_argument("--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)")
+    parser.add_argument(
+        "--ignore", metavar="RULES", help="not these rules, besides those the project ignores"
+    )
+    parser.add_argument(
+        "--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)"
+    )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="how findings are printed")
-    parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")
+    parser.add_argument(
+        "--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml"
+    )
     parser.add_argument("--isolated", action="store_true", help="read no configuration at all")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes (default: one for each core)",
     )
     parser.add_argument("--rules", action="store_true", help="list the rules and exit")
     return parser
@@ -83,7 +94,11 @@ def _configured(arguments: argparse.Namespace) -> configuration.Config:
 
 def _print(findings: list[Finding], files: int, output: str) -> None:
     if output == "json":
-        print(json.dumps({"version": 1, "files": files, "findings": [found.as_json() for found in findings]}, indent=2))
+        print(
+            json.dumps(
+                {"version": 1, "files": files, "findings": [found.as_json() for found in findings]}, indent=2
+            )
+        )
         return
     encoding = sys.stdout.encoding or "utf-8"
     for found in findings:

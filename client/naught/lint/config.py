@@ -1,4 +1,5 @@
-"""What a project asks of the checker: `[tool.naught.lint]` in its pyproject.toml, and the command line over it.
+"""What a project asks of the checker: `[tool.naught.lint]` in its pyproject.toml, and the command line over
+it.
 
     [tool.naught.lint]
     select = ["NZ1"]                # only these rules; a beginning names all that begin with it
@@ -7,10 +8,9 @@
     [tool.naught.lint.per-file-ignores]
     "tests/*" = ["NZ105"]
 
-Patterns are those of `fnmatch`, matched against the path from the folder of the pyproject.toml and against each of
-its parts, so `vendored` means every folder of that name. An unknown setting or rule is an error: a misspelt rule
-that silently selects nothing would look like a clean project.
-"""
+Patterns are those of `fnmatch`, matched against the path from the folder of the pyproject.toml and against
+each of its parts, so `vendored` means every folder of that name. An unknown setting or rule is an error: a
+misspelt rule that silently selects nothing would look like a clean project."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from typing import Any
 from naught.lint.finding import RULES, Finding
 
 NEVER = (
-    ".*", "__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist", "*.egg-info", "_build",
-)  # fmt: skip
-"""Folders whose code is generated or somebody else's. A path given on the command line is looked into all the same."""
+    *(".*", "__pycache__", "node_modules", "site-packages", "venv", "env"),
+    *("build", "dist", "*.egg-info", "_build"),
+)
+"""Folders whose code is generated or somebody else's. A path given on the command line is looked into all
+the same."""
 
 
 class ConfigError(ValueError):
@@ -76,10 +78,9 @@ class Config:
             for name in (relative.as_posix(), *relative.parts)
         )
 
-    def with_arguments(
-        self, select: str | None, ignore: str | None, exclude: str | None
-    ) -> Config:
-        """This configuration with what the command line says in place of `select`, and added to the others."""
+    def with_arguments(self, select: str | None, ignore: str | None, exclude: str | None) -> Config:
+        """This configuration with what the command line says in place of `select`, and added to the
+        others."""
         changed = self
         if select is not None:
             changed = replace(changed, select=rules(select.split(","), "--select"))
@@ -100,7 +101,8 @@ def rules(names: Iterable[str], where: str) -> tuple[str, ...]:
 
 
 def find(paths: Iterable[str]) -> Config:
-    """The configuration for these paths: of the nearest pyproject.toml, upwards from what they share, that has one."""
+    """The configuration for these paths: of the nearest pyproject.toml, upwards from what they share, that
+    has one."""
     absolute = [os.path.abspath(path) for path in paths if path != "-"]
     try:
         shared = Path(os.path.commonpath(absolute)) if absolute else Path.cwd()
@@ -116,7 +118,8 @@ def find(paths: Iterable[str]) -> Config:
 
 
 def load(file: Path) -> Config | None:
-    """The configuration in one file; None where it has no table for the checker. ConfigError where it is wrong."""
+    """The configuration in one file; None where it has no table for the checker. ConfigError where it is
+    wrong."""
     try:
         with file.open("rb") as stream:
             whole = tomllib.load(stream)

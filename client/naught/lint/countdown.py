@@ -1,8 +1,8 @@
 """Zeros that stay: NZ101, NZ102 and NZ105.
 
-All three need a map that outlives the call it is used in, a key that is not one of a few the program itself names,
-and the certainty that nothing in reach deletes an entry, replaces the map or hands it to somebody who might.
-"""
+All three need a map that outlives the call it is used in, a key that is not one of a few the program itself
+names, and the certainty that nothing in reach deletes an entry, replaces the map or hands it to somebody
+who might."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from naught.lint import finding
+from naught.lint.finding import words
 from naught.lint.flow import Flow
 from naught.lint.kinds import counting
 from naught.lint.uses import Action, Map, Use, entry_read
@@ -19,10 +20,10 @@ Report = tuple[str, ast.expr, str]
 """A rule, the expression it found, and the message."""
 
 REMOVING = frozenset(
-    """
+    words("""
     remove delete del discard unregister deregister release forget evict drop expire unsubscribe detach leave
     purge invalidate unset untrack dispose destroy disconnect unlink uninstall unbind unwatch revoke
-    """.split()
+    """)
 )
 """Words that say a function takes something out, when its name has one of them."""
 
@@ -41,7 +42,7 @@ def check(found: Map, flow: Flow) -> Iterator[Report]:
         yield from _set_defaults(found, flow)
 
 
-# -- NZ101 ----------------------------------------------------------------------------------------------------
+# -- NZ101 -------------------------------------------------------------------------------------------------
 
 
 def lowers(use: Use, found: Map, flow: Flow) -> bool:
@@ -118,21 +119,27 @@ def _stored(name: ast.Name) -> ast.Name:
 
 
 def _grows(found: Map, flow: Flow) -> bool:
-    """Whether keys can come after the map is made; a map whose keys are all made with it holds no more than them."""
+    """Whether keys can come after the map is made; a map whose keys are all made with it holds no more than
+    them."""
     for use in found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE):
         made = use.action is not Action.CHANGE or found.kind.name in ("defaultdict", "counter")
-        if made and not flow.is_fixed(use.key) and not flow.uses.places.is_making(use.node):
-            if not lowers(use, found, flow):
-                return True
+        open_key = not flow.is_fixed(use.key) and not flow.uses.places.is_making(use.node)
+        if made and open_key and not lowers(use, found, flow):
+            return True
     return False
 
 
 def _counts_up(found: Map, flow: Flow) -> bool:
-    """Whether the values are seen to be counts: added to, or begun with a number; else they may be identifiers."""
+    """Whether the values are seen to be counts: added to, or begun with a number; else they may be
+    identifiers."""
     for use in found.uses:
         added = use.action is Action.CHANGE and isinstance(use.sign, ast.Add)
         begun = use.action in (Action.STORE, Action.SETDEFAULT) and isinstance(use.value, ast.Constant)
-        summed = use.action is Action.STORE and isinstance(use.value, ast.BinOp) and isinstance(use.value.op, ast.Add)
+        summed = (
+            use.action is Action.STORE
+            and isinstance(use.value, ast.BinOp)
+            and isinstance(use.value.op, ast.Add)
+        )
         if added or summed or (begun and isinstance(getattr(use.value, "value", None), int)):
             return True
     return counting(found.kind)
@@ -153,15 +160,17 @@ def _miscounted_local(found: Map, flow: Flow, lowered: list[Use]) -> Iterator[Re
         return
     sizes = found.did(Action.LENGTH)
     for use in lowered:
-        if any(size.node.lineno > use.node.lineno or flow.is_in_loop_with(size.node, use.node) for size in sizes):
+        if any(
+            size.node.lineno > use.node.lineno or flow.is_in_loop_with(size.node, use.node) for size in sizes
+        ):
             yield (
                 finding.COUNTDOWN,
                 use.node,
-                f"an entry of {found.name} is counted down and never deleted, so its size counts the zeros too",
+                f"an entry of {found.name} is counted down and never deleted, so its size counts zeros too",
             )
 
 
-# -- NZ102 ----------------------------------------------------------------------------------------------------
+# -- NZ102 -------------------------------------------------------------------------------------------------
 
 
 def _blanked(found: Map, flow: Flow) -> Iterator[Report]:
@@ -180,11 +189,14 @@ def _blanked(found: Map, flow: Flow) -> Iterator[Report]:
 
 
 def _is_nothing(value: ast.expr | None) -> bool:
-    return isinstance(value, ast.Constant) and (value.value is None or (value.value == 0 and value.value is not False))
+    return isinstance(value, ast.Constant) and (
+        value.value is None or (value.value == 0 and value.value is not False)
+    )
 
 
 def _is_removal(use: Use, found: Map, flow: Flow) -> bool:
-    """Whether storing nothing stands for deleting: the function says so, the value was taken, or it was the last."""
+    """Whether storing nothing stands for deleting: the function says so, the value was taken, or it was the
+    last."""
     stored_beside = flow.beside(use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT)
     function = use.scope.node
     if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and not stored_beside:
@@ -207,12 +219,16 @@ def _is_last(use: Use, found: Map, flow: Flow) -> bool:
         if isinstance(parent, ast.If) and child in parent.body and isinstance(parent.test, ast.Compare):
             test = parent.test
             few = isinstance(test.comparators[0], ast.Constant) and test.comparators[0].value in (0, 1)
-            if few and isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Eq) and _reads(test.left, use, found, flow):
+            if (
+                few
+                and isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Eq)
+                and _reads(test.left, use, found, flow)
+            ):
                 return True
     return False
 
 
-# -- NZ105 ----------------------------------------------------------------------------------------------------
+# -- NZ105 -------------------------------------------------------------------------------------------------
 
 
 def _set_defaults(found: Map, flow: Flow) -> Iterator[Report]:

@@ -1,8 +1,8 @@
 """From source text to findings: parse, look, silence.
 
-Whatever the text is, the answer is a list of findings. What does not parse (a syntax error, bytes that are not of the
-encoding declared, null bytes, nesting too deep for the parser or for the checks) is a finding itself, NZ100.
-"""
+Whatever the text is, the answer is a list of findings. What does not parse (a syntax error, bytes that are
+not of the encoding declared, null bytes, nesting too deep for the parser or for the checks) is a finding
+itself, NZ100."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ from naught.lint.names import Names
 from naught.lint.suppress import without_silenced
 from naught.lint.uses import Uses
 
-# A module in which none of these words stands makes no map that a rule is about, so nothing in it can be found. Nine
-# files in ten of the standard library are parsed, and not looked at any further.
-WORTH_A_LOOK = re.compile(r"defaultdict|Counter|DefaultDict|Gauge|setdefault|\.get\(|\]\s*-=|\]\s*\+=\s*-|=\s*(?:0|None)\b|-\s*1\b")
+# What every rule needs to find anything: a map that inserts, a count that goes down, nothing stored, or a count
+# that is got and may be zero. A module without any of it is parsed and not looked at further: three in four of the
+# standard library's.
+WORTH_A_LOOK = re.compile(
+    r"defaultdict|DefaultDict|setdefault|Gauge|subtract"
+    r"|-=|\]\s*\+=\s*-|\]\s*=[^=\n]*-|\]\s*=\s*(?:0|None)\b"
+    r"|\.get\((?s:.*)(?:len|sum|count)\(|(?:len|sum|count)\((?s:.*)\.get\("
+)
 
 
 def check_source(source: str | bytes, path: str) -> list[Finding]:
     """Everything found in one file's source, in the order of its lines.
 
-    `path` is only what the findings say. Bytes are decoded as Python would: by byte order mark, by the encoding
-    the file declares, or as UTF-8. Never raises for what the source holds.
-    """
+    `path` is only what the findings say. Bytes are decoded as Python would: by byte order mark, by the
+    encoding the file declares, or as UTF-8. Never raises for what the source holds."""
     try:
         text = decode(source) if isinstance(source, bytes) else source
         tree = parse(text)
@@ -49,7 +53,8 @@ def check_source(source: str | bytes, path: str) -> list[Finding]:
 
 
 def decode(source: bytes) -> str:
-    """The text of a source file, with line ends as `\\n`; SyntaxError or ValueError where its encoding does not hold."""
+    """The text of a source file, with line ends as `\\n`; SyntaxError or ValueError where its encoding does
+    not hold."""
     try:
         encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
         return source.decode(encoding)

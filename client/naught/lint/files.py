@@ -1,4 +1,5 @@
-"""Which files to read, and reading them: folders walked, other people's folders left out, several at a time."""
+"""Which files to read, and reading them: folders walked, other people's folders left out, several at a
+time."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,13 +71,13 @@ def check_files(paths: list[str], jobs: int) -> Iterator[Finding]:
             yield from findings
 
 
-class _without_collector:
+@contextmanager
+def _without_collector() -> Iterator[None]:
     """Syntax trees are large and have no cycles worth looking for: a third of the time goes without this."""
-
-    def __enter__(self) -> None:
-        self._enabled = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._enabled:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
             gc.enable()

@@ -60,3 +60,8 @@ class Finding:
             "rule": self.rule,
             "message": self.message,
         }
+
+
+def words(text: str) -> list[str]:
+    """The words of a text: how the longer lists of names in this package are written."""
+    return text.split()

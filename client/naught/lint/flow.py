@@ -1,23 +1,23 @@
 """Questions about one place in a module: which keys are fixed, what is asked before, what is stored beside.
 
-These look at the shape of one function: which `if` a node stands under, what the statements before it rule out, which
-loop gives a name its values. Two keys are the same when they are written the same.
-"""
+These look at the shape of one function: which `if` a node stands under, what the statements before it rule
+out, which loop gives a name its values. Two keys are the same when they are written the same."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
+from naught.lint.finding import words
 from naught.lint.names import COMPREHENSIONS, FUNCTIONS, Names
 from naught.lint.uses import Action, Map, Use, Uses
 
 # Names of things that have few values, whatever program they stand in.
 FEW_VALUES = frozenset(
-    """
+    words("""
     status state kind type level phase mode category severity priority color colour direction side method
     flag sign parity weekday month hour minute outcome stage role action operation op event_type
-    """.split()
+    """)
 )
 # Builtins that hand on what they are given to a loop.
 LOOKING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate", "iter"})
@@ -34,7 +34,7 @@ class Flow:
         # Expression -> how it is written, without its position.
         self._written: dict[ast.AST, str] = {}
 
-    # -- keys -------------------------------------------------------------------------------------------------
+    # -- keys ----------------------------------------------------------------------------------------------
 
     def written(self, node: ast.AST) -> str:
         """How an expression is written: two of the same text mean the same key."""
@@ -103,7 +103,7 @@ class Flow:
                 return any(self.names.qualified(base) in ENUMS for base in definition.bases)
         return self.names.qualified(annotation) in ("bool", "type")
 
-    # -- loops ------------------------------------------------------------------------------------------------
+    # -- loops ---------------------------------------------------------------------------------------------
 
     def loops(self, node: ast.expr) -> Iterator[ast.expr]:
         """What the loops around a node run over, if they bind a name in it."""
@@ -116,23 +116,51 @@ class Flow:
             else:
                 continue
             for generator in generators:
-                if any(isinstance(each, ast.Name) and each.id in wanted for each in ast.walk(generator.target)):
+                if any(
+                    isinstance(each, ast.Name) and each.id in wanted for each in ast.walk(generator.target)
+                ):
                     yield generator.iter
 
     def runs_over(self, node: ast.expr, found: Map) -> bool:
-        """Whether a key comes from the map itself: from a loop over it, its keys or its items."""
+        """Whether a key comes from the map itself: from a loop over it, its keys or its items.
+
+        Also from a name assigned from those, or from a function of the module that returns them.
+        """
         return any(
             isinstance(each, ast.expr) and self.uses.map(each) is found
             for iterated in self.loops(node)
-            for each in ast.walk(iterated)
+            for source in self._sources(iterated)
+            for each in ast.walk(source)
         )
+
+    def _sources(self, iterated: ast.expr) -> Iterator[ast.AST]:
+        """An iterable, and where its value comes from: the assignments to its name, what the functions it
+        calls return."""
+        yield iterated
+        if isinstance(iterated, ast.Name):
+            yield from self.assigned(iterated)
+        for node in ast.walk(iterated):
+            function = self.uses.places.called(node.func)[0] if isinstance(node, ast.Call) else None
+            if function is not None:
+                yield from (each for each in ast.walk(function) if isinstance(each, ast.Return))
+
+    def assigned(self, name: ast.Name) -> list[ast.expr]:
+        """Everything that is assigned to a name in the function that reads it."""
+        return [
+            node.value
+            for node in ast.walk(self.names.scope_of[name].function.node)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == name.id for target in node.targets)
+        ]
 
     def is_in_loop_with(self, node: ast.AST, other: ast.AST) -> bool:
         """Whether one loop of one function holds both nodes."""
-        around = {parent for _, parent in self.names.ancestors(node) if isinstance(parent, ast.For | ast.While)}
+        around = {
+            parent for _, parent in self.names.ancestors(node) if isinstance(parent, ast.For | ast.While)
+        }
         return any(parent in around for _, parent in self.names.ancestors(other))
 
-    # -- conditions -------------------------------------------------------------------------------------------
+    # -- conditions ----------------------------------------------------------------------------------------
 
     def is_condition(self, node: ast.expr) -> bool:
         """Whether an expression is read to decide something: in a test, or as an operand of a comparison."""
@@ -153,7 +181,8 @@ class Flow:
         return False
 
     def is_looped_over(self, node: ast.expr) -> bool:
-        """Whether an expression is what a loop runs over, itself or through its items, sorted, numbered and so on."""
+        """Whether an expression is what a loop runs over, itself or through its items, sorted, numbered and
+        so on."""
         for child, parent in self.names.ancestors(node):
             match parent:
                 case ast.For(iter=iterated) | ast.AsyncFor(iter=iterated) | ast.comprehension(iter=iterated):
@@ -208,7 +237,11 @@ class Flow:
                     if isinstance(earlier, ast.Assert) and self._means(earlier.test, key, found, True):
                         return True
                     leaves = isinstance(earlier, ast.If) and isinstance(earlier.body[-1], LEAVING)
-                    if leaves and isinstance(earlier, ast.If) and self._means(earlier.test, key, found, False):
+                    if (
+                        leaves
+                        and isinstance(earlier, ast.If)
+                        and self._means(earlier.test, key, found, False)
+                    ):
                         return True
         return False
 
@@ -225,20 +258,29 @@ class Flow:
                 if isinstance(right, ast.Call) and isinstance(right.func, ast.Attribute):
                     right = right.func.value if right.func.attr == "keys" else right
                 return (
-                    isinstance(op, ast.In) is outcome and self.same(left, key) and self.uses.map(right) is found
+                    isinstance(op, ast.In) is outcome
+                    and self.same(left, key)
+                    and self.uses.map(right) is found
                 )
+            case ast.Name():
+                values = self.assigned(test)
+                return len(values) == 1 and self._means(values[0], key, found, outcome)
             case ast.Call(func=ast.Attribute(attr="get", value=of), args=[asked, *_]):
                 return outcome and self.same(asked, key) and self.uses.map(of) is found
         return False
 
-    # -- beside -----------------------------------------------------------------------------------------------
+    # -- beside --------------------------------------------------------------------------------------------
 
     def beside(self, use: Use, found: Map, *actions: Action) -> list[Use]:
-        """The uses of the same entry in the same function."""
+        """The other uses of the same entry in the same function, or in the functions it is nested in."""
+        around = [use.scope]
+        while around[-1].parent is not None and not around[-1].is_class:
+            around.append(around[-1].parent)
+        inner = [scope for scope in around if scope is use.scope or isinstance(scope.node, FUNCTIONS)]
         return [
             other
             for other in found.did(*actions)
-            if other is not use and other.scope is use.scope and self.same(other.key, use.key)
+            if other is not use and other.scope in inner and self.same(other.key, use.key)
         ]
 
 

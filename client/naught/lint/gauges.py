@@ -11,12 +11,14 @@ from collections.abc import Iterator
 
 from naught.lint import finding
 from naught.lint.countdown import Report
+from naught.lint.finding import words
 from naught.lint.flow import Flow
 from naught.lint.uses import Action, Map, Use
 
-
 FEW_LABELS = frozenset(
-    "name server_name service_name app_name instance instance_name hostname method endpoint route service".split()
+    words(
+        "name server_name service_name app_name instance instance_name hostname method endpoint route service"
+    )
 )
 """Names of label values that a process has one or few of."""
 
@@ -63,4 +65,5 @@ def _is_open(labels: ast.expr, flow: Flow) -> bool:
 
 
 def _last_name(value: ast.expr) -> str:
-    return value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
+    name = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
+    return str(name).lstrip("_")

@@ -1,8 +1,8 @@
 """What an expression makes: which kind of map, with which zero, with which entries to begin with.
 
-Only what is made in sight is known. A map that came as an argument, from another module or from a function's result
-has no kind, and the checks have nothing to say about it: whoever made it may also delete from it.
-"""
+Only what is made in sight is known. A map that came as an argument, from another module or from a
+function's result has no kind, and the checks have nothing to say about it: whoever made it may also delete
+from it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def kind_of(value: ast.expr, names: Names) -> Kind | None:
     if name == "dict.fromkeys":
         return Kind("dict", filled=True)
     if name in ("dataclasses.field", "attr.ib", "attrs.field"):
-        factory = next((word.value for word in value.keywords if word.arg in ("default_factory", "factory")), None)
+        factory = next(
+            (word.value for word in value.keywords if word.arg in ("default_factory", "factory")), None
+        )
         return _made_by(factory, names) if factory is not None else None
     maker = MAKERS.get(name or "")
     if maker == "defaultdict":
@@ -109,7 +111,11 @@ def _made_by(factory: ast.expr, names: Names) -> Kind | None:
     if isinstance(factory, ast.Lambda):
         return kind_of(factory.body, names)
     if isinstance(factory, ast.Call) and names.qualified(factory.func) == "functools.partial":
-        inner = ast.Call(func=factory.args[0], args=factory.args[1:], keywords=factory.keywords) if factory.args else None
+        inner = (
+            ast.Call(func=factory.args[0], args=factory.args[1:], keywords=factory.keywords)
+            if factory.args
+            else None
+        )
         return kind_of(inner, names) if inner is not None else None
     maker = MAKERS.get(names.qualified(factory) or "")
     return Kind(maker) if maker and maker != "gauge" else None

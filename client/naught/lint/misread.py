@@ -8,17 +8,20 @@ from collections.abc import Iterator
 
 from naught.lint import finding
 from naught.lint.countdown import Report, lowers, measures
+from naught.lint.finding import words
 from naught.lint.flow import Flow
 from naught.lint.kinds import counting
 from naught.lint.uses import Action, Map, Use
 
 CHANGING = frozenset(
-    """
+    words("""
     add append appendleft add extend extendleft insert update setdefault push put subtract __setitem__
     difference_update intersection_update symmetric_difference_update
-    """.split()
+    """)
 )
 """Methods that fill the entry they are called on."""
+TAKING = frozenset({"remove", "discard", "pop", "popleft", "popitem"})
+"""Methods that take something out of the entry they are called on."""
 ABSENT = re.compile(r"KeyError|LookupError|NotFound|NoSuch|Unknown|Missing|DoesNotExist")
 """Exceptions that say a thing is not there."""
 
@@ -33,20 +36,20 @@ def check(found: Map, flow: Flow) -> Iterator[Report]:
         yield from _misreads(found, flow)
 
 
-# -- NZ103 and NZ107 ----------------------------------------------------------------------------------------------------
+# -- NZ103 and NZ107 ---------------------------------------------------------------------------------------
 
 
 def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
-    if found.did(Action.ESCAPE) or _is_emptied(found) or _is_made_by_reading(found, flow):
+    if found.did(Action.ESCAPE) or _is_emptied(found) or not _is_filled_in_reach(found, flow):
         return
     order = {each: number for number, each in enumerate(found.uses)}
-    seen = [order[each] for each in found.did(Action.LENGTH, Action.LIST, Action.CONTAINS)]
+    seen = [order[each] for each in found.did(Action.LENGTH, Action.CONTAINS)]
     told: set[tuple[int, str]] = set()
     for use in found.did(Action.READ):
         decides = flow.is_condition(use.node)
         if use.key is None or not (decides or flow.is_looped_over(use.node)):
             continue
-        # A local map ends with its call: its new entries matter where they are listed or counted afterwards.
+        # A local map ends with its call: its new entries matter where they are counted or looked for after.
         if not found.lasting and max(seen, default=0) <= order[use]:
             continue
         if flow.is_fixed(use.key) or _is_there(use, use.key, found, flow):
@@ -59,7 +62,9 @@ def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
             where, rule = "in a condition", finding.INSERTING_READ
         else:
             where, rule = "for a loop", finding.INSERTING_LOOP
-        message = f"reading {found.name} {where} inserts {found.kind.zero} for every key asked; use .get() or `in`"
+        message = (
+            f"reading {found.name} {where} inserts {found.kind.zero} for every key asked; use .get() or `in`"
+        )
         yield rule, use.node, message
 
 
@@ -70,12 +75,26 @@ def _is_emptied(found: Map) -> bool:
     return any(use.key is None for use in found.did(Action.DELETE))
 
 
-def _is_made_by_reading(found: Map, flow: Flow) -> bool:
-    """Whether the program makes entries by reading them (`self.edges[node]`, `edges = self.edges[node]`) and means to."""
-    return any(
-        isinstance(flow.names.parents[use.node], ast.Assign | ast.Expr) and not flow.is_fixed(use.key)
-        for use in found.did(Action.READ)
-    )
+def _is_filled_in_reach(found: Map, flow: Flow) -> bool:
+    """Whether the module fills the map itself, and not by reading it (`self.edges[node]`, `edges =
+    self.edges[node]`).
+
+    Entries that come from elsewhere, or that the program makes by reading them and means to, may be there
+    for every key that is ever asked."""
+    filled = bool(found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE))
+    for use in found.did(Action.READ):
+        outermost: ast.AST = use.node
+        while isinstance(flow.names.parents[outermost], ast.Subscript):
+            outermost = flow.names.parents[outermost]
+        loaded = isinstance(getattr(outermost, "ctx", None), ast.Load)
+        if (
+            loaded
+            and isinstance(flow.names.parents[outermost], ast.Assign | ast.Expr)
+            and not flow.is_fixed(use.key)
+        ):
+            return False
+        filled = filled or _fills(use.node, flow)
+    return filled
 
 
 def _is_there(use: Use, key: ast.expr, found: Map, flow: Flow) -> bool:
@@ -86,6 +105,18 @@ def _is_there(use: Use, key: ast.expr, found: Map, flow: Flow) -> bool:
         or flow.is_guarded(use.node, key, found)
         or _is_filled_beside(use, found, flow)
         or _is_deleted_by_call(use, found, flow)
+        or _is_taken_out_of(use, found, flow)
+    )
+
+
+def _is_taken_out_of(use: Use, found: Map, flow: Flow) -> bool:
+    """Whether the function goes on to take something out of the entry, in a map whose keys never go.
+
+    `if handler in handlers[topic]: handlers[topic].remove(handler)` comes after the handler was put in, as
+    a rule."""
+    return not found.did(Action.DELETE) and any(
+        isinstance(parent := flow.names.parents[other.node], ast.Attribute) and parent.attr in TAKING
+        for other in flow.beside(use, found, Action.READ)
     )
 
 
@@ -99,7 +130,8 @@ def _is_deleted_by_call(use: Use, found: Map, flow: Flow) -> bool:
 
 
 def _is_taken_for_granted(entry: ast.expr, flow: Flow) -> bool:
-    """Whether the code fails where the entry is not there already: an assertion, or the item of an empty list."""
+    """Whether the code fails where the entry is not there already: an assertion, or the item of an empty
+    list."""
     if any(isinstance(parent, ast.Assert) for _, parent in flow.names.ancestors(entry)):
         return True
     parent = flow.names.parents[entry]
@@ -107,9 +139,12 @@ def _is_taken_for_granted(entry: ast.expr, flow: Flow) -> bool:
 
 
 def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
-    """Whether the same function fills, deletes or has already read the entry, or a loop over the same keys fills them."""
+    """Whether the same function fills, deletes or has already read the entry, or a loop over the same keys
+    fills them."""
     order = {each: number for number, each in enumerate(found.uses)}
-    for other in flow.beside(use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.DELETE, Action.READ):
+    for other in flow.beside(
+        use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.DELETE, Action.READ
+    ):
         if other.action is Action.READ:
             earlier = order[other] < order[use] and not flow.is_condition(other.node)
             if earlier or _fills(other.node, flow):
@@ -120,7 +155,9 @@ def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
     for other in found.did(Action.STORE, Action.CHANGE, Action.READ) if loops else ():
         if other.action is Action.READ and not _fills(other.node, flow):
             continue
-        if other.scope is use.scope and any(flow.written(iterated) in loops for iterated in flow.loops(other.node)):
+        if other.scope is use.scope and any(
+            flow.written(iterated) in loops for iterated in flow.loops(other.node)
+        ):
             return True
         if _is_noted(other, loops, flow):
             return True
@@ -140,7 +177,8 @@ def _is_noted(filling: Use, loops: set[str], flow: Flow) -> bool:
 
 
 def _fills(entry: ast.expr, flow: Flow) -> bool:
-    """Whether something is put into an entry that is read: by a method, an item, or a function it is passed to."""
+    """Whether something is put into an entry that is read: by a method, an item, or a function it is passed
+    to."""
     parent = flow.names.parents[entry]
     if isinstance(parent, ast.Attribute):
         return parent.attr in CHANGING
@@ -151,18 +189,21 @@ def _fills(entry: ast.expr, flow: Flow) -> bool:
     return False
 
 
-# -- NZ104 ----------------------------------------------------------------------------------------------------
+# -- NZ104 -------------------------------------------------------------------------------------------------
 
 
 def _is_numeric(found: Map, flow: Flow) -> bool:
-    """Whether the values are certainly numbers: some are seen to be, and none is seen to be something else."""
+    """Whether the values are certainly numbers: some are seen to be, and none is seen to be something
+    else."""
     seen = counting(found.kind)
     for use in found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT):
         if use.value is None:
             continue
         if _is_number(use.value, flow) or (use.action is Action.STORE and lowers(use, found, flow)):
             seen = True
-        elif not isinstance(use.value, ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.BinOp | ast.IfExp):
+        elif not isinstance(
+            use.value, ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.BinOp | ast.IfExp
+        ):
             return False
     return seen
 
@@ -176,13 +217,7 @@ def _is_number(value: ast.expr, flow: Flow) -> bool:
 def _may_measure(value: ast.expr, flow: Flow) -> bool:
     """Whether an expression counts something, and so may be zero, or is a name for what did."""
     if isinstance(value, ast.Name):
-        assigned = [
-            node.value
-            for node in ast.walk(flow.names.scope_of[value].function.node)
-            if isinstance(node, ast.Assign)
-            and any(isinstance(target, ast.Name) and target.id == value.id for target in node.targets)
-        ]
-        return any(measures(each, flow) for each in assigned)
+        return any(measures(each, flow) for each in flow.assigned(value))
     return measures(value, flow)
 
 
@@ -227,9 +262,9 @@ def _names_of(use: Use, flow: Flow) -> Iterator[ast.expr]:
     ]
     bound = [node.lineno for node in uses if not isinstance(node.ctx, ast.Load)]
     for node in sorted(uses, key=lambda each: (each.lineno, each.col_offset)):
-        if isinstance(node.ctx, ast.Load) and node.lineno > use.node.lineno:
-            if not any(use.node.lineno < line < node.lineno for line in bound):
-                yield node
+        rebound = any(use.node.lineno < line < node.lineno for line in bound)
+        if isinstance(node.ctx, ast.Load) and node.lineno > use.node.lineno and not rebound:
+            yield node
 
 
 def _misread(node: ast.expr, use: Use, found: Map, flow: Flow) -> str:

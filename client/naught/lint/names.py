@@ -1,14 +1,13 @@
 """Whose name is it: the scopes of a module, and what each name in them stands for.
 
-One pass over the syntax tree, without recursion (an `elif` chain or a sum of strings can be thousands of nodes deep
-in code that Python itself reads happily). It notes, for every node, its parent and the scope it is evaluated in; for
-every scope, which names it binds. Afterwards `resolve` answers as the interpreter would: global and nonlocal
-statements count, class bodies are not seen from the functions in them, a comprehension is a scope whose first
-iterable is evaluated outside it.
+One pass over the syntax tree, without recursion (an `elif` chain or a sum of strings can be thousands of
+nodes deep in code that Python itself reads happily). It notes, for every node, its parent and the scope it
+is evaluated in; for every scope, which names it binds. Afterwards `resolve` answers as the interpreter
+would: global and nonlocal statements count, class bodies are not seen from the functions in them, a
+comprehension is a scope whose first iterable is evaluated outside it.
 
 `qualified` gives the dotted name an expression stands for when it was imported (`c.Counter` after `import
-collections as c` is `collections.Counter`), and the bare name when it is a builtin nobody has bound.
-"""
+collections as c` is `collections.Counter`), and the bare name when it is a builtin nobody has bound."""
 
 from __future__ import annotations
 
@@ -48,7 +47,8 @@ class Scope:
 
     @property
     def function(self) -> Scope:
-        """The function, class body or module this scope's code runs in: itself, or what is around a comprehension."""
+        """The function, class body or module this scope's code runs in: itself, or what is around a
+        comprehension."""
         scope = self
         while isinstance(scope.node, COMPREHENSIONS) and scope.parent is not None:
             scope = scope.parent
@@ -79,7 +79,7 @@ class Names:
                 self.parents[child] = node
             pending.extend(reversed(children))
 
-    # -- the pass ---------------------------------------------------------------------------------------------
+    # -- the pass ------------------------------------------------------------------------------------------
 
     def _open(self, node: ast.AST, parent: Scope) -> Scope:
         scope = Scope(node, len(self.scopes), parent)
@@ -156,7 +156,7 @@ class Names:
         elif isinstance(node, ast.MatchMapping) and node.rest:
             scope.bound.add(node.rest)
 
-    # -- the answers ------------------------------------------------------------------------------------------
+    # -- the answers ---------------------------------------------------------------------------------------
 
     def resolve(self, name: str, scope: Scope) -> Scope | None:
         """The scope that owns `name` as seen from `scope`; None for a builtin."""

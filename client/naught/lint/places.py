@@ -1,15 +1,14 @@
 """Where maps live: names, attributes and entries, and which of them are the same map.
 
-A **place** is a name of a scope, an attribute of a class, or "an entry of" a place. Attributes belong to a family:
-classes of the module that inherit from one another share theirs, so what a subclass deletes counts for its base.
-`other.refs`, where nothing says what `other` is, is a *loose* place; what happens there can excuse every attribute
-of that name, and accuse none.
+A **place** is a name of a scope, an attribute of a class, or "an entry of" a place. Attributes belong to a
+family: classes of the module that inherit from one another share theirs, so what a subclass deletes counts
+for its base. `other.refs`, where nothing says what `other` is, is a *loose* place; what happens there can
+excuse every attribute of that name, and accuse none.
 
-Places that hold the same map are joined (union and find): by assignment (`refs = self.refs`), by a call of a function
-of this module (`tidy(self.refs)` joins the attribute and the parameter), and by iteration over `.values()` or
-`.items()` of a map of maps. Order is not looked at: whatever is ever the same counts as always the same, which errs
-on the side of silence.
-"""
+Places that hold the same map are joined (union and find): by assignment (`refs = self.refs`), by a call of
+a function of this module (`tidy(self.refs)` joins the attribute and the parameter), and by iteration over
+`.values()` or `.items()` of a map of maps. Order is not looked at: whatever is ever the same counts as
+always the same, which errs on the side of silence."""
 
 from __future__ import annotations
 
@@ -22,9 +21,11 @@ from typing import Literal, NamedTuple
 from naught.lint.kinds import Kind, kind_of
 from naught.lint.names import FUNCTIONS, FunctionNode, Names, Scope
 
-MAKING_FUNCTIONS = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "setUp"})
-"""The functions that bind an attribute for the first time. An assignment anywhere else replaces the map, and so
-empties it."""
+MAKING_FUNCTIONS = frozenset(
+    {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "setUp"}
+)
+"""The functions that bind an attribute for the first time. An assignment anywhere else replaces the map,
+and so empties it."""
 
 
 class Place(NamedTuple):
@@ -75,7 +76,7 @@ class Places:
         self._helpers = self._find_helpers()
         self._join_all()
 
-    # -- places -----------------------------------------------------------------------------------------------
+    # -- places --------------------------------------------------------------------------------------------
 
     def place(self, expression: ast.expr) -> Place | None:
         """The place an expression stands for, whether or not a map lives there."""
@@ -106,7 +107,8 @@ class Places:
         return self.family[node]
 
     def _instance_family(self, expression: ast.expr) -> int | None:
-        """The family of `self`, `cls`, `type(self)`, `self.__class__`, or the name of a class of this module."""
+        """The family of `self`, `cls`, `type(self)`, `self.__class__`, or the name of a class of this
+        module."""
         if isinstance(expression, ast.Attribute) and expression.attr == "__class__":
             return self._instance_family(expression.value)
         if isinstance(expression, ast.Call) and self.names.qualified(expression.func) == "type":
@@ -142,15 +144,15 @@ class Places:
         place = self.place(expression)
         return self.find(place) if place is not None else None
 
-    # -- joining ----------------------------------------------------------------------------------------------
+    # -- joining -------------------------------------------------------------------------------------------
 
     def _join_all(self) -> None:
         """Join every pair; again while that changes what entries belong to."""
         changed = True
         while changed:
             changed = False
-            for left, right in self._pairs:
-                left, right = self.find(left), self.find(right)
+            for one, other in self._pairs:
+                left, right = self.find(one), self.find(other)
                 if left != right and not _inside(left, right) and not _inside(right, left):
                     self._links[left] = right
                     changed = True
@@ -165,17 +167,20 @@ class Places:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 self._assign(target, node.value)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            self._assign(node.target, node.value)
-        elif isinstance(node, ast.NamedExpr):
-            self._assign(node.target, node.value)
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+            if node.value is not None:
+                self._assign(node.target, node.value)
         elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
             self._iterate(node.target, node.iter)
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
             self._unknown(node.optional_vars)
         elif isinstance(node, ast.Call):
             self._call(node)
-            if isinstance(node.func, ast.Attribute) and node.func.attr == "setdefault" and len(node.args) == 2:
+            if (
+                isinstance(node.func, ast.Attribute)
+                and node.func.attr == "setdefault"
+                and len(node.args) == 2
+            ):
                 self._assign(node, node.args[1])
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
@@ -202,7 +207,11 @@ class Places:
     def _iterate(self, target: ast.expr, iterated: ast.expr) -> None:
         """`for key, entry in map.items()` and `for entry in map.values()` name entries of a map."""
         source = iterated
-        while isinstance(source, ast.Call) and source.args and self.names.qualified(source.func) in ("list", "tuple"):
+        while (
+            isinstance(source, ast.Call)
+            and source.args
+            and self.names.qualified(source.func) in ("list", "tuple")
+        ):
             source = source.args[0]
         if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) and not source.args:
             above = self.place(source.func.value)
@@ -276,7 +285,7 @@ class Places:
         methods = [method for method in found if isinstance(method, FUNCTIONS)]
         return methods[0] if len(methods) == 1 else None
 
-    # -- what a place holds -----------------------------------------------------------------------------------
+    # -- what a place holds --------------------------------------------------------------------------------
 
     def is_lasting(self, place: Place) -> bool:
         """Whether a place outlives the call that made it: an attribute or a global, or an entry of one."""
@@ -357,12 +366,12 @@ class Places:
 
 
 def entry_of(expression: ast.expr) -> ast.expr | None:
-    """The map that an expression takes an entry of: `m[k]`, `m.get(k)`, `m.setdefault(k, …)`, `gauge.labels(…)`."""
+    """The map an expression takes an entry of: `m[k]`, `m.get(k)`, `m.setdefault(k, …)`, `m.labels(…)`."""
     if isinstance(expression, ast.Subscript):
         return expression.value
-    if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Attribute):
-        if expression.func.attr in ("get", "setdefault", "labels"):
-            return expression.func.value
+    method = expression.func if isinstance(expression, ast.Call) else None
+    if isinstance(method, ast.Attribute) and method.attr in ("get", "setdefault", "labels"):
+        return method.value
     return None
 
 

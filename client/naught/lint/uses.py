@@ -1,9 +1,8 @@
 """What a module does with each of its maps: every reference to a map's place, and what happens there.
 
-A reference that is not understood is an **escape**: somebody else has the map now and may delete from it, so the
-checks that rest on "nothing deletes" fall silent. So does handing it to a function out of reach, storing it in
-another container, or choosing between two maps.
-"""
+A reference that is not understood is an **escape**: somebody else has the map now and may delete from it,
+so the checks that rest on "nothing deletes" fall silent. So does handing it to a function out of reach,
+storing it in another container, or choosing between two maps."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ import ast
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from naught.lint.finding import words
 from naught.lint.kinds import Kind
 from naught.lint.names import Names, Scope
 from naught.lint.places import Place, Places, entry_of
@@ -127,11 +127,11 @@ READERS = {
     "max": Action.LIST,
     "min": Action.LIST,
 } | dict.fromkeys(
-    """
+    words("""
     print repr str format sum any all isinstance type id hash zip map filter reversed
     json.dumps json.dump pprint.pprint pprint.pformat copy.copy copy.deepcopy types.MappingProxyType
     collections.Counter collections.defaultdict collections.OrderedDict collections.ChainMap
-    """.split(),
+    """),
     Action.WHOLE,
 )
 LOGGING = frozenset({"debug", "info", "warning", "warn", "error", "exception", "critical", "log"})
@@ -171,7 +171,7 @@ class Uses:
         root = self.places.root(expression) if self.maps else None
         return self.maps.get(root) if root is not None else None
 
-    # -- collecting -------------------------------------------------------------------------------------------
+    # -- collecting ----------------------------------------------------------------------------------------
 
     def _collect(self, members: dict[Place, list[Place]]) -> None:
         loose = {root for root, joined in members.items() if any(map(_is_loose, joined))}
@@ -211,7 +211,7 @@ class Uses:
             loose = {_loosened(place) for place in (root, *members.get(root, ()))}
             found.uses += [use for place, use in taken if place in loose]
 
-    # -- one reference ----------------------------------------------------------------------------------------
+    # -- one reference -------------------------------------------------------------------------------------
 
     def _classify(self, node: ast.expr, *, gauge: bool) -> Use:
         parent = self.names.parents[node]
@@ -275,7 +275,11 @@ class Uses:
         if isinstance(call.func, ast.Attribute):
             if call.func.attr in LOGGING or call.func.attr in MERGING:
                 return Action.WHOLE
-            if call.func.attr in ("get", "setdefault") and entry_of(call) is not None and node in call.args[1:]:
+            if (
+                call.func.attr in ("get", "setdefault")
+                and entry_of(call) is not None
+                and node in call.args[1:]
+            ):
                 return Action.ESCAPE
         known = any(argument is node for argument, _ in self.places.parameters(call))
         return Action.WHOLE if known else Action.ESCAPE
@@ -285,7 +289,9 @@ class Uses:
         if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             if isinstance(parent, ast.AugAssign):
                 # Counters drop what is not positive in `+=`, `-=`, `|=` and `&=`; dicts have only `|=`.
-                return Action.DELETE if isinstance(parent.op, ast.Add | ast.Sub | ast.BitAnd) else Action.UPDATE
+                return (
+                    Action.DELETE if isinstance(parent.op, ast.Add | ast.Sub | ast.BitAnd) else Action.UPDATE
+                )
             return Action.DELETE if isinstance(parent, ast.Delete) else Action.WHOLE
         match parent:
             case ast.For(iter=it) | ast.AsyncFor(iter=it) | ast.comprehension(iter=it) if it is node:
@@ -298,7 +304,9 @@ class Uses:
                 return Action.LENGTH
             case ast.Return() | ast.Yield() | ast.Lambda():
                 return Action.RETURN
-            case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.NamedExpr(value=value) if value is node:
+            case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.NamedExpr(value=value) if (
+                value is node
+            ):
                 targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
                 return Action.WHOLE if all(self.places.place(target) for target in targets) else Action.ESCAPE
             case ast.Expr() | ast.FormattedValue() | ast.BinOp() | ast.UnaryOp() | ast.Starred():
@@ -331,8 +339,10 @@ def entry_read(expression: ast.expr, found: Map, uses: Uses) -> ast.expr | None:
 
 def _called(places: list[Place]) -> str:
     """The plainest name for a map that has several: an attribute's before a global's before a local's."""
+
     def rank(place: Place) -> tuple[bool, bool, str]:
         return place.what == "entry", place.what == "name", place.name
+
     best = min(places, key=rank)
     if best.of is not None:
         return f"{_called([best.of])}[…]"
@@ -348,4 +358,3 @@ def _loosened(place: Place) -> Place:
     if place.of is not None:
         return place._replace(of=_loosened(place.of))
     return Place("loose", 0, place.name) if place.what == "attribute" else place
-
