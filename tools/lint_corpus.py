@@ -93,9 +93,7 @@ def sample_of(findings: list[Finding], size: int, seed: int) -> list[dict[str, o
 
 def main() -> int:
     """Download, check, write; the figures go to standard output."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, required=True, help="the folder for downloads and results")
     parser.add_argument("--sample", type=int, default=0, help="how many findings to draw")
     parser.add_argument("--seed", type=int, default=1, help="what the draw depends on")
@@ -107,9 +105,7 @@ def main() -> int:
         found, files, seconds = check(folder, name)
         everything += found
         print(f"{name:22} {files:6} files {seconds:6.1f} s  {len(found):4} findings", flush=True)
-    print(
-        ", ".join(f"{rule}: {count}" for rule, count in sorted(Counter(f.rule for f in everything).items()))
-    )
+    print(", ".join(f"{rule}: {count}" for rule, count in sorted(Counter(f.rule for f in everything).items())))
     whole = [found.as_json() for found in everything]
     (arguments.into / "findings.json").write_text(json.dumps(whole, indent=1) + "\n")
     if arguments.sample:

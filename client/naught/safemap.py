@@ -75,7 +75,7 @@ COMPACTION_EVICTIONS_MIN = 16
 _logger = logging.getLogger("naught")
 
 
-class Underflow(ArithmeticError):  # noqa: N818 (named as the code of the wire is)
+class Underflow(ArithmeticError):
     """A strict decrement asked for more than was there. Nothing has changed."""
 
 
@@ -333,9 +333,7 @@ class SafeMap(Mapping[K, V]):
             raise ValueError(f"shard_count must be at least 1, not {shard_count}")
         self._shard_count = shard_count
         if not 0 <= clean_after_s < threading.TIMEOUT_MAX:
-            raise ValueError(
-                f"clean_after_s must be a number of seconds of at least 0, not {clean_after_s!r}"
-            )
+            raise ValueError(f"clean_after_s must be a number of seconds of at least 0, not {clean_after_s!r}")
         self._clean_after_s = clean_after_s
 
     def _start_empty(self) -> None:
@@ -783,9 +781,7 @@ class SafeMap(Mapping[K, V]):
 
     def _amount(self, by: object) -> V:
         """An amount to go up or down by: finite and above zero."""
-        if (
-            type(by) is int and by == 1 and self._tolerance < 1
-        ):  # the default, in a map that does not count int
+        if type(by) is int and by == 1 and self._tolerance < 1:  # the default, in a map that does not count int
             one: V = self._one
             return one
         amount = self._number(by)
@@ -868,9 +864,7 @@ def _kind_of(value_type: object) -> _Kind:
     if isinstance(value_type, type) and value_type in _KINDS:
         return _KINDS[value_type]
     if isinstance(value_type, Mapping | Iterable) and not isinstance(value_type, type | types.GenericAlias):
-        raise TypeError(
-            "the first argument is the type to count, the entries come second: SafeMap(int, entries)"
-        )
+        raise TypeError("the first argument is the type to count, the entries come second: SafeMap(int, entries)")
     name = value_type.__name__ if isinstance(value_type, type) else repr(value_type)
     raise TypeError(f"the zero of {name} cannot be known: a SafeMap counts int, Fraction, Decimal or float")
 
@@ -908,9 +902,7 @@ def _raise_underflow(key: object, value: object, by: object) -> NoReturn:
     raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")
 
 
-def _clean(
-    owner: weakref.ref[SafeMap[Any, Any]], stop: queue.SimpleQueue[None], clean_after_s: float
-) -> None:
+def _clean(owner: weakref.ref[SafeMap[Any, Any]], stop: queue.SimpleQueue[None], clean_after_s: float) -> None:
     """The cleaning thread: wait, sweep, and again while something is flagged. Holds the map only to sweep."""
     wait_s = clean_after_s
     while True:

@@ -370,9 +370,7 @@ class _Judge:
                         children.append((Step("attribute", each.name), state[each.name], True))
                 elif choice != "exempt":
                     name = f"{type(value).__name__}.{each.name}"
-                    raise ValueError(
-                        f"{name}: metadata of {_METADATA_KEY} is EXEMPT or SIGNIFICANT, not {choice!r}"
-                    )
+                    raise ValueError(f"{name}: metadata of {_METADATA_KEY} is EXEMPT or SIGNIFICANT, not {choice!r}")
         else:
             for name, child in state.items():
                 children.append((Step("attribute", name), child, not name.startswith("_")))

@@ -152,9 +152,7 @@ def measure_workload(policy: Policy, workload: str, rounds: int) -> list[Bar]:
         ratios = [other / mine for mine, other in zip(guarded_ns, unguarded_ns, strict=True)]
         lower, middle, upper = statistics.quantiles(ratios, n=4)
         calls = KEYS * sum(choose)
-        bars.append(
-            Bar(policy, workload, method, middle, lower, upper, statistics.median(guarded_ns) / calls)
-        )
+        bars.append(Bar(policy, workload, method, middle, lower, upper, statistics.median(guarded_ns) / calls))
     return bars
 
 

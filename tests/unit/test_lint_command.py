@@ -113,9 +113,7 @@ def test_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_standard_input(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_standard_input(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from io import BytesIO, TextIOWrapper
 
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(leak().encode())))
@@ -167,9 +165,7 @@ def test_files_found_in_folders(project: Path, capsys: pytest.CaptureFixture[str
         },
     )
     assert main(["."]) == 1
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        os.path.join("src", "pool.py")
-    ]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [os.path.join("src", "pool.py")]
 
 
 def test_a_file_that_is_named_is_read_whatever_its_name(project: Path) -> None:

@@ -53,7 +53,5 @@ def test_nested_too_deeply() -> None:
 
 def test_flake8_is_not_imported() -> None:
     code = "import sys, naught.lint, naught.lint.flake8_plugin; sys.exit('flake8' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(CLIENT)}, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CLIENT)}, check=False, timeout=60)
     assert done.returncode == 0

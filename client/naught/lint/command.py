@@ -55,16 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder, or - for standard input")
     parser.add_argument("--select", metavar="RULES", help="only these rules (NZ101,NZ103, or NZ10)")
-    parser.add_argument(
-        "--ignore", metavar="RULES", help="not these rules, besides those the project ignores"
-    )
-    parser.add_argument(
-        "--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)"
-    )
+    parser.add_argument("--ignore", metavar="RULES", help="not these rules, besides those the project ignores")
+    parser.add_argument("--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)")
     parser.add_argument("--output", choices=("text", "json"), default="text", help="how findings are printed")
-    parser.add_argument(
-        "--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml"
-    )
+    parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")
     parser.add_argument("--isolated", action="store_true", help="read no configuration at all")
     parser.add_argument(
         "--jobs",
@@ -95,9 +89,7 @@ def _configured(arguments: argparse.Namespace) -> configuration.Config:
 def _print(findings: list[Finding], files: int, output: str) -> None:
     if output == "json":
         print(
-            json.dumps(
-                {"version": 1, "files": files, "findings": [found.as_json() for found in findings]}, indent=2
-            )
+            json.dumps({"version": 1, "files": files, "findings": [found.as_json() for found in findings]}, indent=2)
         )
         return
     encoding = sys.stdout.encoding or "utf-8"

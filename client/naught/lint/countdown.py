@@ -135,11 +135,7 @@ def _counts_up(found: Map, flow: Flow) -> bool:
     for use in found.uses:
         added = use.action is Action.CHANGE and isinstance(use.sign, ast.Add)
         begun = use.action in (Action.STORE, Action.SETDEFAULT) and isinstance(use.value, ast.Constant)
-        summed = (
-            use.action is Action.STORE
-            and isinstance(use.value, ast.BinOp)
-            and isinstance(use.value.op, ast.Add)
-        )
+        summed = use.action is Action.STORE and isinstance(use.value, ast.BinOp) and isinstance(use.value.op, ast.Add)
         if added or summed or (begun and isinstance(getattr(use.value, "value", None), int)):
             return True
     return counting(found.kind)
@@ -160,9 +156,7 @@ def _miscounted_local(found: Map, flow: Flow, lowered: list[Use]) -> Iterator[Re
         return
     sizes = found.did(Action.LENGTH)
     for use in lowered:
-        if any(
-            size.node.lineno > use.node.lineno or flow.is_in_loop_with(size.node, use.node) for size in sizes
-        ):
+        if any(size.node.lineno > use.node.lineno or flow.is_in_loop_with(size.node, use.node) for size in sizes):
             yield (
                 finding.COUNTDOWN,
                 use.node,
@@ -219,11 +213,7 @@ def _is_last(use: Use, found: Map, flow: Flow) -> bool:
         if isinstance(parent, ast.If) and child in parent.body and isinstance(parent.test, ast.Compare):
             test = parent.test
             few = isinstance(test.comparators[0], ast.Constant) and test.comparators[0].value in (0, 1)
-            if (
-                few
-                and isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Eq)
-                and _reads(test.left, use, found, flow)
-            ):
+            if few and isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Eq) and _reads(test.left, use, found, flow):
                 return True
     return False
 

@@ -116,9 +116,7 @@ class Flow:
             else:
                 continue
             for generator in generators:
-                if any(
-                    isinstance(each, ast.Name) and each.id in wanted for each in ast.walk(generator.target)
-                ):
+                if any(isinstance(each, ast.Name) and each.id in wanted for each in ast.walk(generator.target)):
                     yield generator.iter
 
     def runs_over(self, node: ast.expr, found: Map) -> bool:
@@ -155,9 +153,7 @@ class Flow:
 
     def is_in_loop_with(self, node: ast.AST, other: ast.AST) -> bool:
         """Whether one loop of one function holds both nodes."""
-        around = {
-            parent for _, parent in self.names.ancestors(node) if isinstance(parent, ast.For | ast.While)
-        }
+        around = {parent for _, parent in self.names.ancestors(node) if isinstance(parent, ast.For | ast.While)}
         return any(parent in around for _, parent in self.names.ancestors(other))
 
     # -- conditions ----------------------------------------------------------------------------------------
@@ -237,11 +233,7 @@ class Flow:
                     if isinstance(earlier, ast.Assert) and self._means(earlier.test, key, found, True):
                         return True
                     leaves = isinstance(earlier, ast.If) and isinstance(earlier.body[-1], LEAVING)
-                    if (
-                        leaves
-                        and isinstance(earlier, ast.If)
-                        and self._means(earlier.test, key, found, False)
-                    ):
+                    if leaves and isinstance(earlier, ast.If) and self._means(earlier.test, key, found, False):
                         return True
         return False
 
@@ -257,11 +249,7 @@ class Flow:
             case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[right]):
                 if isinstance(right, ast.Call) and isinstance(right.func, ast.Attribute):
                     right = right.func.value if right.func.attr == "keys" else right
-                return (
-                    isinstance(op, ast.In) is outcome
-                    and self.same(left, key)
-                    and self.uses.map(right) is found
-                )
+                return isinstance(op, ast.In) is outcome and self.same(left, key) and self.uses.map(right) is found
             case ast.Name():
                 values = self.assigned(test)
                 return len(values) == 1 and self._means(values[0], key, found, outcome)

@@ -16,9 +16,7 @@ from naught.lint.flow import Flow
 from naught.lint.uses import Action, Map, Use
 
 FEW_LABELS = frozenset(
-    words(
-        "name server_name service_name app_name instance instance_name hostname method endpoint route service"
-    )
+    words("name server_name service_name app_name instance instance_name hostname method endpoint route service")
 )
 """Names of label values that a process has one or few of."""
 

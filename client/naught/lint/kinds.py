@@ -86,9 +86,7 @@ def kind_of(value: ast.expr, names: Names) -> Kind | None:
     if name == "dict.fromkeys":
         return Kind("dict", filled=True)
     if name in ("dataclasses.field", "attr.ib", "attrs.field"):
-        factory = next(
-            (word.value for word in value.keywords if word.arg in ("default_factory", "factory")), None
-        )
+        factory = next((word.value for word in value.keywords if word.arg in ("default_factory", "factory")), None)
         return _made_by(factory, names) if factory is not None else None
     maker = MAKERS.get(name or "")
     if maker == "defaultdict":
@@ -112,9 +110,7 @@ def _made_by(factory: ast.expr, names: Names) -> Kind | None:
         return kind_of(factory.body, names)
     if isinstance(factory, ast.Call) and names.qualified(factory.func) == "functools.partial":
         inner = (
-            ast.Call(func=factory.args[0], args=factory.args[1:], keywords=factory.keywords)
-            if factory.args
-            else None
+            ast.Call(func=factory.args[0], args=factory.args[1:], keywords=factory.keywords) if factory.args else None
         )
         return kind_of(inner, names) if inner is not None else None
     maker = MAKERS.get(names.qualified(factory) or "")

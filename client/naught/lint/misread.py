@@ -62,9 +62,7 @@ def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
             where, rule = "in a condition", finding.INSERTING_READ
         else:
             where, rule = "for a loop", finding.INSERTING_LOOP
-        message = (
-            f"reading {found.name} {where} inserts {found.kind.zero} for every key asked; use .get() or `in`"
-        )
+        message = f"reading {found.name} {where} inserts {found.kind.zero} for every key asked; use .get() or `in`"
         yield rule, use.node, message
 
 
@@ -87,11 +85,7 @@ def _is_filled_in_reach(found: Map, flow: Flow) -> bool:
         while isinstance(flow.names.parents[outermost], ast.Subscript):
             outermost = flow.names.parents[outermost]
         loaded = isinstance(getattr(outermost, "ctx", None), ast.Load)
-        if (
-            loaded
-            and isinstance(flow.names.parents[outermost], ast.Assign | ast.Expr)
-            and not flow.is_fixed(use.key)
-        ):
+        if loaded and isinstance(flow.names.parents[outermost], ast.Assign | ast.Expr) and not flow.is_fixed(use.key):
             return False
         filled = filled or _fills(use.node, flow)
     return filled
@@ -142,9 +136,7 @@ def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
     """Whether the same function fills, deletes or has already read the entry, or a loop over the same keys
     fills them."""
     order = {each: number for number, each in enumerate(found.uses)}
-    for other in flow.beside(
-        use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.DELETE, Action.READ
-    ):
+    for other in flow.beside(use, found, Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.DELETE, Action.READ):
         if other.action is Action.READ:
             earlier = order[other] < order[use] and not flow.is_condition(other.node)
             if earlier or _fills(other.node, flow):
@@ -155,9 +147,7 @@ def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
     for other in found.did(Action.STORE, Action.CHANGE, Action.READ) if loops else ():
         if other.action is Action.READ and not _fills(other.node, flow):
             continue
-        if other.scope is use.scope and any(
-            flow.written(iterated) in loops for iterated in flow.loops(other.node)
-        ):
+        if other.scope is use.scope and any(flow.written(iterated) in loops for iterated in flow.loops(other.node)):
             return True
         if _is_noted(other, loops, flow):
             return True
@@ -201,9 +191,7 @@ def _is_numeric(found: Map, flow: Flow) -> bool:
             continue
         if _is_number(use.value, flow) or (use.action is Action.STORE and lowers(use, found, flow)):
             seen = True
-        elif not isinstance(
-            use.value, ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.BinOp | ast.IfExp
-        ):
+        elif not isinstance(use.value, ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.BinOp | ast.IfExp):
             return False
     return seen
 

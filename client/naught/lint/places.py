@@ -21,9 +21,7 @@ from typing import Literal, NamedTuple
 from naught.lint.kinds import Kind, kind_of
 from naught.lint.names import FUNCTIONS, FunctionNode, Names, Scope
 
-MAKING_FUNCTIONS = frozenset(
-    {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "setUp"}
-)
+MAKING_FUNCTIONS = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "setUp"})
 """The functions that bind an attribute for the first time. An assignment anywhere else replaces the map,
 and so empties it."""
 
@@ -176,11 +174,7 @@ class Places:
             self._unknown(node.optional_vars)
         elif isinstance(node, ast.Call):
             self._call(node)
-            if (
-                isinstance(node.func, ast.Attribute)
-                and node.func.attr == "setdefault"
-                and len(node.args) == 2
-            ):
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "setdefault" and len(node.args) == 2:
                 self._assign(node, node.args[1])
 
     def _assign(self, target: ast.expr, value: ast.expr) -> None:
@@ -207,11 +201,7 @@ class Places:
     def _iterate(self, target: ast.expr, iterated: ast.expr) -> None:
         """`for key, entry in map.items()` and `for entry in map.values()` name entries of a map."""
         source = iterated
-        while (
-            isinstance(source, ast.Call)
-            and source.args
-            and self.names.qualified(source.func) in ("list", "tuple")
-        ):
+        while isinstance(source, ast.Call) and source.args and self.names.qualified(source.func) in ("list", "tuple"):
             source = source.args[0]
         if isinstance(source, ast.Call) and isinstance(source.func, ast.Attribute) and not source.args:
             above = self.place(source.func.value)
@@ -278,9 +268,7 @@ class Places:
     def _method(self, family: int, name: str) -> FunctionNode | None:
         """A family's only method of that name; several may do different things with what they are given."""
         found = [
-            self.names.scopes[node].definitions.get(name)
-            for node, number in self.family.items()
-            if number == family
+            self.names.scopes[node].definitions.get(name) for node, number in self.family.items() if number == family
         ]
         methods = [method for method in found if isinstance(method, FUNCTIONS)]
         return methods[0] if len(methods) == 1 else None

@@ -40,7 +40,5 @@ def without_silenced(findings: Iterable[Finding], text: str) -> list[Finding]:
     return [
         found
         for found in findings
-        if not any(
-            found.rule.startswith(lines.get(line, ())) for line in range(found.line, found.end_line + 1)
-        )
+        if not any(found.rule.startswith(lines.get(line, ())) for line in range(found.line, found.end_line + 1))
     ]

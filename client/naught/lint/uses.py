@@ -275,11 +275,7 @@ class Uses:
         if isinstance(call.func, ast.Attribute):
             if call.func.attr in LOGGING or call.func.attr in MERGING:
                 return Action.WHOLE
-            if (
-                call.func.attr in ("get", "setdefault")
-                and entry_of(call) is not None
-                and node in call.args[1:]
-            ):
+            if call.func.attr in ("get", "setdefault") and entry_of(call) is not None and node in call.args[1:]:
                 return Action.ESCAPE
         known = any(argument is node for argument, _ in self.places.parameters(call))
         return Action.WHOLE if known else Action.ESCAPE
@@ -289,9 +285,7 @@ class Uses:
         if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             if isinstance(parent, ast.AugAssign):
                 # Counters drop what is not positive in `+=`, `-=`, `|=` and `&=`; dicts have only `|=`.
-                return (
-                    Action.DELETE if isinstance(parent.op, ast.Add | ast.Sub | ast.BitAnd) else Action.UPDATE
-                )
+                return Action.DELETE if isinstance(parent.op, ast.Add | ast.Sub | ast.BitAnd) else Action.UPDATE
             return Action.DELETE if isinstance(parent, ast.Delete) else Action.WHOLE
         match parent:
             case ast.For(iter=it) | ast.AsyncFor(iter=it) | ast.comprehension(iter=it) if it is node:
@@ -304,9 +298,7 @@ class Uses:
                 return Action.LENGTH
             case ast.Return() | ast.Yield() | ast.Lambda():
                 return Action.RETURN
-            case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.NamedExpr(value=value) if (
-                value is node
-            ):
+            case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.NamedExpr(value=value) if value is node:
                 targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
                 return Action.WHOLE if all(self.places.place(target) for target in targets) else Action.ESCAPE
             case ast.Expr() | ast.FormattedValue() | ast.BinOp() | ast.UnaryOp() | ast.Starred():
