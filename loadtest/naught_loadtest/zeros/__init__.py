@@ -1,11 +1,10 @@
-"""`naught-loadtest zeros`: what zeros that stay in a map cost in Python, beside what is claimed of them elsewhere.
+"""What zeros that stay in a map cost in Python: the parts of `naught-loadtest zeros`.
 
-A dict whose zeros stay, a dict whose keys are deleted at zero, naught.SafeMap, and the server's engine in process
-(memory://) do the same work on 10 000 to 10 000 000 keys, each in a process of its own, in interleaved rounds.
-Measured are rates, allocations, memory, the collector's pauses, and the time to go over what lives. Beside the
-figures stand the claims of the article this product grew from, each with a verdict.
+    command   the command: what is started, in which order
+    trial     one process that measures one way of counting
+    maps      the ways of counting
+    table     the figures, and their layout
+    claims    the article's claims, and what the figures say to them
+
+Nothing is imported here: a trial is run as a module of this package, which must not have been imported before.
 """
-
-from naught_loadtest.zeros.command import configure, execute
-
-__all__ = ["configure", "execute"]

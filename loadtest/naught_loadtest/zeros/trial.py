@@ -48,9 +48,10 @@ LIVE_EVERY = 100
 CHURN_KEYS_MAX = 1_000_000
 # How many times what lives is gone over, and a full collection forced; the median counts.
 REPEATS = 3
-# Memory is at rest when it has not changed by more than this for so many looks in a row.
+# Memory is at rest when it has not changed by more than this for so many looks in a row: three seconds, because the
+# engine rebuilds a table one to two seconds after it has stopped emptying.
 REST_BYTES = 64 * 1024
-REST_LOOKS = 5
+REST_LOOKS = 30
 LOOK_EVERY_S = 0.1
 # The guard: rounds of `bars_safemap`, enough for a median that stands.
 GUARD_ROUNDS = 101
