@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from naught_loadtest import bars, ceiling, demo, run_command, search, status, versus, zeros
+from naught_loadtest import bars, ceiling, demo, run_command, search, status, versus
 from naught_loadtest.processes import MissingProgramError, ServerStartError, stopped_on_signals
 from naught_loadtest.runner import RunError
+from naught_loadtest.zeros import command as zeros
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "run": (run_command, "one run against a server"),
