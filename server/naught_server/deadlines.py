@@ -30,7 +30,7 @@ _EMPTY_SLOTS_PER_ENTRY: Final = 32
 class DeadlineWheel:
     """Keys by the millisecond in which they expire. A key has one deadline at most; its owner keeps which."""
 
-    __slots__ = ("_kept", "_slots", "count", "passed_ms")
+    __slots__ = ("_kept", "_slots", "count", "passed_ms", "visited")
 
     def __init__(self) -> None:
         # A slot that was never used is None, but for Pythons that would track a dict made later.
@@ -38,6 +38,7 @@ class DeadlineWheel:
         # What a visit under way has found to belong to a later lap; takes the slot's place at the visit's end.
         self._kept: dict[bytes, int] = {}
         self.count = 0  # deadlines in the wheel
+        self.visited = 0  # deadlines looked at since the start, those included that belonged to a later lap
         self.passed_ms = 0  # all slots up to this time have been visited since their time came
 
     def add(self, key: bytes, deadline_ms: int, now_ms: int) -> None:
@@ -97,6 +98,7 @@ class DeadlineWheel:
             while slot and left > 0:
                 key, deadline_ms = slot.popitem()
                 left -= 1
+                self.visited += 1
                 if deadline_ms <= now_ms:
                     due.append((key, deadline_ms))
                     self.count -= 1

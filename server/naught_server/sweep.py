@@ -61,10 +61,10 @@ class Expiry:
         self._cache = cache
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        cache = self._cache
-        before = cache.evictions["expired"]
-        cache.expire(now_ms, entries_max)
-        return cache.evictions["expired"] - before
+        wheel = self._cache.wheel
+        before = wheel.visited
+        self._cache.expire(now_ms, entries_max)
+        return wheel.visited - before
 
 
 class Remains:
@@ -118,9 +118,9 @@ class ShardWork:
             for entry in islice(self._entries, entries_max):
                 self._visit(*entry)
                 done += 1
+            if done < entries_max:
+                done += self._finish(entries_max - done)
             finished = done < entries_max
-            if finished:
-                self._finish()
         except BaseException:
             finished = True
             raise
@@ -132,7 +132,8 @@ class ShardWork:
     def _visit(self, key: bytes, value: int) -> None:
         raise AssertionError("a kind of work says what it does with an entry")
 
-    def _finish(self) -> None:
+    def _finish(self, entries_max: int) -> int:
+        """After the last visit: up to that many more entries of work; how many were done. Fewer is the end."""
         raise AssertionError("a kind of work says what it does at the end")
 
 
@@ -149,11 +150,14 @@ class RemoveZeros(ShardWork):
         if not value:
             self._found.append(key)
 
-    def _finish(self) -> None:
+    def _finish(self, entries_max: int) -> int:
         table = self._cache.tables[self.shard]
-        for key in self._found:
-            del table[key]
-        self._cache.zeros[self.shard] -= len(self._found)
+        found = self._found
+        count = min(len(found), entries_max)
+        for _ in range(count):
+            del table[found.pop()]
+        self._cache.zeros[self.shard] -= count
+        return count
 
 
 class Compact(ShardWork):
@@ -178,7 +182,7 @@ class Compact(ShardWork):
             self._deadlines[copy] = deadline_ms + 0
             self._cache.wheel.replace(copy, self._deadlines[copy])
 
-    def _finish(self) -> None:
+    def _finish(self, entries_max: int) -> int:
         cache = self._cache
         # In place: the tables are older than gc.freeze(), so that from Python 3.14 the collector passes them by.
         for old, new in ((cache.tables, self._table), (cache.deadlines, self._deadlines)):
@@ -186,6 +190,7 @@ class Compact(ShardWork):
             table.clear()
             table.update(new)
         cache.zeros[self.shard] -= self._zeros
+        return 0
 
 
 class Zeros:
@@ -201,12 +206,11 @@ class Zeros:
     def step(self, now_ms: int, entries_max: int) -> int:
         zeros = self._cache.zeros
         if self._work is None:
-            shards = len(zeros)
-            for offset in range(shards):
-                shard = (self._next + offset) % shards
+            for _ in range(min(len(zeros), entries_max * SHARDS_PER_ENTRY)):
+                shard = self._next
+                self._next = (shard + 1) % len(zeros)
                 if zeros[shard]:
                     self._work = RemoveZeros.begin(self._cache, shard)
-                    self._next = (shard + 1) % shards
                     break
         if self._work is None:
             return 0
@@ -243,7 +247,7 @@ class Compaction:
             self._noted = list(map(len, self._cache.tables))
             self._noted_ms = now_ms
         done = 0
-        looks_left = len(self._noted)
+        looks_left = min(len(self._noted), entries_max * SHARDS_PER_ENTRY)
         while done < entries_max:
             if self._work is None:
                 looks_left -= self._look(looks_left)

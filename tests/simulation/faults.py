@@ -107,7 +107,7 @@ FAULTS: list[Fault] = [
         "table.update(new)",
         "new and new.popitem(); table.update(new)",
     ),
-    Fault("a sweep of zeros counts one off", RemoveZeros, "_finish", "len(self._found)", "(len(self._found) - 1)"),
+    Fault("a sweep of zeros counts one off", RemoveZeros, "_finish", "-= count", "-= count - 1"),
     Fault("a compaction takes a shard that is held", ShardWork, "begin", "is not None", "is False"),
     Fault(
         "a shard's work never gives its lock back",
