@@ -1,0 +1,21 @@
+"""The fuzzers of the wire for a few seconds, from a printed seed. See `fuzz_wire.py` for hours of it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fuzz.fuzz_wire import ROUNDS, fuzz, seed_of_environment
+
+
+@pytest.mark.parametrize("target", ROUNDS)
+def test_fuzz(target: str) -> None:
+    seconds = float(os.environ.get("NAUGHT_FUZZ_SECONDS") or 3)
+    assert fuzz(target, seed_of_environment(), seconds) > 0
+
+
+@pytest.mark.parametrize("target", ROUNDS)
+def test_the_same_seeds_every_time(target: str) -> None:
+    for seed in range(20):
+        fuzz(target, seed, 0)
