@@ -1,0 +1,158 @@
+"""A real `naught-server` in a process of its own, raw sockets to it, and its resident memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from naught.wire import encode_request
+from support.conversation import decoded
+
+DEADLINE_S = 20.0
+MIB = 1 << 20
+SERVER = [sys.executable, "-W", "error", "-m", "naught_server"]
+
+
+def wait_until(happened: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Look again and again until it is so. Raises AssertionError saying what never was."""
+    end = time.monotonic() + deadline_s
+    while not happened():
+        assert time.monotonic() < end, f"in {deadline_s} s it did not happen that {what}"
+        time.sleep(0.01)
+
+
+class RawPeer:
+    """A socket that speaks bytes."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
+        # A request is one write, and what follows must not wait for the reply to it.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> RawPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it. A server that has closed by then is fine: what it said can still be read."""
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(data)
+
+    def read(self, count: int) -> bytes:
+        """Exactly so many bytes, or fewer when the server closes."""
+        data = b""
+        while len(data) < count:
+            piece = self.socket.recv(count - len(data))
+            if not piece:
+                break
+            data += piece
+        return data
+
+    def read_to_end(self) -> bytes:
+        """All there is until the server closes."""
+        data = b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := self.socket.recv(1 << 16):
+                data += piece
+        return data
+
+    def call(self, method: str, *params: Any) -> Any:
+        """The result of a request, or the code of its error."""
+        self.send(encode_request(1, method, params))
+        data = b""
+        while True:
+            piece = self.socket.recv(1 << 16)
+            assert piece, "the server closed"
+            data += piece
+            with contextlib.suppress(AssertionError):
+                ((_, _, error, result),) = decoded(data)
+                return result if error is None else error[0].decode()
+
+
+class ServerProcess:
+    """A server on a free loopback port."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        ports_file = folder / "ports.json"
+        self._log = folder / "log"
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT_")}
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*SERVER, "--port", "0", "--ports-file", str(ports_file), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        try:
+            wait_until(lambda: ports_file.exists() or self.process.poll() is not None, "the server started")
+            assert self.process.poll() is None, self.log()
+            self.port: int = json.loads(ports_file.read_text())["tcp"]["port"]
+        except BaseException:
+            self.kill()
+            raise
+
+    def log(self) -> str:
+        """What it wrote."""
+        return self._log.read_text()
+
+    def connect(self) -> RawPeer:
+        """A new connection."""
+        return RawPeer(self.port)
+
+    def call(self, method: str, *params: Any) -> Any:
+        """A call on a connection of its own."""
+        with self.connect() as peer:
+            return peer.call(method, *params)
+
+    def resident_bytes(self) -> int:
+        """How much memory it has (VmRSS)."""
+        return self._status("VmRSS")
+
+    def highest_resident_bytes(self) -> int:
+        """The most memory it ever had, or has had since `forget_highest`."""
+        return self._status("VmHWM")
+
+    def forget_highest(self) -> None:
+        """Begin anew with the highest memory (Linux 4.0)."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def _status(self, word: str) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{word}:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(f"no {word} of a process that is gone")
+
+    def stop(self) -> None:
+        """End it as an operator would. A log that tells of trouble is a failure."""
+        self.process.terminate()
+        assert self.process.wait(DEADLINE_S) == 0
+        assert "Traceback" not in self.log()
+        assert " error " not in self.log()
+
+    def kill(self) -> None:
+        """End it for sure."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def server_process(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """A server that is stopped in the end, and was well until then."""
+    server = ServerProcess(folder, *arguments)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
