@@ -272,6 +272,17 @@ def test_a_call_without_connection_times_out_unsent(run: Run[None]) -> None:
     run(scenario())
 
 
+def test_every_deadline_has_its_turn(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with ScriptedServer() as server:
+            client, _ = await greeted(naught.connect(server.url), server)
+            calls = [client.get("a", timeout=seconds) for seconds in (0.06, 0.02, 0.04, 0)]
+            assert [await outcome(call) for call in calls] == [naught.CallTimeout] * 4
+            await client.close()
+
+    run(scenario())
+
+
 # ------------------------------------------------------------------------------------------------- lost connections
 
 
@@ -421,6 +432,78 @@ def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> No
     run(scenario())
 
 
+def test_a_greeting_with_garbage_behind_it_is_no_connection(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with ScriptedServer() as server:
+            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            call = client.get("a")
+            peer.abort()
+            for _ in range(3):
+                peer = await server.peer(greet=False)
+                peer.send(encode_result((await peer.request())[1], HELLO_RESULT) + b"\xc1")
+                await peer.ended()
+            peer = await server.peer()
+            peer.reply((await peer.request())[1], 4)
+            assert await call == 4
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closing:
+        def is_closing(self) -> bool:
+            return True
+
+    async def scenario() -> None:
+        async with ScriptedServer() as server:
+            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            monkeypatch.setattr(client._link._connection, "transport", Closing())
+            call = client.incr("a")
+            await turns()
+            peer.abort()
+            peer = await server.peer()
+            peer.reply((await peer.request())[1], 4)
+            assert await call == 4, "it was never sent, so it is in no doubt"
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with ScriptedServer() as server:
+            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            old = client._link._connection
+            peer.send(b"\xc1")
+            peer = await server.peer()
+            call = client.get("a")
+            old.data_received(b"\xc1")
+            old.resume_writing()
+            old.connection_lost(None)
+            peer.reply((await peer.request())[1], 4)
+            assert await call == 4
+            await client.close()
+
+    run(scenario())
+
+
+def test_a_server_that_served_is_looked_for_without_delay_again(run: Run[None]) -> None:
+    async def scenario() -> None:
+        async with ScriptedServer() as server:
+            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            for value in range(10):
+                call = client.incr("a")
+                peer.reply((await peer.request())[1], value)
+                assert await call == value
+                peer.abort()
+                peer = await server.peer()
+            assert client._link._backoff._failures == 1
+            await client.close()
+
+    run(scenario())
+
+
 # ------------------------------------------------------------------------------------------------- a slow server
 
 
@@ -441,8 +524,8 @@ def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Ru
             gone, calls = calls[-1], calls[:-1]
             gone.cancel()
             peer.resume()
-            for _ in calls:
-                _, msgid, method, params = await peer.request()
+            # Not one is answered before all are read: the client goes on writing because it may.
+            for _, msgid, method, params in [await peer.request() for _ in calls]:
                 assert method == "get_many"
                 peer.reply(msgid, [1] * len(params[0]))
             peer.reply((await peer.request())[1], 7)
