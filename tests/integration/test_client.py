@@ -478,7 +478,7 @@ def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> N
             peer.send(b"\xc1")
             peer = await server.peer()
             call = client.get("a")
-            old.data_received(b"\xc1")
+            old.data_received(b"\x94\x01")
             old.resume_writing()
             old.connection_lost(None)
             peer.reply((await peer.request())[1], 4)
