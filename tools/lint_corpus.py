@@ -9,7 +9,8 @@ installed or imported. FOLDER is not part of the repository. findings.json names
 the same form as docs/lint-verdicts.json with the verdicts left open; findings that a file does not parse
 (NZ100) are not drawn, for there is nothing to judge in them. The packages were chosen because they are well
 known and large, and because they schedule, count, cache or keep graphs; whatever was found in them stays in
-the population."""
+the population.
+"""
 
 from __future__ import annotations
 

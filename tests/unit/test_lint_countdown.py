@@ -1,8 +1,9 @@
-"""What the rules on zeros that stay (NZ101, NZ102) find, and what they leave alone: small programs.
+"""What the rules on zeros that stay (NZ101, NZ102, NZ105) find, and what they leave alone: small programs.
 
 A line that must be found says so itself, in a comment `#! NZ101`; every other line must be silent. A
 program with no such comment is one the checker must not say a word about, and most are: a false alarm costs
-more than a miss."""
+more than a miss.
+"""
 
 from __future__ import annotations
 
@@ -375,6 +376,29 @@ NO_COUNTDOWN = {
             def close(self):
                 self.refs = None
         """,
+    "a local that deletes": """
+        from collections import Counter
+        def distinct_in_windows(items, width):
+            window = Counter()
+            for i, item in enumerate(items):
+                window[item] += 1
+                if i >= width:
+                    window[items[i - width]] -= 1
+                    if not window[items[i - width]]:
+                        del window[items[i - width]]
+                yield len(window)
+        """,
+    "made by the caller, unless there is none": """
+        class Pool:
+            def __init__(self, refs=None):
+                if refs is None:
+                    refs = {}
+                self.refs = refs
+            def acquire(self, key):
+                self.refs[key] = self.refs.get(key, 0) + 1
+            def release(self, key):
+                self.refs[key] -= 1
+        """,
     "weak keys go by themselves": """
         import weakref
         class Pool:
@@ -490,6 +514,19 @@ NO_DELETED_AS_ZERO = {
             def remove(self, name):
                 self.names[name] = None
         """,
+    "where `in` is asked, None is an answer": """
+        class Parsers:
+            def __init__(self):
+                self.of = {}
+            def ask(self, host, future):
+                if host not in self.of:
+                    self.of[host] = future
+                return self.of[host]
+            def failed(self, host):
+                future = self.of[host]
+                self.of[host] = None
+                future.set_result(None)
+        """,
     "a fixed key": """
         class State:
             def __init__(self):
@@ -509,11 +546,75 @@ NO_DELETED_AS_ZERO = {
         """,
 }
 
+SETDEFAULT = {
+    "a read that inserts": """
+        class Hits:
+            def __init__(self):
+                self.of = {}
+            def hit(self, page):
+                self.of[page] = self.of.get(page, 0) + 1
+            def count(self, page):
+                return self.of.setdefault(page, 0)  #! NZ105
+        """,
+    "in a condition": """
+        class Failures:
+            def __init__(self):
+                self.count = {}
+            def fail(self, host):
+                self.count[host] = self.count.get(host, 0) + 1
+            def is_bad(self, host):
+                return self.count.setdefault(host, 0) > 3  #! NZ105
+        """,
+    "counted only sometimes": """
+        HITS = {}
+        def see(page, is_robot):
+            HITS.setdefault(page, 0)  #! NZ105
+            if not is_robot:
+                HITS[page] += 1
+        """,
+}
+
+NO_SETDEFAULT = {
+    "counted at once": """
+        HITS = {}
+        def see(page):
+            HITS.setdefault(page, 0)
+            HITS[page] += 1
+        def see_again(page):
+            HITS[page] = HITS.setdefault(page, 0) + 1
+        """,
+    "deleted somewhere": """
+        HITS = {}
+        def count(page):
+            return HITS.setdefault(page, 0)
+        def forget(page):
+            del HITS[page]
+        """,
+    "fixed keys, other zeros, other maps": """
+        HITS = {}
+        def prepare(environ, page):
+            HITS.setdefault("total", 0)
+            environ.setdefault(page, 0)
+            HITS.setdefault(page, [])
+        """,
+    "a local table": """
+        def table(rows):
+            sums = {}
+            for name, n in rows:
+                sums.setdefault(name, 0)
+                if n > 3:
+                    sums[name] += n
+            return sums
+        """,
+}
+
 TABLES = {
     "countdown": COUNTDOWN,
     "no countdown": NO_COUNTDOWN,
     "deleted as zero": DELETED_AS_ZERO,
     "no deleted as zero": NO_DELETED_AS_ZERO,
+    "setdefault": SETDEFAULT,
+    "no setdefault": NO_SETDEFAULT,
 }
 PROGRAMS = [
     pytest.param(dedent(source), id=f"{table}: {name}")

@@ -1,9 +1,9 @@
-"""What the rules on reads, defaults and gauges (NZ103 to NZ107) find, and what they leave alone: small
-programs.
+"""What the rules on reads and gauges (NZ103, NZ104, NZ106, NZ107) find and leave alone.
 
 A line that must be found says so itself, in a comment `#! NZ101`; every other line must be silent. A
 program with no such comment is one the checker must not say a word about, and most are: a false alarm costs
-more than a miss."""
+more than a miss.
+"""
 
 from __future__ import annotations
 
@@ -158,6 +158,20 @@ INSERTING_READ = {
                     print(name)
             return len(seen)
         """,
+    "twice in one function, said once": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def grade(self, host):
+                if self.count[host] > 9:  #! NZ103
+                    return "worst"
+                if self.count[host] > 3:
+                    return "bad"
+                return "good"
+        """,
     "a countdown inside does not fill it": """
         from collections import defaultdict
         class Pool:
@@ -232,13 +246,82 @@ NO_INSERTING_READ = {
                         yield host
                 return [h for h, n in self.count.items() if self.count[h] > 3]
         """,
+    "guarded by a name for the question": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def is_bad(self, host):
+                known = host in self.count
+                if known:
+                    return self.count[host] > 3
+                return False
+        """,
+    "keys of the map, by way of a name and of a method": """
+        from collections import defaultdict
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def hosts(self):
+                return sorted(self.count)
+            def bad(self):
+                hosts = sorted(self.count)
+                return [host for host in hosts if self.count[host] > 3]
+            def good(self):
+                return [host for host in self.hosts() if self.count[host] < 3]
+        """,
+    "filled by the function around": """
+        from collections import defaultdict
+        class Barrier:
+            def __init__(self):
+                self.seen = defaultdict(int)
+            def arrive(self, name, wait):
+                self.seen[name] += 1
+                wait(lambda: self.seen[name] > 3)
+        """,
+    "handed to code out of reach": """
+        from collections import defaultdict
+        from elsewhere import freeze
+        class Failures:
+            def __init__(self):
+                self.count = defaultdict(int)
+            def fail(self, host):
+                self.count[host] += 1
+            def close(self):
+                freeze(self.count)
+            def is_bad(self, host):
+                return self.count[host] > 3
+        """,
+    "asked before it is taken out": """
+        from collections import defaultdict
+        class Bus:
+            def __init__(self):
+                self.listeners = defaultdict(set)
+            def listen(self, topic, listener):
+                self.listeners[topic].add(listener)
+            def stop(self, topic, listener):
+                if listener in self.listeners[topic]:
+                    self.listeners[topic].remove(listener)
+        """,
+    "filled out of reach": """
+        from collections import defaultdict
+        class Pages:
+            def __init__(self):
+                self.metadata = defaultdict(dict)
+            def is_orphan(self, page):
+                return "orphan" in self.metadata[page]
+        """,
     "a local nobody lists": """
         from collections import defaultdict
         def repeated(words, watched):
             seen = defaultdict(int)
             for word in words:
                 seen[word] += 1
-            return [word for word in watched if seen[word] > 1]
+            return [each for each in watched if seen[each] > 1]
         """,
     "filled from what is asked": """
         from collections import defaultdict
@@ -313,8 +396,8 @@ NO_INSERTING_READ = {
             def fail(self, host):
                 self.count[host] += 1
             def describe(self, host):
-                print(self.count[host])
-                return "bad" if self.count[host] else ""
+                lines = [self.count[host]]
+                return lines if self.count[host] else ""
         """,
     "a factory that makes something": """
         from collections import defaultdict
@@ -397,16 +480,31 @@ NO_MISREAD = {
             def set(self, user):
                 self.of[user] = 50
             def get(self, user):
-                return self.of.get(user) or 100
+                return self.of.get(user) or len("default")
         """,
     "values that are no numbers": """
         class Names:
             def __init__(self):
                 self.of = {}
-            def set(self, user, name):
-                self.of[user] = name
+            def set(self, user):
+                self.of[user] = "somebody"
             def get(self, user):
                 return self.of.get(user) or "nobody"
+            def clear(self, user):
+                self.of[user] = 0
+        """,
+    "or zero": """
+        class Quota:
+            def __init__(self):
+                self.left = {}
+            def start(self, user):
+                self.left[user] = 100
+            def use(self, user):
+                self.left[user] -= 1
+            def remaining(self, user):
+                return self.left.get(user) or 0
+            def drop(self, user):
+                del self.left[user]
         """,
     "asked the right way": """
         class Quota:
@@ -435,68 +533,6 @@ NO_MISREAD = {
             def useful(self, flight, wanted):
                 if self.left.get(flight) or wanted:
                     return True
-        """,
-}
-
-SETDEFAULT = {
-    "a read that inserts": """
-        class Hits:
-            def __init__(self):
-                self.of = {}
-            def hit(self, page):
-                self.of[page] = self.of.get(page, 0) + 1
-            def count(self, page):
-                return self.of.setdefault(page, 0)  #! NZ105
-        """,
-    "in a condition": """
-        class Failures:
-            def __init__(self):
-                self.count = {}
-            def fail(self, host):
-                self.count[host] = self.count.get(host, 0) + 1
-            def is_bad(self, host):
-                return self.count.setdefault(host, 0) > 3  #! NZ105
-        """,
-    "counted only sometimes": """
-        HITS = {}
-        def see(page, is_robot):
-            HITS.setdefault(page, 0)  #! NZ105
-            if not is_robot:
-                HITS[page] += 1
-        """,
-}
-
-NO_SETDEFAULT = {
-    "counted at once": """
-        HITS = {}
-        def see(page):
-            HITS.setdefault(page, 0)
-            HITS[page] += 1
-        def see_again(page):
-            HITS[page] = HITS.setdefault(page, 0) + 1
-        """,
-    "deleted somewhere": """
-        HITS = {}
-        def count(page):
-            return HITS.setdefault(page, 0)
-        def forget(page):
-            del HITS[page]
-        """,
-    "fixed keys, other zeros, other maps": """
-        HITS = {}
-        def prepare(environ, page):
-            HITS.setdefault("total", 0)
-            environ.setdefault(page, 0)
-            HITS.setdefault(page, [])
-        """,
-    "a local table": """
-        def table(rows):
-            sums = {}
-            for name, n in rows:
-                sums.setdefault(name, 0)
-                if n > 3:
-                    sums[name] += n
-            return sums
         """,
 }
 
@@ -572,8 +608,6 @@ TABLES = {
     "no inserting read": NO_INSERTING_READ,
     "misread": MISREAD,
     "no misread": NO_MISREAD,
-    "setdefault": SETDEFAULT,
-    "no setdefault": NO_SETDEFAULT,
     "gauge": GAUGE,
     "no gauge": NO_GAUGE,
 }

@@ -15,7 +15,8 @@ are the rules. `engine` takes one source through all of it. Nothing is executed 
 reads, and only the standard library is used.
 
 It looks at one module at a time and knows only maps that are made in sight. Where it is not sure it says
-nothing: few false alarms come before many finds."""
+nothing: few false alarms come before many finds.
+"""
 
 from __future__ import annotations
 

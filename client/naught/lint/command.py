@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     status.
 
     0: nothing found. 1: findings. 2: the arguments or the configuration mean nothing; standard error says
-    why."""
+    why.
+    """
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as asked:  # argparse ends the program; this is a function

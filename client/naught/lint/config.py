@@ -10,7 +10,8 @@ it.
 
 Patterns are those of `fnmatch`, matched against the path from the folder of the pyproject.toml and against
 each of its parts, so `vendored` means every folder of that name. An unknown setting or rule is an error: a
-misspelt rule that silently selects nothing would look like a clean project."""
+misspelt rule that silently selects nothing would look like a clean project.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 All three need a map that outlives the call it is used in, a key that is not one of a few the program itself
 names, and the certainty that nothing in reach deletes an entry, replaces the map or hands it to somebody
-who might."""
+who might.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Whatever the text is, the answer is a list of findings. What does not parse (a syntax error, bytes that are
 not of the encoding declared, null bytes, nesting too deep for the parser or for the checks) is a finding
-itself, NZ100."""
+itself, NZ100.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ from naught.lint.names import Names
 from naught.lint.suppress import without_silenced
 from naught.lint.uses import Uses
 
-# What every rule needs to find anything: a map that inserts, a count that goes down, nothing stored, or a count
-# that is got and may be zero. A module without any of it is parsed and not looked at further: three in four of the
-# standard library's.
+# What every rule needs to find anything: a map that inserts, a count that goes down, nothing stored, or a
+# count that is got and may be zero. A module without any of it is parsed and not looked at further: three in
+# four of the standard library's.
 WORTH_A_LOOK = re.compile(
     r"defaultdict|DefaultDict|setdefault|Gauge|subtract"
     r"|-=|\]\s*\+=\s*-|\]\s*=[^=\n]*-|\]\s*=\s*(?:0|None)\b"
@@ -35,7 +36,8 @@ def check_source(source: str | bytes, path: str) -> list[Finding]:
     """Everything found in one file's source, in the order of its lines.
 
     `path` is only what the findings say. Bytes are decoded as Python would: by byte order mark, by the
-    encoding the file declares, or as UTF-8. Never raises for what the source holds."""
+    encoding the file declares, or as UTF-8. Never raises for what the source holds.
+    """
     try:
         text = decode(source) if isinstance(source, bytes) else source
         tree = parse(text)

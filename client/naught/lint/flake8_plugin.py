@@ -1,7 +1,8 @@
 """The checker as a flake8 plugin: flake8 finds it by its entry point and hands it the tree and the lines.
 
 flake8 itself is not imported; what it needs of a plugin is a class with a name, a version and `run`.
-Selecting rules and `# noqa` are flake8's own there, and so is reporting a file that does not parse."""
+Selecting rules and `# noqa` are flake8's own there, and so is reporting a file that does not parse.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Questions about one place in a module: which keys are fixed, what is asked before, what is stored beside.
 
 These look at the shape of one function: which `if` a node stands under, what the statements before it rule
-out, which loop gives a name its values. Two keys are the same when they are written the same."""
+out, which loop gives a name its values. Two keys are the same when they are written the same.
+"""
 
 from __future__ import annotations
 

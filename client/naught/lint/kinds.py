@@ -2,7 +2,8 @@
 
 Only what is made in sight is known. A map that came as an argument, from another module or from a
 function's result has no kind, and the checks have nothing to say about it: whoever made it may also delete
-from it."""
+from it.
+"""
 
 from __future__ import annotations
 

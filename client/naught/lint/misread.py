@@ -78,7 +78,8 @@ def _is_filled_in_reach(found: Map, flow: Flow) -> bool:
     self.edges[node]`).
 
     Entries that come from elsewhere, or that the program makes by reading them and means to, may be there
-    for every key that is ever asked."""
+    for every key that is ever asked.
+    """
     filled = bool(found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE))
     for use in found.did(Action.READ):
         outermost: ast.AST = use.node
@@ -107,7 +108,8 @@ def _is_taken_out_of(use: Use, found: Map, flow: Flow) -> bool:
     """Whether the function goes on to take something out of the entry, in a map whose keys never go.
 
     `if handler in handlers[topic]: handlers[topic].remove(handler)` comes after the handler was put in, as
-    a rule."""
+    a rule.
+    """
     return not found.did(Action.DELETE) and any(
         isinstance(parent := flow.names.parents[other.node], ast.Attribute) and parent.attr in TAKING
         for other in flow.beside(use, found, Action.READ)

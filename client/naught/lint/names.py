@@ -7,7 +7,8 @@ would: global and nonlocal statements count, class bodies are not seen from the 
 comprehension is a scope whose first iterable is evaluated outside it.
 
 `qualified` gives the dotted name an expression stands for when it was imported (`c.Counter` after `import
-collections as c` is `collections.Counter`), and the bare name when it is a builtin nobody has bound."""
+collections as c` is `collections.Counter`), and the bare name when it is a builtin nobody has bound.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ excuse every attribute of that name, and accuse none.
 Places that hold the same map are joined (union and find): by assignment (`refs = self.refs`), by a call of
 a function of this module (`tidy(self.refs)` joins the attribute and the parameter), and by iteration over
 `.values()` or `.items()` of a map of maps. Order is not looked at: whatever is ever the same counts as
-always the same, which errs on the side of silence."""
+always the same, which errs on the side of silence.
+"""
 
 from __future__ import annotations
 

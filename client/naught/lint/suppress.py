@@ -3,7 +3,8 @@
 `# noqa` alone silences everything on its line, `# noqa: NZ101` (or several, with commas or spaces) only
 what is named; a beginning such as `NZ1` names all that begin with it, as flake8 has it. Only comments
 count: the same words in a string are a string. A finding that runs over several lines is silenced by a
-comment on any of them."""
+comment on any of them.
+"""
 
 from __future__ import annotations
 

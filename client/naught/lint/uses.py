@@ -2,7 +2,8 @@
 
 A reference that is not understood is an **escape**: somebody else has the map now and may delete from it,
 so the checks that rest on "nothing deletes" fall silent. So does handing it to a function out of reach,
-storing it in another container, or choosing between two maps."""
+storing it in another container, or choosing between two maps.
+"""
 
 from __future__ import annotations
 
