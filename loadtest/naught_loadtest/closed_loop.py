@@ -20,7 +20,7 @@ from naught_loadtest.tally import FAILURES_KEPT_MAX, Tally
 
 
 class ClosedConnection(asyncio.Protocol):
-    """One connection of a closed loop. `on_idle` is called once: stopped and answered, or lost."""
+    """One connection of a closed loop. `on_idle` is told its number: stopped and answered, or lost."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class ClosedConnection(asyncio.Protocol):
         *,
         depth: int,
         tally: Tally,
-        on_idle: Callable[[], None],
+        on_idle: Callable[[int], None],
     ) -> None:
         self.number = number
         self.transport: asyncio.Transport | None = None
@@ -111,7 +111,7 @@ class ClosedConnection(asyncio.Protocol):
         if self._place == len(self._blocks):
             self._place = 0
         if self.stopping:
-            self._on_idle()
+            self._on_idle(self.number)
         else:
             self._send(now_ns)
 
@@ -180,4 +180,4 @@ class ClosedConnection(asyncio.Protocol):
         if self.sent > self.answered:
             kind = "protocol_fault" if isinstance(exc, ProtocolFaultError) else "connection_lost"
             self._tally.fail(kind, self.sent - self.answered)
-        self._on_idle()
+        self._on_idle(self.number)

@@ -32,7 +32,7 @@ class Plan:
     prefix: str
     scenario: str = "churn"
     connections: int = CONNECTIONS_DEFAULT
-    # Closed loop: requests a connection keeps in flight.
+    # Requests a connection keeps in flight (closed loop), or has in flight at most (open loop).
     pipeline: int = 1
     # Counters a request carries; above 1 the requests are `apply`.
     batch: int = 1
@@ -57,7 +57,6 @@ class Plan:
             (1 <= self.pipeline <= PIPELINE_MAX, f"a pipeline has 1 to {PIPELINE_MAX} requests"),
             (1 <= self.batch <= BATCH_MAX, f"a batch has 1 to {BATCH_MAX} counters"),
             (self.rate is None or self.rate > 0, "a rate is above 0 requests a second"),
-            (self.rate is None or self.pipeline == 1, "a pipeline belongs to the closed loop; leave out one"),
             (self.arrival in ARRIVALS, f"arrival is one of {', '.join(ARRIVALS)}"),
             (self.duration_s > 0, "a duration is above 0 seconds"),
             (self.warmup_s >= 0, "a warm-up has 0 seconds or more"),
@@ -101,11 +100,10 @@ class Plan:
     def __str__(self) -> str:
         """One line for people."""
         workload = self.workload
-        how = (
-            f"open loop, {self.rate:,.0f} requests/s due, {self.arrival} arrivals"
-            if self.rate is not None
-            else f"closed loop, pipeline {self.pipeline}"
-        )
+        how = f"closed loop, pipeline {self.pipeline}"
+        if self.rate is not None:
+            depth = f" of at most {self.pipeline} in flight" if self.pipeline > 1 else ""
+            how = f"open loop{depth}, {self.rate:,.0f} requests/s due, {self.arrival} arrivals"
         batch = f", {self.batch} counters a request" if self.batch > 1 else ""
         return (
             f"{self.scenario} on {workload.keys:,} keys, {self.connections} connections, {how}{batch}, "

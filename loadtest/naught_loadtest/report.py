@@ -10,12 +10,15 @@ The JSON of a run is one object:
 | loop | `open` or `closed` |
 | server | name and version of the target, as it tells |
 | elapsed_s | seconds measured, warm-up excluded |
-| operations, requests | answered well and in time; a request of a batch has many operations |
+| operations | counters changed or read, answered well and within the measured time |
+| requests | answered well and in time, those after the end of an open loop included |
 | throughput_per_s | operations a second |
 | response_ns | p50 p90 p95 p99 p99.9 p99.99 max in ns; null where fewer than 100 samples lie beyond |
 | service_ns | the same from the actual write (open loop only, else null) |
 | lateness_ns | the generator's own lateness (open loop only, else null) |
-| offered, sent, not_sent | requests due, written, never written (open loop; 0 in a closed one) |
+| offered, sent | requests due, requests written (open loop; 0 in a closed one) |
+| not_sent | due, but no connection came free for it within the timeout: the server was too slow |
+| missed | due, but the generator did not get to it |
 | timed_out, failed | answered too late; failed, by class |
 | generator_share | part of the time the busiest worker had work |
 | ceiling_per_s | operations a second of the same generator with an echo, null where not measured |
@@ -78,7 +81,7 @@ def _throughput_lines(result: Result) -> Iterator[str]:
     if result.plan.open_loop:
         yield (
             f"requests      {result.offered:,} offered, {result.sent:,} sent, {result.requests:,} completed,"
-            f" {result.not_sent:,} not sent"
+            f" {result.not_sent + result.missed:,} not sent"
         )
     else:
         yield f"requests      {result.requests:,} completed"
@@ -168,6 +171,7 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
         "offered": result.offered,
         "sent": result.sent,
         "not_sent": result.not_sent,
+        "missed": result.missed,
         "timed_out": result.timed_out,
         "failed": result.failed,
         "generator_share": round(result.generator_share, 4),

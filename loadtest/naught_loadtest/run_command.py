@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of `run`."""
     add_load_arguments(parser)
     add = parser.add_argument
-    add("-P", "--pipeline", type=int, default=1, metavar="N", help="closed loop: requests in flight (1)")
+    add("-P", "--pipeline", type=int, default=1, metavar="N", help="requests in flight on a connection (1)")
     add("--rate", type=float, metavar="N", help="open loop: requests a second of all connections together")
     add("--hgrm", metavar="FILE", help="the latency distribution for HdrHistogram's plotter")
     add(

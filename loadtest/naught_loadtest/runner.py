@@ -158,7 +158,7 @@ class Run:
                 self._listen_once(selector, min(0.2, moment_s - time.monotonic()))
                 self._show(inspector)
             note()
-        self._listen(selector, self.plan.timeout_s * 2 + AFTER_S_MAX, self._finished)
+        self._listen(selector, self.plan.timeout_s * 3 + AFTER_S_MAX, self._finished)
         for worker in self._workers:
             assert worker.answer is not None
             self._result.add(worker.answer)

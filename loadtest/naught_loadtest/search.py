@@ -45,7 +45,7 @@ class Bisection:
     def done(self) -> bool:
         """Whether the gap is narrow enough, or there is nowhere left to go."""
         if self.held is None:
-            # Sixty-four times below the start and still missed: there is no rate to be found.
+            # Below one request a second there is nothing left to find.
             return self.missed is not None and self.rate < 1
         if self.missed is None:
             return self.held >= self._most

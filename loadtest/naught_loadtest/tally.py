@@ -27,7 +27,7 @@ class Tally:
     response: Histogram = field(default_factory=Histogram)
     # From the write to the reply; in the closed loop it stays empty, being the same.
     service: Histogram = field(default_factory=Histogram)
-    # Open loop: from when a request was due until the generator wrote it.
+    # Open loop: from when a request was due until the generator got to it (not: until a connection was free).
     lateness: Histogram = field(default_factory=Histogram)
     # Requests and operations answered well and in time.
     requests: int = 0
@@ -36,10 +36,12 @@ class Tally:
     timed_out: int = 0
     # Requests that failed, by class.
     failed: dict[str, int] = field(default_factory=dict)
-    # Open loop: requests due, those written, and those never written.
+    # Open loop: requests due and those written.
     offered: int = 0
     sent: int = 0
+    # Open loop: due, but no connection came free for it; and due, but the generator did not get to it.
     not_sent: int = 0
+    missed: int = 0
     # Bytes arrived so many times; tells a spinning generator whether it had anything to do.
     events: int = 0
 
@@ -52,7 +54,7 @@ class Tally:
         for histogram in (self.response, self.service, self.lateness):
             histogram.clear()
         self.requests = self.operations = self.timed_out = 0
-        self.offered = self.sent = self.not_sent = 0
+        self.offered = self.sent = self.not_sent = self.missed = 0
         self.failed.clear()
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class Tally:
             "offered": self.offered,
             "sent": self.sent,
             "not_sent": self.not_sent,
+            "missed": self.missed,
             "response": self.response.to_json(),
             "service": self.service.to_json(),
             "lateness": self.lateness.to_json(),

@@ -10,6 +10,7 @@ While it measures, the garbage collector is off: its pauses would be the generat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import json
@@ -26,8 +27,8 @@ from naught_loadtest.closing import Closing
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import Driver, Failure
 from naught_loadtest.expectation import closing_steps
-from naught_loadtest.lane import encode, script_for
-from naught_loadtest.open_loop import OpenConnection, Pacer
+from naught_loadtest.lane import CYCLE_REQUESTS_MIN, encode, script_for
+from naught_loadtest.open_loop import OpenConnection, Pacer, Queue
 from naught_loadtest.plan import Plan
 from naught_loadtest.schedule import due_times_ns
 from naught_loadtest.tally import Tally
@@ -36,8 +37,6 @@ from naught_loadtest.target import Target
 # A progress is sent at every whole second of the measurement, so that what the workers say adds up.
 PROGRESS_NS = 1_000_000_000
 CONNECT_S_MAX = 10.0
-# In an open loop a cycle is at least this long: it bounds what one connection can have in flight.
-OPEN_CYCLE_MIN = 4096
 
 Connection = ClosedConnection | OpenConnection
 
@@ -71,23 +70,23 @@ class Worker:
         self._driver = driver_for(plan.parsed_target.kind)
         self._tally = Tally(timeout_ns=int(plan.timeout_s * 1e9))
         self._connections: list[Connection] = []
-        # Connections that have nothing in flight any more, or are lost.
-        self._idle = 0
+        # Numbers of the connections that have nothing in flight any more, or are lost.
+        self._idle: set[int] = set()
         self._all_idle: asyncio.Future[None] = loop.create_future()
+        # Open loop: what waits for a connection, and who hands out what is due.
+        self._queue = Queue()
         self._pacer: Pacer | None = None
-        # Process time and clock at the beginning of the measurement.
-        self._cpu_s = 0.0
-        self._begun_ns = 0
 
-    def _on_idle(self) -> None:
-        self._idle += 1
-        if self._idle >= len(self._connections) and not self._all_idle.done():
+    def _on_idle(self, number: int) -> None:
+        self._idle.add(number)
+        if len(self._idle) == len(self._connections) and not self._all_idle.done():
             self._all_idle.set_result(None)
 
     def encode(self) -> None:
         """Write every request before anything is timed."""
         plan = self._plan
-        cycle_min = OPEN_CYCLE_MIN if plan.open_loop else max(1024, plan.pipeline)
+        # Message ids repeat with the cycle, and must not repeat within a pipeline.
+        cycle_min = max(CYCLE_REQUESTS_MIN, plan.pipeline)
         # A server without a command for many counters gets the batch as so many single requests.
         depth = plan.pipeline if self._driver.batches else plan.pipeline * plan.batch
         for number in plan.connections_of(self._process):
@@ -95,7 +94,15 @@ class Worker:
             lane = encode(self._driver, script, plan.prefix, cycle_min)
             if plan.open_loop:
                 self._connections.append(
-                    OpenConnection(number, self._driver, lane, tally=self._tally, on_idle=self._on_idle)
+                    OpenConnection(
+                        number,
+                        self._driver,
+                        lane,
+                        depth=plan.pipeline,
+                        queue=self._queue,
+                        tally=self._tally,
+                        on_idle=self._on_idle,
+                    )
                 )
             else:
                 self._connections.append(
@@ -123,28 +130,27 @@ class Worker:
             for connection, transport in zip(self._connections, transports, strict=True):
                 connection.start(transport)
         await self._until(measure_ns)
-        self._begin()
+        # In an open loop requests know themselves whether they count.
+        if not plan.open_loop:
+            self._tally.begin()
+        cpu_s, begun_ns = time.process_time(), monotonic_ns()
         await self._until(end_ns)
-        elapsed_s, cpu_s = (monotonic_ns() - self._begun_ns) / 1e9, time.process_time() - self._cpu_s
-        measured = None if plan.open_loop else self._tally.to_json()
-        if self._pacer is not None:
-            await self._pacer.done
-        # The replies still to come settle the accounts, and in an open loop the figures too.
-        for connection in self._connections:
-            connection.stop()
-        await self._drain()
+        elapsed_s, cpu_s = (monotonic_ns() - begun_ns) / 1e9, time.process_time() - cpu_s
+        measured = self._tally.to_json()
+        await self._settle()
         progress.cancel()
-        if measured is None:
-            measured = self._tally.to_json()
-        else:
-            self._add_late_failures(measured)
+        if plan.open_loop:
+            # The figures are complete only now; but what was done in the measured time was done by its end.
+            measured = {**self._tally.to_json(), "operations": measured["operations"]}
+        # What failed after the measurement is told as well: nothing is dropped silently.
+        measured["failed"] = dict(self._tally.failed)
         closings = await self._close_down(transports)
         say(
             "result",
             tally=measured,
             elapsed_s=elapsed_s,
             cpu_share=cpu_s / elapsed_s,
-            busy_share=self._busy_share(),
+            busy_share=self._pacer.busy_ns / (plan.duration_s * 1e9) if self._pacer is not None else None,
             accounts=[
                 self._account(connection, closing)
                 for connection, closing in zip(self._connections, closings, strict=True)
@@ -157,16 +163,16 @@ class Worker:
         opened = [connection for connection in self._connections if isinstance(connection, OpenConnection)]
         for connection, transport in zip(opened, transports, strict=True):
             connection.start(transport)
-        due = due_times_ns(plan.arrival, plan.rate, self._process, plan.processes, plan.seed)
-        rate_per_s = plan.rate / plan.processes
-        self._pacer = Pacer(self._loop, opened, due, rate_per_s=rate_per_s, tally=self._tally, spin=may_spin(plan))
+        self._pacer = Pacer(
+            self._loop,
+            opened,
+            self._queue,
+            due_times_ns(plan.arrival, plan.rate, self._process, plan.processes, plan.seed),
+            rate_per_s=plan.rate / plan.processes,
+            tally=self._tally,
+            spin=may_spin(plan),
+        )
         self._pacer.start(start_ns, measure_ns, end_ns)
-
-    def _begin(self) -> None:
-        """The warm-up is over. In an open loop requests know themselves whether they count."""
-        if not self._plan.open_loop:
-            self._tally.begin()
-        self._cpu_s, self._begun_ns = time.process_time(), monotonic_ns()
 
     async def _until(self, moment_ns: int) -> None:
         """Until a moment of the run, or until every connection is lost."""
@@ -174,10 +180,16 @@ class Worker:
         if wait_s > 0:
             await asyncio.wait([self._all_idle], timeout=wait_s)
 
-    async def _drain(self) -> None:
+    async def _settle(self) -> None:
+        """Let what waits go out and what is out come in, each for as long as an answer may take."""
+        if self._pacer is not None:
+            await self._pacer.done
+        for connection in self._connections:
+            connection.stop()
         await asyncio.wait([self._all_idle], timeout=self._plan.timeout_s)
-        if self._all_idle.done():
-            return
+        if self._pacer is not None and not self._all_idle.done():
+            self._pacer.give_up(monotonic_ns())
+            await asyncio.wait([self._all_idle], timeout=self._plan.timeout_s)
         now_ns = monotonic_ns()
         for connection in self._connections:
             flying = connection.sent - connection.answered
@@ -185,13 +197,6 @@ class Worker:
                 self._tally.fail("no_answer", flying)
                 if isinstance(connection, OpenConnection):
                     connection.give_up(now_ns)
-
-    def _add_late_failures(self, measured: dict[str, Any]) -> None:
-        """What failed after the measurement is told as well: nothing is dropped silently."""
-        measured["failed"] = dict(self._tally.failed)
-
-    def _busy_share(self) -> float | None:
-        return self._pacer.busy_ns / (self._plan.duration_s * 1e9) if self._pacer is not None else None
 
     async def _close_down(self, transports: list[asyncio.Transport]) -> list[Closing | None]:
         """Take off what is still up, connection by connection, and hang up."""
@@ -310,6 +315,12 @@ async def _main() -> None:
 
 
 def main() -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        # Ten thousand connections are more than most systems allow a process without being asked.
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Ctrl-C reaches the whole group of processes; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -60,7 +60,6 @@ def test_a_churn_of_applies_has_keys_enough() -> None:
         {"pipeline": 0},
         {"batch": 5000},
         {"rate": 0.0},
-        {"rate": 100.0, "pipeline": 2},
         {"arrival": "late"},
         {"duration_s": 0.0},
         {"warmup_s": -1.0},
