@@ -388,7 +388,7 @@ def test_a_whole_sweep_with_increments_between_its_steps_loses_nothing(monkeypat
     keys = [b"%d" % number for number in range(2_000)]
     peer.call("apply", keys, 1)
     peer.call("apply", keys[20:], -1)
-    asked = []
+    asked: list[int] = []
     for _ in range(300):
         peer.engine.advance(peer.now_ms, 4)
         peer.now_ms += 100
