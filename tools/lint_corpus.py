@@ -30,11 +30,13 @@ from naught.lint.files import check_files, python_files
 from naught.lint.finding import UNREADABLE, Finding, words
 
 PACKAGES = words("""
-    angr==9.2.213 ansible-core==2.19.14 apache-airflow-core==3.3.2 apache-beam==2.77.0 celery==5.7.0
-    dagster==1.13.29 distributed==2026.8.0 django==5.2.19 evennia==5.0.1 homeassistant==2024.3.3 jax==0.10.2
-    matrix-synapse==1.163.2 mlflow==3.18.0 mypy==2.4.1 networkx==3.6.1 neutron==29.0.0 nltk==3.10.4
-    nova==34.0.0 numba==0.68.1 prefect==3.9.1 pylint==4.1.4 ray==2.60.0 scrapy==2.19.0 snakemake==9.27.1
-    sphinx==9.0.4 sqlalchemy==2.1.9 sympy==1.14.0 twisted==26.10.0
+    angr==9.2.213 ansible-core==2.19.14 apache-airflow-core==3.3.2 apache-beam==2.77.0 biopython==1.88
+    breezy==3.3.23 buildbot==4.3.0 celery==5.7.0 dagster==1.13.29 distributed==2026.8.0 django==5.2.19
+    evennia==5.0.1 homeassistant==2024.3.3 jax==0.10.2 matrix-synapse==1.163.2 mitmproxy==11.0.2
+    mlflow==3.18.0 mypy==2.4.1 networkx==3.6.1 neutron==29.0.0 nltk==3.10.4 nova==34.0.0 numba==0.68.1
+    prefect==3.9.1 pylint==4.1.4 pytype==2024.10.11 qiskit==2.6.2 ray==2.60.0 scapy==2.8.0 scrapy==2.19.0
+    sglang==0.5.23 snakemake==9.27.1 sphinx==9.0.4 sqlalchemy==2.1.9 swift==2.38.3 sympy==1.14.0
+    torch-geometric==2.8.1 trl==1.16.0 twisted==26.10.0 wandb==0.31.0
 """)
 
 

@@ -527,6 +527,14 @@ NO_DELETED_AS_ZERO = {
                 self.of[host] = None
                 future.set_result(None)
         """,
+    "a dict that is written out with its keys": """
+        HOOKS = {"out": None, "err": None}
+        class Hook:
+            def install(self):
+                HOOKS[self.stream] = self
+            def uninstall(self):
+                HOOKS[self.stream] = None
+        """,
     "a fixed key": """
         class State:
             def __init__(self):

@@ -283,6 +283,27 @@ NO_INSERTING_READ = {
                 self.seen[name] += 1
                 wait(lambda: self.seen[name] > 3)
         """,
+    "keys noted as values": """
+        from collections import defaultdict
+        class Imports:
+            def __init__(self):
+                self.count = defaultdict(int)
+                self.names = {}
+            def add(self, name, alias):
+                self.count[name] += 1
+                self.names[alias] = name
+            def used(self):
+                return [alias for alias, name in self.names.items() if self.count[name]]
+        """,
+    "a local that a nested function reads": """
+        from collections import defaultdict
+        def sizes(words, later):
+            groups = defaultdict(set)
+            for word in words:
+                groups[word[0]].add(word)
+            later(lambda letter: len(groups[letter]) > 3)
+            return len(groups)
+        """,
     "handed to code out of reach": """
         from collections import defaultdict
         from elsewhere import freeze

@@ -120,8 +120,10 @@ def _stored(name: ast.Name) -> ast.Name:
 
 
 def _grows(found: Map, flow: Flow) -> bool:
-    """Whether keys can come after the map is made; a map whose keys are all made with it holds no more than
-    them."""
+    """Whether keys can come after the map is made; one that is made with its entries, in one expression or in
+    the constructor, holds no more than them."""
+    if found.kind.name == "dict" and found.filled:
+        return False
     for use in found.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE):
         made = use.action is not Action.CHANGE or found.kind.name in ("defaultdict", "counter")
         open_key = not flow.is_fixed(use.key) and not flow.uses.places.is_making(use.node)

@@ -43,14 +43,15 @@ def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
     if found.did(Action.ESCAPE) or _is_emptied(found) or not _is_filled_in_reach(found, flow):
         return
     order = {each: number for number, each in enumerate(found.uses)}
-    seen = [order[each] for each in found.did(Action.LENGTH, Action.CONTAINS)]
+    counted = found.did(Action.LENGTH, Action.CONTAINS)
     told: set[tuple[int, str]] = set()
     for use in found.did(Action.READ):
         decides = flow.is_condition(use.node)
         if use.key is None or not (decides or flow.is_looped_over(use.node)):
             continue
-        # A local map ends with its call: its new entries matter where they are counted or looked for after.
-        if not found.lasting and max(seen, default=0) <= order[use]:
+        # A local map ends with its call: its new entries matter where the call goes on to count them.
+        after = (each for each in counted if each.scope is use.scope and order[each] > order[use])
+        if not found.lasting and not any(after):
             continue
         if flow.is_fixed(use.key) or _is_there(use, use.key, found, flow):
             continue
@@ -145,27 +146,31 @@ def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
                 return True
         elif not lowers(other, found, flow):
             return True
-    loops = {flow.written(iterated) for iterated in flow.loops(use.node)}
+    iterables = list(flow.loops(use.node))
+    loops = {flow.written(iterated) for iterated in iterables}
+    looped = {flow.written(each) for iterated in iterables for each in ast.walk(iterated)}
     for other in found.did(Action.STORE, Action.CHANGE, Action.READ) if loops else ():
         if other.action is Action.READ and not _fills(other.node, flow):
             continue
         if other.scope is use.scope and any(flow.written(iterated) in loops for iterated in flow.loops(other.node)):
             return True
-        if _is_noted(other, loops, flow):
+        if _is_noted(other, looped, flow):
             return True
     return False
 
 
-def _is_noted(filling: Use, loops: set[str], flow: Flow) -> bool:
-    """Whether the function that fills an entry adds its key to what the reading loop runs over."""
-    return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in CHANGING
-        and flow.written(node.func.value) in loops
-        and any(flow.same(argument, filling.key) for argument in node.args)
-        for node in ast.walk(filling.scope.node)
-    )
+def _is_noted(filling: Use, looped: set[str], flow: Flow) -> bool:
+    """Whether the function that fills an entry also adds its key to what the reading loop runs over."""
+    for node in ast.walk(filling.scope.node):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
+            to, added = node.func.value, node.args
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            to, added = node.targets[0].value, [node.targets[0].slice, node.value]
+        else:
+            continue
+        if flow.written(to) in looped and any(flow.same(each, filling.key) for each in added):
+            return True
+    return False
 
 
 def _fills(entry: ast.expr, flow: Flow) -> bool:
