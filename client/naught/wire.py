@@ -274,7 +274,9 @@ class Decoder:
         # Wide lane: the same. A bytearray takes more bytes without being copied: a MiB that drips in would else be
         # copied for each of its bytes.
         self._long = bytearray()
-        self._fault: BadInput | None = None  # raised once the messages before it have been given
+        # What is raised once the messages before it have been given. Not an exception, which would keep with its
+        # traceback whoever called when it was raised.
+        self._fault: tuple[str, str, int | None] | None = None
         # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
         # a traceback), asking after each whether it was the last 0.04 us; steady clients send the same again.
         self._expected = 1
@@ -301,7 +303,7 @@ class Decoder:
         Anything msgpack can say may come out: whether it is a request is for the caller to see.
         """
         if self._fault is not None:
-            raise self._fault
+            raise BadInput(*self._fault)
         piece = self._input
         # With what is left of the slice before, no more than a slice: whatever the narrow lane decodes is within
         # one, so how a message was cut never tells which limits it meets.
@@ -425,7 +427,7 @@ class Decoder:
             fault = f"a message has at most {MESSAGE_BYTES_MAX} bytes"
         if fault:
             code = "invalid" if fault is _NO_MESSAGE else "too_large"
-            self._fault = BadInput(code, fault, peek_msgid(bytes(data[begin : begin + 8])))
+            self._fault = (code, fault, peek_msgid(bytes(data[begin : begin + 8])))
             self._long = bytearray()
             self.unread = True  # for who asks to be told of it
             return batch

@@ -67,6 +67,9 @@ class ClosedConnection(asyncio.Protocol):
         """Begin with the first block."""
         self.transport = transport
         transport.set_protocol(self)
+        if transport.is_closing():
+            self.connection_lost(None)
+            return
         self._send(monotonic_ns())
 
     def stop(self) -> None:

@@ -89,6 +89,9 @@ class OpenConnection(asyncio.Protocol):
         """Ready for `send`."""
         self.transport = transport
         transport.set_protocol(self)
+        if transport.is_closing():
+            self.connection_lost(None)
+            return
         self._queue.free.extend([self] * self._depth)
 
     def stop(self) -> None:

@@ -27,6 +27,11 @@ The JSON of a run is one object:
 | verification | passed, compared, wrong, left, left_zeros, left_expected, unknown, refused; or null |
 | invalid | why the figures must not be believed; empty when they may |
 | objectives | for each --slo: text, met, sentence |
+
+The other kinds carry `schema` and `kind` as well. *versus*: machine, cores, versions, ratios (one object for each
+setting and peer: ratio and core_ratio as median, low and high), runs, ceiling, failures. *search*: plan,
+objectives, probes, confirmed (a probe or null), generator_limited. *ceiling*: cores, runs. *bars*: machine, quick,
+rounds, bars (group, what, asked, reached, verdict, figures, notes).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from naught_loadtest.result import Result
 from naught_loadtest.verify import clean_up, verify
 
 # From the last `ready` to the start: every worker must have read the order by then.
-START_DELAY_S = 0.2
+START_DELAY_S = 0.1
 # What a worker may take beyond the run itself to connect, and to drain and close down.
 READY_S_MAX = 120.0
 AFTER_S_MAX = 60.0
@@ -106,6 +106,8 @@ class Run:
         self._shown = 0
         self._shown_operations = 0
         self._shown_coarse: list[int] = []
+        # Whether asking the server during the run failed: then it is not asked again.
+        self._silent = False
         # Server processor time at the beginning of the measurement.
         self._server_cpu_s: float | None = None
 
@@ -120,12 +122,15 @@ class Run:
                 inspector.prepare()
                 self._result.server = inspector.version()
                 before = _evictions(inspector)
-                with self._started_workers() as selector:
-                    self._drive(selector, inspector)
+            except OSError as error:
+                raise RunError(f"{self.plan.target} broke off before the run: {error}") from error
+            with self._started_workers() as selector:
+                self._drive(selector, inspector)
+            try:
                 self._account_evictions(before, _evictions(inspector))
                 self._verify(inspector)
             except OSError as error:
-                raise RunError(f"{self.plan.target} failed during the run: {error}") from error
+                self._result.not_verified = f"the server could not be asked after the run: {error}"
         return self._result
 
     @contextlib.contextmanager
@@ -210,10 +215,21 @@ class Run:
                 p50_ns=coarse_percentile(fresh, 50),
                 p99_ns=coarse_percentile(fresh, 99),
                 failed=sum(worker.failed for worker in self._workers),
-                live=_live(inspector),
+                live=self._live(inspector),
             )
         )
         self._shown, self._shown_operations, self._shown_coarse = number, operations, coarse
+
+    def _live(self, inspector: Inspector) -> int | None:
+        """Counters alive on the server; None where it does not tell, or not any more."""
+        if self._silent:
+            return None
+        try:
+            caches = (inspector.statistics() or {}).get("caches")
+        except OSError:
+            self._silent = True
+            return None
+        return sum(cache["counters"] for cache in caches.values()) if isinstance(caches, dict) else None
 
     def _account_evictions(self, before: dict[str, int] | None, after: dict[str, int] | None) -> None:
         if before is not None and after is not None:
@@ -293,8 +309,3 @@ def _evictions(inspector: Inspector) -> dict[str, int] | None:
         for reason, count in cache.get("evictions", {}).items():
             total[reason] = total.get(reason, 0) + count
     return total
-
-
-def _live(inspector: Inspector) -> int | None:
-    caches = (inspector.statistics() or {}).get("caches")
-    return sum(cache["counters"] for cache in caches.values()) if isinstance(caches, dict) else None

@@ -42,11 +42,12 @@ Connection = ClosedConnection | OpenConnection
 
 
 class Greeter(asyncio.Protocol):
-    """Waits for the one reply to a connection's greeting."""
+    """Has a connection until its load begins, and waits for the one reply to its greeting."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._data = b""
+        # The reply; None when the connection ended before it came.
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
@@ -57,7 +58,7 @@ class Greeter(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.reply.done():
-            self.reply.set_exception(exc or ConnectionError("the server closed the connection"))
+            self.reply.set_result(None)
 
 
 class Worker:
@@ -249,6 +250,8 @@ async def connect(loop: asyncio.AbstractEventLoop, target: Target, driver: Drive
     if greeting is not None:
         transport.write(greeting)
         reply = await greeter.reply
+        if reply is None:
+            raise ConnectionError("the server closed the connection")
         if isinstance(reply, Failure):
             raise ConnectionError(f"the server answers {reply.kind}: {reply.message}")
     return transport

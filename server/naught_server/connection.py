@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         session = self._session
-        if self._reading:
+        if self._reading and not self._turn_due:
             replies = session.receive(data, _clock_ns() // 1_000_000)
             if replies:
                 self._transport.write(replies)  # type: ignore[union-attr]
@@ -157,7 +157,8 @@ class Connection(asyncio.Protocol):
             return
         if session.wants_turn and not output_paused:
             self._schedule_turn()
-        reading = session.idle and not output_paused and not self._ending
+        # Work in slices goes on beside what comes later, so it is no reason not to read.
+        reading = not (session.backlog or output_paused or self._ending)
         if reading is not self._reading:
             self._reading = reading
             if reading:

@@ -39,6 +39,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -146,6 +149,21 @@ def test_an_answer_after_the_timeout_is_no_success_but_its_latency_counts(clock:
     assert (tally.timed_out, tally.requests, tally.operations) == (4, 0, 0)
     assert tally.response.max_ns == 101 * MS
     assert connection.answered == 4
+
+
+def test_a_connection_that_ended_before_the_start_is_lost_at_once(clock: Clock) -> None:
+    connection, transport, _, idle = closed()
+    transport.abort()
+    connection.start(cast(asyncio.Transport, transport))
+    assert connection.lost
+    assert idle == [0]
+    assert len(transport.written) == 1
+    opened = Open(clock)
+    opened.queue.free.clear()
+    opened.transports[0].abort()
+    opened.connections[0].start(cast(asyncio.Transport, opened.transports[0]))
+    assert opened.connections[0].lost
+    assert not opened.queue.free
 
 
 def test_stopping_waits_for_the_block_in_flight(clock: Clock) -> None:

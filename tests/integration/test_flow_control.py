@@ -1,0 +1,444 @@
+"""Flow control: what one peer does, or does not, is its own affair and never that of the others.
+
+Turns are counted with transports that have no sockets, so nothing here depends on how fast the machine is. What the
+loops themselves do (half-close, pausing, closing) is asked of real sockets, on both loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from naught.wire import VALUE_MAX, encode_request
+from naught_server import connection as connection_module
+from naught_server.config import OUTPUT_BYTES_MAX, TURN_ITEMS_MAX
+from naught_server.connection import Connection
+from naught_server.engine import Engine
+from support.conversation import decoded, engine_of
+from support.server_process import DEADLINE_S, MIB, ServerProcess, server_process
+from support.transport import FakeTransport
+
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
+PING = encode_request(9, "ping", ())
+PONG = [1, 9, None, b"pong"]
+
+
+def connected(engine: Engine, name: str = "", journal: list[Any] | None = None) -> tuple[Connection, FakeTransport]:
+    """A connection on a transport without a socket."""
+    connection = Connection(engine, lambda gone: None)
+    transport = FakeTransport(name, journal)
+    connection.connection_made(transport)
+    return connection, transport
+
+
+async def turns_until(happened: Callable[[], bool]) -> int:
+    """Let the loop turn until it is so; how many turns that took."""
+    end = asyncio.get_running_loop().time() + DEADLINE_S
+    for count in itertools.count():  # noqa: B007 (it is the answer)
+        if happened():
+            break
+        assert asyncio.get_running_loop().time() < end, "it never happened"
+        await asyncio.sleep(0)
+    return count
+
+
+def filled(count: int, **policy: Any) -> Engine:
+    """An engine with so many counters."""
+    engine = engine_of(**policy)
+    engine.store.caches["default"].try_incr([(b"%08d" % number, 1, VALUE_MAX) for number in range(count)], None, 1)
+    return engine
+
+
+# ------------------------------------------------------------------------------------------------- a peer that floods
+
+FLOODS: dict[str, tuple[bytes, int]] = {
+    # The requests, and how many of them one turn may execute: about 1 000 counters' worth. A slice of input is
+    # finished in the fast loop, so of what is cheap a turn may do one slice more.
+    "incr": (encode_request(1, "incr", ["k"]), TURN_ITEMS_MAX + 8_192 // 10),
+    "get": (encode_request(1, "get", ["k"]), TURN_ITEMS_MAX + 8_192 // 9),
+    "ping": (encode_request(1, "ping", []), TURN_ITEMS_MAX + 8_192 // 9),
+    "apply of 250": (encode_request(1, "apply", [["key"] * 250, 1]), 2 * 4),
+    "apply of 4096": (encode_request(1, "apply", [["k"] * 4_096, 1]), 1),
+    "apply of 4096 with a time to live": (encode_request(1, "apply", [["k"] * 4_096, 1, 50_000]), 1),
+    "get_many of 4096": (encode_request(1, "get_many", [["k"] * 4_096]), 1),
+    "take of 4096": (encode_request(1, "take", [["k"] * 4_096]), 1),
+    "try_incr of 1000": (encode_request(1, "try_incr", [[["k", 1, 0]] * 1_000]), 1),
+    "scan that finds nothing": (encode_request(1, "scan", [0, 1, "nothing"]), 1),
+    "scan of a page": (encode_request(1, "scan", [0, 4_096]), 1),
+    "info": (encode_request(1, "info", []), 1),
+    "sweep": (encode_request(1, "sweep", []), 1),
+    "clear": (encode_request(1, "clear", []), 20),
+    "count": (encode_request(1, "count", []), 20),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_a_flood_is_served_in_turns(name: str) -> None:
+    """However much is asked at once, the others have their turns between, and after each a bounded wait."""
+    request, in_a_turn_max = FLOODS[name]
+    engine = filled(20_000)
+    journal: list[tuple[str, list[Any]]] = []
+    flood, flooding = connected(engine, "flood", journal)
+    other, _ = connected(engine, "other", journal)
+    count = max(3, min(250_000 // len(request), 3 * in_a_turn_max))
+    flood.data_received(request * count)
+    pings = 0
+    while len(flooding.replies()) < count:
+        other.data_received(PING)
+        pings += 1
+        assert journal[-1] == ("other", [PONG]), "the other waits although it is its turn"
+        await asyncio.sleep(0)
+        assert pings <= 10 * count
+    floods = [len(replies) for writer, replies in journal if writer == "flood"]
+    assert max(floods) <= in_a_turn_max
+    assert len(floods) >= 3
+    assert all(reply[2] is None for reply in flooding.replies())
+    # Between two turns of the flood there is one of the other.
+    writers = [writer for writer, _ in journal]
+    assert all("other" in pair for pair in itertools.pairwise(writers))
+
+
+async def test_a_refused_batch_counts_as_one_that_is_served() -> None:
+    engine = engine_of()
+    flood, flooding = connected(engine)
+    flood.data_received(encode_request(1, "try_incr", [[*[["k", 1, 5]] * 1_500, None]]) * 5)
+    assert len(flooding.replies()) == 1
+    await turns_until(lambda: len(flooding.replies()) == 5)
+    assert len(flooding.journal) == 5
+    assert {reply[2][0] for reply in flooding.replies()} == {b"invalid"}
+
+
+async def test_reading_pauses_while_there_is_more_than_a_turn() -> None:
+    engine = engine_of()
+    flood, flooding = connected(engine)
+    flood.data_received(encode_request(1, "incr", ["k"]) * 15_000)
+    assert not flooding.reading
+    await turns_until(lambda: len(flooding.replies()) == 15_000)
+    assert flooding.reading
+    assert [reply[3] for reply in flooding.replies()] == list(range(1, 15_001))
+
+
+async def test_what_arrives_between_two_turns_waits_for_the_next() -> None:
+    """Else a peer that sends in small pieces would have a turn for each of them."""
+    engine = filled(20_000)
+    busy, transport = connected(engine)
+    busy.data_received(encode_request(1, "top", [1]))
+    assert transport.reading, "work in slices is no reason not to read"
+    for _ in range(50):
+        busy.data_received(PING)
+    assert transport.replies() == []
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert transport.replies() == [PONG] * 50, "later requests are served while one works in slices"
+    turns = await turns_until(lambda: len(transport.replies()) == 51)
+    assert turns > 1
+    assert transport.replies()[-1][:3] == [1, 1, None]
+
+
+async def test_work_in_slices_is_answered_before_the_end() -> None:
+    """What came before the bad bytes is answered, and what was asked before the peer's end too."""
+    engine = filled(20_000)
+    bad, transport = connected(engine)
+    bad.data_received(encode_request(1, "top", [1]) + encode_request(2, "count", ["0"]) + PING + b"\x94\x00\x05\xc1")
+    bad.data_received(PING)
+    await turns_until(lambda: transport.closed)
+    assert [reply[1] for reply in transport.replies()] == [9, 1, 2, 5]
+    assert transport.replies()[-1][2][0] == b"invalid"
+
+    ended, transport = connected(engine)
+    ended.data_received(encode_request(1, "top", [1]))
+    ended.eof_received()
+    assert not transport.closed
+    await turns_until(lambda: transport.closed)
+    assert [reply[1] for reply in transport.replies()] == [1]
+
+
+# ------------------------------------------------------------------------------------------------- held shards
+
+
+async def test_a_peer_that_waits_for_a_shard_is_not_read_and_goes_on() -> None:
+    engine = engine_of(shards=2)
+    cache = engine.store.caches["default"]
+    owner = object()
+    for shard in range(2):
+        cache.locks.acquire(shard, owner)
+    waiting, transport = connected(engine)
+    other, its = connected(engine)
+    waiting.data_received(encode_request(1, "incr", ["k"]) + PING)
+    assert not transport.reading
+    other.data_received(PING)
+    assert its.replies() == [PONG], "who needs no shard waits for none"
+    assert transport.replies() == []
+    for shard in range(2):
+        cache.locks.release(shard, owner)
+    await turns_until(lambda: len(transport.replies()) == 2)
+    assert transport.replies() == [[1, 1, None, 1], PONG]
+    assert transport.reading
+    assert cache.locks.held == 0
+
+
+async def test_a_peer_that_goes_while_it_waits_leaves_no_lock_behind() -> None:
+    engine = engine_of(shards=2)
+    cache = engine.store.caches["default"]
+    owner = object()
+    cache.locks.acquire(1, owner)
+    # Needs both: it gets the first, and waits for the second with the first in its hands.
+    keys = [b"%d" % number for number in range(40)]
+    waiting = [connected(engine)[0] for _ in range(3)]
+    for each in waiting:
+        each.data_received(encode_request(1, "get_many", [keys]))
+    assert cache.locks.held == 2
+    for each in waiting:
+        each.connection_lost(None)
+    assert cache.locks.waiting(0) == cache.locks.waiting(1) == 0
+    cache.locks.release(1, owner)
+    assert cache.locks.held == 0
+    assert engine.stats.connections == 0
+
+
+# ----------------------------------------------------------------------------------------- a peer that does not read
+
+
+async def test_a_paused_peer_is_not_served() -> None:
+    engine = engine_of()
+    peer, transport = connected(engine)
+    assert transport.write_buffer_high == OUTPUT_BYTES_MAX == MIB
+    peer.data_received(encode_request(1, "incr", ["k"]) * 5_000)
+    peer.pause_writing()
+    served = len(transport.replies())
+    assert not transport.reading
+    peer.data_received(PING)  # was on its way
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(transport.replies()) == served
+    peer.resume_writing()
+    await turns_until(lambda: len(transport.replies()) == 5_001)
+    assert transport.reading
+    peer.connection_lost(None)
+
+
+@pytest.mark.parametrize("how", ["paused", "closing after bad bytes", "closing after the peer's end", "in sips"])
+async def test_a_peer_that_leaves_its_replies_is_ended(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "OUTPUT_PAUSED_MS_MAX", 1)
+    peer, transport = connected(engine_of())
+    if how == "paused":
+        peer.pause_writing()
+    elif how == "closing after bad bytes":
+        peer.data_received(b"\xc1")
+    else:
+        peer.pause_writing()
+        peer.eof_received()
+        peer.resume_writing()
+        if how == "in sips":
+            # Closing flushes, and taking a little of it buys no more time.
+            peer.resume_writing()
+    await asyncio.wait_for(transport.aborted.wait(), DEADLINE_S)
+    peer.connection_lost(None)
+
+
+async def test_a_peer_that_reads_again_in_time_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    peer, transport = connected(engine_of())
+    peer.pause_writing()
+    timer = peer._output_timer
+    assert timer is not None
+    assert timer.when() - loop.time() > 9
+    peer.resume_writing()
+    assert timer.cancelled()
+    peer.pause_writing()
+    peer.connection_lost(None)
+    assert peer._output_timer is None or peer._output_timer.cancelled()
+    assert not transport.aborted.is_set()
+
+
+# ------------------------------------------------------------------------------------------------- draining
+
+
+async def test_a_drain_finishes_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "LAME_DUCK_MS", 1)
+    engine = filled(9_000)
+    peer, transport = connected(engine)
+    peer.data_received(encode_request(2, "top", [1]) + encode_request(1, "incr", ["k"]) * 5_000)
+    peer.drain()
+    await turns_until(lambda: len(transport.replies()) == 5_001)
+    peer.data_received(encode_request(3, "incr", ["k"]))
+    await turns_until(lambda: len(transport.replies()) == 5_002)
+    await turns_until(lambda: transport.closed)
+    replies = [reply for reply in transport.replies() if reply[1] == 1]
+    assert [reply[3] for reply in replies] == list(range(1, 5_001))
+    assert transport.replies()[-1][2][0] == b"shutting_down"
+    peer.connection_lost(None)
+
+
+# ------------------------------------------------------------------------------------------------- real sockets
+
+
+def on_loop(loop: str, work: Callable[[Engine, int], Awaitable[None]], engine: Engine | None = None) -> Engine:
+    """Do something with a server of connections on this kind of loop; afterwards none of them may be left."""
+    engine = engine or engine_of()
+
+    async def serve() -> None:
+        gone: list[Connection] = []
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(engine, gone.append), "127.0.0.1", 0
+        )
+        port = server.sockets[0].getsockname()[1]
+        try:
+            await asyncio.wait_for(work(engine, port), DEADLINE_S)
+            await turns_until(lambda: not engine.stats.connections)
+        finally:
+            server.close()
+        assert len(gone) == engine.stats.connections_accepted
+        assert all(connection.closed for connection in gone)
+        gone.clear()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(serve())
+    return engine
+
+
+async def asked_and_ended(port: int, data: bytes) -> list[Any]:
+    """Everything a server says to a peer that sends this and closes its side."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    writer.write_eof()
+    replies = await reader.read()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return decoded(replies)
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("tail", [b"", PING[:4], b"\xc1"], ids=["whole", "half a message", "bad bytes"])
+def test_half_close(loop: str, tail: bytes) -> None:
+    """What was sent before the peer closed its side is answered, more than a turn and work in slices too."""
+
+    async def work(engine: Engine, port: int) -> None:
+        requests = encode_request(2, "top", [1]) + encode_request(1, "incr", ["k"]) * 20_000
+        replies = await asked_and_ended(port, requests + tail)
+        assert [reply[3] for reply in replies if reply[1] == 1] == list(range(1, 20_001))
+        assert len([reply for reply in replies if reply[1] == 2]) == 1
+
+    on_loop(loop, work, filled(9_000))
+
+
+@BOTH_LOOPS
+def test_half_close_at_once(loop: str) -> None:
+    async def work(engine: Engine, port: int) -> None:
+        assert await asked_and_ended(port, b"") == []
+        assert await asked_and_ended(port, PING) == [PONG]
+
+    on_loop(loop, work)
+
+
+@BOTH_LOOPS
+def test_a_slow_reader_gets_everything(loop: str) -> None:
+    """Pausing and going on, many times over, loses and repeats nothing."""
+
+    async def work(engine: Engine, port: int) -> None:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        narrow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=4_096)
+        for number in range(60):
+            writer.write(encode_request(number, "scan", [0, 4_096]))
+        writer.write_eof()
+        replies = b""
+        while piece := await reader.read(50_000):
+            replies += piece
+        writer.close()
+        found = decoded(replies)
+        assert [reply[1] for reply in found] == list(range(60))
+        assert all(reply[3] == found[0][3] for reply in found)
+
+    on_loop(loop, work, filled(9_000))
+
+
+@BOTH_LOOPS
+def test_a_peer_that_never_reads_is_ended(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "OUTPUT_PAUSED_MS_MAX", 50)
+
+    async def work(engine: Engine, port: int) -> None:
+        silent = socket.create_connection(("127.0.0.1", port))
+        silent.sendall(encode_request(1, "scan", [0, 4_096]) * 400)
+        try:
+            await turns_until(lambda: engine.stats.commands["scan"] > 0)
+            assert await asked_and_ended(port, PING) == [PONG], "others are served meanwhile"
+            await turns_until(lambda: not engine.stats.connections)
+        finally:
+            silent.close()
+        assert engine.stats.commands["scan"] < 400
+
+    on_loop(loop, work, filled(9_000))
+
+
+def live(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+# ----------------------------------------------------------------------------------------- memory of a real server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder: Path = tmp_path_factory.mktemp("server")
+    with server_process(folder) as found:
+        with found.connect() as peer:
+            for begin in range(0, 8_000, 2_000):
+                peer.call("apply", [b"%0100d" % number for number in range(begin, begin + 2_000)], VALUE_MAX)
+            # The largest replies once, so that what they need for a moment is there already.
+            peer.call("scan", 0, 4_096)
+            peer.call("top", 2_000)
+        yield found
+
+
+MANY = [b"%0100d" % number for number in range(4_000)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+@pytest.mark.parametrize(
+    ("method", "params", "count"),
+    [("scan", (0, 4_096), 400), ("top", (2_000,), 400), ("get_many", (MANY,), 40), ("nothing", (), 60_000)],
+)
+def test_what_a_peer_costs_that_never_reads(
+    server: ServerProcess, method: str, params: tuple[Any, ...], count: int
+) -> None:
+    """Six peers ask for 1.4 to 95 MiB each and read nothing: none costs more than its cap, and others are served."""
+    peers = [server.connect() for _ in range(6)]
+    try:
+        for peer in peers:
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        server.forget_highest()
+        before = server.resident_bytes()
+        for peer in peers:
+            peer.socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                peer.socket.send(encode_request(1, method, params) * count)
+        with server.connect() as other:
+            calm = 0
+            executed = -1
+            while calm < 20:
+                # Each ping is at least one turn for everybody.
+                assert other.call("ping") == b"pong"
+                found = sum(value for name, value in other.call("info")[b"commands"].items() if name != b"ping")
+                calm = calm + 1 if found == executed + 1 else 0
+                executed = found
+        grown = server.highest_resident_bytes() - before
+        # 1 MiB of output, a turn's output on top, and what was read and not yet served.
+        assert grown < 6 * 3 * MIB
+    finally:
+        for peer in peers:
+            peer.socket.close()

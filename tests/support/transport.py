@@ -1,0 +1,57 @@
+"""A transport without a socket: what a connection writes, in order, and what it asks of the transport."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from support.conversation import decoded
+
+
+class FakeTransport(asyncio.Transport):
+    """Takes all that is written, and keeps a note of the rest. `journal` may be shared by several."""
+
+    def __init__(self, name: str = "", journal: list[tuple[str, list[Any]]] | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.journal = [] if journal is None else journal  # (name, replies) for each write, in order
+        self.reading = True
+        self.closed = False
+        self.aborted = asyncio.Event()
+        self.write_buffer_high: int | None = None
+
+    def replies(self) -> list[Any]:
+        """All replies written by this one."""
+        return [reply for name, replies in self.journal if name == self.name for reply in replies]
+
+    def write(self, data: Any) -> None:
+        """Note the replies."""
+        assert not self.closed, "written after it was closed"
+        self.journal.append((self.name, decoded(bytes(data))))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Note the high-water mark."""
+        self.write_buffer_high = high
+
+    def pause_reading(self) -> None:
+        """Note it."""
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Note it."""
+        assert not self.reading
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        """Whether it was closed or aborted."""
+        return self.closed
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def abort(self) -> None:
+        """Note it."""
+        self.closed = True
+        self.aborted.set()
