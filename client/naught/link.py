@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, cast
 from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError
 from naught.session import Backoff, ClientSession, is_refusal
 from naught.url import Address, MemoryAddress, TcpAddress
+from naught.wire import KEEPALIVE
 
 if TYPE_CHECKING:
     from naught.memory import Host
@@ -32,16 +33,6 @@ logger = logging.getLogger("naught")
 
 TIMER_SLACK: Final = 0.001
 """Seconds. uvloop counts in milliseconds and may fire one early; a little late beats twice."""
-
-KEEPALIVE: Final = (
-    # Whether a peer lives is asked of the kernel, not of its event loop: silent for 5 s, then five probes a second
-    # apart, and the connection is gone ten seconds after the peer. A stopped process still answers.
-    ("TCP_KEEPIDLE", 5),
-    ("TCP_KEEPALIVE", 5),  # the same on macOS
-    ("TCP_KEEPINTVL", 1),
-    ("TCP_KEEPCNT", 5),
-    ("TCP_USER_TIMEOUT", 10_000),  # milliseconds that written bytes may stay unacknowledged
-)
 
 
 class Connection(asyncio.Protocol):

@@ -1,6 +1,6 @@
 """memory:// - the server's own engine in this process, behind the same client, with no socket and no thread.
 
-What a client writes goes to a server session as if it had come from a socket, and the replies come back in the next
+What a client writes goes to a server channel as if it had come from a socket, and the replies come back in the next
 turn of the loop: the same bytes, the same code, so what holds here holds against a server. Imported only when such a
 URL is connected to; this is the one place where the client's package knows the server's.
 
@@ -19,8 +19,8 @@ import threading
 import time
 from typing import Final
 
+from naught_server.channel import Channel
 from naught_server.engine import Engine
-from naught_server.session import Session
 
 SWEEP_ENTRIES: Final = 500
 
@@ -34,8 +34,8 @@ class Host:
     """An engine that clients of this process connect to."""
 
     def __init__(self) -> None:
-        self.engine: Final = Engine()
-        self.lock: Final = threading.RLock()  # held for every call into the engine and its sessions
+        self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
+        self.lock: Final = threading.RLock()  # held for every call into the engine and its channels
 
     def attach(self, protocol: asyncio.Protocol) -> None:
         """A new connection for `protocol`, which hears connection_made at once."""
@@ -65,7 +65,7 @@ class _Transport(asyncio.Transport):
         self._loop: Final = asyncio.get_running_loop()
         self._host: Final = host
         self._protocol: Final = protocol
-        self._session: Final = Session(host.engine, self._wake)
+        self._channel: Final = Channel(host.engine, self._wake)
         self._replies: list[bytes] = []  # not delivered yet
         self._scheduled = False  # _deliver will run
         self._turn_scheduled = False  # _turn will run
@@ -80,7 +80,7 @@ class _Transport(asyncio.Transport):
             return
         now_ms = _now_ms()
         with self._host.lock:
-            self._took(self._session.receive(bytes(data), now_ms), now_ms)
+            self._took(self._channel.receive(bytes(data), now_ms), now_ms)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -95,7 +95,7 @@ class _Transport(asyncio.Transport):
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         with self._host.lock:
-            self._session.close()
+            self._channel.close(_now_ms())
         self._loop.call_soon(self._protocol.connection_lost, None)
 
     def abort(self) -> None:
@@ -104,27 +104,29 @@ class _Transport(asyncio.Transport):
     # The side of the server.
 
     def _wake(self) -> None:
-        """The session can go on. Called inside somebody's turn, perhaps in another thread."""
+        """The channel can go on. Called inside somebody's turn, perhaps in another thread."""
         if not self._closing and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._turn)
 
     def _turn(self) -> None:
         self._turn_scheduled = False
+        if self._channel.aborted:
+            self.close()
         if self._closing:
             return
         now_ms = _now_ms()
         with self._host.lock:
-            self._took(self._session.turn(now_ms), now_ms)
+            self._took(self._channel.turn(now_ms), now_ms)
 
     def _took(self, replies: bytes, now_ms: int) -> None:
-        """The session has had a turn, which gave `replies`."""
+        """The channel has had a turn, which gave `replies`."""
         if replies:
             self._replies.append(replies)
-        if (self._replies or self._session.closing) and not self._scheduled:
+        if (self._replies or self._channel.closing) and not self._scheduled:
             # Not at once: the client is in the middle of its own turn.
             self._scheduled = True
             self._loop.call_soon(self._deliver)
-        if self._session.wants_turn and not self._turn_scheduled:
+        if self._channel.wants_turn and not self._turn_scheduled:
             self._turn_scheduled = True
             self._loop.call_soon(self._turn)
         self._plan_sweep(now_ms)
@@ -136,7 +138,7 @@ class _Transport(asyncio.Transport):
         replies, self._replies = self._replies, []
         if replies:
             self._protocol.data_received(b"".join(replies))
-        if self._session.closing and not self._session.wants_turn:
+        if self._channel.closing and not self._channel.wants_turn:
             self.close()
 
     # Sweeping.

@@ -71,6 +71,39 @@ PARAMS_MAX: Final = 3
 TTL_MS_MAX: Final = 10 * 365 * 24 * 3600 * 1000
 """Ten years. A time to live beyond that is a mistake in units."""
 
+SESSION_ID_BYTES: Final = 16
+"""128 bits from the system's random source: nobody guesses the session of somebody else."""
+
+UNACKNOWLEDGED_MAX: Final = 1_024
+"""Requests of a session whose replies the client has not acknowledged. Enough for a million calls a second over a
+millisecond, with joining; a server that keeps replies for whoever may come back must stop somewhere."""
+
+UNACKNOWLEDGED_BYTES_MAX: Final = 4 << 20
+"""Bytes of such replies: sixteen of the largest. Those of single counters have 6 bytes each."""
+
+PARKED_MAX: Final = 8_192
+"""Requests of a session that wait, or whose wait has ended and is not acknowledged. Each costs the server about
+700 bytes."""
+
+WAIT_MS_MAX: Final = 24 * 3600 * 1000
+"""A day. A wait beyond that is nil, for no limit, or a mistake in units."""
+
+PEER_SILENT_S: Final = 5
+PEER_PROBES: Final = 5
+PEER_UNACKNOWLEDGED_MS: Final = 10_000
+"""Whether a peer lives is asked of its kernel and not of its event loop: silent for 5 s, then five probes a second
+apart; and written bytes may stay unacknowledged for 10 s. So a machine that is gone is noticed in ten seconds, and a
+process that is merely busy, or stopped, is not taken for dead."""
+
+KEEPALIVE: Final = (
+    ("TCP_KEEPIDLE", PEER_SILENT_S),
+    ("TCP_KEEPALIVE", PEER_SILENT_S),  # the same on macOS
+    ("TCP_KEEPINTVL", 1),
+    ("TCP_KEEPCNT", PEER_PROBES),
+    ("TCP_USER_TIMEOUT", PEER_UNACKNOWLEDGED_MS),
+)
+"""The socket options that say so, by name, where a system has them; both ends set them."""
+
 DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"
 
@@ -79,6 +112,7 @@ assert KEY_BYTES_MAX * 64 < STRING_BYTES_MAX
 assert PARAMS_MAX + 1 <= NARROW_ITEMS_MAX < BATCH_ITEMS_MAX
 assert BATCH_ITEMS_MAX * 9 < REPLY_BYTES_MAX, "the values of a whole batch must fit one reply"
 assert REPLY_BYTES_MAX < MESSAGE_BYTES_MAX
+assert REPLY_BYTES_MAX * 16 <= UNACKNOWLEDGED_BYTES_MAX
 
 REQUEST: Final = 0
 REPLY: Final = 1
@@ -149,6 +183,15 @@ def decode_key(key: bytes) -> str:
 
 
 # ------------------------------------------------------------------------------------------------- decoding
+
+
+def without_first(messages: bytes, count: int) -> bytes:
+    """Encoded messages without the first `count` of them. O(bytes); for what was encoded here."""
+    walker = msgpack.Unpacker(max_buffer_size=0)
+    walker.feed(messages)
+    for _ in range(count):
+        walker.skip()
+    return messages[walker.tell() :]
 
 
 def reply_unpacker() -> Any:

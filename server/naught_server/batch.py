@@ -19,6 +19,7 @@ def apply_each(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...], now
     tables = cache.tables
     mask = len(tables) - 1
     plain = cache.plain
+    queues = cache.waiting.queues
     results: list[Any] = []
     append = results.append
     evicted = 0
@@ -32,6 +33,8 @@ def apply_each(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...], now
                     if value <= VALUE_MAX and value != by and by:
                         table[key] = value
                         append(value)
+                        if queues and by < 0 and key in queues:
+                            cache.fell(key, now_ms)
                         continue
                 elif plain and by >= -VALUE_MAX:
                     del table[key]
@@ -76,6 +79,7 @@ def take_from_all(cache: Cache, keys: tuple[Any, ...], by: int, now_ms: int) -> 
     tables = cache.tables
     mask = len(tables) - 1
     plain = cache.plain
+    queues = cache.waiting.queues
     results: list[Any] = []
     append = results.append
     evicted = 0
@@ -87,6 +91,8 @@ def take_from_all(cache: Cache, keys: tuple[Any, ...], by: int, now_ms: int) -> 
                 if value > 0:
                     table[key] = value
                     append(value)
+                    if queues and key in queues:
+                        cache.fell(key, now_ms)
                     continue
                 if plain:
                     del table[key]

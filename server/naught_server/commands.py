@@ -2,10 +2,11 @@
 
 A handler gets the session that asks, the parameters as they were decoded and the time, and returns the result;
 or it raises a `CommandError`, whose code and sentence become the reply; or it returns a generator, which works
-in slices: each `next()` is one bounded step, and what the generator returns is the result.
+in slices: each `next()` is one bounded step, and what the generator returns is the result; or it returns a `Waiter`,
+which is parked.
 
 Every handler checks its parameters before it changes anything. What the methods mean is in PROTOCOL.md; their
-state is in `store.py`. `incr`, `decr` and `apply` are here too: the loop in `session.py` hands over what it
+state is in `store.py`. `incr`, `decr` and `apply` are here too: the loop in `channel.py` hands over what it
 does not do itself.
 """
 
@@ -16,9 +17,20 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from naught._version import __version__
-from naught.errors import CommandError, InvalidRequest, TooLarge
-from naught.wire import BATCH_ITEMS_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX, Map
+from naught.errors import CommandError, InvalidRequest, NoSession, TooLarge
+from naught.wire import (
+    BATCH_ITEMS_MAX,
+    KEY_BYTES_MAX,
+    MSGID_MAX,
+    REPLY_BYTES_MAX,
+    SESSION_ID_BYTES,
+    TTL_MS_MAX,
+    VALUE_MAX,
+    WAIT_MS_MAX,
+    Map,
+)
 from naught_server.config import TURN_ITEMS_MAX
+from naught_server.waiting import ForRoom, ForZero, Waiter, sums_of
 
 if TYPE_CHECKING:
     from naught_server.session import Session
@@ -26,7 +38,7 @@ if TYPE_CHECKING:
 
 Params = tuple[Any, ...]
 Slices = Generator[None, None, Any]
-Touches = Callable[["Cache", Params], Iterable[int]]
+Touches = Callable[["Session", Params], Iterable[int]]
 
 SLICE_ENTRIES: Final = 4_000
 """Raw entries that `top`, and `count` with a prefix, look at in one step; about 0.5 ms."""
@@ -41,6 +53,8 @@ class Command(NamedTuple):
     touches: Touches
     changes: bool  # whether it may change a counter, for roles and for who may repeat it
     items: int = 0  # what a call counts for in its turn, beside its parameters and its reply
+    passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
+    outside: bool = False  # stands outside the session's streams: neither it nor its reply is counted
 
 
 # ------------------------------------------------------------------------------------- checking parameters
@@ -71,6 +85,11 @@ def integer_of(value: object, name: str, low: int, high: int) -> int:
 def ttl_of(value: object) -> int | None:
     """A time to live, or nil for none."""
     return None if value is None else integer_of(value, "ttl_ms", 1, TTL_MS_MAX)
+
+
+def wait_of(value: object, name: str) -> int | None:
+    """How long to wait, or nil for no limit."""
+    return None if value is None else integer_of(value, name, 0, WAIT_MS_MAX)
 
 
 def flag_of(value: object, name: str) -> bool:
@@ -149,22 +168,29 @@ def _kind(value: object) -> str:
 # Asked only while some shard is held. Bad parameters touch nothing: the handler refuses them.
 
 
-def _no_shard(cache: Cache, params: Params) -> Iterable[int]:
+def _no_shard(session: Session, params: Params) -> Iterable[int]:
     return ()
 
 
-def _shard_of_key(cache: Cache, params: Params) -> Iterable[int]:
-    return _shards_of(cache, params[:1])
+def _shard_of_key(session: Session, params: Params) -> Iterable[int]:
+    return _shards_of(session.cache, params[:1])
 
 
-def _shards_of_keys(cache: Cache, params: Params) -> Iterable[int]:
-    return _shards_of(cache, params[0]) if params and isinstance(params[0], tuple) else ()
+def _shards_of_keys(session: Session, params: Params) -> Iterable[int]:
+    return _shards_of(session.cache, params[0]) if params and isinstance(params[0], tuple) else ()
 
 
-def _shards_of_items(cache: Cache, params: Params) -> Iterable[int]:
+def _shards_of_items(session: Session, params: Params) -> Iterable[int]:
     if not params or not isinstance(params[0], tuple):
         return ()
-    return _shards_of(cache, [item[0] for item in params[0] if isinstance(item, tuple) and item])
+    return _shards_of(session.cache, [item[0] for item in params[0] if isinstance(item, tuple) and item])
+
+
+def _shards_of_hold(session: Session, params: Params) -> Iterable[int]:
+    if not params or params[0].__class__ is not int:
+        return ()
+    hold = session.holds.get(params[0])
+    return _shards_of(session.cache, hold.amounts) if hold is not None else ()
 
 
 def _shards_of(cache: Cache, keys: Iterable[object]) -> Iterable[int]:
@@ -172,8 +198,8 @@ def _shards_of(cache: Cache, keys: Iterable[object]) -> Iterable[int]:
     return sorted({cache.shard_of(key) for key in keys if isinstance(key, bytes)})
 
 
-def _all_shards(cache: Cache, params: Params) -> Iterable[int]:
-    return range(len(cache.tables))
+def _all_shards(session: Session, params: Params) -> Iterable[int]:
+    return range(len(session.cache.tables))
 
 
 # ------------------------------------------------------------------------------------- counters
@@ -317,24 +343,139 @@ def clear(session: Session, params: Params, now_ms: int) -> int:
     return evicted
 
 
+# ------------------------------------------------------------------------------------- holding and waiting
+
+
+def acquire(session: Session, params: Params, now_ms: int) -> tuple[bool, list[int], int | None] | Waiter:
+    items = limited_of(params[0])
+    wait_ms = wait_of(params[1], "wait_ms") if len(params) == 2 else 0
+    sums = sums_of(items)
+    session.need_room_for_holds(len(sums))
+    cache = session.cache
+    queues = cache.waiting.queues
+    if not queues or queues.keys().isdisjoint(sums):
+        granted, values = cache.add_within(items, sums, None, now_ms)
+        if granted:
+            return True, values, session.hold(sums)
+    # Nothing could ever grant what alone is more than its limit; it would only stop the others.
+    if wait_ms == 0 or any(sums[key] > limit for key, _, limit in items):
+        return False, cache.peek([key for key, _, _ in items], now_ms), None
+    return ForRoom(cache.waiting, wait_ms, items, session.hold)
+
+
+def release(session: Session, params: Params, now_ms: int) -> list[int]:
+    number = integer_of(params[0], "hold", 0, VALUE_MAX)
+    if len(params) == 1 or params[1] is None:
+        return session.release(number, None, now_ms)
+    items = []
+    for item in array_of(params[1], "items"):
+        if item.__class__ is not tuple or len(item) != 2:
+            raise InvalidRequest("an item is [key, by]")
+        items.append((key_of(item[0]), integer_of(item[1], "by", 1, VALUE_MAX)))
+    if not items:
+        raise InvalidRequest("items has at least 1 item")
+    return session.release(number, items, now_ms)
+
+
+def held(session: Session, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
+    after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
+    return session.held(after, now_ms)
+
+
+def wait_zero(session: Session, params: Params, now_ms: int) -> bool | Waiter:
+    key = key_of(params[0])
+    timeout_ms = wait_of(params[1], "timeout_ms")
+    if not session.cache.get(key, now_ms):
+        return True
+    return ForZero(session.cache.waiting, timeout_ms, key) if timeout_ms != 0 else False
+
+
+def cancel(session: Session, params: Params, now_ms: int) -> bool:
+    return session.cancel(integer_of(params[0], "msgid", 0, MSGID_MAX), now_ms)
+
+
+# ------------------------------------------------------------------------------------- sessions
+
+
+def hello(session: Session, params: Params, now_ms: int) -> dict[str, Any]:
+    words = _words_of(params)
+    engine = session.engine
+    answer: dict[str, Any] = {"server": "naught", "version": __version__}
+    cache = engine.store.cache(word_of(words["cache"], "cache")) if "cache" in words else session.cache
+    wanted = words.get("session")
+    if wanted is None and ("received" in words or "lease_ms" in words):
+        raise InvalidRequest("received and lease_ms say something about a session, and none is asked for")
+    if isinstance(wanted, bytes):
+        return answer | _resume(session, wanted, words)
+    if cache is not session.cache and session.id is not None:
+        raise InvalidRequest(f"a session works on one cache, and this one on {session.cache.name!r}")
+    if wanted is not None:
+        if wanted is not True:
+            raise InvalidRequest("session is true to open one, or the id of the one to resume")
+        lease = words.get("lease_ms")
+        engine.sessions.open(session, None if lease is None else integer_of(lease, "lease_ms", 1, VALUE_MAX), now_ms)
+        answer |= {"session": session.id, "lease_ms": session.lease_ms}
+    session.cache = cache
+    return answer | {"cache": cache.name}
+
+
+def _words_of(params: Params) -> dict[str, object]:
+    """What hello was given, by word."""
+    asked = params[0] if params else Map([])
+    if not isinstance(asked, Map):
+        raise InvalidRequest(f'hello takes a map such as {{"cache": name}}, not {_kind(asked)}')
+    known = ("cache", "session", "received", "lease_ms")
+    words: dict[str, object] = {}
+    for word, value in asked.pairs:
+        name = word.decode("utf-8", "replace") if isinstance(word, bytes) else ""
+        if name not in known:
+            raise InvalidRequest(f"hello knows the words {', '.join(known)} and no other")
+        words[name] = value
+    return words
+
+
+def _resume(nameless: Session, session_id: bytes, words: dict[str, object]) -> dict[str, Any]:
+    if len(session_id) != SESSION_ID_BYTES:
+        raise InvalidRequest(f"the id of a session has {SESSION_ID_BYTES} bytes, not {len(session_id)}")
+    if "lease_ms" in words or "cache" in words:
+        raise InvalidRequest("a session that is resumed has its cache and its lease already")
+    received = integer_of(words.get("received"), "received", 0, VALUE_MAX)
+    session = nameless.engine.sessions.resume(nameless, session_id, received)
+    return {
+        "session": session.id,
+        "lease_ms": session.lease_ms,
+        "accepted": session.accepted,
+        "replies_from": session.acknowledged + 1,
+        "cache": session.cache.name,
+    }
+
+
+def ack(session: Session, params: Params, now_ms: int) -> None:
+    if session.id is None:
+        raise NoSession("there is no session, and nothing to acknowledge")
+    session.acknowledge(integer_of(params[0], "received", 0, VALUE_MAX))
+
+
+def bye(session: Session, params: Params, now_ms: int) -> None:
+    channel = session.channel
+    assert channel is not None, "who asks has a connection"
+    channel.end_session(now_ms)
+
+
+def sessions(session: Session, params: Params, now_ms: int) -> list[dict[str, Any]]:
+    after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
+    return session.engine.sessions.listed(after, _SESSIONS_LISTED_MAX, now_ms)
+
+
+_SESSIONS_LISTED_MAX: Final = REPLY_BYTES_MAX // 512
+"""Each takes less than 512 bytes of the reply."""
+
+
 # ------------------------------------------------------------------------------------- administration
 
 
 def ping(session: Session, params: Params, now_ms: int) -> str:
     return "pong"
-
-
-def hello(session: Session, params: Params, now_ms: int) -> dict[str, Any]:
-    asked = params[0] if params else Map([])
-    if not isinstance(asked, Map):
-        raise InvalidRequest(f'hello takes a map such as {{"cache": name}}, not {_kind(asked)}')
-    cache = session.cache
-    for word, value in asked.pairs:
-        if word != b"cache":
-            raise InvalidRequest('hello knows the word "cache" and no other')
-        cache = session.engine.store.cache(word_of(value, "cache"))
-    session.cache = cache
-    return {"server": "naught", "version": __version__, "cache": session.cache.name}
 
 
 def info(session: Session, params: Params, now_ms: int) -> dict[str, Any]:
@@ -379,8 +520,16 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"top": Command(top, 1, 2, _no_shard, False),
     b"count": Command(count, 0, 1, _no_shard, False, _ALL_SHARDS),
     b"clear": Command(clear, 0, 0, _all_shards, True, _ALL_SHARDS),
+    b"acquire": Command(acquire, 1, 2, _shards_of_items, True),
+    b"release": Command(release, 1, 2, _shards_of_hold, True, passes=True),
+    b"held": Command(held, 0, 1, _no_shard, False, _ALL_SHARDS),
+    b"wait_zero": Command(wait_zero, 2, 2, _shard_of_key, False),
+    b"cancel": Command(cancel, 1, 1, _no_shard, False, passes=True),
+    b"hello": Command(hello, 0, 1, _no_shard, False, outside=True),
+    b"ack": Command(ack, 1, 1, _no_shard, False, outside=True),
+    b"bye": Command(bye, 0, 0, _no_shard, False, outside=True),
+    b"sessions": Command(sessions, 0, 1, _no_shard, False, _WHOLE_TURN),
     b"ping": Command(ping, 0, 0, _no_shard, False),
-    b"hello": Command(hello, 0, 1, _no_shard, False),
     b"info": Command(info, 0, 0, _no_shard, False, _WHOLE_TURN),
     b"config_get": Command(config_get, 0, 1, _no_shard, False),
     b"config_set": Command(config_set, 2, 2, _no_shard, False),

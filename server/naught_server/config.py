@@ -78,6 +78,23 @@ SWEEP_BUDGET_MS_MAX: Final = 10.0
 DRAIN_TIMEOUT_MS_MAX: Final = 3_600_000
 """An hour. Supervisors give up long before; beyond it lies a mistake in units."""
 
+LEASE_MS_DEFAULT: Final = 10_000
+"""How long a session outlives its connection unless its client says otherwise: a server's or a network's hiccup, and
+no longer than others may wait for what a dead process held."""
+
+LEASE_MS_MIN: Final = 100
+"""Below this a session would end before a client that reconnects at once is back."""
+
+LEASE_MS_MAX: Final = 300_000
+"""Five minutes. What a dead process holds is nobody's for so long."""
+
+SESSIONS_PER_CONNECTION: Final = 2
+"""Sessions there may be, for each connection there may be: a fleet that starts anew leaves its old ones behind for
+as long as their leases run."""
+
+HELD_ITEMS_MAX: Final = 65_536
+"""Amounts a session may hold, over all its holds: 20 MiB of the server's memory."""
+
 SHARDS_MAX: Final = 65_536
 """A table of its own, a lock and a turn of the sweeper for each: more cost without serving anybody."""
 
@@ -98,6 +115,7 @@ assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must never be what pa
 assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
 assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
 assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
+assert LEASE_MS_MIN < LEASE_MS_DEFAULT < LEASE_MS_MAX
 
 _CACHE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _CACHE_NAME_RULE = (

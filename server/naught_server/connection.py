@@ -1,11 +1,11 @@
-"""A connection: bytes from a transport to its session, replies back, flow control. Nothing else.
+"""A connection: bytes from a transport to its channel, replies back, flow control. Nothing else.
 
 Reading is paused, so that the peer's own sending is held back by TCP, while
 
 - more has been read than one turn of the loop may serve: the rest follows in later turns, after the others';
 - the peer does not read its replies: above `OUTPUT_BYTES_MAX` of them it is not served at all, and if that
   lasts `OUTPUT_PAUSED_MS_MAX` the connection ends;
-- the session waits for a shard;
+- the channel waits for a shard;
 - the peer has closed its side: what it sent is answered, then the connection closes.
 
 A connection that drains executes what it has read, and answers what arrives in the next `LAME_DUCK_MS` with
@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from naught_server.channel import Channel
 from naught_server.config import LAME_DUCK_MS, OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
 from naught_server.engine import Engine
-from naught_server.session import Session
 
 _log = logging.getLogger("naught.server")
 _clock_ns = time.monotonic_ns
@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
     """One peer. Made by the server for an accepted socket; `on_lost` is called once, when it is gone."""
 
     __slots__ = (
+        "_channel",
         "_draining",
         "_ending",
         "_engine",
@@ -39,7 +40,6 @@ class Connection(asyncio.Protocol):
         "_on_lost",
         "_output_timer",
         "_reading",
-        "_session",
         "_transport",
         "_turn_due",
         "closed",
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._engine = engine
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._session = Session(engine, self._schedule_turn)
+        self._channel = Channel(engine, self._schedule_turn)
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport hands over what arrives
         self._turn_due = False  # call_soon has a turn of ours
@@ -68,16 +68,16 @@ class Connection(asyncio.Protocol):
         stats.connections_accepted += 1
 
     def data_received(self, data: bytes) -> None:
-        session = self._session
+        channel = self._channel
         if self._reading and not self._turn_due:
-            replies = session.receive(data, _clock_ns() // 1_000_000)
+            replies = channel.receive(data, _clock_ns() // 1_000_000)
             if replies:
                 self._transport.write(replies)  # type: ignore[union-attr]
-            if session.idle and not session.closing:
+            if channel.idle and not channel.closing:
                 return
             self._settle()
         else:
-            session.feed(data)
+            channel.feed(data)
 
     def eof_received(self) -> bool:
         # The peer may still read: what it sent before is answered first.
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if self._output_timer is not None:
             self._output_timer.cancel()
-        self._session.close()
+        self._channel.close(_clock_ns() // 1_000_000)
         self._engine.stats.connections -= 1
         self._on_lost(self)
 
@@ -131,9 +131,12 @@ class Connection(asyncio.Protocol):
     def _turn(self) -> None:
         self._turn_due = False
         transport = self._transport
+        if self._channel.aborted:
+            self.abort()
+            return
         if transport is None or self._output_timer is not None:
             return
-        replies = self._session.turn(_clock_ns() // 1_000_000)
+        replies = self._channel.turn(_clock_ns() // 1_000_000)
         if replies:
             transport.write(replies)
         self._settle()
@@ -143,22 +146,22 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        session = self._session
+        channel = self._channel
         output_paused = self._output_timer is not None
-        if self._draining and session.idle and not session.refusing:
-            session.refusing = True
+        if self._draining and channel.idle and not channel.refusing:
+            channel.refuse()
             lame_duck_ms = min(LAME_DUCK_MS, self._engine.settings.drain_timeout_ms / 4)
             self._loop.call_later(lame_duck_ms / 1000, self._end)
-        if session.closing or (self._ending and session.idle):
+        if channel.closing or (self._ending and channel.idle):
             # Closing flushes. A peer that does not read its last replies has as long as any other.
             if self._output_timer is None:
                 self._output_timer = self._loop.call_later(OUTPUT_PAUSED_MS_MAX / 1000, self._give_up)
             transport.close()
             return
-        if session.wants_turn and not output_paused:
+        if channel.wants_turn and not output_paused:
             self._schedule_turn()
         # Work in slices goes on beside what comes later, so it is no reason not to read.
-        reading = not (session.backlog or output_paused or self._ending)
+        reading = not (channel.backlog or output_paused or self._ending)
         if reading is not self._reading:
             self._reading = reading
             if reading:

@@ -1,7 +1,8 @@
 """One server's whole state, without its sockets: caches, sweep, settings and figures. Sans-IO.
 
-    bytes -> Session (session.py) -> commands (commands.py) -> Cache (store.py) -> bytes
-                          `----------- Engine -----------'
+    bytes -> Channel (channel.py) -> commands (commands.py) -> Cache (store.py) -> bytes
+                 `-- Session (session.py) --'                   `-- Waiting (waiting.py)
+
 
 A process has as many engines as it wants: `naught-server` runs one behind its listeners, `memory://` one behind each
 name. An engine does nothing by itself: whoever owns it calls `advance()` about every 10 ms, or when
@@ -11,19 +12,24 @@ name. An engine does nothing by itself: whoever owns it calls `advance()` about 
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
 from naught._version import __version__
 from naught.errors import InvalidRequest
+from naught.wire import SESSION_ID_BYTES
+from naught_server.alarms import Alarms
 from naught_server.commands import COMMANDS
 from naught_server.config import (
     DRAIN_TIMEOUT_MS_MAX,
+    SESSIONS_PER_CONNECTION,
     SWEEP_BUDGET_MS_MAX,
     SWEEP_BUDGET_MS_MIN,
     SWEEP_PERIOD_MS,
     ServerConfig,
 )
+from naught_server.session import Sessions
 from naught_server.store import Cache, Store
 from naught_server.sweep import Sweep
 
@@ -81,6 +87,10 @@ class Stats:
         """Requests executed since the start."""
         return sum(self.commands.values())
 
+    def error(self, code: str) -> None:
+        """Count an error reply."""
+        self.errors[code] = self.errors.get(code, 0) + 1
+
     def gc_pause(self, duration_ns: int) -> None:
         """Note a pause of the garbage collector."""
         self.collections.add(duration_ns)
@@ -121,15 +131,29 @@ class Settings:
         return result
 
 
+def _random_id() -> bytes:
+    return secrets.token_bytes(SESSION_ID_BYTES)
+
+
 class Engine:
     """Caches and what keeps them well. Owned by one adapter, used by all its sessions."""
 
-    def __init__(self, config: ServerConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig | None = None,
+        *,
+        new_session_id: Callable[[], bytes] = _random_id,
+        first_hold: int = 1,
+    ) -> None:
+        """`first_hold` is the number of the first hold; numbers only grow from there. `new_session_id` gives 16 bytes
+        that nobody guesses; a seeded source makes the engine repeat itself."""
         self.config = config = config or ServerConfig()
         self.store = Store(config.caches.values())
         self.stats = Stats()
         self.settings = Settings(config)
-        self.sweep = Sweep(self.store, self._sweep_failed)
+        self.alarms = Alarms()
+        self.sessions = Sessions(self, new_session_id, first_hold, SESSIONS_PER_CONNECTION * config.connections_max)
+        self.sweep = Sweep(self.store, self.alarms, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there
         # Called after `clear`, where the adapter has to tell the collector about the new tables.
         self.tables_replaced: Callable[[], None] = lambda: None
@@ -149,12 +173,20 @@ class Engine:
         self.start(now_ms)
         self._swept_ms = now_ms
         done = self.sweep.advance(now_ms, entries_max)
-        self._sweep_idle = not done
+        # A counter somebody waits for is to be found expired soon after it has.
+        self._sweep_idle = not done and not any(
+            cache.wheel.count and cache.waiting.watched for cache in self.store.caches.values()
+        )
         return done
 
     def next_due(self, now_ms: int) -> int:
-        """When `advance` wants to be called next; a time in milliseconds on the clock of `now_ms`."""
-        return max(now_ms, self._swept_ms + (SWEEP_IDLE_MS if self._sweep_idle else SWEEP_PERIOD_MS))
+        """When `advance` wants to be called next; a time in milliseconds on the clock of `now_ms`. It may become
+        earlier, and then `alarms.sooner` is called."""
+        if self.sweep.urgent:
+            return now_ms
+        due_ms = self._swept_ms + (SWEEP_IDLE_MS if self._sweep_idle else SWEEP_PERIOD_MS)
+        alarm_ms = self.alarms.next_due()
+        return max(now_ms, due_ms if alarm_ms is None else min(due_ms, alarm_ms))
 
     def info(self, now_ms: int) -> dict[str, Any]:
         """What `info` answers: figures by fixed words. Takes out some of what has expired, so counts are right."""
@@ -170,6 +202,7 @@ class Engine:
             "commands": {name: count for name, count in stats.commands.items() if count},
             "errors": dict(stats.errors),
             "caches": {name: self._cache_words(cache, now_ms) for name, cache in self.store.caches.items()},
+            "sessions": self.sessions.totals(),
             "sweeper": {
                 "steps": sweep.steps,
                 "entries": sweep.entries_done,
@@ -195,3 +228,8 @@ class Engine:
             "eviction": cache.policy.eviction,
             "max_counters": cache.policy.max_counters,
         }
+
+    def invariants(self, now_ms: int) -> None:
+        """Raise AssertionError, naming what is wrong, unless caches, sessions and holds are as they must be."""
+        self.store.invariants(now_ms)
+        self.sessions.invariants(now_ms)

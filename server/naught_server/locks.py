@@ -44,6 +44,11 @@ class ShardLocks:
         """Who holds a shard; None where it is free."""
         return self._locks[shard].owner
 
+    def worked_on(self, shard: int) -> bool:
+        """Whether a shard's owner works on it. Those who have `waits_only` merely keep others from beginning."""
+        owner = self._locks[shard].owner
+        return owner is not None and not getattr(owner, "waits_only", False)
+
     def waiting(self, shard: int) -> int:
         """How many stand in a shard's queue."""
         return len(self._locks[shard].queue)

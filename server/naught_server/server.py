@@ -41,6 +41,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from naught._version import __version__
+from naught.wire import KEEPALIVE
 from naught_server.config import (
     ACCEPTS_PER_TURN_MAX,
     FILES_RESERVED,
@@ -446,7 +447,9 @@ class Server:
         self._listeners = _Listeners(config)
         try:
             self._connections_max = _room_for_connections(config.connections_max)
-            self._engine = Engine(config)
+            # Holds are numbered by the microsecond the server started in, so that a number grows over restarts too
+            # and serves as a fence: nobody acquires a million times a second.
+            self._engine = Engine(config, first_hold=time.time_ns() // 1000)
         except BaseException:
             self._listeners.close()
             raise
@@ -512,6 +515,7 @@ class Server:
             if accepted.family != socket.AF_UNIX:
                 # A reply is one write and waits for nothing that could be sent with it.
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _keep_alive(accepted)
             await self._loop.connect_accepted_socket(lambda: connection, accepted)
         except OSError as error:
             # macOS says EINVAL here when the client has gone already.
@@ -604,6 +608,15 @@ class Server:
                 connections_cut=cut,
             ),
         )
+
+
+def _keep_alive(accepted: socket.socket) -> None:
+    """Have the kernel find out when the peer is gone: what its session holds is others' then."""
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        option = getattr(socket, name, None)
+        if option is not None:
+            accepted.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,477 +1,530 @@
-"""The server's half of a conversation: bytes of requests in, bytes of replies out. Sans-IO.
+"""The server's half of a session: what outlives a connection. Sans-IO.
 
-    session = Session(engine, wake)
-    replies = session.receive(data, now_ms)      # what arrived; runs one turn
-    while session.wants_turn:                    # more was read than one turn may do: let others go first
-        replies += session.turn(now_ms)
-    if session.backlog: ...                      # read no more before it is worked off
-    if session.closing: ...                      # send the replies, then close
+A session is a pair of ordered streams, requests and replies. Both ends count. `hello` opens one on a connection, and
+on a later connection it resumes it: the client says how many replies it has, the server how many requests it has
+accepted, and sends again the replies the client lacks. So a request runs once at most, however often the
+connection breaks.
 
-A turn does about `TURN_ITEMS_MAX` counters' worth of work. Requests are executed in the order they came in; a reply
-comes later than that order only for a request that works in slices.
+    connection (connection.py) -> Channel (channel.py) -> Session -> holds, parked requests, unacknowledged replies
 
-The adapter calls `turn` again when `wants_turn` is set and when `wake` is called: a session that met a shard held by
-somebody else stands in the queue of its lock, and goes on when the lock has come to it.
+What is here is what a connection must not take along when it breaks: the two counts, the replies that are not
+acknowledged, what is parked or works in slices, and the holds. A channel has exactly one session. One that was
+never opened by `hello` is *nameless*: it has no id, keeps no replies, can hold nothing, and ends with its connection;
+so a parked request always belongs to a session, and there is one way to park.
 
-Two loops run requests. `_run` does `incr`, `decr`, `apply` and `get` itself, on the cache's tables, as long as
-the cache says that nothing is in the way; at 1 us a request all in all, a call to a handler would be a third of
-it. Everything else, and everything while something is in the way, goes through `_serve` and the table in
-`commands.py`, which checks all there is to check. A request the fast loop does not like it hands to `_serve`
-before it has changed anything, so there is one place that says what was wrong.
+Replies are kept by the chunk, as the channel sent them: one entry for each turn and not for each reply. An
+acknowledgement drops whole chunks, so what is kept may begin with some that were acknowledged; a resumption cuts those
+off.
+
+**The end.** A session ends by `bye`, when its lease has run out after its connection was lost, or because its peer
+broke the rules. It is unknown from that moment on. What it holds goes back in bounded steps, each hold once: it is
+taken off the list in the same step.
 """
 
 from __future__ import annotations
 
-import logging
-import struct
 from collections import deque
-from collections.abc import Callable, Iterator
-from types import GeneratorType
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from naught.errors import Busy, CommandError, InvalidRequest, TooLarge, Unavailable, UnknownMethod
+from naught.errors import Busy, CommandError, InvalidRequest, NoSession, NotHeld
 from naught.wire import (
-    BATCH_ITEMS_MAX,
-    DEFAULT_CACHE,
-    KEY_BYTES_MAX,
-    MSGID_MAX,
-    NOTIFICATION,
+    PARKED_MAX,
     REPLY_BYTES_MAX,
-    REQUEST,
-    VALUE_MAX,
-    BadInput,
-    Decoder,
-    Message,
-    encode,
+    SESSION_ID_BYTES,
+    UNACKNOWLEDGED_BYTES_MAX,
+    UNACKNOWLEDGED_MAX,
     encode_error,
     encode_result,
+    without_first,
 )
-from naught_server.batch import add_to_all, apply_each, take_from_all
-from naught_server.commands import COMMANDS, Command, Params, Slices
-from naught_server.config import TURN_ITEMS_MAX
-from naught_server.engine import Engine
-from naught_server.store import Cache
+from naught_server.alarms import Alarm
+from naught_server.config import HELD_ITEMS_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
+from naught_server.waiting import SETTLED_AT_ONCE, Life, Waiter
 
-log = logging.getLogger("naught.server")
-
-SLICES_MAX: Final = 8
-"""Requests of one session that work in slices at the same time. One more is `busy`."""
-
-# A reply is a head, which depends on the msgid, and a value. Looking both up costs 0.05 us, packing them 0.12. The
-# head of an id that is not in the table is made in one call; struct refuses what is no unsigned 32-bit integer.
-_TABLED: Final = 1 << 14
-_HEADS: Final = {msgid: b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)}
-_short_head: Final = struct.Struct(">HBHB").pack
-_wide_head: Final = struct.Struct(">HBIB").pack
-_VALUES: Final = [encode(value) for value in range(_TABLED)]
+if TYPE_CHECKING:
+    from naught_server.channel import Channel
+    from naught_server.commands import Slices
+    from naught_server.engine import Engine
+    from naught_server.store import Cache
 
 
-def _wake_nobody() -> None:
-    """The adapter of a session that is closed."""
+class Hold:
+    """An amount that a session has added and will give back."""
 
+    __slots__ = ("amounts", "number")
 
-class _Stalled(Exception):
-    """The request at hand waits for a shard."""
+    def __init__(self, number: int, amounts: dict[bytes, tuple[int, Life]]) -> None:
+        self.number: Final = number
+        self.amounts = amounts  # by key: how much, and the life it is on; what was given back is not here any more
 
 
 class Session:
-    """One peer's conversation. Owned by its connection, which feeds it and sends what it gives."""
+    """One client's conversation with one cache."""
 
     __slots__ = (
-        "_decoder",
-        "_fault",
-        "_items",
-        "_pending",
-        "_slices",
-        "_stalled",
-        "_waiting",
-        "_wake",
-        "_wanted",
-        "backlog",
+        "_kept_parked",
+        "_posted",
+        "accepted",
+        "acknowledged",
         "cache",
-        "closing",
+        "channel",
         "engine",
-        "idle",
+        "held_items",
+        "holds",
+        "id",
+        "kept",
+        "kept_after",
+        "kept_bytes",
+        "lease",
+        "lease_ms",
         "now_ms",
-        "refusing",
-        "wants_turn",
+        "number",
+        "opened_ms",
+        "parked",
+        "parked_replies",
+        "replied",
+        "sink",
+        "slices",
     )
 
-    def __init__(self, engine: Engine, wake: Callable[[], None]) -> None:
-        self.engine = engine
-        self.cache: Cache = engine.store.caches[DEFAULT_CACHE]  # which cache the peer works on; `hello` changes it
-        self.wants_turn = False  # there is more to do right now
-        self.backlog = False  # something that was received has not been looked at yet
-        self.idle = True  # everything that was received has been answered
-        self.closing = False  # the peer broke the protocol: send what is there, then close
-        self.refusing = False  # answer everything with `shutting_down`; set by the adapter
-        self.now_ms = 0  # the time of this turn, for work in slices
-        self._decoder = Decoder()
-        self._pending: Iterator[Message] | None = None  # what is left of the slice of input under way
-        self._fault: BadInput | None = None  # the peer is told when all that came before is answered
-        self._items = 0  # work done in this turn
-        self._slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
-        self._wake = wake
-        # A request that waits for a shard, the cache it works on and the shards it wants, those it has included.
-        self._stalled: Message | None = None
-        self._wanted: tuple[Cache, list[int]] | None = None
-        self._waiting = False  # in a lock's queue: nothing goes on before it grants
+    def __init__(self, engine: Engine, cache: Cache, channel: Channel) -> None:
+        self.engine: Final = engine
+        self.cache = cache  # the one it works on; a nameless session may change it
+        self.channel: Channel | None = channel  # the connection it has; None while it has none
+        self.id: bytes | None = None  # the credential; None for a nameless session
+        self.number = 0  # what operators call it
+        self.now_ms = 0  # the time of the turn under way, for work in slices
+        self.opened_ms = 0
+        self.lease_ms = LEASE_MS_DEFAULT  # how long it outlives its connection
+        self.lease: Alarm | None = None  # rings when that has passed; set while there is no connection
+        self.accepted = 0  # requests, ever; a parked one counts when it is accepted
+        self.replied = 0  # replies, ever
+        self.acknowledged = 0  # replies the client has said it has
+        self.kept: deque[tuple[int, bytes, int]] = (
+            deque()
+        )  # chunks: last reply's number, bytes, replies to parked ones
+        self.kept_after = 0  # the last reply before those chunks
+        self.kept_bytes = 0  # of those chunks
+        self._kept_parked = 0  # replies to parked requests in those chunks
+        self.parked_replies = 0  # replies to parked requests since the last chunk was kept
+        self._posted: list[bytes] = []  # replies made outside of a turn, for the next one
+        self.sink: list[bytes] | None = None  # the replies of the turn under way, while there is one
+        self.slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
+        self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
+        self.holds: dict[int, Hold] = {}  # by number, in rising order
+        self.held_items = 0  # amounts in all holds, those included whose life has ended
 
-    # ---------------------------------------------------------------------------------------- what the adapter calls
+    # ---------------------------------------------------------------------------------------- replies
 
-    def receive(self, data: bytes, now_ms: int) -> bytes:
-        """Take in what the peer sent, and run a turn; the replies."""
-        self._decoder.feed(data)
-        return self.turn(now_ms)
-
-    def feed(self, data: bytes) -> None:
-        """Take in what the peer sent, for a later turn."""
-        self._decoder.feed(data)
-        self.backlog = True
-        self.idle = False
-
-    def turn(self, now_ms: int) -> bytes:
-        """Go on for one turn; the replies."""
-        if self._waiting or self.closing:
-            return b""
-        self.now_ms = now_ms
-        self._items = 0
-        out: list[bytes] = []
-        decoder = self._decoder
-        try:
-            if self._stalled is not None:
-                self._go_on(out, now_ms)
-            while self._items < TURN_ITEMS_MAX and self._fault is None:
-                creations_max = TURN_ITEMS_MAX
-                if self._pending is None:
-                    if not decoder.unread:
-                        break
-                    batch = decoder.messages()
-                    self._items += (creations_max := len(batch))
-                    self._pending = iter(batch)
-                if self.refusing:
-                    self._refuse_requests(self._pending, out)
-                elif self.cache.unhindered(now_ms, creations_max):
-                    self._run(self._pending, out, now_ms)
-                else:
-                    self._run_carefully(self._pending, out, now_ms)
-        except _Stalled:
-            pass
-        except BadInput as fault:
-            self._fault = fault
-        if self._slices:
-            self._advance_slices(out)
-        if self._fault is not None and not self._slices:
-            self._refuse_peer(out, self._fault)
-        behind = self._pending is not None or self._waiting or decoder.unread or self._fault is not None
-        self.backlog = behind
-        self.idle = not (behind or self._slices)
-        # Nothing more is done for a peer that waits or leaves.
-        self.wants_turn = not (self.idle or self._waiting or self.closing)
-        return b"".join(out)
-
-    def close(self) -> None:
-        """The peer is gone, or must go: give back what it has and wants."""
-        self.closing = True
-        self.wants_turn = False
-        self._waiting = False
-        self._slices.clear()
-        self._pending = self._stalled = self._fault = None
-        self._release_shards()
-        # What holds nobody up any more should hold no memory either: the input goes, and with `wake` the ring of
-        # session and adapter, which else lives until the collector finds it.
-        self._decoder = Decoder()
-        self._wake = _wake_nobody
-
-    # ---------------------------------------------------------------------------------------- the loops
-
-    def _go_on(self, out: list[bytes], now_ms: int) -> None:
-        """Serve the request that waited for a shard."""
-        message, self._stalled = self._stalled, None
-        assert message is not None
-        self._serve(message, out, now_ms)
-
-    def _run_carefully(self, pending: Iterator[Message], out: list[bytes], now_ms: int) -> None:
-        """Serve what is left of the slice with every check there is."""
-        for message in pending:
-            self._serve(message, out, now_ms)
-            if self._items >= TURN_ITEMS_MAX:
-                return
-        self._pending = None
-
-    def _run(self, pending: Iterator[Message], out: list[bytes], now_ms: int) -> None:
-        """Serve what is left of the slice; returns early when a request may have changed what is taken for granted.
-
-        Long on purpose: at depth 100 a request costs 0.7 us here, decoding included, and a call per request 0.3 more.
-        A key that is in a table needs no check: only good keys get there. Everything that is not plain raises or
-        falls through to `_serve`, always before anything is changed.
-        """
-        cache = self.cache
-        tables = cache.tables
-        mask = len(tables) - 1
-        plain = cache.plain  # an eviction is `del` and nothing more
-        bounded = cache.policy.max_counters is not None
-        heads = _HEADS
-        short_head = _short_head
-        wide_head = _wide_head
-        values = _VALUES
-        zero = REQUEST
-        append = out.append
-        incrs = decrs = gets = evicted = 0
-        not_plain: tuple[Message, ...] = ()  # the request this loop ends at, if any: a message may be None itself
-        for message in pending:
-            try:
-                kind, msgid, method, params = message
-                if msgid.__class__ is not int:
-                    raise ValueError
-                if msgid > 0xFFFF:
-                    head = wide_head(0x9401, 0xCE, msgid, 0xC0)
-                else:
-                    head = heads[msgid] if msgid in heads else short_head(0x9401, 0xCD, msgid, 0xC0)
-                if method == b"incr" and kind is zero:
-                    if len(params) == 1:
-                        (key,) = params
-                        by = 1
-                    else:
-                        key, by = params
-                        if by.__class__ is not int or not 0 < by <= VALUE_MAX:
-                            raise ValueError
-                    table = tables[hash(key) & mask]
-                    if key in table:
-                        value = table[key] + by
-                        if not by < value <= VALUE_MAX:  # a lazy zero, or an overflow
-                            raise ValueError
-                    elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX:
-                        value = by
-                    else:
-                        raise ValueError
-                    table[key] = value
-                    incrs += 1
-                elif method == b"decr" and kind is zero:
-                    if len(params) == 1:
-                        (key,) = params
-                        by = 1
-                    else:
-                        key, by = params
-                        if by.__class__ is not int or not 0 < by <= VALUE_MAX:
-                            raise ValueError
-                    shard = hash(key) & mask
-                    table = tables[shard]
-                    if key in table:
-                        value = table[key] - by
-                        if value > 0:
-                            table[key] = value
-                        elif plain:
-                            value = 0
-                            del table[key]
-                            evicted += 1
-                        else:
-                            if value != -by:  # there was a counter and not a lazy zero
-                                cache.zeroed(shard, key)
-                            value = 0
-                    elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX:
-                        value = 0
-                    else:
-                        raise ValueError
-                    decrs += 1
-                elif method == b"apply" and kind is zero:
-                    keys, deltas = params
-                    results = self._apply(cache, keys, deltas, now_ms)
-                    append(head)
-                    append(encode(results))
-                    if bounded or self._items >= TURN_ITEMS_MAX:
-                        break  # it may have used the room that the rest of the slice counts on, or it fills the turn
-                    continue
-                elif method == b"get" and kind is zero:
-                    (key,) = params
-                    value = tables[hash(key) & mask].get(key, 0)
-                    if not value and (key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX):
-                        raise ValueError
-                    gets += 1
-                else:
-                    raise ValueError
-            except (ValueError, TypeError, struct.error):
-                not_plain = (message,)
-                break
-            append(head)
-            append(values[value] if value < _TABLED else encode(value))
+    def answer(self, msgid: int, result: object) -> None:
+        """Reply to a parked request: now if a turn is under way, else in the next, or on the next connection."""
+        waiter = self.parked.pop(msgid)
+        if waiter.alarm is not None:
+            self.engine.alarms.cancel(waiter.alarm)
+        if isinstance(result, CommandError):
+            self.engine.stats.error(result.code)
+            reply = encode_error(msgid, result.code, str(result))
         else:
-            self._pending = None
-        commands = self.engine.stats.commands
-        if incrs:
-            commands["incr"] += incrs
-        if decrs:
-            commands["decr"] += decrs
-        if gets:
-            commands["get"] += gets
-        if evicted:
-            cache.evictions["zero"] += evicted
-        if not_plain:
-            self._serve(not_plain[0], out, now_ms)
+            reply = encode_result(msgid, result)
+        self.replied += 1
+        self.parked_replies += 1
+        if self.sink is not None:
+            self.sink.append(reply)
+        elif self.channel is not None:
+            self._posted.append(reply)
+            self.channel.post()
+        else:
+            self.keep(reply)
 
-    def _apply(self, cache: Cache, keys: Any, deltas: Any, now_ms: int) -> list[Any]:
-        """`apply` without a time to live, on a cache with nothing in the way. Raises ValueError, with nothing
-        changed, for what as a whole is for `commands.apply` to refuse."""
-        count = len(keys)
-        if keys.__class__ is not tuple or count > BATCH_ITEMS_MAX:
-            raise ValueError
-        one_for_all = deltas.__class__ is int
-        if one_for_all:
-            if not deltas or not -VALUE_MAX <= deltas <= VALUE_MAX:
-                raise ValueError
-        elif deltas.__class__ is not tuple or len(deltas) != count:
-            raise ValueError
-        if cache.policy.max_counters is not None and not cache.unhindered(now_ms, count):
-            raise ValueError
-        self.engine.stats.commands["apply"] += 1
-        self._items += count
-        if not one_for_all:
-            return apply_each(cache, keys, deltas, now_ms)
-        return (add_to_all if deltas > 0 else take_from_all)(cache, keys, deltas, now_ms)
+    @property
+    def has_posted(self) -> bool:
+        """Whether a turn would have anything to send."""
+        return bool(self._posted)
 
-    # ---------------------------------------------------------------------------------------- one request, all checks
+    def take_posted(self) -> list[bytes]:
+        """What was made outside of a turn; it is the channel's now."""
+        posted, self._posted = self._posted, []
+        return posted
 
-    def _serve(self, message: Message, out: list[bytes], now_ms: int) -> None:
-        """Execute any message. Raises BadInput when it is none, _Stalled when it has to wait for a shard."""
-        msgid, method, params = self._parse(message)
-        command = COMMANDS.get(method)
-        stats = self.engine.stats
-        try:
-            if command is None:
-                if msgid is None:
-                    return
-                raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
-            if not command.params_min <= len(params) <= command.params_max:
-                raise InvalidRequest(_arity(method, command, len(params)))
-            if self.cache.locks.held:
-                self._need_shards(message, command, params)
-            # Before it runs, because a call that is refused at its last item has cost as much.
-            self._items += command.items
-            if params and params[0].__class__ is tuple:
-                self._items += len(params[0])
-            result = command.run(self, params, now_ms)
-            if result.__class__ is GeneratorType:
-                self._begin_slices(msgid, result)
-            elif msgid is not None:
-                out.append(self._reply(msgid, result))
-            stats.commands[method.decode()] += 1
-        except _Stalled:
-            raise
-        except Exception as fault:
-            self._refuse(msgid, method, fault, out)
-        finally:
-            if self._wanted is not None and not self._waiting:
-                self._release_shards()
+    def keep(self, chunk: bytes) -> None:
+        """Keep replies until they are acknowledged: all made since the last call, sent as this chunk."""
+        if self.id is not None:
+            self.kept.append((self.replied, chunk, self.parked_replies))
+            self.kept_bytes += len(chunk)
+            self._kept_parked += self.parked_replies
+        self.parked_replies = 0
+
+    def acknowledge(self, received: int) -> None:
+        """The client has this many replies. Raises InvalidRequest for what cannot be."""
+        if not self.acknowledged <= received <= self.replied:
+            raise InvalidRequest(
+                f"received is an integer from {self.acknowledged} to {self.replied}, which were sent, not {received}"
+            )
+        self.acknowledged = received
+        kept = self.kept
+        while kept and kept[0][0] <= received:
+            self.kept_after, chunk, parked = kept.popleft()
+            self.kept_bytes -= len(chunk)
+            self._kept_parked -= parked
+
+    def replies_again(self) -> list[bytes]:
+        """For a new connection: the chunks the client has not acknowledged, cut where what it has ends."""
+        surplus = self.acknowledged - self.kept_after
+        if self.kept and surplus:
+            number, chunk, parked = self.kept[0]
+            rest = without_first(chunk, surplus)
+            self.kept_bytes += len(rest) - len(chunk)
+            self.kept[0] = (number, rest, parked)
+            self.kept_after = self.acknowledged
+        return [chunk for _, chunk, _ in self.kept]
+
+    def unacknowledged(self) -> int:
+        """Replies that count against the window: those to parked requests have a bound of their own."""
+        return self.replied - self.acknowledged - self._kept_parked - self.parked_replies
+
+    def has_room(self, requests: int) -> bool:
+        """Whether so many more requests may be executed before the client acknowledges."""
+        return (
+            self.replied - self.acknowledged - self._kept_parked - self.parked_replies + requests
+            <= UNACKNOWLEDGED_MAX
+            and self.kept_bytes <= UNACKNOWLEDGED_BYTES_MAX
+        )
+
+    @property
+    def overrun(self) -> bool:
+        """Whether the client has gone on twice as far as it may without acknowledging."""
+        return self.unacknowledged() > 2 * UNACKNOWLEDGED_MAX or self.kept_bytes > 2 * UNACKNOWLEDGED_BYTES_MAX
+
+    # ---------------------------------------------------------------------------------------- parked requests
+
+    def park(self, msgid: int, waiter: Waiter, now_ms: int) -> None:
+        """Let a request wait. Raises Busy where too many do, InvalidRequest where one has the same msgid."""
+        if msgid in self.parked:
+            raise InvalidRequest(f"msgid {msgid} is that of a request that waits")
+        if len(self.parked) + self._kept_parked + self.parked_replies >= PARKED_MAX:
+            raise Busy(f"at most {PARKED_MAX} requests of a client wait at a time")
+        self.parked[msgid] = waiter
+        waiter.answer = partial(self.answer, msgid)
+        waiter.stand()
+        if waiter.wait_ms is not None:
+            waiter.alarm = self.engine.alarms.set(now_ms + waiter.wait_ms, waiter.end)
+
+    def cancel(self, msgid: int, now_ms: int) -> bool:
+        """End a wait as if its time had run out; whether there was one."""
+        waiter = self.parked.get(msgid)
+        if waiter is None:
+            return False
+        waiter.end(now_ms)
+        return True
+
+    def refuse_parked(self, fault: CommandError) -> None:
+        """Answer all that wait with an error; nothing of them was done."""
+        for waiter in list(self.parked.values()):
+            waiter.leave()
+            waiter.finish(fault)
+
+    # ---------------------------------------------------------------------------------------- holds
+
+    def need_room_for_holds(self, items: int) -> None:
+        """Raise NoSession where there is nobody to hold for, Busy where too much is held already."""
+        if self.id is None:
+            raise NoSession("acquire needs a session: hello opens one")
+        if self.held_items + items > HELD_ITEMS_MAX:
+            raise Busy(f"a session holds at most {HELD_ITEMS_MAX} amounts")
+
+    def hold(self, sums: dict[bytes, int]) -> int:
+        """Note that these amounts, which have just been added, are held; the hold's number."""
+        lives = self.cache.waiting.lives
+        amounts = {}
+        for key, by in sums.items():
+            life = lives.get(key)
+            if life is None:
+                life = lives[key] = Life()
+            life.holds += 1
+            amounts[key] = (by, life)
+        self.held_items += len(amounts)
+        hold = Hold(self.engine.sessions.next_hold(), amounts)
+        self.holds[hold.number] = hold
+        return hold.number
+
+    def live_amounts(self, hold: Hold, now_ms: int) -> dict[bytes, int]:
+        """What of a hold is still held: the amounts on counters that have lived on since."""
+        cache = self.cache
+        lives = cache.waiting.lives
+        return {
+            key: by
+            for key, (by, life) in hold.amounts.items()
+            if lives.get(key) is life and not cache.expired(key, now_ms)
+        }
+
+    def release(self, number: int, items: Sequence[tuple[bytes, int]] | None, now_ms: int) -> list[int]:
+        """Give back a hold, or these amounts of it; the values after. Raises NotHeld, with nothing changed."""
+        hold = self.holds.get(number)
+        live = {} if hold is None else self.live_amounts(hold, now_ms)
+        if hold is None or not live:
+            if hold is not None:
+                self._drop(hold)
+            raise NotHeld(f"hold {number} is not, or no longer, held by this session")
+        if items is None:
+            values = [self._give_back(hold, key, by, now_ms) for key, by in live.items()]
+            self._drop(hold)
+            return values
+        sums: dict[bytes, int] = {}
+        for key, by in items:
+            sums[key] = sums.get(key, 0) + by
+        for key, by in sums.items():
+            if live.get(key, 0) < by:
+                raise NotHeld(f"hold {number} has {live.get(key, 0)} of a counter of which {by} was to be released")
+        after = {key: self._give_back(hold, key, by, now_ms) for key, by in sums.items()}
+        if not hold.amounts:
+            del self.holds[number]
+        return [after[key] for key, _ in items]
+
+    def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int) -> int:
+        """Take away what is held of one counter, or a part; its value after."""
+        held, life = hold.amounts[key]
+        if by < held:
+            hold.amounts[key] = (held - by, life)
+        else:
+            del hold.amounts[key]
+            self.held_items -= 1
+            self._let_go(key, life)
+        return self.cache.decr(key, by, False, now_ms)
+
+    def _let_go(self, key: bytes, life: Life) -> None:
+        life.holds -= 1
+        lives = self.cache.waiting.lives
+        if not life.holds and lives.get(key) is life:
+            del lives[key]
+
+    def _drop(self, hold: Hold) -> None:
+        """Forget a hold of which nothing is left but amounts on lives that have ended."""
+        for key, (_, life) in hold.amounts.items():
+            self._let_go(key, life)
+        self.held_items -= len(hold.amounts)
+        del self.holds[hold.number]
+
+    def give_back(self, now_ms: int, items_max: int) -> int:
+        """Of a session that has ended: let what it held go back, up to about so many amounts; how many went."""
+        done = 0
+        cache = self.cache
+        while self.holds and done < items_max:
+            hold = next(iter(self.holds.values()))
+            if cache.being_worked_on(hold.amounts):
+                break
+            live = self.live_amounts(hold, now_ms)
+            for key, by in live.items():
+                self._give_back(hold, key, by, now_ms)
+            done += len(live) + 1
+            self._drop(hold)
+        return done
+
+    def held(self, after: int, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
+        """The holds above a number, as many as fit a reply."""
+        found = []
+        room = REPLY_BYTES_MAX - 64
+        for number, hold in self.holds.items():
+            if number <= after:
+                continue
+            live = self.live_amounts(hold, now_ms)
+            if not live:
+                continue
+            room -= 16 + sum(len(key) + 13 for key in live)
+            if room < 0:
+                break
+            found.append((number, list(live.items())))
+        return found
+
+
+class Sessions:
+    """All sessions of an engine by their id, and those that have ended and still hold something."""
+
+    def __init__(self, engine: Engine, new_id: Callable[[], bytes], first_hold: int, sessions_max: int) -> None:
+        self._engine: Final = engine
+        self._new_id: Final = new_id
+        self._sessions_max: Final = sessions_max
+        self._by_id: dict[bytes, Session] = {}
+        self._ended: deque[Session] = deque()  # what they hold goes back, step by step
+        self._opened = 0  # since the start
+        self._hold = first_hold - 1  # the last number given to a hold
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Session]:
+        """In the order they were opened."""
+        return iter(self._by_id.values())
+
+    def next_hold(self) -> int:
+        """A number higher than any before."""
+        self._hold += 1
+        return self._hold
+
+    def open(self, session: Session, lease_ms: int | None, now_ms: int) -> None:
+        """Give a nameless session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
+        if session.id is not None:
+            raise InvalidRequest("this connection has a session; bye ends it")
+        if len(self._by_id) >= self._sessions_max:
+            raise Busy(f"the server has {self._sessions_max} sessions already")
+        self._opened += 1
+        session.id = self._new_id()
+        assert len(session.id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
+        session.number = self._opened
+        session.opened_ms = now_ms
+        session.accepted = session.replied = session.parked_replies = 0
+        if lease_ms is not None:
+            session.lease_ms = min(max(lease_ms, LEASE_MS_MIN), LEASE_MS_MAX)
+        self._by_id[session.id] = session
+
+    def resume(self, nameless: Session, session_id: bytes, received: int) -> Session:
+        """Give a session the connection of this nameless one, and take it from the one it may still have.
+
+        Raises NoSession where there is none of that id, or its replies from there on are gone; InvalidRequest where
+        the connection's own session is in use, or `received` cannot be.
+        """
+        session = self._by_id.get(session_id)
+        if session is None:
+            raise NoSession("the server does not know this session, or no longer")
+        if session is nameless:
+            raise InvalidRequest("this connection has that session already")
+        if nameless.id is not None or nameless.parked or nameless.slices:
+            raise InvalidRequest("this connection has work under way; resume on a new one")
+        if received < session.acknowledged:
+            raise NoSession("the replies from there on were acknowledged, and are gone")
+        # Before anything is counted: what the old connection has read and not executed was never accepted.
+        if session.channel is not None:
+            session.channel.lose_session()
+        session.acknowledge(received)
+        self._keep_posted(session)
+        if session.lease is not None:
+            self._engine.alarms.cancel(session.lease)
+            session.lease = None
+        channel, nameless.channel, nameless.sink = nameless.channel, None, None
+        assert channel is not None, "who resumes has a connection"
+        session.channel = channel
+        channel.session = session
+        return session
 
     @staticmethod
-    def _parse(message: Message) -> tuple[int | None, bytes, Params]:
-        """The parts of a request, or of a notification, which has no msgid. Raises BadInput for anything else."""
-        msgid: Any = None
-        if message.__class__ is tuple:
-            if len(message) == 4 and message[0].__class__ is int and message[0] == REQUEST:
-                _, msgid, method, params = message
-                if msgid.__class__ is not int or not 0 <= msgid <= MSGID_MAX:
-                    raise BadInput("invalid", f"a msgid is an integer from 0 to {MSGID_MAX}", None)
-                if method.__class__ is bytes and params.__class__ is tuple:
-                    return msgid, method, params
-            elif len(message) == 3 and message[0].__class__ is int and message[0] == NOTIFICATION:
-                _, method, params = message
-                if method.__class__ is bytes and params.__class__ is tuple:
-                    return None, method, params
-        raise BadInput("invalid", "a request is [0, msgid, method, params] with a string and an array", msgid)
+    def _keep_posted(session: Session) -> None:
+        posted = session.take_posted()
+        if posted:
+            session.keep(b"".join(posted))
 
-    def _reply(self, msgid: int, result: object) -> bytes:
-        reply = encode_result(msgid, result)
-        self._items += len(reply) >> 8  # what a turn puts out is bounded too: to 256 KiB and one reply
-        if len(reply) > REPLY_BYTES_MAX:
-            raise TooLarge(f"the reply would have {len(reply)} bytes, at most {REPLY_BYTES_MAX} are sent")
-        return reply
-
-    def _refuse(self, msgid: int | None, method: bytes | str, fault: Exception, out: list[bytes]) -> None:
-        """Answer a request that failed, from within the handler of its exception."""
-        if not isinstance(fault, CommandError):
-            log.exception("a fault in the server's own code while serving %r", method)
-            fault = Unavailable("a fault in the server; its log says which")
-        errors = self.engine.stats.errors
-        errors[fault.code] = errors.get(fault.code, 0) + 1
-        if msgid is not None:
-            out.append(encode_error(msgid, fault.code, str(fault)))
-
-    def _refuse_peer(self, out: list[bytes], fault: BadInput) -> None:
-        self.close()
-        errors = self.engine.stats.errors
-        errors[fault.code] = errors.get(fault.code, 0) + 1
-        if fault.msgid is not None:
-            out.append(encode_error(fault.msgid, fault.code, str(fault)))
-
-    def _refuse_requests(self, pending: Iterator[Message], out: list[bytes]) -> None:
-        for message in pending:
-            msgid, _, _ = self._parse(message)
-            if msgid is not None:
-                out.append(encode_error(msgid, "shutting_down", "the server is stopping, and did not do this"))
-        self._pending = None
-
-    # ---------------------------------------------------------------------------------------- shards that are held
-
-    def _need_shards(self, message: Message, command: Command, params: Params) -> None:
-        """Go on only when there is no work under way on any shard the request touches. Raises _Stalled to wait.
-
-        While it waits the session keeps those it has got, so that no new work begins on them. Everybody takes
-        shards in rising order, so none wait in a ring. A shard that another session has got is no obstacle: a
-        session does nothing before it has all. (If it were one, whoever waited for a compaction would stop the
-        next, and that one the next: under load the queue would never end.)
-        """
-        cache = self.cache
-        locks = cache.locks
-        shards = list(command.touches(cache, params))
-        if all(isinstance(locks.owner(shard), _NO_WORK) for shard in shards):
+    def leave(self, session: Session, now_ms: int) -> None:
+        """Its connection is gone: the lease begins. A nameless session ends."""
+        session.channel = None
+        if session.id is None:
+            self.end(session, now_ms)
             return
-        self._wanted = (cache, shards)
-        for shard in shards:
-            if not locks.acquire(shard, self, self._granted):
-                self._stalled = message
-                self._waiting = True
-                raise _Stalled
+        self._keep_posted(session)
+        session.lease = self._engine.alarms.set(now_ms + session.lease_ms, partial(self.end, session))
 
-    def _granted(self) -> None:
-        self._waiting = False
-        self._wake()
+    def end(self, session: Session, now_ms: int) -> None:
+        """For good. Whoever is in its turn on the session's channel gives the channel another one."""
+        if session.id is not None:
+            self._by_id.pop(session.id, None)
+        if session.lease is not None:
+            self._engine.alarms.cancel(session.lease)
+            session.lease = None
+        session.slices.clear()
+        session.kept.clear()
+        session.kept_bytes = 0
+        for waiter in session.parked.values():
+            waiter.answer = None  # from here on nothing is granted to it
+        if session.parked or session.holds:
+            self._ended.append(session)
+            self.step(now_ms, SETTLED_AT_ONCE)
 
-    def _release_shards(self) -> None:
-        if self._wanted is not None:
-            (cache, shards), self._wanted = self._wanted, None
-            for shard in shards:
-                cache.locks.withdraw(shard, self)
+    def step(self, now_ms: int, entries_max: int) -> int:
+        """Let ended sessions leave the queues and give back what they hold; how many entries were worked on."""
+        done = 0
+        for _ in range(len(self._ended)):
+            session = self._ended[0]
+            done += self._empty(session, now_ms, entries_max - done)
+            self._ended.popleft()
+            if session.parked or session.holds:
+                self._ended.append(session)  # others may not have to wait for a shard
+            if done >= entries_max:
+                break
+        return done
 
-    # ---------------------------------------------------------------------------------------- work in slices
+    def _empty(self, session: Session, now_ms: int, entries_max: int) -> int:
+        done = 0
+        while session.parked and done < entries_max:
+            _, waiter = session.parked.popitem()
+            if waiter.alarm is not None:
+                self._engine.alarms.cancel(waiter.alarm)
+            waiter.leave()
+            done += 1
+        done += session.give_back(now_ms, entries_max - done)
+        waiting = session.cache.waiting
+        if waiting.unsettled:
+            waiting.settle(now_ms, SETTLED_AT_ONCE)
+        return done
 
-    def _begin_slices(self, msgid: int | None, work: Slices) -> None:
-        if msgid is None:
-            return  # nobody would learn the result
-        if len(self._slices) >= SLICES_MAX:
-            raise Busy(f"at most {SLICES_MAX} requests of a connection work in slices at a time")
-        self._slices.append((msgid, work))
+    @property
+    def unfinished(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self._ended)
 
-    def _advance_slices(self, out: list[bytes]) -> None:
-        """One step for the request that has waited longest."""
-        msgid, work = self._slices.popleft()
-        assert msgid is not None
-        try:
-            try:
-                next(work)
-            except StopIteration as end:
-                out.append(self._reply(msgid, end.value))
-            else:
-                self._slices.append((msgid, work))
-        except Exception as fault:
-            self._refuse(msgid, "in slices", fault, out)
+    def listed(self, after: int, count_max: int, now_ms: int) -> list[dict[str, Any]]:
+        """What operators may know of the sessions with numbers above `after`; never the id."""
+        found: list[dict[str, Any]] = []
+        for session in self:
+            if session.number > after:
+                found.append(_words(session, now_ms))
+                if len(found) == count_max:
+                    break
+        return found
+
+    def totals(self) -> dict[str, int]:
+        """For `info`. O(sessions)."""
+        sessions: Iterable[Session] = [*self, *self._ended]
+        return {
+            "open": len(self._by_id),
+            "connected": sum(session.channel is not None for session in sessions),
+            "opened": self._opened,
+            "holds": sum(len(session.holds) for session in sessions),
+            "parked": sum(len(session.parked) for session in sessions),
+        }
+
+    def invariants(self, now_ms: int) -> None:
+        """Raise AssertionError, naming what is wrong, unless sessions, holds and lives agree. O(everything)."""
+        holds: dict[int, int] = {}
+        everyone = [*self, *self._ended]
+        for session in everyone:
+            assert session.held_items == sum(len(hold.amounts) for hold in session.holds.values()), (
+                "held_items is off"
+            )
+            assert session.kept_bytes == sum(len(chunk) for _, chunk, _ in session.kept), "kept_bytes is off"
+            assert list(session.holds) == sorted(session.holds), "holds are not in order"
+            for hold in session.holds.values():
+                for key, (by, life) in hold.amounts.items():
+                    assert by > 0, f"{key!r}: nothing is held"
+                    if session.cache.waiting.lives.get(key) is life:
+                        holds[id(life)] = holds.get(id(life), 0) + 1
+        for session in self:
+            assert (session.channel is None) == (session.lease is not None), "a lease runs where it should not"
+        for cache in self._engine.store.caches.values():
+            for key, life in cache.waiting.lives.items():
+                assert holds.get(id(life)) == life.holds, (
+                    f"{key!r}: {life.holds} holds noted, {holds.get(id(life))} there"
+                )
 
 
-_NO_WORK: Final = (Session, type(None))
-"""Who may own a shard without working on it."""
-
-
-def _arity(method: bytes, command: Command, count: int) -> str:
-    low, high = command.params_min, command.params_max
-    allowed = str(low) if low == high else f"{low} to {high}"
-    return f"{method.decode()} takes {allowed} parameters, not {count}"
+def _words(session: Session, now_ms: int) -> dict[str, Any]:
+    return {
+        "session": session.number,
+        "cache": session.cache.name,
+        "connected": session.channel is not None,
+        "age_ms": now_ms - session.opened_ms,
+        "lease_ms": session.lease_ms,
+        "accepted": session.accepted,
+        "unacknowledged": session.replied - session.acknowledged,
+        "kept_bytes": session.kept_bytes,
+        "parked": len(session.parked),
+        "holds": len(session.holds),
+    }

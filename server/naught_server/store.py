@@ -7,7 +7,7 @@ counters that have one, plus a lock (`locks.py`). There is no object per counter
 told by Python's hash of its bytes, which is keyed per process, so nobody outside can aim at one shard.
 
 Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loop
-over a slice of requests (`session.py`) does `incr`, `decr` and `apply` itself, on the tables, while
+over a slice of requests (`channel.py`) does `incr`, `decr` and `apply` itself, on the tables, while
 `unhindered()` says that there is none of that to look for; a call per request would cost a third of the
 throughput.
 
@@ -16,6 +16,9 @@ entry* until the sweeper takes it; whatever is asked of the cache is answered as
 
 A shard that is held (`locks.held`) must not be touched by anybody but its owner: who calls these methods checks
 first, with `shards_of` what the command touches.
+
+Who waits for a counter, and who holds it, is kept in `waiting.py`. The methods here tell it when a counter has become
+absent or has less than before; whoever ran the command then has it `settle`.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from naught.wire import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
 from naught_server.deadlines import DeadlineWheel
 from naught_server.locks import ShardLocks
+from naught_server.waiting import SETTLED_AT_ONCE, Item, Waiting, sums_of
 
 Reason = Literal["zero", "expired", "taken", "set", "cleared"]
 
@@ -64,6 +68,7 @@ class Cache:
         "table_bytes",
         "tables",
         "tables_replaced",
+        "waiting",
         "wheel",
         "zeros",
     )
@@ -76,6 +81,7 @@ class Cache:
         self.deadlines: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]
         self.wheel = DeadlineWheel()  # all of `deadlines` by time
         self.locks = ShardLocks(policy.shards)
+        self.waiting = Waiting(self)  # who waits for these counters, and who holds them
         self.zeros = [0] * policy.shards  # by shard: raw entries that are no counters (lazy eviction only)
         self.evictions: dict[Reason, int] = {"zero": 0, "expired": 0, "taken": 0, "set": 0, "cleared": 0}
         self.swapped_out: deque[dict[bytes, int]] = deque()  # tables that `clear` took out; the sweeper empties them
@@ -114,6 +120,8 @@ class Cache:
         limit = self.policy.max_counters
         if limit is None:
             return True
+        if self.waiting.queues:
+            return False  # a waiter may be granted, and create, in the middle of the loop
         self._credit -= creations_max
         if self._credit < 0:
             self._credit = max(0, limit - self.raw_entries()) - creations_max
@@ -122,7 +130,7 @@ class Cache:
     @property
     def plain(self) -> bool:
         """Whether taking out a counter that came to zero is deleting its entry and nothing more."""
-        return not self._lazy and not self.wheel.count
+        return not self._lazy and not self.wheel.count and not self.waiting.watched
 
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""
@@ -140,6 +148,8 @@ class Cache:
         if self.wheel.count:
             self._drop_deadline(shard, key)
         self.evictions[reason] += 1
+        if self.waiting.watched:
+            self.waiting.absent(key)
 
     def zeroed(self, shard: int, key: bytes) -> None:
         """A counter came to zero by counting down: take it out, or with lazy eviction leave the zero."""
@@ -149,8 +159,21 @@ class Cache:
             if self.wheel.count:
                 self._drop_deadline(shard, key)
             self.evictions["zero"] += 1
+            if self.waiting.watched:
+                self.waiting.absent(key)
         else:
             self._evict(shard, key, "zero")
+
+    def fell(self, key: bytes, now_ms: int) -> None:
+        """For the loops that count down by themselves: a counter others queue for has less than before."""
+        self.waiting.freed(key)
+        self.waiting.settle(now_ms, SETTLED_AT_ONCE)
+
+    def emptied(self, shard: int, key: bytes, now_ms: int) -> None:
+        """For the loops that count down by themselves: a counter came to zero where that is not `plain`."""
+        self.zeroed(shard, key)
+        if self.waiting.unsettled:
+            self.waiting.settle(now_ms, SETTLED_AT_ONCE)
 
     def _drop_deadline(self, shard: int, key: bytes) -> None:
         deadline_ms = self.deadlines[shard].pop(key, None)
@@ -214,6 +237,8 @@ class Cache:
         left = value - by
         if left > 0:
             self.tables[shard][key] = left
+            if key in self.waiting.queues:
+                self.waiting.freed(key)
             return left
         if strict and left:
             raise CounterUnderflow("the counter has less than that")
@@ -237,6 +262,8 @@ class Cache:
         else:
             self.tables[shard][key] = value
             self._set_deadline(shard, key, ttl_ms, now_ms)
+            if value < before and key in self.waiting.queues:
+                self.waiting.freed(key)
         return before
 
     def expire_in(self, key: bytes, ttl_ms: int | None, now_ms: int) -> bool:
@@ -274,6 +301,10 @@ class Cache:
             return refusal
         except CacheFull:
             return CacheFull("the cache holds max_counters already")
+        finally:
+            # An item is a command of its own, so it wakes who waits for it before the next one runs.
+            if self.waiting.unsettled:
+                self.waiting.settle(now_ms, SETTLED_AT_ONCE)
 
     def take(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
         """Read and evict, all in one step; their values. A key named twice gives 0 the second time."""
@@ -286,17 +317,23 @@ class Cache:
             values.append(value)
         return values
 
-    def try_incr(
-        self, items: Sequence[tuple[bytes, int, int]], ttl_ms: int | None, now_ms: int
-    ) -> tuple[bool, list[int]]:
+    def try_incr(self, items: Sequence[Item], ttl_ms: int | None, now_ms: int) -> tuple[bool, list[int]]:
         """Add to several `(key, by, limit)`, all or nothing: every value stays within its limit or nothing changes.
 
         Items of one key add up and are judged together, each by its limit. Gives the values after, or as they
-        are when not granted. Raises CacheFull, with nothing changed.
+        are when not granted; and it is not while anyone queues for one of the keys. Raises CacheFull, with nothing
+        changed.
         """
-        sums: dict[bytes, int] = {}
-        for key, by, _ in items:
-            sums[key] = sums.get(key, 0) + by
+        sums = sums_of(items)
+        queues = self.waiting.queues
+        if queues and not queues.keys().isdisjoint(sums):
+            return False, [self.get(key, now_ms) for key, _, _ in items]
+        return self.add_within(items, sums, ttl_ms, now_ms)
+
+    def add_within(
+        self, items: Sequence[Item], sums: dict[bytes, int], ttl_ms: int | None, now_ms: int
+    ) -> tuple[bool, list[int]]:
+        """As `try_incr`, whoever queues. `sums` is what `sums_of` makes of the items."""
         values = {key: self._value(hash(key) & self._mask, key, now_ms) for key in sums}
         if any(values[key] + sums[key] > limit for key, _, limit in items):
             return False, [values[key] for key, _, _ in items]
@@ -304,6 +341,25 @@ class Cache:
         for key, by in sums.items():
             values[key] = self.incr(key, by, ttl_ms, now_ms)
         return True, [values[key] for key, _, _ in items]
+
+    def fits(self, items: Sequence[Item], sums: dict[bytes, int], now_ms: int) -> bool:
+        """Whether `add_within` would find every value within its limit. Changes nothing."""
+        values = dict(zip(sums, self.peek(list(sums), now_ms), strict=True))
+        return all(values[key] + sums[key] <= limit for key, _, limit in items)
+
+    def peek(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
+        """Values, 0 for absent, without touching anything: also while their shards are held."""
+        return [0 if self.expired(key, now_ms) else self.tables[hash(key) & self._mask].get(key, 0) for key in keys]
+
+    def expired(self, key: bytes, now_ms: int) -> bool:
+        """Whether the time to live of a counter has ended and it was not taken out yet."""
+        deadline_ms = self.deadlines[hash(key) & self._mask].get(key)
+        return deadline_ms is not None and deadline_ms <= now_ms
+
+    def being_worked_on(self, keys: Iterable[bytes]) -> bool:
+        """Whether somebody works on the shard of one of these, over several steps."""
+        locks = self.locks
+        return bool(locks.held) and any(locks.worked_on(hash(key) & self._mask) for key in keys)
 
     def clear(self, now_ms: int) -> int:
         """Evict all; how many. One step: the tables are swapped out, and the sweeper frees them.
@@ -328,6 +384,8 @@ class Cache:
         self._credit = 0
         self.evictions["expired"] += expired
         self.evictions["cleared"] += evicted
+        if self.waiting.watched:
+            self.waiting.all_absent()
         return evicted
 
     # -------------------------------------------------------------------------------------- looking around
@@ -408,6 +466,9 @@ class Cache:
             del self.deadlines[shard][key]
             del self.tables[shard][key]
         self.evictions["expired"] += len(due)
+        if self.waiting.watched:
+            for key, _ in due:
+                self.waiting.absent(key)
         return finished
 
     def invariants(self, now_ms: int) -> None:
@@ -436,6 +497,7 @@ class Cache:
         if limit is not None:
             over = self._over(limit) - self.wheel.due(now_ms, self.wheel.count)
             assert over <= 0, f"{limit + over} counters in a cache of {limit}"
+        self.waiting.invariants(now_ms)
 
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""

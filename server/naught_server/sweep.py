@@ -3,6 +3,8 @@ comes out.
 
 Jobs take turns, and each step of a job is bounded by entries and by one shard, so none can starve another:
 
+    Waits        ends waits that run out and leases, and answers who could not be answered at once
+    Ended        lets what ended sessions hold go back
     Expiry       takes out counters whose time to live has ended
     Zeros        takes out the zeros that lazy eviction left
     Remains      empties tables that `clear` swapped out
@@ -20,11 +22,14 @@ a hundred left, 61 % of the memory stays when only the table is rebuilt, and 4 %
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
+from naught_server.alarms import Alarms
+from naught_server.session import Sessions
 from naught_server.store import Cache, Store
+from naught_server.waiting import SETTLED_AT_ONCE
 
 TABLE_BYTES_MIN: Final = 1 << 10
 """Smaller tables are not worth rebuilding: 256 of them are 256 KiB."""
@@ -52,6 +57,40 @@ class Job(Protocol):
         do."""
 
 
+class Waits:
+    """Rings the alarms that are due: waits that have run out, leases that have ended. And settles what is noted."""
+
+    name = "waits"
+
+    def __init__(self, alarms: Alarms, caches: Iterable[Cache]) -> None:
+        self._alarms = alarms
+        self._caches = list(caches)
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        done = self._alarms.step(now_ms, entries_max)
+        for cache in self._caches:
+            if cache.waiting.unsettled:
+                done += cache.waiting.settle(now_ms, max(1, entries_max - done))
+        return done
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody could be answered and was not, for want of time."""
+        return any(cache.waiting.unsettled and not cache.locks.held for cache in self._caches)
+
+
+class Ended:
+    """Lets what ended sessions hold go back."""
+
+    name = "ended"
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        return self._sessions.step(now_ms, entries_max) if self._sessions.unfinished else 0
+
+
 class Expiry:
     """Takes out counters whose time to live has ended."""
 
@@ -64,6 +103,9 @@ class Expiry:
         wheel = self._cache.wheel
         before = wheel.visited
         self._cache.expire(now_ms, entries_max)
+        waiting = self._cache.waiting
+        if waiting.unsettled:
+            waiting.settle(now_ms, SETTLED_AT_ONCE)
         return wheel.visited - before
 
 
@@ -309,14 +351,17 @@ class Measuring:
 class Sweep:
     """All jobs of all caches, in turns."""
 
-    def __init__(self, store: Store, failed: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self, store: Store, alarms: Alarms, sessions: Sessions, failed: Callable[[str, Exception], None]
+    ) -> None:
         self._failed = failed  # told of a job that raised; the others go on
         self.entries_done = 0  # since the start
         self.steps = 0  # calls of `advance`
         self.failures = 0  # jobs that raised
         self.table_bytes_freed = 0  # since the start
         self.to_release = False  # memory was freed that the allocator may give back to the system
-        self._jobs: list[Job] = []
+        self._waits = Waits(alarms, store.caches.values())
+        self._jobs: list[Job] = [self._waits, Ended(sessions)]
         for cache in store.caches.values():
             self._jobs += [Expiry(cache), Zeros(cache), Remains(cache, self._freed)]
             self._jobs += [Compaction(cache, self._freed), Measuring(cache)]
@@ -325,6 +370,11 @@ class Sweep:
     def _freed(self, table_bytes: int) -> None:
         self.table_bytes_freed += table_bytes
         self.to_release = True
+
+    @property
+    def urgent(self) -> bool:
+        """Whether the next step should not wait for its time."""
+        return self._waits.urgent
 
     def advance(self, now_ms: int, entries_max: int) -> int:
         """Let every job have its turn once, with about `entries_max` entries for all; how many were done.

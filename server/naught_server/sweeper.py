@@ -37,6 +37,9 @@ class Sweeper:
         self._engine = engine
         self._entries = 1_000  # what the next step may do; follows what steps turn out to cost
         self._released_ms = 0  # when memory was last given back
+        self._loop = asyncio.get_running_loop()
+        self._asleep: asyncio.Future[bool] | None = None  # while it sleeps: done, with whether it slept its time
+        self._due_ms = 0  # until when it sleeps
 
     async def run(self) -> None:
         """Sweep, and never end by itself."""
@@ -44,12 +47,36 @@ class Sweeper:
         lag = engine.stats.loop_lag
         now_ns = time.monotonic_ns()
         engine.start(now_ns // 1_000_000)
+        engine.alarms.sooner = self._due_sooner
         while True:
-            pause_ms = engine.next_due(now_ns // 1_000_000) - now_ns // 1_000_000
-            await asyncio.sleep(pause_ms / 1000)
+            self._due_ms = engine.next_due(now_ns // 1_000_000)
+            pause_ms = self._due_ms - now_ns // 1_000_000
+            on_time = await self._sleep(pause_ms / 1000)
             woken_ns = time.monotonic_ns()
-            lag.add(max(0, woken_ns - now_ns - pause_ms * 1_000_000))
-            now_ns = self._step(woken_ns)
+            if on_time:
+                lag.add(max(0, woken_ns - now_ns - pause_ms * 1_000_000))
+                now_ns = self._step(woken_ns)
+            else:
+                now_ns = woken_ns
+
+    async def _sleep(self, seconds: float) -> bool:
+        """Sleep; whether for so long. Something that is due earlier ends it."""
+        self._asleep = self._loop.create_future()
+        timer = self._loop.call_later(seconds, self._rouse, True)
+        try:
+            return await self._asleep
+        finally:
+            timer.cancel()
+            self._asleep = None
+
+    def _rouse(self, on_time: bool) -> None:
+        if self._asleep is not None and not self._asleep.done():
+            self._asleep.set_result(on_time)
+
+    def _due_sooner(self) -> None:
+        due_ms = self._engine.alarms.next_due()
+        if due_ms is not None and due_ms < self._due_ms:
+            self._rouse(False)
 
     def _step(self, start_ns: int) -> int:
         engine = self._engine

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from naught_server import commands, session
+from naught_server import channel, commands
+from naught_server.channel import Channel
 from naught_server.deadlines import DeadlineWheel
 from naught_server.locks import ShardLocks
-from naught_server.session import Session
 from naught_server.store import Cache
 from naught_server.sweep import Compact, RemoveZeros, ShardWork
 
@@ -64,7 +64,7 @@ FAULTS: list[Fault] = [
     Fault(
         "try_incr judges items alone",
         Cache,
-        "try_incr",
+        "add_within",
         "values[key] + sums[key] > limit for key, _, limit",
         "values[key] + by > limit for key, by, limit",
     ),
@@ -78,10 +78,10 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "a batch uses room promised to what follows it",
-        Session,
-        "turn",
-        "if self.cache.unhindered(now_ms, creations_max)",
-        "if self.cache.unhindered(now_ms, 0)",
+        Channel,
+        "_execute",
+        "elif cache.unhindered(now_ms, creations_max)",
+        "elif cache.unhindered(now_ms, 0)",
     ),
     Fault(
         "the fast loop does not look for expired ones", Cache, "unhindered", "if self.wheel.count and", "if False and"
@@ -90,10 +90,10 @@ FAULTS: list[Fault] = [
     Fault("a scan forgets where it was", Cache, "scan", "if after:", "if False:"),
     Fault("clear leaves the deadlines", Cache, "clear", "if self.deadlines[shard]:", "if False:"),
     Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
-    Fault("a batch takes a zero for a counter", session, "apply_each", "and value != by and by", "and by"),
-    Fault("a batch decrement leaves a zero", session, "take_from_all", "value > 0", "value >= 0"),
-    Fault("the fast loop ignores overflow", Session, "_run", "if not by < value <= VALUE_MAX:", "if not by < value:"),
-    Fault("the fast loop counts a zero twice", Session, "_run", "if value != -by:", "if True:"),
+    Fault("a batch takes a zero for a counter", channel, "apply_each", "and value != by and by", "and by"),
+    Fault("a batch decrement leaves a zero", channel, "take_from_all", "value > 0", "value >= 0"),
+    Fault("the fast loop ignores overflow", Channel, "_run", "if not by < value <= VALUE_MAX:", "if not by < value:"),
+    Fault("the fast loop counts a zero twice", Channel, "_run", "if value != -by:", "if True:"),
     Fault("equal heads of the top in any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
     Fault("the top of one slice only", commands, "_top", "best + found", "found"),
     Fault("a compaction loses deadlines", Compact, "_visit", "if deadline_ms is not None:", "if False:"),
@@ -116,11 +116,11 @@ FAULTS: list[Fault] = [
         "if finished:\n            self._cache",
         "if False:\n            self._cache",
     ),
-    Fault("requests do not look at locks", Session, "_need_shards", "if all(", "if True or all("),
+    Fault("requests do not look at locks", Channel, "_need_shards", "if not any(", "if True or any("),
     Fault("the fast loop does not look at locks", Cache, "unhindered", "if self.locks.held:", "if False:"),
     Fault("a lock's queue is forgotten", ShardLocks, "release", "if lock.queue:", "if False:"),
-    Fault("a session keeps its lock", Session, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"),
-    Fault("a closed session keeps its lock", Session, "close", "self._release_shards()", "pass"),
+    Fault("a channel keeps its lock", Channel, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"),
+    Fault("a closed channel keeps its lock", Channel, "_forget", "self._release_shards()", "pass"),
     Fault("a waiter that left is granted", ShardLocks, "withdraw", "if entry[0] is not owner", "if entry"),
     Fault(
         "the wheel drops deadlines of later laps",

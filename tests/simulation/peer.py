@@ -1,4 +1,4 @@
-"""A peer of a `Session`, with no socket between: calls in, replies out. For tests of commands and turns."""
+"""A peer of a `Channel`, with no socket between: calls in, replies out. For tests of commands and turns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 from cases_counters import Refused
 from naught.wire import encode_notification, encode_request, reply_unpacker
+from naught_server.channel import Channel
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.session import Session
 
 
 def engine_of(**policy: Any) -> Engine:
@@ -23,7 +23,7 @@ class Peer:
         self.engine = engine
         self.now_ms = now_ms
         self.woken = 0  # how often the session asked for a turn
-        self.session = Session(engine, self._wake)
+        self.channel = Channel(engine, self._wake)
         self.replies: dict[int, Any] = {}  # by msgid: a result or a Refused, as they came
         self._unpacker = reply_unpacker()
         self._msgid = 0
@@ -34,16 +34,16 @@ class Peer:
     def send(self, method: str, *params: Any) -> int:
         """Give the session a request and the one turn that comes with it; the msgid."""
         msgid = self._msgid = self._msgid + 1
-        self.take(self.session.receive(encode_request(msgid, method, params), self.now_ms))
+        self.take(self.channel.receive(encode_request(msgid, method, params), self.now_ms))
         return msgid
 
     def notify(self, method: str, *params: Any) -> None:
         """Give the session a notification."""
-        self.take(self.session.receive(encode_notification(method, params), self.now_ms))
+        self.take(self.channel.receive(encode_notification(method, params), self.now_ms))
 
     def turn(self) -> list[int]:
         """One more turn; the msgids that were answered."""
-        return self.take(self.session.turn(self.now_ms))
+        return self.take(self.channel.turn(self.now_ms))
 
     def take(self, data: bytes) -> list[int]:
         """Read replies; the msgids they are for."""
@@ -60,6 +60,6 @@ class Peer:
         """A request and its reply, however many turns it takes."""
         msgid = self.send(method, *params)
         while msgid not in self.replies:
-            assert self.session.wants_turn, f"no reply to {method} and no wish for a turn"
+            assert self.channel.wants_turn, f"no reply to {method} and no wish for a turn"
             self.turn()
         return self.replies[msgid]

@@ -1,4 +1,4 @@
-"""One client of the simulation: sends requests through a `Session`, and holds each reply against the model.
+"""One client of the simulation: sends requests through a `Channel`, and holds each reply against the model.
 
 A turn of a session is atomic: nobody else's request runs meanwhile. So when a turn has given its replies, the model
 executes the same requests, in the order of the replies, and must come to the same answers. Replies must come in the
@@ -14,8 +14,8 @@ from typing import Any
 
 from cases_counters import INVALID, TOO_LARGE, Refused
 from naught.wire import encode_request, reply_unpacker
+from naught_server.channel import SLICES_MAX, Channel
 from naught_server.engine import Engine
-from naught_server.session import SLICES_MAX, Session
 from simulation.model import ModelCache
 
 BUSY = Refused("busy")
@@ -112,7 +112,7 @@ class Talker:
     """A session and its client's side. `models` are the caches by name."""
 
     def __init__(self, engine: Engine, models: dict[str, ModelCache], random: Random) -> None:
-        self.session = Session(engine, self._wake)
+        self.channel = Channel(engine, self._wake)
         self.woken = False  # the session asked for a turn
         self.stalls = 0  # how often it was seen waiting for a shard
         self.answered = 0
@@ -162,27 +162,27 @@ class Talker:
         size = len(self._outbox) if size is None else size
         piece, self._outbox = self._outbox[:size], self._outbox[size:]
         if self._random.random() < 0.5:
-            self.session.feed(piece)
+            self.channel.feed(piece)
             self.turn(now_ms)
         else:
-            self._hear(self.session.receive(piece, now_ms), now_ms)
+            self._hear(self.channel.receive(piece, now_ms), now_ms)
 
     def turn(self, now_ms: int) -> None:
         """A turn of the session."""
         self.woken = False
-        self._hear(self.session.turn(now_ms), now_ms)
+        self._hear(self.channel.turn(now_ms), now_ms)
 
-    def close(self) -> None:
+    def close(self, now_ms: int) -> None:
         """Leave, whatever is under way."""
-        self.session.close()
+        self.channel.close(now_ms)
         if self._scan is not None:
             self._scan.leave()
 
     # ------------------------------------------------------------------------------------- hearing
 
     def _hear(self, data: bytes, now_ms: int) -> None:
-        assert not self.session.closing, "the session takes a good request for a bad one"
-        self.stalls += self.session._waiting
+        assert not self.channel.closing, "the session takes a good request for a bad one"
+        self.stalls += self.channel._waiting
         self._unpacker.feed(data)
         ends: list[tuple[int, Any]] = []
         for kind, msgid, error, result in self._unpacker:
@@ -196,7 +196,7 @@ class Talker:
                 assert not ends, "a slice ended before the requests of its turn"
                 self._begin_until(msgid)
                 self._check(msgid, answer, now_ms)
-        in_session = [msgid for msgid, _ in self.session._slices]
+        in_session = [msgid for msgid, _ in self.channel.session.slices]
         for msgid in [*in_session, *(msgid for msgid, _ in ends)]:
             if msgid not in self._begun:
                 self._begin_until(msgid, inclusive=True)
@@ -218,7 +218,7 @@ class Talker:
         """The requests before this one that have no reply yet must be slices that have begun."""
         while self._order[0] != msgid or inclusive:
             first = self._order.popleft()
-            assert self._sliced(first) or first in {at for at, _ in self.session._slices}, (
+            assert self._sliced(first) or first in {at for at, _ in self.channel.session.slices}, (
                 f"{self._requests[first]} was passed over"
             )
             assert len(self._begun) < SLICES_MAX

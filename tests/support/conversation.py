@@ -1,4 +1,4 @@
-"""A peer's bytes through a `Session`, however they are cut, and its replies as bytes. No socket, no clock."""
+"""A peer's bytes through a `Channel`, however they are cut, and its replies as bytes. No socket, no clock."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from naught_server.channel import Channel
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.session import Session
 
 NOW_MS = 1_000_000
 
@@ -19,7 +19,11 @@ NOW_MS = 1_000_000
 def engine_of(*others: CachePolicy, **policy: Any) -> Engine:
     """An engine with a default cache of this policy, and these other caches."""
     policies = [CachePolicy("default", **policy), *others]
-    return Engine(ServerConfig(caches={each.name: each for each in policies}))
+    numbers = itertools.count(1)
+    return Engine(
+        ServerConfig(caches={each.name: each for each in policies}),
+        new_session_id=lambda: b"session number%2d" % next(numbers),
+    )
 
 
 class Conversation:
@@ -28,22 +32,27 @@ class Conversation:
     def __init__(self, engine: Engine | None = None) -> None:
         self.engine = engine or engine_of()
         self.now_ms = NOW_MS
-        self.session = Session(self.engine, lambda: None)
+        self.channel = Channel(self.engine, lambda: None)
+
+    def reconnect(self) -> None:
+        """The connection breaks, and another begins."""
+        self.channel.close(self.now_ms)
+        self.channel = Channel(self.engine, lambda: None)
 
     @property
     def closing(self) -> bool:
         """Whether the server is done with this peer."""
-        return self.session.closing
+        return self.channel.closing
 
     def send(self, *pieces: bytes) -> bytes:
         """The replies to these pieces. What comes after the session has closed is never given to it."""
         replies = b""
         for piece in pieces:
-            if self.session.closing:
+            if self.channel.closing:
                 break
-            replies += self.session.receive(piece, self.now_ms)
-            while self.session.wants_turn:
-                replies += self.session.turn(self.now_ms)
+            replies += self.channel.receive(piece, self.now_ms)
+            while self.channel.wants_turn:
+                replies += self.channel.turn(self.now_ms)
         return replies
 
 

@@ -62,8 +62,8 @@ def test_all_at_once_answers_as_one_by_one(eviction: str) -> None:
             continue
         peer = Peer(engine_of(eviction=eviction))
         requests = [encode_request(msgid, step[0], step[1]) for msgid, step in enumerate(steps)]
-        peer.take(peer.session.receive(b"".join(requests), peer.now_ms))
-        while peer.session.wants_turn:
+        peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+        while peer.channel.wants_turn:
             peer.turn()
         assert [peer.replies[msgid] for msgid in range(len(steps))] == [step[2] for step in steps], name
         assert list(peer.replies) == list(range(len(steps))), name

@@ -9,10 +9,10 @@ import pytest
 
 from cases_shared import CASES, Step
 from naught.errors import CommandError
+from naught_server.channel import Channel
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.session import Session
 from naught_server.sweep import Sweep
 
 
@@ -21,14 +21,14 @@ class StoreUnderTest:
 
     def __init__(self, policy: CachePolicy) -> None:
         engine = Engine(ServerConfig(caches={"default": policy}))
-        self.session = Session(engine, wake=lambda: None)
+        self.channel = Channel(engine, wake=lambda: None)
         self.store = engine.store
         self.sweep: Sweep = engine.sweep
 
     def _run(self, method: bytes, *params: Any) -> Any:
         command = COMMANDS[method]
         assert command.params_min <= len(params) <= command.params_max
-        result = command.run(self.session, params, 0)
+        result = command.run(self.channel.session, params, 0)
         if hasattr(result, "send"):
             try:
                 while True:

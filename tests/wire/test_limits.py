@@ -8,7 +8,7 @@ import pytest
 
 from naught import wire
 from naught.wire import encode, encode_notification, encode_request
-from naught_server import session
+from naught_server import channel
 from naught_server.config import TURN_ITEMS_MAX
 from support.conversation import Conversation, decoded, engine_of
 
@@ -37,6 +37,14 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("MSGID_MAX", 4_294_967_295),
         ("PARAMS_MAX", 3),
         ("TTL_MS_MAX", 315_360_000_000),
+        ("WAIT_MS_MAX", 86_400_000),
+        ("SESSION_ID_BYTES", 16),
+        ("UNACKNOWLEDGED_MAX", 1_024),
+        ("UNACKNOWLEDGED_BYTES_MAX", 4_194_304),
+        ("PARKED_MAX", 8_192),
+        ("PEER_SILENT_S", 5),
+        ("PEER_PROBES", 5),
+        ("PEER_UNACKNOWLEDGED_MS", 10_000),
         ("DEFAULT_PORT", 6480),
         ("DEFAULT_CACHE", "default"),
     ],
@@ -46,7 +54,7 @@ def test_numbers(name: str, value: object) -> None:
 
 
 def test_numbers_of_a_session() -> None:
-    assert session.SLICES_MAX == 8
+    assert channel.SLICES_MAX == 8
     assert TURN_ITEMS_MAX == 1_000
 
 

@@ -13,13 +13,14 @@ import pytest
 import naught_server
 from naught import errors, wire
 from naught.wire import encode_request
-from naught_server import config, session
+from naught_server import channel, commands, config
 from naught_server.commands import COMMANDS
 from support.conversation import Conversation, decoded, engine_of
 
 PAGE = Path(naught_server.__file__).with_name("PROTOCOL.md").read_text()
 EXAMPLE = re.compile(r"^-> (?P<request>\[.*?\])\s+<- (?P<reply>\[.*\])(?:  +.*)?$", re.MULTILINE)
 SIGNATURE = re.compile(r"`(?P<name>[a-z_]+)\((?P<params>[^`]*)\)` -> ")
+PARKED = "requests of a client that wait, with those whose wait is over and not acknowledged"
 EXAMPLES = [(found["request"], found["reply"]) for found in EXAMPLE.finditer(PAGE)]
 
 
@@ -96,6 +97,8 @@ def test_the_defaults() -> None:
         ("count", [], [""]),
         ("config_get", [], [None]),
         ("hello", [], [{}]),
+        ("acquire", [[["k", 1, 99]]], [[["k", 1, 99]], 0]),
+        ("sessions", [], [0]),
     ]
     short, full = Conversation(engine_of(shards=1)), Conversation(engine_of(shards=1))
     for method, left_out, given in steps:
@@ -125,10 +128,13 @@ def number_of(text: str) -> int:
         ("one string or binary", wire.STRING_BYTES_MAX),
         ("reply", wire.REPLY_BYTES_MAX),
         ("nesting", 1_024),
-        ("requests of a connection that work in slices at the same time", session.SLICES_MAX),
+        ("requests of a client that work in slices at the same time", channel.SLICES_MAX),
         ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
         ("work for one connection in one turn", config.TURN_ITEMS_MAX),
         ("connections", config.CONNECTIONS_MAX),
+        ("replies of a session not acknowledged", wire.UNACKNOWLEDGED_MAX),
+        (PARKED, wire.PARKED_MAX),
+        ("amounts a session holds", config.HELD_ITEMS_MAX),
     ],
 )
 def test_the_limits(limit: str, expected: int) -> None:
@@ -143,10 +149,18 @@ def test_the_limits(limit: str, expected: int) -> None:
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "10 s of that: the connection ends"),
         (wire.DEFAULT_PORT, 6480, "Default port 6480."),
         (wire.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
-        (session._TABLED, 16_384, "Ids below 16 384"),
+        (channel._TABLED, 16_384, "Ids below 16 384"),
+        (wire.UNACKNOWLEDGED_BYTES_MAX, 4_194_304, "1 024, and 4 MiB (4 194 304 bytes)"),
+        (wire.WAIT_MS_MAX, 86_400_000, "`wait_ms` is 0 to 86 400 000 (a day)"),
+        (wire.SESSION_ID_BYTES, 16, "the id of 16 bytes"),
+        (config.LEASE_MS_DEFAULT, 10_000, "(10 000 unless said; the server moves it into 100 to 300 000)"),
+        ((config.LEASE_MS_MIN, config.LEASE_MS_MAX), (100, 300_000), "moves it into 100 to 300 000"),
+        (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
+        (wire.PEER_SILENT_S, 5, "TCP keepalive after 5 s of silence, `TCP_USER_TIMEOUT` of 10 s"),
+        (commands._SESSIONS_LISTED_MAX, 512, "at most 512, each with the words"),
     ],
 )
-def test_numbers_within_sentences(found: int, expected: int, sentence: str) -> None:
+def test_numbers_within_sentences(found: object, expected: object, sentence: str) -> None:
     assert found == expected
     assert sentence in PAGE
 
@@ -166,6 +180,7 @@ def test_the_words_of_info() -> None:
     assert {word.decode() for word in found[b"caches"][b"default"][b"evictions"]} <= set(
         re.findall(r"`(\w+)`", described["`caches`"])
     )
+    assert set(re.findall(r"`(\w+)`", described["`sessions`"])) == {word.decode() for word in found[b"sessions"]}
     assert set(re.findall(r"`(\w+)`", described["`sweeper`"])) == {word.decode() for word in found[b"sweeper"]}
     assert found[b"caches"][b"default"][b"counters"] == 1
 
