@@ -123,7 +123,7 @@ class Desk:
     def lose(self) -> ConnectionResetError:
         """Break the connection."""
         error = ConnectionResetError("cut")
-        self.session.disconnected(error)
+        self.session.disconnected(error, self.now)
         return error
 
 
@@ -147,10 +147,15 @@ class Peer:
             self._unpacker.feed(data)
 
     async def greet(self) -> None:
-        """Answer `hello`."""
-        _, msgid, method, _ = await self.request()
+        """Answer `hello` as a server that has just started: it opens sessions, and knows none."""
+        _, msgid, method, params = await self.request()
         assert method == "hello"
-        self.reply(msgid, HELLO_RESULT)
+        wanted = params[0].get("session") if params else None
+        if isinstance(wanted, bytes):
+            self.reply_error(msgid, "no_session")
+            await self.greet()
+        else:
+            self.reply(msgid, HELLO_RESULT | ({"session": b"0123456789abcdef", "lease_ms": 10_000} if wanted else {}))
 
     def send(self, data: bytes) -> None:
         self._writer.write(data)

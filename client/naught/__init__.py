@@ -13,7 +13,7 @@ programs with no server there are `SafeMap`, a mapping that drops a key when its
 
 from naught import zeros
 from naught._version import __version__
-from naught.calls import Grant, ScanPage
+from naught.calls import Acquired, Grant, ScanPage
 from naught.client import Client, connect
 from naught.errors import (
     Busy,
@@ -38,9 +38,12 @@ from naught.errors import (
     Unavailable,
     UnknownMethod,
 )
+from naught.holds import Hold
+from naught.patterns import Permit, Semaphore
 from naught.safemap import SafeMap
 
 __all__ = [
+    "Acquired",
     "Busy",
     "CacheFull",
     "CallTimeout",
@@ -52,14 +55,17 @@ __all__ = [
     "CounterUnderflow",
     "Denied",
     "Grant",
+    "Hold",
     "InvalidRequest",
     "NaughtError",
     "NoSession",
     "NotHeld",
     "OutcomeUnknown",
+    "Permit",
     "ProtocolError",
     "SafeMap",
     "ScanPage",
+    "Semaphore",
     "ServerTimeout",
     "ShuttingDown",
     "TooLarge",

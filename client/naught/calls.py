@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from math import isnan
+from math import ceil, isnan
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias
 
 from naught.errors import CommandError, InvalidRequest, ProtocolError, TooLarge, error_from_wire
+from naught.holds import Hold
 from naught.wire import (
     BATCH_ITEMS_MAX,
     KEY_BYTES_MAX,
     MESSAGE_BYTES_MAX,
+    REPLY_BYTES_MAX,
     TTL_MS_MAX,
     VALUE_MAX,
+    WAIT_MS_MAX,
     decode_key,
     encode,
     encode_key,
@@ -49,6 +52,10 @@ SCAN_COUNT: Final = 1_000
 """Counters in a page of a scan unless the caller says otherwise: about 30 KiB, well under what a reply may have."""
 
 
+SMALL_REPLY_BYTES: Final = 512
+"""More than the reply of any call about a few counters has, errors included."""
+
+
 class Grant(NamedTuple):
     """What `try_incr` answers."""
 
@@ -56,6 +63,17 @@ class Grant(NamedTuple):
     """Whether every item was added; if not, none was."""
     values: list[int]
     """The values after the call, in the order of its items."""
+
+
+class Acquired(NamedTuple):
+    """What `acquire` answers."""
+
+    granted: bool
+    """Whether every item was added and is held; if not, none was."""
+    values: list[int]
+    """The values after the call, in the order of its items."""
+    hold: Hold | None
+    """What is held; None when not granted."""
 
 
 class ScanPage(NamedTuple, Generic[KeyT]):
@@ -70,18 +88,32 @@ class ScanPage(NamedTuple, Generic[KeyT]):
 class Call(Generic[ResultT]):
     """A request that is checked and not yet sent."""
 
-    __slots__ = ("convert", "method", "params", "repeatable")
+    __slots__ = ("convert", "holds", "method", "params", "parks", "persistent", "repeatable", "reply_bytes")
 
     def __init__(
-        self, method: str, params: tuple[Any, ...], convert: Callable[[Any], ResultT], *, repeatable: bool
+        self,
+        method: str,
+        params: tuple[Any, ...],
+        convert: Callable[[Any], ResultT],
+        *,
+        repeatable: bool,
+        reply_bytes: int = SMALL_REPLY_BYTES,
+        parks: bool = False,
+        persistent: bool = False,
+        holds: bool = False,
     ) -> None:
         self.method: Final = method
         self.params: Final = params
         # From what msgpack made of the result to what the caller gets. Raises ProtocolError for anything but what the
         # method may answer.
         self.convert: Final = convert
-        # Whether it may be sent again when its reply was lost: it changes nothing.
+        # Whether it may be asked again when nobody knows whether it was: it changes nothing, or only what ended with
+        # the session it was asked in.
         self.repeatable: Final = repeatable
+        self.reply_bytes: Final = reply_bytes  # about the most its reply may have
+        self.parks: Final = parks  # the server may let it wait
+        self.persistent: Final = persistent  # it gives something back, so it is sent though its caller has gone
+        self.holds: Final = holds  # its result is an `Acquired`
 
 
 # ------------------------------------------------------------------------------------------------- arguments
@@ -113,6 +145,24 @@ def check_timeout(timeout: object) -> float | None:
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or isnan(timeout):
         raise InvalidRequest(f"timeout is a number of seconds or None, not {timeout!r}")
     return float(timeout)
+
+
+def check_lease(lease: object) -> int | None:
+    """Seconds a session outlives its connection, as milliseconds; None leaves it to the server."""
+    seconds = check_timeout(lease)
+    if seconds is not None and not 0.1 <= seconds <= 300:
+        raise InvalidRequest(f"lease is from 0.1 to 300 seconds, or None, not {lease}")
+    return None if seconds is None else round(seconds * 1000)
+
+
+def check_wait(wait: object) -> int | None:
+    """Seconds to wait at the server, as its milliseconds; None for no limit. What is not above 0 does not wait."""
+    seconds = check_timeout(wait)
+    if seconds is None:
+        return None
+    if seconds * 1000 > WAIT_MS_MAX:
+        raise InvalidRequest(f"a wait is up to {WAIT_MS_MAX // 1000} seconds, or None for no limit, not {wait}")
+    return max(0, ceil(seconds * 1000))
 
 
 def _encode_prefix(prefix: Key) -> bytes:
@@ -225,6 +275,39 @@ def _mapping(result: Any) -> dict[str, Any]:
     return mapping
 
 
+def _acquired(count: int, result: Any) -> Acquired:
+    if result.__class__ is not list or len(result) != 3:
+        raise ProtocolError(f"[granted, values, hold] was expected, not {result!r:.80}")
+    granted = _boolean(result[0])
+    if granted is (result[2] is None):
+        raise ProtocolError(f"a hold where granted and nowhere else was expected, not {result!r:.80}")
+    return Acquired(granted, _integers(count, result[1]), Hold(integer(result[2]), count) if granted else None)
+
+
+def _values(result: Any) -> list[int]:
+    if result.__class__ is not list:
+        raise ProtocolError(f"integers were expected, not {result!r:.80}")
+    return [integer(value) for value in result]
+
+
+def _held(decode: Callable[[bytes], KeyT], result: Any) -> list[tuple[int, dict[KeyT, int]]]:
+    try:
+        return [(integer(hold), {decode(key): integer(by) for key, by in items}) for hold, items in result]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"holds were expected, not {result!r:.80}") from error
+
+
+def _mappings(result: Any) -> list[dict[str, Any]]:
+    if result.__class__ is not list:
+        raise ProtocolError(f"maps were expected, not {result!r:.80}")
+    return [_mapping(each) for each in result]
+
+
+def _batch_reply_bytes(items: int) -> int:
+    """A batch of values, each of 9 bytes at most."""
+    return SMALL_REPLY_BYTES + 9 * items
+
+
 # --------------------------------------------------------------------------------------------------- methods
 
 
@@ -242,7 +325,14 @@ def apply(keys: Iterable[Key], deltas: Iterable[int] | int, ttl_ms: int | None) 
     else:
         amounts = _check_delta(deltas)
     convert = partial(_items, len(encoded))
-    return Call("apply", _params(encoded, amounts, check_ttl(ttl_ms)), convert, repeatable=False)
+    # Should all its items fail, the server refuses the reply as too large before this limit is passed.
+    return Call(
+        "apply",
+        _params(encoded, amounts, check_ttl(ttl_ms)),
+        convert,
+        repeatable=False,
+        reply_bytes=min(REPLY_BYTES_MAX, SMALL_REPLY_BYTES + 64 * len(encoded)),
+    )
 
 
 def _check_delta(delta: object) -> int:
@@ -262,7 +352,8 @@ def get(key: Key) -> Call[int]:
 
 def get_many(keys: Iterable[Key]) -> Call[list[int]]:
     encoded = _encode_keys(keys)
-    return Call("get_many", (encoded,), partial(_integers, len(encoded)), repeatable=True)
+    convert = partial(_integers, len(encoded))
+    return Call("get_many", (encoded,), convert, repeatable=True, reply_bytes=_batch_reply_bytes(len(encoded)))
 
 
 def set(key: Key, value: int, ttl_ms: int | None) -> Call[int]:
@@ -272,16 +363,70 @@ def set(key: Key, value: int, ttl_ms: int | None) -> Call[int]:
 
 def take(keys: Iterable[Key]) -> Call[list[int]]:
     encoded = _encode_keys(keys)
-    return Call("take", (encoded,), partial(_integers, len(encoded)), repeatable=False)
+    convert = partial(_integers, len(encoded))
+    return Call("take", (encoded,), convert, repeatable=False, reply_bytes=_batch_reply_bytes(len(encoded)))
 
 
-def try_incr(items: Iterable[tuple[Key, int, int]], ttl_ms: int | None) -> Call[Grant]:
+def _encode_limited(items: Iterable[tuple[Key, int, int]]) -> list[tuple[bytes, int, int]]:
     encoded = [
         (encode_key(key), check_amount(by), check_integer("a limit", limit, 0, VALUE_MAX)) for key, by, limit in items
     ]
     _check_batch([key for key, _, _ in encoded])
+    return encoded
+
+
+def try_incr(items: Iterable[tuple[Key, int, int]], ttl_ms: int | None) -> Call[Grant]:
+    encoded = _encode_limited(items)
     params: tuple[Any, ...] = (encoded,) if ttl_ms is None else (encoded, check_ttl(ttl_ms))
-    return Call("try_incr", params, partial(_grant, len(encoded)), repeatable=False)
+    convert = partial(_grant, len(encoded))
+    return Call("try_incr", params, convert, repeatable=False, reply_bytes=_batch_reply_bytes(len(encoded)))
+
+
+def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None) -> Call[Acquired]:
+    encoded = _encode_limited(items)
+    wait_ms = check_wait(wait)
+    # Asked again where the session was lost: what it may have granted went back with that session.
+    return Call(
+        "acquire",
+        (encoded,) if wait_ms == 0 else (encoded, wait_ms),
+        partial(_acquired, len(encoded)),
+        repeatable=True,
+        reply_bytes=_batch_reply_bytes(len(encoded)),
+        parks=wait_ms != 0,
+        holds=True,
+    )
+
+
+def release(hold: Hold | int, items: Iterable[tuple[Key, int]] | None) -> Call[list[int]]:
+    number = hold.number if isinstance(hold, Hold) else check_integer("a hold", hold, 0, VALUE_MAX)
+    if items is None:
+        size = _batch_reply_bytes(hold.counters if isinstance(hold, Hold) else BATCH_ITEMS_MAX)
+        return Call("release", (number,), _values, repeatable=False, reply_bytes=size, persistent=True)
+    encoded = [(encode_key(key), check_amount(by)) for key, by in items]
+    _check_batch([key for key, _ in encoded])
+    return Call(
+        "release",
+        (number, encoded),
+        partial(_integers, len(encoded)),
+        repeatable=False,
+        reply_bytes=_batch_reply_bytes(len(encoded)),
+        persistent=True,
+    )
+
+
+def held(after: int, decode: Callable[[bytes], KeyT]) -> Call[list[tuple[int, dict[KeyT, int]]]]:
+    params = (check_integer("after", after, 0, VALUE_MAX),) if after else ()
+    return Call("held", params, partial(_held, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def wait_zero(key: Key, timeout: float | None) -> Call[bool]:
+    timeout_ms = check_wait(timeout)
+    return Call("wait_zero", (encode_key(key), timeout_ms), _boolean, repeatable=True, parks=timeout_ms != 0)
+
+
+def sessions(after: int) -> Call[list[dict[str, Any]]]:
+    params = (check_integer("after", after, 0, VALUE_MAX),) if after else ()
+    return Call("sessions", params, _mappings, repeatable=True, reply_bytes=REPLY_BYTES_MAX)
 
 
 def expire(key: Key, ttl_ms: int | None) -> Call[bool]:
@@ -296,12 +441,12 @@ def scan(cursor: Cursor, count: int, prefix: Key, decode: Callable[[bytes], KeyT
     if cursor.__class__ is not bytes and (cursor.__class__ is not int or cursor != 0):
         raise InvalidRequest("a cursor is 0 or what the last page gave")
     params = (cursor, check_integer("count", count, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
-    return Call("scan", params, partial(_page, decode), repeatable=True)
+    return Call("scan", params, partial(_page, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
 
 
 def top(n: int, prefix: Key, decode: Callable[[bytes], KeyT]) -> Call[list[tuple[KeyT, int]]]:
     params = (check_integer("n", n, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
-    return Call("top", params, partial(_ranking, decode), repeatable=True)
+    return Call("top", params, partial(_ranking, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
 
 
 def count(prefix: Key) -> Call[int]:
@@ -318,7 +463,7 @@ def ping() -> Call[None]:
 
 
 def info() -> Call[dict[str, Any]]:
-    return Call("info", (), _mapping, repeatable=True)
+    return Call("info", (), _mapping, repeatable=True, reply_bytes=REPLY_BYTES_MAX)
 
 
 def config_get(name: str | None) -> Call[Any]:

@@ -27,16 +27,31 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from functools import partial
 from random import Random
 from types import EllipsisType, TracebackType
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, overload
 
 from naught import calls
-from naught.calls import SCAN_COUNT, Call, Cursor, Grant, Key, KeyT, ScanPage, check_amount, check_timeout
-from naught.errors import CommandError, InvalidRequest
+from naught.calls import (
+    SCAN_COUNT,
+    Acquired,
+    Call,
+    Cursor,
+    Grant,
+    Key,
+    KeyT,
+    ScanPage,
+    check_amount,
+    check_lease,
+    check_timeout,
+)
+from naught.errors import CallTimeout, CommandError, InvalidRequest
+from naught.holds import Hold
 from naught.link import Link
+from naught.messages import Message
+from naught.patterns import Permit, Semaphore, acquire_permit
 from naught.url import Address, parse_url
 from naught.wire import KEY_BYTES_MAX, VALUE_MAX, decode_key, encode_key
 
@@ -61,12 +76,16 @@ class Client(Generic[KeyT]):
         connect_timeout: float,
         decode: Callable[[bytes], KeyT],
         random: Random | None,
+        session: bool,
+        lease_ms: int | None,
     ) -> None:
         self._closed = True  # until everything is there: __del__ runs for an object half made too
         self._address: Final = address
         self._timeout: Final = timeout  # seconds, of calls that say nothing else
         self._decode: Final[Callable[[bytes], KeyT]] = decode
-        self._link: Final = Link(address, connect_timeout=connect_timeout, random=random)
+        self._link: Final = Link(
+            address, connect_timeout=connect_timeout, random=random, resumable=session, lease_ms=lease_ms
+        )
         # What every call needs, one look-up away. `loop.create_future` is a Python function in asyncio and costs 80
         # ns more.
         self._new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(
@@ -161,6 +180,106 @@ class Client(Generic[KeyT]):
         Items are `(key, by, limit)`, at most 4 096. Returns `Grant(granted, values)`.
         """
         return self._send(calls.try_incr(items, ttl_ms), timeout)
+
+    # Holding and waiting.
+
+    async def acquire(
+        self,
+        items: Iterable[tuple[Key, int, int]],
+        *,
+        wait: float | None = 0.0,
+        timeout: Timeout = ...,  # noqa: ASYNC109 - it is the call's own, kept by the link's timer
+    ) -> Acquired:
+        """Add to several counters as `try_incr` does, and hold what was added until it is released.
+
+        Items are `(key, by, limit)`. What is held goes back by `release`, and by itself when this client is closed,
+        or has been gone for its lease. `wait`: seconds to wait for room, first come first served, None for no limit;
+        `timeout` is the wait unless said otherwise, where there is one. Returns `Acquired(granted, values, hold)`,
+        not granted when the wait ran out. Raises Busy with too much held. Cancelled, it holds nothing.
+
+        Most callers want `semaphore`.
+        """
+        call = calls.acquire(items, wait)
+        future, message = self._begin_wait(call, wait, timeout)
+        try:
+            return await future
+        except CallTimeout:
+            if not call.parks:
+                raise
+            return Acquired(False, [], None)
+        except BaseException:
+            # Cancelled, perhaps in the turn in which it was granted.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                hold = future.result().hold
+                if hold is not None:
+                    self._link.session.give_back(hold)
+            self._link.session.give_up(message)
+            raise
+
+    def release(
+        self,
+        hold: Hold | int,
+        items: Iterable[tuple[Key, int]] | None = None,
+        *,
+        timeout: Timeout = ...,
+    ) -> asyncio.Future[list[int]]:
+        """Give back a hold, or the amounts `(key, by)` of it; the values after.
+
+        Raises NotHeld, with nothing changed, when this is not held (any more): it was released, the session was lost,
+        or its counters were absent since, by whatever command. What was asked for is sent even when its caller gives
+        up before it could be.
+        """
+        if items is None and isinstance(hold, Hold):
+            self._link.session.forget(hold)
+        return self._send(calls.release(hold, items), timeout)
+
+    async def held(self, *, timeout: Timeout = ...) -> dict[int, dict[KeyT, int]]:  # noqa: ASYNC109 - each page has its own
+        """What this client holds: by the number of the hold, the amounts by key."""
+        found: dict[int, dict[KeyT, int]] = {}
+        after = 0
+        while page := await self._send(calls.held(after, self._decode), timeout):
+            found.update(page)
+            after = page[-1][0]
+        return found
+
+    async def wait_zero(self, key: Key, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
+        """Wait until the counter is absent: true at once if it is; false when `timeout` seconds have passed."""
+        call = calls.wait_zero(key, timeout)
+        future, message = self._begin_wait(call, timeout, ...)
+        try:
+            return await future
+        except CallTimeout:
+            if not call.parks:
+                raise
+            return False
+        except BaseException:
+            self._link.session.give_up(message)
+            raise
+
+    def semaphore(self, name: Key, limit: int) -> Semaphore:
+        """A semaphore of `limit` permits, shared by everybody who uses the counter `name` so; see
+        `naught.patterns`."""
+        return Semaphore(self, name, limit)
+
+    async def acquire_all(
+        self,
+        limits: Mapping[Key, int],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as of a semaphore
+    ) -> Permit:
+        """A permit of several semaphores at once, by name with their limits: all of them or none.
+
+        Waits up to `timeout` seconds, None for no limit, in the queue of each. Raises CallTimeout.
+        """
+        return await acquire_permit(self, [(name, 1, limit) for name, limit in limits.items()], timeout)
+
+    def _begin_wait(
+        self, call: Call[ResultT], wait: float | None, timeout: Timeout
+    ) -> tuple[asyncio.Future[ResultT], Message]:
+        future = self._new_future()
+        if timeout is ...:
+            timeout = wait if call.parks else self._timeout
+        return future, self._ask(call, timeout, future)
 
     # Single counters.
 
@@ -265,6 +384,13 @@ class Client(Generic[KeyT]):
         """Change a setting. Returns what it is then. Raises InvalidRequest for what the setting cannot be."""
         return self._send(calls.config_set(name, value), timeout)
 
+    async def sessions(self, *, timeout: Timeout = ...) -> list[dict[str, Any]]:  # noqa: ASYNC109 - each page has its own
+        """The sessions of the server, for its operator: numbers and figures, never what would let one be resumed."""
+        found: list[dict[str, Any]] = []
+        while page := await self._send(calls.sessions(found[-1]["session"] if found else 0), timeout):
+            found += page
+        return found
+
     def sweep(self, *, timeout: Timeout = ...) -> asyncio.Future[int]:
         """Have the sweeper take one step now, of some thousand entries. Returns how many it worked on."""
         return self._send(calls.sweep(), timeout)
@@ -277,7 +403,8 @@ class Client(Generic[KeyT]):
     # The end.
 
     async def close(self) -> None:
-        """Close the connection. Calls that have not ended raise ClientClosed. Again does nothing."""
+        """Close the connection, and end the session: what it holds goes back. Calls that have not ended raise
+        ClientClosed. Again does nothing."""
         self._closed = True
         await self._link.close()
 
@@ -340,6 +467,8 @@ def connect(
     timeout: float | None = 1.0,
     connect_timeout: float = 5.0,
     decode_keys: Literal[True] = True,
+    session: bool = True,
+    lease: float | None = None,
     random: Random | None = None,
 ) -> Connecting[str]: ...
 
@@ -351,6 +480,8 @@ def connect(
     timeout: float | None = 1.0,
     connect_timeout: float = 5.0,
     decode_keys: Literal[False],
+    session: bool = True,
+    lease: float | None = None,
     random: Random | None = None,
 ) -> Connecting[bytes]: ...
 
@@ -361,6 +492,8 @@ def connect(
     timeout: float | None = 1.0,
     connect_timeout: float = 5.0,
     decode_keys: bool = True,
+    session: bool = True,
+    lease: float | None = None,
     random: Random | None = None,
 ) -> Connecting[str] | Connecting[bytes]:
     """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and `close`
@@ -372,6 +505,9 @@ def connect(
     `connect_timeout`: seconds the first connection may take, in as many attempts as they allow, and each later
     attempt.
     `decode_keys`: keys come back as str (what is no UTF-8 as lone surrogates), or as the bytes they are.
+    `session`: resume after a broken connection, so that every call runs once and what is held stays held. Without, a
+    change whose reply was lost raises OutcomeUnknown, and nothing can be held.
+    `lease`: seconds the session outlives a broken connection, 0.1 to 300; None leaves it to the server (10).
     `random`: draws the pauses between attempts; give a seeded one where they should repeat.
 
     Raises InvalidRequest for a bad URL or option at once; awaited, ConnectionFailed when there is no connection in
@@ -382,10 +518,19 @@ def connect(
     limit = check_timeout(connect_timeout)
     if limit is None or limit <= 0:
         raise InvalidRequest("connect_timeout is more than 0 seconds")
-    if decode_keys:
-        return Connecting(
-            lambda: Client[str](address, timeout=default, connect_timeout=limit, decode=decode_key, random=random)
+    lease_ms = check_lease(lease)
+
+    def client(decode: Callable[[bytes], Any]) -> Client[Any]:
+        return Client(
+            address,
+            timeout=default,
+            connect_timeout=limit,
+            decode=decode,
+            random=random,
+            session=session,
+            lease_ms=lease_ms,
         )
-    return Connecting(
-        lambda: Client[bytes](address, timeout=default, connect_timeout=limit, decode=bytes, random=random)
-    )
+
+    if decode_keys:
+        return Connecting[str](lambda: client(decode_key))
+    return Connecting[bytes](lambda: client(bytes))

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import weakref
 from random import Random
 from typing import TYPE_CHECKING, Final, cast
 
@@ -33,6 +35,10 @@ logger = logging.getLogger("naught")
 
 TIMER_SLACK: Final = 0.001
 """Seconds. uvloop counts in milliseconds and may fire one early; a little late beats twice."""
+
+FAREWELL_S: Final = 0.5
+"""Seconds a client that closes waits for the server to have read its `bye`. Without that the server waits for the
+lease."""
 
 
 class Connection(asyncio.Protocol):
@@ -77,12 +83,22 @@ class Connection(asyncio.Protocol):
 class Link:
     """See the module. Belongs to the loop it is made in and is used only there."""
 
-    def __init__(self, address: Address, *, connect_timeout: float, random: Random | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        connect_timeout: float,
+        random: Random | None,
+        resumable: bool,
+        lease_ms: int | None,
+    ) -> None:
         self._loop: Final = asyncio.get_running_loop()
         self._address: Final = address
         self._connect_timeout: Final = connect_timeout  # seconds, for the first connection and for each attempt after
         self._backoff: Final = Backoff(random)
-        self.session: Final = ClientSession(cache=address.cache, wake=self._wake)
+        self.session: Final = ClientSession(
+            cache=address.cache, wake=self._wake, resumable=resumable, lease_ms=lease_ms
+        )
         self._connection: Connection | None = None  # the one there is, greeted or not
         self._closing: list[asyncio.Future[None]] = []  # `lost` of connections that are on their way out
         self._connecting: asyncio.Task[None] | None = None  # replaces a connection that ended
@@ -91,6 +107,7 @@ class Link:
         self._memory: Host | None = None  # memory:// only: the engine, which outlives a connection to it
         self._opened = False  # there has been a connection: from then on one that ends is replaced
         self.closed = False  # for good
+        _links.add(self)
 
     # The turn.
 
@@ -101,9 +118,7 @@ class Link:
         now = self._loop.time()
         self.session.end_turn(now)
         self.write(now)
-        due = self.session.next_due()
-        if due is not None and (self._timer is None or due < self._timer_due):
-            self._set_timer(due)
+        self._plan()
 
     def write(self, now: float | None = None) -> None:
         """Write what may be written: while the transport takes it, and within the window."""
@@ -134,6 +149,11 @@ class Link:
             self._drop(connection, ConnectionResetError("the server is shutting down"))
 
     # The timer.
+
+    def _plan(self) -> None:
+        due = self.session.next_due()
+        if due is not None and (self._timer is None or due < self._timer_due):
+            self._set_timer(due)
 
     def _set_timer(self, due: float) -> None:
         if self._timer is not None:
@@ -199,7 +219,7 @@ class Link:
             self._let_go(connection)
             if self._connection is connection:
                 self._connection = None
-                self.session.disconnected(error)
+                self.session.disconnected(error, self._loop.time())
             raise
         self._opened = True
         self.write()
@@ -229,19 +249,35 @@ class Link:
         if connection is self._connection:
             self._replace(error)
 
-    def _let_go(self, connection: Connection) -> None:
+    def _let_go(self, connection: Connection, farewell: bytes = b"") -> None:
         connection.detach()
         transport = connection.transport
         if transport is not None and not connection.lost.done():
-            transport.abort()  # close() would first wait for a peer that may not read
+            if farewell and not transport.is_closing():
+                self._say_goodbye(connection, transport, farewell)
+            else:
+                transport.abort()  # close() would first wait for a peer that may not read
             self._closing.append(connection.lost)
             connection.lost.add_done_callback(self._closing.remove)
+
+    def _say_goodbye(self, connection: Connection, transport: asyncio.Transport, farewell: bytes) -> None:
+        """Close so that the last bytes are read: closing with replies unread would have the kernel reset the
+        connection, and the server lose them. The server closes when it has read the end."""
+        transport.write(farewell)
+        if not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        timer = self._loop.call_later(FAREWELL_S, transport.abort)
+        connection.lost.add_done_callback(lambda _: timer.cancel())
 
     def _replace(self, error: BaseException) -> None:
         self._connection = None
         if self.session.served:
             self._backoff.reset()
-        self.session.disconnected(error)  # whoever is in _connect, waiting for the greeting, hears of it here
+        # Whoever is in _connect, waiting for the greeting, hears of it here.
+        self.session.disconnected(error, self._loop.time())
+        self._plan()
         if not self.closed and self._connecting is None and self._opened:
             logger.warning("%s: connection lost: %s; connecting anew", self._address, error)
             self._connecting = self._loop.create_task(self._reconnect(), name=f"naught reconnect {self._address}")
@@ -271,6 +307,7 @@ class Link:
         if self.closed:
             return
         self.closed = True
+        farewell = self.session.farewell()
         self.session.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -278,7 +315,21 @@ class Link:
             self._connecting.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._let_go(connection)
+            self._let_go(connection, farewell)
+
+    def forsake(self) -> None:
+        """This is the child of a fork: the connection stays the parent's, and must end with the parent. So the
+        child's descriptor goes (by one of nothing, as whoever still has its number may close it), and nothing is
+        sent."""
+        self.closed = True
+        self.session.forsake("this client was made before a fork, and belongs to the parent")
+        transport = self._connection.transport if self._connection is not None else None
+        connected = transport.get_extra_info("socket") if transport is not None else None
+        if connected is not None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, connected.fileno(), inheritable=False)
+            os.close(nothing)
+        self._connection = None
 
     def abandon(self) -> None:
         """As `shut`, for a client that was forgotten; from the collector, so in whatever thread and at whatever
@@ -287,12 +338,25 @@ class Link:
             self._loop.call_soon_threadsafe(self.shut)
 
     async def close(self) -> None:
-        """Fail what is pending with ClientClosed and wait until the transport is gone: no round trip. Idempotent."""
+        """Fail what is pending with ClientClosed, and wait until the server has let go or FAREWELL_S have passed;
+        without a session, no round trip. Idempotent."""
         self.shut()
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         if self._closing:
             await asyncio.wait(list(self._closing))
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _forsake_all() -> None:
+    for link in list(_links):
+        link.forsake()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forsake_all)
 
 
 def _keep_alive(connected: socket.socket) -> None:

@@ -85,6 +85,9 @@ class _Transport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closing
 
+    def can_write_eof(self) -> bool:
+        return False  # what was written has been executed: closing loses nothing
+
     def get_write_buffer_size(self) -> int:
         return 0
 

@@ -1,4 +1,4 @@
-"""The client's half of a conversation, sans-IO: calls and bytes go in, bytes and settled calls come out.
+"""The client's half of a session, sans-IO: calls and bytes go in, bytes and settled calls come out.
 
 An adapter (`link.py` for asyncio) owns the socket, the clock and the timer, and drives this:
 
@@ -7,24 +7,27 @@ An adapter (`link.py` for asyncio) owns the socket, the clock and the timer, and
     session.output(now) -> bytes                 what to write, if the transport takes it; "" when nothing may go
     session.connected(greeted) -> bytes          a new connection, and what to write on it first
     session.receive(data)                        what was read; ProtocolError: drop the connection
-    session.disconnected(error)                  the connection is gone
+    session.disconnected(error, now)             the connection is gone
     session.next_due(), session.advance(now)     deadlines
 
-A call comes with a *waiter*, on which its result is set: anything with the three methods of `Waiter`, as
-`asyncio.Future` and `concurrent.futures.Future` have them. A waiter that is done already (its caller gave up) is left
-alone.
-
-**Joining.** Consecutive `incr`/`decr` of a turn with equal time to live and timeout become one `apply`: each item of
-an `apply` stands alone, so it means what the calls mean one by one. Every call and every join is a *message*;
-messages keep the order of the calls.
+Every call, and every join of calls, is a *message* (`messages.py`); messages keep the order of the calls.
 
 **Life of a message**: fresh (its turn goes on) -> queued -> in flight (encoded under a msgid) -> settled. A message
-whose deadline passes in flight is settled for its callers, but keeps its msgid until its reply came or the connection
+whose deadline passes in flight is settled for its callers, but keeps its msgid until its reply came or the session
 is gone: a reply can only ever meet the message it answers.
 
-**A connection breaks.** Queued messages stay queued, for their bytes never left. Of those in flight, what changes
-nothing is queued again, in front and in order; changes fail with `OutcomeUnknown`. A `shutting_down` reply says that
-the request was not executed: it is queued again too, and nothing more is sent on that connection.
+**A connection breaks.** The session goes on with the next one (PROTOCOL.md, section 6): both sides count requests and
+replies, so the server says what it has accepted, and sends again what was not received. What it had not
+accepted is queued again, in front and in order, unless its caller has gone. The caller sees a delay.
+
+**The session is lost** when the server no longer knows it, or, for a client that asked for none, with the
+connection. Queued messages stay queued, for their bytes never left. Of those in flight, what changes nothing is
+queued again; changes fail with `OutcomeUnknown`; and every hold is lost. A `shutting_down` reply says that the
+request was not executed: it is queued again too, and nothing more is sent on that connection.
+
+**Windows.** At most `UNACKNOWLEDGED_MAX` messages are unanswered or not acknowledged, and what their replies may have
+at most `REPLIES_BYTES_MAX`, so a server that keeps the replies never has to refuse one. Messages that wait at the
+server count apart, and what gives something back passes both.
 """
 
 from __future__ import annotations
@@ -34,10 +37,10 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from heapq import heapify, heappop, heappush
-from operator import methodcaller
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from naught import calls
 from naught.calls import Call, check_timeout, check_ttl, item_error, text
 from naught.errors import (
     Busy,
@@ -45,27 +48,25 @@ from naught.errors import (
     ClientClosed,
     CommandError,
     NaughtError,
+    NotHeld,
     OutcomeUnknown,
     ProtocolError,
     ShuttingDown,
     error_from_wire,
 )
+from naught.holds import Hold
+from naught.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, SingleCall, Waiter
 from naught.wire import (
-    BATCH_ITEMS_MAX,
-    KEY_BYTES_MAX,
-    MESSAGE_BYTES_MAX,
+    PARKED_MAX,
     REPLY,
     REPLY_BYTES_MAX,
+    SESSION_ID_BYTES,
+    UNACKNOWLEDGED_BYTES_MAX,
+    UNACKNOWLEDGED_MAX,
+    encode_notification,
     encode_request,
     reply_unpacker,
 )
-
-JOINED_ITEMS_MAX: Final = 1_000
-"""Calls in one joined message: what a server does for one peer in a turn. More would gain nothing (2 % from 100 items
-to 1 000), and no key is so long that a thousand of them pass the limit of a message: nothing counts bytes."""
-
-UNANSWERED_MAX: Final = 1_024
-"""Messages in flight. What a server keeps for one client, and with joining enough for a million calls."""
 
 OUTPUT_BYTES_MAX: Final = 256 << 10
 """About what one `output` gives; the transport is asked between two whether it wants more."""
@@ -74,26 +75,24 @@ QUEUED_MAX: Final = 1 << 18
 """Messages waiting to be sent, joined ones counted once. Callers wait for their calls, so their number is the real
 bound; this one ends a loop that never awaits before it ends the process."""
 
+REPLIES_BYTES_MAX: Final = 2 << 20
+PARKED_REPLIES_BYTES_MAX: Final = 1 << 20
+"""What the replies to messages in flight may have together. The server keeps up to 4 MiB: the rest is for what it
+keeps that was acknowledged in part, and for what gives something back."""
+
+ACKNOWLEDGE_EVERY: Final = 256
+ACKNOWLEDGE_BYTES: Final = 64 << 10
+"""Replies, and bytes of them, after which they are acknowledged: often enough that the window is never in the way,
+and seldom enough that it costs nothing (20 bytes in 256 messages)."""
+
 _HELLO_MSGID: Final = 0
+"""Never another request's: those in flight keep theirs over a resumption."""
 
-ITEM_ERROR_BYTES: Final = 200
-"""A failed item of a joined message takes less than this in the reply."""
-
-assert JOINED_ITEMS_MAX <= BATCH_ITEMS_MAX
-assert JOINED_ITEMS_MAX * (KEY_BYTES_MAX + 3 + 9) + 64 < MESSAGE_BYTES_MAX
-assert JOINED_ITEMS_MAX * ITEM_ERROR_BYTES < REPLY_BYTES_MAX, "all items may fail and the reply still fits"
-assert UNANSWERED_MAX < 1 << 14, "servers may keep small msgids encoded"
-
-
-class Waiter(Protocol):
-    """Where the result of a call goes."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: Any, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
-
-
-_is_done: Callable[[Waiter], bool] = methodcaller("done")
+assert UNACKNOWLEDGED_MAX < 1 << 14, "servers may keep small msgids encoded"
+assert ACKNOWLEDGE_EVERY * 2 < UNACKNOWLEDGED_MAX
+assert (
+    REPLIES_BYTES_MAX + PARKED_REPLIES_BYTES_MAX + ACKNOWLEDGE_BYTES + 2 * REPLY_BYTES_MAX < UNACKNOWLEDGED_BYTES_MAX
+)
 
 
 class Backoff:
@@ -124,131 +123,6 @@ class Backoff:
         self._failures = 0
 
 
-# -------------------------------------------------------------------------------------------------- messages
-
-
-class _Message:
-    """What is sent under one msgid: a call, or changes that travel together."""
-
-    __slots__ = ("deadline", "repeatable", "sent", "sequence", "settled", "timeout", "waiters")
-
-    def __init__(self, timeout: float | None, waiters: list[Waiter], *, repeatable: bool) -> None:
-        self.waiters = waiters  # who waits for it, those who gave up included
-        self.timeout = timeout  # seconds from the end of its turn, None for no limit
-        self.repeatable = repeatable  # it changes nothing, so it may be sent again
-        self.deadline: float | None = None  # in the adapter's time; known once its turn has ended
-        self.sequence = 0  # place in the order of calls; known once its turn has ended
-        self.sent = False  # on the connection there is
-        self.settled = False  # nobody waits for anything from it any more
-
-    def encode(self, msgid: int) -> bytes:
-        """Its bytes; none when all its callers have gone, and then it is settled."""
-        raise NotImplementedError
-
-    def resolve(self, result: Any) -> None:
-        """Give the result to who waits. Raises ProtocolError for what cannot be its result."""
-        raise NotImplementedError
-
-    def abandoned(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return self.settled or all(map(_is_done, self.waiters))
-
-    def fail(self, make_error: Callable[[], BaseException]) -> None:
-        """Raise in every caller that still waits: an exception each, as each gets a traceback of its own."""
-        self.settled = True
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_exception(make_error())
-
-
-class SingleCall(_Message):
-    """A call that travels alone."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, call: Call[Any], timeout: float | None, waiter: Waiter) -> None:
-        super().__init__(timeout, [waiter], repeatable=call.repeatable)
-        self.call: Final = call
-
-    def encode(self, msgid: int) -> bytes:
-        if self.waiters[0].done():
-            self.settled = True
-            return b""
-        return encode_request(msgid, self.call.method, self.call.params)
-
-    def resolve(self, result: Any) -> None:
-        waiter = self.waiters[0]
-        if self.settled or waiter.done():
-            self.settled = True
-            return
-        converted = self.call.convert(result)
-        self.settled = True
-        waiter.set_result(converted)
-
-
-class JoinedChanges(_Message):
-    """Increments and decrements of one turn, in call order."""
-
-    __slots__ = ("deltas", "keys", "ttl_ms")
-
-    def __init__(self, ttl_ms: int | None, timeout: float | None) -> None:
-        super().__init__(timeout, [], repeatable=False)
-        self.ttl_ms: Final = ttl_ms
-        # Beside `waiters`, item by item: keys and deltas travel as they are.
-        self.keys: list[bytes] = []
-        self.deltas: list[int] = []
-
-    def encode(self, msgid: int) -> bytes:
-        if any(map(_is_done, self.waiters)):
-            self._drop_cancelled()
-        deltas = self.deltas
-        count = len(deltas)
-        if count == 1:
-            return self._encode_alone(msgid)
-        if not count:
-            self.settled = True
-            return b""
-        first = deltas[0]
-        amounts = first if deltas.count(first) == count else deltas
-        params = (self.keys, amounts) if self.ttl_ms is None else (self.keys, amounts, self.ttl_ms)
-        return encode_request(msgid, "apply", params)
-
-    def _drop_cancelled(self) -> None:
-        kept = [place for place, waiter in enumerate(self.waiters) if not waiter.done()]
-        self.keys = [self.keys[place] for place in kept]
-        self.deltas = [self.deltas[place] for place in kept]
-        self.waiters = [self.waiters[place] for place in kept]
-
-    def _encode_alone(self, msgid: int) -> bytes:
-        key, delta = self.keys[0], self.deltas[0]
-        if delta < 0:
-            return encode_request(msgid, "decr", (key,) if delta == -1 else (key, -delta))
-        if self.ttl_ms is not None:
-            return encode_request(msgid, "incr", (key, delta, self.ttl_ms))
-        return encode_request(msgid, "incr", (key,) if delta == 1 else (key, delta))
-
-    def resolve(self, result: Any) -> None:
-        if self.settled:
-            return
-        waiters = self.waiters
-        values = [result] if len(waiters) == 1 else result
-        if values.__class__ is not list or len(values) != len(waiters):
-            raise ProtocolError(f"{len(waiters)} values were expected, not {values!r:.80}")
-        for waiter, value in zip(waiters, values, strict=True):
-            if value.__class__ is int:
-                # Asking first whether its caller gave up costs 25 ns a call, of 1 750.
-                try:
-                    waiter.set_result(value)
-                except Exception:
-                    if not waiter.done():
-                        raise
-            else:
-                error = item_error(value)
-                if not waiter.done():
-                    waiter.set_exception(error)
-        self.settled = True
-
-
 def is_refusal(error: BaseException) -> bool:
     """Whether a failed attempt to connect is the server's last word (it knows no such cache), not a matter of
     time."""
@@ -268,6 +142,16 @@ def _caused(error: NaughtError, cause: BaseException | None) -> NaughtError:
 # --------------------------------------------------------------------------------------------------- session
 
 
+class _Nobody:
+    """Waits for what the session asks on its own account."""
+
+    def done(self) -> bool:
+        return True
+
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
 class _State(Enum):
     OFFLINE = "no connection"
     GREETING = "connected, hello not answered"
@@ -279,32 +163,60 @@ class _State(Enum):
 class ClientSession:
     """See the module. Not safe between threads.
 
-    `cache` is asked for by `hello`; None leaves it to the server. `wake` is called when
-    the first call of a turn has come: the adapter answers by calling `end_turn` and `output` soon.
+    `cache` is asked for by `hello`; None leaves it to the server. `resumable`: have a session at the server that
+    outlives a connection, for `lease_ms`, or as long as the server does unless told. `wake` is called when the first
+    call of a turn has come: the adapter answers by calling `end_turn` and `output` soon.
     """
 
-    def __init__(self, *, cache: str | None, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        cache: str | None,
+        wake: Callable[[], None],
+        resumable: bool = False,
+        lease_ms: int | None = None,
+    ) -> None:
         self._cache: Final = cache
         self._wake: Final = wake
+        self._resumable: Final = resumable
+        self._lease_ms: Final = lease_ms  # what is asked for
         self._state = _State.OFFLINE
         self._woken = False  # wake was called in this turn
         self._joining: JoinedChanges | None = None  # the last message of this turn, if a change may join it
-        self._fresh: list[_Message] = []  # messages of this turn, in call order
-        self._queue: deque[_Message] = deque()  # of earlier turns, not sent; settled ones are skipped when met
-        self._prune_at = UNANSWERED_MAX  # length of the queue at which abandoned messages are looked for
-        self._in_flight: dict[int, _Message] = {}  # by msgid, in the order sent; abandoned ones too
-        self._returned: list[_Message] = []  # answered `shutting_down`: for the next connection
+        self._fresh: list[Message] = []  # messages of this turn, in call order
+        self._queue: deque[Message] = deque()  # of earlier turns, not sent; settled ones are skipped when met
+        self._set_aside: deque[Message] = deque()  # from the queue: they would wait at the server, where too many do
+        self._urgent: deque[Message] = deque()  # what the session sends on its own account; passes every window
+        self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are looked for
+        self._in_flight: dict[int, Message] = {}  # by msgid, in the order sent; abandoned ones too
+        self._parked = 0  # how many of those may wait at the server
+        self._reply_bytes = 0  # what the replies to the others may have together
+        self._parked_reply_bytes = 0  # and to those
+        self._returned: list[Message] = []  # answered `shutting_down`: for the next connection
         self._sequence = 0  # messages of ended turns, since ever
         # Free msgids below _msgid_next. Lately used ones first, so ids stay small: short on the wire, and
         # within what a server keeps encoded.
         self._msgids: list[int] = []
-        self._msgid_next = 0
+        self._msgid_next = _HELLO_MSGID + 1
         # (deadline, sequence, message), a heap. Settled ones leave when they come to the top, or when they have
         # become the larger part.
-        self._deadlines: list[tuple[float, int, _Message]] = []
+        self._deadlines: list[tuple[float, int, Message]] = []
         self._unpacker: Any = None  # of the connection there is; one that has raised is never fed again
+        self._greeting = b""  # to be written before anything else
         self._greeted: Waiter | None = None  # who waits for this connection to become usable
         self._fault: BaseException | None = None  # why there is no connection
+        self._closed_why = "the client is closed"
+        # The session at the server, whose streams both sides count.
+        self._id: bytes | None = None  # None while there is none
+        self._lease: float = 0.0  # seconds it outlives a connection
+        self._sent = 0  # requests, ever
+        self._received = 0  # replies, ever
+        self._acknowledged = 0  # of those, what the server was told of
+        self._unacknowledged_bytes = 0  # of the others
+        self._known = 0  # replies that come again and are here already
+        self._holds: dict[int, Hold] = {}  # what is held, by number
+        self._stale: list[int] = []  # given up as lost, and to be given back should the session be found alive
+        self._lost_at: float | None = None  # when the connection broke, while there is none
         self.served = False
         """Whether the server has done something on this connection: backing off may start anew when it ends."""
 
@@ -330,20 +242,44 @@ class ClientSession:
         joined.deltas.append(delta)
         joined.waiters.append(waiter)
 
-    def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter) -> None:
-        """Any other call. Raises as `change` does."""
-        self._add(SingleCall(call, check_timeout(timeout), waiter))
+    def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter) -> Message:
+        """Any other call; what it travels as, for `give_up`. Raises as `change` does."""
+        message = SingleCall(call, check_timeout(timeout), waiter)
+        self._add(message)
         self._joining = None
+        return message
 
-    def _add(self, message: _Message) -> None:
-        if self._state is _State.CLOSED:
-            raise ClientClosed("the client is closed")
-        if len(self._queue) + len(self._fresh) >= QUEUED_MAX:
-            raise Busy(f"{QUEUED_MAX} messages of this client wait to be sent already")
-        self._fresh.append(message)
+    def give_up(self, message: Message) -> None:
+        """Nobody waits for this any more, and its waiter is done: a wait at the server is ended, too."""
+        if message.parks and message.msgid >= 0 and self._state is not _State.CLOSED:
+            self._send_soon(CancelWait(message))
+
+    def give_back(self, hold: Hold) -> None:
+        """Release a hold that nobody has taken."""
+        self._holds.pop(hold.number, None)
+        if self._state is not _State.CLOSED:
+            self._send_soon(SingleCall(calls.release(hold, None), None, _Nobody()))
+
+    def forget(self, hold: Hold) -> None:
+        """It is being released: from here on it cannot be lost."""
+        self._holds.pop(hold.number, None)
+
+    def _send_soon(self, message: Message) -> None:
+        self._urgent.append(message)
+        self._be_woken()
+
+    def _be_woken(self) -> None:
         if not self._woken:
             self._woken = True
             self._wake()
+
+    def _add(self, message: Message) -> None:
+        if self._state is _State.CLOSED:
+            raise ClientClosed(self._closed_why)
+        if len(self._queue) + len(self._fresh) + len(self._set_aside) >= QUEUED_MAX:
+            raise Busy(f"{QUEUED_MAX} messages of this client wait to be sent already")
+        self._fresh.append(message)
+        self._be_woken()
 
     def end_turn(self, now: float) -> None:
         """The turn is over: no call joins what it has made, and its deadlines run from `now`, in seconds."""
@@ -357,15 +293,16 @@ class ClientSession:
                 heappush(self._deadlines, (message.deadline, self._sequence, message))
         self._queue.extend(self._fresh)
         self._fresh.clear()
-        if len(self._queue) > self._prune_at or len(self._deadlines) > 4 * UNANSWERED_MAX:
+        if len(self._queue) > self._prune_at or len(self._deadlines) > 4 * UNACKNOWLEDGED_MAX:
             self._prune()
 
     def _prune(self) -> None:
         """Forget what nobody waits for. Each look doubles the distance to the next, so it costs O(1) a message."""
         if len(self._queue) > self._prune_at:
-            self._queue = deque(message for message in self._queue if not message.abandoned())
-            self._prune_at = max(UNANSWERED_MAX, 2 * len(self._queue))
-        if len(self._deadlines) > 2 * (len(self._queue) + len(self._in_flight)):
+            self._queue = deque(message for message in self._queue if message.persistent or not message.abandoned())
+            self._set_aside = deque(message for message in self._set_aside if not message.abandoned())
+            self._prune_at = max(UNACKNOWLEDGED_MAX, 2 * len(self._queue))
+        if len(self._deadlines) > 2 * (len(self._queue) + len(self._set_aside) + len(self._in_flight)):
             self._deadlines = [entry for entry in self._deadlines if not entry[2].settled]
             heapify(self._deadlines)
 
@@ -374,23 +311,57 @@ class ClientSession:
     @property
     def has_output(self) -> bool:
         """Whether `output` may have something to give."""
-        return bool(self._queue) and self._state is _State.READY and len(self._in_flight) < UNANSWERED_MAX
+        if self._state is not _State.READY:
+            return bool(self._greeting)
+        queue = self._queue
+        return (
+            bool(self._urgent)
+            or (bool(queue) and (queue[0].parks or self._has_room(queue[0])))
+            or (bool(self._set_aside) and self._has_room(self._set_aside[0]))
+            or self._acknowledgement_due
+        )
+
+    def _has_room(self, message: Message) -> bool:
+        """Whether the windows let one more in flight."""
+        if message.parks:
+            return self._parked < PARKED_MAX and (
+                not self._parked or self._parked_reply_bytes + message.reply_bytes <= PARKED_REPLIES_BYTES_MAX
+            )
+        unacknowledged = len(self._in_flight) - self._parked + self._received - self._acknowledged
+        return unacknowledged < UNACKNOWLEDGED_MAX and (
+            not self._reply_bytes or self._reply_bytes + message.reply_bytes <= REPLIES_BYTES_MAX
+        )
+
+    @property
+    def _acknowledgement_due(self) -> bool:
+        return self._received - self._acknowledged >= ACKNOWLEDGE_EVERY or (
+            self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES and self._received > self._acknowledged
+        )
 
     def output(self, now: float) -> bytes:
         """The next messages, encoded, about OUTPUT_BYTES_MAX of them; the caller writes them all.
 
         From here on they count as sent. A message whose time has run out is not sent.
         """
+        if self._greeting:
+            data, self._greeting = self._greeting, b""
+            return data
         parts: list[bytes] = []
         size = 0
-        queue = self._queue
+        if self._state is _State.READY and self._acknowledgement_due:
+            self._acknowledged = self._received
+            self._unacknowledged_bytes = 0
+            parts.append(encode_notification("ack", (self._received,)))
         while self.has_output and size < OUTPUT_BYTES_MAX:
-            message = queue.popleft()
-            if message.settled:
+            message = self._next_to_send()
+            if message is None:
                 continue
-            if message.deadline is not None and message.deadline <= now:
-                self._time_out(message)
-                continue
+            if not message.persistent:
+                if message.settled:
+                    continue
+                if message.deadline is not None and message.deadline <= now:
+                    self._time_out(message)
+                    continue
             msgids = self._msgids
             msgid = msgids[-1] if msgids else self._msgid_next
             data = message.encode(msgid)
@@ -400,11 +371,46 @@ class ClientSession:
                 msgids.pop()
             else:
                 self._msgid_next += 1
-            message.sent = True
-            self._in_flight[msgid] = message
+            self._launch(message, msgid)
             parts.append(data)
             size += len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _next_to_send(self) -> Message | None:
+        """The next in turn; None where it was only set aside."""
+        if self._urgent:
+            return self._urgent.popleft()
+        if self._set_aside and self._has_room(self._set_aside[0]):
+            return self._set_aside.popleft()
+        message = self._queue.popleft()
+        if not self._has_room(message):
+            self._set_aside.append(message)
+            return None
+        return message
+
+    def _launch(self, message: Message, msgid: int) -> None:
+        """It is in flight."""
+        self._sent += 1
+        message.sent = True
+        message.msgid = msgid
+        message.number = self._sent
+        self._in_flight[msgid] = message
+        if message.parks:
+            self._parked += 1
+            self._parked_reply_bytes += message.reply_bytes
+        else:
+            self._reply_bytes += message.reply_bytes
+
+    def _land(self, message: Message) -> None:
+        """It is in flight no more, and its msgid is free."""
+        del self._in_flight[message.msgid]
+        self._msgids.append(message.msgid)
+        message.msgid = -1
+        if message.parks:
+            self._parked -= 1
+            self._parked_reply_bytes -= message.reply_bytes
+        else:
+            self._reply_bytes -= message.reply_bytes
 
     def receive(self, data: bytes) -> None:
         """Settle what `data` answers.
@@ -414,6 +420,8 @@ class ClientSession:
         """
         unpacker = self._unpacker
         in_flight = self._in_flight
+        if self._id is not None:
+            self._unacknowledged_bytes += len(data)
         try:
             unpacker.feed(data)
             for reply in unpacker:
@@ -421,29 +429,42 @@ class ClientSession:
                     self._receive_other(reply)
                     continue
                 _, msgid, error, result = reply
+                if self._known and msgid != _HELLO_MSGID:
+                    self._known -= 1
+                    continue
                 message = in_flight.get(msgid) if msgid.__class__ is int else None
                 if message is None:
                     self._receive_greeting(msgid, error, result)
                 else:
+                    if self._id is not None:
+                        self._received += 1
+                    self._land(message)
                     self._receive_reply(message, error, result)
-                    del in_flight[msgid]
-                    self._msgids.append(msgid)
         except NaughtError:
             raise
         except Exception as error:  # whatever msgpack makes of bytes that are none of its own
             raise ProtocolError("the server sent what is no reply of MessagePack-RPC") from error
 
-    def _receive_reply(self, message: _Message, error: Any, result: Any) -> None:
+    def _receive_reply(self, message: Message, error: Any, result: Any) -> None:
         try:
             if error is None:
-                message.resolve(result)
+                delivery = message.resolve(result)
                 self.served = True
+                if delivery is None:
+                    return
+                if delivery.taken:
+                    self._holds[delivery.hold.number] = delivery.hold
+                else:
+                    self.give_back(delivery.hold)
                 return
             failure = item_error(error)
         except ProtocolError as fault:
-            # A change stays in doubt and becomes OutcomeUnknown. A read would only be answered the same again.
+            # It would only be answered the same again.
             if message.repeatable:
                 message.fail(partial(ProtocolError, *fault.args))
+            else:
+                reason = fault
+                message.fail(lambda: _caused(OutcomeUnknown("the reply made no sense; it may have happened"), reason))
             raise
         if not isinstance(failure, ShuttingDown):
             self.served = True
@@ -459,12 +480,23 @@ class ClientSession:
         if self._state is not _State.GREETING or msgid != _HELLO_MSGID:
             raise ProtocolError(f"a reply to {msgid!r:.20}, which asks nothing")
         if error is not None:
-            raise item_error(error)
+            failure = item_error(error)
+            if self._id is None or not is_refusal(failure):
+                raise failure
+            # The server knows nothing of the session: it is another one by now, or the lease has run out.
+            self._lose_session(failure)
+            self._greeting = self._hello()
+            return
         if result.__class__ is not dict:
             raise ProtocolError("what answered is no naught server")
+        if self._id is not None:
+            self._resume(result)
+        elif self._resumable:
+            self._open(result)
+        self._requeue(())
+        self._lost_at = None
         self._state = _State.READY
         self._fault = None
-        self._msgids.append(_HELLO_MSGID)
         greeted, self._greeted = self._greeted, None
         if greeted is not None and not greeted.done():
             greeted.set_result(None)
@@ -473,6 +505,92 @@ class ClientSession:
         """Servers may notify of what this version does not know; anything else ends the connection."""
         if message.__class__ is not list or len(message) != 3 or message[0] != 2:
             raise ProtocolError(f"a reply was expected, not {text(message)!r:.80}")
+
+    # The session at the server.
+
+    def _hello(self) -> bytes:
+        words: dict[str, Any] = {}
+        if self._id is not None:
+            words = {"session": self._id, "received": self._received}
+        else:
+            if self._cache is not None:
+                words["cache"] = self._cache
+            if self._resumable:
+                words["session"] = True
+                if self._lease_ms is not None:
+                    words["lease_ms"] = self._lease_ms
+        return encode_request(_HELLO_MSGID, "hello", (words,) if words else ())
+
+    def _open(self, answer: dict[Any, Any]) -> None:
+        """The server has opened a session."""
+        session_id, lease_ms = answer.get(b"session"), answer.get(b"lease_ms")
+        if session_id.__class__ is not bytes or len(session_id) != SESSION_ID_BYTES or lease_ms.__class__ is not int:
+            raise ProtocolError("the server opened no session")
+        self._id = session_id
+        self._lease = lease_ms / 1000
+        self._sent = self._received = self._acknowledged = self._unacknowledged_bytes = 0
+
+    def _resume(self, answer: dict[Any, Any]) -> None:
+        """The session goes on: what the server has not accepted is to be sent again, in front and in order."""
+        accepted, first = answer.get(b"accepted"), answer.get(b"replies_from")
+        if accepted.__class__ is not int or first.__class__ is not int:
+            raise ProtocolError("the server resumed no session")
+        unanswered = len(self._in_flight)
+        if not self._sent - unanswered <= accepted <= self._sent or not 1 <= first <= self._received + 1:
+            raise ProtocolError("the server counts otherwise than this client")
+        self._known = self._received + 1 - first
+        self._acknowledged = self._received
+        self._unacknowledged_bytes = 0
+        lost = [message for message in self._in_flight.values() if message.number > accepted]
+        for message in lost:
+            self._land(message)
+        self._sent = accepted
+        self._requeue(lost)
+        for number in self._stale:
+            self._urgent.append(SingleCall(calls.release(number, None), None, _Nobody()))
+        self._stale.clear()
+
+    def _lose_session(self, error: BaseException) -> None:
+        """Whatever was in flight is in doubt, and nothing is held any more."""
+        self._id = self._lost_at = None
+        self._stale.clear()
+        self._urgent.clear()
+        self._known = 0
+        again: list[Message] = []
+        for message in self._in_flight.values():
+            message.msgid = -1
+            if message.settled:
+                continue
+            if message.repeatable:
+                again.append(message)
+            elif message.persistent:
+                message.fail(lambda: _caused(NotHeld("the session was lost, and what it held with it"), error))
+            else:
+                message.fail(
+                    lambda: _caused(
+                        OutcomeUnknown("the connection broke before the reply came; it may have happened"), error
+                    )
+                )
+        self._in_flight.clear()
+        self._parked = self._reply_bytes = self._parked_reply_bytes = 0
+        self._msgids.clear()
+        self._msgid_next = _HELLO_MSGID + 1
+        self._requeue(again)
+        self._lose_holds()
+
+    def _lose_holds(self) -> None:
+        holds, self._holds = self._holds, {}
+        for hold in holds.values():
+            hold.lose()
+
+    def _requeue(self, messages: Iterable[Message]) -> None:
+        """Queue these again, and what was answered `shutting_down`: in front and in the order of the calls."""
+        again = [*messages, *self._returned]
+        self._returned = []
+        again.sort(key=lambda message: message.sequence)
+        for message in again:
+            message.sent = False
+        self._queue.extendleft(reversed(again))
 
     # The connection.
 
@@ -487,36 +605,22 @@ class ClientSession:
         self._unpacker = reply_unpacker()
         self._state = _State.GREETING
         self._greeted = greeted
-        self._msgids.clear()
-        self._msgid_next = _HELLO_MSGID + 1
+        self._greeting = b""
         self.served = False
-        return encode_request(_HELLO_MSGID, "hello", () if self._cache is None else ({"cache": self._cache},))
+        return self._hello()
 
-    def disconnected(self, error: BaseException) -> None:
+    def disconnected(self, error: BaseException, now: float) -> None:
         """The connection is gone; `error` says why and becomes the cause of what fails for it."""
         if self._state is _State.CLOSED:
             return
         self._state = _State.OFFLINE
         self._fault = error
         self._unpacker = None
-        again = self._returned
-        for message in self._in_flight.values():
-            if message.settled:
-                continue
-            if message.repeatable:
-                again.append(message)
-            else:
-                message.fail(
-                    lambda: _caused(
-                        OutcomeUnknown("the connection broke before the reply came; it may have happened"), error
-                    )
-                )
-        self._in_flight.clear()
-        self._returned = []
-        again.sort(key=lambda message: message.sequence)
-        for message in again:
-            message.sent = False
-        self._queue.extendleft(reversed(again))
+        self._known = 0
+        if self._id is None:
+            self._lose_session(error)
+        elif self._lost_at is None:
+            self._lost_at = now
         greeted, self._greeted = self._greeted, None
         if greeted is not None and not greeted.done():
             greeted.set_exception(error)
@@ -532,18 +636,34 @@ class ClientSession:
         self._fault = error
         if not is_refusal(error):
             return
-        for message in self._queue:
+        for message in (*self._queue, *self._set_aside):
             if not message.settled:
                 message.fail(lambda: _refusal(error))
         self._queue.clear()
+        self._set_aside.clear()
+
+    def farewell(self) -> bytes:
+        """What to write before the connection is closed for good: then the server need not wait for the lease."""
+        if self._id is None or self._state not in (_State.READY, _State.DRAINING):
+            return b""
+        return encode_notification("bye", ())
+
+    def forsake(self, why: str) -> None:
+        """It is another process's now. Nobody is told, as whoever waits does so there; later calls raise
+        ClientClosed."""
+        self._state = _State.CLOSED
+        self._closed_why = why
+        self._greeted = None
 
     def close(self) -> None:
         """For good: every call that has not ended raises ClientClosed, and so does every later one."""
         self._state = _State.CLOSED
         self._joining = None
-        pending: Iterable[_Message] = (
+        pending: Iterable[Message] = (
             *self._in_flight.values(),
             *self._returned,
+            *self._urgent,
+            *self._set_aside,
             *self._queue,
             *self._fresh,
         )
@@ -552,30 +672,42 @@ class ClientSession:
                 message.fail(lambda: ClientClosed("the client was closed before the call ended"))
         self._in_flight.clear()
         self._returned.clear()
+        self._urgent.clear()
+        self._set_aside.clear()
         self._queue.clear()
         self._fresh.clear()
         self._deadlines.clear()
         self._unpacker = None
         self._greeted = None
+        self._id = None
+        self._lose_holds()
 
     # Time.
 
     def next_due(self) -> float | None:
-        """When to call `advance` next, in the time given to `end_turn`; None while no call has a deadline."""
+        """When to call `advance` next, in the time given to `end_turn`; None while nothing has a deadline."""
         deadlines = self._deadlines
         while deadlines and deadlines[0][2].settled:
             heappop(deadlines)
-        return deadlines[0][0] if deadlines else None
+        due = deadlines[0][0] if deadlines else None
+        if self._lost_at is None or not self._holds:
+            return due
+        lease_ends = self._lost_at + self._lease
+        return lease_ends if due is None else min(due, lease_ends)
 
     def advance(self, now: float) -> None:
-        """Raise CallTimeout in the callers whose deadline is `now` or earlier."""
+        """Raise CallTimeout in the callers whose deadline is `now` or earlier; and give up what may be held no more,
+        a lease after the connection was lost."""
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
             message = heappop(deadlines)[2]
             if not message.settled:
                 self._time_out(message)
+        if self._lost_at is not None and self._holds and now >= self._lost_at + self._lease:
+            self._stale.extend(self._holds)
+            self._lose_holds()
 
-    def _time_out(self, message: _Message) -> None:
+    def _time_out(self, message: Message) -> None:
         fault = self._fault
         if message.sent:
             what = f"no answer within {message.timeout:g} s"
@@ -584,3 +716,4 @@ class ClientSession:
         else:
             what = f"not sent within {message.timeout:g} s: earlier calls are unanswered"
         message.fail(lambda: _caused(CallTimeout(what), fault))
+        self.give_up(message)

@@ -13,8 +13,8 @@ never opened by `hello` is *nameless*: it has no id, keeps no replies, can hold 
 so a parked request always belongs to a session, and there is one way to park.
 
 Replies are kept by the chunk, as the channel sent them: one entry for each turn and not for each reply. An
-acknowledgement drops whole chunks, so what is kept may begin with some that were acknowledged; a resumption cuts those
-off.
+acknowledgement drops whole chunks, so what is kept may begin with some that were acknowledged; a resumption cuts
+those off.
 
 **The end.** A session ends by `bye`, when its lease has run out after its connection was lost, or because its peer
 broke the rules. It is unknown from that moment on. What it holds goes back in bounded steps, each hold once: it is

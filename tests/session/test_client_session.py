@@ -22,8 +22,9 @@ from naught.errors import (
     ProtocolError,
     Unavailable,
 )
-from naught.session import JOINED_ITEMS_MAX, UNANSWERED_MAX, Backoff
-from naught.wire import encode_error, encode_result
+from naught.messages import JOINED_ITEMS_MAX
+from naught.session import Backoff
+from naught.wire import UNACKNOWLEDGED_MAX, encode_error, encode_result
 
 # ------------------------------------------------------------------------------------------------- joining
 
@@ -237,7 +238,7 @@ def test_what_is_no_reply_ends_the_connection_and_nothing_hangs(garbage: Callabl
     data = garbage(message[1])
     with pytest.raises(ProtocolError) as caught:
         list(map(desk.session.receive, (data[:65_536], data[65_536:])))
-    desk.session.disconnected(caught.value)
+    desk.session.disconnected(caught.value, desk.now)
     assert answered.outcome == 3
     if kind == "change":
         assert waiter.outcome is OutcomeUnknown
@@ -260,7 +261,7 @@ def test_a_batch_with_a_bad_item_settles_what_stands_before_it() -> None:
     ((_, msgid, _, _),) = desk.turn()
     with pytest.raises(ProtocolError) as caught:
         desk.reply(msgid, [1, 2.5, 3])
-    desk.session.disconnected(caught.value)
+    desk.session.disconnected(caught.value, desk.now)
     assert [waiter.outcome for waiter in waiters] == [1, OutcomeUnknown, OutcomeUnknown]
 
 
@@ -345,15 +346,16 @@ def test_msgids_stay_small() -> None:
 
 def test_a_bounded_number_of_messages_is_in_flight_and_the_rest_waits() -> None:
     desk = Desk()
-    waiters = [desk.get(f"k{place}") for place in range(UNANSWERED_MAX + 10)]
+    waiters = [desk.get(f"k{place}") for place in range(UNACKNOWLEDGED_MAX + 10)]
     messages = desk.turn()
-    assert len(messages) == UNANSWERED_MAX
+    assert len(messages) == UNACKNOWLEDGED_MAX
     assert not desk.has_output()
-    assert {message[1] for message in messages} == set(range(UNANSWERED_MAX))
+    assert {message[1] for message in messages} == set(range(1, UNACKNOWLEDGED_MAX + 1))
     for message in messages[:4]:
         desk.reply(message[1], 1)
     assert desk.has_output()
-    assert [message[3] for message in desk.write()] == [[f"k{UNANSWERED_MAX + place}".encode()] for place in range(4)]
+    following = [[f"k{UNACKNOWLEDGED_MAX + place}".encode()] for place in range(4)]
+    assert [message[3] for message in desk.write()] == following
     assert sum(waiter.done() for waiter in waiters) == 4
 
 
@@ -424,7 +426,7 @@ def test_a_call_whose_time_has_run_out_is_not_sent(timeout: float) -> None:
 
 def test_a_time_out_behind_a_full_window_names_it() -> None:
     desk = Desk()
-    for _ in range(UNANSWERED_MAX):
+    for _ in range(UNACKNOWLEDGED_MAX):
         desk.get(timeout=None)
     waiter = desk.get()
     desk.turn()
@@ -440,7 +442,7 @@ def test_answered_calls_leave_no_deadline_behind() -> None:
         desk.get(timeout=60.0)
         ((_, msgid, _, _),) = desk.turn()
         desk.reply(msgid, 0)
-    assert len(desk.session._deadlines) < 3 * 4 * UNANSWERED_MAX
+    assert len(desk.session._deadlines) < 3 * 4 * UNACKNOWLEDGED_MAX
     assert desk.session.next_due() == desk.now + 5.0
     assert not stuck.done()
 
@@ -451,7 +453,7 @@ def test_abandoned_calls_do_not_pile_up_while_there_is_no_connection() -> None:
     for _ in range(20_000):
         desk.get(timeout=None).cancel()
         desk.turn()
-    assert len(desk.session._queue) <= 2 * UNANSWERED_MAX
+    assert len(desk.session._queue) <= 2 * UNACKNOWLEDGED_MAX
     desk.connect()
     (message,) = desk.turn()
     desk.reply(message[1], 1)
@@ -604,7 +606,7 @@ def test_an_unknown_cache_fails_the_greeting_and_what_waited_for_it() -> None:
     desk.session.connected(greeted)
     with pytest.raises(InvalidRequest) as caught:
         desk.reply_error(0, "invalid", "there is no cache named nope")
-    desk.session.disconnected(caught.value)
+    desk.session.disconnected(caught.value, desk.now)
     assert greeted.error is caught.value
     desk.session.unreachable(caught.value)
     assert waiter.outcome is InvalidRequest
@@ -629,7 +631,7 @@ def test_what_is_no_naught_server_fails_the_greeting(answer: bytes) -> None:
     desk.session.connected(greeted)
     with pytest.raises(ProtocolError) as caught:
         desk.session.receive(answer)
-    desk.session.disconnected(caught.value)
+    desk.session.disconnected(caught.value, desk.now)
     assert greeted.error is caught.value
 
 
@@ -672,7 +674,7 @@ def test_closing_ends_every_call_wherever_it_is() -> None:
         with pytest.raises(ClientClosed):
             late()
     assert desk.session.next_due() is None
-    desk.session.disconnected(ConnectionResetError())
+    desk.session.disconnected(ConnectionResetError(), desk.now)
     desk.session.end_turn(desk.now)
     assert not desk.has_output()
     assert first
