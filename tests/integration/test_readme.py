@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import naught
+from client_helpers import ScriptedServer, greeted
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -67,6 +68,63 @@ async def test_many_at_once_and_draining() -> None:
         await space["drain"](counters, saved.update)
         assert saved == {"views:a": 2, "views:b": 1}
         assert await counters.count() == 0
+
+
+async def test_semaphores() -> None:
+    space = namespace_of("async def render", "async def copy", "async def publish", "async def finished")
+    async with naught.connect("memory://") as counters:
+        inside: list[int] = []
+
+        async def job() -> None:
+            inside.append(await counters.get("gpu"))
+            await counters.ping()
+
+        await asyncio.gather(*(space["render"](counters, job) for _ in range(12)))
+        assert len(inside) == 12
+        assert 1 <= max(inside) <= 4
+
+        async def work() -> list[int]:
+            return await counters.get_many(["disk:a", "disk:b"])
+
+        assert await space["copy"](counters, "a", "b", work) == [1, 1]
+        fences: list[int] = []
+
+        def save(report: str, fence: int) -> bool:
+            fences.append(fence)
+            return True
+
+        async def make() -> str:
+            return "report"
+
+        assert await space["publish"](counters, make, save)
+        assert await space["publish"](counters, make, save)
+        assert fences == sorted(set(fences))
+        assert await counters.count() == 0
+
+        await counters.incr("jobs:7")
+        waiting = asyncio.ensure_future(space["finished"](counters, 7))
+        await counters.decr("jobs:7")
+        assert await waiting is True
+
+
+async def test_what_a_lost_connection_means() -> None:
+    space = namespace_of("async def place")
+    async with ScriptedServer() as server:
+        counters, peer = await greeted(naught.connect(server.url), server)
+        placed = asyncio.ensure_future(space["place"](counters, 1))
+        _, msgid, method, params = await peer.request()
+        assert (method, params) == ("incr", [b"orders:1"])
+        peer.reply(msgid, 1)
+        assert await placed == 1
+        placed = asyncio.ensure_future(space["place"](counters, 2))
+        await peer.request()
+        peer.abort()
+        peer = await server.peer()  # which knows no session
+        assert await placed is None
+        closing = asyncio.ensure_future(counters.close())
+        await peer.ended()
+        peer.close()
+        await closing
 
 
 def test_without_a_server() -> None:
