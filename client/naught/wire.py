@@ -302,6 +302,7 @@ class Decoder:
         "_rest",
         "_scanner",
         "_scanner_fed",
+        "_surplus",
         "_wide_slices",
         "unread",
     )
@@ -323,6 +324,7 @@ class Decoder:
         # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
         # a traceback), asking after each whether it was the last 0.04 us; steady clients send the same again.
         self._expected = 1
+        self._surplus = 0  # by how many the last slice had more
         self._scanner: Any = None  # wide lane: walks over the bytes; None in the narrow lane
         self._scanner_fed = 0  # wide lane: how many bytes the scanner has been given
         self._wide_slices = 0  # wide lane: how many more slices to stay in it
@@ -389,8 +391,11 @@ class Decoder:
         except Exception:  # cut inside a message, too wide, or no msgpack at all
             return self._narrow_again(piece)
         surplus += len(batch)
-        if surplus:
-            self._expected += (surplus + 7) >> 3  # slowly: expecting too many is the dearer mistake
+        if surplus or self._surplus:
+            # Slowly, and not for one slice alone, which may have an acknowledgement before what is always the same:
+            # expecting too many is the dearer mistake.
+            self._expected += (min(surplus, self._surplus) + 7) >> 3
+            self._surplus = surplus
         self._idle.append(unpacker)
         return batch
 

@@ -143,24 +143,50 @@ class Channel:
         """Go on for one turn; the replies."""
         if self._waiting or self.closing:
             return b""
-        session = self.session
-        out = session.take_posted()
-        session.sink = out
-        session.now_ms = now_ms
+        out = self.session.posted
         self._items = 0
-        self._mark = 0
         try:
-            self._execute(out, now_ms)
+            if self._stalled is not None:
+                message, self._stalled = self._stalled, None
+                self._serve(message, out, now_ms)
+            decoder = self._decoder
+            while self._items < TURN_ITEMS_MAX and self._fault is None and not self.closing:
+                creations_max = TURN_ITEMS_MAX
+                if self._pending is None:
+                    if not decoder.unread:
+                        break
+                    batch = decoder.messages()
+                    self._items += (creations_max := len(batch))
+                    self._pending = iter(batch)
+                session = self.session
+                cache = session.cache
+                if cache.waiting.unsettled:
+                    cache.waiting.settle(now_ms, SETTLED_AT_ONCE)
+                if self.refusing:
+                    self._refuse_requests(self._pending, out)
+                elif session.id is not None and not session.has_room(creations_max):
+                    self._run_carefully(self._pending, out, now_ms)
+                elif cache.unhindered(now_ms, creations_max):
+                    self._run(self._pending, out, now_ms)
+                else:
+                    self._run_carefully(self._pending, out, now_ms)
         except _Stalled:
             pass
         except BadInput as fault:
             self._fault = fault
         session = self.session
         if session.slices:
-            self._advance_slices(out)
+            self._advance_slices(out, now_ms)
         if self._fault is not None and not session.slices:
             self._refuse_peer(out, self._fault, now_ms)
-        replies = self._send(out)
+            session = self.session
+        replies = b"".join(out)
+        if self._mark:
+            self._keep(out)
+            self._mark = 0
+        elif session.id is not None and out:
+            session.keep(replies)  # the same bytes: what is sent in one piece is kept in one
+        out.clear()
         behind = self._pending is not None or self._waiting or self._decoder.unread or self._fault is not None
         self.backlog = behind
         self.idle = not (behind or session.slices)
@@ -209,47 +235,11 @@ class Channel:
 
     def _keep(self, out: list[bytes]) -> None:
         """Have the session keep the replies of this turn that it has not kept yet."""
-        if len(out) > self._mark:
-            self.session.keep(b"".join(out[self._mark :]) if self._mark else b"".join(out))
+        if len(out) > self._mark and self.session.id is not None:
+            self.session.keep(b"".join(out[self._mark :]))
         self._mark = len(out)
 
-    def _send(self, out: list[bytes]) -> bytes:
-        """The turn is over: its replies in one piece, which is what the session keeps, too."""
-        replies = b"".join(out)
-        session = self.session
-        session.sink = None
-        if session.id is not None and len(out) > self._mark:
-            session.keep(replies if not self._mark else b"".join(out[self._mark :]))
-        else:
-            session.parked_replies = 0
-        return replies
-
     # ---------------------------------------------------------------------------------------- the loops
-
-    def _execute(self, out: list[bytes], now_ms: int) -> None:
-        """Serve what there is, up to a turn's worth."""
-        if self._stalled is not None:
-            message, self._stalled = self._stalled, None
-            self._serve(message, out, now_ms)
-        decoder = self._decoder
-        while self._items < TURN_ITEMS_MAX and self._fault is None and not self.closing:
-            creations_max = TURN_ITEMS_MAX
-            if self._pending is None:
-                if not decoder.unread:
-                    break
-                batch = decoder.messages()
-                self._items += (creations_max := len(batch))
-                self._pending = iter(batch)
-            session = self.session
-            cache = session.cache
-            if cache.waiting.unsettled:
-                cache.waiting.settle(now_ms, SETTLED_AT_ONCE)
-            if self.refusing:
-                self._refuse_requests(self._pending, out)
-            elif cache.unhindered(now_ms, creations_max) and (session.id is None or session.has_room(creations_max)):
-                self._run(self._pending, out, now_ms)
-            else:
-                self._run_carefully(self._pending, out, now_ms)
 
     def _run_carefully(self, pending: Iterator[Message], out: list[bytes], now_ms: int) -> None:
         """Serve what is left of the slice with every check there is."""
@@ -272,7 +262,7 @@ class Channel:
         mask = len(tables) - 1
         plain = cache.plain  # an eviction is `del` and nothing more
         queues = cache.waiting.queues
-        queued = bool(queues)  # 3 ns for each decrement, where a look into the empty dict costs 12
+        unqueued = not queues  # 3 ns for each decrement, where a look into the empty dict costs 12
         bounded = cache.policy.max_counters is not None
         heads = _HEADS
         short_head = _short_head
@@ -324,7 +314,7 @@ class Channel:
                         value = table[key] - by
                         if value > 0:
                             table[key] = value
-                            if queued and key in queues:
+                            if not unqueued and key in queues:
                                 cache.fell(key, now_ms)
                         elif plain:
                             value = 0
@@ -372,9 +362,10 @@ class Channel:
             commands["get"] += gets
         if evicted:
             cache.evictions["zero"] += evicted
-        served = incrs + decrs + gets + applies
-        session.accepted += served
-        session.replied += served
+        if session.id is not None:
+            served = incrs + decrs + gets + applies
+            session.accepted += served
+            session.replied += served
         if not_plain:
             self._serve(not_plain[0], out, now_ms)
 
@@ -411,7 +402,7 @@ class Channel:
             reply = self._answer(msgid, method, command, params, now_ms)
             if reply is not None:
                 out.append(reply)
-            self._send_again(out, now_ms)
+            self._send_again(out)
             return
         session = self.session
         if session.id is not None and session.overrun:
@@ -459,6 +450,7 @@ class Channel:
             reply = None
             if msgid is not None:  # else nobody would learn the result
                 if result.__class__ is GeneratorType:
+                    session.now_ms = now_ms
                     self._begin_slices(msgid, result)
                 elif isinstance(result, Waiter):
                     session.park(msgid, result, now_ms)
@@ -473,18 +465,17 @@ class Channel:
     def end_session(self, now_ms: int) -> None:
         """End the session; what else comes on this connection belongs to a new, nameless one."""
         ended = self.session
-        ended.channel = ended.sink = None
+        ended.channel = None
         self.session = Session(self.engine, ended.cache, self)
         self.engine.sessions.end(ended, now_ms)
 
-    def _send_again(self, out: list[bytes], now_ms: int) -> None:
+    def _send_again(self, out: list[bytes]) -> None:
         """After `hello`, `bye` and `ack`: where the session is another one now, begin its stream with what its client
         has not acknowledged."""
         session = self.session
-        if session.sink is None:
-            session.sink = out
-            session.now_ms = now_ms
+        if session.posted is not out:
             out += session.replies_again()
+            session.posted = out
         self._mark = len(out)
 
     @staticmethod
@@ -583,9 +574,10 @@ class Channel:
             raise Busy(f"at most {SLICES_MAX} requests of a client work in slices at a time")
         slices.append((msgid, work))
 
-    def _advance_slices(self, out: list[bytes]) -> None:
+    def _advance_slices(self, out: list[bytes], now_ms: int) -> None:
         """One step for the request that has waited longest."""
         session = self.session
+        session.now_ms = now_ms
         msgid, work = session.slices.popleft()
         try:
             next(work)

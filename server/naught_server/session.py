@@ -65,7 +65,6 @@ class Session:
 
     __slots__ = (
         "_kept_parked",
-        "_posted",
         "accepted",
         "acknowledged",
         "cache",
@@ -84,8 +83,8 @@ class Session:
         "opened_ms",
         "parked",
         "parked_replies",
+        "posted",
         "replied",
-        "sink",
         "slices",
     )
 
@@ -95,7 +94,7 @@ class Session:
         self.channel: Channel | None = channel  # the connection it has; None while it has none
         self.id: bytes | None = None  # the credential; None for a nameless session
         self.number = 0  # what operators call it
-        self.now_ms = 0  # the time of the turn under way, for work in slices
+        self.now_ms = 0  # the time of the latest slice of work in slices
         self.opened_ms = 0
         self.lease_ms = LEASE_MS_DEFAULT  # how long it outlives its connection
         self.lease: Alarm | None = None  # rings when that has passed; set while there is no connection
@@ -109,8 +108,8 @@ class Session:
         self.kept_bytes = 0  # of those chunks
         self._kept_parked = 0  # replies to parked requests in those chunks
         self.parked_replies = 0  # replies to parked requests since the last chunk was kept
-        self._posted: list[bytes] = []  # replies made outside of a turn, for the next one
-        self.sink: list[bytes] | None = None  # the replies of the turn under way, while there is one
+        # Replies that were not sent yet: of the turn under way, and between turns what was made for the next one.
+        self.posted: list[bytes] = []
         self.slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.holds: dict[int, Hold] = {}  # by number, in rising order
@@ -129,32 +128,22 @@ class Session:
         else:
             reply = encode_result(msgid, result)
         self.replied += 1
-        self.parked_replies += 1
-        if self.sink is not None:
-            self.sink.append(reply)
-        elif self.channel is not None:
-            self._posted.append(reply)
+        if self.id is not None:
+            self.parked_replies += 1
+        if self.channel is not None:
+            self.posted.append(reply)
             self.channel.post()
         else:
             self.keep(reply)
 
-    @property
-    def has_posted(self) -> bool:
-        """Whether a turn would have anything to send."""
-        return bool(self._posted)
-
-    def take_posted(self) -> list[bytes]:
-        """What was made outside of a turn; it is the channel's now."""
-        posted, self._posted = self._posted, []
-        return posted
-
     def keep(self, chunk: bytes) -> None:
         """Keep replies until they are acknowledged: all made since the last call, sent as this chunk."""
-        if self.id is not None:
-            self.kept.append((self.replied, chunk, self.parked_replies))
-            self.kept_bytes += len(chunk)
-            self._kept_parked += self.parked_replies
-        self.parked_replies = 0
+        parked = self.parked_replies
+        self.kept.append((self.replied, chunk, parked))
+        self.kept_bytes += len(chunk)
+        if parked:
+            self._kept_parked += parked
+            self.parked_replies = 0
 
     def acknowledge(self, received: int) -> None:
         """The client has this many replies. Raises InvalidRequest for what cannot be."""
@@ -401,7 +390,7 @@ class Sessions:
         if session.lease is not None:
             self._engine.alarms.cancel(session.lease)
             session.lease = None
-        channel, nameless.channel, nameless.sink = nameless.channel, None, None
+        channel, nameless.channel = nameless.channel, None
         assert channel is not None, "who resumes has a connection"
         session.channel = channel
         channel.session = session
@@ -409,7 +398,8 @@ class Sessions:
 
     @staticmethod
     def _keep_posted(session: Session) -> None:
-        posted = session.take_posted()
+        """The connection they were for is gone."""
+        posted, session.posted = session.posted, []
         if posted:
             session.keep(b"".join(posted))
 

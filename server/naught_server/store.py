@@ -130,7 +130,10 @@ class Cache:
     @property
     def plain(self) -> bool:
         """Whether taking out a counter that came to zero is deleting its entry and nothing more."""
-        return not self._lazy and not self.wheel.count and not self.waiting.watched
+        if self._lazy or self.wheel.count:
+            return False
+        waiting = self.waiting
+        return not (waiting.lives or waiting.queues or waiting.awaited)
 
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""

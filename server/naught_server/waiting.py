@@ -164,7 +164,7 @@ def sums_of(items: Sequence[Item]) -> dict[bytes, int]:
 class Waiting:
     """The queues and the held lives of one cache."""
 
-    __slots__ = ("_ready", "_woken", "awaited", "cache", "lives", "queues")
+    __slots__ = ("_ready", "_woken", "awaited", "cache", "lives", "queues", "unsettled")
 
     def __init__(self, cache: Cache) -> None:
         self.cache: Final = cache
@@ -173,16 +173,12 @@ class Waiting:
         self.lives: dict[bytes, Life] = {}  # by key: the life that is held; a subset of the counters
         self._ready: deque[bytes] = deque()  # keys whose first waiter may fit now
         self._woken: deque[ForZero] = deque()  # their counter was absent; they are in `awaited` no more
+        self.unsettled = False  # there is something noted for `settle`; looked at in every turn of every connection
 
     @property
     def watched(self) -> bool:
         """Whether it matters to anybody here that a counter becomes absent."""
         return bool(self.lives or self.queues or self.awaited)
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether `settle` has anything to look at."""
-        return bool(self._ready or self._woken)
 
     # What the store tells.
 
@@ -192,8 +188,10 @@ class Waiting:
         woken = self.awaited.pop(key, None)
         if woken is not None:
             self._woken.extend(woken)
+            self.unsettled = True
         if key in self.queues:
             self._ready.append(key)
+            self.unsettled = True
 
     def all_absent(self) -> None:
         """All counters have become absent in one step. O(keys that are waited for)."""
@@ -202,10 +200,12 @@ class Waiting:
             self._woken.extend(woken)
         self.awaited = {}
         self._ready.extend(self.queues)
+        self.unsettled = bool(self._woken or self._ready)
 
     def freed(self, key: bytes) -> None:
         """Whoever is first in this key's queue may fit now."""
         self._ready.append(key)
+        self.unsettled = True
 
     # What is done about it.
 
@@ -235,6 +235,7 @@ class Waiting:
                 break
             looked_at += 1
         self._ready.extend(held)
+        self.unsettled = bool(self._woken or self._ready)
         return looked_at
 
     def _try(self, waiter: ForRoom, now_ms: int) -> None:

@@ -79,7 +79,7 @@ FAULTS: list[Fault] = [
     Fault(
         "a batch uses room promised to what follows it",
         Channel,
-        "_execute",
+        "turn",
         "elif cache.unhindered(now_ms, creations_max)",
         "elif cache.unhindered(now_ms, 0)",
     ),
