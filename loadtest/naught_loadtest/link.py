@@ -53,8 +53,19 @@ class Link:
         return found
 
     def send(self, request: bytes) -> None:
-        """Send only. A later `ask` must then wait for the replies to this as well."""
+        """Send only. A later `ask` or `read` must then wait for the replies to this as well."""
         self._socket.sendall(request)
+
+    def read(self, count: int) -> bytes:
+        """Exactly so many bytes of replies, not looked at: for who knows what they must be."""
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            read = self._socket.recv_into(view)
+            if not read:
+                raise ConnectionError("the server closed the connection")
+            view = view[read:]
+        return bytes(data)
 
     def close(self) -> None:
         self._socket.close()

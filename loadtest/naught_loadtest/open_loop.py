@@ -222,6 +222,10 @@ class Pacer:
         self._last_ns = monotonic_ns()
         self._tick()
 
+    def end_by(self, end_ns: int) -> None:
+        """Nothing that is due from `end_ns` on is handed out any more, or counts."""
+        self._end_ns = min(self._end_ns, end_ns)
+
     def _next(self) -> None:
         self._due_ns = self._start_ns + next(self._due_times_ns)
 

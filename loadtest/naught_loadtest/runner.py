@@ -101,6 +101,8 @@ class Run:
         self._result = Result(plan)
         # Set when the measurement begins, for who does something else beside it.
         self.measuring = threading.Event()
+        # To be set by who knows before the planned time that the measurement has gone on for long enough.
+        self.enough = threading.Event()
         self._workers: list[_Worker] = []
         # For the live line: the number and the sums of the progress it last showed.
         self._shown = 0
@@ -108,8 +110,9 @@ class Run:
         self._shown_coarse: list[int] = []
         # Whether asking the server during the run failed: then it is not asked again.
         self._silent = False
-        # Server processor time at the beginning of the measurement.
+        # Server processor time at the beginning of the measurement, and when that was.
         self._server_cpu_s: float | None = None
+        self._measured_from_s = 0.0
 
     def execute(self) -> Result:
         """Drive the load, check the answer, clean up. RunError when it cannot be done."""
@@ -159,10 +162,13 @@ class Run:
         end_s = measure_s + self.plan.duration_s
         moments = [(measure_s, self._note_server_begin), (end_s, self._note_server_end)]
         for moment_s, note in moments:
-            while time.monotonic() < moment_s and not self._finished():
+            while time.monotonic() < moment_s and not self._finished() and not self._told_enough():
                 self._listen_once(selector, min(0.2, moment_s - time.monotonic()))
                 self._show(inspector)
             note()
+        if self._told_enough():
+            for worker in self._workers:
+                _order(worker, enough=True)
         self._listen(selector, self.plan.timeout_s * 3 + AFTER_S_MAX, self._finished)
         for worker in self._workers:
             assert worker.answer is not None
@@ -171,14 +177,19 @@ class Run:
     def _finished(self) -> bool:
         return all(worker.answer is not None for worker in self._workers)
 
+    def _told_enough(self) -> bool:
+        return self.measuring.is_set() and self.enough.is_set()
+
     def _note_server_begin(self) -> None:
+        self._measured_from_s = time.monotonic()
         self.measuring.set()
         self._server_cpu_s = cpu_s(self._server_pid) if self._server_pid is not None else None
 
     def _note_server_end(self) -> None:
         now = cpu_s(self._server_pid) if self._server_pid is not None else None
         if now is not None and self._server_cpu_s is not None:
-            self._result.server_share = (now - self._server_cpu_s) / self.plan.duration_s
+            measured_s = max(time.monotonic() - self._measured_from_s, 1e-9)
+            self._result.server_share = (now - self._server_cpu_s) / measured_s
 
     def _listen(self, selector: selectors.BaseSelector, seconds: float, until: Callable[[], bool]) -> None:
         limit_s = time.monotonic() + seconds

@@ -2,7 +2,8 @@
 
 It speaks JSON lines. In comes the plan with the number of this process; when the connections stand and every
 request is encoded, out goes `ready`. In comes the moment to start; out go `progress` every second and at the
-end `result`. When its standard input closes, the parent is gone, and so is the worker.
+end `result`. `enough` may come in meanwhile, and ends the measurement before its time. When its standard input
+closes, the parent is gone, and so is the worker.
 
 While it measures, the garbage collector is off: its pauses would be the generator's, not the server's.
 """
@@ -118,8 +119,14 @@ class Worker:
         async with asyncio.timeout(CONNECT_S_MAX):
             return [await connect(self._loop, target, self._driver) for _ in self._connections]
 
-    async def run(self, transports: list[asyncio.Transport], start_ns: int, say: Callable[..., None]) -> None:
-        """Drive the load through its three parts and report."""
+    async def run(
+        self,
+        transports: list[asyncio.Transport],
+        start_ns: int,
+        enough: asyncio.Future[Any],
+        say: Callable[..., None],
+    ) -> None:
+        """Drive the load through its three parts and report. `enough` ends the second before its time."""
         plan = self._plan
         measure_ns = start_ns + int(plan.warmup_s * 1e9)
         end_ns = measure_ns + int(plan.duration_s * 1e9)
@@ -135,11 +142,15 @@ class Worker:
         if not plan.open_loop:
             self._tally.begin()
         cpu_s, begun_ns = time.process_time(), monotonic_ns()
-        await self._until(end_ns)
+        await self._until(end_ns, enough)
+        early = enough.done()
+        if early and self._pacer is not None:
+            self._pacer.end_by(monotonic_ns())
         elapsed_s, cpu_s = (monotonic_ns() - begun_ns) / 1e9, time.process_time() - cpu_s
         measured = self._tally.to_json()
         await self._settle()
         progress.cancel()
+        measured_s = elapsed_s if early else plan.duration_s
         if plan.open_loop:
             # The figures are complete only now; but what was done in the measured time was done by its end.
             measured = {**self._tally.to_json(), "operations": measured["operations"]}
@@ -151,7 +162,7 @@ class Worker:
             tally=measured,
             elapsed_s=elapsed_s,
             cpu_share=cpu_s / elapsed_s,
-            busy_share=self._pacer.busy_ns / (plan.duration_s * 1e9) if self._pacer is not None else None,
+            busy_share=self._pacer.busy_ns / (measured_s * 1e9) if self._pacer is not None else None,
             accounts=[
                 self._account(connection, closing)
                 for connection, closing in zip(self._connections, closings, strict=True)
@@ -175,11 +186,11 @@ class Worker:
         )
         self._pacer.start(start_ns, measure_ns, end_ns)
 
-    async def _until(self, moment_ns: int) -> None:
-        """Until a moment of the run, or until every connection is lost."""
+    async def _until(self, moment_ns: int, *others: asyncio.Future[Any]) -> None:
+        """Until a moment of the run, or until every connection is lost, or one of the others comes."""
         wait_s = (moment_ns - monotonic_ns()) / 1e9
         if wait_s > 0:
-            await asyncio.wait([self._all_idle], timeout=wait_s)
+            await asyncio.wait([self._all_idle, *others], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _settle(self) -> None:
         """Let what waits go out and what is out come in, each for as long as an answer may take."""
@@ -314,7 +325,9 @@ async def _main() -> None:
     gc.disable()
     _say("ready")
     start = await orders.next()
-    await worker.run(transports, start["start_ns"], _say)
+    enough = asyncio.create_task(orders.next())
+    await worker.run(transports, start["start_ns"], enough, _say)
+    enough.cancel()
 
 
 def main() -> None:

@@ -74,6 +74,12 @@ def ask(server: Server, method: str, *params: Any) -> Any:
         return link.ask(request(method, *params))[0]
 
 
+def counted(server: Server) -> int:
+    """Increments the server has executed so far."""
+    commands: dict[bytes, int] = ask(server, "info")[b"commands"]
+    return commands[b"incr"]
+
+
 def acceptable(code: int) -> bool:
     """A machine busy with other things spoils figures; it must not spoil answers."""
     return code in (status.OK, status.INVALID)
@@ -128,6 +134,27 @@ def test_the_self_test_a_stopped_server_shows_in_the_response_and_not_in_the_ser
     assert result.service.max_ns > 500_000_000
     report = to_json(result)
     assert report["response_ns"]["p95"] > report["service_ns"]["p95"]
+
+
+@pytest.mark.parametrize("rate", [None, 1000.0], ids=["closed", "open"])
+def test_a_run_ends_when_told_that_it_is_enough(naught: Server, rate: float | None) -> None:
+    planned_s = 10 * DEADLINE_S
+    plan = Plan(naught.url, new_prefix(), connections=4, rate=rate, duration_s=planned_s, warmup_s=0.05, processes=2)
+    load = Run(plan, server_pid=naught.pid)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(load.execute)
+        assert load.measuring.wait(DEADLINE_S)
+        before = counted(naught)
+        until(lambda: counted(naught) > before, "the load arrived")
+        load.enough.set()
+        result = outcome.result(DEADLINE_S)
+    assert result.verification is not None
+    assert result.verification.passed
+    assert 0 < result.elapsed_s < planned_s
+    assert not result.failures
+    if rate is not None:
+        assert result.offered == result.requests + result.missed
+        assert result.offered < rate * planned_s
 
 
 def started(*words: str) -> subprocess.Popen[str]:

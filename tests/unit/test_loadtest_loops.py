@@ -298,6 +298,19 @@ def test_response_runs_from_when_it_was_due_and_service_from_the_write(opened: O
     assert tally.lateness.max_ns == 0
 
 
+def test_an_end_before_its_time_leaves_nothing_of_what_was_handed_out_uncounted(opened: Open, clock: Clock) -> None:
+    start_ns = clock.now_ns
+    opened.pacer.start(start_ns, start_ns, start_ns + 50 * MS)
+    clock.now_ns += 5 * MS
+    opened.pacer.end_by(clock.now_ns)
+    opened.pacer.end_by(clock.now_ns + 20 * MS)
+    assert not opened.pacer.done.done()
+    opened.turn()
+    assert opened.pacer.done.done()
+    assert not opened.timers
+    assert (opened.tally.offered, opened.tally.missed, len(opened.queue.waiting)) == (5, 0, 3)
+
+
 def test_more_in_flight_when_asked_for(clock: Clock) -> None:
     opened = Open(clock, connections=2, depth=3)
     start_ns = clock.now_ns
