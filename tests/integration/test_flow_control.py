@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import socket
 import sys
@@ -383,10 +382,6 @@ def test_a_peer_that_never_reads_is_ended(loop: str, monkeypatch: pytest.MonkeyP
         assert engine.stats.commands["scan"] < 400
 
     on_loop(loop, work, filled(9_000))
-
-
-def live(kind: type) -> int:
-    return sum(type(each) is kind for each in gc.get_objects())
 
 
 # ----------------------------------------------------------------------------------------- memory of a real server

@@ -24,10 +24,10 @@ from typing import Any
 import pytest
 
 from naught.wire import encode_request, reply_unpacker
+from support.server_process import WITHOUT_UVLOOP
 
 DEADLINE_S = 20.0
 LOOPS = ("uvloop", "asyncio")
-WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from naught_server.__main__ import main; sys.exit(main())"
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> Any:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from support.conversation import decoded
 DEADLINE_S = 20.0
 MIB = 1 << 20
 SERVER = [sys.executable, "-W", "error", "-m", "naught_server"]
+WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from naught_server.__main__ import main; sys.exit(main())"
+SERVER_WITHOUT_UVLOOP = [sys.executable, "-W", "error", "-c", WITHOUT_UVLOOP]
 
 
 def wait_until(happened: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -82,13 +84,13 @@ class RawPeer:
 class ServerProcess:
     """A server on a free loopback port."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, command: Sequence[str] = SERVER) -> None:
         ports_file = folder / "ports.json"
         self._log = folder / "log"
         environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT_")}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [*SERVER, "--port", "0", "--ports-file", str(ports_file), *arguments],
+                [*command, "--port", "0", "--ports-file", str(ports_file), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -148,9 +150,9 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def server_process(folder: Path, *arguments: str) -> Iterator[ServerProcess]:
+def server_process(folder: Path, *arguments: str, command: Sequence[str] = SERVER) -> Iterator[ServerProcess]:
     """A server that is stopped in the end, and was well until then."""
-    server = ServerProcess(folder, *arguments)
+    server = ServerProcess(folder, *arguments, command=command)
     try:
         yield server
         server.stop()
