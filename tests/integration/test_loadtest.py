@@ -7,6 +7,7 @@ figure is judged, only that what was acknowledged is there and that what is clai
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from naught_loadtest import status
+from naught_loadtest import ceiling, status
 from naught_loadtest.__main__ import main
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
@@ -29,9 +30,10 @@ from naught_loadtest.link import Link
 from naught_loadtest.plan import Plan
 from naught_loadtest.processes import Server, memcached_server, naught_server, redis_server
 from naught_loadtest.report import to_json
+from naught_loadtest.rounds import PEERS
 from naught_loadtest.runner import Run, new_prefix
 from naught_loadtest.target import parse_target
-from naught_loadtest.workload import key_name
+from naught_loadtest.workload import SCENARIOS, key_name
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.1", "--warmup", "0.02", "--no-ceiling")
@@ -43,11 +45,16 @@ def naught() -> Iterator[Server]:
         yield server
 
 
-def peer(program: str, start: Callable[[], AbstractContextManager[Server]]) -> Iterator[Server]:
+def need(program: str) -> None:
+    """Skip without this program, but fail in CI."""
     if shutil.which(program) is None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{program} is not installed, and in CI it must be")
         pytest.skip(f"{program} is not installed")
+
+
+def peer(program: str, start: Callable[[], AbstractContextManager[Server]]) -> Iterator[Server]:
+    need(program)
     with start() as server:
         yield server
 
@@ -85,7 +92,146 @@ def acceptable(code: int) -> bool:
     return code in (status.OK, status.INVALID)
 
 
-WAYS = {"single": (), "due": ("--rate", "2000"), "pipelined": ("-P", "16"), "applied": ("-B", "50")}
+WAYS = {
+    "single": (),
+    "pipelined": ("-P", "16"),
+    "applied": ("-B", "50"),
+    "due": ("--rate", "2000"),
+}
+SMALL = ("--keys", "200", "-c", "4", "--seed", "1")
+
+
+def check(code: int, report: dict[str, Any], way: str, scenario: str) -> dict[str, Any]:
+    """What every verified run must say, whatever it was against. Its verification."""
+    assert acceptable(code)
+    assert report["kind"] == "run"
+    assert report["loop"] == ("open" if "--rate" in WAYS[way] else "closed")
+    assert report["requests"] > 0
+    assert report["failed"] == {}
+    assert report["timed_out"] == report["not_sent"] == 0
+    verification: dict[str, Any] = report["verification"]
+    assert verification["passed"]
+    assert verification["compared"] > 0
+    assert verification["wrong"] == verification["unknown"] == verification["refused"] == 0
+    assert (verification["left"] - verification["left_zeros"] > 0) == (scenario == "incr")
+    return verification
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_counts_right(
+    naught: Server, capsys: pytest.CaptureFixture[str], scenario: str, way: str
+) -> None:
+    code, report = run(naught.url, capsys, "--scenario", scenario, *SMALL, *WAYS[way])
+    verification = check(code, report, way, scenario)
+    assert verification["left_zeros"] == 0
+    assert report["evictions"] is not None
+    if scenario != "incr":
+        assert report["evictions"]["zero"] > 0
+    if "--rate" in WAYS[way]:
+        assert report["offered"] == report["requests"] + report["missed"]
+        assert report["service_ns"]["max"] > 0
+    assert ask(naught, "count") == 0, "a run cleans up after itself"
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("way", ["pipelined", "applied", "due"])
+@pytest.mark.parametrize("kind", PEERS)
+def test_the_peers_count_right_and_keep_their_zeros_or_not(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], kind: str, way: str
+) -> None:
+    server: Server = request.getfixturevalue("redis" if kind == "redis-lua" else kind)
+    target = server.url.replace("redis://", f"{kind}://")
+    code, report = run(target, capsys, "--scenario", "mixed", *SMALL, *WAYS[way])
+    verification = check(code, report, way, "mixed")
+    assert (verification["left_zeros"] > 0) == (kind != "redis-lua")
+    assert report["evictions"] is None
+
+
+def test_reports_are_written_to_files(naught: Server, tmp_path: Path) -> None:
+    words = ("run", "--target", naught.url, *TIMES, *SMALL, "--rate", "2000")
+    document, distribution = tmp_path / "report.json", tmp_path / "report.hgrm"
+    assert acceptable(main([*words, "--json", str(document), "--hgrm", str(distribution)]))
+    report = json.loads(document.read_text())
+    assert report["verification"]["passed"]
+    heading, empty, *lines = distribution.read_text().splitlines()
+    assert heading.split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
+    assert empty == ""
+    rows = [[float(field) for field in line.split()] for line in lines if not line.startswith("#")]
+    assert rows == sorted(rows)
+    assert rows[-1][1] == 1.0
+    assert rows[-1][2] == report["requests"]
+    assert rows[-1][0] == pytest.approx(report["response_ns"]["max"] / 1e6, abs=0.001)
+
+
+def test_an_objective_decides_the_exit_status(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    # One connection waits for each answer, so the generator is never the limit, on whatever machine.
+    words = ("--keys", "20", "-c", "1")
+    code, report = run(naught.url, capsys, *words, "--slo", "max<1000s", "--slo", "p50<=1ns")
+    assert code == status.OBJECTIVE_MISSED == 99
+    assert [each["met"] for each in report["objectives"]] == [True, False]
+    assert report["verification"]["passed"]
+    code, report = run(naught.url, capsys, *words, "--slo", "max<1000s")
+    assert code == status.OK
+    assert [each["met"] for each in report["objectives"]] == [True]
+
+
+@pytest.mark.peer
+def test_versus_prints_a_ratio_for_each_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for program in ("redis-server", "memcached"):
+        need(program)
+    file = tmp_path / "versus.json"
+    words = ("--peers", "redis,redis-lua,memcached", "--rounds", "1", "--duration", "0.05", "--depths", "4")
+    code = main(["versus", *words, "-B", "10", "-c", "4", "--json", str(file)])
+    out, err = capsys.readouterr()
+    assert code == status.OK, out + err
+    document = json.loads(file.read_text())
+    assert document["failures"] == []
+    assert set(document["versions"]) == {"naught", "redis", "redis-lua", "memcached"}
+    pairs = [(each["setting"], each["peer"]) for each in document["ratios"]]
+    assert pairs == [(setting, peer) for setting in ("depth 4", "apply of 10") for peer in PEERS]
+    for each in document["ratios"]:
+        assert each["peer_setting"] == "depth 4", "a peer without apply is measured at its deepest pipeline"
+        median = each["ratio"]["median"]
+        assert 0 < each["ratio"]["low"] == median == each["ratio"]["high"], "of one round"
+        (line,) = [row for row in out.splitlines() if row.startswith(each["setting"]) and f" {each['peer']} " in row]
+        assert f"{median:.2f}x" in line
+    contenders = {(each["setting"], each["contender"]) for each in document["runs"]}
+    assert contenders == {*itertools.product(["depth 4"], ["naught", *PEERS]), ("apply of 10", "naught")}
+    assert "round 1/1" in err
+
+
+def test_the_ceiling_of_the_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ceiling.json"
+    assert main(["ceiling", "--duration", "0.05", "-c", "4", "--json", str(file)]) == status.OK
+    out = capsys.readouterr().out
+    document = json.loads(file.read_text())
+    assert [each["setting"] for each in document["runs"]] == [setting.name for setting in ceiling.SETTINGS]
+    for each in document["runs"]:
+        assert each["throughput_per_s"][0] > 0
+        assert f"\n{each['setting']} " in out
+
+
+def test_a_search_confirms_the_rate_that_held(naught: Server, tmp_path: Path) -> None:
+    file = tmp_path / "search.json"
+    words = ("search", "--target", naught.url, "--scenario", "inflight", "-c", "2", "--duration", "0.1")
+    limits = ("--start", "250", "--most", "500", "--slo", "max<1000s")
+    code = main([*words, "--warmup", "0", "--confirm", "0.2", *limits, "--json", str(file)])
+    document = json.loads(file.read_text())
+    if document["generator_limited"]:
+        # The machine was so busy that the generator spoiled a probe twice: whatever was found then is right.
+        assert code in (status.OK, status.OBJECTIVE_MISSED)
+        return
+    assert code == status.OK
+    assert document["confirmed"]["rate_per_s"] == 500
+    assert [each["rate_per_s"] for each in document["probes"] if each["held"]] == [250, 500, 500]
+
+
+def test_a_search_that_finds_nothing(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.4", "--warmup", "0")
+    code = main([*words, "--start", "3", "--slo", "max<1ns"])
+    assert code == status.OBJECTIVE_MISSED
+    assert "no rate was found" in capsys.readouterr().out
 
 
 def test_several_processes_share_a_run(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
