@@ -153,6 +153,19 @@ COUNTDOWN = {
             def release(self, key):
                 self.refs[key] -= 1  #! NZ101
         """,
+    "what was added is taken off again, whatever it measures": """
+        class Loads:
+            def __init__(self):
+                self.forces = {}
+                self.at = {}
+            def apply(self, label, place):
+                if place in self.at:
+                    self.at[place] += self.forces[label]["f"] * 0.5
+                else:
+                    self.at[place] = self.forces[label]["f"] * 0.5
+            def lift(self, label, place):
+                self.at[place] -= self.forces[label]["f"] * 0.5  #! NZ101
+        """,
     "a local whose size is asked after the countdown": """
         from collections import Counter
         def distinct_in_windows(items, width):
@@ -341,6 +354,16 @@ NO_COUNTDOWN = {
                 self.last_message[chat] = message.id
             def undo(self, chat):
                 self.last_message[chat] -= 1
+        """,
+    "an account, whose zero is an answer": """
+        class Bank:
+            def __init__(self):
+                self.balance = {}
+            def deposit(self, account, amount):
+                self.balance[account] = self.balance.get(account, 0.0)
+                self.balance[account] += amount
+            def withdraw(self, account, amount):
+                self.balance[account] -= amount
         """,
     "a list": """
         class Board:

@@ -246,6 +246,32 @@ NO_INSERTING_READ = {
                         yield host
                 return [h for h, n in self.count.items() if self.count[h] > 3]
         """,
+    "keys that a set of the map's keys goes into": """
+        from collections import defaultdict
+        def join(rows, columns):
+            at = defaultdict(list)
+            for place, row in rows:
+                at[place].append(row)
+            known = set(at)
+            for column in known & columns.keys():
+                for row in at[column]:
+                    yield row
+            print(len(at))
+        """,
+    "counted down before it is read": """
+        from collections import defaultdict
+        class Chords:
+            def __init__(self):
+                self.of = defaultdict(int)
+            def add(self, node):
+                self.of[node] += 1
+            def drop(self, node):
+                self.of[node] -= 1
+                if self.of[node] == 0:
+                    print(node)
+            def forget(self, removed):
+                self.of.pop(removed)
+        """,
     "guarded by a name for the question": """
         from collections import defaultdict
         class Failures:

@@ -54,7 +54,7 @@ def lowers(use: Use, found: Map, flow: Flow) -> bool:
         return found.kind.name == "counter" and not isinstance(use.value, ast.Dict | ast.Constant)
     if use.action is Action.CHANGE and use.value is not None:
         if isinstance(use.sign, ast.Sub):
-            return _is_count(use.value, found, flow)
+            return _is_count(use.value, found, flow) or _is_taken_back(use, found, flow)
         negative = isinstance(use.value, ast.UnaryOp) and isinstance(use.value.op, ast.USub)
         return isinstance(use.sign, ast.Add) and negative and _is_count(use.value, found, flow)
     if use.action is Action.STORE and use.value is not None:
@@ -71,6 +71,21 @@ def _is_count(amount: ast.expr, found: Map, flow: Flow) -> bool:
     if any(isinstance(each, ast.Mult | ast.Div | ast.Pow) for each in ast.walk(amount)):
         return False
     return counting(found.kind) or measures(amount, flow)
+
+
+def _is_taken_back(use: Use, found: Map, flow: Flow) -> bool:
+    """Whether the same amount is added elsewhere, and so comes back to zero whatever it measures.
+
+    A bare name says too little: `balance[account] -= amount` is an account, and its zero an answer.
+    """
+    if isinstance(use.value, ast.Name | ast.Constant):
+        return False
+    added = (
+        other
+        for other in found.did(Action.CHANGE)
+        if isinstance(other.sign, ast.Add) and other.scope is not use.scope
+    )
+    return any(flow.same(other.value, use.value) for other in added)
 
 
 def measures(value: ast.expr, flow: Flow) -> bool:

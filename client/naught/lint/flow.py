@@ -133,12 +133,12 @@ class Flow:
         )
 
     def _sources(self, iterated: ast.expr) -> Iterator[ast.AST]:
-        """An iterable, and where its value comes from: the assignments to its name, what the functions it
-        calls return."""
+        """An iterable, and where its value comes from: the assignments to the names in it, what the functions
+        it calls return."""
         yield iterated
-        if isinstance(iterated, ast.Name):
-            yield from self.assigned(iterated)
         for node in ast.walk(iterated):
+            if isinstance(node, ast.Name):
+                yield from self.assigned(node)
             function = self.uses.places.called(node.func)[0] if isinstance(node, ast.Call) else None
             if function is not None:
                 yield from (each for each in ast.walk(function) if isinstance(each, ast.Return))

@@ -144,8 +144,8 @@ def _is_filled_beside(use: Use, found: Map, flow: Flow) -> bool:
             earlier = order[other] < order[use] and not flow.is_condition(other.node)
             if earlier or _fills(other.node, flow):
                 return True
-        elif not lowers(other, found, flow):
-            return True
+        elif not lowers(other, found, flow) or order[other] < order[use]:
+            return True  # a countdown has made the entry too, where it comes first
     iterables = list(flow.loops(use.node))
     loops = {flow.written(iterated) for iterated in iterables}
     looped = {flow.written(each) for iterated in iterables for each in ast.walk(iterated)}
