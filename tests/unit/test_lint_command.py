@@ -235,9 +235,21 @@ def test_the_command_line_wins(project: Path) -> None:
     assert main(["--isolated", "--exclude", "pool.py", "."]) == 0
 
 
+def test_local_maps_are_looked_at_when_asked(project: Path) -> None:
+    """By the option, by the configuration, and with several processes as with one."""
+    source = "def left(tasks):\n    open = {}\n    for t in tasks:\n        open[t] = 1\n    for t in tasks:\n"
+    write(project, {f"plan{n}.py": source + "        open[t] -= 1\n" for n in range(60)})
+    assert main(["--isolated", "."]) == 0
+    assert main(["--isolated", "--locals", "--jobs", "1", "."]) == 1
+    assert main(["--isolated", "--locals", "--jobs", "2", "."]) == 1
+    write(project, {"pyproject.toml": "[tool.naught.lint]\nlocals = true\n"})
+    assert main(["plan1.py"]) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "[tool.naught.lint]\nlocals = 'yes'\n",
         "[tool.naught.lint]\nselect = ['NZ777']\n",
         "[tool.naught.lint]\nselect = 'NZ101'\n",
         "[tool.naught.lint]\nselekt = ['NZ101']\n",

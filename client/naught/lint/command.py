@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path != "-" and not os.path.exists(path):
             return _wrong(f"there is no {path}")
     files = list(python_files(arguments.paths, config))
-    findings = config.wanted(check_files(files, arguments.jobs))
+    findings = config.wanted(check_files(files, arguments.jobs, config.with_locals or arguments.locals))
     try:
         _print(findings, len(files), arguments.output)
         sys.stdout.flush()
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--select", metavar="RULES", help="only these rules (NZ101,NZ103, or NZ10)")
     parser.add_argument("--ignore", metavar="RULES", help="not these rules, besides those the project ignores")
     parser.add_argument("--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)")
+    parser.add_argument("--locals", action="store_true", help="look at maps that end with their call as well")
     parser.add_argument("--output", choices=("text", "json"), default="text", help="how findings are printed")
     parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")
     parser.add_argument("--isolated", action="store_true", help="read no configuration at all")

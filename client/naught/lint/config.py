@@ -5,6 +5,7 @@ it.
     select = ["NZ1"]                # only these rules; a beginning names all that begin with it
     ignore = ["NZ107"]              # but not these
     exclude = ["vendored", "gen/*.py"]    # not these files, added to the folders that are never looked into
+    locals = true                   # also maps that end with their call
     [tool.naught.lint.per-file-ignores]
     "tests/*" = ["NZ105"]
 
@@ -51,6 +52,8 @@ class Config:
     """Patterns of files and folders left out."""
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Patterns of files, each with beginnings of the rules not wanted there."""
+    with_locals: bool = False
+    """Whether maps that end with their call are looked at like those that last."""
 
     def is_excluded(self, path: str) -> bool:
         """Whether a file or folder found below a path given is left out."""
@@ -137,13 +140,16 @@ def load(file: Path) -> Config | None:
 
 
 def _from_table(table: dict[str, Any], file: Path) -> Config:
-    unknown = set(table) - {"select", "ignore", "exclude", "per-file-ignores"}
+    unknown = set(table) - {"select", "ignore", "exclude", "per-file-ignores", "locals"}
     if unknown:
         raise ConfigError(f"{file}: tool.naught.lint has no setting {sorted(unknown)[0]!r}")
     per_file = table.get("per-file-ignores", {})
     if not isinstance(per_file, dict):
         raise ConfigError(f"{file}: tool.naught.lint.per-file-ignores is not a table of patterns and rules")
-    config = Config(root=file.parent.resolve())
+    with_locals = table.get("locals", False)
+    if not isinstance(with_locals, bool):
+        raise ConfigError(f"{file}: tool.naught.lint: locals is not true or false")
+    config = Config(root=file.parent.resolve(), with_locals=with_locals)
     if "select" in table:
         config = replace(config, select=rules(_texts(table["select"], "select", file), f"{file}: select"))
     return replace(

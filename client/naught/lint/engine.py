@@ -32,16 +32,17 @@ WORTH_A_LOOK = re.compile(
 )
 
 
-def check_source(source: str | bytes, path: str) -> list[Finding]:
+def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -> list[Finding]:
     """Everything found in one file's source, in the order of its lines.
 
-    `path` is only what the findings say. Bytes are decoded as Python would: by byte order mark, by the
-    encoding the file declares, or as UTF-8. Never raises for what the source holds.
+    `path` is only what the findings say. `with_locals` asks for maps that end with their call as well. Bytes
+    are decoded as Python would: by byte order mark, by the encoding the file declares, or as UTF-8. Never
+    raises for what the source holds.
     """
     try:
         text = decode(source) if isinstance(source, bytes) else source
         tree = parse(text)
-        findings = list(check_tree(tree, text, path))
+        findings = list(check_tree(tree, text, path, with_locals=with_locals))
     except RecursionError:
         return [_unreadable(path, 1, 1, "nested too deeply to be read")]
     except MemoryError:
@@ -71,11 +72,11 @@ def parse(text: str) -> ast.Module:
         return ast.parse(text)
 
 
-def check_tree(tree: ast.Module, text: str, path: str) -> Iterator[Finding]:
+def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = False) -> Iterator[Finding]:
     """What is found in a module that has been parsed; comments are not looked at."""
     if not WORTH_A_LOOK.search(text):
         return
-    uses = Uses(Names(tree))
+    uses = Uses(Names(tree), with_locals=with_locals)
     flow = Flow(uses)
     lines = split_lines(text)
     # One finding per rule and place: `counts[a][b]` begins where `counts[a]` does, and says it once.

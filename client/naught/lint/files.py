@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -49,25 +50,25 @@ def _below(folder: str, config: Config) -> Iterator[str]:
                 yield path
 
 
-def check_file(path: str) -> list[Finding]:
+def check_file(path: str, with_locals: bool = False) -> list[Finding]:
     """Everything found in one file; a file that cannot be read is a finding. `-` is standard input."""
     try:
         source = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         return [Finding(path, 1, 1, UNREADABLE, f"cannot be read: {error.strerror or error}", 1)]
-    return check_source(source, path)
+    return check_source(source, path, with_locals=with_locals)
 
 
-def check_files(paths: list[str], jobs: int) -> Iterator[Finding]:
+def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Iterator[Finding]:
     """Everything found in many files, in their order, with `jobs` processes where that pays."""
     if jobs == 1 or len(paths) < WORTH_PROCESSES:
         with _without_collector():
             for path in paths:
-                yield from check_file(path)
+                yield from check_file(path, with_locals)
         return
     # Not forked: the caller may be a program with threads.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
-        for findings in pool.map(check_file, paths, chunksize=CHUNK):
+        for findings in pool.map(partial(check_file, with_locals=with_locals), paths, chunksize=CHUNK):
             yield from findings
 
 

@@ -59,7 +59,7 @@ class Map:
     place: Place
     kind: Kind
     lasting: bool
-    """Whether it outlives the call that makes it."""
+    """Whether its zeros matter: it outlives the call that makes it, or maps that do not are asked for."""
     name: str
     """As the source writes it."""
     uses: list[Use] = field(default_factory=list)
@@ -142,7 +142,7 @@ MERGING = frozenset({"update", "extend", "union", "difference", "intersection", 
 class Uses:
     """All the maps of a module."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, with_locals: bool = False) -> None:
         self.names = names
         self.places = Places(names)
         held = self.places.held()
@@ -153,7 +153,7 @@ class Uses:
         members = self.places.members()
         for root, kind in held.items():
             joined = [root, *members.get(root, ())]
-            lasting = any(self.places.is_lasting(place) for place in joined)
+            lasting = with_locals or any(self.places.is_lasting(place) for place in joined)
             self.maps[root] = Map(root, kind, lasting, _called(joined), filled=self._is_filled(root))
         for root, found in self.maps.items():
             found.above = self.maps.get(self.places.find(root.of)) if root.of is not None else None
