@@ -1,4 +1,4 @@
-"""The plugin as flake8 calls it: from the tree and the lines, without flake8 being there."""
+"""The plugin as flake8 calls it: from the tree and the lines without flake8 being there, and by flake8 itself."""
 
 from __future__ import annotations
 
@@ -55,3 +55,22 @@ def test_flake8_is_not_imported() -> None:
     code = "import sys, naught.lint, naught.lint.flake8_plugin; sys.exit('flake8' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CLIENT)}, check=False, timeout=60)
     assert done.returncode == 0
+
+
+def flake8(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flake8", "--isolated", "--jobs=1", *options, "."],
+        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_flake8_runs_it(tmp_path: Path) -> None:
+    """Found by its entry point, selected by its letters, silenced by flake8's own comments."""
+    (tmp_path / "pool.py").write_text(SOURCE.replace("  # noqa: NZ101", ""))
+    (tmp_path / "silenced.py").write_text(SOURCE)
+    done = flake8(tmp_path, "--select", "NZ")
+    assert done.stderr == ""
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("./pool.py:6:5: NZ101 an entry of ACTIVE is counted down")
+    assert flake8(tmp_path, "--select", "NZ", "--extend-ignore", "NZ101").returncode == 0

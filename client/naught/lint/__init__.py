@@ -4,7 +4,7 @@ A count that comes down to zero is usually meant to be gone. In a plain dict it 
 its memory, and its place in every listing. The rules (`RULES`; docs/lint.md explains each) find the ways in
 which that happens, and the ways in which code is led astray by it.
 
-    python -m naught.lint PATH…          text or JSON; exit status 0, 1 with findings, 2 for wrong usage
+    naught lint PATH…                    text or JSON; exit status 0, 1 with findings, 2 for wrong usage
     naught.lint.main(["src"])            the same from a program
     naught.lint.check_source(text, "m.py")      the findings in one source text
 

@@ -1,0 +1,68 @@
+"""The command: `naught COMMAND …`, or `python -m naught COMMAND …`.
+
+A command is a line of `COMMANDS` and a module with a `main` that takes the words after its name and answers
+the exit status. The module is imported when its command is asked for and not before, so that none pays for
+another. Exit status: the command's own; 2 for words that mean nothing here; 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from naught._version import __version__
+
+WRONG_USAGE, INTERRUPTED = 2, 130
+
+# Name -> the module that does it, and what the help says of it.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "lint": ("naught.lint.command", "find where zeros pile up in Python source, and where they are misread"),
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the words (those of the process, unless given) say. The exit status."""
+    given = list(sys.argv[1:] if words is None else words)
+    if not given:
+        return _wrong(f"which command? one of {', '.join(COMMANDS)}; naught --help explains them")
+    name, rest = given[0], given[1:]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"naught {__version__}")
+        return 0
+    if name.startswith("-"):
+        return _wrong(f"there is no option {name}; naught --help shows what there is")
+    if name not in COMMANDS:
+        return _wrong(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
+    try:
+        status: int = import_module(COMMANDS[name][0]).main(rest)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        (
+            "usage: naught COMMAND ...",
+            "",
+            "Counters that are gone at zero.",
+            "",
+            *(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()),
+            "",
+            "naught COMMAND --help explains one of them; naught --version says which naught this is.",
+        )
+    )
+
+
+def _wrong(message: str) -> int:
+    print(f"naught: {message}", file=sys.stderr)
+    return WRONG_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
