@@ -32,7 +32,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from naught import safemap
 from naught.safemap import Policy, SafeMap
 
 BAR = 0.97
@@ -55,7 +54,7 @@ def without_eviction(method: Callable[..., Any]) -> Callable[..., Any]:
     if unguard.found != 1:
         raise ValueError(f"{method.__qualname__} has {unguard.found} eviction branches, not one")
     names: dict[str, Any] = {}
-    exec(compile(tree, "<without eviction>", "exec", dont_inherit=False), vars(safemap), names)
+    exec(compile(tree, "<without eviction>", "exec", dont_inherit=False), method.__globals__, names)
     compiled: Callable[..., Any] = names[method.__name__]
     return compiled
 

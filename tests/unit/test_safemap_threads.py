@@ -21,8 +21,7 @@ from typing import Any
 
 import pytest
 
-from naught import safemap
-from naught.safemap import SafeMap
+from naught.safemap import SafeMap, forks
 
 THREADS = 8
 JOIN_S = 60.0
@@ -479,8 +478,8 @@ def test_a_forked_child_is_never_stuck_on_a_lock_of_a_thread_it_does_not_have(po
 
 
 def test_maps_are_known_for_fork_only_while_they_live() -> None:
-    before = len(safemap._maps)
+    before = len(forks.living)
     counters = SafeMap[str, int](int)
-    assert len(safemap._maps) == before + 1
+    assert len(forks.living) == before + 1
     del counters
-    assert len(safemap._maps) == before
+    assert len(forks.living) == before

@@ -1,192 +1,34 @@
-"""A mapping of counters inside one process, in which a value that reaches zero is gone, with its key.
-
-A dict of counts keeps every key that ever counted: its value goes back to zero, and the key stays, in memory,
-in `len` and in every loop. `SafeMap` is the map for that job: the step that brings a value to zero or below
-takes its key out. It means what naught's server means by a counter, and both are held to one table of cases
-(tests/cases_counters.py): a decrement stops at zero and never creates, reading never creates, absent and zero
-are the same thing.
-
-How it works
-------------
-The keys are spread by their hash over shards. A shard is a plain dict and a lock of its own, and every access
-to the dict is made under that lock, so threads on different shards do not wait for one another, with or
-without the interpreter's global lock. What needs the whole map at one instant (`snapshot`, `clear`, a fork)
-takes all the locks, always in the order of the shards, so two such calls cannot wait for each other.
-
-*Eager* eviction deletes the key in the decrement itself. *Deferred* eviction stores a zero and flags its key;
-a background thread deletes what is flagged and still zero some time later. That is for counters that flap
-between 0 and 1, whose keys would otherwise be deleted and made again each time. No method ever shows a
-flagged zero. The thread is started by the first zero flagged, ends by itself when none is left, and holds the
-map only weakly while it waits, so a map that nobody closed can be collected.
-
-A dict does not shrink when its keys are deleted. So each shard counts its evictions, and when about half of
-what was there has gone it looks at the size of its table, and rebuilds one that is mostly empty.
-
-The locks can be taken again by the thread that holds them, because Python may run code anywhere: a key's
-`__eq__`, a finalizer or a signal handler that uses this map while a method of it is under way finds it usable
-and not deadlocked. Between reading a value and storing the new one there is no call and no allocation that
-could let such code in, as long as the key's hash and comparison and the numbers' arithmetic are built in (all
-but Fraction are); the comments say where that shaped the code.
-"""
+"""SafeMap itself. The package's text says how it works."""
 
 from __future__ import annotations
 
 import heapq
-import logging
-import math
 import operator
-import os
 import queue
 import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, get_origin, overload
 
-__all__ = ["Policy", "SafeMap", "Underflow"]
+from naught.safemap.cleaner import CLEAN_AFTER_S, clean
+from naught.safemap.forks import living
+from naught.safemap.numbers import KINDS, K, Unmatched, V, kind_of, negated, raise_underflow, tolerance_of
+from naught.safemap.shard import COMPACTION_EVICTIONS_MIN, Shard
+from naught.safemap.views import Items, Values
 
-K = TypeVar("K", bound=Hashable)
-# The types whose zero is known. A constraint and not a bound: a subclass, bool above all, is not among them.
-V = TypeVar("V", int, Fraction, Decimal, float)
 D = TypeVar("D")
 
 Policy = Literal["eager", "deferred"]
 
 # A prime, so that keys which are whole numbers at equal distances still spread over all shards.
 SHARD_COUNT = 31
-# Long enough for a flapping counter to come back before its key is deleted, short enough that nobody waits
-# for the memory.
-CLEAN_AFTER_S = 0.1
 # Keys cleared under one hold of a shard's lock: some tens of microseconds.
 CLEAN_BATCH_KEYS = 256
-# A dict takes up to 120 bytes an entry just after it has grown, up to 60 just after it was rebuilt. Above the
-# first it is mostly empty, and far enough above the second not to be rebuilt again at once.
-SPARSE_BYTES_PER_ENTRY = 160
-# Below this a table is not worth rebuilding. The smallest dict with an entry has 232 bytes.
-SPARSE_BYTES_MIN = 256
-# Evictions between two looks at a small table's size.
-COMPACTION_EVICTIONS_MIN = 16
-
-_logger = logging.getLogger("naught")
-
-
-class Underflow(ArithmeticError):
-    """A strict decrement asked for more than was there. Nothing has changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """What is known of a value type."""
-
-    # Its zero, answered for what is absent.
-    zero: Any
-    # Its one, by which counts go unless said otherwise.
-    one: Any
-    # Tells its finite values from NaN and the infinities; None for a type that has none of these, where `> 0`
-    # is the whole check of an amount.
-    is_finite: Callable[[Any], bool] | None
-
-
-_KINDS: dict[Any, _Kind] = {
-    int: _Kind(0, 1, None),
-    Fraction: _Kind(Fraction(0), Fraction(1), None),
-    Decimal: _Kind(Decimal(0), Decimal(1), Decimal.is_finite),
-    float: _Kind(0.0, 1.0, math.isfinite),
-}
-
-
-class _Unmatched:
-    """A type that no amount has: where it is the type let through unexamined, every amount is examined."""
-
-
-class _Shard:
-    """One table of a map, with its lock. Its methods are called with the lock held."""
-
-    __slots__ = ("flagged", "lock", "table", "until_compaction")
-
-    def __init__(self) -> None:
-        # Held for every access to the other fields. Can be taken again by its holder: see the module's text.
-        self.lock = threading.RLock()
-        # What counts, and with the deferred policy zeros that are not cleared yet.
-        self.table: dict[Any, Any] = {}
-        # The keys that may hold a zero in `table`: every key that does, and some that have been counted up
-        # since. A dict and not a set because storing into a dict is not a call. Replaced, never kept, once
-        # emptied.
-        self.flagged: dict[Any, None] = {}
-        # Evictions left until the table's size is looked at.
-        self.until_compaction = COMPACTION_EVICTIONS_MIN
-
-    def live_count(self) -> int:
-        """How many counters there are. Cost: the number of flagged keys."""
-        if not self.flagged:
-            return len(self.table)
-        return len(self.table) - sum(not self.table.get(key, 1) for key in self.flagged)
-
-    def live_entries(self) -> dict[Any, Any]:
-        """A copy of the counters, without flagged zeros. Cost: the number of entries."""
-        if not self.flagged:
-            return self.table.copy()
-        return {key: value for key, value in self.table.copy().items() if value}
-
-    def remove(self, key: Any, absent: Any) -> Any:
-        """Take a key out and answer its value, `absent` if it had none."""
-        value = self.table.pop(key, absent)
-        if self.flagged:
-            self.flagged.pop(key, None)
-        self.count_eviction()
-        return value or absent  # a flagged zero was absent to everyone
-
-    def count_eviction(self) -> None:
-        self.until_compaction -= 1
-        if self.until_compaction < 0:
-            self.compact()
-
-    def compact(self) -> None:
-        """Rebuild the table if it is mostly empty, and set when to look again. Cost: what is left in it.
-
-        The next look is due when the table may have come to be mostly empty, if all changes until then were
-        evictions. So a table that drains is caught at once, and one that flaps is looked at seldom.
-        """
-        table = self.table
-        sparse_below = self._sparse_below(table)
-        if len(table) < sparse_below:
-            # A display and not a call of `copy`: no other code of this thread can run, and change the old
-            # table, between the copying and the storing.
-            self.table = table = {**table}
-            sparse_below = self._sparse_below(table)
-        self.until_compaction = max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below)
-
-    @staticmethod
-    def _sparse_below(table: dict[Any, Any]) -> int:
-        """With fewer entries than this a table of this size is mostly empty."""
-        return (sys.getsizeof(table) - SPARSE_BYTES_MIN) // SPARSE_BYTES_PER_ENTRY
-
-    def clear_flagged(self, keys_max: int) -> int:
-        """Delete up to `keys_max` flagged keys that are still zero; answer how many were deleted.
-
-        A key leaves `flagged` after it has left the table, so that one whose comparison raises stays flagged
-        and is tried again.
-        """
-        cleared = 0
-        table, flagged = self.table, self.flagged
-        for _ in range(min(keys_max, len(flagged))):
-            key = next(reversed(flagged))
-            if not table.get(key, 1):
-                del table[key]
-                cleared += 1
-            last, _ = flagged.popitem()
-            if last is not key:  # the key's own comparison has flagged another meanwhile
-                flagged[last] = None
-                flagged.pop(key, None)
-        if not flagged:
-            self.flagged = {}  # the old one may be large, and a dict does not shrink
-            self.compact()
-        return cleared
 
 
 class _Alias(types.GenericAlias):
@@ -195,7 +37,7 @@ class _Alias(types.GenericAlias):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         made = get_origin(self)(*arguments, **options)
         said = get_args(self)[1]
-        if said in _KINDS and made.value_type is not said:
+        if said in KINDS and made.value_type is not said:
             name = said.__name__
             made.close()
             raise TypeError(
@@ -307,23 +149,23 @@ class SafeMap(Mapping[K, V]):
         self, value_type: Any, tolerance: float | None, policy: Any, shard_count: int, clean_after_s: float
     ) -> None:
         """Check the settings and keep them. Everything set here is fixed for the life of the map."""
-        kind = _kind_of(value_type)
+        kind = kind_of(value_type)
         # The type of every value in the tables.
         self._value_type: type[Any] = value_type
         self._zero = kind.zero
         self._one = kind.one
         # The one amount that needs no look at all, the default of a map of int, where there is nothing to
         # round.
-        self._known_amount = kind.one if kind.is_finite is None else _Unmatched
+        self._known_amount = kind.one if kind.is_finite is None else Unmatched
         # The answers of a decrement that leaves nothing, made once: eviction then saves what its branch
         # costs.
         self._evicted: tuple[Any, bool] = (kind.zero, True)
         self._absent: tuple[Any, bool] = (kind.zero, False)
-        # The type whose amounts need no look but `> 0`; see _Unmatched.
-        self._exact_type: type[Any] = value_type if kind.is_finite is None else _Unmatched
+        # The type whose amounts need no look but `> 0`; see Unmatched.
+        self._exact_type: type[Any] = value_type if kind.is_finite is None else Unmatched
         self._is_finite = kind.is_finite
         # What is not above it is zero. 0 but for float.
-        self._tolerance = _tolerance_of(value_type, tolerance)
+        self._tolerance = tolerance_of(value_type, tolerance)
         if policy not in get_args(Policy):
             raise ValueError(f"policy must be 'eager' or 'deferred', not {policy!r}")
         self._policy: Policy = policy
@@ -339,7 +181,7 @@ class SafeMap(Mapping[K, V]):
     def _start_empty(self) -> None:
         """Set up what changes during the life of the map."""
         # A key belongs to the shard at its hash modulo their number. The tuple is never changed.
-        self._shards = tuple(_Shard() for _ in range(self._shard_count))
+        self._shards = tuple(Shard() for _ in range(self._shard_count))
         # Whether zeros are flagged. Ends with `close`, after which zeros are evicted at once.
         self._deferred = self._policy == "deferred"
         # Held to start, end or give up the cleaning thread. Taken before a shard's lock, never after.
@@ -351,7 +193,7 @@ class SafeMap(Mapping[K, V]):
         # What the cleaning thread waits on; an item ends it. A SimpleQueue because its put may be called
         # where a finalizer may run, which is anywhere.
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
-        _maps[id(self)] = self
+        living[id(self)] = self
 
     if not TYPE_CHECKING:
 
@@ -360,7 +202,7 @@ class SafeMap(Mapping[K, V]):
                 raise TypeError(f"{cls.__name__} takes two types, of its keys and of its values")
             # What is not known yet (a type variable, a name in quotes, Any) is for the type checker to judge.
             if parameters[1] is not Any and not isinstance(parameters[1], TypeVar | str):
-                _kind_of(parameters[1])
+                kind_of(parameters[1])
             return _Alias(cls, parameters)
 
     # Counting.
@@ -410,7 +252,7 @@ class SafeMap(Mapping[K, V]):
                     table[key] = value
                     return value, False
                 if strict and before < by:
-                    _raise_underflow(key, before, by)
+                    raise_underflow(key, before, by)
                 if not self._deferred:
                     del table[key]
                     # As count_eviction does, without the call.
@@ -429,7 +271,7 @@ class SafeMap(Mapping[K, V]):
                 flagged[key] = None
                 table[key] = self._zero
             elif strict:
-                _raise_underflow(key, self._zero, by)
+                raise_underflow(key, self._zero, by)
             else:
                 return self._absent
         # The first key flagged of this shard. Those after it are seen by the thread that this one has
@@ -447,7 +289,7 @@ class SafeMap(Mapping[K, V]):
                 shard.table[key] = value
                 return value, False
             if strict and value < -self._tolerance:
-                _raise_underflow(key, before, by)
+                raise_underflow(key, before, by)
             if not before:
                 return self._absent
             if not self._deferred:
@@ -469,7 +311,7 @@ class SafeMap(Mapping[K, V]):
             hash(key)
             number = self._number(delta)
             down = number < 0
-            steps.append((key, down, self._amount(_negated(number) if down else number)))
+            steps.append((key, down, self._amount(negated(number) if down else number)))
         return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
 
     def merge(self, other: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> None:
@@ -567,11 +409,11 @@ class SafeMap(Mapping[K, V]):
 
     def items(self) -> ItemsView[K, V]:
         """A live view of keys and values. A loop over it goes over a copy of one shard after another."""
-        return _Items(self)
+        return Items(self)
 
     def values(self) -> ValuesView[V]:
         """A live view of the values. A loop over it goes over a copy of one shard after another."""
-        return _Values(self)
+        return Values(self)
 
     def _copies(self) -> Iterator[dict[K, V]]:
         """Copies of the shards' counters, each of one instant."""
@@ -666,7 +508,7 @@ class SafeMap(Mapping[K, V]):
                 stop = self._stop
                 owner = weakref.ref(self, lambda _: stop.put(None))
                 thread = threading.Thread(
-                    target=_clean,
+                    target=clean,
                     args=(owner, stop, self._clean_after_s),
                     name="naught-safemap-cleaner",
                     daemon=True,
@@ -834,56 +676,6 @@ class SafeMap(Mapping[K, V]):
         self.sweep()
 
 
-class _Items(ItemsView[K, V]):
-    """The items of a map, by shard and not by key: a key can be gone before its value is asked for."""
-
-    __slots__ = ()
-    _mapping: SafeMap[K, V]
-
-    def __iter__(self) -> Iterator[tuple[K, V]]:
-        for entries in self._mapping._copies():
-            yield from entries.items()
-
-
-class _Values(ValuesView[V]):
-    """The values of a map, as `_Items`."""
-
-    __slots__ = ()
-    _mapping: SafeMap[Any, V]
-
-    def __iter__(self) -> Iterator[V]:
-        for entries in self._mapping._copies():
-            yield from entries.values()
-
-    def __contains__(self, value: object) -> bool:
-        return any(each == value for each in self)
-
-
-def _kind_of(value_type: object) -> _Kind:
-    """What is known of a value type, or TypeError with the reason and the remedy."""
-    if isinstance(value_type, type) and value_type in _KINDS:
-        return _KINDS[value_type]
-    if isinstance(value_type, Mapping | Iterable) and not isinstance(value_type, type | types.GenericAlias):
-        raise TypeError("the first argument is the type to count, the entries come second: SafeMap(int, entries)")
-    name = value_type.__name__ if isinstance(value_type, type) else repr(value_type)
-    raise TypeError(f"the zero of {name} cannot be known: a SafeMap counts int, Fraction, Decimal or float")
-
-
-def _tolerance_of(value_type: type[Any], tolerance: Any) -> float:
-    """The number that what is not zero must be above."""
-    if value_type is not float:
-        if tolerance is not None:
-            raise TypeError(f"{value_type.__name__} is exact: only float has a tolerance")
-        return 0
-    if isinstance(tolerance, bool) or not isinstance(tolerance, float | int):
-        raise TypeError(
-            "float sums seldom come to exactly 0: say what counts as zero, SafeMap(float, tolerance=1e-9)"
-        )
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be finite and at least 0, not {tolerance!r}")
-    return float(tolerance)
-
-
 def _pairs(entries: Any) -> list[tuple[Any, Any]]:
     """The pairs of a mapping or of an iterable of pairs, read at once."""
     if isinstance(entries, SafeMap):
@@ -893,72 +685,10 @@ def _pairs(entries: Any) -> list[tuple[Any, Any]]:
     return [(key, number) for key, number in entries]
 
 
-def _negated(number: Any) -> Any:
-    """The number with the other sign; Decimal's own minus would round it."""
-    return number.copy_negate() if isinstance(number, Decimal) else -number
-
-
-def _raise_underflow(key: object, value: object, by: object) -> NoReturn:
-    raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")
-
-
-def _clean(owner: weakref.ref[SafeMap[Any, Any]], stop: queue.SimpleQueue[None], clean_after_s: float) -> None:
-    """The cleaning thread: wait, sweep, and again while something is flagged. Holds the map only to sweep."""
-    wait_s = clean_after_s
-    while True:
-        try:
-            stop.get(timeout=wait_s)
-        except queue.Empty:
-            pass
-        else:
-            return
-        counters = owner()
-        if counters is None:
-            return
-        try:
-            if not counters._clean_once():
-                return
-        except Exception:
-            # A key's own comparison has failed. Its zero stays flagged, and hidden; it is tried again,
-            # unhurried.
-            _logger.exception("clearing the zeros of a SafeMap failed, trying again")
-            wait_s = max(clean_after_s, CLEAN_AFTER_S)
-        del counters
-
-
 def _make_bare(map_class: type[SafeMap[Any, Any]]) -> SafeMap[Any, Any]:
     """A map without fields, for pickle and copy to fill."""
     return map_class.__new__(map_class)
 
-
-# Every map alive, by id as maps have no hash, to be held over a fork. The maps' collection takes them out.
-_maps: weakref.WeakValueDictionary[int, SafeMap[Any, Any]] = weakref.WeakValueDictionary()
-# The maps held for the fork under way.
-_held_for_fork: list[SafeMap[Any, Any]] = []
-
-
-def _before_fork() -> None:
-    _held_for_fork.extend(each for reference in _maps.valuerefs() if (each := reference()) is not None)
-    for each in _held_for_fork:
-        each._hold_for_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for each in reversed(_held_for_fork):
-        each._release_after_fork()
-    _held_for_fork.clear()
-
-
-def _after_fork_in_child() -> None:
-    for each in reversed(_held_for_fork):
-        each._start_again_in_child()
-    _held_for_fork.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
 
 # The fields that the class itself sets: what else an instance has was added by a subclass, and is pickled.
 _OWN_FIELDS = frozenset(vars(SafeMap[str, int]()))

@@ -1,0 +1,41 @@
+"""The background thread of a SafeMap whose policy is deferred: it evicts what was flagged, and ends."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from naught.safemap.map import SafeMap
+
+# Long enough for a flapping counter to come back before its key is deleted, short enough that nobody waits
+# for the memory.
+CLEAN_AFTER_S = 0.1
+
+_logger = logging.getLogger("naught")
+
+
+def clean(owner: weakref.ref[SafeMap[Any, Any]], stop: queue.SimpleQueue[None], clean_after_s: float) -> None:
+    """The cleaning thread: wait, sweep, and again while something is flagged. Holds the map only to sweep."""
+    wait_s = clean_after_s
+    while True:
+        try:
+            stop.get(timeout=wait_s)
+        except queue.Empty:
+            pass
+        else:
+            return
+        counters = owner()
+        if counters is None:
+            return
+        try:
+            if not counters._clean_once():
+                return
+        except Exception:
+            # A key's own comparison has failed. Its zero stays flagged, and hidden; it is tried again,
+            # unhurried.
+            _logger.exception("clearing the zeros of a SafeMap failed, trying again")
+            wait_s = max(clean_after_s, CLEAN_AFTER_S)
+        del counters

@@ -1,0 +1,78 @@
+"""The types of number a SafeMap counts: those whose zero is known."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NoReturn, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+# The types whose zero is known. A constraint and not a bound: a subclass, bool above all, is not among them.
+V = TypeVar("V", int, Fraction, Decimal, float)
+
+
+class Underflow(ArithmeticError):
+    """A strict decrement asked for more than was there. Nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a value type."""
+
+    # Its zero, answered for what is absent.
+    zero: Any
+    # Its one, by which counts go unless said otherwise.
+    one: Any
+    # Tells its finite values from NaN and the infinities; None for a type that has none of these, where `> 0`
+    # is the whole check of an amount.
+    is_finite: Callable[[Any], bool] | None
+
+
+KINDS: dict[Any, Kind] = {
+    int: Kind(0, 1, None),
+    Fraction: Kind(Fraction(0), Fraction(1), None),
+    Decimal: Kind(Decimal(0), Decimal(1), Decimal.is_finite),
+    float: Kind(0.0, 1.0, math.isfinite),
+}
+
+
+class Unmatched:
+    """A type that no amount has: where it is the type let through unexamined, every amount is examined."""
+
+
+def kind_of(value_type: object) -> Kind:
+    """What is known of a value type, or TypeError with the reason and the remedy."""
+    if isinstance(value_type, type) and value_type in KINDS:
+        return KINDS[value_type]
+    if isinstance(value_type, Mapping | Iterable) and not isinstance(value_type, type | types.GenericAlias):
+        raise TypeError("the first argument is the type to count, the entries come second: SafeMap(int, entries)")
+    name = value_type.__name__ if isinstance(value_type, type) else repr(value_type)
+    raise TypeError(f"the zero of {name} cannot be known: a SafeMap counts int, Fraction, Decimal or float")
+
+
+def tolerance_of(value_type: type[Any], tolerance: Any) -> float:
+    """The number that what is not zero must be above."""
+    if value_type is not float:
+        if tolerance is not None:
+            raise TypeError(f"{value_type.__name__} is exact: only float has a tolerance")
+        return 0
+    if isinstance(tolerance, bool) or not isinstance(tolerance, float | int):
+        raise TypeError(
+            "float sums seldom come to exactly 0: say what counts as zero, SafeMap(float, tolerance=1e-9)"
+        )
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be finite and at least 0, not {tolerance!r}")
+    return float(tolerance)
+
+
+def negated(number: Any) -> Any:
+    """The number with the other sign; Decimal's own minus would round it."""
+    return number.copy_negate() if isinstance(number, Decimal) else -number
+
+
+def raise_underflow(key: object, value: object, by: object) -> NoReturn:
+    raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")

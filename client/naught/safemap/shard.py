@@ -1,0 +1,100 @@
+"""One table of a SafeMap: a dict and its lock, the zeros flagged in it, and when it is rebuilt."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+# A dict takes up to 120 bytes an entry just after it has grown, up to 60 just after it was rebuilt. Above the
+# first it is mostly empty, and far enough above the second not to be rebuilt again at once.
+SPARSE_BYTES_PER_ENTRY = 160
+# Below this a table is not worth rebuilding. The smallest dict with an entry has 232 bytes.
+SPARSE_BYTES_MIN = 256
+# Evictions between two looks at a small table's size.
+COMPACTION_EVICTIONS_MIN = 16
+
+
+class Shard:
+    """One table of a map, with its lock. Its methods are called with the lock held."""
+
+    __slots__ = ("flagged", "lock", "table", "until_compaction")
+
+    def __init__(self) -> None:
+        # Held for every access to the other fields. Can be taken again by its holder: see the package's text.
+        self.lock = threading.RLock()
+        # What counts, and with the deferred policy zeros that are not cleared yet.
+        self.table: dict[Any, Any] = {}
+        # The keys that may hold a zero in `table`: every key that does, and some that have been counted up
+        # since. A dict and not a set because storing into a dict is not a call. Replaced, never kept, once
+        # emptied.
+        self.flagged: dict[Any, None] = {}
+        # Evictions left until the table's size is looked at.
+        self.until_compaction = COMPACTION_EVICTIONS_MIN
+
+    def live_count(self) -> int:
+        """How many counters there are. Cost: the number of flagged keys."""
+        if not self.flagged:
+            return len(self.table)
+        return len(self.table) - sum(not self.table.get(key, 1) for key in self.flagged)
+
+    def live_entries(self) -> dict[Any, Any]:
+        """A copy of the counters, without flagged zeros. Cost: the number of entries."""
+        if not self.flagged:
+            return self.table.copy()
+        return {key: value for key, value in self.table.copy().items() if value}
+
+    def remove(self, key: Any, absent: Any) -> Any:
+        """Take a key out and answer its value, `absent` if it had none."""
+        value = self.table.pop(key, absent)
+        if self.flagged:
+            self.flagged.pop(key, None)
+        self.count_eviction()
+        return value or absent  # a flagged zero was absent to everyone
+
+    def count_eviction(self) -> None:
+        self.until_compaction -= 1
+        if self.until_compaction < 0:
+            self.compact()
+
+    def compact(self) -> None:
+        """Rebuild the table if it is mostly empty, and set when to look again. Cost: what is left in it.
+
+        The next look is due when the table may have come to be mostly empty, if all changes until then were
+        evictions. So a table that drains is caught at once, and one that flaps is looked at seldom.
+        """
+        table = self.table
+        sparse_below = self._sparse_below(table)
+        if len(table) < sparse_below:
+            # A display and not a call of `copy`: no other code of this thread can run, and change the old
+            # table, between the copying and the storing.
+            self.table = table = {**table}
+            sparse_below = self._sparse_below(table)
+        self.until_compaction = max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below)
+
+    @staticmethod
+    def _sparse_below(table: dict[Any, Any]) -> int:
+        """With fewer entries than this a table of this size is mostly empty."""
+        return (sys.getsizeof(table) - SPARSE_BYTES_MIN) // SPARSE_BYTES_PER_ENTRY
+
+    def clear_flagged(self, keys_max: int) -> int:
+        """Delete up to `keys_max` flagged keys that are still zero; answer how many were deleted.
+
+        A key leaves `flagged` after it has left the table, so that one whose comparison raises stays flagged
+        and is tried again.
+        """
+        cleared = 0
+        table, flagged = self.table, self.flagged
+        for _ in range(min(keys_max, len(flagged))):
+            key = next(reversed(flagged))
+            if not table.get(key, 1):
+                del table[key]
+                cleared += 1
+            last, _ = flagged.popitem()
+            if last is not key:  # the key's own comparison has flagged another meanwhile
+                flagged[last] = None
+                flagged.pop(key, None)
+        if not flagged:
+            self.flagged = {}  # the old one may be large, and a dict does not shrink
+            self.compact()
+        return cleared
