@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from naught.safemap import SafeMap, forks
+from naught.safemap.shard import Shard
 
 THREADS = 8
 JOIN_S = 60.0
@@ -483,3 +484,30 @@ def test_maps_are_known_for_fork_only_while_they_live() -> None:
     assert len(forks.living) == before + 1
     del counters
     assert len(forks.living) == before
+
+
+def test_a_finalizer_that_counts_while_an_empty_table_is_replaced_is_heard() -> None:
+    """Making the new table can have the collector run, which can run anything."""
+    shard = Shard()
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            shard.table["counted"] = 1
+
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        Garbage()
+        compact = shard.compact
+        gc.set_threshold(1)
+        gc.enable()
+        compact()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+    gc.collect()
+    assert shard.table == {"counted": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from itertools import repeat
 from typing import Any
 
 # A dict takes up to 120 bytes an entry just after it has grown, up to 60 just after it was rebuilt. Above the
@@ -11,26 +12,30 @@ from typing import Any
 SPARSE_BYTES_PER_ENTRY = 160
 # Below this a table is not worth rebuilding. The smallest dict with an entry has 232 bytes.
 SPARSE_BYTES_MIN = 256
-# Evictions between two looks at a small table's size.
-COMPACTION_EVICTIONS_MIN = 16
+# Evictions between two looks at a small table's size, so up to 9 KiB of table that may stay in a shard. With 16 a
+# decrement that evicts had 92 % of the rate without eviction, with 256 it has 98, and with 512 had 93, as tables
+# were then rebuilt too late to stay in the processor's cache.
+COMPACTION_EVICTIONS_MIN = 256
 
 
 class Shard:
     """One table of a map, with its lock. Its methods are called with the lock held."""
 
-    __slots__ = ("flagged", "lock", "table", "until_compaction")
+    __slots__ = ("evictions_left", "flagged", "lock", "table")
 
     def __init__(self) -> None:
         # Held for every access to the other fields. Can be taken again by its holder: see the package's text.
         self.lock = threading.RLock()
-        # What counts, and with the deferred policy zeros that are not cleared yet.
+        # What counts, and with the deferred policy zeros that are not cleared yet: always the int, whatever is
+        # counted.
         self.table: dict[Any, Any] = {}
         # The keys that may hold a zero in `table`: every key that does, and some that have been counted up
         # since. A dict and not a set because storing into a dict is not a call. Replaced, never kept, once
         # emptied.
         self.flagged: dict[Any, None] = {}
-        # Evictions left until the table's size is looked at.
-        self.until_compaction = COMPACTION_EVICTIONS_MIN
+        # As many items as evictions are left until the table's size is looked at. An iterator and not a number:
+        # to take one is half the cost of counting down and storing, and 1.5 % of the rate of an evicting `decr`.
+        self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
 
     def live_count(self) -> int:
         """How many counters there are. Cost: the number of flagged keys."""
@@ -53,9 +58,9 @@ class Shard:
         return value or absent  # a flagged zero was absent to everyone
 
     def count_eviction(self) -> None:
-        self.until_compaction -= 1
-        if self.until_compaction < 0:
-            self.compact()
+        for _ in self.evictions_left:
+            return
+        self.compact()
 
     def compact(self) -> None:
         """Rebuild the table if it is mostly empty, and set when to look again. Cost: what is left in it.
@@ -64,13 +69,17 @@ class Shard:
         evictions. So a table that drains is caught at once, and one that flaps is looked at seldom.
         """
         table = self.table
+        if not table:
+            self.table = {**table}  # not {}: what making a dict lets in may have counted in the old one
+            self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
+            return
         sparse_below = self._sparse_below(table)
         if len(table) < sparse_below:
             # A display and not a call of `copy`: no other code of this thread can run, and change the old
             # table, between the copying and the storing.
             self.table = table = {**table}
             sparse_below = self._sparse_below(table)
-        self.until_compaction = max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below)
+        self.evictions_left = repeat(None, max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below))
 
     @staticmethod
     def _sparse_below(table: dict[Any, Any]) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from naught_loadtest import status
-from naught_loadtest.bars import capacity, client, drain, growth, latency, memory
+from naught_loadtest.bars import capacity, client, drain, growth, latency, memory, safemap
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.machine import machine_lines
 from naught_loadtest.processes import split_cores
@@ -27,6 +27,7 @@ GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     memory.GROUP: (memory.measure, "bytes a counter"),
     memory.GROUP_AFTER: (memory.measure_after, "memory after a drain"),
     growth.GROUP: (growth.measure, "cost of an operation by number of counters"),
+    safemap.GROUP: (safemap.measure, "SafeMap beside itself without its eviction branch, medians with quartiles"),
 }
 ROUNDS_DEFAULT = 5
 ROUNDS_QUICK = 2
