@@ -11,7 +11,7 @@ import random
 import sys
 import tracemalloc
 from collections import Counter, OrderedDict
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cases_shared import CASES, Step
-from naught.safemap import SafeMap, Underflow
+from naught.safemap import SafeMap, Underflow, shard
 
 POLICIES = ("eager", "deferred")
 # The cleaning thread stays out of these tests unless a test asks for it: it would wait a day.
@@ -623,6 +623,99 @@ def test_raw_entries_of_a_flapping_counter_do_not_pile_up(make: Any) -> None:
         counters.decr("a")
     assert counters.raw_entries <= 1
     assert counters.table_bytes < 2048
+
+
+KEYS: dict[str, Callable[[int], Any]] = {
+    "str": lambda number: f"key:{number}",
+    "surrogates": lambda number: f"\ud800\U0001f600:{number}",
+    "bytes": lambda number: b"key:%d" % number,
+    "int": lambda number: 10**9 + number,
+}
+
+
+def drained(counters: Any, make_key: Callable[[int], Any], key_count: int, held: dict[Any, Any]) -> dict[Any, int]:
+    """Fill and drain all but every hundredth key; where each survivor that is not `held` lay at first."""
+    for number in range(key_count):
+        key = make_key(number)
+        counters.incr(held.get(key, key), 1000 + number)
+        del key
+    places = {key: id(key) for key in held}
+    places.update((make_key(n), p) for n, p in survivors_at(counters, key_count, make_key).items())
+    for number in range(key_count):
+        if number % 100:
+            counters.take(make_key(number))
+    counters.sweep()
+    return places
+
+
+def survivors_at(counters: Any, key_count: int, make_key: Callable[[int], Any]) -> dict[int, int]:
+    """Number -> where its key lies in the map now, for every hundredth."""
+    numbers = {make_key(number): number for number in range(0, key_count, 100)}
+    return {numbers[key]: id(key) for key in counters if key in numbers}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_survivors_of_a_drain_are_moved_together(kind: str, make: Any) -> None:
+    """The pages in which they lay scattered can then be given back."""
+    make_key, key_count = KEYS[kind], 20_000
+    counters = make(shard_count=3)
+    before = drained(counters, make_key, key_count, {})
+    after = survivors_at(counters, key_count, make_key)
+    assert len(after) == key_count // 100
+    # Not all: a key that is moved twice may come to lie where it lay at first.
+    assert sum(before[make_key(number)] != place for number, place in after.items()) > len(after) / 2
+    assert counters == {make_key(number): 1000 + number for number in range(0, key_count, 100)}
+    assert all(type(key) is type(make_key(0)) for key in counters)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_key_that_the_program_holds_stays_the_same_object(kind: str, make: Any) -> None:
+    make_key, key_count = KEYS[kind], 20_000
+    held = {key: key for key in map(make_key, range(0, key_count, 200))}
+    counters = make(shard_count=3)
+    drained(counters, make_key, key_count, held)
+    found = {key: key for key in counters}
+    assert all(found[key] is key for key in held)
+
+
+class Text(str):
+    """A str that a map must not take for one."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("make_key", [lambda n: Text(f"key:{n}"), lambda n: ("key", n), lambda n: frozenset({n})])
+def test_keys_of_other_types_are_not_touched(make_key: Callable[[int], Any], make: Any) -> None:
+    counters, key_count = make(shard_count=3), 20_000
+    before = drained(counters, make_key, key_count, {})
+    after = survivors_at(counters, key_count, make_key)
+    assert {make_key(number): place for number, place in after.items()} == before
+    assert all(type(key) is type(make_key(0)) for key in counters)
+
+
+@pytest.mark.parametrize("change", ["another value", "another key", "a key less"])
+def test_what_counts_while_keys_are_moved_is_not_lost(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler can run between any two steps: stood in for by the question about references."""
+    table_shard = shard.Shard()
+    table_shard.table.update({f"key:{number}": 1 for number in range(10)})
+    old = table_shard.table
+    expected = dict(old)
+
+    def interrupted(key: object) -> int:
+        if key == "key:5":
+            for table in (old, expected):
+                if change == "another value":
+                    table["key:2"] = 7
+                elif change == "another key":
+                    table["key:new"] = 1
+                else:
+                    table.pop("key:9", None)
+        return 2
+
+    monkeypatch.setattr(shard, "getrefcount", interrupted)
+    table_shard.move()
+    assert table_shard.table is old
+    assert old == expected
 
 
 # Copies and text.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import queue
 import random
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from naught.safemap import SafeMap, forks
+from naught.safemap import SafeMap, cleaner, forks
 from naught.safemap.shard import Shard
 
 THREADS = 8
@@ -511,3 +512,39 @@ def test_a_finalizer_that_counts_while_an_empty_table_is_replaced_is_heard() -> 
         gc.enable()
     gc.collect()
     assert shard.table == {"counted": 1}
+
+
+class Impatient(queue.SimpleQueue[None]):
+    """A stop queue in which all time passes at once; it ends the thread after so many waits."""
+
+    def __init__(self, waits_max: int) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+        self.waits_max = waits_max
+
+    def get(self, block: bool = True, timeout: float | None = None) -> None:
+        assert timeout is not None
+        self.waits.append(timeout)
+        if len(self.waits) <= self.waits_max:
+            raise queue.Empty
+
+
+@pytest.mark.parametrize(("flagged", "sweeps"), [(1, 3), (cleaner.MANY_FLAGGED, 30)])
+def test_zeros_wait_their_time_unless_they_are_many(flagged: int, sweeps: int) -> None:
+    """So that a drain does not hold its memory for the sake of counters that flap."""
+
+    class Counters:
+        swept = 0
+
+        def _flagged_count(self) -> int:
+            return flagged
+
+        def _clean_once(self) -> bool:
+            self.swept += 1
+            return True
+
+    counters: Any = Counters()
+    stop = Impatient(3 * cleaner.LOOKS)
+    cleaner.clean(weakref.ref(counters), stop, 5.0)
+    assert counters.swept == sweeps
+    assert sum(stop.waits[: cleaner.LOOKS]) == pytest.approx(5.0)

@@ -20,7 +20,8 @@ flagged zero. The thread is started by the first zero flagged, ends by itself wh
 map only weakly while it waits, so a map that nobody closed can be collected.
 
 A dict does not shrink when its keys are deleted. So each shard counts its evictions, and when about half of
-what was there has gone it looks at the size of its table, and rebuilds one that is mostly empty.
+what was there has gone it looks at the size of its table, and rebuilds one that is mostly empty. The keys go
+along where that is possible, as the memory of those that went is given back only where nothing else lies in it.
 
 The locks can be taken again by the thread that holds them, because Python may run code anywhere: a key's
 `__eq__`, a finalizer or a signal handler that uses this map while a method of it is under way finds it usable
@@ -28,8 +29,9 @@ and not deadlocked. Between reading a value and storing the new one there is no 
 could let such code in, as long as the key's hash and comparison and the numbers' arithmetic are built in (all
 but Fraction are); the comments say where that shaped the code.
 
-`map` is the class; `shard` one of its tables, `numbers` the types it counts, `views` what `items` and `values`
-answer, `cleaner` the background thread, and `forks` what happens to all maps when the process forks.
+`map` is the class, and `alias` what it is with types in brackets; `shard` one of its tables, `numbers` the types
+it counts, `views` what `items` and `values` answer, `cleaner` the background thread, and `forks` what happens
+to all maps when the process forks.
 """
 
 from __future__ import annotations

@@ -7,17 +7,17 @@ import operator
 import queue
 import sys
 import threading
-import types
 import weakref
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, overload
 
+from naught.safemap.alias import Alias
 from naught.safemap.cleaner import CLEAN_AFTER_S, clean
 from naught.safemap.forks import living
-from naught.safemap.numbers import KINDS, K, Unmatched, V, kind_of, negated, raise_underflow, tolerance_of
+from naught.safemap.numbers import K, Unmatched, V, kind_of, negated, raise_underflow, tolerance_of
 from naught.safemap.shard import Shard
 from naught.safemap.views import Items, Values
 
@@ -29,22 +29,6 @@ Policy = Literal["eager", "deferred"]
 SHARD_COUNT = 31
 # Keys cleared under one hold of a shard's lock: some tens of microseconds.
 CLEAN_BATCH_KEYS = 256
-
-
-class _Alias(types.GenericAlias):
-    """`SafeMap[K, V]`. Calling it makes a map, and holds the map to the value type said."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        made = get_origin(self)(*arguments, **options)
-        said = get_args(self)[1]
-        if said in KINDS and made.value_type is not said:
-            name = said.__name__
-            made.close()
-            raise TypeError(
-                f"SafeMap[..., {name}] was made to count {made.value_type.__name__}: "
-                f"give the type as the first argument too, SafeMap[..., {name}]({name})"
-            )
-        return made
 
 
 class SafeMap(Mapping[K, V]):
@@ -66,9 +50,9 @@ class SafeMap(Mapping[K, V]):
         value that comes down to it is evicted, and an amount within it is refused as 0 is. At least 0, and
         finite.
     policy: "eager" evicts at once. "deferred" flags zeros and has a background thread evict them
-        `clean_after_s` seconds later, for counters that flap between 0 and 1; it shows in no answer. Close
-        such a map, or use it in a `with` block, to end the thread at a time you choose; it also ends when
-        nothing is flagged, and with the map.
+        `clean_after_s` seconds later, or when they are many, for counters that flap between 0 and 1; it
+        shows in no answer. Close such a map, or use it in a `with` block, to end the thread at a time you
+        choose; it also ends when nothing is flagged, and with the map.
     shard_count: how many tables and locks; 1 or more. A prime spreads keys that are numbers best.
 
     What `collections.abc.Mapping` promises holds: `map[key]` raises KeyError for what is absent, `get`
@@ -197,13 +181,13 @@ class SafeMap(Mapping[K, V]):
 
     if not TYPE_CHECKING:
 
-        def __class_getitem__(cls, parameters: Any) -> _Alias:
+        def __class_getitem__(cls, parameters: Any) -> Alias:
             if not isinstance(parameters, tuple) or len(parameters) != 2:
                 raise TypeError(f"{cls.__name__} takes two types, of its keys and of its values")
             # What is not known yet (a type variable, a name in quotes, Any) is for the type checker to judge.
             if parameters[1] is not Any and not isinstance(parameters[1], TypeVar | str):
                 kind_of(parameters[1])
-            return _Alias(cls, parameters)
+            return Alias(cls, parameters)
 
     # Counting.
 
@@ -472,7 +456,7 @@ class SafeMap(Mapping[K, V]):
 
     @property
     def clean_after_s(self) -> float:
-        """How long a flagged zero may stay, in seconds. Means nothing to the eager policy."""
+        """How long a flagged zero stays, in seconds, unless they are many. Means nothing to the eager policy."""
         return self._clean_after_s
 
     @property
@@ -531,6 +515,10 @@ class SafeMap(Mapping[K, V]):
             self._cleaning = False
         # Closed meanwhile, or no thread to be had: the zeros go now.
         self.sweep()
+
+    def _flagged_count(self) -> int:
+        """How many keys are flagged, by now or a moment ago."""
+        return sum(len(shard.flagged) for shard in self._shards)
 
     def _clean_once(self) -> bool:
         """Sweep, for the cleaning thread. Answer whether it has to come again; if not, it counts as gone."""

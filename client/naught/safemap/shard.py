@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from itertools import repeat
+from sys import getrefcount
 from typing import Any
 
 # A dict takes up to 120 bytes an entry just after it has grown, up to 60 just after it was rebuilt. Above the
@@ -16,12 +17,17 @@ SPARSE_BYTES_MIN = 256
 # decrement that evicts had 92 % of the rate without eviction, with 256 it has 98, and with 512 had 93, as tables
 # were then rebuilt too late to stay in the processor's cache.
 COMPACTION_EVICTIONS_MIN = 256
+# Keys are moved where less than this part is left of what a shard had since they were last moved, so that a drain
+# moves at most one key for two evictions.
+MOVE_BELOW = 0.4
+# In shards that had at least so many keys. Below, two or three megabytes are at stake in the whole map.
+MOVE_KEYS_MIN = 1024
 
 
 class Shard:
     """One table of a map, with its lock. Its methods are called with the lock held."""
 
-    __slots__ = ("evictions_left", "flagged", "lock", "table")
+    __slots__ = ("evictions_left", "flagged", "keys_max", "lock", "table")
 
     def __init__(self) -> None:
         # Held for every access to the other fields. Can be taken again by its holder: see the package's text.
@@ -36,6 +42,8 @@ class Shard:
         # As many items as evictions are left until the table's size is looked at. An iterator and not a number:
         # to take one is half the cost of counting down and storing, and 1.5 % of the rate of an evicting `decr`.
         self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
+        # The most keys there can have been since keys were last moved.
+        self.keys_max = COMPACTION_EVICTIONS_MIN
 
     def live_count(self) -> int:
         """How many counters there are. Cost: the number of flagged keys."""
@@ -71,15 +79,46 @@ class Shard:
         table = self.table
         if not table:
             self.table = {**table}  # not {}: what making a dict lets in may have counted in the old one
+            self.keys_max = COMPACTION_EVICTIONS_MIN
             self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
             return
         sparse_below = self._sparse_below(table)
         if len(table) < sparse_below:
+            if MOVE_KEYS_MIN <= self.keys_max > len(table) / MOVE_BELOW:
+                self.move()
             # A display and not a call of `copy`: no other code of this thread can run, and change the old
             # table, between the copying and the storing.
-            self.table = table = {**table}
+            self.table = table = {**self.table}
             sparse_below = self._sparse_below(table)
-        self.evictions_left = repeat(None, max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below))
+        evictions = max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below)
+        self.keys_max = max(self.keys_max, len(table) + evictions)
+        self.evictions_left = repeat(None, evictions)
+
+    def move(self) -> None:
+        """Copy the keys, and the values that are large, so that the memory around the old ones can be given back.
+
+        The allocator gives back what is wholly free, and survivors of a drain lie scattered. A key is copied if
+        the table alone holds it: what the program holds too would stay where it is, and whoever looks for the
+        very object that was given finds it. A table with keys of other types than str, bytes and int, which may
+        be anything, is left as it is.
+        """
+        table = self.table
+        moved: dict[Any, Any] = {}
+        try:
+            for key, value in table.items():
+                kind = type(key)
+                if kind is not str and kind is not bytes and kind is not int:
+                    return
+                if getrefcount(key) <= _ALONE:
+                    key = ~~key if kind is int else key[:1] + key[1:]  # noqa: PLW2901
+                moved[key] = ~~value if type(value) is int else value
+        except RuntimeError:
+            return  # what ran in between has changed the table; the next look tries again
+        # As in `compact`: nothing can come between the comparison, which compares objects that are the same by
+        # their addresses, and the storing.
+        if moved == table:
+            self.table = moved
+            self.keys_max = len(moved)
 
     @staticmethod
     def _sparse_below(table: dict[Any, Any]) -> int:
@@ -94,6 +133,7 @@ class Shard:
         """
         cleared = 0
         table, flagged = self.table, self.flagged
+        self.keys_max = max(self.keys_max, len(table))
         for _ in range(min(keys_max, len(flagged))):
             key = next(reversed(flagged))
             if not table.get(key, 1):
@@ -104,6 +144,14 @@ class Shard:
                 flagged[last] = None
                 flagged.pop(key, None)
         if not flagged:
-            self.flagged = {}  # the old one may be large, and a dict does not shrink
+            self.flagged = {**flagged}  # the old one may be large, and a dict does not shrink
             self.compact()
         return cleared
+
+
+def _references(table: dict[Any, Any]) -> int:
+    """How many references a loop as in `move` sees to a key that the table alone holds: it differs by version."""
+    return next(getrefcount(key) for key, _ in table.items())
+
+
+_ALONE = _references({str(object()): 1})
