@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import naught
+import naught.lint
 from client_helpers import ScriptedServer, greeted
 
 ROOT = Path(__file__).parents[2]
@@ -128,9 +129,21 @@ async def test_what_a_lost_connection_means() -> None:
 
 
 def test_without_a_server() -> None:
-    space = namespace_of("def count_down")
+    space = namespace_of("def count_down", "def tidy")
     assert space["count_down"]() == ((0, True), 0)
-    assert space["tidy"]({"anna": {"reads": 3, "writes": 0}, "ben": 0}) == {"anna": {"reads": 3}}
+    clean, where = space["tidy"]({"anna": {"reads": 3, "writes": 0}, "ben": 0})
+    assert clean == {"anna": {"reads": 3}}
+    assert sorted(where) == ["['anna']['writes']", "['ben']"]
+
+
+def test_the_checker_finds_what_the_example_says() -> None:
+    """On the lines whose comments say so, and nowhere else in the page's Python."""
+    for block in blocks("python"):
+        said = [
+            (line, rule) for line, text in enumerate(block.split("\n"), 1) for rule in re.findall(r"# (NZ\d+):", text)
+        ]
+        assert [(found.line, found.rule) for found in naught.lint.check_source(block, "README.md")] == said
+    assert "# NZ101:" in block_with("python", "class Connections")
 
 
 @pytest.mark.parametrize("toml", blocks("toml"))
@@ -146,6 +159,9 @@ def test_every_command_that_is_named_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in set(re.findall(r"bin/naught (\w+)", README)):
+        help_text = [sys.executable, "-m", "naught", command, "--help"]
+        assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
     for command in set(re.findall(r"naught-loadtest (\w+)", README)):
         help_text = [sys.executable, "-m", "naught_loadtest", command, "--help"]
         assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
