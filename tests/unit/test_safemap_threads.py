@@ -22,12 +22,14 @@ from typing import Any
 
 import pytest
 
-from naught.safemap import SafeMap, cleaner, forks
+from naught.safemap import SafeMap, cleaner, forks, shard
 from naught.safemap.shard import Shard
 
 THREADS = 8
 JOIN_S = 60.0
 A_DAY_S = 86_400.0
+# From here on Python keeps no object of its own for a number, so that a key can be moved.
+BIG = 10**6
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +90,18 @@ MAPS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(params=[False, True], ids=["", "compacting all the time"])
+def compaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is, and with every shard looked at, rebuilt and moved at every second eviction."""
+    if request.param:
+        monkeypatch.setattr(shard, "COMPACTION_EVICTIONS_MIN", 1)
+        monkeypatch.setattr(shard, "SPARSE_BYTES_PER_ENTRY", 1)
+        monkeypatch.setattr(shard, "SPARSE_BYTES_MIN", 0)
+        monkeypatch.setattr(shard, "MOVE_KEYS_MIN", 1)
+        monkeypatch.setattr(shard, "MOVE_BELOW", 100)
+
+
+@pytest.mark.usefixtures("compaction")
 @pytest.mark.parametrize("options", MAPS, ids=str)
 def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
     """Each thread takes away only what it has added, so the end is the sum of all, whatever the order.
@@ -105,7 +119,7 @@ def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
             chance = random.Random(thread_seeds[number])
             mine = nets[number]
             for _ in range(3_000):
-                key = chance.randrange(6)
+                key = BIG + chance.randrange(6)
                 if mine[key] and chance.random() < 0.55:
                     mine[key] -= 1
                     value, evicted = counters.decr(key, strict=True)
@@ -123,12 +137,13 @@ def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
         assert counters == expected
         assert len(counters) == len(expected)
         lives, deaths = sum(begun, Counter[int]()), sum(ended, Counter[int]())
-        for key in range(6):
+        for key in range(BIG, BIG + 6):
             assert lives[key] - deaths[key] == (key in expected)
         counters.sweep()
         assert counters.raw_entries == len(expected)
 
 
+@pytest.mark.usefixtures("compaction")
 @pytest.mark.parametrize("options", MAPS, ids=str)
 def test_everything_at_once_keeps_the_sum(options: dict[str, Any]) -> None:
     """All operations at once. What went in is what came out plus what is left; no value below 1 is seen."""
@@ -140,7 +155,7 @@ def test_everything_at_once_keeps_the_sum(options: dict[str, Any]) -> None:
         def work(number: int) -> None:
             chance = random.Random(thread_seeds[number])
             for _ in range(1_500):
-                key = chance.randrange(40)
+                key = BIG + chance.randrange(40)
                 match chance.randrange(12):
                     case 0 | 1 | 2 | 3:
                         counters.incr(key)
@@ -489,21 +504,21 @@ def test_maps_are_known_for_fork_only_while_they_live() -> None:
 
 def test_a_finalizer_that_counts_while_an_empty_table_is_replaced_is_heard() -> None:
     """Making the new table can have the collector run, which can run anything."""
-    shard = Shard()
+    emptied = Shard()
 
     class Garbage:
         def __init__(self) -> None:
             self.itself = self
 
         def __del__(self) -> None:
-            shard.table["counted"] = 1
+            emptied.table["counted"] = 1
 
     thresholds = gc.get_threshold()
     gc.collect()
     gc.disable()
     try:
         Garbage()
-        compact = shard.compact
+        compact = emptied.compact
         gc.set_threshold(1)
         gc.enable()
         compact()
@@ -511,7 +526,7 @@ def test_a_finalizer_that_counts_while_an_empty_table_is_replaced_is_heard() -> 
         gc.set_threshold(*thresholds)
         gc.enable()
     gc.collect()
-    assert shard.table == {"counted": 1}
+    assert emptied.table == {"counted": 1}
 
 
 class Impatient(queue.SimpleQueue[None]):
