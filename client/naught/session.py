@@ -653,6 +653,8 @@ class ClientSession:
         ClientClosed."""
         self._state = _State.CLOSED
         self._closed_why = why
+        self._joining = None  # a call of the same turn would join what nobody sends
+        self._greeting = b""
         self._greeted = None
 
     def close(self) -> None:
