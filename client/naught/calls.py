@@ -55,6 +55,10 @@ SCAN_COUNT: Final = 1_000
 SMALL_REPLY_BYTES: Final = 512
 """More than the reply of any call about a few counters has, errors included."""
 
+WAIT_REPLY_BYTES: Final = 128
+"""The same of a call that may wait, its values apart. There may be thousands of them at a time, and room is kept for
+the reply of each."""
+
 
 class Grant(NamedTuple):
     """What `try_incr` answers."""
@@ -391,7 +395,7 @@ def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None) -> Call[A
         (encoded,) if wait_ms == 0 else (encoded, wait_ms),
         partial(_acquired, len(encoded)),
         repeatable=True,
-        reply_bytes=_batch_reply_bytes(len(encoded)),
+        reply_bytes=WAIT_REPLY_BYTES + 9 * len(encoded),
         parks=wait_ms != 0,
         holds=True,
     )
@@ -421,7 +425,14 @@ def held(after: int, decode: Callable[[bytes], KeyT]) -> Call[list[tuple[int, di
 
 def wait_zero(key: Key, timeout: float | None) -> Call[bool]:
     timeout_ms = check_wait(timeout)
-    return Call("wait_zero", (encode_key(key), timeout_ms), _boolean, repeatable=True, parks=timeout_ms != 0)
+    return Call(
+        "wait_zero",
+        (encode_key(key), timeout_ms),
+        _boolean,
+        repeatable=True,
+        reply_bytes=WAIT_REPLY_BYTES,
+        parks=timeout_ms != 0,
+    )
 
 
 def sessions(after: int) -> Call[list[dict[str, Any]]]:

@@ -76,9 +76,10 @@ QUEUED_MAX: Final = 1 << 18
 bound; this one ends a loop that never awaits before it ends the process."""
 
 REPLIES_BYTES_MAX: Final = 2 << 20
-PARKED_REPLIES_BYTES_MAX: Final = 1 << 20
-"""What the replies to messages in flight may have together. The server keeps up to 4 MiB: the rest is for what it
-keeps that was acknowledged in part, and for what gives something back."""
+PARKED_REPLIES_BYTES_MAX: Final = 1280 << 10
+"""What the replies to messages in flight may have together: to those that are answered at once, and to as many as may
+wait. The server keeps up to 4 MiB: the rest is for what it keeps that was acknowledged in part, and for what gives
+something back."""
 
 ACKNOWLEDGE_EVERY: Final = 256
 ACKNOWLEDGE_BYTES: Final = 64 << 10
@@ -90,6 +91,7 @@ _HELLO_MSGID: Final = 0
 
 assert UNACKNOWLEDGED_MAX < 1 << 14, "servers may keep small msgids encoded"
 assert ACKNOWLEDGE_EVERY * 2 < UNACKNOWLEDGED_MAX
+assert PARKED_MAX * (calls.WAIT_REPLY_BYTES + 3 * 9) <= PARKED_REPLIES_BYTES_MAX, "for up to three counters each"
 assert (
     REPLIES_BYTES_MAX + PARKED_REPLIES_BYTES_MAX + ACKNOWLEDGE_BYTES + 2 * REPLY_BYTES_MAX < UNACKNOWLEDGED_BYTES_MAX
 )
