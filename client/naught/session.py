@@ -27,7 +27,7 @@ request was not executed: it is queued again too, and nothing more is sent on th
 
 **Windows.** At most `UNACKNOWLEDGED_MAX` messages are unanswered or not acknowledged, and what their replies may have
 at most `REPLIES_BYTES_MAX`, so a server that keeps the replies never has to refuse one. Messages that wait at the
-server count apart, and what gives something back passes both.
+server, or have waited and are not acknowledged, count apart, and what gives something back passes both.
 """
 
 from __future__ import annotations
@@ -215,6 +215,7 @@ class ClientSession:
         self._received = 0  # replies, ever
         self._acknowledged = 0  # of those, what the server was told of
         self._unacknowledged_bytes = 0  # of the others
+        self._parked_unacknowledged = 0  # how many of the others came to messages that may have waited
         self._known = 0  # replies that come again and are here already
         self._holds: dict[int, Hold] = {}  # what is held, by number
         self._stale: list[int] = []  # given up as lost, and to be given back should the session be found alive
@@ -326,7 +327,7 @@ class ClientSession:
     def _has_room(self, message: Message) -> bool:
         """Whether the windows let one more in flight."""
         if message.parks:
-            return self._parked < PARKED_MAX and (
+            return self._parked + self._parked_unacknowledged < PARKED_MAX and (
                 not self._parked or self._parked_reply_bytes + message.reply_bytes <= PARKED_REPLIES_BYTES_MAX
             )
         unacknowledged = len(self._in_flight) - self._parked + self._received - self._acknowledged
@@ -336,9 +337,18 @@ class ClientSession:
 
     @property
     def _acknowledgement_due(self) -> bool:
-        return self._received - self._acknowledged >= ACKNOWLEDGE_EVERY or (
-            self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES and self._received > self._acknowledged
+        return (
+            self._received - self._acknowledged >= ACKNOWLEDGE_EVERY
+            or (self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES and self._received > self._acknowledged)
+            # For the server a wait that is over keeps its place until it is acknowledged, and somebody wants it.
+            or (self._parked_unacknowledged > 0 and bool(self._set_aside))
         )
+
+    def _acknowledge(self) -> bytes:
+        """The server is told of all that has come, by this or by `hello`."""
+        self._acknowledged = self._received
+        self._unacknowledged_bytes = self._parked_unacknowledged = 0
+        return encode_notification("ack", (self._received,))
 
     def output(self, now: float) -> bytes:
         """The next messages, encoded, about OUTPUT_BYTES_MAX of them; the caller writes them all.
@@ -351,12 +361,12 @@ class ClientSession:
         parts: list[bytes] = []
         size = 0
         if self._state is _State.READY and self._acknowledgement_due:
-            self._acknowledged = self._received
-            self._unacknowledged_bytes = 0
-            parts.append(encode_notification("ack", (self._received,)))
+            parts.append(self._acknowledge())
         while self.has_output and size < OUTPUT_BYTES_MAX:
             message = self._next_to_send()
             if message is None:
+                if self._acknowledgement_due:  # to make room for what was set aside
+                    parts.append(self._acknowledge())
                 continue
             if not message.persistent:
                 if message.settled:
@@ -440,6 +450,8 @@ class ClientSession:
                 else:
                     if self._id is not None:
                         self._received += 1
+                        if message.parks:
+                            self._parked_unacknowledged += 1
                     self._land(message)
                     self._receive_reply(message, error, result)
         except NaughtError:
@@ -530,7 +542,8 @@ class ClientSession:
             raise ProtocolError("the server opened no session")
         self._id = session_id
         self._lease = lease_ms / 1000
-        self._sent = self._received = self._acknowledged = self._unacknowledged_bytes = 0
+        self._sent = self._received = 0
+        self._acknowledge()
 
     def _resume(self, answer: dict[Any, Any]) -> None:
         """The session goes on: what the server has not accepted is to be sent again, in front and in order."""
@@ -541,8 +554,7 @@ class ClientSession:
         if not self._sent - unanswered <= accepted <= self._sent or not 1 <= first <= self._received + 1:
             raise ProtocolError("the server counts otherwise than this client")
         self._known = self._received + 1 - first
-        self._acknowledged = self._received
-        self._unacknowledged_bytes = 0
+        self._acknowledge()
         lost = [message for message in self._in_flight.values() if message.number > accepted]
         for message in lost:
             self._land(message)
