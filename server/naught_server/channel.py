@@ -54,7 +54,7 @@ from naught_server.batch import add_to_all, apply_each, take_from_all
 from naught_server.commands import COMMANDS, Command, Params, Slices
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.engine import Engine
-from naught_server.session import Session
+from naught_server.session import SHORT_REPLY_BYTES, Session
 from naught_server.store import Cache
 from naught_server.waiting import SETTLED_AT_ONCE, Waiter
 
@@ -69,6 +69,8 @@ _TABLED: Final = 1 << 14
 _HEADS: Final = {msgid: b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)}
 _short_head: Final = struct.Struct(">HBHB").pack
 _wide_head: Final = struct.Struct(">HBIB").pack
+_SHORT_RESULT_BYTES: Final = SHORT_REPLY_BYTES - 8
+"""With its head such a reply is short, however long the head."""
 _VALUES: Final = [encode(value) for value in range(_TABLED)]
 
 
@@ -262,7 +264,8 @@ class Channel:
         mask = len(tables) - 1
         plain = cache.plain  # an eviction is `del` and nothing more
         queues = cache.waiting.queues
-        unqueued = not queues  # 3 ns for each decrement, where a look into the empty dict costs 12
+        awaited = cache.waiting.awaited
+        waited = bool(queues or awaited)  # 3 ns for each decrement, where a look into empty dicts costs 24
         bounded = cache.policy.max_counters is not None
         heads = _HEADS
         short_head = _short_head
@@ -271,6 +274,7 @@ class Channel:
         zero = REQUEST
         append = out.append
         incrs = decrs = gets = applies = evicted = 0
+        counted = 0  # how many of those the session has counted: it has when a batch may bring other replies
         not_plain: tuple[Message, ...] = ()  # the request this loop ends at, if any: a message may be None itself
         for message in pending:
             try:
@@ -312,17 +316,17 @@ class Channel:
                     table = tables[shard]
                     if key in table:
                         value = table[key] - by
+                        if waited and (key in queues or (value <= 0 and key in awaited)):
+                            raise ValueError
                         if value > 0:
                             table[key] = value
-                            if not unqueued and key in queues:
-                                cache.fell(key, now_ms)
                         elif plain:
                             value = 0
                             del table[key]
                             evicted += 1
                         else:
                             if value != -by:  # there was a counter and not a lazy zero
-                                cache.emptied(shard, key, now_ms)
+                                cache.zeroed(shard, key)
                             value = 0
                     elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX:
                         value = 0
@@ -331,10 +335,18 @@ class Channel:
                     decrs += 1
                 elif method == b"apply" and kind is zero:
                     keys, deltas = params
-                    results = self._apply(cache, keys, deltas, now_ms)
+                    session.replied += incrs + decrs + gets + applies - counted
+                    counted = incrs + decrs + gets + applies
+                    results = encode(self._apply(cache, keys, deltas, now_ms))
                     applies += 1
                     append(head)
-                    append(encode(results))
+                    append(results)
+                    if session.id is not None and len(results) > _SHORT_RESULT_BYTES:
+                        session.replied += 1
+                        counted += 1
+                        session.note_length(len(head) + len(results))
+                        if not session.has_room(1):
+                            break
                     if bounded or self._items >= TURN_ITEMS_MAX:
                         break  # it may have used the room that the rest of the slice counts on, or it fills the turn
                     continue
@@ -365,7 +377,7 @@ class Channel:
         if session.id is not None:
             served = incrs + decrs + gets + applies
             session.accepted += served
-            session.replied += served
+            session.replied += served - counted
         if not_plain:
             self._serve(not_plain[0], out, now_ms)
 
@@ -421,6 +433,8 @@ class Channel:
             session.accepted += 1
         if reply is not None:
             session.replied += 1
+            if session.id is not None:
+                session.note_length(len(reply))
             out.append(reply)
 
     def _answer(
@@ -589,6 +603,8 @@ class Channel:
             session.slices.append((msgid, work))
             return
         session.replied += 1
+        if session.id is not None:
+            session.note_length(len(reply))
         out.append(reply)
 
     def _end_of_slices(self, msgid: int, result: object) -> bytes:

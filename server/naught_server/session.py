@@ -14,7 +14,8 @@ so a parked request always belongs to a session, and there is one way to park.
 
 Replies are kept by the chunk, as the channel sent them: one entry for each turn and not for each reply. An
 acknowledgement drops whole chunks, so what is kept may begin with some that were acknowledged; a resumption cuts
-those off.
+those off. The windows must not depend on how replies came to share a chunk, so what they need is noted by the reply:
+of a long one its length, of one to a parked request that it was.
 
 **The end.** A session ends by `bye`, when its lease has run out after its connection was lost, or because its peer
 broke the rules. It is unknown from that moment on. What it holds goes back in bounded steps, each hold once: it is
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
     from naught_server.engine import Engine
     from naught_server.store import Cache
 
+SHORT_REPLY_BYTES: Final = 32
+"""Replies up to this size are only counted: as many as may be kept have 0.3 MiB. Such are those of the fast loop,
+which knows how many they are and not how long."""
+
 
 class Hold:
     """An amount that a session has added and will give back."""
@@ -64,7 +69,7 @@ class Session:
     """One client's conversation with one cache."""
 
     __slots__ = (
-        "_kept_parked",
+        "_long",
         "accepted",
         "acknowledged",
         "cache",
@@ -78,6 +83,7 @@ class Session:
         "kept_bytes",
         "lease",
         "lease_ms",
+        "long_bytes",
         "now_ms",
         "number",
         "opened_ms",
@@ -101,13 +107,13 @@ class Session:
         self.accepted = 0  # requests, ever; a parked one counts when it is accepted
         self.replied = 0  # replies, ever
         self.acknowledged = 0  # replies the client has said it has
-        self.kept: deque[tuple[int, bytes, int]] = (
-            deque()
-        )  # chunks: last reply's number, bytes, replies to parked ones
+        self.kept: deque[tuple[int, bytes]] = deque()  # chunks: the number of the last reply, bytes
         self.kept_after = 0  # the last reply before those chunks
         self.kept_bytes = 0  # of those chunks
-        self._kept_parked = 0  # replies to parked requests in those chunks
-        self.parked_replies = 0  # replies to parked requests since the last chunk was kept
+        # Of the replies that are not acknowledged, by number:
+        self.parked_replies: deque[int] = deque()  # those to parked requests
+        self._long: deque[tuple[int, int]] = deque()  # those of more than SHORT_REPLY_BYTES, with their bytes
+        self.long_bytes = 0  # of the long ones
         # Replies that were not sent yet: of the turn under way, and between turns what was made for the next one.
         self.posted: list[bytes] = []
         self.slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
@@ -129,7 +135,8 @@ class Session:
             reply = encode_result(msgid, result)
         self.replied += 1
         if self.id is not None:
-            self.parked_replies += 1
+            self.parked_replies.append(self.replied)
+            self.note_length(len(reply))
         if self.channel is not None:
             self.posted.append(reply)
             self.channel.post()
@@ -138,12 +145,14 @@ class Session:
 
     def keep(self, chunk: bytes) -> None:
         """Keep replies until they are acknowledged: all made since the last call, sent as this chunk."""
-        parked = self.parked_replies
-        self.kept.append((self.replied, chunk, parked))
+        self.kept.append((self.replied, chunk))
         self.kept_bytes += len(chunk)
-        if parked:
-            self._kept_parked += parked
-            self.parked_replies = 0
+
+    def note_length(self, size: int) -> None:
+        """Count the bytes of the last reply, where they matter to the window."""
+        if size > SHORT_REPLY_BYTES:
+            self._long.append((self.replied, size))
+            self.long_bytes += size
 
     def acknowledge(self, received: int) -> None:
         """The client has this many replies. Raises InvalidRequest for what cannot be."""
@@ -154,37 +163,41 @@ class Session:
         self.acknowledged = received
         kept = self.kept
         while kept and kept[0][0] <= received:
-            self.kept_after, chunk, parked = kept.popleft()
+            self.kept_after, chunk = kept.popleft()
             self.kept_bytes -= len(chunk)
-            self._kept_parked -= parked
+        parked = self.parked_replies
+        while parked and parked[0] <= received:
+            parked.popleft()
+        long = self._long
+        while long and long[0][0] <= received:
+            self.long_bytes -= long.popleft()[1]
 
     def replies_again(self) -> list[bytes]:
         """For a new connection: the chunks the client has not acknowledged, cut where what it has ends."""
         surplus = self.acknowledged - self.kept_after
         if self.kept and surplus:
-            number, chunk, parked = self.kept[0]
+            number, chunk = self.kept[0]
             rest = without_first(chunk, surplus)
             self.kept_bytes += len(rest) - len(chunk)
-            self.kept[0] = (number, rest, parked)
+            self.kept[0] = (number, rest)
             self.kept_after = self.acknowledged
-        return [chunk for _, chunk, _ in self.kept]
+        return [chunk for _, chunk in self.kept]
 
     def unacknowledged(self) -> int:
         """Replies that count against the window: those to parked requests have a bound of their own."""
-        return self.replied - self.acknowledged - self._kept_parked - self.parked_replies
+        return self.replied - self.acknowledged - len(self.parked_replies)
 
     def has_room(self, requests: int) -> bool:
         """Whether so many more requests may be executed before the client acknowledges."""
         return (
-            self.replied - self.acknowledged - self._kept_parked - self.parked_replies + requests
-            <= UNACKNOWLEDGED_MAX
-            and self.kept_bytes <= UNACKNOWLEDGED_BYTES_MAX
+            self.replied - self.acknowledged - len(self.parked_replies) + requests <= UNACKNOWLEDGED_MAX
+            and self.long_bytes <= UNACKNOWLEDGED_BYTES_MAX
         )
 
     @property
     def overrun(self) -> bool:
         """Whether the client has gone on twice as far as it may without acknowledging."""
-        return self.unacknowledged() > 2 * UNACKNOWLEDGED_MAX or self.kept_bytes > 2 * UNACKNOWLEDGED_BYTES_MAX
+        return self.unacknowledged() > 2 * UNACKNOWLEDGED_MAX or self.long_bytes > 2 * UNACKNOWLEDGED_BYTES_MAX
 
     # ---------------------------------------------------------------------------------------- parked requests
 
@@ -192,7 +205,7 @@ class Session:
         """Let a request wait. Raises Busy where too many do, InvalidRequest where one has the same msgid."""
         if msgid in self.parked:
             raise InvalidRequest(f"msgid {msgid} is that of a request that waits")
-        if len(self.parked) + self._kept_parked + self.parked_replies >= PARKED_MAX:
+        if len(self.parked) + len(self.parked_replies) >= PARKED_MAX:
             raise Busy(f"at most {PARKED_MAX} requests of a client wait at a time")
         self.parked[msgid] = waiter
         waiter.answer = partial(self.answer, msgid)
@@ -362,7 +375,7 @@ class Sessions:
         assert len(session.id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
         session.number = self._opened
         session.opened_ms = now_ms
-        session.accepted = session.replied = session.parked_replies = 0
+        session.accepted = session.replied = 0
         if lease_ms is not None:
             session.lease_ms = min(max(lease_ms, LEASE_MS_MIN), LEASE_MS_MAX)
         self._by_id[session.id] = session
@@ -489,7 +502,8 @@ class Sessions:
             assert session.held_items == sum(len(hold.amounts) for hold in session.holds.values()), (
                 "held_items is off"
             )
-            assert session.kept_bytes == sum(len(chunk) for _, chunk, _ in session.kept), "kept_bytes is off"
+            assert session.kept_bytes == sum(len(chunk) for _, chunk in session.kept), "kept_bytes is off"
+            assert session.long_bytes == sum(size for _, size in session._long), "long_bytes is off"
             assert list(session.holds) == sorted(session.holds), "holds are not in order"
             for hold in session.holds.values():
                 for key, (by, life) in hold.amounts.items():

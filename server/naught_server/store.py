@@ -168,15 +168,9 @@ class Cache:
             self._evict(shard, key, "zero")
 
     def fell(self, key: bytes, now_ms: int) -> None:
-        """For the loops that count down by themselves: a counter others queue for has less than before."""
+        """For the loops over a batch: a counter that others queue for has less than before."""
         self.waiting.freed(key)
         self.waiting.settle(now_ms, SETTLED_AT_ONCE)
-
-    def emptied(self, shard: int, key: bytes, now_ms: int) -> None:
-        """For the loops that count down by themselves: a counter came to zero where that is not `plain`."""
-        self.zeroed(shard, key)
-        if self.waiting.unsettled:
-            self.waiting.settle(now_ms, SETTLED_AT_ONCE)
 
     def _drop_deadline(self, shard: int, key: bytes) -> None:
         deadline_ms = self.deadlines[shard].pop(key, None)

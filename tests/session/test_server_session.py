@@ -1,0 +1,86 @@
+"""The server's half of a session, edge by edge: windows, resumption, holds and waits; and that nothing of it depends
+on how the input was cut."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from naught.wire import UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX, encode_notification, encode_request
+from support.conversation import Conversation, byte_by_byte, decoded, random_cuts
+
+OPEN = encode_request(1, "hello", [{"session": True}])
+
+
+def requests(method: str, *params: Any, start: int = 10, count: int = 1) -> bytes:
+    """The same request some times over, with msgids from `start`."""
+    return b"".join(encode_request(start + number, method, params) for number in range(count))
+
+
+def replies_to(data: bytes, engine: Any = None) -> list[Any]:
+    """What a conversation of these bytes gives, in one piece."""
+    return decoded(Conversation(engine).send(data))
+
+
+def codes(replies: list[Any]) -> list[str | None]:
+    """Of replies: the code of the error, None where there is none."""
+    return [None if error is None else error[0].decode() for _, _, error, _ in replies]
+
+
+def resumption(msgid: int = 1, received: int = 0) -> bytes:
+    """The hello that resumes the first session of an engine."""
+    return encode_request(msgid, "hello", [{"session": b"session number 1", "received": received}])
+
+
+# ---------------------------------------------------------------------------------------- windows
+
+
+def full_windows() -> dict[str, list[bytes]]:
+    """Conversations at the edge of a window, as the pieces that are sent together."""
+    large = 2**62
+    keys = [b"%d" % number for number in range(4_096)]
+    # Lists of 7.5 KiB each, of which one turn makes several.
+    held = requests("acquire", [[key, large, large] for key in keys[:500]])
+    lists = requests("held", start=20_000, count=UNACKNOWLEDGED_BYTES_MAX // 7_500 + 20)
+    batches = requests("apply", keys, 1, start=20_000, count=UNACKNOWLEDGED_BYTES_MAX // (4_096 * 9) + 5)
+    woken = b"".join(
+        requests("incr", b"k", start=start)
+        + requests("wait_zero", b"k", None, start=start + 1)
+        # Both are answered here: the one that waited first, so every third reply is one of those.
+        + requests("decr", b"k", start=start + 2)
+        for start in range(10, 610, 3)
+    )
+    return {
+        "many replies, some acknowledged": [
+            OPEN + requests("incr", b"k", count=UNACKNOWLEDGED_MAX),
+            encode_notification("ack", [UNACKNOWLEDGED_MAX // 2 + 100]),
+            requests("incr", b"k", start=5_000, count=UNACKNOWLEDGED_MAX),
+        ],
+        "many replies, some of them to requests that waited": [
+            OPEN + woken,
+            encode_notification("ack", [250]) + requests("incr", b"k", start=5_000, count=UNACKNOWLEDGED_MAX),
+        ],
+        "long replies of a command": [OPEN + held + lists],
+        "long replies of the fast loop": [OPEN + requests("apply", keys, large) + batches],
+        "long replies, some acknowledged": [
+            OPEN + held + lists,
+            encode_notification("ack", [60]) + requests("held", start=30_000, count=70),
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", full_windows())
+def test_a_window_is_full_at_the_same_request_however_the_input_is_cut(name: str) -> None:
+    pieces = full_windows()[name]
+    whole = Conversation()
+    right = [whole.send(piece) for piece in pieces]
+    assert "busy" in codes(decoded(right[-1]))
+    assert None in codes(decoded(right[-1]))
+    one_by_one = Conversation()
+    for piece, replies in zip(pieces, right, strict=True):
+        if len(piece) < 100_000:
+            assert one_by_one.send(*byte_by_byte(piece)) == replies
+        else:
+            assert one_by_one.send(*random_cuts(piece, Random(1))) == replies
