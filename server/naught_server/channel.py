@@ -162,13 +162,13 @@ class Channel:
                     self._pending = iter(batch)
                 session = self.session
                 cache = session.cache
+                unhindered = cache.unhindered(now_ms, creations_max)
+                # After that, which may have found counters expired: who waits for them comes before these requests.
                 if cache.waiting.unsettled:
                     cache.waiting.settle(now_ms, SETTLED_AT_ONCE)
                 if self.refusing:
                     self._refuse_requests(self._pending, out)
-                elif session.id is not None and not session.has_room(creations_max):
-                    self._run_carefully(self._pending, out, now_ms)
-                elif cache.unhindered(now_ms, creations_max):
+                elif unhindered and (session.id is None or session.has_room(creations_max)):
                     self._run(self._pending, out, now_ms)
                 else:
                     self._run_carefully(self._pending, out, now_ms)

@@ -84,3 +84,25 @@ def test_a_window_is_full_at_the_same_request_however_the_input_is_cut(name: str
             assert one_by_one.send(*byte_by_byte(piece)) == replies
         else:
             assert one_by_one.send(*random_cuts(piece, Random(1))) == replies
+
+
+# ---------------------------------------------------------------------------------------- expiry and who waits
+
+
+def waiting_for_an_expired_counter() -> tuple[Conversation, Conversation]:
+    """One waits for room on a counter that has just expired, which nobody has looked at; and somebody else."""
+    engine = engine_of()
+    first, second = Conversation(engine), Conversation(engine)
+    first.send(OPEN + requests("incr", b"k", 1, 5) + requests("acquire", [[b"k", 1, 1]], None, start=20))
+    assert decoded(first.send(requests("ping", start=30)))[0][1] == 30
+    first.now_ms += 5
+    second.now_ms += 5
+    return first, second
+
+
+@pytest.mark.parametrize("cut", [lambda data: [data], byte_by_byte])
+def test_who_waits_for_an_expired_counter_comes_before_what_arrives(cut: Any) -> None:
+    first, second = waiting_for_an_expired_counter()
+    data = requests("get", b"j", start=1) + requests("incr", b"k", start=2)
+    assert decoded(second.send(*cut(data))) == [[1, 1, None, 0], [1, 2, None, 2]]
+    assert decoded(first.send(requests("ping", start=40)))[0] == [1, 20, None, [True, [1], 1]]

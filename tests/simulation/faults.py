@@ -80,8 +80,8 @@ FAULTS: list[Fault] = [
         "a batch uses room promised to what follows it",
         Channel,
         "turn",
-        "elif cache.unhindered(now_ms, creations_max)",
-        "elif cache.unhindered(now_ms, 0)",
+        "unhindered = cache.unhindered(now_ms, creations_max)",
+        "unhindered = cache.unhindered(now_ms, 0)",
     ),
     Fault(
         "the fast loop does not look for expired ones", Cache, "unhindered", "if self.wheel.count and", "if False and"
