@@ -106,3 +106,20 @@ def test_who_waits_for_an_expired_counter_comes_before_what_arrives(cut: Any) ->
     data = requests("get", b"j", start=1) + requests("incr", b"k", start=2)
     assert decoded(second.send(*cut(data))) == [[1, 1, None, 0], [1, 2, None, 2]]
     assert decoded(first.send(requests("ping", start=40)))[0] == [1, 20, None, [True, [1], 1]]
+
+
+@pytest.mark.parametrize("ends", ["at its timeout", "cancelled"])
+def test_a_wait_for_zero_that_ends_after_its_counter_expired_is_true(ends: str) -> None:
+    here = Conversation()
+    here.send(requests("incr", b"k", 1, 5) + requests("wait_zero", b"k", 8, start=20))
+    here.now_ms += 10
+    if ends == "at its timeout":
+        here.engine.alarms.step(here.now_ms, 1)  # before anybody looks for expired counters
+        assert decoded(here.send(requests("ping", start=30)))[0] == [1, 20, None, True]
+    else:
+        assert decoded(here.send(requests("cancel", 20, start=30)))[0] == [1, 20, None, True]
+
+
+def test_nobody_is_said_to_sleep_before_the_expired_counter_was_found() -> None:
+    first, _ = waiting_for_an_expired_counter()
+    first.engine.invariants(first.now_ms)
