@@ -156,10 +156,7 @@ class Session:
 
     def acknowledge(self, received: int) -> None:
         """The client has this many replies. Raises InvalidRequest for what cannot be."""
-        if not self.acknowledged <= received <= self.replied:
-            raise InvalidRequest(
-                f"received is an integer from {self.acknowledged} to {self.replied}, which were sent, not {received}"
-            )
+        self.need_sent(received)
         self.acknowledged = received
         kept = self.kept
         while kept and kept[0][0] <= received:
@@ -171,6 +168,13 @@ class Session:
         long = self._long
         while long and long[0][0] <= received:
             self.long_bytes -= long.popleft()[1]
+
+    def need_sent(self, received: int) -> None:
+        """Raise InvalidRequest where the client cannot have so many replies, or had more before."""
+        if not self.acknowledged <= received <= self.replied:
+            raise InvalidRequest(
+                f"received is an integer from {self.acknowledged} to {self.replied}, which were sent, not {received}"
+            )
 
     def replies_again(self) -> list[bytes]:
         """For a new connection: the chunks the client has not acknowledged, cut where what it has ends."""
@@ -395,6 +399,7 @@ class Sessions:
             raise InvalidRequest("this connection has work under way; resume on a new one")
         if received < session.acknowledged:
             raise NoSession("the replies from there on were acknowledged, and are gone")
+        session.need_sent(received)
         # Before anything is counted: what the old connection has read and not executed was never accepted.
         if session.channel is not None:
             session.channel.lose_session()

@@ -123,3 +123,16 @@ def test_a_wait_for_zero_that_ends_after_its_counter_expired_is_true(ends: str) 
 def test_nobody_is_said_to_sleep_before_the_expired_counter_was_found() -> None:
     first, _ = waiting_for_an_expired_counter()
     first.engine.invariants(first.now_ms)
+
+
+# ---------------------------------------------------------------------------------------- resumption
+
+
+@pytest.mark.parametrize(("received", "code"), [(2, "invalid"), (0, "no_session")])
+def test_a_refused_resumption_leaves_the_connection_alone(received: int, code: str) -> None:
+    engine = engine_of()
+    first, second = Conversation(engine), Conversation(engine)
+    first.send(OPEN + requests("incr", b"k"), encode_notification("ack", [1]))
+    assert codes(decoded(second.send(resumption(received=received)))) == [code]
+    assert not first.closing
+    assert decoded(first.send(requests("incr", b"k", start=20))) == [[1, 20, None, 2]]
