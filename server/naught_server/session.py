@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from naught.errors import Busy, CommandError, InvalidRequest, NoSession, NotHeld
+from naught.errors import Busy, CommandError, InvalidRequest, NoSession, NotHeld, TooLarge
 from naught.wire import (
     PARKED_MAX,
     REPLY_BYTES_MAX,
@@ -328,7 +328,7 @@ class Session:
         return done
 
     def held(self, after: int, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
-        """The holds above a number, as many as fit a reply."""
+        """The holds above a number, as many as fit a reply. Raises TooLarge where the first of them does not."""
         found = []
         room = REPLY_BYTES_MAX - 64
         for number, hold in self.holds.items():
@@ -339,6 +339,10 @@ class Session:
                 continue
             room -= 16 + sum(len(key) + 13 for key in live)
             if room < 0:
+                if not found:  # an empty page would say that there are no more
+                    raise TooLarge(
+                        f"hold {number} has {len(live)} amounts, more than fit a reply; ask for those after it"
+                    )
                 break
             found.append((number, list(live.items())))
         return found

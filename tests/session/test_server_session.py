@@ -136,3 +136,26 @@ def test_a_refused_resumption_leaves_the_connection_alone(received: int, code: s
     assert codes(decoded(second.send(resumption(received=received)))) == [code]
     assert not first.closing
     assert decoded(first.send(requests("incr", b"k", start=20))) == [[1, 20, None, 2]]
+
+
+# ---------------------------------------------------------------------------------------- holds
+
+
+def test_held_comes_in_pages_and_a_hold_that_fits_none_ends_no_list() -> None:
+    here = Conversation()
+    here.send(OPEN)
+    long_keys = [[b"%0512d" % number, 1, 1] for number in range(600)]
+    for msgid, items in enumerate([[[b"a", 1, 9]], long_keys[:300], long_keys[300:], [[b"a", 2, 9]]], 10):
+        here.send(requests("acquire", items, start=msgid))
+    here.send(requests("acquire", [[b"%0500d" % number, 1, 1] for number in range(600)], start=20))
+    here.send(requests("acquire", [[b"b", 1, 1]], start=21))
+
+    def held(after: int) -> Any:
+        ((_, _, error, result),) = decoded(here.send(requests("held", after, start=30)))
+        return error[0] if error else [number for number, _ in result]
+
+    assert held(0) == [1, 2]
+    assert held(2) == [3, 4]
+    assert held(4) == b"too_large"
+    assert held(5) == [6]
+    assert held(6) == []
