@@ -329,7 +329,7 @@ class Session:
 
     def held(self, after: int, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
         """The holds above a number, as many as fit a reply. Raises TooLarge where the first of them does not."""
-        found = []
+        found: list[tuple[int, list[tuple[bytes, int]]]] = []
         room = REPLY_BYTES_MAX - 64
         for number, hold in self.holds.items():
             if number <= after:
