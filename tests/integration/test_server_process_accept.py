@@ -163,7 +163,7 @@ def test_it_leaves_the_process_as_it_was(new_loop: NewLoop, monkeypatch: pytest.
 
 
 def test_an_engine_that_cannot_be_built_leaves_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(config: ServerConfig) -> None:
+    def fails(config: ServerConfig, **_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(server_module, "Engine", fails)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from naught.wire import UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX, encode_notification, encode_request
-from support.conversation import Conversation, byte_by_byte, decoded, random_cuts, engine_of
+from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 
 OPEN = encode_request(1, "hello", [{"session": True}])
 
