@@ -51,7 +51,7 @@ from naught.errors import CallTimeout, CommandError, InvalidRequest
 from naught.holds import Hold
 from naught.link import Link
 from naught.messages import Message
-from naught.patterns import Permit, Semaphore, acquire_permit
+from naught.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup, acquire_permit
 from naught.url import Address, parse_url
 from naught.wire import KEY_BYTES_MAX, VALUE_MAX, decode_key, encode_key
 
@@ -261,6 +261,22 @@ class Client(Generic[KeyT]):
         `naught.patterns`."""
         return Semaphore(self, name, limit)
 
+    def wait_group(self, name: Key, *, held: bool = False) -> WaitGroup:
+        """Work that is to be done before somebody goes on. With `held`, what dies with its process counts as done."""
+        return WaitGroup(self, name, held=held)
+
+    def reference(self, name: Key) -> Reference:
+        """A reference count: `release` is true for the one that lets go last."""
+        return Reference(self, name)
+
+    def in_flight(self, name: Key) -> InFlight:
+        """A count of what goes on right now, for `async with`; what dies with its process is uncounted."""
+        return InFlight(self, name)
+
+    def quota(self, name: Key, limit: int, per: float) -> Quota:
+        """At most `limit` in each window of `per` seconds."""
+        return Quota(self, name, limit, per)
+
     async def acquire_all(
         self,
         limits: Mapping[Key, int],
@@ -399,6 +415,11 @@ class Client(Generic[KeyT]):
         future = self._new_future()
         self._ask(call, self._timeout if timeout is ... else timeout, future)
         return future
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at this moment. Calls wait for the next one, within their timeouts."""
+        return self._link.ready
 
     # The end.
 

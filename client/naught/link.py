@@ -109,6 +109,11 @@ class Link:
         self.closed = False  # for good
         _links.add(self)
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a connection, greeted."""
+        return self._connection is not None and self.session.ready
+
     # The turn.
 
     def _wake(self) -> None:

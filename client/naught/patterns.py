@@ -1,25 +1,37 @@
-"""What counters are used for, on top of the commands: today the semaphore.
+"""What counters are used for, on top of the commands and the holds.
 
-A pattern keeps no state of its own at the server: whoever uses the same name with the same meaning shares it, also
-with a client in another language. It is reached from the client (`counters.semaphore(...)`), or made here.
+    Semaphore    at most so many at a time               counters.semaphore(name, limit)
+    WaitGroup    wait until all work is done             counters.wait_group(name)
+    Reference    who lets go last                        counters.reference(name)
+    InFlight     how many are at it right now            counters.in_flight(name)
+    Quota        so many in a window of time             counters.quota(name, limit, per)
+
+A pattern is one counter with a meaning, and keeps nothing else at the server: whoever uses the same name with the
+same meaning shares it, also with a client in another language. It costs what its commands cost, a round trip each.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import suppress
+from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from naught.calls import Acquired, Key, check_integer
-from naught.errors import CallTimeout, NotHeld
-from naught.wire import VALUE_MAX, encode_key
+from naught.calls import Acquired, Key, check_integer, check_ttl
+from naught.errors import CallTimeout, InvalidRequest, NotHeld
+from naught.wire import TTL_MS_MAX, VALUE_MAX, encode_key
 
 if TYPE_CHECKING:
     from naught.client import Client
     from naught.holds import Hold
 
 Items = Sequence[tuple[Key, int, int]]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Lost:
@@ -101,10 +113,33 @@ class Permit:
         return f"<naught.Permit {self.number} {state}>"
 
 
+class _Entered:
+    """Permits of tasks that are inside of `async with`, the latest last: many tasks may share one pattern."""
+
+    __slots__ = ("_by_task",)
+
+    def __init__(self) -> None:
+        self._by_task: dict[asyncio.Task[Any] | None, list[Permit]] = {}
+
+    def push(self, permit: Permit) -> None:
+        self._by_task.setdefault(asyncio.current_task(), []).append(permit)
+
+    def pop(self) -> Permit:
+        task = asyncio.current_task()
+        permits = self._by_task[task]
+        permit = permits.pop()
+        if not permits:
+            del self._by_task[task]
+        return permit
+
+
 class Semaphore:
     """At most `limit` permits at a time, among all clients of the server that use this name.
 
         async with counters.semaphore("gpu", limit=4) as permit: ...
+
+        @counters.semaphore("gpu", limit=4)
+        async def render(job): ...
 
     First come, first served. A permit whose process dies, or that loses its connection for longer than the lease,
     comes back by itself. It shows that its owner was alive a moment ago, and is no mutual exclusion: check
@@ -122,8 +157,7 @@ class Semaphore:
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
         self._client: Final = client
         self._items: Final = ((name, 1, limit),)
-        # Permits of tasks that are inside of `async with`, the latest last: many tasks may share one semaphore.
-        self._entered: dict[asyncio.Task[Any] | None, list[Permit]] = {}
+        self._entered: Final = _Entered()
 
     async def acquire(self, *, timeout: float | None = None) -> Permit:  # noqa: ASYNC109 - the server keeps it
         """Wait for a permit, up to `timeout` seconds or without limit. Raises CallTimeout, which is a TimeoutError.
@@ -139,18 +173,23 @@ class Semaphore:
 
     async def __aenter__(self) -> Permit:
         permit = await self.acquire()
-        self._entered.setdefault(asyncio.current_task(), []).append(permit)
+        self._entered.push(permit)
         return permit
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        task = asyncio.current_task()
-        permits = self._entered[task]
-        permit = permits.pop()
-        if not permits:
-            del self._entered[task]
-        await release_at_exit(permit, error)
+        await release_at_exit(self._entered.pop(), error)
+
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """As a decorator: every call of the coroutine function has a permit while it runs."""
+
+        @wraps(function)
+        async def limited(*args: P.args, **kwargs: P.kwargs) -> T:
+            async with self:
+                return await function(*args, **kwargs)
+
+        return limited
 
     def __repr__(self) -> str:
         return f"<naught.Semaphore {self.name!r} of {self.limit}>"
@@ -173,3 +212,181 @@ async def release_at_exit(permit: Permit, error: BaseException | None) -> None:
     except NotHeld:
         if error is None:
             raise
+
+
+class WaitGroup:
+    """Wait until all work is done, whoever does it and wherever.
+
+        group = counters.wait_group("import-7")
+        await group.add(len(files))
+        ...                                     # each worker, in any process: await group.done()
+        await group.wait(timeout=60)
+
+    Add before the work is handed out: a group that nothing was added to is done. With `held=True` what was added here
+    belongs to this client, which also says `done` for it: work that dies with its process counts as done.
+    """
+
+    __slots__ = ("_client", "_held", "_holds", "name")
+
+    def __init__(self, client: Client[Any], name: Key, *, held: bool = False) -> None:
+        encode_key(name)
+        self.name: Final = name
+        self._client: Final = client
+        self._held: Final = held
+        self._holds: Final[deque[list[Any]]] = deque()  # with `held`: what is not done yet, as [hold, amount]
+
+    async def add(self, n: int = 1) -> int:
+        """`n` more to be done; how many there are then."""
+        if not self._held:
+            return await self._client.incr(self.name, n)
+        acquired = await self._client.acquire([(self.name, n, VALUE_MAX)])
+        if acquired.hold is None:
+            raise InvalidRequest("the group would pass 2^63 - 1")
+        self._holds.append([acquired.hold, n])
+        return acquired.values[0]
+
+    async def done(self, n: int = 1) -> int:
+        """`n` are done; how many are left.
+
+        Raises CounterUnderflow, with nothing changed, when there are not so many. With `held`, NotHeld when this
+        client has not added so many, or they count as done already: the session was lost, or the counter was cleared.
+        """
+        if not self._held:
+            return await self._client.decr(self.name, n, strict=True)
+        check_integer("n", n, 1, VALUE_MAX)
+        if sum(amount for _, amount in self._holds) < n:
+            raise NotHeld(f"less than {n} that was added here is still to be done")
+        left = 0
+        while n:
+            oldest = self._holds[0]
+            hold, amount = oldest
+            part = min(n, amount)
+            n -= part
+            if part == amount:
+                self._holds.popleft()
+            else:
+                oldest[1] -= part
+            (left,) = await self._client.release(hold, [(self.name, part)])
+        return left
+
+    async def wait(self, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
+        """Wait until nothing is left to be done: true then, false when `timeout` seconds have passed."""
+        return await self._client.wait_zero(self.name, timeout=timeout)
+
+    async def value(self) -> int:
+        """How many are still to be done."""
+        return await self._client.get(self.name)
+
+    def __repr__(self) -> str:
+        return f"<naught.WaitGroup {self.name!r}>"
+
+
+class Reference:
+    """Count who uses something, and learn who lets go last.
+
+    await counters.reference("blob:9f3a").retain()
+    ...
+    if await counters.reference("blob:9f3a").release():
+        delete_blob("9f3a")                 # true for exactly one caller
+    """
+
+    __slots__ = ("_client", "name")
+
+    def __init__(self, client: Client[Any], name: Key) -> None:
+        encode_key(name)
+        self.name: Final = name
+        self._client: Final = client
+
+    async def retain(self) -> int:
+        """One more uses it; how many do."""
+        return await self._client.incr(self.name)
+
+    async def release(self) -> bool:
+        """One less uses it; whether that was the last. Raises CounterUnderflow, with nothing changed, when nobody
+        did.
+
+        Where the answer is lost with the session (OutcomeUnknown), nobody may have been told: what was the last
+        release is then found by `value` being 0.
+        """
+        return await self._client.decr(self.name, strict=True) == 0
+
+    async def value(self) -> int:
+        """How many use it."""
+        return await self._client.get(self.name)
+
+    def __repr__(self) -> str:
+        return f"<naught.Reference {self.name!r}>"
+
+
+class InFlight:
+    """Count what is going on right now: up on entering, down on leaving, and down too when the process dies.
+
+    async with counters.in_flight("uploads"): ...
+    await counters.in_flight("uploads").value()
+    """
+
+    __slots__ = ("_client", "_entered", "name")
+
+    def __init__(self, client: Client[Any], name: Key) -> None:
+        encode_key(name)
+        self.name: Final = name
+        self._client: Final = client
+        self._entered: Final = _Entered()
+
+    async def __aenter__(self) -> None:
+        self._entered.push(await acquire_permit(self._client, ((self.name, 1, VALUE_MAX),), None))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Uncounted already, where it is not held any more: the counter was cleared, or the session was lost.
+        with suppress(NotHeld):
+            await self._entered.pop().release()
+
+    async def value(self) -> int:
+        """How many there are."""
+        return await self._client.get(self.name)
+
+    def __repr__(self) -> str:
+        return f"<naught.InFlight {self.name!r}>"
+
+
+class Quota:
+    """At most `limit` in a window of `per` seconds, which begins with the first use and is fixed then.
+
+        quota = counters.quota("calls:ann", limit=100, per=3600)
+        if not await quota.use():
+            raise TooMany(retry_after=await quota.retry_after())
+
+    A fixed window lets up to twice the limit through around its end. It costs one counter, gone when the window ends.
+    """
+
+    __slots__ = ("_client", "_per_ms", "limit", "name")
+
+    def __init__(self, client: Client[Any], name: Key, limit: int, per: float) -> None:
+        encode_key(name)
+        self.name: Final = name
+        self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
+        if not isinstance(per, int | float) or isinstance(per, bool) or not 0.001 <= per <= TTL_MS_MAX / 1000:
+            raise InvalidRequest(f"per is from 0.001 to {TTL_MS_MAX // 1000} seconds, not {per!r}")
+        self._per_ms: Final = check_ttl(round(per * 1000))
+        self._client: Final = client
+
+    async def use(self, n: int = 1) -> bool:
+        """Use `n` of it, all or nothing; whether there was so much left."""
+        granted, _ = await self._client.try_incr([(self.name, n, self.limit)], ttl_ms=self._per_ms)
+        return granted
+
+    async def remaining(self) -> int:
+        """How much is left in this window."""
+        return max(0, self.limit - await self._client.get(self.name))
+
+    async def retry_after(self) -> float:
+        """Seconds until the window ends, where nothing is left; 0 where something is."""
+        used, left_ms = await asyncio.gather(self._client.get(self.name), self._client.ttl(self.name))
+        if used < self.limit or left_ms is None or left_ms < 0:
+            return 0.0
+        return left_ms / 1000
+
+    def __repr__(self) -> str:
+        return f"<naught.Quota {self.name!r} of {self.limit} in {(self._per_ms or 0) / 1000:g} s>"

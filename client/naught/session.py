@@ -312,6 +312,11 @@ class ClientSession:
     # Bytes.
 
     @property
+    def ready(self) -> bool:
+        """Whether requests may be sent."""
+        return self._state is _State.READY
+
+    @property
     def has_output(self) -> bool:
         """Whether `output` may have something to give."""
         if self._state is not _State.READY:
