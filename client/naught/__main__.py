@@ -1,8 +1,9 @@
 """The command: `naught COMMAND …`, or `python -m naught COMMAND …`.
 
-A command is a line of `COMMANDS` and a module with a `main` that takes the words after its name and answers
-the exit status. The module is imported when its command is asked for and not before, so that none pays for
-another. Exit status: the command's own; 2 for words that mean nothing here; 130 when interrupted.
+A command is a line of `COMMANDS` and a module with a `main` that takes its words, those of `_NAMED` with the
+command's name first, and answers the exit status. The module is imported when its command is asked for and not
+before, so that none pays for another. Exit status: the command's own; 2 for words that mean nothing here; 130 when
+interrupted.
 """
 
 from __future__ import annotations
@@ -17,8 +18,27 @@ WRONG_USAGE, INTERRUPTED = 2, 130
 
 # Name -> the module that does it, and what the help says of it.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "get": ("naught.command_line", "values; 0 for what is absent"),
+    "incr": ("naught.command_line", "add, and print the value after"),
+    "decr": ("naught.command_line", "take away, and print the value after; a counter that reaches zero is gone"),
+    "set": ("naught.command_line", "replace, and print the value before"),
+    "take": ("naught.command_line", "read and evict in one step"),
+    "scan": ("naught.command_line", "all counters under a prefix"),
+    "top": ("naught.command_line", "the largest counters"),
+    "count": ("naught.command_line", "how many counters there are"),
+    "wait-zero": ("naught.command_line", "wait until a counter is gone"),
+    "info": ("naught.command_line", "what the server says about itself"),
+    "sessions": ("naught.command_line", "the sessions of the server"),
+    "clear": ("naught.command_line", "evict every counter of the cache"),
+    "ping": ("naught.command_line", "ask for a sign of life"),
+    "stat": ("naught.command_line", "a line a second: rates, counters, deviation, loop lag"),
+    "config": ("naught.command_line", "settings that change while the server runs"),
+    "completion": ("naught.completion", "print what makes bash or zsh complete these commands"),
     "lint": ("naught.lint.command", "find where zeros pile up in Python source, and where they are misread"),
 }
+
+# Modules that do several commands, and are told which.
+_NAMED = {"naught.command_line"}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -38,7 +58,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return _wrong(f"there is no command {name!r}; there are {', '.join(COMMANDS)}")
     try:
-        status: int = import_module(COMMANDS[name][0]).main(rest)
+        module = COMMANDS[name][0]
+        status: int = import_module(module).main(given if module in _NAMED else rest)
     except KeyboardInterrupt:
         return INTERRUPTED
     return status

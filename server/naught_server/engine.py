@@ -40,24 +40,34 @@ SWEEP_IDLE_MS: Final = 100
 
 
 class Durations:
-    """How often something took time, how long in all and at most. Nanoseconds."""
+    """How often something took time, how long in all and at most, and how it was spread. Nanoseconds."""
 
-    __slots__ = ("count", "max_ns", "total_ns")
+    __slots__ = ("buckets", "count", "max_ns", "total_ns")
+
+    BUCKETS: Final = 25
+    """The last one is of what took longer than 8 s."""
 
     def __init__(self) -> None:
         self.count = 0
         self.total_ns = 0
         self.max_ns = 0
+        self.buckets = [0] * self.BUCKETS  # the i-th counts what took less than 2^i us, and no less than half of that
 
     def add(self, duration_ns: int) -> None:
         """Count one."""
         self.count += 1
         self.total_ns += duration_ns
         self.max_ns = max(self.max_ns, duration_ns)
+        self.buckets[min((duration_ns // 1000).bit_length(), self.BUCKETS - 1)] += 1
 
-    def words(self) -> dict[str, int]:
+    def words(self) -> dict[str, Any]:
         """For `info`."""
-        return {"count": self.count, "total_us": self.total_ns // 1000, "max_us": self.max_ns // 1000}
+        return {
+            "count": self.count,
+            "total_us": self.total_ns // 1000,
+            "max_us": self.max_ns // 1000,
+            "histogram": self.buckets,
+        }
 
 
 class Stats:
