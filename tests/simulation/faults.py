@@ -125,11 +125,25 @@ FAULTS: list[Fault] = [
     Fault(
         "the wheel drops deadlines of later laps",
         DeadlineWheel,
-        "take_due",
+        "_pour",
         "self._kept[key] = deadline_ms",
         "self.count -= 1",
     ),
-    Fault("the wheel takes out a lap too early", DeadlineWheel, "take_due", "if deadline_ms <= now_ms:", "if True:"),
+    Fault(
+        "the wheel takes out a lap too early", DeadlineWheel, "_pour", "deadline_ms >> GRAIN_BITS > grain", "False"
+    ),
+    Fault("the wheel takes out a grain too early", DeadlineWheel, "_pour", "if deadline_ms <= now_ms:", "if True:"),
+    Fault("what comes soon is put where only later is looked", DeadlineWheel, "add", "<= SLOTS", "<= 0"),
+    Fault("what comes later is put where now is looked", DeadlineWheel, "add", "<= SLOTS", "<= 2 * SLOTS"),
+    Fault(
+        "a grain is passed with what is in it",
+        DeadlineWheel,
+        "_skip_grains",
+        "self._poured = grain - 1",
+        "self._poured = grain",
+    ),
+    Fault("a near deadline is not counted", DeadlineWheel, "add", "self._near_count += 1", "pass"),
+    Fault("a poured deadline is not counted", DeadlineWheel, "_pour", "self._near_count += 1", "pass"),
     Fault(
         "the wheel skips a millisecond",
         DeadlineWheel,
@@ -138,4 +152,5 @@ FAULTS: list[Fault] = [
         "self.passed_ms = at",
     ),
     Fault("the due are not all counted", DeadlineWheel, "due", "self.passed_ms + 1,", "self.passed_ms + 2,"),
+    Fault("the due of a grain are not counted", DeadlineWheel, "due", "self._poured + 1,", "self._poured + 2,"),
 ]

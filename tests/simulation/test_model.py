@@ -24,9 +24,11 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200)
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compactions of tables of some ten counters, and a wheel that goes round in a quarter of a second."""
-    monkeypatch.setattr(deadlines, "SLOTS", 256)
-    monkeypatch.setattr(deadlines, "_MASK", 255)
+    """Compactions of tables of some ten counters, and a later wheel that goes round in a quarter of a second."""
+    monkeypatch.setattr(deadlines, "SLOTS", 64)
+    monkeypatch.setattr(deadlines, "_MASK", 63)
+    monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
+    monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

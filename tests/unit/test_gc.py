@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import gc
 import sys
+from typing import Any
 
 import pytest
 
+from naught_server import deadlines
 from naught_server.store import Cache
 from simulation.peer import Peer, engine_of
 
 ALL_DICTS_ARE_TRACKED = sys.version_info >= (3, 14)
 
 
+def slots_of(cache: Cache) -> list[Any]:
+    """Where deadlines stand."""
+    return [*cache.wheel._near, *cache.wheel._later]
+
+
 def tracked(cache: Cache) -> int:
     """How many of the tables a collection would walk through."""
-    slots = [slot for slot in cache.wheel._slots if slot is not None]
+    slots = [slot for slot in slots_of(cache) if slot is not None]
     return sum(map(gc.is_tracked, [*cache.tables, *cache.deadlines, *slots]))
 
 
@@ -74,13 +81,17 @@ def test_compaction_makes_no_new_tables(shards: int) -> None:
 @pytest.mark.skipif(not ALL_DICTS_ARE_TRACKED, reason="up to 3.13 tables are not tracked at all")
 def test_all_tables_are_there_before_the_heap_is_frozen() -> None:
     cache = engine_of().store.cache("default")
-    assert all(slot is not None for slot in cache.wheel._slots)
-    before = {id(slot) for slot in cache.wheel._slots}
+    assert all(slot is not None for slot in slots_of(cache))
+    before = {*map(id, slots_of(cache)), id(cache.wheel._kept)}
+    lap_ms = deadlines.LATER_SLOTS << deadlines.GRAIN_BITS
     for number in range(1_000):
         cache.incr(b"%d" % number, 1, 100 + number % 7, 1_000)
-    cache.expire(2_000, 10_000)
-    known = before | {id(cache.wheel._kept)}
-    assert {id(slot) for slot in cache.wheel._slots} <= known
+        cache.incr(b"later %d" % number, 1, lap_ms + number, 1_000)
+    for now_ms in (2_000, lap_ms // 2, lap_ms + 1_500):
+        while not cache.expire(now_ms, 10_000):
+            pass
+    assert cache.wheel.count == 499
+    assert {*map(id, slots_of(cache)), id(cache.wheel._kept)} == before
 
 
 def test_whoever_owns_the_heap_is_told_of_tables_that_are_new() -> None:

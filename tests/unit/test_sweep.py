@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from naught_server import sweep
+from naught_server import deadlines, sweep
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.store import Cache
@@ -178,13 +178,13 @@ def test_a_table_that_is_still_emptying_is_left_alone() -> None:
     assert engine.sweep.table_bytes_freed > 0
 
 
-@pytest.mark.parametrize("deadlines", [0, 1, "all"])
-def test_a_table_that_was_rebuilt_is_not_rebuilt_again(deadlines: Any) -> None:
+@pytest.mark.parametrize("with_deadline", [0, 1, "all"])
+def test_a_table_that_was_rebuilt_is_not_rebuilt_again(with_deadline: Any) -> None:
     """Whatever its size: else the sweeper would never come to rest."""
     for count in [*range(1, 100), 171, 172, 683, 684, 5_461, 5_462, 10_923]:
         cache = Cache(CachePolicy("default", shards=1))
         keys = fill(cache, count)
-        for key in keys[: count if deadlines == "all" else deadlines]:
+        for key in keys[: count if with_deadline == "all" else with_deadline]:
             cache.expire_in(key, LONG_MS, START_MS)
         work = Compact.begin(cache, 0)
         assert work is not None
@@ -222,9 +222,10 @@ def test_expiry_takes_no_more_than_its_allowance() -> None:
 def test_expiry_says_it_works_when_it_only_sorts_out_later_laps() -> None:
     """Else the sweeper would take it for idle, and come by once in 100 ms, for as long as the sorting lasts."""
     cache = cache_of(engine_of(shards=1))
-    fill(cache, 1_000, ttl_ms=65_536 + 10)
+    grain_ms = 1 << deadlines.GRAIN_BITS
+    fill(cache, 1_000, ttl_ms=deadlines.LATER_SLOTS * grain_ms + grain_ms)
     job = Expiry(cache)
-    done = [job.step(START_MS + 10, 100) for _ in range(12)]
+    done = [job.step(START_MS + grain_ms, 100) for _ in range(12)]
     assert done[:9] == [100] * 9
     assert sum(done) == 1_000
     assert cache.raw_entries() == 1_000
