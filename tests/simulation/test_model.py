@@ -52,7 +52,8 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    for seed in range(1, 13):
+    # Most are found in the first worlds. What is in which shard differs from run to run, and the rarest need many.
+    for seed in range(1, 61):
         shards, limit = SHAPES[seed % len(SHAPES)]
         for eviction in ("eager", "lazy"):
             try:
