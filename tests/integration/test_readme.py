@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import naught
+import naught.asgi
 import naught.lint
 from client_helpers import ScriptedServer, greeted
 
@@ -108,6 +109,40 @@ async def test_semaphores() -> None:
         assert await waiting is True
 
 
+async def test_more_patterns() -> None:
+    space = namespace_of("async def import_all", "def limited")
+    async with naught.connect("memory://") as counters:
+
+        async def hand_out(files: list[str]) -> None:
+            for _ in files:
+                await counters.wait_group("import-7").done()
+
+        assert await space["import_all"](counters, ["a", "b"], hand_out) is True
+        deleted: list[str] = []
+
+        async def delete(blob: str) -> None:
+            deleted.append(blob)
+
+        for _ in range(2):
+            await counters.reference("blob:x").retain()
+        for _ in range(2):
+            await space["let_go"](counters, "x", delete)
+        assert deleted == ["x"]
+
+        async def send() -> int:
+            return await counters.in_flight("uploads").value()
+
+        assert await space["upload"](counters, send) == 1
+        assert await counters.count() == 0
+
+        async def do() -> str:
+            return "done"
+
+        answers = [await space["call"](counters, "ann", do) for _ in range(101)]
+        assert answers == ["done"] * 100 + ["come back in 3600 s"]
+    assert callable(space["limited"](lambda scope, receive, send: None))
+
+
 async def test_what_a_lost_connection_means() -> None:
     space = namespace_of("async def place")
     async with ScriptedServer() as server:
@@ -160,6 +195,9 @@ def test_every_command_that_is_named_exists() -> None:
     for target in set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in set(re.findall(r"bin/naught (\w+)", README)):
+        help_text = [sys.executable, "-m", "naught", command, "--help"]
+        assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
+    for command in set(re.findall(r"^naught ([a-z-]+)", README, re.MULTILINE)) - {"--help"}:
         help_text = [sys.executable, "-m", "naught", command, "--help"]
         assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
     for command in set(re.findall(r"naught-loadtest (\w+)", README)):
