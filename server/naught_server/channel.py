@@ -29,13 +29,12 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import GeneratorType
 from typing import Any, Final
 
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
 from naught.wire import (
-    BATCH_ITEMS_MAX,
     DEFAULT_CACHE,
     KEY_BYTES_MAX,
     MSGID_MAX,
@@ -50,8 +49,8 @@ from naught.wire import (
     encode_error,
     encode_result,
 )
-from naught_server.batch import add_to_all, apply_each, take_from_all
-from naught_server.commands import COMMANDS, Command, Params, Slices
+from naught_server.batch import PORTION_ITEMS, Batch, apply_plainly
+from naught_server.commands import COMMANDS, Command, Params, Slices, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.engine import Engine
 from naught_server.session import SHORT_REPLY_BYTES, Session
@@ -152,7 +151,12 @@ class Channel:
                 message, self._stalled = self._stalled, None
                 self._serve(message, out, now_ms)
             decoder = self._decoder
-            while self._items < TURN_ITEMS_MAX and self._fault is None and not self.closing:
+            while (
+                self._items < TURN_ITEMS_MAX
+                and self._fault is None
+                and not self.closing
+                and self.session.batch is None
+            ):
                 creations_max = TURN_ITEMS_MAX
                 if self._pending is None:
                     if not decoder.unread:
@@ -172,6 +176,8 @@ class Channel:
                     self._run(self._pending, out, now_ms)
                 else:
                     self._run_carefully(self._pending, out, now_ms)
+            if self.session.batch is not None:
+                self._go_on_with_batch(self.session.batch, out, now_ms)
         except _Stalled:
             pass
         except BadInput as fault:
@@ -179,7 +185,7 @@ class Channel:
         session = self.session
         if session.slices:
             self._advance_slices(out, now_ms)
-        if self._fault is not None and not session.slices:
+        if self._fault is not None and not session.slices and session.batch is None:
             self._refuse_peer(out, self._fault, now_ms)
             session = self.session
         replies = b"".join(out)
@@ -189,7 +195,13 @@ class Channel:
         elif session.id is not None and out:
             session.keep(replies)  # the same bytes: what is sent in one piece is kept in one
         out.clear()
-        behind = self._pending is not None or self._waiting or self._decoder.unread or self._fault is not None
+        behind = (
+            self._pending is not None
+            or self._waiting
+            or self._decoder.unread
+            or self._fault is not None
+            or session.batch is not None
+        )
         self.backlog = behind
         self.idle = not (behind or session.slices)
         # Nothing more is done for a peer that waits or leaves.
@@ -247,7 +259,7 @@ class Channel:
         """Serve what is left of the slice with every check there is."""
         for message in pending:
             self._serve(message, out, now_ms)
-            if self._items >= TURN_ITEMS_MAX or self.closing:
+            if self._items >= TURN_ITEMS_MAX or self.closing or self.session.batch is not None:
                 return
         self._pending = None
 
@@ -385,10 +397,9 @@ class Channel:
         """`apply` without a time to live, on a cache with nothing in the way. Raises ValueError, with nothing
         changed, for what as a whole is for `commands.apply` to refuse."""
         count = len(keys)
-        if keys.__class__ is not tuple or count > BATCH_ITEMS_MAX:
+        if keys.__class__ is not tuple or count > PORTION_ITEMS:
             raise ValueError
-        one_for_all = deltas.__class__ is int
-        if one_for_all:
+        if deltas.__class__ is int:
             if not deltas or not -VALUE_MAX <= deltas <= VALUE_MAX:
                 raise ValueError
         elif deltas.__class__ is not tuple or len(deltas) != count:
@@ -397,9 +408,34 @@ class Channel:
             raise ValueError
         self.engine.stats.commands["apply"] += 1
         self._items += count
-        if not one_for_all:
-            return apply_each(cache, keys, deltas, now_ms)
-        return (add_to_all if deltas > 0 else take_from_all)(cache, keys, deltas, now_ms)
+        return apply_plainly(cache, keys, deltas, now_ms)
+
+    def _go_on_with_batch(self, batch: Batch, out: list[bytes], now_ms: int) -> None:
+        """Do a portion of the batch under way, and reply when it was the last. Raises _Stalled to wait for a
+        shard."""
+        session = self.session
+        cache = session.cache
+        keys = batch.next_keys()
+        self._items += len(keys)
+        unhindered = cache.unhindered(now_ms, len(keys))
+        if cache.locks.held:
+            self._need_shards(None, session, shards_of(cache, keys))
+        try:
+            batch.go_on(cache, now_ms, unhindered=unhindered)
+        finally:
+            if self._wanted is not None:
+                self._release_shards()
+        if cache.waiting.unsettled:
+            cache.waiting.settle(now_ms, SETTLED_AT_ONCE)
+        if not batch.finished:
+            return
+        session.batch = None
+        if batch.msgid is not None:
+            reply = self._reply_or_refusal(batch.msgid, batch.results)
+            session.replied += 1
+            if session.id is not None:
+                session.note_length(len(reply))
+            out.append(reply)
 
     # ---------------------------------------------------------------------------------------- one request, all checks
 
@@ -423,7 +459,7 @@ class Channel:
             self._forget()
             return
         if command is not None and session.cache.locks.held:
-            self._need_shards(message, session, command, params)
+            self._need_shards(message, session, command.touches(session, params))
         try:
             reply = self._answer(msgid, method, command, params, now_ms)
         finally:
@@ -468,8 +504,11 @@ class Channel:
                     self._begin_slices(msgid, result)
                 elif isinstance(result, Waiter):
                     session.park(msgid, result, now_ms)
-                else:
+                elif not isinstance(result, Batch):
                     reply = self._reply(msgid, result)
+            if isinstance(result, Batch):
+                result.msgid = msgid
+                session.batch = result
             stats.commands[method.decode()] += 1
             return reply
         except Exception as fault:
@@ -550,8 +589,9 @@ class Channel:
 
     # ---------------------------------------------------------------------------------------- shards that are held
 
-    def _need_shards(self, message: Message, session: Session, command: Command, params: Params) -> None:
-        """Go on only when there is no work under way on any shard the request touches. Raises _Stalled to wait.
+    def _need_shards(self, message: Message | None, session: Session, touched: Iterable[int]) -> None:
+        """Go on only when there is no work under way on any shard the request touches. Raises _Stalled to wait; the
+        message, if it is one and not a portion of a batch, is served then.
 
         While it waits the channel keeps those it has got, so that no new work begins on them. Everybody takes
         shards in rising order, so none wait in a ring. A shard that another channel has got is no obstacle: a
@@ -560,7 +600,7 @@ class Channel:
         """
         cache = session.cache
         locks = cache.locks
-        shards = list(command.touches(session, params))
+        shards = list(touched)
         if not any(locks.worked_on(shard) for shard in shards):
             return
         self._wanted = (cache, shards)
@@ -596,7 +636,7 @@ class Channel:
         try:
             next(work)
         except StopIteration as end:
-            reply = self._end_of_slices(msgid, end.value)
+            reply = self._reply_or_refusal(msgid, end.value)
         except Exception as fault:
             reply = self._refuse(msgid, "in slices", fault)
         else:
@@ -607,11 +647,11 @@ class Channel:
             session.note_length(len(reply))
         out.append(reply)
 
-    def _end_of_slices(self, msgid: int, result: object) -> bytes:
+    def _reply_or_refusal(self, msgid: int, result: object) -> bytes:
         try:
             return self._reply(msgid, result)
         except TooLarge as fault:
-            return self._refuse(msgid, "in slices", fault)
+            return self._refuse(msgid, "in parts", fault)
 
 
 def _arity(method: bytes, command: Command, count: int) -> str:

@@ -3,7 +3,7 @@
 A handler gets the session that asks, the parameters as they were decoded and the time, and returns the result;
 or it raises a `CommandError`, whose code and sentence become the reply; or it returns a generator, which works
 in slices: each `next()` is one bounded step, and what the generator returns is the result; or it returns a `Waiter`,
-which is parked.
+which is parked; or a `Batch`, which is done in portions before anything that comes behind it.
 
 Every handler checks its parameters before it changes anything. What the methods mean is in PROTOCOL.md; their
 state is in `store.py`. `incr`, `decr` and `apply` are here too: the loop in `channel.py` hands over what it
@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from naught._version import __version__
-from naught.errors import CommandError, InvalidRequest, NoSession, TooLarge
+from naught.errors import InvalidRequest, NoSession, TooLarge
 from naught.wire import (
     BATCH_ITEMS_MAX,
     KEY_BYTES_MAX,
@@ -29,6 +29,7 @@ from naught.wire import (
     WAIT_MS_MAX,
     Map,
 )
+from naught_server.batch import PORTION_ITEMS, Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.waiting import ForRoom, ForZero, Waiter, sums_of
 
@@ -173,27 +174,28 @@ def _no_shard(session: Session, params: Params) -> Iterable[int]:
 
 
 def _shard_of_key(session: Session, params: Params) -> Iterable[int]:
-    return _shards_of(session.cache, params[:1])
+    return shards_of(session.cache, params[:1])
 
 
 def _shards_of_keys(session: Session, params: Params) -> Iterable[int]:
-    return _shards_of(session.cache, params[0]) if params and isinstance(params[0], tuple) else ()
+    return shards_of(session.cache, params[0]) if params and isinstance(params[0], tuple) else ()
 
 
 def _shards_of_items(session: Session, params: Params) -> Iterable[int]:
     if not params or not isinstance(params[0], tuple):
         return ()
-    return _shards_of(session.cache, [item[0] for item in params[0] if isinstance(item, tuple) and item])
+    return shards_of(session.cache, [item[0] for item in params[0] if isinstance(item, tuple) and item])
 
 
 def _shards_of_hold(session: Session, params: Params) -> Iterable[int]:
     if not params or params[0].__class__ is not int:
         return ()
     hold = session.holds.get(params[0])
-    return _shards_of(session.cache, hold.amounts) if hold is not None else ()
+    return shards_of(session.cache, hold.amounts) if hold is not None else ()
 
 
-def _shards_of(cache: Cache, keys: Iterable[object]) -> Iterable[int]:
+def shards_of(cache: Cache, keys: Iterable[object]) -> Iterable[int]:
+    """The shards of these keys, in rising order."""
     # In one order for everybody, so that two who need several shards never wait for each other.
     return sorted({cache.shard_of(key) for key in keys if isinstance(key, bytes)})
 
@@ -217,23 +219,20 @@ def decr(session: Session, params: Params, now_ms: int) -> int:
     return session.cache.decr(key_of(key), by, flag_of(strict, "strict"), now_ms)
 
 
-def apply(session: Session, params: Params, now_ms: int) -> list[Any]:
+def apply(session: Session, params: Params, now_ms: int) -> list[Any] | Batch:
     keys = array_of(params[0], "keys")
     deltas = params[1]
     ttl_ms = ttl_of(params[2]) if len(params) == 3 else None
     if deltas.__class__ is tuple:
         if len(deltas) != len(keys):
             raise InvalidRequest(f"apply has {len(keys)} keys and {len(deltas)} deltas")
-    else:
-        if not integer_of(deltas, "delta", -VALUE_MAX, VALUE_MAX):
-            raise InvalidRequest("a delta is an integer, not 0")
-        deltas = (deltas,) * len(keys)
-    apply_item = session.cache.apply_item
-    results = []
-    for key, delta in zip(keys, deltas, strict=True):
-        result = apply_item(key, delta, ttl_ms, now_ms)
-        results.append((result.code, str(result)) if isinstance(result, CommandError) else result)
-    return results
+    elif not integer_of(deltas, "delta", -VALUE_MAX, VALUE_MAX):
+        raise InvalidRequest("a delta is an integer, not 0")
+    batch = Batch(keys, deltas, ttl_ms)
+    if len(keys) > PORTION_ITEMS:
+        return batch
+    batch.go_on(session.cache, now_ms, unhindered=False)
+    return batch.results
 
 
 def get(session: Session, params: Params, now_ms: int) -> int:

@@ -45,6 +45,7 @@ from naught_server.config import HELD_ITEMS_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX,
 from naught_server.waiting import SETTLED_AT_ONCE, Life, Waiter
 
 if TYPE_CHECKING:
+    from naught_server.batch import Batch
     from naught_server.channel import Channel
     from naught_server.commands import Slices
     from naught_server.engine import Engine
@@ -72,6 +73,7 @@ class Session:
         "_long",
         "accepted",
         "acknowledged",
+        "batch",
         "cache",
         "channel",
         "engine",
@@ -117,6 +119,7 @@ class Session:
         # Replies that were not sent yet: of the turn under way, and between turns what was made for the next one.
         self.posted: list[bytes] = []
         self.slices: deque[tuple[int, Slices]] = deque()  # requests working in slices, with their msgids
+        self.batch: Batch | None = None  # an `apply` of which a part is done; nothing behind it begins before its end
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.holds: dict[int, Hold] = {}  # by number, in rising order
         self.held_items = 0  # amounts in all holds, those included whose life has ended
@@ -441,6 +444,7 @@ class Sessions:
         if session.lease is not None:
             self._engine.alarms.cancel(session.lease)
             session.lease = None
+        session.batch = None
         session.slices.clear()
         session.kept.clear()
         session.kept_bytes = 0
