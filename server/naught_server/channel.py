@@ -53,7 +53,7 @@ from naught_server.batch import PORTION_ITEMS, Batch, apply_plainly
 from naught_server.commands import COMMANDS, Command, Params, Slices, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.engine import Engine
-from naught_server.session import SHORT_REPLY_BYTES, Session
+from naught_server.session import ACK_THOSE, SHORT_REPLY_BYTES, Session
 from naught_server.store import Cache
 from naught_server.waiting import SETTLED_AT_ONCE, Waiter
 
@@ -471,6 +471,8 @@ class Channel:
             session.replied += 1
             if session.id is not None:
                 session.note_length(len(reply))
+                if command is not None and command.may_wait(params):
+                    session.parked_replies.append(session.replied)
             out.append(reply)
 
     def _answer(
@@ -484,8 +486,11 @@ class Channel:
                 raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
             if not command.params_min <= len(params) <= command.params_max:
                 raise InvalidRequest(_arity(method, command, len(params)))
-            if session.id is not None and not (command.passes or command.outside or session.has_room(1)):
-                raise Busy("as many replies are unacknowledged as are kept for a client; ack those that have come")
+            if session.id is not None and not (command.passes or command.outside):
+                if command.may_wait(params):
+                    session.need_room_to_wait()
+                elif not session.has_room(1):
+                    raise Busy(f"as many replies are unacknowledged as are kept for a client; {ACK_THOSE}")
             # Before it runs, because a call that is refused at its last item has cost as much.
             self._items += command.items
             if params and params[0].__class__ is tuple:

@@ -56,6 +56,12 @@ class Command(NamedTuple):
     items: int = 0  # what a call counts for in its turn, beside its parameters and its reply
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside the session's streams: neither it nor its reply is counted
+    waits: bool = False  # lets its client wait for as long as its second parameter says
+
+    def may_wait(self, params: Params) -> bool:
+        """Whether it may be answered later than at once. Such requests count apart, whatever becomes of them: a
+        client has to know against which bound a request counts before it is answered."""
+        return self.waits and len(params) == 2 and params[1] != 0
 
 
 # ------------------------------------------------------------------------------------- checking parameters
@@ -519,10 +525,10 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"top": Command(top, 1, 2, _no_shard, False),
     b"count": Command(count, 0, 1, _no_shard, False, _ALL_SHARDS),
     b"clear": Command(clear, 0, 0, _all_shards, True, _ALL_SHARDS),
-    b"acquire": Command(acquire, 1, 2, _shards_of_items, True),
+    b"acquire": Command(acquire, 1, 2, _shards_of_items, True, waits=True),
     b"release": Command(release, 1, 2, _shards_of_hold, True, passes=True),
     b"held": Command(held, 0, 1, _no_shard, False, _ALL_SHARDS),
-    b"wait_zero": Command(wait_zero, 2, 2, _shard_of_key, False),
+    b"wait_zero": Command(wait_zero, 2, 2, _shard_of_key, False, waits=True),
     b"cancel": Command(cancel, 1, 1, _no_shard, False, passes=True),
     b"hello": Command(hello, 0, 1, _no_shard, False, outside=True),
     b"ack": Command(ack, 1, 1, _no_shard, False, outside=True),

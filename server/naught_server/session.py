@@ -15,7 +15,7 @@ so a parked request always belongs to a session, and there is one way to park.
 Replies are kept by the chunk, as the channel sent them: one entry for each turn and not for each reply. An
 acknowledgement drops whole chunks, so what is kept may begin with some that were acknowledged; a resumption cuts
 those off. The windows must not depend on how replies came to share a chunk, so what they need is noted by the reply:
-of a long one its length, of one to a parked request that it was.
+of a long one its length, of one to a request that may wait that it was.
 
 **The end.** A session ends by `bye`, when its lease has run out after its connection was lost, or because its peer
 broke the rules. It is unknown from that moment on. What it holds goes back in bounded steps, each hold once: it is
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 SHORT_REPLY_BYTES: Final = 32
 """Replies up to this size are only counted: as many as may be kept have 0.3 MiB. Such are those of the fast loop,
 which knows how many they are and not how long."""
+
+ACK_THOSE: Final = "ack those that have come"
 
 
 class Hold:
@@ -113,7 +115,7 @@ class Session:
         self.kept_after = 0  # the last reply before those chunks
         self.kept_bytes = 0  # of those chunks
         # Of the replies that are not acknowledged, by number:
-        self.parked_replies: deque[int] = deque()  # those to parked requests
+        self.parked_replies: deque[int] = deque()  # those to requests that were parked, or might have been
         self._long: deque[tuple[int, int]] = deque()  # those of more than SHORT_REPLY_BYTES, with their bytes
         self.long_bytes = 0  # of the long ones
         # Replies that were not sent yet: of the turn under way, and between turns what was made for the next one.
@@ -191,7 +193,7 @@ class Session:
         return [chunk for _, chunk in self.kept]
 
     def unacknowledged(self) -> int:
-        """Replies that count against the window: those to parked requests have a bound of their own."""
+        """Replies that count against the window: those to requests that may wait have a bound of their own."""
         return self.replied - self.acknowledged - len(self.parked_replies)
 
     def has_room(self, requests: int) -> bool:
@@ -212,13 +214,19 @@ class Session:
         """Let a request wait. Raises Busy where too many do, InvalidRequest where one has the same msgid."""
         if msgid in self.parked:
             raise InvalidRequest(f"msgid {msgid} is that of a request that waits")
-        if len(self.parked) + len(self.parked_replies) >= PARKED_MAX:
-            raise Busy(f"at most {PARKED_MAX} requests of a client wait at a time")
+        self.need_room_to_wait()
         self.parked[msgid] = waiter
         waiter.answer = partial(self.answer, msgid)
         waiter.stand()
         if waiter.wait_ms is not None:
             waiter.alarm = self.engine.alarms.set(now_ms + waiter.wait_ms, waiter.end)
+
+    def need_room_to_wait(self) -> None:
+        """Raise Busy where as many requests as may wait do, or have and are not acknowledged."""
+        if len(self.parked) + len(self.parked_replies) >= PARKED_MAX:
+            raise Busy(f"at most {PARKED_MAX} requests of a client wait at a time")
+        if self.long_bytes > UNACKNOWLEDGED_BYTES_MAX:
+            raise Busy(f"as many bytes are unacknowledged as are kept for a client; {ACK_THOSE}")
 
     def cancel(self, msgid: int, now_ms: int) -> bool:
         """End a wait as if its time had run out; whether there was one."""

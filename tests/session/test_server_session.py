@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from naught.wire import UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX, encode_notification, encode_request
+from naught.wire import (
+    PARKED_MAX,
+    UNACKNOWLEDGED_BYTES_MAX,
+    UNACKNOWLEDGED_MAX,
+    encode_notification,
+    encode_request,
+)
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 
 OPEN = encode_request(1, "hello", [{"session": True}])
@@ -159,3 +165,24 @@ def test_held_comes_in_pages_and_a_hold_that_fits_none_ends_no_list() -> None:
     assert held(4) == b"too_large"
     assert held(5) == [6]
     assert held(6) == []
+
+
+@pytest.mark.parametrize("method", ["acquire", "wait_zero"])
+def test_what_may_wait_counts_as_waiting_also_where_it_is_answered_at_once(method: str) -> None:
+    """A client has to know beforehand. What cannot wait counts with the rest, and neither is in the other's way."""
+    conversation = Conversation()
+    conversation.send(OPEN)
+
+    def codes_of(count: int, wait_ms: int | None) -> list[str | None]:
+        keys = [b"%d %d" % (count, number) for number in range(count)]
+        subjects = [[[key, 1, 1]] for key in keys] if method == "acquire" else keys
+        return codes(decoded(conversation.send(*(requests(method, subject, wait_ms) for subject in subjects))))
+
+    assert codes_of(3 * UNACKNOWLEDGED_MAX, 60_000) == [None] * 3 * UNACKNOWLEDGED_MAX
+    assert codes_of(UNACKNOWLEDGED_MAX + 2, 0) == [None] * UNACKNOWLEDGED_MAX + ["busy"] * 2
+    left = PARKED_MAX - 3 * UNACKNOWLEDGED_MAX
+    assert codes_of(left + 3, None) == [None] * left + ["busy"] * 3
+    acknowledged = 4 * UNACKNOWLEDGED_MAX
+    conversation.send(encode_notification("ack", [acknowledged]))
+    assert codes_of(2, None) == [None, None]
+    assert codes_of(1, 0) == [None]

@@ -20,7 +20,10 @@ from support.conversation import Conversation, decoded, engine_of
 PAGE = Path(naught_server.__file__).with_name("PROTOCOL.md").read_text()
 EXAMPLE = re.compile(r"^-> (?P<request>\[.*?\])\s+<- (?P<reply>\[.*\])(?:  +.*)?$", re.MULTILINE)
 SIGNATURE = re.compile(r"`(?P<name>[a-z_]+)\((?P<params>[^`]*)\)` -> ")
-PARKED = "requests of a client that wait, with those whose wait is over and not acknowledged"
+PARKED = (
+    "requests of a client that may wait (`acquire` and `wait_zero` with a time other than 0), "
+    "not answered or not acknowledged"
+)
 EXAMPLES = [(found["request"], found["reply"]) for found in EXAMPLE.finditer(PAGE)]
 
 
