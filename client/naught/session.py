@@ -26,8 +26,8 @@ queued again; changes fail with `OutcomeUnknown`; and every hold is lost. A `shu
 request was not executed: it is queued again too, and nothing more is sent on that connection.
 
 **Windows.** At most `UNACKNOWLEDGED_MAX` messages are unanswered or not acknowledged, and what their replies may have
-at most `REPLIES_BYTES_MAX`, so a server that keeps the replies never has to refuse one. Messages that wait at the
-server, or have waited and are not acknowledged, count apart, and what gives something back passes both.
+at most `REPLIES_BYTES_MAX`, so a server that keeps the replies never has to refuse one. Messages that may wait at
+the server count apart until they are acknowledged; what gives something back passes both, up to a bound of its own.
 """
 
 from __future__ import annotations
@@ -323,7 +323,7 @@ class ClientSession:
             return bool(self._greeting)
         queue = self._queue
         return (
-            bool(self._urgent)
+            (bool(self._urgent) and self._may_pass(self._urgent[0]))
             or (bool(queue) and (queue[0].parks or self._has_room(queue[0])))
             or (bool(self._set_aside) and self._has_room(self._set_aside[0]))
             or self._acknowledgement_due
@@ -338,6 +338,15 @@ class ClientSession:
         unacknowledged = len(self._in_flight) - self._parked + self._received - self._acknowledged
         return unacknowledged < UNACKNOWLEDGED_MAX and (
             not self._reply_bytes or self._reply_bytes + message.reply_bytes <= REPLIES_BYTES_MAX
+        )
+
+    def _may_pass(self, message: Message) -> bool:
+        """Whether one more may pass the windows. A server executes what gives something back at any time, but ends a
+        session whose client goes on twice as far as its windows without acknowledging: thousands may give up in one
+        turn."""
+        unacknowledged = len(self._in_flight) - self._parked + self._received - self._acknowledged
+        return unacknowledged < 2 * UNACKNOWLEDGED_MAX and (
+            not self._reply_bytes or self._reply_bytes + message.reply_bytes <= 2 * REPLIES_BYTES_MAX
         )
 
     @property
@@ -395,7 +404,7 @@ class ClientSession:
 
     def _next_to_send(self) -> Message | None:
         """The next in turn; None where it was only set aside."""
-        if self._urgent:
+        if self._urgent and self._may_pass(self._urgent[0]):
             return self._urgent.popleft()
         if self._set_aside and self._has_room(self._set_aside[0]):
             return self._set_aside.popleft()
