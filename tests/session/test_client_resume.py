@@ -720,6 +720,30 @@ def test_what_gives_back_passes_the_windows() -> None:
     assert not released.done()
 
 
+def test_thousands_who_give_up_at_once_do_so_within_what_a_server_bears() -> None:
+    """It ends the session of a client that goes on twice as far as the window without acknowledging."""
+    desk = SessionDesk()
+    waits = [desk.wait("a") for _ in range(3 * UNACKNOWLEDGED_MAX)]
+    desk.turn()
+    for waiter, message in waits:
+        waiter.cancel()
+        desk.session.give_up(message)
+    cancels = desk.turn()
+    assert methods(cancels) == ["cancel"] * 2 * UNACKNOWLEDGED_MAX
+    read = desk.get()
+    assert desk.turn() == []
+    for place, (cancel, (_, message)) in enumerate(zip(cancels, waits, strict=False), 1):
+        desk.reply(message.msgid, [False, [1], None])
+        desk.reply(cancel[1], True)
+        written = desk.write()
+        assert bool(written) == (2 * place % ACKNOWLEDGE_EVERY == 0)
+        if written:
+            assert written[0] == [2, "ack", [2 * place]]
+        cancels += written[1:]
+    assert methods(cancels) == ["cancel"] * len(waits) + ["get"]
+    assert not read.done()
+
+
 # ------------------------------------------------------------------------------------------------- giving up
 
 
