@@ -334,7 +334,9 @@ class Link:
             nothing = os.open(os.devnull, os.O_RDWR)
             os.dup2(nothing, connected.fileno(), inheritable=False)
             os.close(nothing)
-        self._connection = None
+        # Nor is anything of the parent's loop to be waited for.
+        self._connection = self._connecting = None
+        self._closing.clear()
 
     def abandon(self) -> None:
         """As `shut`, for a client that was forgotten; from the collector, so in whatever thread and at whatever
