@@ -20,6 +20,7 @@ import logging
 import os
 import socket
 import weakref
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Final, cast
 
@@ -207,11 +208,15 @@ class Link:
         if self.closed:
             raise ClientClosed("the client is closed")
         connection = Connection(self)
+        forks = _forks[0]
         try:
             await self._dial(connection)
             transport = connection.transport
             if transport is None or connection.lost.done():
                 raise ConnectionResetError("the server closed the connection")
+            if forks != _forks[0]:
+                _hang_up(transport)
+                raise ConnectionResetError("forked while connecting: the child may have this connection too")
             self._connection = connection
             greeted = self._loop.create_future()
             greeting = self.session.connected(greeted)
@@ -355,6 +360,9 @@ class Link:
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
+_forks: Final = [0]
+"""How often this process has forked. A socket that is made before and connected after is nobody's yet in the child,
+and so not closed there."""
 
 
 def _forsake_all() -> None:
@@ -362,8 +370,20 @@ def _forsake_all() -> None:
         link.forsake()
 
 
+def _count_fork() -> None:
+    _forks[0] += 1
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forsake_all)
+    os.register_at_fork(after_in_parent=_count_fork, after_in_child=_forsake_all)
+
+
+def _hang_up(transport: asyncio.Transport) -> None:
+    """End the connection whoever else has its descriptor, which closing would not."""
+    connected = transport.get_extra_info("socket")
+    if connected is not None:
+        with suppress(OSError), socket.socket(fileno=os.dup(connected.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
 
 def _keep_alive(connected: socket.socket) -> None:
