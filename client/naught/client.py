@@ -229,9 +229,10 @@ class Client(Generic[KeyT]):
         or its counters were absent since, by whatever command. What was asked for is sent even when its caller gives
         up before it could be.
         """
+        future = self._send(calls.release(hold, items), timeout)
         if items is None and isinstance(hold, Hold):
-            self._link.session.forget(hold)
-        return self._send(calls.release(hold, items), timeout)
+            self._link.session.forget(hold)  # now that the call was accepted: until then it is held, and may be lost
+        return future
 
     async def held(self, *, timeout: Timeout = ...) -> dict[int, dict[KeyT, int]]:  # noqa: ASYNC109 - each page has its own
         """What this client holds: by the number of the hold, the amounts by key."""
