@@ -44,6 +44,7 @@ from naught.calls import (
     KeyT,
     ScanPage,
     check_amount,
+    check_integer,
     check_lease,
     check_timeout,
 )
@@ -288,7 +289,8 @@ class Client(Generic[KeyT]):
 
         Waits up to `timeout` seconds, None for no limit, in the queue of each. Raises CallTimeout.
         """
-        return await acquire_permit(self, [(name, 1, limit) for name, limit in limits.items()], timeout)
+        items = [(name, 1, check_integer("limit", limit, 1, VALUE_MAX)) for name, limit in limits.items()]
+        return await acquire_permit(self, items, timeout)
 
     def _begin_wait(
         self, call: Call[ResultT], wait: float | None, timeout: Timeout
