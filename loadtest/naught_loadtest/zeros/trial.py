@@ -39,7 +39,7 @@ from pathlib import Path
 from time import process_time_ns
 from typing import Any
 
-from naught_loadtest.bars_safemap import measure_workload
+from naught_loadtest.bars_safemap import ROUNDS, measure_workload
 from naught_loadtest.processes import resident_bytes
 from naught_loadtest.zeros.maps import Counters, amounts_for, open_counters
 
@@ -53,8 +53,6 @@ REPEATS = 3
 REST_BYTES = 64 * 1024
 REST_LOOKS = 30
 LOOK_EVERY_S = 0.1
-# The guard: rounds of `bars_safemap`, enough for a median that stands.
-GUARD_ROUNDS = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +277,7 @@ def guard(task: Task) -> dict[str, Any]:
     ratios = {}
     for policy in ("eager", "deferred"):
         for workload in ("held", "mixed", "flapping"):
-            both = measure_workload(policy, workload, GUARD_ROUNDS)[-1]
+            both = measure_workload(policy, workload, ROUNDS)[-1]
             ratios[f"{policy}/{workload}"] = both.ratio_median
     return {"ratios": ratios}
 
