@@ -30,6 +30,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from operator import length_hint
 from types import GeneratorType
 from typing import Any, Final
 
@@ -157,22 +158,22 @@ class Channel:
                 and not self.closing
                 and self.session.batch is None
             ):
-                creations_max = TURN_ITEMS_MAX
                 if self._pending is None:
                     if not decoder.unread:
                         break
                     batch = decoder.messages()
-                    self._items += (creations_max := len(batch))
+                    self._items += len(batch)
                     self._pending = iter(batch)
+                requests_max = length_hint(self._pending)  # of the iterator of a list it is exact
                 session = self.session
                 cache = session.cache
-                unhindered = cache.unhindered(now_ms, creations_max)
+                unhindered = cache.unhindered(now_ms, requests_max)
                 # After that, which may have found counters expired: who waits for them comes before these requests.
                 if cache.waiting.unsettled:
                     cache.waiting.settle(now_ms, SETTLED_AT_ONCE)
                 if self.refusing:
                     self._refuse_requests(self._pending, out)
-                elif unhindered and (session.id is None or session.has_room(creations_max)):
+                elif unhindered and (session.id is None or session.has_room(requests_max)):
                     self._run(self._pending, out, now_ms)
                 else:
                     self._run_carefully(self._pending, out, now_ms)

@@ -80,7 +80,7 @@ FAULTS: list[Fault] = [
         "a batch uses room promised to what follows it",
         Channel,
         "turn",
-        "unhindered = cache.unhindered(now_ms, creations_max)",
+        "unhindered = cache.unhindered(now_ms, requests_max)",
         "unhindered = cache.unhindered(now_ms, 0)",
     ),
     Fault(
