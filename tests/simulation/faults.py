@@ -41,6 +41,9 @@ class Fault(NamedTuple):
         module = sys.modules[function.__module__]
         exec(compile(source.replace(self.text, self.mistake), "<fault>", "exec"), vars(module), namespace)
         monkeypatch.setattr(self.owner, self.function, namespace[self.function])
+        for method, command in commands.COMMANDS.items():
+            if command.run is function:
+                monkeypatch.setitem(commands.COMMANDS, method, command._replace(run=namespace[self.function]))
 
 
 FAULTS: list[Fault] = [

@@ -1,0 +1,270 @@
+"""Holds what an engine does against the model, in the order in which the engine does it.
+
+The replies alone do not tell that order: what one session's request frees is granted to another's, which hears of it
+later or on its next connection. So the engine is listened to at the few places where something becomes final, in
+methods that are wrapped while a `World` lives:
+
+    Session.take_posted    the replies of a turn begin here: what is appended from here on is noted as it comes
+    Channel._run           the fast loop begins, and ends; its requests show by their replies
+    Channel._answer        any other request begins
+    Cache.apply_item       an item of an apply begins
+    Session.answer         a request that waited has its answer
+    Session.give_back      holds of an ended session go back
+    Sessions.end           a session ends
+
+A wrapper only makes a note. When the turn or the step is over, `Audit.hold` goes through the notes and has the model
+do the same: each request when it ran, each grant where it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from cases_counters import Refused
+from naught.errors import CommandError
+from naught.wire import reply_unpacker
+from naught_server.channel import Channel
+from naught_server.engine import Engine
+from naught_server.session import Session
+from naught_server.store import Cache
+from simulation.sessions.model import PARKED, UNKNOWN, Record, Request
+
+OUTSIDE = 1 << 31
+"""From here on the msgids of what stands outside the streams: hello, ack and bye."""
+
+Note = tuple[Any, ...]
+
+
+class _Replies(list[bytes]):
+    """The replies of a turn; notes each as it comes."""
+
+    def __init__(self, notes: list[Note], posted: list[bytes]) -> None:
+        super().__init__(posted)
+        self._notes = notes
+
+    def append(self, piece: bytes) -> None:
+        self._notes.append(("reply", piece))
+        super().append(piece)
+
+    def __iadd__(self, pieces: Any) -> Any:  # type: ignore[misc]
+        self._notes.extend(("reply", piece) for piece in pieces)
+        super().extend(pieces)
+        return self
+
+
+@contextmanager
+def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
+    """Have the notes made. One engine at a time: the methods are those of all of them."""
+
+    def wrap(owner: Any, name: str, note: Callable[..., Note]) -> Any:
+        original = getattr(owner, name)
+
+        def noting(*args: Any) -> Any:
+            notes.append(note(*args))
+            return original(*args)
+
+        return mock.patch.object(owner, name, noting)
+
+    take_posted = Session.take_posted
+    give_back = Session.give_back
+    run = Channel._run
+
+    def taking(session: Session) -> list[bytes]:
+        return _Replies(notes, take_posted(session))
+
+    def giving_back(session: Session, *args: Any) -> int:
+        before = list(session.holds)
+        done = give_back(session, *args)
+        notes.extend(("gave_back", session, number) for number in before if number not in session.holds)
+        return done
+
+    def running(*args: Any) -> None:
+        notes.append(("fast", True))
+        run(*args)
+        notes.append(("fast", False))
+
+    with (
+        mock.patch.object(Session, "take_posted", taking),
+        mock.patch.object(Session, "give_back", giving_back),
+        mock.patch.object(Channel, "_run", running),
+        wrap(Channel, "_answer", lambda channel, msgid, method, _, params, __: ("begin", msgid, method, params)),
+        wrap(Cache, "apply_item", lambda _, key, delta, *__: ("item", key, delta)),
+        wrap(Session, "answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),
+        wrap(engine.sessions, "end", lambda session, _: ("ended", session)),
+    ):
+        yield
+
+
+def _plain(result: object) -> Any:
+    """A result as it comes off the wire."""
+    if isinstance(result, CommandError):
+        return Refused(result.code)
+    return [_plain(each) for each in result] if isinstance(result, list | tuple) else result
+
+
+class Audit:
+    """The truth about every session of an engine, kept up with the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.records: dict[Session, Record] = {}
+        self.answered = 0
+        self.ends = 0
+        self._now_ms = 0
+        self._record = Record(False, None, 0)  # type: ignore[arg-type]  # of the channel whose turn it was
+        self._unpacker = reply_unpacker()
+        self._received = 0  # what the hello under way says
+        self._begun: Request | None = None  # it has begun, and its answer must be `_right`
+        self._right: Any = None
+        self._fast = False  # the fast loop is under way
+        self._later: list[Note] = []  # in the fast loop: waits that ended within the request whose reply comes next
+
+    def hold(self, channel: Channel | None, record: Record | None, now_ms: int) -> None:
+        """Go through the notes. `record` is that of the channel whose turn it was, as its client knows it."""
+        notes = self.notes.copy()
+        self.notes.clear()
+        self._now_ms = now_ms
+        if record is not None:
+            self._record = record
+        self._fast = False
+        for kind, *what in notes:
+            getattr(self, f"on_{kind}")(channel, *what)
+        assert self._begun is None, f"{self._begun} was not answered"
+
+    # ------------------------------------------------------------------------------------- requests
+
+    def on_fast(self, channel: Channel, begins: bool) -> None:
+        self._fast = begins
+        assert not self._later, "a wait ended in the fast loop, and no reply followed"
+
+    def on_begin(self, channel: Channel, msgid: int | None, method: bytes, params: tuple[Any, ...]) -> None:
+        self.on_fast(channel, False)
+        assert self._begun is None, f"{self._begun} was not answered {self._right}"
+        record = self._record
+        if msgid is None or msgid >= OUTSIDE:
+            if method == b"ack":
+                record.acknowledge(params[0])
+            elif method == b"bye":
+                record.leaving = True
+            else:
+                self._received = dict(params[0].pairs).get(b"received", 0)
+            return
+        request = record.accept(msgid)
+        right = self._execute(request)
+        if right is PARKED or right is UNKNOWN:
+            return
+        self._begun, self._right = request, right
+
+    def _execute(self, request: Request) -> Any:
+        record = self._record
+        if request.method == "apply":
+            # Item by item, as others may be woken between them: they are added to the answer as they run.
+            request = Request(request.msgid, "apply", ([], []))
+        return record.cache.execute(record, request, self._now_ms)
+
+    def on_item(self, channel: Channel, key: bytes, delta: int) -> None:
+        if not self._fast and self._begun is not None:
+            self._right.append(self._record.cache.answer("_change", (key, delta, self._ttl()), self._now_ms))
+
+    def _ttl(self) -> int | None:
+        assert self._begun is not None
+        params = self._begun.params
+        return params[2] if len(params) == 3 else None
+
+    def on_reply(self, channel: Channel, piece: bytes) -> None:
+        self._unpacker.feed(piece)
+        for kind, msgid, error, result in self._unpacker:
+            assert kind == 1
+            answer = result if error is None else Refused(error[0].decode())
+            if msgid >= OUTSIDE:
+                self._outside(channel, answer)
+            elif not any(note[2] == msgid for note in self._later if self.records[note[1]] is self._record):
+                self._answered(channel, msgid, answer)
+
+    def _answered(self, channel: Channel, msgid: int, answer: Any) -> None:
+        record = self._record
+        request = record.by_msgid.get(msgid)
+        assert request is not None, f"a reply to {msgid}, which nobody asked"
+        answer = request.heard(answer)
+        if request.answered:
+            assert answer == request.answer, f"{request} was answered {request.answer}, and now {answer}"
+            return
+        if request is self._begun:
+            self._begun = None
+            right = self._right
+        elif request.method == "top" and record.stream.index(request) < record.accepted:
+            right = UNKNOWN  # its slices have ended
+        else:
+            assert self._fast, f"{request} is answered and has not begun"
+            right = self._ran_fast(record.accept(msgid))
+        if right is UNKNOWN and answer == Refused("busy"):
+            right = answer
+        if right is not UNKNOWN:
+            assert type(answer) is type(right), f"{request} gave {answer!r}, must be {right!r}"
+            assert answer == right, f"{request} gave {answer!r}, must be {right!r}"
+        self.answered += 1
+        record.reply(request, answer, parked=False)
+
+    def _ran_fast(self, request: Request) -> Any:
+        """The model's answer to what the fast loop has done, and then what it woke."""
+        cache = self._record.cache
+        later, self._later = self._later, []
+        right = self._execute(request)
+        if request.method == "apply" and isinstance(right, list):
+            keys, deltas = request.params
+            each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
+            for key, delta in zip(keys, each, strict=True):
+                right.append(cache.answer("_change", (key, delta, None), self._now_ms))
+                # Nobody was ready before, so whoever is now is woken by this item.
+                while later and any(waiter.request.msgid == later[0][2] for waiter in cache.sleepers()):
+                    self._wake(*later.pop(0)[1:])
+        for _, *what in later:
+            self._wake(*what)
+        return right
+
+    def _outside(self, channel: Channel, answer: Any) -> None:
+        record = self._record
+        if isinstance(answer, dict) and b"accepted" in answer:
+            assert self.records[channel.session] is record, "a session is given to somebody else"
+            assert answer[b"accepted"] == record.accepted
+            record.acknowledge(self._received)
+            assert answer[b"replies_from"] == record.acknowledged + 1
+            record.lost_ms = None
+        elif isinstance(answer, dict) and b"session" in answer:
+            self.records[channel.session] = record
+
+    # ------------------------------------------------------------------------------------- waits, ends, holds
+
+    def on_woken(self, channel: Channel | None, session: Session, msgid: int, answer: Any) -> None:
+        if self._fast:
+            self._later.append(("woken", session, msgid, answer))
+        else:
+            self._wake(session, msgid, answer)
+
+    def _wake(self, session: Session, msgid: int, answer: Any) -> None:
+        record = self.records[session]
+        assert not record.ended, f"request {msgid} is answered in a session that has ended"
+        record.cache.ended_wait(record, msgid, answer, self._now_ms)
+        record.reply(record.by_msgid[msgid], answer, parked=True)
+        self.answered += 1
+
+    def on_ended(self, channel: Channel | None, session: Session) -> None:
+        record = self.records.get(session)
+        if record is None:
+            return  # the nameless one that follows on a session that has ended
+        assert not record.ended, "a session ends twice"
+        overrun = record.unacknowledged(parked=False) > 2 * record.cache.unacknowledged_max
+        lease_over = record.lost_ms is not None and (
+            not record.named or record.lost_ms + record.lease_ms <= self._now_ms
+        )
+        assert record.leaving or record.garbage or overrun or lease_over, "a session ends for no reason"
+        record.ended = True
+        record.cache.ended_session(record)
+        self.ends += 1
+
+    def on_gave_back(self, channel: Channel | None, session: Session, number: int) -> None:
+        record = self.records[session]
+        record.cache.gave_back(record, number, self._now_ms)

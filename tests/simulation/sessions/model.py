@@ -1,0 +1,356 @@
+"""What sessions, holds and waits must come to: plain queues and plain lists over the `ModelCache`.
+
+A `Record` is the truth about one session: what its client has in its stream of requests, how many of those were
+executed, every reply in order, what was acknowledged. A `SessionCache` adds to the counters who waits for them, in
+the order of coming, and who holds them. It grants nothing by itself: when the engine grants, `ended_wait` says
+whether that was right, and `sleepers` says who could have been granted and was not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from cases_counters import FULL, Refused
+from simulation.model import ModelCache
+
+BUSY: Final = Refused("busy")
+NOT_HELD: Final = Refused("not_held")
+NO_SESSION: Final = Refused("no_session")
+
+PARKED: Final = object()
+"""In place of an answer: the request waits."""
+
+UNKNOWN: Final = object()
+"""In place of an answer: the request works in slices, and what it finds is looked at elsewhere."""
+
+PASSING: Final = {"cancel", "release"}
+"""What a full window does not stop."""
+
+
+class Request:
+    """One request of a session's stream."""
+
+    def __init__(self, msgid: int, method: str, params: tuple[Any, ...], refusal: Refused | None = None) -> None:
+        self.msgid = msgid
+        self.method = method
+        self.params = params
+        self.refusal = refusal  # what it is answered, whatever there is
+        self.answer: Any = None  # once `answered`
+        self.answered = False
+
+    def heard(self, answer: Any) -> Any:
+        """A decoded answer, with the errors within it as they are named here."""
+        if self.method == "apply" and isinstance(answer, list):
+            return [Refused(item[0].decode()) if isinstance(item, list) else item for item in answer]
+        return answer
+
+    def __repr__(self) -> str:
+        return f"{self.msgid}:{self.method}{self.params}"[:200]
+
+
+class Record:
+    """One session, as it must be."""
+
+    def __init__(self, named: bool, cache: SessionCache, lease_ms: int) -> None:
+        self.named = named  # hello opened it; else it lives and ends with its connection
+        self.cache = cache
+        self.lease_ms = lease_ms
+        self.stream: list[Request] = []  # what its client sent or will send
+        self.by_msgid: dict[int, Request] = {}
+        self.accepted = 0  # how many of the stream were executed
+        self.replies: list[tuple[int, Any, bool]] = []  # every reply: msgid, answer, whether it had waited
+        self.acknowledged = 0
+        self.waiters: dict[int, Waiter] = {}
+        self.lost_ms: int | None = None  # since when it has no connection
+        self.ended = False
+        self.garbage = False  # its client has sent what is no message
+        self.leaving = False  # its bye is being executed
+
+    def add(self, request: Request) -> None:
+        """The client puts a request in its stream."""
+        self.stream.append(request)
+        self.by_msgid[request.msgid] = request
+
+    def accept(self, msgid: int) -> Request:
+        """The server executes this request: it must be the next of the stream."""
+        assert not self.ended, f"request {msgid} runs in a session that has ended"
+        request = self.by_msgid.get(msgid)
+        assert request is not None, f"request {msgid} was never sent"
+        assert self.accepted < len(self.stream), f"{request} runs again"
+        following = self.stream[self.accepted]
+        assert request is following, f"{request} runs where {following} is next"
+        self.accepted += 1
+        return request
+
+    def reply(self, request: Request, answer: Any, parked: bool) -> None:
+        """The server has an answer."""
+        assert not request.answered, f"{request} is answered twice"
+        request.answered = True
+        request.answer = answer
+        self.replies.append((request.msgid, answer, parked))
+
+    def acknowledge(self, received: int) -> None:
+        """An ack arrives; one that cannot be changes nothing."""
+        if self.acknowledged <= received <= len(self.replies):
+            self.acknowledged = received
+
+    def unacknowledged(self, parked: bool) -> int:
+        """Replies that were not acknowledged: to requests that waited, or to the others."""
+        return sum(was_parked is parked for _, _, was_parked in self.replies[self.acknowledged :])
+
+
+class Waiter:
+    """A request that waits."""
+
+    def __init__(self, record: Record, request: Request, wait_ms: int | None, now_ms: int) -> None:
+        self.record = record
+        self.request = request
+        self.due_ms = None if wait_ms is None else now_ms + wait_ms
+        self.cancelled = False
+        self.woken = False  # wait_zero: its counter has been absent
+        keys = request.params[:1] if request.method == "wait_zero" else [key for key, _, _ in request.params[0]]
+        self.keys = list(dict.fromkeys(keys))
+
+    @property
+    def items(self) -> list[Any]:
+        """Of an acquire."""
+        items: list[Any] = self.request.params[0]
+        return items
+
+    def over(self, now_ms: int) -> bool:
+        """Whether it may end without success."""
+        return self.cancelled or (self.due_ms is not None and self.due_ms <= now_ms)
+
+    def __repr__(self) -> str:
+        return f"{self.request} since the session's request {self.record.stream.index(self.request) + 1}"
+
+
+class Hold:
+    """What one acquire has added: by key the amount, and the life of the counter it is on."""
+
+    def __init__(self, record: Record, amounts: dict[bytes, tuple[int, int]]) -> None:
+        self.record = record
+        self.amounts = amounts
+
+
+class Numbers:
+    """The numbers of holds, of all caches of an engine."""
+
+    def __init__(self, first: int) -> None:
+        self.last = first - 1
+
+    def following(self) -> int:
+        """One more."""
+        self.last += 1
+        return self.last
+
+
+class SessionCache(ModelCache):
+    """Counters, with who waits for them and who holds them."""
+
+    def __init__(
+        self, name: str, limit: int | None, numbers: Numbers, parked_max: int, unacknowledged_max: int
+    ) -> None:
+        super().__init__(limit)
+        self.name = name
+        self.numbers = numbers
+        self.lives: Counter[bytes] = Counter()  # by key: how many lives have ended
+        self.queues: dict[bytes, list[Waiter]] = {}
+        self.awaited: dict[bytes, list[Waiter]] = {}
+        self.woken: list[Waiter] = []  # wait_zero whose counter has been absent, and that are not answered yet
+        self.holds: dict[int, Hold] = {}
+        self.grants = 0  # waits that ended because there was room
+        self.parked_max = parked_max
+        self.unacknowledged_max = unacknowledged_max
+
+    def _gone(self, key: bytes, reason: str) -> None:
+        super()._gone(key, reason)
+        self.lives[key] += 1
+        for waiter in self.awaited.pop(key, ()):
+            waiter.woken = True
+            self.woken.append(waiter)
+
+    # ------------------------------------------------------------------------------------- executing
+
+    def execute(self, record: Record, request: Request, now_ms: int) -> Any:
+        """Run a request of this session; the answer, or PARKED, or UNKNOWN."""
+        self.purge(now_ms)
+        method, params = request.method, request.params
+        if (
+            record.named
+            and method not in PASSING
+            and record.unacknowledged(parked=False) + 1 > self.unacknowledged_max
+        ):
+            return BUSY
+        if method == "top":
+            return UNKNOWN
+        if method in {"acquire", "wait_zero", "release", "held", "cancel"}:
+            return getattr(self, f"_{method}")(record, request, now_ms, *params)
+        if request.refusal is not None:
+            return request.refusal
+        return self.answer(method, params, now_ms)
+
+    def try_incr(self, now_ms: int, items: list[Any], ttl_ms: int | None = None) -> list[Any] | Refused:
+        if any(key in self.queues for key, _, _ in items):
+            return [False, [self.values.get(key, 0) for key, _, _ in items]]
+        return super().try_incr(now_ms, items, ttl_ms)
+
+    def _acquire(self, record: Record, request: Request, now_ms: int, items: list[Any], wait_ms: Any = 0) -> Any:
+        if not record.named:
+            return NO_SESSION
+        answer = self.try_incr(now_ms, items)
+        if isinstance(answer, Refused):
+            return answer
+        if answer[0]:
+            return [*answer, self._hold(record, items)]
+        sums = _sums(items)
+        if wait_ms == 0 or any(sums[key] > limit for key, _, limit in items):
+            return [*answer, None]
+        return self._park(Waiter(record, request, wait_ms, now_ms), self.queues)
+
+    def _wait_zero(self, record: Record, request: Request, now_ms: int, key: bytes, timeout_ms: int | None) -> Any:
+        if key not in self.values:
+            return True
+        if timeout_ms == 0:
+            return False
+        return self._park(Waiter(record, request, timeout_ms, now_ms), self.awaited)
+
+    def _park(self, waiter: Waiter, places: dict[bytes, list[Waiter]]) -> object:
+        record = waiter.record
+        over = record.unacknowledged(parked=True) if record.named else 0  # nobody acknowledges without a session
+        if len(record.waiters) + over >= self.parked_max:
+            return BUSY
+        record.waiters[waiter.request.msgid] = waiter
+        for key in waiter.keys:
+            places.setdefault(key, []).append(waiter)
+        return PARKED
+
+    def _hold(self, record: Record, items: list[Any]) -> int:
+        number = self.numbers.following()
+        self.holds[number] = Hold(record, {key: (by, self.lives[key]) for key, by in _sums(items).items()})
+        return number
+
+    def live(self, hold: Hold) -> dict[bytes, int]:
+        """What of a hold is still held."""
+        return {key: by for key, (by, life) in hold.amounts.items() if key in self.values and self.lives[key] == life}
+
+    def _release(
+        self, record: Record, request: Request, now_ms: int, number: int, items: list[Any] | None = None
+    ) -> Any:
+        hold = self.holds.get(number)
+        if hold is None or hold.record is not record:
+            return NOT_HELD
+        live = self.live(hold)
+        if items is None:
+            del self.holds[number]
+            return [self._change(now_ms, key, -by, None) for key, by in live.items()] if live else NOT_HELD
+        sums = _sums(items)
+        if not live or any(live.get(key, 0) < by for key, by in sums.items()):
+            return NOT_HELD
+        after = {}
+        for key, by in sums.items():
+            held, life = hold.amounts[key]
+            if by < held:
+                hold.amounts[key] = (held - by, life)
+            else:
+                del hold.amounts[key]
+            after[key] = self._change(now_ms, key, -by, None)
+        return [after[key] for key, _ in items]
+
+    def _held(self, record: Record, request: Request, now_ms: int, after: int = 0) -> Any:
+        listed = []
+        for number, hold in self.holds.items():
+            live = self.live(hold)
+            if number > after and hold.record is record and live:
+                listed.append([number, [[key, by] for key, by in live.items()]])
+        return listed
+
+    def _cancel(self, record: Record, request: Request, now_ms: int, msgid: int) -> bool:
+        waiter = record.waiters.get(msgid)
+        if waiter is not None:
+            waiter.cancelled = True
+        return waiter is not None
+
+    # ------------------------------------------------------------------------------------- what the engine did
+
+    def ended_wait(self, record: Record, msgid: int, answer: Any, now_ms: int) -> None:
+        """The engine has answered a request that waited. Raises AssertionError where that was wrong."""
+        self.purge(now_ms)
+        waiter = record.waiters.pop(msgid, None)
+        assert waiter is not None, f"request {msgid} is answered and did not wait"
+        if waiter.request.method == "wait_zero":
+            if answer is True:
+                assert waiter.woken, f"{waiter} is woken by nothing"
+            else:
+                assert answer is False, f"{waiter} is answered {answer}"
+                assert not waiter.woken, f"{waiter} has run out, and its counter had been absent"
+                assert waiter.over(now_ms), f"{waiter} has not run out"
+        elif isinstance(answer, Refused):
+            assert self._is_first(waiter), f"{waiter} is refused before its turn"
+            assert answer == FULL == self._add(waiter), f"{waiter} is refused with {answer}"
+            self.grants += 1
+        elif answer[0]:
+            assert self._is_first(waiter), f"{waiter} overtakes {self._before(waiter)}"
+            right = self._add(waiter)
+            assert right == answer, f"{waiter} is answered {answer}, must be {right}"
+            self.grants += 1
+        else:
+            assert waiter.over(now_ms), f"{waiter} has not run out"
+            assert answer == [False, [self.values.get(key, 0) for key, _, _ in waiter.items], None]
+        self._leave(waiter)
+
+    def _add(self, waiter: Waiter) -> Any:
+        answer = ModelCache.try_incr(self, 0, waiter.items)
+        if isinstance(answer, Refused):
+            return answer
+        return [*answer, self._hold(waiter.record, waiter.items) if answer[0] else None]
+
+    def _is_first(self, waiter: Waiter) -> bool:
+        return not self._before(waiter)
+
+    def _before(self, waiter: Waiter) -> list[Waiter]:
+        return [self.queues[key][0] for key in waiter.keys if self.queues[key][0] is not waiter]
+
+    def _leave(self, waiter: Waiter) -> None:
+        if waiter.woken:
+            self.woken.remove(waiter)
+            return
+        places = self.queues if waiter.request.method == "acquire" else self.awaited
+        for key in waiter.keys:
+            places[key].remove(waiter)
+            if not places[key]:
+                del places[key]
+
+    def ended_session(self, record: Record) -> None:
+        """The engine has ended a session: what it waited for is forgotten at once."""
+        for waiter in record.waiters.values():
+            self._leave(waiter)
+        record.waiters.clear()
+
+    def gave_back(self, record: Record, number: int, now_ms: int) -> None:
+        """The engine lets a hold of an ended session go back."""
+        self.purge(now_ms)
+        hold = self.holds.pop(number, None)
+        assert hold is not None, f"hold {number} goes back again"
+        assert hold.record is record
+        assert record.ended, f"hold {number} goes back before its session has ended"
+        for key, by in self.live(hold).items():
+            self._change(now_ms, key, -by, None)
+
+    def sleepers(self) -> list[Waiter]:
+        """Who waits and should have been answered. Ask after `purge`."""
+        waiters = {id(queue[0]): queue[0] for queue in self.queues.values()}
+        found = [waiter for waiter in waiters.values() if self._is_first(waiter) and self._fits(waiter)]
+        return found + self.woken
+
+    def _fits(self, waiter: Waiter) -> bool:
+        sums = _sums(waiter.items)
+        return all(self.values.get(key, 0) + sums[key] <= limit for key, _, limit in waiter.items)
+
+
+def _sums(items: list[Any]) -> dict[bytes, int]:
+    sums: dict[bytes, int] = {}
+    for key, by, *_ in items:
+        sums[key] = sums.get(key, 0) + by
+    return sums
