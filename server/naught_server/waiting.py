@@ -83,9 +83,13 @@ class Waiter:
 
 
 class ForRoom(Waiter):
-    """An `acquire` that waits. `grant` makes the hold once the amounts are added; the hold's number."""
+    """An `acquire` that waits. `grant` makes the hold once the amounts are added; the hold's number.
 
-    __slots__ = ("grant", "items", "sums")
+    It knows one key that keeps it back, and is not looked at before something is noted of that one: a batch that
+    counts thousands of keys down by one would else look thousands of times at a waiter for all of them, for seconds.
+    """
+
+    __slots__ = ("_at", "_keys", "_limits", "grant", "items", "kept_back_by", "sums")
 
     def __init__(
         self,
@@ -98,6 +102,10 @@ class ForRoom(Waiter):
         self.items: Final = items
         self.sums: Final = sums_of(items)
         self.grant: Final = grant
+        self.kept_back_by: bytes | None = None  # when last looked at; None before, and when it was by nothing
+        self._keys: Final = list(self.sums)
+        self._limits: Final = limits_of(items)
+        self._at = 0  # of the keys: where the next look begins
 
     def stand(self) -> None:
         queues = self.waiting.queues
@@ -128,6 +136,20 @@ class ForRoom(Waiter):
         """Whether nobody came before it, for any of its keys."""
         queues = self.waiting.queues
         return all(next(iter(queues[key])) is self for key in self.sums)
+
+    def is_kept_back(self, now_ms: int) -> bool:
+        """Whether somebody came before it for a key, or there is no room; notes which. O(1), at the end O(keys)."""
+        queues = self.waiting.queues
+        peek = self.waiting.cache.peek
+        keys = self._keys
+        for _ in keys:
+            key = keys[self._at]
+            if next(iter(queues[key])) is not self or peek((key,), now_ms)[0] + self.sums[key] > self._limits[key]:
+                self.kept_back_by = key
+                return True
+            self._at = (self._at + 1) % len(keys)
+        self.kept_back_by = None
+        return False
 
 
 class ForZero(Waiter):
@@ -161,6 +183,14 @@ def sums_of(items: Sequence[Item]) -> dict[bytes, int]:
     for key, by, _ in items:
         sums[key] = sums.get(key, 0) + by
     return sums
+
+
+def limits_of(items: Sequence[Item]) -> dict[bytes, int]:
+    """What each key must stay within: of items of one key, the lowest."""
+    limits: dict[bytes, int] = {}
+    for key, _, limit in items:
+        limits[key] = min(limit, limits.get(key, limit))
+    return limits
 
 
 class Waiting:
@@ -227,8 +257,10 @@ class Waiting:
                 if first.answer is None:  # its session has ended
                     first.leave()
                     continue
-                if not first.is_first():
-                    continue  # whoever leaves the front of the other queue tells
+                if first.kept_back_by not in {None, key}:
+                    continue
+                if first.is_kept_back(now_ms):
+                    continue  # whoever makes room there, or leaves the front of that queue, tells
                 if self.cache.being_worked_on(first.sums):
                     held.append(key)
                     continue

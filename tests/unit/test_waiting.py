@@ -243,6 +243,49 @@ def test_decrements_of_a_batch_wake_item_by_item() -> None:
     assert here.answers == {"first": (True, [1], 7), "second": (True, [1], 7)}
 
 
+def test_a_waiter_for_many_keys_is_not_looked_at_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Waits()
+    keys = [b"%d" % number for number in range(1_000)]
+    for key in keys:
+        here.cache.incr(key, 2, None, NOW)
+    here.room("all", *[(key, 1, 2) for key in keys])
+    looks = 0
+
+    def peek(self: Cache, wanted: Any, now_ms: int) -> list[int]:
+        nonlocal looks
+        looks += len(wanted)
+        return original(self, wanted, now_ms)
+
+    original = Cache.peek
+    monkeypatch.setattr(Cache, "peek", peek)
+    for key in [*keys[:0:-1], *keys[:1]]:
+        here.cache.apply_item(key, -1, None, NOW)
+    assert here.answers["all"][0] is True
+    assert looks < 3 * len(keys)
+
+
+def test_who_was_kept_back_by_one_key_is_looked_at_for_the_next() -> None:
+    here = Waits()
+    for key in (b"x", b"y", b"z"):
+        here.cache.incr(key, 1, None, NOW)
+    here.room("first for y", (b"y", 1, 1))
+    here.room("all", (b"x", 1, 1), (b"y", 1, 2), (b"z", 1, 1))
+    for key, answered in [(b"z", []), (b"x", []), (b"y", ["first for y", "all"])]:
+        here.cache.set(key, 0, None, NOW)
+        assert here.settle() == answered
+    # Of those it has been found to have room for, one may have none again by the time.
+    here.cache.set(b"x", 1, None, NOW)
+    here.cache.set(b"y", 1, None, NOW)
+    here.room("both", (b"x", 1, 1), (b"y", 1, 1))
+    here.cache.set(b"x", 0, None, NOW)
+    assert here.settle() == []
+    here.cache.set(b"x", 1, None, NOW)
+    here.cache.set(b"y", 0, None, NOW)
+    assert here.settle() == []
+    here.cache.set(b"x", 0, None, NOW)
+    assert here.settle() == ["both"]
+
+
 def test_nothing_is_noted_where_nobody_waits() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)

@@ -91,7 +91,21 @@ FAULTS: list[Fault] = [
     Fault(
         "the second is woken", Waiting, "settle", "self._try(first, now_ms)", "self._try([*queue][:2][-1], now_ms)"
     ),
-    Fault("one queue is enough", Waiting, "settle", "if not first.is_first():", "if False:"),
+    Fault("one queue is enough", ForRoom, "is_kept_back", "next(iter(queues[key])) is not self or", ""),
+    Fault(
+        "the key that keeps back is not looked for again",
+        ForRoom,
+        "is_kept_back",
+        "self.kept_back_by = key",
+        "self.kept_back_by = self.kept_back_by or key",
+    ),
+    Fault(
+        "the key that kept back is remembered wrong",
+        ForRoom,
+        "is_kept_back",
+        "self.kept_back_by = key",
+        "self.kept_back_by = keys[0]",
+    ),
     Fault("who waits for a shard is forgotten", Waiting, "settle", "self._ready.extend(held)", "pass"),
     Fault("a grant does not look at shards", Waiting, "settle", "self.cache.being_worked_on(first.sums)", "False"),
     Fault("the next is not looked at", ForRoom, "leave", "self.waiting.freed(key)", "pass"),
