@@ -527,7 +527,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"clear": Command(clear, 0, 0, _all_shards, True, _ALL_SHARDS),
     b"acquire": Command(acquire, 1, 2, _shards_of_items, True, waits=True),
     b"release": Command(release, 1, 2, _shards_of_hold, True, passes=True),
-    b"held": Command(held, 0, 1, _no_shard, False, _ALL_SHARDS),
+    b"held": Command(held, 0, 1, _no_shard, False, _WHOLE_TURN),
     b"wait_zero": Command(wait_zero, 2, 2, _shard_of_key, False, waits=True),
     b"cancel": Command(cancel, 1, 1, _no_shard, False, passes=True),
     b"hello": Command(hello, 0, 1, _no_shard, False, outside=True),
