@@ -115,7 +115,7 @@ def test_a_window_is_full_at_the_same_request_however_the_input_is_cut(name: str
             assert one_by_one.send(*random_cuts(piece, Random(1))) == replies
 
 
-@pytest.mark.parametrize("method", ["incr", "apply", "get", "set", "acquire", "wait_zero", "held", "ping", "nothing"])
+@pytest.mark.parametrize("method", ["incr", "apply", "get", "set", "acquire", "held", "ping", "nothing"])
 def test_a_full_window_answers_busy_and_executes_nothing(method: str) -> None:
     params: dict[str, tuple[Any, ...]] = {
         "incr": (b"k",),
@@ -123,7 +123,6 @@ def test_a_full_window_answers_busy_and_executes_nothing(method: str) -> None:
         "get": (b"k",),
         "set": (b"k", 1),
         "acquire": ([[b"k", 1, 9]],),
-        "wait_zero": (b"k", 1),
         "held": (),
         "ping": (),
         "nothing": (),

@@ -9,6 +9,7 @@ import pytest
 
 from cases_shared import CASES, Step
 from naught.errors import CommandError
+from naught_server.batch import Batch
 from naught_server.channel import Channel
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
@@ -29,6 +30,10 @@ class StoreUnderTest:
         command = COMMANDS[method]
         assert command.params_min <= len(params) <= command.params_max
         result = command.run(self.channel.session, params, 0)
+        if isinstance(result, Batch):
+            while not result.finished:
+                result.go_on(self.channel.session.cache, 0, unhindered=False)
+            result = result.results
         if hasattr(result, "send"):
             try:
                 while True:

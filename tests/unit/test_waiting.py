@@ -75,7 +75,7 @@ WAYS_TO_BE_ABSENT: list[tuple[str, Callable[[Cache], object]]] = [
     ("clear", clear),
     ("expiry, swept", expire),
     ("expiry, found by who reads", read_after_expiry),
-    ("the fast loop's decr", lambda cache: cache.emptied(0, b"k", NOW)),
+    ("the fast loop's decr", lambda cache: cache.zeroed(0, b"k")),
 ]
 
 WAYS_TO_FALL: list[tuple[str, Callable[[Cache], object]]] = [

@@ -4,10 +4,11 @@ The replies alone do not tell that order: what one session's request frees is gr
 later or on its next connection. So the engine is listened to at the few places where something becomes final, in
 methods that are wrapped while a `World` lives:
 
-    Session.take_posted    the replies of a turn begin here: what is appended from here on is noted as it comes
+    Channel.turn           a turn begins: its replies are noted as they come
     Channel._run           the fast loop begins, and ends; its requests show by their replies
     Channel._answer        any other request begins
-    Cache.apply_item       an item of an apply begins
+    Batch.go_on            a portion of an apply begins, and ends
+    Cache.apply_item       an item of an apply begins, where it is not a loop's
     Session.answer         a request that waited has its answer
     Session.give_back      holds of an ended session go back
     Sessions.end           a session ends
@@ -26,6 +27,8 @@ from unittest import mock
 from cases_counters import Refused
 from naught.errors import CommandError
 from naught.wire import reply_unpacker
+from naught_server import batch as batches
+from naught_server.batch import Batch
 from naught_server.channel import Channel
 from naught_server.engine import Engine
 from naught_server.session import Session
@@ -68,12 +71,24 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
 
         return mock.patch.object(owner, name, noting)
 
-    take_posted = Session.take_posted
+    turn = Channel.turn
     give_back = Session.give_back
     run = Channel._run
+    go_on = Batch.go_on
 
-    def taking(session: Session) -> list[bytes]:
-        return _Replies(notes, take_posted(session))
+    def turning(channel: Channel, now_ms: int) -> bytes:
+        channel.session.posted = _Replies(notes, channel.session.posted)
+        try:
+            return turn(channel, now_ms)
+        finally:
+            # Between turns what is posted is no reply of a turn.
+            channel.session.posted = list(channel.session.posted)
+
+    def going_on(batch: Batch, cache: Cache, now_ms: int, *, unhindered: bool) -> None:
+        keys = batch.next_keys()
+        notes.append(("portion", len(keys), unhindered and batch.ttl_ms is None))
+        go_on(batch, cache, now_ms, unhindered=unhindered)
+        notes.append(("portion_end",))
 
     def giving_back(session: Session, *args: Any) -> int:
         before = list(session.holds)
@@ -87,7 +102,8 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
         notes.append(("fast", False))
 
     with (
-        mock.patch.object(Session, "take_posted", taking),
+        mock.patch.object(Channel, "turn", turning),
+        mock.patch.object(Batch, "go_on", going_on),
         mock.patch.object(Session, "give_back", giving_back),
         mock.patch.object(Channel, "_run", running),
         wrap(Channel, "_answer", lambda channel, msgid, method, _, params, __: ("begin", msgid, method, params)),
@@ -121,6 +137,7 @@ class Audit:
         self._right: Any = None
         self._fast = False  # the fast loop is under way
         self._later: list[Note] = []  # in the fast loop: waits that ended within the request whose reply comes next
+        self._portion = 0  # of a batch, that is done in the fast loop: its items
 
     def hold(self, channel: Channel | None, record: Record | None, now_ms: int) -> None:
         """Go through the notes. `record` is that of the channel whose turn it was, as its client knows it."""
@@ -156,6 +173,10 @@ class Audit:
         right = self._execute(request)
         if right is PARKED or right is UNKNOWN:
             return
+        if request.method == "apply" and right == [] and len(request.params[0]) > batches.PORTION_ITEMS:
+            record.batch = request
+            record.batch_answer = []
+            return
         self._begun, self._right = request, right
 
     def _execute(self, request: Request) -> Any:
@@ -166,13 +187,26 @@ class Audit:
         return record.cache.execute(record, request, self._now_ms)
 
     def on_item(self, channel: Channel, key: bytes, delta: int) -> None:
-        if not self._fast and self._begun is not None:
-            self._right.append(self._record.cache.answer("_change", (key, delta, self._ttl()), self._now_ms))
+        request = self._begun or self._record.batch
+        if not self._fast and request is not None:
+            ttl_ms = request.params[2] if len(request.params) == 3 else None
+            answer = self._right if request is self._begun else self._record.batch_answer
+            answer.append(self._record.cache.answer("_change", (key, delta, ttl_ms), self._now_ms))
 
-    def _ttl(self) -> int | None:
-        assert self._begun is not None
-        params = self._begun.params
-        return params[2] if len(params) == 3 else None
+    def on_portion(self, channel: Channel, items: int, fast: bool) -> None:
+        if self._begun is None:
+            assert self._record.batch is not None, "a portion of no batch"
+            self._fast = fast
+            self._portion = items
+
+    def on_portion_end(self, channel: Channel) -> None:
+        record = self._record
+        if self._fast and self._portion:
+            assert record.batch is not None
+            later, self._later = self._later, []
+            self._ran_items(record.batch, record.batch_answer, self._portion, later)
+        self._fast = False
+        self._portion = 0
 
     def on_reply(self, channel: Channel, piece: bytes) -> None:
         self._unpacker.feed(piece)
@@ -195,6 +229,10 @@ class Audit:
         if request is self._begun:
             self._begun = None
             right = self._right
+        elif request is record.batch:
+            record.batch = None
+            right = record.batch_answer
+            assert len(right) == len(request.params[0]), f"{request} is answered in the middle"
         elif request.method == "top" and record.stream.index(request) < record.accepted:
             right = UNKNOWN  # its slices have ended
         else:
@@ -210,20 +248,25 @@ class Audit:
 
     def _ran_fast(self, request: Request) -> Any:
         """The model's answer to what the fast loop has done, and then what it woke."""
-        cache = self._record.cache
         later, self._later = self._later, []
         right = self._execute(request)
         if request.method == "apply" and isinstance(right, list):
-            keys, deltas = request.params
-            each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
-            for key, delta in zip(keys, each, strict=True):
-                right.append(cache.answer("_change", (key, delta, None), self._now_ms))
-                # Nobody was ready before, so whoever is now is woken by this item.
-                while later and any(waiter.request.msgid == later[0][2] for waiter in cache.sleepers()):
-                    self._wake(*later.pop(0)[1:])
+            self._ran_items(request, right, len(request.params[0]), later)
         for _, *what in later:
             self._wake(*what)
         return right
+
+    def _ran_items(self, request: Request, answer: list[Any], items: int, later: list[Note]) -> None:
+        """Add the model's answers to so many more items that a loop has done, each with what it woke."""
+        cache = self._record.cache
+        keys, deltas = request.params[:2]
+        done = len(answer)
+        each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
+        for key, delta in zip(keys[done : done + items], each[done : done + items], strict=True):
+            answer.append(cache.answer("_change", (key, delta, None), self._now_ms))
+            # Nobody was ready before, so whoever is now is woken by this item.
+            while later and any(waiter.request.msgid == later[0][2] for waiter in cache.sleepers()):
+                self._wake(*later.pop(0)[1:])
 
     def _outside(self, channel: Channel, answer: Any) -> None:
         record = self._record

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from naught_server import channel, commands
+from naught_server import batch, commands
 from naught_server.alarms import Alarms
+from naught_server.batch import Batch
 from naught_server.channel import Channel
 from naught_server.session import Session, Sessions
 from naught_server.store import Cache
@@ -114,16 +115,12 @@ FAULTS: list[Fault] = [
     Fault("a wait is ended in its place", Waiter, "end", "self.leave()", "pass"),
     Fault("an end of a wait wakes nobody", Waiter, "end", "self.waiting.settle(now_ms, SETTLED_AT_ONCE)", "pass"),
     Fault("a decrement wakes nobody", Cache, "decr", "if key in self.waiting.queues:", "if False:"),
-    Fault("a decrement in the fast loop wakes nobody", Cache, "fell", "self.waiting.freed(key)", "pass"),
-    Fault(
-        "a batch of decrements wakes nobody", channel, "take_from_all", "if queues and key in queues:", "if False:"
-    ),
-    Fault(
-        "a mixed batch wakes nobody", channel, "apply_each", "if queues and by < 0 and key in queues:", "if False:"
-    ),
+    Fault("a smaller counter in a batch wakes nobody", Cache, "fell", "self.waiting.freed(key)", "pass"),
+    Fault("a batch of decrements wakes nobody", batch, "take_from_all", "if queues and key in queues:", "if False:"),
+    Fault("a mixed batch wakes nobody", batch, "apply_each", "if queues and by < 0 and key in queues:", "if False:"),
     Fault("a batch wakes at its end", Cache, "apply_item", "if self.waiting.unsettled:", "if False:"),
     Fault("a smaller value wakes nobody", Cache, "set", "if value < before and", "if False and"),
-    Fault("expired ones are overtaken", Channel, "_execute", "if cache.waiting.unsettled:", "if False:"),
+    Fault("expired ones are overtaken", Channel, "turn", "if cache.waiting.unsettled:", "if False:"),
     Fault("expiry wakes nobody", Cache, "expire", "self.waiting.absent(key)", "pass"),
     Fault("clear wakes nobody", Cache, "clear", "self.waiting.all_absent()", "pass"),
     Fault("clear wakes no wait for zero", Waiting, "all_absent", "self._woken.extend(woken)", "pass"),
@@ -132,6 +129,30 @@ FAULTS: list[Fault] = [
     Fault(
         "what expired meanwhile is not absent", ForZero, "outcome", "or waiting.cache.expired(self.key, now_ms)", ""
     ),
+    Fault(
+        "the fast loop passes by who waits",
+        Channel,
+        "_run",
+        "key in queues or (value <= 0 and key in awaited)",
+        "False",
+    ),
+    # batches in portions
+    Fault(
+        "an item of a batch is done twice",
+        Batch,
+        "go_on",
+        "self.done += len(keys)",
+        "self.done += len(keys) - (not self.done and len(keys) > 1)",
+    ),
+    Fault("what follows does not wait for a batch", Channel, "turn", "and self.session.batch is None", ""),
+    Fault(
+        "a batch is lost with its connection",
+        Sessions,
+        "leave",
+        "session.channel = None",
+        "session.channel = session.batch = None",
+    ),
+    Fault("a portion does not look at shards", Channel, "_go_on_with_batch", "if cache.locks.held:", "if False:"),
     # holds
     Fault(
         "a release in parts gives back twice", Session, "_give_back", "if by < held:", "if by < held or hold.amounts:"
@@ -160,7 +181,6 @@ FAULTS: list[Fault] = [
     Fault("a release goes to any life", Session, "live_amounts", "lives.get(key) is life", "True"),
     Fault("a hold outlives its counter", Waiting, "absent", "self.lives.pop(key, None)", "pass"),
     Fault("holds outlive clear", Waiting, "all_absent", "self.lives = {}", "pass"),
-    Fault("a hold outlives expiry", Session, "live_amounts", "and not cache.expired(key, now_ms)", ""),
     Fault("a life ends with its first hold", Session, "_let_go", "not life.holds and", ""),
     Fault(
         "a hold is anybody's",

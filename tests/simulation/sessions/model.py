@@ -66,6 +66,8 @@ class Record:
         self.ended = False
         self.garbage = False  # its client has sent what is no message
         self.leaving = False  # its bye is being executed
+        self.batch: Request | None = None  # an apply of which a part is done
+        self.batch_answer: list[Any] = []  # to that part
 
     def add(self, request: Request) -> None:
         """The client puts a request in its stream."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from naught_server import commands, deadlines, session, sweep
+from naught_server import batch, channel, commands, deadlines, session, sweep
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
@@ -26,8 +26,12 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 @pytest.fixture(autouse=True)
 def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compactions of tables of some ten counters, windows that clients meet, a wheel that goes round in no time."""
-    monkeypatch.setattr(deadlines, "SLOTS", 256)
-    monkeypatch.setattr(deadlines, "_MASK", 255)
+    monkeypatch.setattr(deadlines, "SLOTS", 64)
+    monkeypatch.setattr(deadlines, "_MASK", 63)
+    monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
+    monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
+    for module in (batch, channel, commands):
+        monkeypatch.setattr(module, "PORTION_ITEMS", 16)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

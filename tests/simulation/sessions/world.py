@@ -213,7 +213,7 @@ class World:
 
     def _look_at_counts(self, channel: Channel) -> None:
         record = self.audit.records.get(channel.session)
-        if record is not None and not record.ended and channel.session.channel is channel:
+        if record is not None and record.named and not record.ended and channel.session.channel is channel:
             assert channel.session.accepted == record.accepted
             assert channel.session.replied == len(record.replies)
 
