@@ -419,6 +419,8 @@ class Channel:
         keys = batch.next_keys()
         self._items += len(keys)
         unhindered = cache.unhindered(now_ms, len(keys))
+        if cache.waiting.unsettled:  # as in `turn`
+            cache.waiting.settle(now_ms, SETTLED_AT_ONCE)
         if cache.locks.held:
             self._need_shards(None, session, shards_of(cache, keys))
         try:
