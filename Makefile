@@ -46,6 +46,9 @@ demo: $(VENV)/.product ## a server, ten seconds of load from other processes, th
 test: $(VENV)/.test ## the tests
 	@$(BIN)/python -m pytest -q
 
+long: $(VENV)/.test ## the tests of what takes time: a client stopped for 20 seconds
+	@NAUGHT_TEST_STOPPED_S=20 $(BIN)/python -m pytest -q tests/integration/test_sessions.py -k stopped
+
 lint: $(VENV)/.dev ## ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

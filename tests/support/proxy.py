@@ -1,0 +1,107 @@
+"""A proxy between a client and a server, in the client's own loop, that breaks connections: at any byte of either
+direction, on both sides at once or on the client's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+
+class Proxy:
+    """Listens on loopback and passes bytes on.
+
+    async with Proxy(port) as proxy:
+        proxy.cut_after = lambda: random bytes of a direction after which the connection breaks, or None for never
+    """
+
+    def __init__(self, port: int, seed: int | None = None, bytes_max: int = 0) -> None:
+        """With a seed, each direction of each connection breaks after 1 to `bytes_max` bytes."""
+        self._server_port = port
+        self._random = random.Random(seed)
+        self._bytes_max = bytes_max
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}  # to the client -> to the server
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.cuts = 0  # connections broken
+        self.half_open: list[asyncio.StreamWriter] = []  # to the server; the client has gone and nobody told
+        self.closed_by_server = 0  # of those
+
+    @property
+    def url(self) -> str:
+        return f"naught://127.0.0.1:{self.port}"
+
+    def calm(self) -> None:
+        """Break nothing any more."""
+        self._bytes_max = 0
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        for writer in self.half_open:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Break all connections on both sides."""
+        for client, server in list(self._open.items()):
+            self._break(client, server)
+
+    def cut_the_clients_side(self) -> None:
+        """The client's machine is gone as far as anybody can tell; the server is not told."""
+        for client, server in list(self._open.items()):
+            del self._open[client]
+            self.half_open.append(server)
+            client.transport.abort()
+
+    def _break(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        if self._open.pop(client, None) is not None:
+            self.cuts += 1
+            client.transport.abort()
+            server.transport.abort()
+
+    async def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            to_client.transport.abort()
+            return
+        self._open[to_client] = to_server
+        await asyncio.gather(
+            self._pass_on(from_client, to_server, to_client, to_server),
+            self._pass_on(from_server, to_client, to_client, to_server),
+        )
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+        server: asyncio.StreamWriter,
+    ) -> None:
+        left = self._random.randint(1, self._bytes_max) if self._bytes_max else None
+        try:
+            while data := await reader.read(1 << 16):
+                if left is not None and self._bytes_max:
+                    data, left = data[:left], left - len(data)
+                if client in self._open:
+                    writer.write(data)
+                    await writer.drain()
+                if left is not None and left <= 0:
+                    break
+        except ConnectionError:
+            pass
+        if server in self.half_open:
+            if writer is client:
+                self.closed_by_server += 1
+            return
+        self._break(client, server)
