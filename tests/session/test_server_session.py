@@ -17,6 +17,7 @@ from naught.wire import (
     encode_request,
 )
 from naught_server import commands
+from naught_server.batch import PORTION_ITEMS
 from naught_server.config import (
     HELD_ITEMS_MAX,
     LEASE_MS_DEFAULT,
@@ -216,6 +217,17 @@ def test_who_waits_for_an_expired_counter_comes_before_what_arrives(cut: Any) ->
     first, second = waiting_for_an_expired_counter()
     data = requests("get", b"j", start=1) + requests("incr", b"k", start=2)
     assert decoded(second.send(*cut(data))) == [[1, 1, None, 0], [1, 2, None, 2]]
+    assert decoded(first.send(requests("ping", start=40)))[0] == [1, 20, None, [True, [1], 1]]
+
+
+def test_and_before_a_portion_of_a_batch_that_began_earlier() -> None:
+    first, second = waiting_for_an_expired_counter()
+    second.now_ms -= 5
+    data = requests("apply", [b"j"] * PORTION_ITEMS + [b"k"], 1)
+    assert second.channel.receive(data, second.now_ms) == b""
+    second.now_ms += 5
+    ((_, _, _, values),) = decoded(second.send(b""))
+    assert values == [*range(1, PORTION_ITEMS + 1), 2]
     assert decoded(first.send(requests("ping", start=40)))[0] == [1, 20, None, [True, [1], 1]]
 
 
@@ -465,6 +477,19 @@ def test_a_late_release_leaves_the_next_life_alone(method: str, by_whom: str) ->
     assert result_of(here, "release", 1) == "not_held"
     assert result_of(other, "get", b"k") == 1
     assert result_of(other, "release", 2) == [0]
+
+
+def test_a_release_after_expiry_that_nobody_could_find_yet() -> None:
+    engine = engine_of(shards=2)
+    cache = engine.store.caches["default"]
+    key = next(b"%d" % number for number in range(99) if cache.shard_of(b"%d" % number) == 1)
+    here = opened(engine)
+    here.send(requests("acquire", [[key, 1, 1]]) + requests("expire", key, 5, start=11))
+    assert Compact.begin(cache, 0) is not None, "while a shard is held nothing is taken out"
+    here.now_ms += 5
+    assert result_of(here, "held") == []
+    assert result_of(here, "release", 1) == "not_held"
+    assert result_of(here, "acquire", [[key, 1, 1]]) == [True, [1], 2]
 
 
 def test_parts_of_a_hold_are_released_until_nothing_is_left() -> None:
