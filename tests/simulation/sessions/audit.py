@@ -244,7 +244,7 @@ class Audit:
             assert type(answer) is type(right), f"{request} gave {answer!r}, must be {right!r}"
             assert answer == right, f"{request} gave {answer!r}, must be {right!r}"
         self.answered += 1
-        record.reply(request, answer, parked=False)
+        record.reply(request, answer)
 
     def _ran_fast(self, request: Request) -> Any:
         """The model's answer to what the fast loop has done, and then what it woke."""
@@ -291,7 +291,7 @@ class Audit:
         record = self.records[session]
         assert not record.ended, f"request {msgid} is answered in a session that has ended"
         record.cache.ended_wait(record, msgid, answer, self._now_ms)
-        record.reply(record.by_msgid[msgid], answer, parked=True)
+        record.reply(record.by_msgid[msgid], answer)
         self.answered += 1
 
     def on_ended(self, channel: Channel | None, session: Session) -> None:
@@ -299,7 +299,7 @@ class Audit:
         if record is None:
             return  # the nameless one that follows on a session that has ended
         assert not record.ended, "a session ends twice"
-        overrun = record.unacknowledged(parked=False) > 2 * record.cache.unacknowledged_max
+        overrun = record.unacknowledged(waits=False) > 2 * record.cache.unacknowledged_max
         lease_over = record.lost_ms is not None and (
             not record.named or record.lost_ms + record.lease_ms <= self._now_ms
         )

@@ -39,6 +39,11 @@ class Request:
         self.answer: Any = None  # once `answered`
         self.answered = False
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether it counts among those that wait, whatever becomes of it."""
+        return self.method in {"acquire", "wait_zero"} and len(self.params) == 2 and self.params[1] != 0
+
     def heard(self, answer: Any) -> Any:
         """A decoded answer, with the errors within it as they are named here."""
         if self.method == "apply" and isinstance(answer, list):
@@ -59,7 +64,7 @@ class Record:
         self.stream: list[Request] = []  # what its client sent or will send
         self.by_msgid: dict[int, Request] = {}
         self.accepted = 0  # how many of the stream were executed
-        self.replies: list[tuple[int, Any, bool]] = []  # every reply: msgid, answer, whether it had waited
+        self.replies: list[tuple[int, Any, bool]] = []  # every reply: msgid, answer, whether it counts as a wait
         self.acknowledged = 0
         self.waiters: dict[int, Waiter] = {}
         self.lost_ms: int | None = None  # since when it has no connection
@@ -85,21 +90,21 @@ class Record:
         self.accepted += 1
         return request
 
-    def reply(self, request: Request, answer: Any, parked: bool) -> None:
+    def reply(self, request: Request, answer: Any) -> None:
         """The server has an answer."""
         assert not request.answered, f"{request} is answered twice"
         request.answered = True
         request.answer = answer
-        self.replies.append((request.msgid, answer, parked))
+        self.replies.append((request.msgid, answer, request.may_wait))
 
     def acknowledge(self, received: int) -> None:
         """An ack arrives; one that cannot be changes nothing."""
         if self.acknowledged <= received <= len(self.replies):
             self.acknowledged = received
 
-    def unacknowledged(self, parked: bool) -> int:
-        """Replies that were not acknowledged: to requests that waited, or to the others."""
-        return sum(was_parked is parked for _, _, was_parked in self.replies[self.acknowledged :])
+    def unacknowledged(self, waits: bool) -> int:
+        """Replies that were not acknowledged: to requests that may wait, or to the others."""
+        return sum(may_wait is waits for _, _, may_wait in self.replies[self.acknowledged :])
 
 
 class Waiter:
@@ -179,12 +184,12 @@ class SessionCache(ModelCache):
         """Run a request of this session; the answer, or PARKED, or UNKNOWN."""
         self.purge(now_ms)
         method, params = request.method, request.params
-        if (
-            record.named
-            and method not in PASSING
-            and record.unacknowledged(parked=False) + 1 > self.unacknowledged_max
-        ):
-            return BUSY
+        if record.named and method not in PASSING:
+            if request.may_wait:
+                if self._too_many_wait(record):
+                    return BUSY
+            elif record.unacknowledged(waits=False) + 1 > self.unacknowledged_max:
+                return BUSY
         if method == "top":
             return UNKNOWN
         if method in {"acquire", "wait_zero", "release", "held", "cancel"}:
@@ -220,13 +225,17 @@ class SessionCache(ModelCache):
 
     def _park(self, waiter: Waiter, places: dict[bytes, list[Waiter]]) -> object:
         record = waiter.record
-        over = record.unacknowledged(parked=True) if record.named else 0  # nobody acknowledges without a session
-        if len(record.waiters) + over >= self.parked_max:
+        if self._too_many_wait(record):
             return BUSY
         record.waiters[waiter.request.msgid] = waiter
         for key in waiter.keys:
             places.setdefault(key, []).append(waiter)
         return PARKED
+
+    def _too_many_wait(self, record: Record) -> bool:
+        # Nobody acknowledges without a session, and nothing is kept.
+        over = record.unacknowledged(waits=True) if record.named else 0
+        return len(record.waiters) + over >= self.parked_max
 
     def _hold(self, record: Record, items: list[Any]) -> int:
         number = self.numbers.following()

@@ -97,7 +97,7 @@ class Requests:
         random = self.random
         count = random.choice([1, 1, 1, 2, 3])
         return [
-            [self._key(), random.choice([1, 1, 1, 2]), random.choice([1, 2, 2, 3, 3, 4, 6, 0])] for _ in range(count)
+            [self._key(), random.choice([1, 1, 2, 3]), random.choice([1, 2, 3, 3, 4, 6, 8, 0])] for _ in range(count)
         ]
 
     def _try(self, client: Client) -> None:
@@ -118,7 +118,7 @@ class Requests:
         number = random.choice(list(client.holds))
         items = [[key, by] for key, by, _ in client.holds[number]]
         what = random.random()
-        if what < 0.7:
+        if what < 0.55:
             client.ask("release", (number,))
             if random.random() < 0.9:
                 del client.holds[number]  # else it is released again some time

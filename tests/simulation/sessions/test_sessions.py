@@ -59,7 +59,7 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    for seed in range(1, 21):
+    for seed in range(1, 41):
         shards, limit = SHAPES[seed % len(SHAPES)]
         for eviction in ("eager", "lazy"):
             try:
