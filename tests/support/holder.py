@@ -24,7 +24,8 @@ GUARD_S = 60.0
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    """In one piece: its child says something, too."""
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def attempted(call: Callable[[], Any]) -> str:
