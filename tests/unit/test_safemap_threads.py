@@ -563,3 +563,69 @@ def test_zeros_wait_their_time_unless_they_are_many(flagged: int, sweeps: int) -
     cleaner.clean(weakref.ref(counters), stop, 5.0)
     assert counters.swept == sweeps
     assert sum(stop.waits[: cleaner.LOOKS]) == pytest.approx(5.0)
+
+
+def flapped(keys: range) -> SafeMap[int, int]:
+    """A deferred map of one shard in which so many keys are zeros that all count as flagged."""
+    counters = SafeMap[int, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=1)
+    for key in keys:
+        counters.incr(key)
+    for key in keys:
+        assert counters.decr(key) == (0, True)
+        assert counters.decr(key) == (0, False)
+    return counters
+
+
+def test_zeros_of_a_map_that_flaps_as_a_whole_are_hidden_and_swept() -> None:
+    with flapped(range(100)) as counters:
+        counters.incr(7)
+        assert (dict(counters), len(counters), counters.raw_entries) == ({7: 1}, 1, 100)
+        assert counters.sweep() == 99
+        assert (dict(counters), len(counters), counters.raw_entries) == ({7: 1}, 1, 1)
+        assert counters.sweep() == 0
+
+
+def test_a_map_that_flapped_and_was_emptied_flags_each_zero_again() -> None:
+    """With no key left nothing is to be cleared, and yet the shard has to forget that all were flagged.
+
+    The thread, which ends when nothing is flagged, would otherwise never be asked for again.
+    """
+    with flapped(range(100)) as counters:
+        for key in range(100):
+            counters.take(key)
+        counters.sweep()
+        assert not counters._shards[0].all_flagged
+        counters.incr(1)
+        counters.decr(1)
+        assert list(counters._shards[0].flagged) == [1]
+        assert counters.sweep() == 1
+
+
+def test_a_comparison_that_fails_while_all_are_flagged_loses_no_zero() -> None:
+    class Key:
+        fails = False
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            if Key.fails:
+                raise OSError("compared")
+            return isinstance(other, Key) and self.number == other.number
+
+    counters = SafeMap[Key, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=1)
+    keys = [Key(number) for number in range(20)]
+    for key in keys:
+        counters.incr(key)
+    for key in keys:
+        counters.decr(key)
+    Key.fails = True
+    with pytest.raises(OSError, match="compared"):
+        counters.sweep()
+    Key.fails = False
+    counters.sweep()
+    assert counters.raw_entries == 0
+    counters.close()

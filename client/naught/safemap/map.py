@@ -66,9 +66,9 @@ class SafeMap(Mapping[K, V]):
 
     Cost: `incr`, `decr`, `get`, `in`, `take` and `set` do not depend on the number of keys; now and then one
     of them rebuilds a shard's table that is mostly empty, at a cost that each eviction has paid for. `len`
-    costs the number of shards, and with deferred eviction of flagged keys. Pickling and copying keep settings
-    and counters; a forked child has its own copy, and none of its locks is left held by a thread of the
-    parent.
+    costs the number of shards, and with deferred eviction of flagged keys, at most four for each zero.
+    Pickling and copying keep settings and counters; a forked child has its own copy, and none of its locks is
+    left held by a thread of the parent.
     """
 
     if TYPE_CHECKING:
@@ -231,8 +231,7 @@ class SafeMap(Mapping[K, V]):
                 before: V = table[key]
                 # The eviction branch. It compares before it subtracts, and answers with what was made once,
                 # so an eviction costs little more than a count: see naught_loadtest/bars_safemap.py. It
-                # has 98 % of the rate it would have without, 97 with the deferred policy; where counters stay
-                # above zero 99.
+                # has 97 % of the rate that it would have without, and 99 where counters stay above zero.
                 if before > by:
                     value: V = before - by
                     table[key] = value
@@ -249,15 +248,19 @@ class SafeMap(Mapping[K, V]):
                     return at_once
                 if not before:  # flagged earlier, so absent to everyone
                     return self._absent
+                # For counters that flap: they have the rate that they would have without eviction, and had 92 %
+                # when every zero was flagged anew.
+                if shard.all_flagged:
+                    table[key] = 0
+                    return self._evicted
                 flagged = shard.flagged
-                # Asking first is for counters that flap, whose flag is there from the last time: they have 97 %
-                # of the rate without eviction, and had 92 when every zero was flagged anew.
                 if key in flagged:
                     table[key] = 0
                     return self._evicted
                 if flagged:
                     flagged[key] = None
                     table[key] = 0
+                    shard.flag_all()
                     return self._evicted
                 flagged[key] = None
                 table[key] = 0
@@ -351,6 +354,7 @@ class SafeMap(Mapping[K, V]):
             for shard in self._shards:
                 shard.table = {}
                 shard.flagged = {}
+                shard.all_flagged = False
                 shard.compact()
             return count
 
@@ -474,14 +478,15 @@ class SafeMap(Mapping[K, V]):
     def sweep(self) -> int:
         """Evict every zero that is flagged now, in the calling thread; answer how many. For eager maps 0.
 
-        The background thread does just this. A shard's lock is held for 256 keys at a time.
+        The background thread does just this. A shard's lock is held for 256 keys at a time, and where many of its
+        keys are zeros once for a look at each of them.
         """
         cleared = 0
         for shard in self._shards:
             # Once round what is flagged now: keys that flap faster than they are cleared are for the next
             # sweep.
-            left = len(shard.flagged)
-            while left > 0:
+            left = shard.flagged_count()
+            while left > 0 and shard.flagged_count():
                 with shard.lock:
                     cleared += shard.clear_flagged(CLEAN_BATCH_KEYS)
                 left -= CLEAN_BATCH_KEYS
@@ -518,14 +523,14 @@ class SafeMap(Mapping[K, V]):
 
     def _flagged_count(self) -> int:
         """How many keys are flagged, by now or a moment ago."""
-        return sum(len(shard.flagged) for shard in self._shards)
+        return sum(shard.flagged_count() for shard in self._shards)
 
     def _clean_once(self) -> bool:
         """Sweep, for the cleaning thread. Answer whether it has to come again; if not, it counts as gone."""
         self.sweep()
         with self._cleaner_lock:
             # A key is flagged first and the thread asked for after, so what is not seen here will ask again.
-            if any(shard.flagged for shard in self._shards):
+            if self._flagged_count():
                 return True
             self._cleaning = False
             self._cleaner = None
@@ -544,7 +549,7 @@ class SafeMap(Mapping[K, V]):
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         # Again if a decrement that had not seen the end yet has flagged another.
-        while any(shard.flagged for shard in self._shards):
+        while self._flagged_count():
             self.sweep()
 
     def __enter__(self) -> Self:

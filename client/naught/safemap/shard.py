@@ -14,9 +14,11 @@ SPARSE_BYTES_PER_ENTRY = 160
 # Below this a table is not worth rebuilding. The smallest dict with an entry has 232 bytes.
 SPARSE_BYTES_MIN = 256
 # Evictions between two looks at a small table's size, so up to 9 KiB of table that may stay in a shard. With 16 a
-# decrement that evicts had 92 % of the rate without eviction, with 256 it has 98, and with 512 had 93, as tables
+# decrement that evicts had 92 % of the rate without eviction, with 256 it has 97, and with 512 had 93, as tables
 # were then rebuilt too late to stay in the processor's cache.
 COMPACTION_EVICTIONS_MIN = 256
+# With flags for more than one key in so many, all keys count as flagged.
+ALL_FLAGGED_FROM = 4
 # Keys are moved where less than this part is left of what a shard had since they were last moved, so that a drain
 # moves at most one key for two evictions.
 MOVE_BELOW = 0.4
@@ -27,7 +29,7 @@ MOVE_KEYS_MIN = 1024
 class Shard:
     """One table of a map, with its lock. Its methods are called with the lock held."""
 
-    __slots__ = ("evictions_left", "flagged", "keys_max", "lock", "table")
+    __slots__ = ("all_flagged", "evictions_left", "flagged", "keys_max", "lock", "table")
 
     def __init__(self) -> None:
         # Held for every access to the other fields. Can be taken again by its holder: see the package's text.
@@ -39,21 +41,35 @@ class Shard:
         # since. A dict and not a set because storing into a dict is not a call. Replaced, never kept, once
         # emptied.
         self.flagged: dict[Any, None] = {}
+        # Whether every key may hold a zero, flagged or not: there were so many flags that to look through the table
+        # costs no more, and a decrement need not look for its flag.
+        self.all_flagged = False
         # As many items as evictions are left until the table's size is looked at. An iterator and not a number:
         # to take one is half the cost of counting down and storing, and 1.5 % of the rate of an evicting `decr`.
         self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
         # The most keys there can have been since keys were last moved.
         self.keys_max = COMPACTION_EVICTIONS_MIN
 
+    def flag_all(self) -> None:
+        """Flag every key if it costs little more than the flags that are there. Called after one was added."""
+        if len(self.flagged) * ALL_FLAGGED_FROM > len(self.table):
+            self.all_flagged = True
+
+    def flagged_count(self) -> int:
+        """How many keys are flagged at most; never 0 while `all_flagged` has to be taken back."""
+        return max(1, len(self.table)) if self.all_flagged else len(self.flagged)
+
     def live_count(self) -> int:
         """How many counters there are. Cost: the number of flagged keys."""
+        if self.all_flagged:
+            return len(self.live_entries())
         if not self.flagged:
             return len(self.table)
         return len(self.table) - sum(not self.table.get(key, 1) for key in self.flagged)
 
     def live_entries(self) -> dict[Any, Any]:
         """A copy of the counters, without flagged zeros. Cost: the number of entries."""
-        if not self.flagged:
+        if not self.flagged and not self.all_flagged:
             return self.table.copy()
         return {key: value for key, value in self.table.copy().items() if value}
 
@@ -132,6 +148,8 @@ class Shard:
         and is tried again.
         """
         cleared = 0
+        if self.all_flagged:
+            self._flag_each()
         table, flagged = self.table, self.flagged
         self.keys_max = max(self.keys_max, len(table))
         for _ in range(min(keys_max, len(flagged))):
@@ -147,6 +165,17 @@ class Shard:
             self.flagged = {**flagged}  # the old one may be large, and a dict does not shrink
             self.compact()
         return cleared
+
+    def _flag_each(self) -> None:
+        """Flag the keys of all zeros, each by itself."""
+        self.all_flagged = False  # before looking: what comes to zero meanwhile flags itself
+        try:
+            for key, value in self.table.copy().items():
+                if not value:
+                    self.flagged[key] = None
+        except BaseException:
+            self.all_flagged = True  # a key's own comparison has failed
+            raise
 
 
 def _references(table: dict[Any, Any]) -> int:
