@@ -230,6 +230,7 @@ class Link:
             if self._connection is connection:
                 self._connection = None
                 self.session.disconnected(error, self._loop.time())
+                self._plan()
             raise
         self._opened = True
         self.write()
@@ -336,9 +337,7 @@ class Link:
         transport = self._connection.transport if self._connection is not None else None
         connected = transport.get_extra_info("socket") if transport is not None else None
         if connected is not None:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, connected.fileno(), inheritable=False)
-            os.close(nothing)
+            _replace_with_nothing(connected.fileno())
         # Nor is anything of the parent's loop to be waited for.
         self._connection = self._connecting = None
         self._closing.clear()
@@ -363,6 +362,16 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 _forks: Final = [0]
 """How often this process has forked. A socket that is made before and connected after is nobody's yet in the child,
 and so not closed there."""
+
+
+def _replace_with_nothing(descriptor: int) -> None:
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+    except OSError:  # no descriptor is free, and one is about to be
+        os.close(descriptor)
+        return
+    os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
 
 
 def _forsake_all() -> None:

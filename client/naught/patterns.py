@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from naught.calls import Acquired, Key, check_integer, check_ttl
-from naught.errors import CallTimeout, InvalidRequest, NotHeld
+from naught.errors import CallTimeout, InvalidRequest, NaughtError, NotHeld
 from naught.wire import TTL_MS_MAX, VALUE_MAX, encode_key
 
 if TYPE_CHECKING:
@@ -205,11 +205,11 @@ async def acquire_permit(client: Client[Any], items: Items, timeout: float | Non
 
 
 async def release_at_exit(permit: Permit, error: BaseException | None) -> None:
-    """Release at the end of a block. That a permit was not held any more is raised, unless the block raises
-    itself."""
+    """Release at the end of a block. What goes wrong with that is raised, unless the block raises itself: that it was
+    not held any more, or that the server did not answer in time (it is given back then as soon as it can be)."""
     try:
         await permit.release()
-    except NotHeld:
+    except NaughtError:
         if error is None:
             raise
 
