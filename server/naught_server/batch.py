@@ -18,7 +18,8 @@ from naught.wire import KEY_BYTES_MAX, VALUE_MAX
 from naught_server.store import Cache
 
 PORTION_ITEMS: Final = 256
-"""Items done in one go: 0.1 ms of everybody's time. A turn costs 3 us beside, which is 2 % of that."""
+"""Items done in one go: 0.1 ms of everybody's time. An item of a batch of 1 000 costs 8 % more for it (222 ns against
+205, in process), and p99 of a steady load beside 200 of them a second was halved (1.21 ms to 0.55 and 0.76)."""
 
 
 class Batch:
