@@ -24,8 +24,9 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Final, cast
 
+from naught.backoff import Backoff
 from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError
-from naught.session import Backoff, ClientSession, is_refusal
+from naught.session import ClientSession, is_refusal
 from naught.url import Address, MemoryAddress, TcpAddress
 from naught.wire import KEEPALIVE
 

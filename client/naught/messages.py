@@ -42,6 +42,16 @@ class Waiter(Protocol):
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
+class Nobody:
+    """Waits for what the session asks on its own account."""
+
+    def done(self) -> bool:
+        return True
+
+    def set_result(self, result: Any, /) -> None: ...
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
 _is_done: Callable[[Waiter], bool] = methodcaller("done")
 
 
@@ -94,14 +104,14 @@ class Message:
 
     def encode(self, msgid: int) -> bytes:
         """Its bytes; none when all its callers have gone, and then it is settled."""
-        raise NotImplementedError
+        raise AssertionError("a kind of message says so")
 
     def resolve(self, result: Any) -> Delivery | None:
         """Give the result to who waits, and say what became of the hold it brought, if it could bring one.
 
         Raises ProtocolError for what cannot be its result.
         """
-        raise NotImplementedError
+        raise AssertionError("a kind of message says so")
 
     def abandoned(self) -> bool:
         """Whether nobody waits for it any more."""

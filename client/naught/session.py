@@ -37,7 +37,6 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from heapq import heapify, heappop, heappush
-from random import Random
 from typing import Any, Final
 
 from naught import calls
@@ -55,7 +54,7 @@ from naught.errors import (
     error_from_wire,
 )
 from naught.holds import Hold
-from naught.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, SingleCall, Waiter
+from naught.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, Nobody, SingleCall, Waiter
 from naught.wire import (
     PARKED_MAX,
     REPLY,
@@ -97,34 +96,6 @@ assert (
 )
 
 
-class Backoff:
-    """How long to wait before the next attempt to connect: exponential with full jitter.
-
-    Full jitter, a uniform draw from zero to the bound, spreads a thousand clients of a restarted server best; the
-    bound doubles with every attempt that failed.
-    """
-
-    BASE: Final = 0.02
-    """Seconds. A restarted process is back in tenths of a second."""
-
-    BOUND_MAX: Final = 1.0
-    """Seconds. The default deadline of a call: a longer pause would outlive every call that waits for it."""
-
-    def __init__(self, random: Random | None = None) -> None:
-        self._random = random if random is not None else Random()
-        self._failures = 0  # attempts since a server last did something for us
-
-    def next_delay(self) -> float:
-        """Seconds to wait before the next attempt, which is expected to fail until `reset`."""
-        bound = min(self.BOUND_MAX, self.BASE * 2 ** min(self._failures, 16))
-        self._failures += 1
-        return self._random.uniform(0.0, bound)
-
-    def reset(self) -> None:
-        """A server answered."""
-        self._failures = 0
-
-
 def is_refusal(error: BaseException) -> bool:
     """Whether a failed attempt to connect is the server's last word (it knows no such cache), not a matter of
     time."""
@@ -142,16 +113,6 @@ def _caused(error: NaughtError, cause: BaseException | None) -> NaughtError:
 
 
 # --------------------------------------------------------------------------------------------------- session
-
-
-class _Nobody:
-    """Waits for what the session asks on its own account."""
-
-    def done(self) -> bool:
-        return True
-
-    def set_result(self, result: Any, /) -> None: ...
-    def set_exception(self, exception: BaseException, /) -> None: ...
 
 
 class _State(Enum):
@@ -261,7 +222,7 @@ class ClientSession:
         """Release a hold that nobody has taken."""
         self._holds.pop(hold.number, None)
         if self._state is not _State.CLOSED:
-            self._send_soon(SingleCall(calls.release(hold, None), None, _Nobody()))
+            self._send_soon(SingleCall(calls.release(hold, None), None, Nobody()))
 
     def forget(self, hold: Hold) -> None:
         """It is being released: from here on it cannot be lost."""
@@ -575,7 +536,7 @@ class ClientSession:
         self._sent = accepted
         self._requeue(lost)
         for number in self._stale:
-            self._urgent.append(SingleCall(calls.release(number, None), None, _Nobody()))
+            self._urgent.append(SingleCall(calls.release(number, None), None, Nobody()))
         self._stale.clear()
 
     def _lose_session(self, error: BaseException) -> None:

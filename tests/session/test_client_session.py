@@ -10,6 +10,7 @@ import pytest
 
 from client_helpers import HELLO_RESULT, Desk, FakeWaiter, packed, requests_in
 from naught import calls, session
+from naught.backoff import Backoff
 from naught.errors import (
     Busy,
     CacheFull,
@@ -23,7 +24,6 @@ from naught.errors import (
     Unavailable,
 )
 from naught.messages import JOINED_ITEMS_MAX
-from naught.session import Backoff
 from naught.wire import UNACKNOWLEDGED_MAX, encode_error, encode_result
 
 # ------------------------------------------------------------------------------------------------- joining
