@@ -19,3 +19,8 @@ def test_fuzz(target: str) -> None:
 def test_the_same_seeds_every_time(target: str) -> None:
     for seed in range(20):
         fuzz(target, seed, 0)
+
+
+@pytest.mark.parametrize(("target", "seed"), [("decoder", 741845396252)])  # a message that was mutated to nothing
+def test_seeds_that_found_something(target: str, seed: int) -> None:
+    assert fuzz(target, seed, 0) > 0

@@ -101,7 +101,8 @@ class Source(random.Random):
         messages = [self.message() for _ in range(self.choice([1, 1, 2, 3, 8, 30, 300]))]
         for _ in range(self.choice([0, 0, 1, 1, 2, 4])):
             place = self.randrange(len(messages))
-            messages[place] = self.choice(MUTATIONS)(self, messages[place])
+            if messages[place]:  # an earlier mutation may have left nothing of it
+                messages[place] = self.choice(MUTATIONS)(self, messages[place])
         return b"".join(messages)
 
 
