@@ -442,7 +442,8 @@ class Decoder:
             return self._scan(piece)
         batch = self._scan(piece[:room])
         if self._fault is None:
-            batch += self._scan(piece[room:])
+            # The first part may have ended the wide lane.
+            batch += (self._narrow if self._scanner is None else self._scan)(piece[room:])
         return batch
 
     def _scan(self, piece: bytes) -> list[Message]:

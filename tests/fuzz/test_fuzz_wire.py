@@ -21,6 +21,12 @@ def test_the_same_seeds_every_time(target: str) -> None:
         fuzz(target, seed, 0)
 
 
-@pytest.mark.parametrize(("target", "seed"), [("decoder", 741845396252)])  # a message that was mutated to nothing
+FOUND = [
+    ("decoder", 741845396252),  # a message that was mutated to nothing
+    ("decoder", 49725525795),  # the wide lane was left in the middle of a slice
+]
+
+
+@pytest.mark.parametrize(("target", "seed"), FOUND)
 def test_seeds_that_found_something(target: str, seed: int) -> None:
     assert fuzz(target, seed, 0) > 0
