@@ -23,16 +23,18 @@ class Hold:
 
     def when_lost(self, listener: Callable[[], None]) -> None:
         """Have this called when the hold is lost; at once if it is."""
+        self._listeners.append(listener)
         if self.lost:
-            listener()
-        else:
-            self._listeners.append(listener)
+            self.lose()
 
     def lose(self) -> None:
         """It is lost. Again does nothing."""
-        listeners, self._listeners = self._listeners, []
-        self.lost = True
-        for listener in listeners:
+        self.lost = True  # before the list is emptied: who joins it later looks at this, perhaps in another thread
+        while self._listeners:
+            try:
+                listener = self._listeners.pop()
+            except IndexError:  # another thread had the last one
+                return
             listener()
 
     def __repr__(self) -> str:

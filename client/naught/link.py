@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
-import weakref
-from contextlib import suppress
-from random import Random
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from naught import fork
 from naught.backoff import Backoff
 from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError
+from naught.options import Options
 from naught.session import ClientSession, is_refusal
-from naught.url import Address, MemoryAddress, TcpAddress
+from naught.url import MemoryAddress, TcpAddress
 from naught.wire import KEEPALIVE
 
 if TYPE_CHECKING:
@@ -85,22 +85,22 @@ class Connection(asyncio.Protocol):
 class Link:
     """See the module. Belongs to the loop it is made in and is used only there."""
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        connect_timeout: float,
-        random: Random | None,
-        resumable: bool,
-        lease_ms: int | None,
-    ) -> None:
+    def __init__(self, options: Options) -> None:
         self._loop: Final = asyncio.get_running_loop()
-        self._address: Final = address
-        self._connect_timeout: Final = connect_timeout  # seconds, for the first connection and for each attempt after
-        self._backoff: Final = Backoff(random)
+        self._address: Final = options.address
+        self._connect_timeout: Final = options.connect_timeout
+        self._backoff: Final = Backoff(options.random)
         self.session: Final = ClientSession(
-            cache=address.cache, wake=self._wake, resumable=resumable, lease_ms=lease_ms
+            cache=options.address.cache, wake=self._wake, resumable=options.resumable, lease_ms=options.lease_ms
         )
+        # What commands ask of their port. `loop.create_future` is a Python function in asyncio and costs 80 ns more.
+        self.new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(asyncio.Future, loop=self._loop)
+        self.caller: Final = asyncio.current_task
+        self.change: Final = self.session.change
+        self.ask: Final = self.session.ask
+        self.give_up: Final = self.session.give_up
+        self.give_back: Final = self.session.give_back
+        self.forget: Final = self.session.forget
         self._connection: Connection | None = None  # the one there is, greeted or not
         self._closing: list[asyncio.Future[None]] = []  # `lost` of connections that are on their way out
         self._connecting: asyncio.Task[None] | None = None  # replaces a connection that ended
@@ -109,7 +109,7 @@ class Link:
         self._memory: Host | None = None  # memory:// only: the engine, which outlives a connection to it
         self._opened = False  # there has been a connection: from then on one that ends is replaced
         self.closed = False  # for good
-        _links.add(self)
+        fork.watch(self)
 
     @property
     def ready(self) -> bool:
@@ -209,14 +209,14 @@ class Link:
         if self.closed:
             raise ClientClosed("the client is closed")
         connection = Connection(self)
-        forks = _forks[0]
+        forks = fork.count()
         try:
             await self._dial(connection)
             transport = connection.transport
             if transport is None or connection.lost.done():
                 raise ConnectionResetError("the server closed the connection")
-            if forks != _forks[0]:
-                _hang_up(transport)
+            if forks != fork.count():
+                fork.hang_up(transport.get_extra_info("socket"))
                 raise ConnectionResetError("forked while connecting: the child may have this connection too")
             self._connection = connection
             greeted = self._loop.create_future()
@@ -240,7 +240,7 @@ class Link:
         address = self._address
         if isinstance(address, TcpAddress):
             transport, _ = await self._loop.create_connection(lambda: connection, address.host, address.port)
-            _keep_alive(transport.get_extra_info("socket"))
+            keep_alive(transport.get_extra_info("socket"))
         elif isinstance(address, MemoryAddress):
             if self._memory is None:
                 from naught.memory import find_host
@@ -338,7 +338,7 @@ class Link:
         transport = self._connection.transport if self._connection is not None else None
         connected = transport.get_extra_info("socket") if transport is not None else None
         if connected is not None:
-            _replace_with_nothing(connected.fileno())
+            fork.replace_with_nothing(connected.fileno())
         # Nor is anything of the parent's loop to be waited for.
         self._connection = self._connecting = None
         self._closing.clear()
@@ -359,44 +359,8 @@ class Link:
             await asyncio.wait(list(self._closing))
 
 
-_links: weakref.WeakSet[Link] = weakref.WeakSet()
-_forks: Final = [0]
-"""How often this process has forked. A socket that is made before and connected after is nobody's yet in the child,
-and so not closed there."""
-
-
-def _replace_with_nothing(descriptor: int) -> None:
-    try:
-        nothing = os.open(os.devnull, os.O_RDWR)
-    except OSError:  # no descriptor is free, and one is about to be
-        os.close(descriptor)
-        return
-    os.dup2(nothing, descriptor, inheritable=False)
-    os.close(nothing)
-
-
-def _forsake_all() -> None:
-    for link in list(_links):
-        link.forsake()
-
-
-def _count_fork() -> None:
-    _forks[0] += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_parent=_count_fork, after_in_child=_forsake_all)
-
-
-def _hang_up(transport: asyncio.Transport) -> None:
-    """End the connection whoever else has its descriptor, which closing would not."""
-    connected = transport.get_extra_info("socket")
-    if connected is not None:
-        with suppress(OSError), socket.socket(fileno=os.dup(connected.fileno())) as same:
-            same.shutdown(socket.SHUT_RDWR)
-
-
-def _keep_alive(connected: socket.socket) -> None:
+def keep_alive(connected: socket.socket) -> None:
+    """Have the system find out when the peer is gone without a word."""
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE:
         option = getattr(socket, name, None)

@@ -13,8 +13,9 @@ same meaning shares it, also with a client in another language. It costs what it
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
 from contextlib import suppress
 from functools import wraps
 from types import TracebackType
@@ -25,7 +26,7 @@ from naught.errors import CallTimeout, InvalidRequest, NaughtError, NotHeld
 from naught.wire import TTL_MS_MAX, VALUE_MAX, encode_key
 
 if TYPE_CHECKING:
-    from naught.client import Client
+    from naught.commands import Commands
     from naught.holds import Hold
 
 Items = Sequence[tuple[Key, int, int]]
@@ -71,7 +72,7 @@ class Permit:
 
     __slots__ = ("_client", "_hold", "_released", "lost")
 
-    def __init__(self, client: Client[Any], hold: Hold) -> None:
+    def __init__(self, client: Commands[Any], hold: Hold) -> None:
         self._client: Final = client
         self._hold: Final = hold
         self._released = False
@@ -114,22 +115,26 @@ class Permit:
 
 
 class _Entered:
-    """Permits of tasks that are inside of `async with`, the latest last: many tasks may share one pattern."""
+    """Permits of tasks (or threads) that are inside of `async with`, the latest last: many may share one pattern."""
 
-    __slots__ = ("_by_task",)
+    __slots__ = ("_by_caller", "_caller")
 
-    def __init__(self) -> None:
-        self._by_task: dict[asyncio.Task[Any] | None, list[Permit]] = {}
+    def __init__(self, client: Commands[Any]) -> None:
+        self._caller: Final = client._port.caller
+        self._by_caller: dict[Hashable, list[Permit]] = {}
 
     def push(self, permit: Permit) -> None:
-        self._by_task.setdefault(asyncio.current_task(), []).append(permit)
+        self._by_caller.setdefault(self._caller(), []).append(permit)
 
     def pop(self) -> Permit:
-        task = asyncio.current_task()
-        permits = self._by_task[task]
+        """That of the caller; or, as a block may be left in another task than it was entered in, the latest one."""
+        caller = self._caller()
+        if caller not in self._by_caller:
+            caller = next(reversed(self._by_caller))
+        permits = self._by_caller[caller]
         permit = permits.pop()
         if not permits:
-            del self._by_task[task]
+            del self._by_caller[caller]
         return permit
 
 
@@ -151,13 +156,13 @@ class Semaphore:
 
     __slots__ = ("_client", "_entered", "_items", "limit", "name")
 
-    def __init__(self, client: Client[Any], name: Key, limit: int) -> None:
+    def __init__(self, client: Commands[Any], name: Key, limit: int) -> None:
         encode_key(name)
         self.name: Final = name
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
         self._client: Final = client
         self._items: Final = ((name, 1, limit),)
-        self._entered: Final = _Entered()
+        self._entered: Final = _Entered(client)
 
     async def acquire(self, *, timeout: float | None = None) -> Permit:  # noqa: ASYNC109 - the server keeps it
         """Wait for a permit, up to `timeout` seconds or without limit. Raises CallTimeout, which is a TimeoutError.
@@ -195,7 +200,7 @@ class Semaphore:
         return f"<naught.Semaphore {self.name!r} of {self.limit}>"
 
 
-async def acquire_permit(client: Client[Any], items: Items, timeout: float | None) -> Permit:  # noqa: ASYNC109 - so
+async def acquire_permit(client: Commands[Any], items: Items, timeout: float | None) -> Permit:  # noqa: ASYNC109 - so
     """Wait for a permit of all these items at once. Raises CallTimeout."""
     acquired = await client.acquire(items, wait=timeout)
     if acquired.hold is None:
@@ -226,14 +231,16 @@ class WaitGroup:
     belongs to this client, which also says `done` for it: work that dies with its process counts as done.
     """
 
-    __slots__ = ("_client", "_held", "_holds", "name")
+    __slots__ = ("_client", "_held", "_holds", "_lock", "name")
 
-    def __init__(self, client: Client[Any], name: Key, *, held: bool = False) -> None:
+    def __init__(self, client: Commands[Any], name: Key, *, held: bool = False) -> None:
         encode_key(name)
         self.name: Final = name
         self._client: Final = client
         self._held: Final = held
-        self._holds: Final[deque[list[Any]]] = deque()  # with `held`: what is not done yet, as [hold, amount]
+        # With `held`, what is not done yet, as [hold, amount]; and threads may share it.
+        self._holds: Final[deque[list[Any]]] = deque()
+        self._lock: Final = threading.Lock()
 
     async def add(self, n: int = 1) -> int:
         """`n` more to be done; how many there are then."""
@@ -242,7 +249,8 @@ class WaitGroup:
         acquired = await self._client.acquire([(self.name, n, VALUE_MAX)])
         if acquired.hold is None:
             raise InvalidRequest("the group would pass 2^63 - 1")
-        self._holds.append([acquired.hold, n])
+        with self._lock:
+            self._holds.append([acquired.hold, n])
         return acquired.values[0]
 
     async def done(self, n: int = 1) -> int:
@@ -253,21 +261,28 @@ class WaitGroup:
         """
         if not self._held:
             return await self._client.decr(self.name, n, strict=True)
-        check_integer("n", n, 1, VALUE_MAX)
-        if sum(amount for _, amount in self._holds) < n:
-            raise NotHeld(f"less than {n} that was added here is still to be done")
         left = 0
-        while n:
-            oldest = self._holds[0]
-            hold, amount = oldest
-            part = min(n, amount)
-            n -= part
-            if part == amount:
-                self._holds.popleft()
-            else:
-                oldest[1] -= part
+        for hold, part in self._pick(check_integer("n", n, 1, VALUE_MAX)):
             (left,) = await self._client.release(hold, [(self.name, part)])
         return left
+
+    def _pick(self, n: int) -> list[tuple[Hold, int]]:
+        """The oldest `n` that are not done, which they are from here on, by the holds they are of."""
+        picked = []
+        with self._lock:
+            if sum(amount for _, amount in self._holds) < n:
+                raise NotHeld(f"less than {n} that was added here is still to be done")
+            while n:
+                oldest = self._holds[0]
+                hold, amount = oldest
+                part = min(n, amount)
+                n -= part
+                if part == amount:
+                    self._holds.popleft()
+                else:
+                    oldest[1] -= part
+                picked.append((hold, part))
+        return picked
 
     async def wait(self, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
         """Wait until nothing is left to be done: true then, false when `timeout` seconds have passed."""
@@ -292,7 +307,7 @@ class Reference:
 
     __slots__ = ("_client", "name")
 
-    def __init__(self, client: Client[Any], name: Key) -> None:
+    def __init__(self, client: Commands[Any], name: Key) -> None:
         encode_key(name)
         self.name: Final = name
         self._client: Final = client
@@ -327,11 +342,11 @@ class InFlight:
 
     __slots__ = ("_client", "_entered", "name")
 
-    def __init__(self, client: Client[Any], name: Key) -> None:
+    def __init__(self, client: Commands[Any], name: Key) -> None:
         encode_key(name)
         self.name: Final = name
         self._client: Final = client
-        self._entered: Final = _Entered()
+        self._entered: Final = _Entered(client)
 
     async def __aenter__(self) -> None:
         self._entered.push(await acquire_permit(self._client, ((self.name, 1, VALUE_MAX),), None))
@@ -363,7 +378,7 @@ class Quota:
 
     __slots__ = ("_client", "_per_ms", "limit", "name")
 
-    def __init__(self, client: Client[Any], name: Key, limit: int, per: float) -> None:
+    def __init__(self, client: Commands[Any], name: Key, limit: int, per: float) -> None:
         encode_key(name)
         self.name: Final = name
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
@@ -383,8 +398,8 @@ class Quota:
 
     async def retry_after(self) -> float:
         """Seconds until the window ends, where nothing is left; 0 where something is."""
-        used, left_ms = await asyncio.gather(self._client.get(self.name), self._client.ttl(self.name))
-        if used < self.limit or left_ms is None or left_ms < 0:
+        left_ms = await self._client.ttl(self.name)
+        if left_ms is None or left_ms < 0 or await self._client.get(self.name) < self.limit:
             return 0.0
         return left_ms / 1000
 

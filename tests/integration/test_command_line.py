@@ -211,7 +211,19 @@ def test_a_reader_that_has_enough_ends_it_quietly(shell: Shell) -> None:
 
 def test_control_c_ends_it_quietly(shell: Shell) -> None:
     shell.run("incr", "here")
-    process = subprocess.Popen([*NAUGHT, "wait-zero", "here"], stderr=subprocess.PIPE, env=shell.environment)
+    # What starts the tests in the background has it ignored, and children inherit that.
+    as_in_a_terminal = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    process = subprocess.Popen(
+        [
+            *NAUGHT[:-2],
+            "-c",
+            as_in_a_terminal + "runpy.run_module('naught', run_name='__main__')",
+            "wait-zero",
+            "here",
+        ],
+        stderr=subprocess.PIPE,
+        env=shell.environment,
+    )
     wait_until(lambda: "\t1\t" in shell.run("sessions").out.split("holds\n", 1)[-1], "it waits")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=GUARD_S)

@@ -31,6 +31,8 @@ NO_INPUT_NO_CLOCK = [
     "naught.messages",
     "naught.session",
     "naught.stat",
+    "naught.options",
+    "naught.commands",
     "naught.calls",
     "naught.url",
     "naught_server.store",

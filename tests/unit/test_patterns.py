@@ -209,7 +209,7 @@ def test_many_tasks_share_one_semaphore_object() -> None:
         await asyncio.gather(*(work() for _ in range(40)))
         assert most == 3
         assert len(numbers) == 200, "every grant has a number of its own"
-        assert not gpu._entered._by_task, "nothing is kept of tasks that have left"
+        assert not gpu._entered._by_caller, "nothing is kept of tasks that have left"
 
     both(scenario)
 
