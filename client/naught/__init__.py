@@ -6,12 +6,12 @@
         await counters.incr("seats:42")   # 1
         await counters.decr("seats:42")   # 0: gone
 
-What is needed every day is here: `connect`, `Client`, and the exceptions, whose tree `naught.errors` draws. For
-programs with no server there are `SafeMap`, a mapping that drops a key when its number reaches zero, and
-`naught.zeros`, which finds and clears zeros in nested data.
+What is needed every day is here: `connect`, `Client`, and the exceptions, whose tree `naught.errors` draws. Threads
+use `naught.blocking.Client`, which has the same calls. For programs with no server there are `SafeMap`, a mapping
+that drops a key when its number reaches zero, and `naught.zeros`, which finds and clears zeros in nested data.
 """
 
-from naught import zeros
+from naught import blocking, zeros
 from naught._version import __version__
 from naught.calls import Acquired, Grant, ScanPage
 from naught.client import Client, connect
@@ -73,6 +73,7 @@ __all__ = [
     "Unavailable",
     "UnknownMethod",
     "__version__",
+    "blocking",
     "connect",
     "zeros",
 ]

@@ -1,4 +1,4 @@
-"""memory:// - the server's own engine in this process, behind the same client, with no socket and no thread.
+"""memory:// - the server's own engine in this process, behind the same client, with no socket between.
 
 What a client writes goes to a server channel as if it had come from a socket, and the replies come back in the next
 turn of the loop: the same bytes, the same code, so what holds here holds against a server. Imported only when such a
@@ -15,8 +15,10 @@ Sweeping is driven from here, by a timer of each connection, in steps of SWEEP_E
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from naught_server.channel import Channel
@@ -36,6 +38,21 @@ class Host:
     def __init__(self) -> None:
         self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
         self.lock: Final = threading.RLock()  # held for every call into the engine and its channels
+        self.sweep_due_ms = 0  # when `sweep` has something to do
+
+    now_ms = staticmethod(_now_ms)
+
+    def open(self, wake: Callable[[], None]) -> Channel:
+        """A new connection, for who drives it by hand; `wake` says that it can go on. Hold the lock to use it."""
+        return Channel(self.engine, wake)
+
+    def sweep(self) -> None:
+        """One step of sweeping, if it is time for one."""
+        now_ms = _now_ms()
+        with self.lock:
+            if now_ms >= self.sweep_due_ms:
+                self.engine.advance(now_ms, SWEEP_ENTRIES)
+            self.sweep_due_ms = max(self.engine.next_due(now_ms), now_ms + 1)
 
     def attach(self, protocol: asyncio.Protocol) -> None:
         """A new connection for `protocol`, which hears connection_made at once."""
@@ -55,6 +72,17 @@ def find_host(name: str | None) -> Host:
         if host is None:
             host = _hosts[name] = Host()
         return host
+
+
+def _forget_hosts() -> None:
+    """In the child of a fork: the engines stay the parent's, one of whose threads may have been inside one."""
+    global _hosts_lock  # noqa: PLW0603 - it may be held by a thread that is not here
+    _hosts_lock = threading.Lock()
+    _hosts.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_hosts)
 
 
 class _Transport(asyncio.Transport):

@@ -189,7 +189,8 @@ class JoinedChanges(Message):
         self.deltas: list[int] = []
 
     def encode(self, msgid: int) -> bytes:
-        if any(map(_is_done, self.waiters)):
+        waiters = self.waiters
+        if waiters[0].done() if len(waiters) == 1 else any(map(_is_done, waiters)):
             self._drop_cancelled()
         deltas = self.deltas
         count = len(deltas)
@@ -222,6 +223,12 @@ class JoinedChanges(Message):
         if self.settled:
             return
         waiters = self.waiters
+        if (
+            len(waiters) == 1 and result.__class__ is int and not waiters[0].done()
+        ):  # a lone call spares itself the rest
+            waiters[0].set_result(result)
+            self.settled = True
+            return
         values = [result] if len(waiters) == 1 else result
         if values.__class__ is not list or len(values) != len(waiters):
             raise ProtocolError(f"{len(waiters)} values were expected, not {values!r:.80}")

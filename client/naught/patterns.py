@@ -82,6 +82,11 @@ class Permit:
         hold.when_lost(self.lost.set)
 
     @property
+    def hold(self) -> Hold:
+        """What was granted, as the client knows it."""
+        return self._hold
+
+    @property
     def number(self) -> int:
         """Higher than that of every permit granted before by this server: a fencing token. What the permit protects
         refuses whoever comes with a number lower than it has seen."""

@@ -107,6 +107,10 @@ def _refusal(error: BaseException) -> BaseException:
     return _caused(error_from_wire(error.code, str(error)), error)
 
 
+def _closed_before_the_end() -> NaughtError:
+    return ClientClosed("the client was closed before the call ended")
+
+
 def _caused(error: NaughtError, cause: BaseException | None) -> NaughtError:
     error.__cause__ = cause
     return error
@@ -278,6 +282,16 @@ class ClientSession:
         return self._state is _State.READY
 
     @property
+    def unanswered(self) -> int:
+        """Messages in flight, but for those that may wait at the server."""
+        return len(self._in_flight) - self._parked
+
+    @property
+    def stirred(self) -> bool:
+        """Whether a turn has begun that `end_turn` has not ended."""
+        return self._woken
+
+    @property
     def has_output(self) -> bool:
         """Whether `output` may have something to give."""
         if self._state is not _State.READY:
@@ -333,15 +347,18 @@ class ClientSession:
         if self._greeting:
             data, self._greeting = self._greeting, b""
             return data
+        if self._state is not _State.READY:
+            return b""
         parts: list[bytes] = []
         size = 0
-        if self._state is _State.READY and self._acknowledgement_due:
+        if self._acknowledgement_due:
             parts.append(self._acknowledge())
-        while self.has_output and size < OUTPUT_BYTES_MAX:
+        while size < OUTPUT_BYTES_MAX:
             message = self._next_to_send()
             if message is None:
-                if self._acknowledgement_due:  # to make room for what was set aside
-                    parts.append(self._acknowledge())
+                if not self._acknowledgement_due:
+                    break
+                parts.append(self._acknowledge())  # to make room for what was set aside
                 continue
             if not message.persistent:
                 if message.settled:
@@ -364,16 +381,21 @@ class ClientSession:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _next_to_send(self) -> Message | None:
-        """The next in turn; None where it was only set aside."""
+        """The next in turn, if the windows let one through."""
         if self._urgent and self._may_pass(self._urgent[0]):
             return self._urgent.popleft()
         if self._set_aside and self._has_room(self._set_aside[0]):
             return self._set_aside.popleft()
-        message = self._queue.popleft()
-        if not self._has_room(message):
-            self._set_aside.append(message)
-            return None
-        return message
+        queue = self._queue
+        while queue:
+            if self._has_room(queue[0]):
+                return queue.popleft()
+            if not queue[0].parks:
+                break
+            self._set_aside.append(queue.popleft())
+            if self._acknowledgement_due:
+                break
+        return None
 
     def _launch(self, message: Message, msgid: int) -> None:
         """It is in flight."""
@@ -638,16 +660,19 @@ class ClientSession:
         return encode_notification("bye", ())
 
     def forsake(self, why: str) -> None:
-        """It is another process's now. Nobody is told, as whoever waits does so there; later calls raise
-        ClientClosed."""
+        """It is another process's now. Nobody is told, as whoever waits does so there; later calls raise ClientClosed.
+        What it holds counts as lost here, where nobody would learn of it if it were."""
+        for hold in self._holds.values():
+            hold.lost = True
         self._state = _State.CLOSED
         self._closed_why = why
         self._joining = None  # a call of the same turn would join what nobody sends
         self._greeting = b""
         self._greeted = None
 
-    def close(self) -> None:
-        """For good: every call that has not ended raises ClientClosed, and so does every later one."""
+    def close(self, make_error: Callable[[], NaughtError] | None = None) -> None:
+        """For good: every call that has not ended raises ClientClosed, unless told otherwise, and so does every later
+        one."""
         self._state = _State.CLOSED
         self._joining = None
         pending: Iterable[Message] = (
@@ -660,7 +685,7 @@ class ClientSession:
         )
         for message in pending:
             if not message.settled:
-                message.fail(lambda: ClientClosed("the client was closed before the call ended"))
+                message.fail(make_error or _closed_before_the_end)
         self._in_flight.clear()
         self._returned.clear()
         self._urgent.clear()

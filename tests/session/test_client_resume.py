@@ -1091,7 +1091,7 @@ def test_another_process_gets_nothing_out_of_it_and_settles_nobody(
     desk.lose()
     if held is not None:
         desk.session.give_back(held)
-        assert not held.lost, "it is the other's, and held there"
+        assert held.lost, "it is the other's, and nobody would tell this one of its loss"
     assert desk.turn() == []
     assert not any(waiter.done() for waiter in pending)
 

@@ -1,0 +1,247 @@
+"""What bytes travel on, with a thread at the end: a socket, or the engine in this process.
+
+A wire is used by at most one thread that writes and one that reads at a time, which is the link's affair.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from naught.link import keep_alive
+from naught.url import Address, MemoryAddress, TcpAddress
+
+if TYPE_CHECKING:
+    from naught.blocking.future import Future
+    from naught.blocking.keeper import Keeper
+    from naught.memory import Host
+
+READ_BYTES: Final = 64 << 10
+"""At most this is read at once: the replies to a thousand calls."""
+
+
+class Wire(Protocol):
+    """One connection."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `take` has something to do."""
+
+    def send(self, data: bytes) -> int:
+        """Write what fits at this moment, and say how much that was. Raises OSError."""
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        """Wait for bytes: b"" at the end, None when `timeout` seconds have passed. Raises OSError."""
+
+    def take(self) -> bytes | None:
+        """The same without waiting."""
+
+    def next_due(self) -> float | None:
+        """When `take` has something to do of itself, in seconds of the monotonic clock."""
+
+    def finish(self) -> None:
+        """Nothing more is written."""
+
+    def hang_up(self) -> None:
+        """End it, also under a thread that reads or writes: to that, it has ended."""
+
+    def close(self) -> None:
+        """Let go of it. Nobody uses it any more."""
+
+    def forsake(self) -> None:
+        """Let go of it in the child of a fork: it stays the parent's."""
+
+
+class SocketWire:
+    """TCP, or a Unix socket. In blocking mode with the system's own time limit: `settimeout` would look before every
+    read whether there is something, a second system call."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        connected.settimeout(None)
+        self.socket: Final = connected
+        self._timeout: float | None = None  # what the system was told last
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, data: bytes) -> int:
+        try:
+            return self.socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        if timeout != self._timeout:
+            self._set_timeout(timeout)
+        try:
+            return self.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+
+    def _set_timeout(self, timeout: float | None) -> None:
+        # Zero means no limit to the system, so the least is a microsecond.
+        microseconds = 0 if timeout is None else max(1, int(timeout * 1e6))
+        value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._timeout = timeout
+
+    def take(self) -> bytes | None:
+        try:
+            return self.socket.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def next_due(self) -> float | None:
+        return None
+
+    def finish(self) -> None:
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    forsake = close  # which ends nothing while the parent has its own copy
+
+    def __del__(self) -> None:
+        # An interrupt may have torn who reads from who is said to, and nobody closed it: it is of no use, and no
+        # secret.
+        self.socket.close()
+
+
+class MemoryWire:
+    """The engine of `memory://`. Writing is executing, on the thread that writes; whoever reads, or the link's own
+    thread where nobody does, gives the engine the turns it wants and sweeps."""
+
+    def __init__(self, host: Host) -> None:
+        self._host: Final = host
+        self._bell, self._bell_rope = socket.socketpair()  # rung when there is something to read or to do
+        self._bell.setblocking(False)
+        self._bell_rope.setblocking(False)
+        self._replies: list[bytes] = []  # not read yet
+        self._woken = False  # the channel can go on
+        self._ended = False
+        self._channel: Final = host.open(self._wake)
+
+    def fileno(self) -> int:
+        return self._bell.fileno()
+
+    def send(self, data: bytes) -> int:
+        with self._host.lock:
+            if self._ended:
+                raise BrokenPipeError("the connection has ended")
+            self._took(self._channel.receive(data, self._host.now_ms()))
+            self._host.sweep()
+        return len(data)
+
+    def receive(self, timeout: float | None) -> bytes | None:
+        due = None if timeout is None else time.monotonic() + timeout
+        while True:
+            data = self.take()
+            if data is not None:
+                return data
+            now = time.monotonic()
+            if due is not None and due <= now:
+                return None
+            sweep_due = self.next_due()
+            until = sweep_due if due is None else min(due, sweep_due)
+            select.select([self._bell], [], [], max(0.0, until - now))
+
+    def take(self) -> bytes | None:
+        with self._host.lock:
+            self._hush()
+            if not self._ended and (self._woken or self._channel.wants_turn):
+                self._woken = False
+                self._took(self._channel.turn(self._host.now_ms()))
+            if self._replies:
+                data = b"".join(self._replies)
+                self._replies.clear()
+                return data
+            if self._ended or self._channel.aborted or (self._channel.closing and not self._channel.wants_turn):
+                return b""
+            if self._channel.wants_turn:
+                self._ring()
+            self._host.sweep()
+            return None
+
+    def next_due(self) -> float:
+        return self._host.sweep_due_ms / 1000
+
+    def finish(self) -> None:
+        self.hang_up()  # what was written has been executed
+
+    def hang_up(self) -> None:
+        with self._host.lock:
+            if not self._ended:
+                self._ended = True
+                self._channel.close(self._host.now_ms())
+                self._ring()
+
+    def close(self) -> None:
+        self.hang_up()
+        self.forsake()
+
+    def forsake(self) -> None:
+        self._bell.close()
+        self._bell_rope.close()
+
+    def _took(self, replies: bytes) -> None:
+        """The channel has had a turn, which gave `replies`."""
+        if replies:
+            self._replies.append(replies)
+        if self._replies or self._channel.wants_turn or self._channel.closing:
+            self._ring()
+
+    def _wake(self) -> None:
+        """The channel can go on. Called inside somebody's turn, perhaps in another thread."""
+        self._woken = True
+        if not self._ended:
+            self._ring()
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):  # it rings
+            self._bell_rope.send(b"!")
+
+    def _hush(self) -> None:
+        with suppress(BlockingIOError):
+            self._bell.recv(4096)
+
+
+class Connection:
+    """A wire and who is at it."""
+
+    __slots__ = ("lost", "reader", "unsent", "wire", "writing")
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire: Final = wire
+        self.reader: Future | Keeper | None = None
+        self.writing = False  # somebody writes, or there is something `unsent`
+        self.unsent = b""  # what the wire did not take: the keeper writes it
+        self.lost = False  # it is of no use any more
+
+
+def dial(address: Address, host: Host | None, timeout: float) -> Wire:
+    """Connect, within `timeout` seconds. Raises OSError. `host` is the engine of an address in memory."""
+    if isinstance(address, MemoryAddress):
+        assert host is not None
+        return MemoryWire(host)
+    if isinstance(address, TcpAddress):
+        connected = socket.create_connection((address.host, address.port), timeout)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(connected)
+        return SocketWire(connected)
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout)
+        connected.connect(address.path)
+    except BaseException:
+        connected.close()
+        raise
+    return SocketWire(connected)
