@@ -660,9 +660,8 @@ class ClientSession:
         return encode_notification("bye", ())
 
     def forsake(self, why: str) -> None:
-        """It is another process's now. Nobody is told, as whoever waits does so there; later calls raise
-        ClientClosed.
-        What it holds counts as lost here, where nobody would learn of it if it were."""
+        """It is another process's now. Nobody is told, as whoever waits does so there. Here later calls raise
+        ClientClosed, and what it holds counts as lost, as nobody would learn of it if it were."""
         for hold in self._holds.values():
             hold.lost = True
         self._state = _State.CLOSED
