@@ -52,6 +52,21 @@ def test_the_first_program_prints_what_it_says() -> None:
     assert result.stderr == ""
 
 
+def test_threads() -> None:
+    program = block_with("python", "naught.blocking.Client(")
+    expected = re.findall(r"print\(.*\)  # ([^:\n]+)", program)
+    assert len(expected) == 4
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program.replace("naught://localhost:6480", "memory://")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert result.stdout.splitlines() == expected
+    assert result.stderr == ""
+
+
 async def test_limits_and_quotas() -> None:
     space = namespace_of("async def book", "async def within_quota")
     async with naught.connect("memory://") as counters:
