@@ -144,8 +144,8 @@ def check_ttl(ttl_ms: object) -> int | None:
 
 def check_timeout(timeout: object) -> float | None:
     """Seconds a call may take, or None for no limit. What is not above 0 has run out already."""
-    if timeout is None:
-        return None
+    if timeout is None or (isinstance(timeout, float) and not isnan(timeout)):
+        return timeout  # nearly always, and half the cost
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or isnan(timeout):
         raise InvalidRequest(f"timeout is a number of seconds or None, not {timeout!r}")
     return float(timeout)
