@@ -183,7 +183,7 @@ def _running(words: list[str], cores: list[int] | None, directory: Path) -> Iter
     """A process that is gone when the block ends. What it says goes to a file, for when it fails."""
     with open(directory / "log", "wb") as log, held_to(cores or []):
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory, env=_environment()
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory, env=environment()
         )
     try:
         yield process
@@ -191,8 +191,9 @@ def _running(words: list[str], cores: list[int] | None, directory: Path) -> Iter
         end(process)
 
 
-def _environment() -> dict[str, str]:
-    # The server runs in a directory of its own, so what this process found by relative path must stay found.
+def environment() -> dict[str, str]:
+    """For a Python that is to import what this one can."""
+    # It may run in another directory, so what this process found by relative path must stay found.
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
