@@ -21,10 +21,10 @@ async def run(url: str, tasks: int, seconds: float) -> float:
     )
     client = await GlideClient.create(configuration)
     try:
-        return await calls.measure(client.incr, client.decr, tasks, seconds)
+        return await calls.measure_tasks(client.incr, client.decr, tasks, seconds)
     finally:
         await client.close()
 
 
 if __name__ == "__main__":
-    calls.main(f"valkey-glide {importlib.metadata.version('valkey-glide')}", run)
+    calls.main(f"valkey-glide {importlib.metadata.version('valkey-glide')}", calls.on_a_loop(run))

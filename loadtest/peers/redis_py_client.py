@@ -18,10 +18,10 @@ async def run(url: str, tasks: int, seconds: float) -> float:
     parts = urlsplit(url)
     client = redis.asyncio.Redis(host=parts.hostname or "", port=parts.port or 6379, socket_timeout=calls.DEADLINE_S)
     try:
-        return await calls.measure(client.incr, client.decr, tasks, seconds)
+        return await calls.measure_tasks(client.incr, client.decr, tasks, seconds)
     finally:
         await client.aclose()
 
 
 if __name__ == "__main__":
-    calls.main(f"redis-py {redis.__version__}", run)
+    calls.main(f"redis-py {redis.__version__}", calls.on_a_loop(run))

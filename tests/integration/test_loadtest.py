@@ -24,11 +24,12 @@ import pytest
 
 from naught_loadtest import ceiling, status
 from naught_loadtest.__main__ import main
+from naught_loadtest.bars import libraries
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
 from naught_loadtest.link import Link
 from naught_loadtest.plan import Plan
-from naught_loadtest.processes import Server, memcached_server, naught_server, redis_server
+from naught_loadtest.processes import Server, environment, memcached_server, naught_server, redis_server
 from naught_loadtest.report import to_json
 from naught_loadtest.rounds import PEERS
 from naught_loadtest.runner import Run, new_prefix
@@ -85,6 +86,12 @@ def counted(server: Server) -> int:
     """Increments the server has executed so far."""
     commands: dict[bytes, int] = ask(server, "info")[b"commands"]
     return commands[b"incr"]
+
+
+def evicted(server: Server) -> int:
+    """Counters that have reached zero so far."""
+    caches: dict[bytes, Any] = ask(server, "info")[b"caches"]
+    return sum(cache[b"evictions"][b"zero"] for cache in caches.values())
 
 
 def acceptable(code: int) -> bool:
@@ -210,6 +217,46 @@ def test_the_ceiling_of_the_generator(tmp_path: Path, capsys: pytest.CaptureFixt
     for each in document["runs"]:
         assert each["throughput_per_s"][0] > 0
         assert f"\n{each['setting']} " in out
+
+
+def scripted(script: str, server: Server) -> subprocess.CompletedProcess[str]:
+    """A script of a client library: three callers for a moment. Skips without the library."""
+    command = [sys.executable, "-W", "error", str(libraries.PEERS_FOLDER / script), server.url, "3", "0.05"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S, env=environment())
+    if done.returncode == libraries.NOT_INSTALLED_STATUS:
+        pytest.skip(done.stderr.strip())
+    return done
+
+
+@pytest.mark.parametrize("script", ["naught_client.py", "naught_threads.py"])
+def test_the_scripts_of_the_client_drive_a_server(naught: Server, script: str) -> None:
+    before = evicted(naught)
+    done = scripted(script, naught)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["calls_per_s"] > 0
+    assert said["client"].startswith("naught ")
+    assert evicted(naught) > before, "these calls went there"
+    assert ask(naught, "count") == 0
+
+
+@pytest.mark.peer
+def test_the_script_of_redis_py_drives_a_pool(redis: Server) -> None:
+    done = scripted("redis_py_threads.py", redis)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["calls_per_s"] > 0
+    assert said["client"].startswith("redis-py ")
+
+
+def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> None:
+    ask(naught, "incr", "calls:0000000001", 5)
+    try:
+        done = scripted("naught_threads.py", naught)
+        assert done.returncode == 1
+        assert done.stderr.endswith("RuntimeError: an increment did not answer 1\n")
+    finally:
+        ask(naught, "clear")
 
 
 def test_a_search_confirms_the_rate_that_held(naught: Server, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from naught_loadtest import status
-from naught_loadtest.bars import capacity, client, drain, growth, latency, memory, safemap
+from naught_loadtest.bars import capacity, client, drain, growth, latency, memory, safemap, threads
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.machine import machine_lines
 from naught_loadtest.processes import split_cores
@@ -22,6 +22,7 @@ from naught_loadtest.report import write_json
 GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     capacity.GROUP: (capacity.measure, "single requests and applies beside Redis"),
     client.GROUP: (client.measure, "the client library beside redis-py and valkey-glide"),
+    threads.GROUP: (threads.measure, "the client library for threads beside redis-py with a pool"),
     latency.GROUP: (latency.measure, "an open loop at half of Redis's unpipelined capacity"),
     drain.GROUP: (drain.measure, "a steady load while a million counters drain"),
     memory.GROUP: (memory.measure, "bytes a counter"),
