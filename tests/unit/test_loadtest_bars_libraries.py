@@ -69,10 +69,10 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripts:
     return Scripts(tmp_path)
 
 
-def measured(group: str, folder: Path, *words: str) -> list[dict[str, Any]]:
-    """The bars of a group, as `bars --json` has them."""
+def measured(group: str, folder: Path, *words: str, code: int = status.OK) -> list[dict[str, Any]]:
+    """The bars of a group, as `bars --json` has them; it ends with this exit status."""
     file = folder / "bars.json"
-    assert main(["bars", "--only", group, "--quick", "--json", str(file), *words]) == status.OK
+    assert main(["bars", "--only", group, "--quick", "--json", str(file), *words]) == code
     bars: list[dict[str, Any]] = json.loads(file.read_text())["bars"]
     return bars
 
@@ -128,9 +128,10 @@ def test_a_library_that_is_not_installed_skips_its_bars_alone(scripts: Scripts, 
 def test_a_library_that_fails_spoils_the_bar_and_no_other(scripts: Scripts, tmp_path: Path) -> None:
     scripts.say("naught_threads.py", {1: 100.0, 32: 300.0})
     scripts.say("redis_py_threads.py", dict.fromkeys((1, 8, 32), 100.0))
-    bars = measured("threads", tmp_path, "--rounds", "2")
+    bars = measured("threads", tmp_path, "--rounds", "2", code=status.FAILED)
     assert [bar["verdict"] for bar in bars] == ["PASS", "INVALID", "PASS"]
     assert bars[1]["reached"] == "naught.blocking failed: KeyError: 8"
+    assert [bar["wrong"] for bar in bars] == [[], ["naught.blocking failed: KeyError: 8"], []]
 
 
 def test_a_script_that_hangs_is_ended(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:

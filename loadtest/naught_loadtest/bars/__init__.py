@@ -79,7 +79,7 @@ def execute(arguments: argparse.Namespace) -> int:
             "bars": [bar.to_json() for bar in found],
         }
         write_json(document, arguments.json)
-    return status.OK
+    return status.FAILED if any(bar.wrong for bar in found) else status.OK
 
 
 def _load() -> str:

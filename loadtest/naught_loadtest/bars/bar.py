@@ -35,6 +35,8 @@ class Bar:
     figures: dict[str, Any] = field(default_factory=dict)
     # More to say, each a line of its own.
     notes: list[str] = field(default_factory=list)
+    # Requests that failed and counters that are not what was acknowledged, a sentence each: this bench has failed.
+    wrong: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         asked = f"   bar: {self.asked}" if self.asked else ""
@@ -50,6 +52,7 @@ class Bar:
             "verdict": self.verdict,
             "figures": self.figures,
             "notes": self.notes,
+            "wrong": self.wrong,
         }
 
 

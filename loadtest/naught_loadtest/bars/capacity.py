@@ -72,4 +72,5 @@ def _bar(table: Table, echo: Table, row: tuple[str, str, str, float]) -> Bar:
             "ceiling_per_s": round(echo.throughput(setting, "echo"), 1),
         },
         notes + failures,
+        failures,
     )

@@ -175,7 +175,8 @@ def _bar(quiet: Result, busy: Result, memory: Memory, drainer: Drainer, count: i
     quiet_ns, busy_ns = quiet.response.percentile(99), busy.response.percentile(99)
     times = busy_ns / max(quiet_ns, 1)
     most_ns = busy.response.max_ns
-    spoiled = [*quiet.invalid, *busy.invalid, *problems(quiet), *problems(busy)]
+    wrong = problems(quiet) + problems(busy)
+    spoiled = [*quiet.invalid, *busy.invalid, *wrong]
     if drainer.took_s > (1 + LATE_PART_MAX) * count / DRAIN_PER_S:
         spoiled.append(f"the drain took {drainer.took_s:.1f} s instead of {count / DRAIN_PER_S:.1f} s")
     if not memory.settled:
@@ -202,4 +203,5 @@ def _bar(quiet: Result, busy: Result, memory: Memory, drainer: Drainer, count: i
             f"drained in {drainer.took_s:.1f} s; memory came to rest at {memory.level_bytes / 2**20:.0f} MiB",
             *spoiled,
         ],
+        wrong,
     )

@@ -71,7 +71,7 @@ def _bar(what: str, rate: float, pairs: list[tuple[Result, Result]]) -> Bar:
     asked = "no more than Redis's"
     if failures or not valid:
         reason = failures[0] if failures else "the generator spoiled every round"
-        return Bar(GROUP, what, asked, reason, INVALID, figures)
+        return Bar(GROUP, what, asked, reason, INVALID, figures, wrong=failures)
     ratio = spread([mine.response.percentile(99) / its.response.percentile(99) for mine, its in valid])
     medians = [
         milliseconds(int(statistics.median(pair[side].response.percentile(99) for pair in valid))) for side in (0, 1)

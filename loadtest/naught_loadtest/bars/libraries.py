@@ -128,7 +128,8 @@ def _bar(group: str, naught: Library, pairing: Pairing, found: _Found) -> Bar:
     for case in cases:
         error = found.trouble.get(case)
         if isinstance(error, RunError):
-            return Bar(group, what, asked, f"{case[0].name} failed: {error}", INVALID)
+            reason = f"{case[0].name} failed: {error}"
+            return Bar(group, what, asked, reason, INVALID, wrong=[reason])
         if error is not None:
             return skipped(group, what, str(error))
     mine, its = (found.rates[case] for case in cases)
