@@ -19,7 +19,7 @@ class _Forsaker(Protocol):
 
 
 _watched: weakref.WeakSet[_Forsaker] = weakref.WeakSet()
-_forks: Final = [0]
+_forks: Final = [0, 0]  # begun and ended, of this process
 
 
 def watch(who: _Forsaker) -> None:
@@ -27,9 +27,11 @@ def watch(who: _Forsaker) -> None:
     _watched.add(who)
 
 
-def count() -> int:
-    """How often this process has forked."""
-    return _forks[0]
+def count() -> object:
+    """How often this process has forked. The same as before only if no child can have been made between: while a
+    fork is under way, what the child will have cannot be told, and the answer is like no other."""
+    begun, ended = _forks
+    return begun if begun == ended else object()
 
 
 def replace_with_nothing(descriptor: int) -> None:
@@ -50,14 +52,19 @@ def hang_up(connected: socket.socket | None) -> None:
             same.shutdown(socket.SHUT_RDWR)
 
 
+def _begin() -> None:
+    _forks[0] += 1
+
+
+def _end() -> None:
+    _forks[1] += 1
+
+
 def _forsake_all() -> None:
+    _forks[1] = _forks[0]
     for who in list(_watched):
         who.forsake()
 
 
-def _count_fork() -> None:
-    _forks[0] += 1
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_parent=_count_fork, after_in_child=_forsake_all)
+    os.register_at_fork(before=_begin, after_in_parent=_end, after_in_child=_forsake_all)

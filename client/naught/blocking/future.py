@@ -8,14 +8,16 @@ with `await` serve threads.
 from __future__ import annotations
 
 import _thread
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from naught.errors import NaughtError
 
 if TYPE_CHECKING:
+    from naught.blocking.crowd import Crowd
     from naught.blocking.link import Link
     from naught.blocking.wires import Connection
+    from naught.session import ClientSession
 
 T = TypeVar("T")
 
@@ -35,9 +37,12 @@ class Future:
     timeout: float | None = None  # seconds the call may take
     due: float | None = None  # when they are over, once somebody waits
     change: tuple[bytes, int, int | None, float | None] | None = None  # an increment the session has not heard of
+    told: Callable[[ClientSession], None] | None = None  # what it is to hear of, where nobody waits for an answer
     epoch: object = None  # of the link, when the session heard of the call
+    thread = 0  # that waits for it: its identifier
     gate: Any = None  # locked, while its thread waits on it; opened once, by whoever has something for it
-    hurried = False  # what it asks may not be sent yet, so it looks soon whether it is
+    crowd: Crowd | None = None  # with which its thread waits, if not at a gate of its own
+    hurried = False  # what it asks was not sent, so it looks soon whether it is
     reading: Connection | None = None  # its thread reads for all
     writing: Connection | None = None  # its thread has `output` to write there
     output = b""
@@ -50,17 +55,29 @@ class Future:
     def done(self) -> bool:
         return self.state != PENDING
 
+    # The gate is opened here, and not by a call: where nothing is called, no signal handler can strike between.
+
     def set_result(self, result: Any, /) -> None:
         if self.state == PENDING:
             self._result = result
             self.state = RESULT
-            self.open_gate()
+            gate = self.gate
+            if gate is not None:
+                self.gate = None
+                gate.release()
+            elif self.crowd is not None:
+                self._link.let_through(self.crowd)
 
     def set_exception(self, exception: BaseException, /) -> None:
         if self.state == PENDING:
             self._error = exception
             self.state = ERROR
-            self.open_gate()
+            gate = self.gate
+            if gate is not None:
+                self.gate = None
+                gate.release()
+            elif self.crowd is not None:
+                self._link.let_through(self.crowd)
 
     # What else is asked of a future.
 
@@ -68,7 +85,7 @@ class Future:
         """Its thread has better to do."""
         if self.state == PENDING:
             self.state = CANCELLED
-        self.gate = None
+        self.gate = self.crowd = None
 
     def cancelled(self) -> bool:
         return self.state == CANCELLED
@@ -99,11 +116,12 @@ class Future:
     # The gate.
 
     def follows(self) -> bool:
-        """Whether its thread waits for others to read."""
-        return self.gate is not None
+        """Whether its thread waits for others to read, at a gate of its own."""
+        return self.gate is not None and self.state == PENDING
 
     def close_gate(self) -> None:
         """From here on `gate.acquire` waits."""
+        self.crowd = None
         if self.gate is None:
             self.gate = _thread.allocate_lock()
             self.gate.acquire()
@@ -114,6 +132,13 @@ class Future:
         if gate is not None:
             self.gate = None
             gate.release()
+
+
+def nobody(link: Link) -> Future:
+    """In the place of a call, for what is written and not waited for: never asked to read."""
+    future = Future(link)
+    future.state = CANCELLED
+    return future
 
 
 def run(awaitable: Awaitable[T]) -> T:

@@ -12,18 +12,25 @@ server is doing may take long.
 
 **Who may touch what.** The session and all fields are the lock's; methods marked `exclusive` run under it. Writing
 and reading happen outside: a connection has one writer and one reader at a time. Nobody waits for anything while he
-has the lock.
+has the lock, and nothing is logged there, for handlers of logs may wait.
+
+**Who sees to it.** While a connection serves, these hold whenever the lock is free, and nobody waits in vain:
+
+- Who follows is pending, and somebody reads. Who reads will run: he waits at the wire, or he is on his way there.
+- What may be sent is sent by whoever made it so; where another writes at that moment, by him (`Connection.called`).
+- What was lost or is over is cleared away by the last one who is at it.
 
 **Interrupts.** An exception from outside (KeyboardInterrupt, a signal handler's) may strike anywhere in the main
-thread. In a wait at the gate it costs nothing; where bytes are read or written, the connection, which the session
-survives; inside `exclusive`, the session. A call from a finalizer or handler that has interrupted the client itself
-raises `Busy`: to wait there would be to wait for itself.
+thread, and again while the first is dealt with. In a wait at the gate it costs nothing; where bytes are read or
+written, the connection, which the session survives; inside `exclusive`, the session. A call from a finalizer or
+handler that has interrupted its own thread in the middle of another one waits for what that thread would do next:
+where that is to read or to write, it costs the connection; inside `exclusive` it raises `Busy`.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
@@ -32,9 +39,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, c
 
 from naught import fork
 from naught.backoff import Backoff
-from naught.blocking.future import PENDING, Future
+from naught.blocking.crowd import Crowd
+from naught.blocking.future import PENDING, Future, nobody
 from naught.blocking.keeper import Keeper
-from naught.errors import Busy, ConnectionFailed, NaughtError, OutcomeUnknown, ProtocolError
+from naught.blocking.wires import LIMIT_S, Broken
+from naught.errors import Busy, ConnectionFailed, NaughtError, OutcomeUnknown
 from naught.session import OUTPUT_BYTES_MAX, ClientSession
 
 if TYPE_CHECKING:
@@ -44,7 +53,9 @@ if TYPE_CHECKING:
     from naught.messages import Message
     from naught.options import Options
 
-logger = logging.getLogger("naught")
+CROWD_FROM: Final = 8
+"""If so many threads waited for the last batch to be written, those of the next wait as a crowd: `crowd.py` has the
+figures."""
 
 GATHER_S: Final = 0.001
 """How long a call may wait for others' replies before it is written all the same. Several round trips on a good
@@ -54,26 +65,50 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_INSIDE: Final = object()
+
+
 def exclusive(method: Callable[Concatenate[Link, P], T]) -> Callable[Concatenate[Link, P], T]:
     """Under the link's lock, whole or not at all: what fails in the middle ends the session."""
 
     @wraps(method)
     def run(self: Link, *args: Any) -> T:
-        with self._lock:
-            if self._inside:
-                raise Busy("called from what has interrupted this very client: a finalizer, or a signal handler")
-            self._inside = True
-            try:
-                return method(self, *args)  # type: ignore[call-arg]
-            except NaughtError:
-                raise
-            except BaseException as error:
-                self._break(error)
-                raise
-            finally:
-                self._inside = False
+        try:
+            with self._lock:
+                if self._inside is not None:
+                    self._find_out()
+                self._inside = _INSIDE
+                try:
+                    result = method(self, *args)  # type: ignore[call-arg]
+                except BaseException as error:
+                    # Broken until it is known not to be: an interrupt may strike here, too.
+                    self._inside = error
+                    if isinstance(error, NaughtError) and from_outside(error) is None:
+                        self._inside = None
+                    else:
+                        self._mend()
+                    raise
+                self._inside = None
+                return result
+        finally:
+            if self._opening:
+                self._open_gates()
 
     return cast("Callable[Concatenate[Link, P], T]", run)
+
+
+def from_outside(error: NaughtError) -> BaseException | None:
+    """What a signal handler has raised in the middle of something, or made it raise, as the traceback tells: it has
+    come through frames that are not the client's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        trace = cause.__traceback__
+        while trace is not None:
+            if not trace.tb_frame.f_globals.get("__name__", "").startswith(("naught.", "msgpack.")):
+                return cause
+            trace = trace.tb_next
+        cause = cause.__cause__
+    return None
 
 
 class Link:
@@ -83,7 +118,8 @@ class Link:
         self.options: Final = options
         self.closed = False  # for good
         self.abandoned = False  # to be closed by the keeper: nobody has the client any more
-        self.closing: Connection | None = None  # what is left of it then
+        self.closing: Connection | None = None  # what is left of it then,
+        self.farewell = b""  # and to be written there
         self._begin_anew()
         fork.watch(self)
 
@@ -91,7 +127,8 @@ class Link:
         """As if nothing had been: at the start, and in the child of a fork."""
         # One that its owner may take again, so that a finalizer that runs inside finds `_inside` and not itself.
         self._lock = threading.RLock()
-        self._inside = False
+        # `_INSIDE` while somebody is, what has broken the books until they are mended, else None.
+        self._inside: object = None
         self.session = self._new_session()
         self.backoff = Backoff(self.options.random)
         self.connection: Connection | None = None  # greeted, and not lost
@@ -101,6 +138,12 @@ class Link:
         # Who waits for others to read, the latest last; and who has waited, until that is looked at.
         self._followers: list[Future] = []
         self._look_through_at = 100
+        self._gathered = 0  # threads that have begun to wait since the last write,
+        self._gathered_before = 0  # and between the two last ones
+        self._crowd: Crowd | None = None  # those of them that wait together
+        self._crowds: list[Crowd] = []  # who may wait still
+        self._opening: list[Crowd] = []  # to be let through when the lock is free
+        self._leavers: deque[tuple[Future, BaseException]] = deque()  # whose threads have gone, and why
 
     def _new_session(self) -> ClientSession:
         return ClientSession(
@@ -138,14 +181,9 @@ class Link:
 
     def _tell(self, what: Callable[[ClientSession, T], None], about: T) -> None:
         """Something that is to be sent, and that nobody waits for."""
-        nobody = Future(self)
-        self._tell_exclusively(what, about, nobody)
-        self.write(nobody)
-
-    @exclusive
-    def _tell_exclusively(self, what: Callable[[ClientSession, T], None], about: T, nobody: Future) -> None:
-        what(self.session, about)
-        self.gather(nobody, monotonic())
+        writer = nobody(self)
+        writer.told = lambda session: what(session, about)
+        self.wait(writer)
 
     @property
     def ready(self) -> bool:
@@ -161,9 +199,11 @@ class Link:
             while True:
                 if future.output:
                     self.write(future)
+                # In this order: who is settled is appointed no more, but he may have been just before.
+                pending = future.state == PENDING
                 connection = future.reading
-                if future.state != PENDING:
-                    if connection is not None:  # appointed, and then it was another's deadline that settled it
+                if not pending:
+                    if connection is not None:
                         self._stop_reading(future, connection)
                     return
                 if connection is not None:
@@ -171,7 +211,14 @@ class Link:
                 else:
                     self._follow(future)
         except BaseException as error:
-            self._leave(future, error)
+            # The first thing, and if nothing comes of it the last: calls of C's, which no second interrupt prevents.
+            try:
+                self._leavers.append((future, error))
+                self._clear_up()
+            finally:
+                if self._leavers and self.keeper is not None:
+                    with suppress(BlockingIOError):  # it has been called
+                        self.keeper.rope.send(b"!")
             raise
 
     @exclusive
@@ -180,11 +227,16 @@ class Link:
         if change is not None:
             self.session.change(*change, future)
             future.timeout = change[3]
-        elif future.epoch is not self._epoch:
-            future.set_exception(_books_broken())
+            future.epoch = self._epoch
+        elif future.told is not None:
+            future.told(self.session)
+            self.gather(future, monotonic())
+            return
+        elif future.state != PENDING:  # meanwhile: others have sent it, and read its reply
             return
         now = monotonic()
         self.calls += 1
+        future.thread = threading.get_ident()
         if future.timeout is not None:
             future.due = now + future.timeout
         if self.keeper is None:  # in the child of a fork
@@ -193,32 +245,101 @@ class Link:
 
     def _take_part(self, future: Future, now: float) -> None:
         """Read if nobody does, else follow; and write, unless others' replies are about to come."""
+        if future.epoch is not self._epoch:
+            future.set_exception(_books_broken())
+            return
         connection = self.connection
         if connection is not None and connection.reader is None:
             connection.reader = future
             future.reading = connection
             self.gather(future, now)
             return
-        if connection is None or not self.session.unanswered:
+        if self._leavers:
+            self.clear_up()
+        self._wait_not_for_itself(future, now)
+        future.hurried = self.connection is not None and self.session.unanswered > 0
+        if not future.hurried:
             self.gather(future, now)
-        future.hurried = not future.output
+        if future.state != PENDING:  # its time was up before it could be sent
+            return
+        self._gathered += 1
+        # The first has a gate of its own: it looks soon whether all was written, and is there to be appointed.
+        if self._gathered > 1 and self._gathered_before >= CROWD_FROM and self._join_crowd(future):
+            return
+        self._line_up(future)
+
+    def _line_up(self, future: Future) -> None:
+        """Wait at a gate of its own."""
         future.close_gate()
         self._followers.append(future)
         if len(self._followers) > self._look_through_at:
             self._followers = [each for each in self._followers if each.follows()]
             self._look_through_at = 2 * len(self._followers) + 100
 
+    def _join_crowd(self, future: Future) -> bool:
+        """Wait with those whose calls go in the same write. False where there are no descriptors left."""
+        crowd = self._crowd
+        if crowd is None or crowd.opened:
+            crowd = self._crowd = Crowd()
+            self._crowds = [each for each in self._crowds if not each.opened]
+            self._crowds.append(crowd)
+        if not crowd.admit():
+            return False
+        future.gate = None
+        future.crowd = crowd
+        return True
+
+    def let_through(self, crowd: Crowd) -> None:
+        """Open its gate, once the lock is free: those who come through want that next. For who has the lock."""
+        if not crowd.opened:
+            crowd.opened = True
+            self._opening.append(crowd)
+
+    def _let_all_through(self) -> None:
+        for crowd in self._crowds:
+            self.let_through(crowd)
+        self._crowds = []
+
+    def _open_gates(self) -> None:
+        while self._opening:
+            try:
+                crowd = self._opening.pop()
+            except IndexError:  # another thread had the last one
+                return
+            crowd.open()
+
+    def _wait_not_for_itself(self, future: Future, now: float) -> None:
+        """Another is to read for this. Where its own thread does, which a handler or finalizer has interrupted, that
+        one would not go on before this has ended."""
+        assert self.keeper is not None
+        if self.keeper.thread == future.thread:
+            raise Busy("called from a finalizer that has interrupted the client's own thread")
+        connection = self.connection
+        if connection is not None and connection.reader is not None and connection.reader.thread == future.thread:
+            self.lose(connection, ConnectionAbortedError("a call has interrupted the one that read"), now)
+
     def gather(self, future: Future, now: float) -> None:
         """Have `future` write what has gathered, if it may be written."""
         session = self.session
         session.end_turn(now)
         connection = self.connection
-        if connection is not None and not connection.writing:
-            output = session.output(now)
-            if output:
-                future.output = output
-                future.writing = connection
-                connection.writing = True
+        if connection is None:
+            return
+        writer = connection.writer
+        if writer is not None:
+            connection.called = True
+            if writer.thread and writer.thread == future.thread:
+                self.lose(connection, ConnectionAbortedError("a call has interrupted the one that wrote"), now)
+            if connection.writer is not None:
+                return
+        output = session.output(now)
+        if output:
+            self._gathered_before, self._gathered = self._gathered, 0
+            self._crowd = None
+            future.output = output
+            future.writing = connection
+            connection.writer = future
+            connection.called = False
 
     def write(self, future: Future) -> None:
         """What `future` was given to write, and what has come to it meanwhile."""
@@ -228,32 +349,37 @@ class Link:
             data, future.output = future.output, b""
             try:
                 taken = connection.wire.send(data)
-            except OSError as error:
-                self._fail(connection, error, future)
+            except Broken as broken:
+                self._fail(connection, broken.reason, future)
                 return
             if taken < len(data):
                 self._hand_over(connection, data[taken:], future)
                 return
             future.writing = None
-            connection.writing = False
-            if connection.lost:
-                self._let_go_exclusively(connection)
-            elif len(data) >= OUTPUT_BYTES_MAX:
-                self._write_more(future)
+            connection.writer = None
+            if connection.called or len(data) >= OUTPUT_BYTES_MAX:
+                self._look_after(connection, future)
 
     @exclusive
-    def _write_more(self, future: Future) -> None:
-        self.gather(future, monotonic())
+    def _look_after(self, connection: Connection, future: Future) -> None:
+        """`future` has written, and something has come up meanwhile."""
+        if connection.lost:
+            self.let_go(connection)
+        elif self.closed:
+            self.call_keeper()
+        else:
+            self.gather(future, monotonic())
 
     @exclusive
     def _hand_over(self, connection: Connection, rest: bytes, future: Future) -> None:
         """The wire is full. The keeper has time; a thread that calls has a deadline."""
         future.writing = None
-        connection.unsent = rest
         if connection.lost:
-            connection.writing = False
+            connection.writer = None
             self.let_go(connection)
         else:
+            connection.unsent = rest
+            connection.writer = self.keeper
             self.call_keeper()
 
     def _read(self, future: Future, connection: Connection) -> None:
@@ -264,8 +390,8 @@ class Link:
             timeout = future.timeout
         try:
             data = connection.wire.receive(timeout if timeout is None else max(timeout, GATHER_S))
-        except OSError as error:
-            self._fail(connection, error, future)
+        except Broken as broken:
+            self._fail(connection, broken.reason, future)
             return
         self._took(future, connection, data)
 
@@ -274,7 +400,7 @@ class Link:
         """`future` has read `data`."""
         now = monotonic()
         if data is None:
-            self.session.advance(now)
+            self._advance(now)
         else:
             self.feed(connection, data, now)
         if not connection.lost:
@@ -284,43 +410,55 @@ class Link:
             if self.session.stirred or self.session.has_output:
                 self.gather(future, now)
         else:
-            future.reading = None
             connection.reader = None
+            future.reading = None
             self.let_go(connection)
             if future.state == PENDING:
                 self._take_part(future, now)
 
     @exclusive
     def _stop_reading(self, future: Future, connection: Connection) -> None:
+        """`future` was settled by another one who looked at the time, or by the end of all."""
         if future.reading is connection:
             self._pass_on(future, connection)
             self.let_go(connection)
 
+    def _advance(self, now: float) -> None:
+        """Time has passed."""
+        self.session.advance(now)
+        if self.connection is not None:
+            self._end_if_finished(self.connection, now)
+
     def feed(self, connection: Connection, data: bytes, now: float) -> None:
         """Settle what was read. For who has the lock."""
-        session = self.session
         if connection.lost:
             return
-        if not data or self.closed:
+        if not data:
             self.lose(connection, ConnectionResetError("the server closed the connection"), now)
             return
+        if self.closed:  # what still comes is nobody's
+            return
         try:
-            session.receive(data)
+            self.session.receive(data)
         except NaughtError as error:
-            if isinstance(error, ProtocolError):
-                logger.error("%s: %s; connecting anew", self.options.address, error)
+            foreign = from_outside(error)
+            if foreign is not None:
+                raise foreign from None
             self.lose(connection, error, now)
             return
-        if session.finished and not session.has_output:
+        self._end_if_finished(connection, now)
+
+    def _end_if_finished(self, connection: Connection, now: float) -> None:
+        if self.session.finished and not self.session.has_output:
             self.lose(connection, ConnectionResetError("the server is shutting down"), now)
 
     def _pass_on(self, future: Future, connection: Connection) -> None:
         """Let another read."""
-        future.reading = None
         if connection.lost:
             connection.reader = None
         else:
             self.appoint(connection)
+        future.reading = None
 
     def appoint(self, connection: Connection) -> None:
         """Have one of those who wait read from now on; the keeper sees to it where there is none. For who has the
@@ -333,18 +471,23 @@ class Link:
                 follower.reading = connection
                 follower.open_gate()
                 return
-        if self.keeper is not None and self.keeper.sleeps:
-            self.keeper.call()
+        self._let_all_through()  # if others than the first are left of a batch: one of them will read
+        if self.closed or (self.keeper is not None and self.keeper.sleeps):
+            self.call_keeper()
 
     def _follow(self, future: Future) -> None:
-        gate = future.gate
-        if gate is not None:
+        gate, crowd = future.gate, future.crowd
+        if crowd is not None:
+            crowd.wait(None if future.due is None else future.due - monotonic())
+            if future.state != PENDING:
+                return
+        elif gate is not None:
             if future.hurried:
                 timeout = GATHER_S
             elif future.due is None:
                 timeout = -1.0
             else:
-                timeout = max(future.due - monotonic(), GATHER_S)
+                timeout = min(max(future.due - monotonic(), GATHER_S), LIMIT_S)
             if gate.acquire(True, timeout):
                 return
         self._look_again(future)
@@ -352,36 +495,48 @@ class Link:
     @exclusive
     def _look_again(self, future: Future) -> None:
         """Nobody has called the thread of `future`."""
+        if self._leavers:
+            self.clear_up()
         if future.state != PENDING or future.reading is not None:
+            return
+        if future.epoch is not self._epoch:
+            future.set_exception(_books_broken())
             return
         now = monotonic()
         self.session.end_turn(now)
         if future.due is not None and future.due <= now:
-            self.session.advance(now)
+            self._advance(now)
         connection = self.connection
         if future.state == PENDING and connection is not None and connection.reader is None:
             connection.reader = future
             future.reading = connection
-            future.gate = None
+            future.gate = future.crowd = None
+        elif future.state == PENDING and future.crowd is not None and future.crowd.opened:
+            self._line_up(future)
         self.gather(future, now)
-        future.hurried = not future.output and self.session.has_output
+        future.hurried = False  # what could not be sent now is sent by who reads, or who writes
 
     @exclusive
-    def _leave(self, future: Future, error: BaseException) -> None:
-        """The thread of `future` waits no longer, for whatever reason."""
-        future.cancel()
-        now = monotonic()
-        why = ConnectionAbortedError(f"interrupted by {type(error).__name__}")
-        reading, future.reading = future.reading, None
-        writing, future.writing = future.writing, None
-        if writing is not None:  # how much was written, nobody can say
-            writing.writing = False
-            self.lose(writing, why, now)
-            self.let_go(writing)
-        if reading is not None:  # nor, what was read
-            reading.reader = None
-            self.lose(reading, why, now)
-            self.let_go(reading)
+    def _clear_up(self) -> None:
+        self.clear_up()
+
+    def clear_up(self) -> None:
+        """After those who have left. For who has the lock."""
+        while self._leavers:
+            future, error = self._leavers.popleft()
+            future.cancel()
+            now = monotonic()
+            why = ConnectionAbortedError(f"interrupted by {type(error).__name__}")
+            reading, future.reading = future.reading, None
+            writing, future.writing = future.writing, None
+            if writing is not None and writing.writer is future:  # how much was written, nobody can say
+                writing.writer = None
+                self.lose(writing, why, now)
+                self.let_go(writing)
+            if reading is not None and reading.reader is future:  # nor, what was read
+                reading.reader = None
+                self.lose(reading, why, now)
+                self.let_go(reading)
 
     # The connection.
 
@@ -391,57 +546,78 @@ class Link:
         now = monotonic()
         if future.writing is connection:
             future.writing = None
-            connection.writing = False
+            connection.writer = None
         if future.reading is connection:
             future.reading = None
             connection.reader = None
         self.lose(connection, error, now)
         self.let_go(connection)
-        if future.state == PENDING and not future.follows():
+        if future.state == PENDING and future.reading is None and not future.follows():
             self._take_part(future, now)
 
     def lose(self, connection: Connection, error: BaseException, now: float) -> None:
         """It is of no use any more. Who is at it finds that it has ended. For who has the lock."""
         if connection.lost:
             return
-        connection.lost = True
+        connection.error = error
+        connection.lost = connection.called = True
         connection.wire.hang_up()
         if connection is self.connection:
             self.connection = None
-            logger.warning("%s: connection lost: %s; connecting anew", self.options.address, error)
             if self.session.served:
                 self.backoff.reset()
         self.session.disconnected(error, now)
         self.call_keeper()
 
-    @exclusive
-    def _let_go_exclusively(self, connection: Connection) -> None:
-        self.let_go(connection)
-
     def let_go(self, connection: Connection) -> None:
-        """Let go of a lost connection, when nobody is at it."""
-        if connection.lost and connection.reader is None and not connection.writing:
+        """Let go of a lost connection, when nobody is at it. For who has the lock."""
+        if connection.lost and connection.reader is None and connection.writer is None:
             connection.wire.close()
 
-    def _break(self, error: BaseException) -> None:
-        """Something was left half done: nothing that is known of the session can be trusted."""
-        broken, self.session = self.session, self._new_session()
+    def _find_out(self) -> None:
+        """Somebody is inside already, or was and did not come to the end."""
+        if self._inside is _INSIDE:
+            raise Busy("called from what has interrupted this very client: a finalizer, or a signal handler")
+        self._mend()
+
+    def _mend(self) -> None:
+        """Something was left half done: nothing that is known of the session can be trusted, so the books are begun
+        anew. An interrupt may strike here as well, and then whoever comes next begins again: what is done twice does
+        no harm, and what the rest is found by goes last."""
+        error = self._inside
+        assert isinstance(error, BaseException)
+        self.call_keeper()
         self._epoch = object()
-        waiting = self._followers
-        connection = self.connection
-        if connection is not None:
-            if isinstance(connection.reader, Future):
-                waiting.append(connection.reader)
-            self.lose(connection, error, monotonic())
-        for future in waiting:
+        greeting = None if self.keeper is None else self.keeper.greeting
+        connections = [each for each in (self.connection, greeting) if each is not None]
+        for connection in connections:
+            connection.error = error
+            connection.lost = connection.called = True
+            connection.wire.hang_up()
+        readers = [each.reader for each in connections if isinstance(each.reader, Future)]
+        self._let_all_through()  # who find by themselves that the books are others
+        for future in (*self._followers, *readers):
             future.set_exception(_books_broken())
-        self._followers = []
+            future.open_gate()  # it may have been settled when the interrupt struck
+        if self.session.served:
+            self.backoff.reset()
         with suppress(Exception):  # half of it may be missing
-            broken.close(_books_broken)
+            self.session.close(_books_broken)
+        session = self._new_session()
+        if self.closed:
+            session.close()
+        self.session = session
+        self._followers = []
+        self.connection = None
+        for connection in connections:
+            self.let_go(connection)
+        self._inside = None
 
     @exclusive
     def locked(self, step: Callable[..., T], *args: Any) -> T:
         """Do this under the lock. For the keeper."""
+        if self._leavers:
+            self.clear_up()
         return step(*args)
 
     # The beginning and the end.
@@ -449,10 +625,10 @@ class Link:
     def open(self) -> None:
         """Connect for the first time. Raises ConnectionFailed after connect_timeout, and the server's CommandError
         when it refuses the cache."""
-        keeper = self._start_keeper()
         limit = self.options.connect_timeout
         try:
-            if not keeper.opened.wait(limit):
+            keeper = self._start_keeper()
+            if not keeper.opened.wait(min(limit, LIMIT_S)):
                 why = f": {keeper.last_error}" if keeper.last_error is not None else ""
                 raise ConnectionFailed(
                     f"no connection to {self.options.address} within {limit:g} s{why}"
@@ -465,11 +641,16 @@ class Link:
 
     def _start_keeper(self) -> Keeper:
         keeper = self.keeper = Keeper(self)
-        keeper.start()
+        try:
+            keeper.start()
+        except RuntimeError:  # no thread is to be had
+            self.keeper = None
+            keeper.forsake()
+            raise
         return keeper
 
     def call_keeper(self) -> None:
-        """There is something for it to do."""
+        """There is something for it to do. For who has the lock."""
         if self.keeper is not None:
             self.keeper.call()
 
@@ -478,18 +659,15 @@ class Link:
         """Everything of `close` that needs no waiting."""
         if self.closed:
             return
-        self.closed = True
-        farewell = self.session.farewell()
+        self.farewell = self.session.farewell()
         self.session.close()
-        connection, self.connection = self.connection, None
-        if self.keeper is not None and self.keeper.greeting is not None:
-            self.keeper.greeting.wire.hang_up()
+        connection = self.connection
         if connection is not None:
-            with suppress(OSError):
-                if not connection.writing:
-                    connection.wire.send(farewell)
-                connection.wire.finish()
-        self.closing = connection
+            self.closing = connection
+            connection.called = True
+        self.closed = True
+        self.connection = None
+        self.call_keeper()
 
     def close(self) -> None:
         """Fail what is pending with ClientClosed, and wait until the server has let go or a little time has passed.
@@ -500,18 +678,18 @@ class Link:
 
     def abandon(self) -> None:
         """For a client that was forgotten; from the collector, so in whatever thread and under whatever lock."""
-        self.abandoned = True
-        self.call_keeper()
+        if self.keeper is None or not self.keeper.dismiss():
+            self.abandoned = True
 
     def forsake(self) -> None:
         """This is the child of a fork: the connection, the session and what it holds stay the parent's. Here all
         starts anew, with the first call."""
-        session, connection, keeper = self.session, self.connection, self.keeper
-        session.forsake("this client was made before a fork, and belongs to the parent")
-        if connection is not None:
-            connection.wire.forsake()
-        if keeper is not None:
-            keeper.forsake()
+        self.session.forsake("this client was made before a fork, and belongs to the parent")
+        for connection in (self.connection, self.closing):
+            if connection is not None:
+                connection.wire.forsake()
+        if self.keeper is not None:
+            self.keeper.forsake()
         if not self.closed:
             self._begin_anew()
 

@@ -5,12 +5,15 @@ A wire is used by at most one thread that writes and one that reads at a time, w
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from naught.link import keep_alive
 from naught.url import Address, MemoryAddress, TcpAddress
@@ -23,6 +26,32 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 64 << 10
 """At most this is read at once: the replies to a thousand calls."""
 
+LIMIT_S: Final = 86_400.0
+"""The longest the system is asked to wait at once; whoever waits longer asks again. It refuses what is very long."""
+
+_WITHOUT_WAITING: Final = socket.MSG_DONTWAIT
+# A program may have let SIGPIPE end it, and writing to what has just been hung up is nothing unusual here.
+_SEND_FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
+Wait = Callable[[int, int], None]
+"""Return when a descriptor is ready for an event of `select.poll`; raises TimeoutError, and what ends the attempt."""
+
+
+class Broken(Exception):
+    """A wire is of no use any more, and why."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason: Final = reason
+
+
+def check_system(error: OSError) -> None:
+    """Raise what is none of the system's: of what is caught around a system call, a signal handler may have raised it
+    in the middle (a TimeoutError is an OSError, too), and then it has come through a frame of its own."""
+    trace = error.__traceback__
+    if trace is not None and trace.tb_next is not None:
+        raise error
+
 
 class Wire(Protocol):
     """One connection."""
@@ -31,10 +60,10 @@ class Wire(Protocol):
         """A descriptor that is readable when `take` has something to do."""
 
     def send(self, data: bytes) -> int:
-        """Write what fits at this moment, and say how much that was. Raises OSError."""
+        """Write what fits at this moment, and say how much that was. Raises Broken."""
 
     def receive(self, timeout: float | None) -> bytes | None:
-        """Wait for bytes: b"" at the end, None when `timeout` seconds have passed. Raises OSError."""
+        """Wait for bytes: b"" at the end, None when `timeout` seconds have passed. Raises Broken."""
 
     def take(self) -> bytes | None:
         """The same without waiting."""
@@ -69,9 +98,12 @@ class SocketWire:
 
     def send(self, data: bytes) -> int:
         try:
-            return self.socket.send(data, socket.MSG_DONTWAIT)
+            return self.socket.send(data, _SEND_FLAGS)
         except BlockingIOError:
             return 0
+        except OSError as error:
+            check_system(error)
+            raise Broken(error) from None
 
     def receive(self, timeout: float | None) -> bytes | None:
         if timeout != self._timeout:
@@ -80,30 +112,44 @@ class SocketWire:
             return self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return None
+        except OSError as error:
+            check_system(error)
+            raise Broken(error) from None
 
     def _set_timeout(self, timeout: float | None) -> None:
         # Zero means no limit to the system, so the least is a microsecond.
-        microseconds = 0 if timeout is None else max(1, int(timeout * 1e6))
+        microseconds = 0 if timeout is None else max(1, int(min(timeout, LIMIT_S) * 1e6))
         value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        except OSError as error:
+            check_system(error)
+            raise Broken(error) from None
         self._timeout = timeout
 
     def take(self) -> bytes | None:
         try:
-            return self.socket.recv(READ_BYTES, socket.MSG_DONTWAIT)
+            return self.socket.recv(READ_BYTES, _WITHOUT_WAITING)
         except BlockingIOError:
             return None
+        except OSError as error:
+            check_system(error)
+            raise Broken(error) from None
 
     def next_due(self) -> float | None:
         return None
 
     def finish(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
+        self._shut_down(socket.SHUT_WR)
 
     def hang_up(self) -> None:
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+        self._shut_down(socket.SHUT_RDWR)
+
+    def _shut_down(self, how: int) -> None:
+        try:
+            self.socket.shutdown(how)
+        except OSError as error:  # it has ended by itself
+            check_system(error)
 
     def close(self) -> None:
         self.socket.close()
@@ -113,7 +159,7 @@ class SocketWire:
     def __del__(self) -> None:
         # An interrupt may have torn who reads from who is said to, and nobody closed it: it is of no use, and no
         # secret.
-        self.socket.close()
+        self.forsake()
 
 
 class MemoryWire:
@@ -136,13 +182,15 @@ class MemoryWire:
     def send(self, data: bytes) -> int:
         with self._host.lock:
             if self._ended:
-                raise BrokenPipeError("the connection has ended")
+                raise Broken(BrokenPipeError(errno.EPIPE, "the connection has ended"))
             self._took(self._channel.receive(data, self._host.now_ms()))
             self._host.sweep()
         return len(data)
 
     def receive(self, timeout: float | None) -> bytes | None:
         due = None if timeout is None else time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
         while True:
             data = self.take()
             if data is not None:
@@ -152,7 +200,7 @@ class MemoryWire:
                 return None
             sweep_due = self.next_due()
             until = sweep_due if due is None else min(due, sweep_due)
-            select.select([self._bell], [], [], max(0.0, until - now))
+            poll.poll(milliseconds(until - now))
 
     def take(self) -> bytes | None:
         with self._host.lock:
@@ -192,6 +240,9 @@ class MemoryWire:
         self._bell.close()
         self._bell_rope.close()
 
+    def __del__(self) -> None:  # as of a socket
+        self.forsake()
+
     def _took(self, replies: bytes) -> None:
         """The channel has had a turn, which gave `replies`."""
         if replies:
@@ -217,31 +268,54 @@ class MemoryWire:
 class Connection:
     """A wire and who is at it."""
 
-    __slots__ = ("lost", "reader", "unsent", "wire", "writing")
+    __slots__ = ("called", "error", "lost", "reader", "unsent", "wire", "writer")
 
     def __init__(self, wire: Wire) -> None:
         self.wire: Final = wire
         self.reader: Future | Keeper | None = None
-        self.writing = False  # somebody writes, or there is something `unsent`
+        self.writer: Future | Keeper | None = None  # the keeper, while something is `unsent`
         self.unsent = b""  # what the wire did not take: the keeper writes it
+        # Whoever writes has something to look after when that is done. Writers stop without the lock, so it is set
+        # first and then looked whether there is one; and they say that they have stopped, and then look here.
+        self.called = False
         self.lost = False  # it is of no use any more
+        self.error: BaseException | None = None  # why
 
 
-def dial(address: Address, host: Host | None, timeout: float) -> Wire:
-    """Connect, within `timeout` seconds. Raises OSError. `host` is the engine of an address in memory."""
+def milliseconds(seconds: float) -> float:
+    """For `poll`, which may wake up a little early."""
+    return min(max(0.0, seconds), LIMIT_S) * 1000 + 1
+
+
+def dial(address: Address, host: Host | None, wait: Wait) -> Wire:
+    """Connect. Raises OSError, and what `wait` raises. `host` is the engine of an address in memory."""
     if isinstance(address, MemoryAddress):
         assert host is not None
         return MemoryWire(host)
-    if isinstance(address, TcpAddress):
-        connected = socket.create_connection((address.host, address.port), timeout)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keep_alive(connected)
-        return SocketWire(connected)
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if not isinstance(address, TcpAddress):
+        return SocketWire(_connected(socket.socket(socket.AF_UNIX), address.path, wait))
+    last: OSError | None = None
+    for family, kind, protocol, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        try:
+            return SocketWire(_connected(socket.socket(family, kind, protocol), where, wait))
+        except OSError as error:
+            last = error
+    raise last or ConnectionError(f"{address.host} has no address")
+
+
+def _connected(connecting: socket.socket, where: Any, wait: Wait) -> socket.socket:
     try:
-        connected.settimeout(timeout)
-        connected.connect(address.path)
+        if connecting.family != socket.AF_UNIX:
+            connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(connecting)
+        connecting.setblocking(False)
+        code = connecting.connect_ex(where)
+        if code == errno.EINPROGRESS:
+            wait(connecting.fileno(), select.POLLOUT)
+            code = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        return connecting
     except BaseException:
-        connected.close()
+        connecting.close()
         raise
-    return SocketWire(connected)
