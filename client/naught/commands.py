@@ -194,9 +194,9 @@ class Commands(Generic[KeyT]):
         Most callers want `semaphore`.
         """
         call = calls.acquire(items, wait)
-        future, message = self._begin_wait(call, wait, timeout)
+        future = self._new_future()
         try:
-            return await future
+            return await self._wait(call, wait, timeout, future)
         except CallTimeout:
             if not call.parks:
                 raise
@@ -207,7 +207,6 @@ class Commands(Generic[KeyT]):
                 hold = future.result().hold
                 if hold is not None:
                     self._port.give_back(hold)
-            self._port.give_up(message)
             raise
 
     def release(
@@ -240,16 +239,12 @@ class Commands(Generic[KeyT]):
     async def wait_zero(self, key: Key, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
         """Wait until the counter is absent: true at once if it is; false when `timeout` seconds have passed."""
         call = calls.wait_zero(key, timeout)
-        future, message = self._begin_wait(call, timeout, ...)
         try:
-            return await future
+            return await self._wait(call, timeout, ..., self._new_future())
         except CallTimeout:
             if not call.parks:
                 raise
             return False
-        except BaseException:
-            self._port.give_up(message)
-            raise
 
     def semaphore(self, name: Key, limit: int) -> Semaphore:
         """A semaphore of `limit` permits, shared by everybody who uses the counter `name` so; see
@@ -285,13 +280,27 @@ class Commands(Generic[KeyT]):
         items = [(name, 1, check_integer("limit", limit, 1, VALUE_MAX)) for name, limit in limits.items()]
         return await acquire_permit(self, items, timeout)
 
-    def _begin_wait(
-        self, call: Call[ResultT], wait: float | None, timeout: Timeout
-    ) -> tuple[Future[ResultT], Message]:
-        future = self._new_future()
+    async def _wait(
+        self,
+        call: Call[ResultT],
+        wait: float | None,
+        timeout: Timeout,  # noqa: ASYNC109 - the server keeps it
+        future: Future[ResultT],
+    ) -> ResultT:
+        """Ask what the server may let wait. Who is cancelled takes it back, also before it was sent."""
         if timeout is ...:
             timeout = wait if call.parks else self._timeout
-        return future, self._ask(call, timeout, future)
+        message: Message | None = None
+        try:
+            message = self._ask(call, timeout, future)
+            return await future
+        except CallTimeout:
+            raise
+        except BaseException:
+            future.cancel()  # a thread may be interrupted with its call queued, and before it waits for it
+            if message is not None:
+                self._port.give_up(message)
+            raise
 
     # Single counters.
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -26,6 +27,8 @@ from naught.errors import CallTimeout, InvalidRequest, NaughtError, NotHeld
 from naught.wire import TTL_MS_MAX, VALUE_MAX, encode_key
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from naught.commands import Commands
     from naught.holds import Hold
 
@@ -38,33 +41,28 @@ T = TypeVar("T")
 class Lost:
     """Whether a permit is lost: test it (`if permit.lost`), or wait for it (`await permit.lost`)."""
 
-    __slots__ = ("_happened", "_lost")
+    __slots__ = ("_happened", "_hold")
 
-    def __init__(self) -> None:
-        self._lost = False
+    def __init__(self, hold: Hold) -> None:
+        self._hold: Final = hold
         self._happened: asyncio.Event | None = None  # made when somebody waits
 
     def __bool__(self) -> bool:
-        return self._lost
-
-    def set(self) -> None:
-        """It is lost."""
-        self._lost = True
-        if self._happened is not None:
-            self._happened.set()
+        return self._hold.lost
 
     async def wait(self) -> None:
         """Return once it is lost."""
-        if not self._lost:
+        if not self._hold.lost:
             if self._happened is None:
                 self._happened = asyncio.Event()
+                self._hold.when_lost(self._happened.set)
             await self._happened.wait()
 
     def __await__(self) -> Generator[Any, None, None]:
         return self.wait().__await__()
 
     def __repr__(self) -> str:
-        return f"<lost: {self._lost}>"
+        return f"<lost: {bool(self)}>"
 
 
 class Permit:
@@ -78,8 +76,7 @@ class Permit:
         self._released = False
         # True once the session is lost, at the latest a lease after its connection was: somebody else may have the
         # permit by now.
-        self.lost: Final = Lost()
-        hold.when_lost(self.lost.set)
+        self.lost: Final = Lost(hold)
 
     @property
     def hold(self) -> Hold:
@@ -101,10 +98,12 @@ class Permit:
         """
         if self._released:
             raise NotHeld(f"permit {self.number} was released before")
-        self._released = True
         if self.lost:
+            self._released = True
             raise NotHeld(f"permit {self.number} is lost: the session ended, or may have")
-        await self._client.release(self._hold)
+        answer = self._client.release(self._hold)
+        self._released = True  # not before: where that was refused at once, nothing was sent
+        await answer
 
     async def __aenter__(self) -> Permit:
         return self
@@ -135,6 +134,8 @@ class _Entered:
         """That of the caller; or, as a block may be left in another task than it was entered in, the latest one."""
         caller = self._caller()
         if caller not in self._by_caller:
+            if not self._by_caller:
+                raise RuntimeError("a block was left more often than it was entered")
             caller = next(reversed(self._by_caller))
         permits = self._by_caller[caller]
         permit = permits.pop()
@@ -243,9 +244,10 @@ class WaitGroup:
         self.name: Final = name
         self._client: Final = client
         self._held: Final = held
-        # With `held`, what is not done yet, as [hold, amount]; and threads may share it.
+        # With `held`, what is not done yet, as [hold, amount]; and threads may share it. A finalizer that runs while
+        # its own thread has the lock may say that something is done.
         self._holds: Final[deque[list[Any]]] = deque()
-        self._lock: Final = threading.Lock()
+        self._lock: Final = threading.RLock()
 
     async def add(self, n: int = 1) -> int:
         """`n` more to be done; how many there are then."""
@@ -262,18 +264,31 @@ class WaitGroup:
         """`n` are done; how many are left.
 
         Raises CounterUnderflow, with nothing changed, when there are not so many. With `held`, NotHeld when this
-        client has not added so many, or they count as done already: the session was lost, or the counter was cleared.
+        client has not added so many, or some of them count as done already: the session was lost, or the counter was
+        cleared. Done even when the caller is cancelled.
         """
         if not self._held:
             return await self._client.decr(self.name, n, strict=True)
         left = 0
-        for hold, part in self._pick(check_integer("n", n, 1, VALUE_MAX)):
-            (left,) = await self._client.release(hold, [(self.name, part)])
+        gone: NotHeld | None = None
+        answers = self._give_back(check_integer("n", n, 1, VALUE_MAX))
+        try:
+            for answer in answers:
+                try:
+                    (left,) = await answer
+                except NotHeld as error:
+                    gone = error
+            if gone is not None:
+                raise gone
+        finally:
+            gone = None  # it has this frame in its traceback
+            _dismiss(answers)
         return left
 
-    def _pick(self, n: int) -> list[tuple[Hold, int]]:
-        """The oldest `n` that are not done, which they are from here on, by the holds they are of."""
-        picked = []
+    def _give_back(self, n: int) -> list[Future[list[int]]]:
+        """Release the oldest `n` that are not done, each part from the hold it is of. All of it is on its way before
+        anybody waits, so that who is cancelled then, or has lost one of the holds, has released the others."""
+        answers = []
         with self._lock:
             if sum(amount for _, amount in self._holds) < n:
                 raise NotHeld(f"less than {n} that was added here is still to be done")
@@ -281,13 +296,14 @@ class WaitGroup:
                 oldest = self._holds[0]
                 hold, amount = oldest
                 part = min(n, amount)
+                answers.append(self._client.release(hold, [(self.name, part)]))
                 n -= part
-                if part == amount:
-                    self._holds.popleft()
-                else:
+                if part < amount:
                     oldest[1] -= part
-                picked.append((hold, part))
-        return picked
+                else:
+                    self._holds.popleft()
+                    self._client._port.forget(hold)
+        return answers
 
     async def wait(self, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
         """Wait until nothing is left to be done: true then, false when `timeout` seconds have passed."""
@@ -299,6 +315,14 @@ class WaitGroup:
 
     def __repr__(self) -> str:
         return f"<naught.WaitGroup {self.name!r}>"
+
+
+def _dismiss(answers: Iterable[Future[Any]]) -> None:
+    """Nobody waits for them any more, and nobody has to be told of what went wrong with them."""
+    for answer in answers:
+        answer.cancel()
+        if not answer.cancelled():
+            answer.exception()
 
 
 class Reference:
@@ -359,9 +383,10 @@ class InFlight:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        permit = self._entered.pop()
         # Uncounted already, where it is not held any more: the counter was cleared, or the session was lost.
         with suppress(NotHeld):
-            await self._entered.pop().release()
+            await release_at_exit(permit, error)
 
     async def value(self) -> int:
         """How many there are."""
@@ -402,11 +427,14 @@ class Quota:
         return max(0, self.limit - await self._client.get(self.name))
 
     async def retry_after(self) -> float:
-        """Seconds until the window ends, where nothing is left; 0 where something is."""
+        """Seconds until the window ends, where nothing is left; 0 where something is.
+
+        Infinity where it does not end: somebody has `set` the counter, which leaves it without a time to live.
+        """
         left_ms = await self._client.ttl(self.name)
-        if left_ms is None or left_ms < 0 or await self._client.get(self.name) < self.limit:
+        if left_ms is None or await self._client.get(self.name) < self.limit:
             return 0.0
-        return left_ms / 1000
+        return left_ms / 1000 if left_ms >= 0 else inf
 
     def __repr__(self) -> str:
         return f"<naught.Quota {self.name!r} of {self.limit} in {(self._per_ms or 0) / 1000:g} s>"

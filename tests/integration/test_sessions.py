@@ -242,7 +242,7 @@ def test_what_a_killed_client_held_comes_back_and_the_next_waiter_runs(
             if how != "hold":
                 child, *what = await it.said("child")
                 it.child = int(child)
-                assert what == ["ClientClosed" if how == "fork" else "connecting"]
+                assert what == ["ClientClosed,NotHeld" if how == "fork" else "connecting"]
             numbers = await it.said("holding")
             assert len(numbers) == 3
             it.do("count")

@@ -36,13 +36,21 @@ class Proxy:
         self._bytes_max = 0
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.listen()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def listen(self) -> None:
+        """Take connections, on the same port as before if there was one."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Take no more connections."""
         assert self._server is not None
         self._server.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.refuse()
         self.cut()
         for writer in self.half_open:
             writer.transport.abort()

@@ -1,0 +1,35 @@
+"""A client of either kind in a process of its own, which holds by every pattern until it is killed. Run with
+
+    python -m support.patterns_holder KIND URL LEASE
+
+It writes a line once it holds: two permits of `s`, one of `a` and `b` together, four of the five of `g` that it has
+added, three times in flight at `f`; and, which nobody holds, two references to `r` and one use of `q`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from support.two_clients import connect
+
+
+async def main(kind: str, url: str, lease: float) -> None:
+    async with connect(kind, url, lease=lease) as counters:
+        semaphore, in_flight = counters.semaphore("s", limit=2), counters.in_flight("f")
+        group, blob = counters.wait_group("g", held=True), counters.reference("r")
+        await semaphore.acquire()
+        several = await counters.acquire_all({"a": 1, "b": 2})
+        for n in (2, 3):
+            await group.add(n)
+        await group.done()
+        for _ in range(2):
+            await blob.retain()
+        await counters.quota("q", limit=1, per=60).use()
+        async with semaphore, in_flight, in_flight, in_flight:
+            print("holding", several.number, flush=True)
+            sys.stdin.read()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
