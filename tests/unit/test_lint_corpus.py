@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import re
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,21 @@ def test_the_draw_depends_on_the_seed_that_is_printed(corpus: ModuleType, capsys
     assert all(each["package"] == "stdlib" and each["file"].startswith("pool") for each in drawn)
 
 
+def test_the_draw_does_not_depend_on_the_order_of_the_findings(corpus: ModuleType) -> None:
+    everything = findings(COUNTDOWN, 200)
+    assert corpus.sample_of(everything, set(), 50, seed=7) == corpus.sample_of(everything[::-1], set(), 50, seed=7)
+
+
+def test_what_is_drawn_says_which_set_and_version_it_is_of(corpus: ModuleType) -> None:
+    known = [("first", each) for each in corpus.SETS["first"]] + [("second", each) for each in corpus.SETS["second"]]
+    names = [package.partition("==")[0] for _, package in known]
+    assert len(set(names)) == len(names), "a package in both sets is held out of neither"
+    everything = [Finding(f"{name}/module.py", 1, 1, COUNTDOWN, "…", 1) for name in [*names, "stdlib"]]
+    drawn = corpus.sample_of(everything, set(), len(everything), seed=1)
+    said = {(each["set"], f"{each['package']}=={each['version']}") for each in drawn}
+    assert said == {*known, ("first", f"stdlib=={platform.python_version()}")}
+
+
 def test_where_there_is_no_more_all_is_drawn(corpus: ModuleType) -> None:
     everything = findings(COUNTDOWN, 9)
     assert len(corpus.sample_of(everything, set(everything), 50, seed=1)) == 9
@@ -47,4 +63,4 @@ def test_where_there_is_no_more_all_is_drawn(corpus: ModuleType) -> None:
 def test_the_documentation_names_the_packages(corpus: ModuleType) -> None:
     page = (ROOT / "docs" / "lint.md").read_text("utf-8")
     (named,) = re.findall(r"twelve packages, downloaded in the versions\nit names: (.*?)\.\n", page)
-    assert re.split(r", | and ", named) == [package.partition("==")[0] for package in corpus.PACKAGES]
+    assert re.split(r", | and ", named) == [package.partition("==")[0] for package in corpus.SETS["first"]]
