@@ -26,7 +26,8 @@ def corpus() -> ModuleType:
 
 
 def findings(rule: str, count: int) -> list[Finding]:
-    return [Finding(f"stdlib/pool{number}.py", number + 1, 1, rule, "…", number + 1) for number in range(count)]
+    says = "does not parse: …" if rule == UNREADABLE else "…"
+    return [Finding(f"stdlib/pool{number}.py", number + 1, 1, rule, says, number + 1) for number in range(count)]
 
 
 def test_the_draw_depends_on_the_seed_that_is_printed(corpus: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +61,15 @@ def test_where_there_is_no_more_all_is_drawn(corpus: ModuleType) -> None:
     assert len(corpus.sample_of(everything, set(everything), 50, seed=1)) == 9
 
 
-def test_the_documentation_names_the_packages(corpus: ModuleType) -> None:
+def test_a_file_that_only_the_checker_gives_up_on_is_there_to_be_judged(corpus: ModuleType) -> None:
+    given_up = Finding("stdlib/loop.py", 1, 1, UNREADABLE, "nested too deeply to be read", 1)
+    assert [each["file"] for each in corpus.sample_of([*findings(UNREADABLE, 9), given_up], set(), 50, 1)] == [
+        "loop.py"
+    ]
+
+
+@pytest.mark.parametrize(("which", "begins"), [("first", "and (?=aiohttp,)"), ("second", "written:\\s+")])
+def test_the_documentation_names_the_packages(corpus: ModuleType, which: str, begins: str) -> None:
     page = (ROOT / "docs" / "lint.md").read_text("utf-8")
-    (named,) = re.findall(r"twelve packages, downloaded in the versions\nit names: (.*?)\.\n", page)
-    assert re.split(r", | and ", named) == [package.partition("==")[0] for package in corpus.SETS["first"]]
+    (named,) = re.findall(rf"{begins}(.*?)\.", page, re.DOTALL)
+    assert re.split(r",\s+|\s+and\s+", named) == [package.partition("==")[0] for package in corpus.SETS[which]]
