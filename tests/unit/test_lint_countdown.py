@@ -176,6 +176,20 @@ COUNTDOWN = {
                     window[items[i - width]] -= 1  #! NZ101
                 yield len(window)
         """,
+    "beside maps that are joined with their own entries": """
+        class Pool:
+            def __init__(self):
+                self.open = {}
+            def opened(self, address):
+                self.open[address] = self.open.get(address, 0) + 1
+            def closed(self, address):
+                self.open[address] -= 1  #! NZ101
+        def bracket(result, right, left, chosen, count):
+            last = result["last"][:count]
+            both = right.copy()
+            both[chosen] = last[chosen]
+            result["both"] = both
+        """,
 }
 
 NO_COUNTDOWN = {
@@ -464,6 +478,22 @@ NO_COUNTDOWN = {
             def tidy(self):
                 for counts in self.refs.values():
                     counts.clear()
+        """,
+    "a largest value, whose name leads back to itself": """
+        class Depths:
+            def __init__(self):
+                self.depth = {}
+            def begin(self, node):
+                self.depth[node] = 0
+            def note(self, node, levels):
+                deepest = 0
+                for child in node:
+                    deepest = max(deepest, levels + self.depth.get(child, 0))
+                self.depth[node] = deepest
+            def note_both(self, node, one, other):
+                one = max(other, 1)
+                other = max(one, 2)
+                self.depth[node] = one
         """,
 }
 

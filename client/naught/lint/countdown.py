@@ -96,14 +96,15 @@ def measures(value: ast.expr, flow: Flow) -> bool:
     return counts or flow.names.qualified(value.func) in ("len", "sum")
 
 
-def _is_lower(value: ast.expr, use: Use, found: Map, flow: Flow) -> bool:
-    """Whether what is stored is the same entry less a count."""
+def _is_lower(value: ast.expr, use: Use, found: Map, flow: Flow, followed: frozenset[str] = frozenset()) -> bool:
+    """Whether what is stored is the same entry less a count. `followed`: names on the way here, for in `most =
+    max(most, …)` a name leads back to itself."""
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub):
         return _reads(value.left, use, found, flow) and _is_count(value.right, found, flow)
     if isinstance(value, ast.Call) and flow.names.qualified(value.func) == "max":
-        return any(_is_lower(argument, use, found, flow) for argument in value.args)
-    if isinstance(value, ast.Name):
-        return _lowered_name(value, use, found, flow)
+        return any(_is_lower(argument, use, found, flow, followed) for argument in value.args)
+    if isinstance(value, ast.Name) and value.id not in followed:
+        return _lowered_name(value, use, found, flow, followed | {value.id})
     return False
 
 
@@ -115,14 +116,14 @@ def _reads(expression: ast.expr, use: Use, found: Map, flow: Flow) -> bool:
     return key is not None and flow.same(key, use.key)
 
 
-def _lowered_name(name: ast.Name, use: Use, found: Map, flow: Flow) -> bool:
+def _lowered_name(name: ast.Name, use: Use, found: Map, flow: Flow, followed: frozenset[str]) -> bool:
     """`left = counts[key] - 1` or `left = counts[key]; left -= 1`, before `counts[key] = left`."""
     read = less = False
     for node in ast.walk(use.scope.node):
         if isinstance(node, ast.Assign) and any(flow.same(target, _stored(name)) for target in node.targets):
             if isinstance(node.value, ast.Name):
                 continue
-            if _is_lower(node.value, use, found, flow):
+            if _is_lower(node.value, use, found, flow, followed):
                 return True
             read = read or _reads(node.value, use, found, flow)
         elif isinstance(node, ast.AugAssign) and flow.same(node.target, _stored(name)):

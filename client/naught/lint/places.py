@@ -50,6 +50,15 @@ class Binding:
     """Whether another place is assigned, which joins the two and says nothing about the kind."""
 
 
+class EndlessError(RecursionError):
+    """The map that an entry belongs to is an entry of that entry, at some depth."""
+
+    def __init__(self, links: list[Place]) -> None:
+        super().__init__("a map holds itself")
+        self.links = links
+        """The places whose links go round."""
+
+
 class Places:
     """The places of a module, which of them are joined, and everything that is ever assigned to them."""
 
@@ -67,6 +76,12 @@ class Places:
         self.dropped: list[tuple[Place, ast.expr]] = []
         # Pairs of places that hold the same map.
         self._pairs: list[tuple[Place, Place]] = []
+        # A link -> the pair it was made for; the pairs whose links would make a map an entry of itself.
+        self._made_for: dict[Place, tuple[Place, Place]] = {}
+        self._refused: set[tuple[Place, Place]] = set()
+        # The links followed on the way to an entry's map, and how many there were when each entry was begun.
+        self._followed: list[Place] = []
+        self._begun: dict[Place, int] = {}
         # Parameters that some call in this module passes a place to.
         self.passed: set[Place] = set()
         for node in names.nodes:
@@ -125,10 +140,17 @@ class Places:
 
     def find(self, place: Place) -> Place:
         """The representative of all the places joined with this one."""
+        began = len(self._followed)
+        try:
+            return self._follow(place)
+        finally:
+            del self._followed[began:]
+
+    def _follow(self, place: Place) -> Place:
         seen: list[Place] = []
         while True:
             if place.of is not None:
-                place = place._replace(of=self.find(place.of))
+                place = self._with_map_found(place, place.of)
             if place in seen:
                 # Joining two maps can join their entries twice over, by different ways; any of them will do.
                 return min(seen[seen.index(place) :], key=repr)
@@ -136,7 +158,18 @@ class Places:
             if following is None:
                 return place
             seen.append(place)
+            self._followed.append(place)
             place = following
+
+    def _with_map_found(self, entry: Place, of: Place) -> Place:
+        """The entry, of the representative of its map."""
+        if entry in self._begun:
+            raise EndlessError(self._followed[self._begun[entry] :])
+        self._begun[entry] = len(self._followed)
+        try:
+            return entry._replace(of=self.find(of))
+        finally:
+            del self._begun[entry]
 
     def root(self, expression: ast.expr) -> Place | None:
         """The representative of the place an expression stands for."""
@@ -150,11 +183,31 @@ class Places:
         changed = True
         while changed:
             changed = False
-            for one, other in self._pairs:
-                left, right = self.find(one), self.find(other)
-                if left != right and not _inside(left, right) and not _inside(right, left):
-                    self._links[left] = right
-                    changed = True
+            for pair in self._pairs:
+                if pair not in self._refused:
+                    try:
+                        changed = self._join_pair(pair) or changed
+                    except EndlessError as endless:
+                        self._refuse(endless.links)
+                        changed = True
+
+    def _join_pair(self, pair: tuple[Place, Place]) -> bool:
+        left, right = map(self.find, pair)
+        if left == right or _inside(left, right) or _inside(right, left):
+            return False
+        self._links[left] = right
+        self._made_for[left] = pair
+        return True
+
+    def _refuse(self, circle: list[Place]) -> None:
+        """Take back the last link of a circle, for good: without it there was none.
+
+        `tree = tree[key]` in a module full of such steps joins maps and entries until one holds itself, and
+        then the search for what an entry belongs to has no end.
+        """
+        last = max(circle, key=list(self._links).index)
+        del self._links[last]
+        self._refused.add(self._made_for[last])
 
     def _join(self, left: ast.expr, right: Place | None) -> None:
         place = self.place(left)
