@@ -107,6 +107,22 @@ NO_INSERTING_LOOP = {
             def close(self):
                 self.listeners.clear()
         """,
+    "the class of something, by a name": """
+        from collections import defaultdict
+        class Visitor:
+            def __init__(self):
+                self.handlers = defaultdict(list)
+            def register(self, cls, handler):
+                self.handlers[cls].append(handler)
+            def visit(self, node):
+                cls = node.__class__
+                for handler in self.handlers[cls]:
+                    handler(node)
+            def leave(self, node):
+                cls = type(node)
+                for handler in self.handlers[cls]:
+                    handler(node)
+        """,
 }
 
 INSERTING_READ = {
@@ -184,6 +200,21 @@ INSERTING_READ = {
                     self.free[name] -= 1  #! NZ101
                     return True
                 return False
+        """,
+    "the largest of something else, and a class that may be another": """
+        from collections import defaultdict
+        class Sizes:
+            def __init__(self):
+                self.sizes = defaultdict(int)
+            def note(self, size):
+                self.sizes[size] += 1
+            def usual(self, asked):
+                most = max(asked)
+                return most if self.sizes[most] > 3 else None  #! NZ103
+            def of(self, node, key):
+                cls = node.__class__
+                cls = cls.make(key)
+                return self.sizes[cls] > 3  #! NZ103
         """,
 }
 
@@ -454,6 +485,30 @@ NO_INSERTING_READ = {
                 self.lock = defaultdict(make)
             def allowed(self, host, n):
                 return n < self.limit[host] and self.lock[host].free()
+        """,
+    "the map's own largest key": """
+        from collections import defaultdict
+        class Sizes:
+            def __init__(self):
+                self.sizes = defaultdict(int)
+            def note(self, size):
+                self.sizes[size] += 1
+            def usual(self):
+                most = max(self.sizes, key=lambda size: self.sizes[size])
+                return most if self.sizes[most] > 3 else None
+        """,
+    "an attribute of what a loop that filled it ran over, by a name": """
+        from collections import defaultdict
+        class Names:
+            def __init__(self):
+                self.seen = defaultdict(set)
+            def note(self, rows):
+                for row in rows:
+                    self.seen[row.name].add(row)
+                for row in rows:
+                    name = row.name
+                    if len(self.seen[name]) > 1:
+                        yield row
         """,
 }
 

@@ -22,6 +22,8 @@ FEW_VALUES = frozenset(
 )
 # Builtins that hand on what they are given to a loop.
 LOOKING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate", "iter"})
+# Builtins that give one of what they are given.
+PICKING = frozenset({"max", "min", "next"})
 LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
 
@@ -86,6 +88,11 @@ class Flow:
         owner = self.names.resolve(name.id, self.names.scope_of[name])
         if owner is None:
             return False
+        match self._only_value(name):
+            case ast.Attribute(attr="__class__"):
+                return True
+            case ast.Call(func=function) if self.names.qualified(function) == "type":
+                return True
         if name.id in owner.definitions or name.id in owner.imports:
             return True
         if isinstance(owner.node, FUNCTIONS):
@@ -94,6 +101,17 @@ class Flow:
                 if argument.arg == name.id and argument.annotation is not None:
                     return self._is_enumeration(argument.annotation)
         return False
+
+    def _only_value(self, name: ast.Name) -> ast.expr | None:
+        """What a name stands for where it is bound once, by an assignment: `cls = node.__class__`."""
+        function = self.names.scope_of[name].function.node
+        bound = [
+            node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Name) and node.id == name.id and not isinstance(node.ctx, ast.Load)
+        ]
+        values = self.assigned(name)
+        return values[0] if len(bound) == len(values) == 1 else None
 
     def _is_enumeration(self, annotation: ast.expr) -> bool:
         if isinstance(annotation, ast.Subscript):
@@ -107,8 +125,12 @@ class Flow:
     # -- loops ---------------------------------------------------------------------------------------------
 
     def loops(self, node: ast.expr) -> Iterator[ast.expr]:
-        """What the loops around a node run over, if they bind a name in it."""
-        wanted = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        """What the loops around a node run over, if they bind a name in it, or one that such a name is assigned
+        from."""
+        named = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+        wanted = {each.id for each in named}
+        for value in filter(None, map(self._only_value, named)):
+            wanted |= {each.id for each in ast.walk(value) if isinstance(each, ast.Name)}
         for _, parent in self.names.ancestors(node):
             if isinstance(parent, ast.For | ast.AsyncFor):
                 generators: list[ast.For | ast.AsyncFor | ast.comprehension] = [parent]
@@ -123,12 +145,17 @@ class Flow:
     def runs_over(self, node: ast.expr, found: Map) -> bool:
         """Whether a key comes from the map itself: from a loop over it, its keys or its items.
 
-        Also from a name assigned from those, or from a function of the module that returns them.
+        Also from a name assigned from those, or from a function of the module that returns them; or a name that
+        is the largest of them, or the first.
         """
+        sources = [source for iterated in self.loops(node) for source in self._sources(iterated)]
+        key = node.slice if isinstance(node, ast.Subscript) else None
+        only = self._only_value(key) if isinstance(key, ast.Name) else None
+        if isinstance(only, ast.Call) and only.args and self.names.qualified(only.func) in PICKING:
+            sources.append(only.args[0])
         return any(
             isinstance(each, ast.expr) and self.uses.map(each) is found
-            for iterated in self.loops(node)
-            for source in self._sources(iterated)
+            for source in sources
             for each in ast.walk(source)
         )
 
