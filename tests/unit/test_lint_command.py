@@ -96,6 +96,28 @@ def test_help_and_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(RULES)
 
 
+ASKING = """\
+from collections import defaultdict
+
+FAILURES = defaultdict(int)
+
+def failed(host):
+    FAILURES[host] += 1
+
+def is_bad(host):
+    return FAILURES[host] > 3
+"""
+
+
+def test_what_is_followed_on_request(project: Path) -> None:
+    write(project, {"asking.py": ASKING})
+    assert main(["."]) == 0
+    assert main(["--select", "NZ103", "."]) == 1
+    assert main(["--select", "NZ", "."]) == 1
+    write(project, {"pyproject.toml": "[tool.naught.lint]\nselect = ['NZ1']\n"})
+    assert main(["."]) == 1
+
+
 def test_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(project, {"pool.py": leak(), "clean.py": CLEAN})
     assert main(["--output", "json", "."]) == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from naught.lint import RULES, check_source
-from naught.lint.finding import UNREADABLE
+from naught.lint.finding import ON_REQUEST, UNREADABLE
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "lint.md").read_text("utf-8")
@@ -113,6 +113,18 @@ def test_the_precision_stated_is_what_the_verdicts_give(
 def test_the_precision_of_everything_is_what_the_verdicts_give() -> None:
     assert stated("everything") == [figures(VERDICTS)]
     assert stated("everything, after the changes") == [figures([each for each in VERDICTS if each["still"]])]
+
+
+def test_the_precision_without_what_is_followed_on_request() -> None:
+    now = [each for each in VERDICTS if each["still"] and not each["local"] and each["rule"] not in ON_REQUEST]
+    assert stated("everything, as it comes now") == [figures(now)]
+    assert stated("held out, as it comes now") == [figures([each for each in now if each["set"] == "second"])]
+
+
+def test_what_is_followed_on_request_says_so() -> None:
+    for rule, section in SECTIONS.items():
+        assert ("Followed only where it is asked for" in section) == (rule in ON_REQUEST)
+    assert set(RULES) >= ON_REQUEST
 
 
 def test_no_true_finding_was_lost_to_the_changes() -> None:

@@ -74,3 +74,23 @@ def test_flake8_runs_it(tmp_path: Path) -> None:
     (line,) = done.stdout.splitlines()
     assert line.startswith("./pool.py:6:5: NZ101 an entry of ACTIVE is counted down")
     assert flake8(tmp_path, "--select", "NZ", "--extend-ignore", "NZ101").returncode == 0
+
+
+def test_flake8_leaves_out_what_is_followed_on_request(tmp_path: Path) -> None:
+    asking = dedent(
+        """\
+        import collections
+        FAILURES = collections.defaultdict(int)
+
+
+        def failed(host):
+            FAILURES[host] += 1
+
+
+        def is_bad(host):
+            return FAILURES[host] > 3
+        """
+    )
+    (tmp_path / "asking.py").write_text(asking)
+    assert flake8(tmp_path).stdout == ""
+    assert " NZ103 " in flake8(tmp_path, "--select", "NZ103").stdout

@@ -24,7 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import Any
 
-from naught.lint.finding import RULES, Finding
+from naught.lint.finding import ON_REQUEST, RULES, Finding
 
 NEVER = (
     *(".*", "__pycache__", "node_modules", "site-packages", "venv", "env"),
@@ -44,7 +44,7 @@ class Config:
 
     root: Path = field(default_factory=Path.cwd)
     """The folder patterns are relative to."""
-    select: tuple[str, ...] = ("NZ",)
+    select: tuple[str, ...] = tuple(rule for rule in RULES if rule not in ON_REQUEST)
     """Beginnings of the rules wanted."""
     ignore: tuple[str, ...] = ()
     """Beginnings of the rules not wanted; they win over `select`."""

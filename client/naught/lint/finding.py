@@ -29,6 +29,10 @@ RULES: dict[str, str] = {
 }
 """Every rule: its identifier, and what it says in one line."""
 
+ON_REQUEST = frozenset({INSERTING_READ})
+"""Rules that are followed only where somebody asks for them: more often wrong than right on code they had not seen
+(docs/lint.md)."""
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Finding:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from naught._version import __version__
 from naught.lint.engine import check_tree
-from naught.lint.finding import UNREADABLE
+from naught.lint.finding import ON_REQUEST, UNREADABLE
 
 
 class Plugin:
@@ -20,6 +20,11 @@ class Plugin:
 
     name: ClassVar[str] = "naught-lint"
     version: ClassVar[str] = __version__
+
+    @staticmethod
+    def add_options(options: Any) -> None:
+        """Told to flake8 before it reads its configuration: what it leaves out unless it is asked for."""
+        options.extend_default_ignore(sorted(ON_REQUEST))
 
     def __init__(self, tree: ast.Module, lines: list[str], filename: str = "") -> None:
         # The module as flake8 parsed it, its text, and the name that findings would carry.
