@@ -270,18 +270,11 @@ class WaitGroup:
         if not self._held:
             return await self._client.decr(self.name, n, strict=True)
         left = 0
-        gone: NotHeld | None = None
         answers = self._give_back(check_integer("n", n, 1, VALUE_MAX))
         try:
             for answer in answers:
-                try:
-                    (left,) = await answer
-                except NotHeld as error:
-                    gone = error
-            if gone is not None:
-                raise gone
+                (left,) = await answer
         finally:
-            gone = None  # it has this frame in its traceback
             _dismiss(answers)
         return left
 
