@@ -21,6 +21,9 @@ from support.two_clients import KINDS, connect
 GUARD_S = 30.0
 """No case waits longer for anything; none takes a hundredth of it."""
 
+LEASE_S = 10 * GUARD_S
+"""Of a client that is closed: what comes back does so because it said goodbye."""
+
 
 class Bench:
     """Two clients of one server."""
@@ -33,7 +36,7 @@ class Bench:
 
     def client(self, **options: Any) -> AbstractAsyncContextManager[Any]:
         """Another client under test."""
-        return connect(self.kind, self.url, **{"timeout": GUARD_S} | options)
+        return connect(self.kind, self.url, timeout=GUARD_S, **options)
 
     async def waiting(self, count: int) -> None:
         """Return once so many calls wait at the server."""
@@ -328,7 +331,7 @@ async def blocks_that_overlap_each_give_back_their_own(bench: Bench) -> None:
 async def who_waits_is_told_that_the_client_was_closed(bench: Bench) -> None:
     held = await bench.theirs.semaphore("gpu", limit=1).acquire()
     await bench.theirs.incr("g")
-    async with bench.client() as doomed:
+    async with bench.client(lease=LEASE_S) as doomed:
         own = await doomed.semaphore("own", limit=1).acquire()
         told = asyncio.ensure_future(own.lost.wait())
         calls = [
@@ -361,7 +364,7 @@ async def who_waits_is_told_that_the_client_was_closed(bench: Bench) -> None:
 async def a_block_whose_client_is_closed_inside_says_so_where_it_matters(bench: Bench) -> None:
     async def block(pattern: str, error: Exception | None = None) -> None:
         async with (
-            bench.client() as doomed,
+            bench.client(lease=LEASE_S) as doomed,
             {
                 "semaphore": doomed.semaphore("n", limit=1),
                 "permit": await doomed.acquire_all({"a": 1, "b": 1}),
@@ -388,7 +391,7 @@ async def _are(bench: Bench, names: list[str], values: list[int]) -> bool:
 
 @case
 async def held_work_of_a_closed_client_is_done(bench: Bench) -> None:
-    async with bench.client() as doomed:
+    async with bench.client(lease=LEASE_S) as doomed:
         group = doomed.wait_group("g", held=True)
         await group.add(3)
         waiting = asyncio.ensure_future(bench.theirs.wait_group("g").wait())
@@ -712,7 +715,7 @@ async def no_permit_in_time_leaves_nothing(bench: Bench) -> None:
     assert await bench.theirs.count() == 0
 
 
-# ------------------------------------------------------------------------------------------------- given back late
+# ------------------------------------------------------------------------------------------------- refused at once
 
 
 @case

@@ -172,6 +172,39 @@ async def _are_gone(counters: Any, names: list[str]) -> bool:
     return not any(await counters.get_many(names))
 
 
+# ------------------------------------------------------------------------------------------------- too late
+
+
+def test_a_release_that_takes_too_long_says_so_unless_the_block_raises_itself(
+    kind: str, server: ServerProcess
+) -> None:
+    async def block(pattern: Any, error: Exception | None) -> None:
+        async with pattern:
+            server.process.send_signal(signal.SIGSTOP)
+            if error is not None:
+                raise error
+
+    async def scenario() -> None:
+        async with (
+            connect(kind, url_of(server), timeout=GUARD_S) as others,
+            connect(kind, url_of(server), timeout=0.02) as counters,
+        ):
+            for error, told in ((ZeroDivisionError(), ZeroDivisionError), (None, naught.CallTimeout)):
+                for pattern in (
+                    counters.semaphore("s", limit=1),
+                    counters.in_flight("f"),
+                    await counters.acquire_all({"a": 1, "b": 1}),
+                ):
+                    try:
+                        with pytest.raises(told):
+                            await block(pattern, error)
+                    finally:
+                        server.process.send_signal(signal.SIGCONT)
+                await until(lambda: _are_gone(others, ["s", "f", "a", "b"]))
+
+    guarded(scenario())
+
+
 # ------------------------------------------------------------------------------------------------- restarted
 
 
