@@ -29,8 +29,8 @@ class Client(Generic[KeyT]):
     when there is no connection in time, and what the server answers when it refuses the cache.
 
     A call costs the time of a round trip on the thread that makes it. KeyboardInterrupt, or whatever else a signal
-    handler raises, may break off any call; the client stays usable, and who is interrupted while he waits holds nothing
-    by that. Between a grant and its block, and on leaving that before the release is asked for, there are some
+    handler raises, may break off any call; the client stays usable, and a thread that is interrupted while it waits
+    holds nothing by that. Between a grant and its block, and on leaving that before the release is asked for, there are some
     microseconds in which it leaves a permit held until the client is closed.
     """
 
