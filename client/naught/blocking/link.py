@@ -217,8 +217,10 @@ class Link:
                 self._clear_up()
             finally:
                 if self._leavers and self.keeper is not None:
-                    with suppress(BlockingIOError):  # it has been called
+                    try:  # noqa: SIM105 - `suppress` would be a call more, at which an interrupt may strike
                         self.keeper.rope.send(b"!")
+                    except OSError:  # it has been called, or has ended
+                        pass
             raise
 
     @exclusive
