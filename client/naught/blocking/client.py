@@ -30,8 +30,8 @@ class Client(Generic[KeyT]):
 
     A call costs the time of a round trip on the thread that makes it. KeyboardInterrupt, or whatever else a signal
     handler raises, may break off any call; the client stays usable, and a thread that is interrupted while it waits
-    holds nothing by that. Between a grant and its block, and on leaving that before the release is asked for, there are
-    some microseconds in which an interrupt leaves a permit held until the client is closed.
+    holds nothing by that. Between a grant and its block, and on leaving that before the release is asked for, there
+    are some microseconds in which an interrupt leaves a permit held until the client is closed.
     """
 
     @overload
