@@ -3,8 +3,9 @@
 With a lock each, whoever opens them holds the interpreter's lock while it does: every thread that is woken finds that
 taken and goes to sleep again, two switches of threads for each. A crowd waits to read from one socket, and is let
 through by one byte, which is written without the interpreter's lock and which nobody takes away (MSG_PEEK): whoever
-comes finds it open. With 32 threads that gives 1.31 times the calls (9 interleaved rounds, 1.23 to 1.34); with 8,
-whose calls travel by fours, the system calls cost more than the switches (0.87), so few threads have a lock each.
+comes finds it open. With 32 threads that gave 1.31 times the calls (9 interleaved rounds, 1.23 to 1.34) on a quiet
+machine and 1.08 (11 rounds, 0.86 to 1.33) on a busy one; with 8, whose calls travel by fours, the system calls cost
+more than the switches (0.87), so few threads have a lock each.
 
 A crowd is opened once. Its sockets are used again when nobody refers to it any more, so when all have gone through.
 """
