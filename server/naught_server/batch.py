@@ -21,6 +21,10 @@ PORTION_ITEMS: Final = 256
 """Items done in one go: 0.1 ms of everybody's time. An item of a batch of 1 000 costs 8 % more for it (222 ns against
 205, in process), and p99 of a steady load beside 200 of them a second was halved (1.21 ms to 0.55 and 0.76)."""
 
+DIGIT_MAX: Final = (1 << 30) - 1
+"""CPython compares integers up to this in place, and larger ones by a call. So what is to be VALUE_MAX at most is
+compared with this first."""
+
 
 class Batch:
     """An `apply` under way. Its session owns it: it goes on when the connection is another one."""
@@ -77,13 +81,13 @@ def apply_each(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...], now
     append = results.append
     evicted = 0
     for key, by in zip(keys, deltas, strict=True):
-        if key.__class__ is bytes and by.__class__ is int:
+        if by.__class__ is int:
             table = tables[hash(key) & mask]
-            if key in table:
-                value = table[key] + by
+            before = table.get(key, 0)  # one look where `in` and `[]` are two: 7 % of an item
+            if before:
+                value = before + by
                 if value > 0:
-                    # Equal to `by` where a lazy zero was; and 0 is no delta.
-                    if value <= VALUE_MAX and value != by and by:
+                    if by and (value <= DIGIT_MAX or value <= VALUE_MAX):  # 0 is no delta
                         table[key] = value
                         append(value)
                         if queues and by < 0 and key in queues:
@@ -94,7 +98,9 @@ def apply_each(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...], now
                     evicted += 1
                     append(0)
                     continue
-            elif 0 < by <= VALUE_MAX and 0 < len(key) <= KEY_BYTES_MAX:
+            elif (
+                0 < by <= VALUE_MAX and key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX and key not in table
+            ):
                 table[key] = by
                 append(by)
                 continue
@@ -111,18 +117,17 @@ def add_to_all(cache: Cache, keys: tuple[Any, ...], by: int, now_ms: int) -> lis
     results: list[Any] = []
     append = results.append
     for key in keys:
-        if key.__class__ is bytes:
-            table = tables[hash(key) & mask]
-            if key in table:
-                value = table[key] + by
-                if by < value <= VALUE_MAX:
-                    table[key] = value
-                    append(value)
-                    continue
-            elif 0 < len(key) <= KEY_BYTES_MAX:
-                table[key] = by
-                append(by)
+        table = tables[hash(key) & mask]
+        value = table.get(key, 0) + by
+        if value > by:
+            if value <= DIGIT_MAX or value <= VALUE_MAX:
+                table[key] = value
+                append(value)
                 continue
+        elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX and key not in table:  # no lazy zero
+            table[key] = by
+            append(by)
+            continue
         append(_checked(cache, key, by, None, now_ms))
     return results
 
@@ -137,21 +142,19 @@ def take_from_all(cache: Cache, keys: tuple[Any, ...], by: int, now_ms: int) -> 
     append = results.append
     evicted = 0
     for key in keys:
-        if key.__class__ is bytes:
-            table = tables[hash(key) & mask]
-            if key in table:
-                value = table[key] + by
-                if value > 0:
-                    table[key] = value
-                    append(value)
-                    if queues and key in queues:
-                        cache.fell(key, now_ms)
-                    continue
-                if plain:
-                    del table[key]
-                    evicted += 1
-                    append(0)
-                    continue
+        table = tables[hash(key) & mask]
+        value = table.get(key, 0) + by
+        if value > 0:
+            table[key] = value
+            append(value)
+            if queues and key in queues:
+                cache.fell(key, now_ms)
+            continue
+        if plain and value > by:
+            del table[key]
+            evicted += 1
+            append(0)
+            continue
         append(_checked(cache, key, by, None, now_ms))
     if evicted:
         cache.evictions["zero"] += evicted

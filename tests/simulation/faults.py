@@ -93,7 +93,7 @@ FAULTS: list[Fault] = [
     Fault("a scan forgets where it was", Cache, "scan", "if after:", "if False:"),
     Fault("clear leaves the deadlines", Cache, "clear", "if self.deadlines[shard]:", "if False:"),
     Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
-    Fault("a batch takes a zero for a counter", batch, "apply_each", "and value != by and by", "and by"),
+    Fault("a batch takes a zero for a counter", batch, "apply_each", " and key not in table", ""),
     Fault("a batch decrement leaves a zero", batch, "take_from_all", "value > 0", "value >= 0"),
     Fault("the fast loop ignores overflow", Channel, "_run", "if not by < value <= VALUE_MAX:", "if not by < value:"),
     Fault("the fast loop counts a zero twice", Channel, "_run", "if value != -by:", "if True:"),
