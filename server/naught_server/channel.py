@@ -23,6 +23,9 @@ the cache says that nothing is in the way; at 1 us a request all in all, a call 
 it. Everything else, and everything while something is in the way, goes through `_serve` and the table in
 `commands.py`, which checks all there is to check. A request the fast loop does not like it hands to `_serve`
 before it has changed anything, so there is one place that says what was wrong.
+
+A shorter way leads past `_run`: a slice of many requests of one shape is a column (column.py). It gives way to `_run`
+as that does to `_serve`.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ from naught.wire import (
     encode_error,
     encode_result,
 )
-from naught_server.batch import PORTION_ITEMS, Batch, apply_plainly
+from naught_server import column
+from naught_server.batch import DIGIT_MAX, PORTION_ITEMS, Batch, apply_plainly
+from naught_server.column import COLUMN_MIN
 from naught_server.commands import COMMANDS, Command, Params, Slices, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.engine import Engine
@@ -158,10 +163,11 @@ class Channel:
                 and not self.closing
                 and self.session.batch is None
             ):
+                fresh = None
                 if self._pending is None:
                     if not decoder.unread:
                         break
-                    batch = decoder.messages()
+                    fresh = batch = decoder.messages()
                     self._items += len(batch)
                     self._pending = iter(batch)
                 requests_max = length_hint(self._pending)  # of the iterator of a list it is exact
@@ -174,7 +180,10 @@ class Channel:
                 if self.refusing:
                     self._refuse_requests(self._pending, out)
                 elif unhindered and (session.id is None or session.has_room(requests_max)):
-                    self._run(self._pending, out, now_ms)
+                    if fresh is not None and requests_max >= COLUMN_MIN:
+                        self._run_column(fresh, out)
+                    if self._pending is not None:
+                        self._run(self._pending, out, now_ms)
                 else:
                     self._run_carefully(self._pending, out, now_ms)
             if self.session.batch is not None:
@@ -264,6 +273,12 @@ class Channel:
                 return
         self._pending = None
 
+    def _run_column(self, messages: list[Message], out: list[bytes]) -> None:
+        """Serve what can be served as a column; `_run` takes what is left. Only of a whole slice and once, as what is
+        done for all requests is in vain for those behind the first that is not plain."""
+        served = column.serve(self.session, messages, out)
+        self._pending = iter(messages[served:]) if served < len(messages) else None
+
     def _run(self, pending: Iterator[Message], out: list[bytes], now_ms: int) -> None:
         """Serve what is left of the slice; returns early when a request may have changed what is taken for granted.
 
@@ -292,10 +307,10 @@ class Channel:
         for message in pending:
             try:
                 kind, msgid, method, params = message
-                if msgid.__class__ is not int:
-                    raise ValueError
                 if msgid > 0xFFFF:
-                    head = wide_head(0x9401, 0xCE, msgid, 0xC0)
+                    head = wide_head(0x9401, 0xCE, msgid, 0xC0)  # refuses what is no integer
+                elif msgid.__class__ is not int:
+                    raise ValueError
                 else:
                     head = heads[msgid] if msgid in heads else short_head(0x9401, 0xCD, msgid, 0xC0)
                 if method == b"incr" and kind is zero:
@@ -309,7 +324,7 @@ class Channel:
                     table = tables[hash(key) & mask]
                     if key in table:
                         value = table[key] + by
-                        if not by < value <= VALUE_MAX:  # a lazy zero, or an overflow
+                        if value <= by or (value > DIGIT_MAX and value > VALUE_MAX):  # a lazy zero, or an overflow
                             raise ValueError
                     elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX:
                         value = by

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from naught_server import commands, deadlines, sweep
+from naught_server import channel, commands, deadlines, sweep
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
 
@@ -24,11 +24,12 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200)
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compactions of tables of some ten counters, and a later wheel that goes round in a quarter of a second."""
+    """Columns of a few requests, compactions of small tables, a wheel that goes round in a quarter of a second."""
     monkeypatch.setattr(deadlines, "SLOTS", 64)
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
     monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
+    monkeypatch.setattr(channel, "COLUMN_MIN", 3)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

@@ -5,7 +5,8 @@ later or on its next connection. So the engine is listened to at the few places 
 methods that are wrapped while a `World` lives:
 
     Channel.turn           a turn begins: its replies are noted as they come
-    Channel._run           the fast loop begins, and ends; its requests show by their replies
+    Channel._run, _run_column
+                           the fast loop begins, and ends; its requests show by their replies
     Channel._answer        any other request begins
     Batch.go_on            a portion of an apply begins, and ends
     Cache.apply_item       an item of an apply begins, where it is not a loop's
@@ -74,6 +75,7 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
     turn = Channel.turn
     give_back = Session.give_back
     run = Channel._run
+    run_column = Channel._run_column
     go_on = Batch.go_on
 
     def turning(channel: Channel, now_ms: int) -> bytes:
@@ -101,11 +103,17 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
         run(*args)
         notes.append(("fast", False))
 
+    def running_column(*args: Any) -> None:
+        notes.append(("fast", True))
+        run_column(*args)
+        notes.append(("fast", False))
+
     with (
         mock.patch.object(Channel, "turn", turning),
         mock.patch.object(Batch, "go_on", going_on),
         mock.patch.object(Session, "give_back", giving_back),
         mock.patch.object(Channel, "_run", running),
+        mock.patch.object(Channel, "_run_column", running_column),
         wrap(Channel, "_answer", lambda channel, msgid, method, _, params, __: ("begin", msgid, method, params)),
         wrap(Cache, "apply_item", lambda _, key, delta, *__: ("item", key, delta)),
         wrap(Session, "answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),

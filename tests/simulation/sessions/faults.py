@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from naught_server import batch, commands
+from naught_server import batch, column, commands
 from naught_server.alarms import Alarms
 from naught_server.batch import Batch
 from naught_server.channel import Channel
@@ -42,6 +42,7 @@ FAULTS: list[Fault] = [
     ),
     Fault("replies before an ack are not kept", Channel, "_serve", "self._keep(out)", "pass"),
     Fault("replies of the fast loop count twice", Channel, "_run", "+= served - counted", "+= served"),
+    Fault("a column is not counted", column, "serve", "session.replied += len(values)", "pass"),
     Fault(
         "a request that waits is not counted as accepted",
         Channel,

@@ -25,13 +25,14 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compactions of tables of some ten counters, windows that clients meet, a wheel that goes round in no time."""
+    """Columns of a few requests, compactions of small tables, narrow windows, a wheel that goes round in no time."""
     monkeypatch.setattr(deadlines, "SLOTS", 64)
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
     monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
     for module in (batch, channel, commands):
         monkeypatch.setattr(module, "PORTION_ITEMS", 16)
+    monkeypatch.setattr(channel, "COLUMN_MIN", 3)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

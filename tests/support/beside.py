@@ -1,0 +1,62 @@
+"""The same bytes to two servers, one with the short ways (column.py) and one without: nobody may tell them
+apart, not by a reply, a counter, a statistic or a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from naught_server import channel
+from support.conversation import Conversation, engine_of
+
+
+class Beside:
+    """Two conversations with engines of this policy."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.quick = Conversation(engine_of(**policy))
+        self.plain = Conversation(engine_of(**policy))
+        self.short_ways = 0  # columns that were taken
+
+    def send(self, *pieces: bytes) -> bytes:
+        """The replies, which are the same, of servers that are the same afterwards."""
+        with pytest.MonkeyPatch.context() as counting:
+            for module in (channel.column,):
+                counting.setattr(module, "serve", self._counting(module.serve))
+            quick = self.quick.send(*pieces)
+        with pytest.MonkeyPatch.context() as without:
+            without.setattr(channel, "COLUMN_MIN", 1 << 30)
+            plain = self.plain.send(*pieces)
+        assert quick == plain
+        assert self._state(self.quick) == self._state(self.plain)
+        self.quick.engine.invariants(self.quick.now_ms)
+        return quick
+
+    def advance(self, by_ms: int) -> None:
+        """Let time pass for both, with what the sweeper does in it."""
+        for each in (self.quick, self.plain):
+            each.now_ms += by_ms
+
+    def _counting(self, serve: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any) -> Any:
+            result = serve(*arguments)
+            self.short_ways += bool(result)
+            return result
+
+        return counting
+
+    @staticmethod
+    def _state(here: Conversation) -> Any:
+        engine, session = here.engine, here.channel.session
+        counts = None if session.id is None else (session.accepted, session.replied, session.kept_bytes)
+        caches = engine.store.caches.values()
+        return (
+            [sorted((key, value) for table in cache.tables for key, value in table.items()) for cache in caches],
+            [(cache.evictions, sum(cache.zeros), cache.wheel.count) for cache in caches],
+            engine.stats.commands,
+            engine.stats.errors,
+            (counts, b"".join(chunk for _, chunk in session.kept)),
+            (here.channel.closing, here.channel.idle, here.channel.backlog),
+        )
