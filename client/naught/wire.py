@@ -338,6 +338,11 @@ class Decoder:
             self._input = data
         self.unread = True
 
+    @property
+    def between(self) -> bool:
+        """Whether the last byte read ended a message, and no long ones are on their way."""
+        return not self._rest and self._scanner is None
+
     def pinned_bytes(self) -> int:
         """How much undecoded input is kept."""
         return len(self._input) - self._offset + len(self._rest) + len(self._long)

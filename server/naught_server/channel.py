@@ -24,8 +24,8 @@ it. Everything else, and everything while something is in the way, goes through 
 `commands.py`, which checks all there is to check. A request the fast loop does not like it hands to `_serve`
 before it has changed anything, so there is one place that says what was wrong.
 
-A shorter way leads past `_run`: a slice of many requests of one shape is a column (column.py). It gives way to `_run`
-as that does to `_serve`.
+Two shorter ways lead past `_run`: a slice of many requests of one kind is a column (column.py), and a chunk that is
+one small request needs no turn (lone.py). They give way to `_run` as it does to `_serve`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,13 @@ from naught.wire import (
     encode_error,
     encode_result,
 )
-from naught_server import column
+from naught_server import column, lone
 from naught_server.batch import DIGIT_MAX, PORTION_ITEMS, Batch, apply_plainly
 from naught_server.column import COLUMN_MIN
 from naught_server.commands import COMMANDS, Command, Params, Slices, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.engine import Engine
+from naught_server.lone import LONE_BYTES_MAX
 from naught_server.session import ACK_THOSE, SHORT_REPLY_BYTES, Session
 from naught_server.store import Cache
 from naught_server.waiting import SETTLED_AT_ONCE, Waiter
@@ -97,6 +98,7 @@ class Channel:
         "_mark",
         "_pending",
         "_stalled",
+        "_unburdened",
         "_waiting",
         "_wake",
         "_wanted",
@@ -128,6 +130,7 @@ class Channel:
         self._items = 0  # work done in this turn
         self._mark = 0  # how many of this turn's replies the session has kept already, or must not
         self._wake = wake
+        self._unburdened = True  # nothing is pending, kept or refused: what comes next stands alone
         # A request that waits for a shard, the cache it works on and the shards it wants, those it has included.
         self._stalled: Message | None = None
         self._wanted: tuple[Cache, list[int]] | None = None
@@ -137,6 +140,10 @@ class Channel:
 
     def receive(self, data: bytes, now_ms: int) -> bytes:
         """Take in what the peer sent, and run a turn; the replies."""
+        if self._unburdened and len(data) <= LONE_BYTES_MAX:
+            reply = lone.serve(self.session, data)
+            if reply is not None:
+                return reply
         self._decoder.feed(data)
         return self.turn(now_ms)
 
@@ -144,7 +151,7 @@ class Channel:
         """Take in what the peer sent, for a later turn."""
         self._decoder.feed(data)
         self.backlog = True
-        self.idle = False
+        self.idle = self._unburdened = False
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn; the replies."""
@@ -214,6 +221,7 @@ class Channel:
         )
         self.backlog = behind
         self.idle = not (behind or session.slices)
+        self._unburdened = self.idle and self._decoder.between and not (self.closing or self.refusing)
         # Nothing more is done for a peer that waits or leaves.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
         return replies
@@ -221,6 +229,7 @@ class Channel:
     def refuse(self) -> None:
         """The server stops: answer what waits, and everything from now on, with `shutting_down`."""
         self.refusing = True
+        self._unburdened = False
         self.session.refuse_parked(ShuttingDown("the server is stopping, and did not do this"))
 
     def close(self, now_ms: int) -> None:
@@ -246,7 +255,7 @@ class Channel:
 
     def _forget(self) -> None:
         self.closing = True
-        self.wants_turn = False
+        self.wants_turn = self._unburdened = False
         self._waiting = False
         self._pending = self._stalled = self._fault = None
         self._release_shards()

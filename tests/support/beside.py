@@ -1,4 +1,4 @@
-"""The same bytes to two servers, one with the short ways (column.py) and one without: nobody may tell them
+"""The same bytes to two servers, one with the short ways (column.py, lone.py) and one without: nobody may tell them
 apart, not by a reply, a counter, a statistic or a session."""
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ class Beside:
     def __init__(self, **policy: Any) -> None:
         self.quick = Conversation(engine_of(**policy))
         self.plain = Conversation(engine_of(**policy))
-        self.short_ways = 0  # columns that were taken
+        self.short_ways = 0  # replies and columns that took one
 
     def send(self, *pieces: bytes) -> bytes:
         """The replies, which are the same, of servers that are the same afterwards."""
         with pytest.MonkeyPatch.context() as counting:
-            for module in (channel.column,):
+            for module in (channel.column, channel.lone):
                 counting.setattr(module, "serve", self._counting(module.serve))
             quick = self.quick.send(*pieces)
         with pytest.MonkeyPatch.context() as without:
             without.setattr(channel, "COLUMN_MIN", 1 << 30)
+            without.setattr(channel, "LONE_BYTES_MAX", -1)
             plain = self.plain.send(*pieces)
         assert quick == plain
         assert self._state(self.quick) == self._state(self.plain)

@@ -7,6 +7,7 @@ methods that are wrapped while a `World` lives:
     Channel.turn           a turn begins: its replies are noted as they come
     Channel._run, _run_column
                            the fast loop begins, and ends; its requests show by their replies
+    lone.serve             the same, for one request outside of a turn
     Channel._answer        any other request begins
     Batch.go_on            a portion of an apply begins, and ends
     Cache.apply_item       an item of an apply begins, where it is not a loop's
@@ -29,6 +30,7 @@ from cases_counters import Refused
 from naught.errors import CommandError
 from naught.wire import reply_unpacker
 from naught_server import batch as batches
+from naught_server import lone
 from naught_server.batch import Batch
 from naught_server.channel import Channel
 from naught_server.engine import Engine
@@ -76,6 +78,7 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
     give_back = Session.give_back
     run = Channel._run
     run_column = Channel._run_column
+    serve_lone = lone.serve
     go_on = Batch.go_on
 
     def turning(channel: Channel, now_ms: int) -> bytes:
@@ -108,12 +111,19 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
         run_column(*args)
         notes.append(("fast", False))
 
+    def serving_lone(*args: Any) -> bytes | None:
+        reply = serve_lone(*args)
+        if reply is not None:
+            notes.extend([("fast", True), ("reply", reply), ("fast", False)])
+        return reply
+
     with (
         mock.patch.object(Channel, "turn", turning),
         mock.patch.object(Batch, "go_on", going_on),
         mock.patch.object(Session, "give_back", giving_back),
         mock.patch.object(Channel, "_run", running),
         mock.patch.object(Channel, "_run_column", running_column),
+        mock.patch.object(lone, "serve", serving_lone),
         wrap(Channel, "_answer", lambda channel, msgid, method, _, params, __: ("begin", msgid, method, params)),
         wrap(Cache, "apply_item", lambda _, key, delta, *__: ("item", key, delta)),
         wrap(Session, "answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),
