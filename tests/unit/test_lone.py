@@ -164,6 +164,17 @@ def test_somebody_waits() -> None:
     assert sorted(msgid for _, msgid, _, _ in replies) == [8, 9, 10]
 
 
+def test_what_another_connection_woke_is_sent_first() -> None:
+    beside = Beside()
+    beside.send(OPEN, encode_request(7, "incr", (KEY,)), encode_request(8, "wait_zero", (KEY, 90_000)))
+    for each in (beside.quick, beside.plain):
+        other = channel.Channel(each.engine, lambda: None)
+        other.receive(encode_request(1, "decr", (KEY,)), each.now_ms)
+        assert each.channel.session.posted
+    replies = decoded(beside.send(encode_request(9, "incr", (b"other",))))
+    assert [msgid for _, msgid, _, _ in replies] == [8, 9]
+
+
 def test_a_window_that_is_full() -> None:
     beside = Beside()
     beside.send(OPEN)
