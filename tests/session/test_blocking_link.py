@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 
 from naught import calls
 from naught.blocking import Client, link
+from naught.blocking.crowd import LOOK_S
 from naught.blocking.keeper import REST_S
 from naught.blocking.link import GATHER_S
 from naught.errors import Busy, CallTimeout, ClientClosed, ConnectionFailed, InvalidRequest, OutcomeUnknown
@@ -115,40 +117,200 @@ def test_reading_goes_from_one_to_the_next(stage: Stage) -> None:
 
 
 @staged
-def test_calls_that_come_while_one_is_answered_travel_together(stage: Stage) -> None:
+def test_of_few_threads_each_call_is_written_at_once(stage: Stage) -> None:
     stage.open()
     stage.busy()
     first = stage.call(incr)
-    (msgid,) = stage.msgids("incr")
-    others = [stage.call(incr) for _ in range(3)]
+    (one,) = stage.msgids("incr")
+    second = stage.call(incr)
+    (two,) = stage.msgids("incr")
+    stage.line.reply(one, 1)
+    stage.line.reply(two, 2)
+    stage.settle()
+    assert (first.outcome, second.outcome) == (1, 2)
+
+
+def many(stage: Stage) -> None:
+    """Many threads have called at the same time, and their calls are answered: the keeper reads for all."""
+    for _ in range(2):
+        callers = [stage.call(incr) for _ in range(16)]
+        while any(pending(call) for call in callers):
+            assert stage.answer(), "something is asked, or was answered"
+    assert stage.link.gathering.crowded
+
+
+@staged
+def test_of_many_threads_half_the_calls_travel_together(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    first = stage.call(incr)
+    (one,) = stage.msgids("incr")
+    share = stage.link.gathering.share
+    assert 4 <= share <= 8
+    others = [stage.call(incr) for _ in range(share - 1)]
+    assert stage.msgids() == [], "more may come while the first is on its way"
+    others.append(stage.call(incr))
+    (half,) = stage.msgids("apply")
+    more = [stage.call(incr) for _ in range(2)]
     assert stage.msgids() == []
-    stage.line.reply(msgid, 1)
-    now = stage.turns.now
+    stage.line.reply(one, 1)
     stage.settle()
     assert first.outcome == 1
-    (msgid,) = stage.msgids("apply")
-    stage.line.reply(msgid, [2, 3, 4])
+    assert stage.msgids() == [], "the server has something to do"
+    now = stage.turns.now
+    stage.line.reply(half, list(range(share)))
     stage.settle()
-    assert sorted(call.outcome for call in others) == [2, 3, 4]
+    assert sorted(call.outcome for call in others) == list(range(share))
+    (two,) = stage.msgids("apply")  # it would have nothing to do else
+    stage.line.reply(two, [6, 7])
+    stage.settle()
+    assert sorted(call.outcome for call in more) == [6, 7]
     assert stage.turns.now == now
+    serves(stage)
 
 
 @staged
 def test_a_call_waits_for_others_no_longer_than_it_takes(stage: Stage) -> None:
     stage.open()
     stage.busy()
+    many(stage)
     first = stage.call(lambda client: client.top(3))
     (slow,) = stage.msgids("top")
-    second = stage.call(incr)
+    second, third = stage.call(incr), stage.call(incr)
     stage.wait(GATHER_S / 2)
     assert stage.msgids() == []
     stage.wait(GATHER_S)
-    stage.line.reply(*stage.msgids("incr"), 1)
+    stage.line.reply(*stage.msgids("apply"), [1, 2])
     stage.settle()
-    assert second.outcome == 1
+    assert sorted((second.outcome, third.outcome)) == [1, 2]
     stage.line.reply(slow, [[], []])
     stage.settle()
     assert first.outcome == []
+
+
+@staged
+def test_what_is_to_be_written_is_written_before_anybody_is_let_through(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    first = [stage.call(incr)]
+    (one,) = stage.msgids("incr")
+    second = [stage.call(incr) for _ in range(2)]
+    stage.line.slow = True
+    stage.line.reply(one, 1)
+    stage.settle()
+    assert pending(first[0]), "its answer is there, and the keeper writes"
+    (two,) = stage.msgids("apply")
+    stage.line.slow = False
+    stage.settle()
+    assert first[0].outcome == 1
+    stage.line.reply(two, [2, 3])
+    stage.settle()
+    assert sorted(call.outcome for call in second) == [2, 3]
+
+
+@staged
+def test_the_keeper_reads_for_many_until_they_are_few(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    connection = stage.link.connection
+    assert connection is not None
+    assert connection.reader is stage.keeper
+    for value in range(60):
+        calls = [stage.call(incr), stage.call(incr)]
+        while any(pending(call) for call in calls):
+            stage.answer(value)
+    assert not stage.link.gathering.crowded
+    call = stage.call(incr)
+    stage.answer()
+    assert call.outcome == 1
+    stage.busy()
+    call = stage.call(incr)
+    assert connection.reader is not stage.keeper
+    stage.answer()
+    assert call.outcome == 1
+
+
+@staged
+def test_a_crowd_survives_its_connection(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls = [stage.call(incr) for _ in range(6)]
+    stage.line.tear()
+    stage.resume(missing=2)
+    while any(pending(call) for call in calls):
+        if not stage.answer():
+            stage.wait(2 * GATHER_S)
+    assert [call.outcome for call in calls] == [1] * 6
+    serves(stage)
+
+
+@staged
+def test_an_interrupt_in_a_crowd_costs_the_others_nothing(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    stage.call(lambda client: client.top(3))
+    (slow,) = stage.msgids("top")
+    calls = [stage.call(incr, main=not number) for number in range(3)]
+    assert calls[0].task is not None
+    stage.turns.interrupt(calls[0].task, raises(KeyboardInterrupt()))
+    stage.settle()
+    assert calls[0].outcome is KeyboardInterrupt
+    stage.wait(1.0)
+    assert stage.answer() == 2
+    assert [call.outcome for call in calls[1:]] == [1, 1]
+    stage.line.reply(slow, [[], []])
+    stage.settle()
+    serves(stage)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_many_threads_in_drawn_orders(seed: int, breaks: bool) -> None:
+    """Nobody waits in vain, however they come in each other's way: only the waits that the test asks for take time,
+    and each is as long as a call may gather. What is missed costs a whole look of `LOOK_S`."""
+    outcomes: list[int] = []
+
+    def work(client: Client[str]) -> None:
+        outcomes.extend(client.incr("k", timeout=None) for _ in range(6))
+
+    @staged
+    def run(stage: Stage) -> None:
+        stage.open()
+        stage.busy()
+        random = stage.turns.random = Random(seed)
+        stage.turns.preempt = random.choice([0.02, 0.1, 0.3])
+        start = stage.turns.now
+        callers = [stage.call(work) for _ in range(random.choice([3, 5, 9, 17]))]
+        while any(pending(call) for call in callers):
+            if breaks and random.random() < 0.05:
+                stage.line.requests()  # read, and not answered
+                stage.line.tear()
+                stage.resume(missing=random.randint(0, stage.link.session.unanswered))
+                start += 10.0
+            elif not stage.answer():
+                stage.wait(2 * GATHER_S)
+        assert {call.outcome for call in callers} == {None}
+        assert len(outcomes) == 6 * len(callers)
+        if not breaks:
+            assert stage.turns.now - start < LOOK_S
+        stage.turns.preempt = 0.0
+
+    run()
+
+
+@staged
+def test_closing_lets_a_crowd_through(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls = [stage.call(incr) for _ in range(6)]
+    stage.close()
+    assert {call.outcome for call in calls} == {ClientClosed}
 
 
 @staged

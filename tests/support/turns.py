@@ -32,7 +32,8 @@ from typing import Any
 
 import pytest
 
-from naught.blocking import future, keeper, link
+from naught.blocking import future, gathering, keeper, link
+from naught.blocking.crowd import LOOK_S
 
 GUARD_S = 30.0
 """Real seconds in which a thread must have had its turn."""
@@ -41,7 +42,7 @@ SPINS = 1_000
 """Nobody needs the lock so often without having waited once."""
 
 _CLIENT = "naught."
-_THREADS = frozenset(module.__name__ for module in (future, keeper, link))
+_THREADS = frozenset(module.__name__ for module in (future, gathering, keeper, link))
 """Where a thread may lose its turn. Not in the client itself: the collector calls its finalizer whenever it likes."""
 
 
@@ -286,6 +287,7 @@ class Turns:
             patch.setattr(link, "threading", threads)
             patch.setattr(link, "monotonic", self.monotonic)
             patch.setattr(future, "_thread", SimpleNamespace(allocate_lock=lambda: Gate(self)))
+            patch.setattr(gathering, "Crowd", lambda: Crowd(self))
             patch.setattr(keeper, "threading", threads)
             patch.setattr(keeper, "socket", sockets)
             patch.setattr(keeper, "select", polls)
@@ -343,6 +345,30 @@ class Gate:
     def release(self) -> None:
         assert self._locked, "a gate is opened once"
         self._locked = False
+
+
+class Crowd:
+    """naught.blocking.crowd.Crowd, without its sockets."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._open = False
+        self.members = 0
+        self.opened = False
+
+    def admit(self) -> bool:
+        return True
+
+    def wait(self, timeout: float | None) -> bool:
+        assert self.members, "nobody has joined it"
+        limit = LOOK_S if timeout is None else min(LOOK_S, max(0.0, timeout))
+        return self._turns.block(lambda: self._open, limit, breakable=True)
+
+    def open(self) -> None:
+        assert not self._open, "a gate is opened once"
+        if self._turns.preempt:
+            self._turns.switch()
+        self._open = True
 
 
 class Event:
@@ -485,7 +511,9 @@ class Poll:
         return self._ready()
 
 
-_STANDS_FOR_C = {Gate.acquire.__code__, Gate.release.__code__, Socket.send.__code__, Lock.__exit__.__code__}
+_STANDS_FOR_C = {
+    function.__code__ for function in (Gate.acquire, Gate.release, Crowd.wait, Crowd.open, Socket.send, Lock.__exit__)
+}
 
 
 def stands_for_c(*functions: Any) -> None:

@@ -6,7 +6,9 @@ import gc
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,16 @@ GUARD_S = 20.0
 
 
 @pytest.fixture(autouse=True)
-def spares() -> Iterator[list[module.Pair]]:
-    """The spare pairs, of which there are none at first."""
+def pairs() -> Iterator[None]:
+    """None are left of the tests before."""
     module._begin_anew()
-    yield module._pairs.spare
+    yield
     module._begin_anew()
+
+
+def pair_of(crowd: Crowd) -> module.Pair:
+    assert crowd._pair is not None
+    return crowd._pair
 
 
 def wait(crowd: Crowd, passed: list[int], number: int) -> None:
@@ -53,28 +60,29 @@ def test_a_crowd_of_nobody_is_opened_for_nothing() -> None:
     del crowd
 
 
-def test_sockets_are_used_again_once_nobody_has_the_crowd_and_are_closed_gates_then(
-    spares: list[module.Pair],
-) -> None:
+def test_sockets_are_used_again_once_nobody_has_the_crowd_and_are_closed_gates_then() -> None:
     first = Crowd()
     assert first.admit()
-    pair = first._pair
-    assert pair is not None
+    pair = pair_of(first)
     first.open()
+    beside = Crowd()
+    assert beside.admit()
+    assert pair_of(beside) is not pair, "somebody may have it still"
     del first
     gc.collect()
-    assert spares == [pair]
     second = Crowd()
     assert second.admit()
-    assert second._pair is pair
-    assert spares == []
+    assert pair_of(second) is pair
     assert not second.wait(0.01)
     del second
     gc.collect()
-    assert spares == [pair], "one that was never opened has nothing to take back"
+    third = Crowd()
+    assert third.admit()
+    assert pair_of(third) is pair, "one that was never opened has nothing to take back"
+    assert not third.wait(0.01)
 
 
-def test_the_collector_of_cycles_closes_no_gate_with_its_crowd(spares: list[module.Pair]) -> None:
+def test_the_collector_of_cycles_closes_no_gate_with_its_crowd() -> None:
     class Knot:
         """Refers to itself, as what an exception came through does."""
 
@@ -84,28 +92,60 @@ def test_the_collector_of_cycles_closes_no_gate_with_its_crowd(spares: list[modu
 
     gc.disable()
     try:
+        pairs: set[module.Pair] = set()
         for _ in range(3):
             knot = Knot(Crowd())
             assert knot.crowd.admit()
+            pairs.add(pair_of(knot.crowd))
             knot.crowd.open()
             del knot
             gc.collect()
-            ((reading, writing),) = spares
+            (((reading, writing), (crowd,)),) = module._pairs.all
+            assert crowd() is None
             assert reading.fileno() >= 0
             assert writing.fileno() >= 0
-            assert not module._pairs.lent
+        assert len(pairs) == 1
     finally:
         gc.enable()
 
 
-def test_spares_are_bounded(spares: list[module.Pair]) -> None:
+def test_spares_are_bounded() -> None:
     crowds = [Crowd() for _ in range(SPARE_MAX + 3)]
     assert all(crowd.admit() for crowd in crowds)
-    pairs = [crowd._pair for crowd in crowds]
+    pairs = [pair_of(crowd) for crowd in crowds]
     crowds.clear()
     gc.collect()
-    assert len(spares) == SPARE_MAX
-    assert sum(pair is not None and pair[0].fileno() < 0 for pair in pairs) == 3
+    next_one = Crowd()
+    assert next_one.admit()
+    assert pair_of(next_one) in pairs
+    assert sum(pair[0].fileno() < 0 for pair in pairs) == 3
+
+
+def test_what_another_thread_has_taken_is_not_lent_twice() -> None:
+    first, other = Crowd(), Crowd()
+    assert first.admit()
+    taken = pair_of(first)
+    del first
+    gc.collect()
+    ((_, owner),) = module._pairs.all
+
+    class Owner(list[weakref.ref[Crowd]]):
+        """That another thread replaces between two looks."""
+
+        def __getitem__(self, place: Any) -> Any:
+            seen = super().__getitem__(place)
+            self[:] = [weakref.ref(other)]
+            return seen
+
+    module._pairs.all = [(taken, Owner(owner))]
+    second = Crowd()
+    assert second.admit()
+    assert pair_of(second) is not taken
+    module._pairs.all = [(taken, [])]  # it is at it
+    third = Crowd()
+    assert third.admit()
+    assert pair_of(third) is not taken
+    module._close(pair_of(second))
 
 
 def test_without_descriptors_nobody_is_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +158,7 @@ def test_without_descriptors_nobody_is_admitted(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_uses_no_gate_of_its_parent(spares: list[module.Pair]) -> None:
+def test_a_child_uses_no_gate_of_its_parent() -> None:
     used, spare = Crowd(), Crowd()
     assert used.admit()
     assert spare.admit()
@@ -133,7 +173,7 @@ def test_a_child_uses_no_gate_of_its_parent(spares: list[module.Pair]) -> None:
             del used
             gc.collect()
             mine.open()
-            assert module._pairs.spare == [], "the parent's pair is nothing to the child"
+            assert len(module._pairs.all) == 1, "the parent's pairs are nothing to the child"
             status = 0
         finally:
             os._exit(status)

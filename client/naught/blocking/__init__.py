@@ -13,6 +13,8 @@ what the parent holds stays the parent's.
     client.py     Client, and the patterns in patterns.py: the very methods of the asyncio client, made to wait
     future.py     what a call answers with before its reply is there
     link.py       the threads that call: who reads, who writes, who waits
+    gathering.py  which of their calls go in one write, and how they wait
+    crowd.py      the gate for many of them
     keeper.py     the client's own thread: connects, and reads while nobody calls
     wires.py      a socket, or the engine in this process
 """

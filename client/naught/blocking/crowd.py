@@ -3,20 +3,22 @@
 With a lock each, whoever opens them holds the interpreter's lock while it does: every thread that is woken finds that
 taken and goes to sleep again, two switches of threads for each. A crowd waits to read from one socket, and is let
 through by one byte, which is written without the interpreter's lock and which nobody takes away (MSG_PEEK): whoever
-comes finds it open. With 32 threads that gave 1.31 times the calls (9 interleaved rounds, 1.23 to 1.34) on a quiet
-machine and 1.08 (11 rounds, 0.86 to 1.33) on a busy one; with 8, whose calls travel by fours, the system calls cost
-more than the switches (0.87), so few threads have a lock each.
+comes finds it open, and a call costs one switch of threads where it cost two. `gathering.py` has the figures.
 
 A crowd is opened once. Its sockets are used again when nobody refers to it any more, so when all have gone through.
+That is looked for where sockets are wanted, and is no finalizer's: an interrupt that strikes in one is lost.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import socket
 import struct
-from typing import Final
+import weakref
+from contextlib import suppress
+from typing import Any, Final
 
 LOOK_S: Final = 0.25
 """A thread in a crowd looks at least this often whether it should go on waiting. Exact deadlines are kept apart."""
@@ -29,32 +31,59 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 class _Pairs:
-    """All pairs of the process."""
+    """All pairs of the process. Several clients may be at it at the same time, each in a thread of its own."""
 
     def __init__(self) -> None:
-        self.spare: list[Pair] = []
-        # Those in use. They are referred to from here, so that the collector of cycles never finds one to be garbage
-        # along with its crowd, and closes it: it finishes garbage in no order.
-        self.lent: set[Pair] = set()
+        # Each with the crowd it was lent to last, which whoever takes it out may replace. They are referred to from
+        # here, so that the collector of cycles never finds one to be garbage along with its crowd, and closes it: it
+        # finishes garbage in no order. Nor does an interrupt in `lend` lose one.
+        self.all: list[tuple[Pair, list[weakref.ref[Crowd]]]] = []
 
-    def lend(self) -> Pair:
+    def lend(self, crowd: Crowd) -> Pair:
         """One whose gate is closed. Raises OSError when the process may have no more."""
-        try:
-            pair = self.spare.pop()
-        except IndexError:
-            pair = socket.socketpair()
+        found: Pair | None = None
+        spare = 0
+        for each in tuple(self.all):
+            pair, owner = each
+            if not _take_out(owner):
+                continue
+            spare += 1
+            if found is None:
+                _shut(pair)
+                found = pair
+                owner.append(weakref.ref(crowd))
+            elif spare <= SPARE_MAX:
+                owner.append(_GONE)
+            else:
+                self.all.remove(each)
+                _close(pair)
+        if found is None:
+            found = socket.socketpair()
+            self.all.append((found, [weakref.ref(crowd)]))
             limit = struct.pack("@ll", *divmod(int(LOOK_S * 1e6), 10**6))
-            pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self.lent.add(pair)
-        return pair
+            found[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        return found
 
-    def take_back(self, pair: Pair) -> None:
-        """One that nobody waits at, and whose gate is closed."""
-        self.lent.discard(pair)
-        if len(self.spare) < SPARE_MAX:
-            self.spare.append(pair)
-        else:
-            _close(pair)
+
+def _take_out(owner: list[weakref.ref[Crowd]]) -> bool:
+    """The owner of a pair, if that has gone through. False where another thread was faster, too."""
+    try:
+        last = owner[0]
+        if last() is not None:
+            return False
+        taken = owner.pop()
+    except IndexError:
+        return False
+    if taken is not last:  # another was faster, and has lent it
+        owner.append(taken)
+        return False
+    return True
+
+
+def _shut(pair: Pair) -> None:
+    """Close the gate, if it was opened."""
+    with suppress(BlockingIOError):
+        pair[0].recv(1, socket.MSG_DONTWAIT)
 
 
 def _close(pair: Pair) -> None:
@@ -66,33 +95,33 @@ _pairs = _Pairs()
 
 
 def _begin_anew() -> None:
-    """In the child of a fork: what it has are copies of the parent's gates."""
-    global _pairs  # noqa: PLW0603 - crowds of the parent keep the old ones, and leave them alone
-    for pair in (*_pairs.spare, *_pairs.lent):
+    """At the end, and in the child of a fork, where what there is are copies of the parent's gates."""
+    global _pairs  # noqa: PLW0603 - what is the parent's is left behind as a whole
+    for pair, _ in _pairs.all:
         _close(pair)
     _pairs = _Pairs()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
+atexit.register(_begin_anew)
 
 
 class Crowd:
     """See the module."""
 
-    __slots__ = ("_pair", "_pairs", "_sent", "opened")
+    __slots__ = ("__weakref__", "_pair", "members", "opened")
 
     def __init__(self) -> None:
+        self.members = 0  # threads that have come to wait here
         self.opened = False  # or about to be: nobody joins any more
-        self._pairs: Final = _pairs
         self._pair: Pair | None = None  # from the first who joins on
-        self._sent = False
 
     def admit(self) -> bool:
         """Before a thread waits here for the first time. False when it cannot: the process is out of descriptors."""
         if self._pair is None:
             try:
-                self._pair = self._pairs.lend()
+                self._pair = _pairs.lend(self)
             except OSError:
                 return False
         return True
@@ -115,12 +144,11 @@ class Crowd:
     def open(self) -> None:
         """Let all through. Once."""
         if self._pair is not None:
-            self._sent = True
             self._pair[1].send(b"!")
 
-    def __del__(self) -> None:
-        pair = self._pair
-        if pair is not None and self._pairs is _pairs:
-            if self._sent:
-                pair[0].recv(1)
-            _pairs.take_back(pair)
+
+class _Gone:
+    """What a weak reference to a crowd is made of that is there no more."""
+
+
+_GONE: Final[weakref.ref[Any]] = weakref.ref(_Gone())

@@ -65,8 +65,10 @@ class Future:
             if gate is not None:
                 self.gate = None
                 gate.release()
-            elif self.crowd is not None:
-                self._link.let_through(self.crowd)
+            else:
+                crowd = self.crowd
+                if crowd is not None and not crowd.opened:
+                    self._link.gathering.let_through(crowd)
 
     def set_exception(self, exception: BaseException, /) -> None:
         if self.state == PENDING:
@@ -76,8 +78,10 @@ class Future:
             if gate is not None:
                 self.gate = None
                 gate.release()
-            elif self.crowd is not None:
-                self._link.let_through(self.crowd)
+            else:
+                crowd = self.crowd
+                if crowd is not None and not crowd.opened:
+                    self._link.gathering.let_through(crowd)
 
     # What else is asked of a future.
 
@@ -118,6 +122,10 @@ class Future:
     def follows(self) -> bool:
         """Whether its thread waits for others to read, at a gate of its own."""
         return self.gate is not None and self.state == PENDING
+
+    def waits(self) -> bool:
+        """Whether its thread has a place to wait for others to read."""
+        return self.follows() or (self.crowd is not None and not self.crowd.opened)
 
     def close_gate(self) -> None:
         """From here on `gate.acquire` waits."""

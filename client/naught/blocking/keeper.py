@@ -4,7 +4,7 @@ It is there because a session must be kept when no thread of the program calls: 
 replaced within the lease, and a permit that is lost is to be known as lost. While threads call, they read themselves
 (`link.py`) and the keeper stays out of their way: it looks every `REST_S` whether they still do, and sleeps without
 limit where one thread has been reading for longer than that, because then that one tells it when it stops. An idle
-client costs no time at all.
+client costs no time at all. Where many threads call (`gathering.py`), it reads for them all.
 
 All that it waits for it waits for in `_sleep`, so that it can be called from anything: the end of the client, and the
 end of a lease while it connects. But for the look-up of a name, which nothing can break off.
@@ -35,6 +35,9 @@ logger = logging.getLogger("naught")
 REST_S: Final = 0.05
 """Between two looks whether threads call. A call that comes while the keeper reads costs two switches of threads
 more, and then threads read themselves for at least this long."""
+
+BUSY_S: Final = 0.005
+"""Where the keeper reads for many threads, it looks at least this often whether there is something else to do."""
 
 FAREWELL_S: Final = 0.5
 """How long a client that closes waits for the server to have read its `bye`. Without that the server waits for the
@@ -130,6 +133,8 @@ class Keeper:
             attempts = 0
             while not (connection.lost or self._dismissed):
                 self._watch(connection)
+                if link.gathering.crowded:
+                    self._read_for_many(connection)
             if connection.lost:
                 link.locked(self._leave, connection)
                 error, connection.error = connection.error, None  # whose traceback may lead back to the connection
@@ -309,10 +314,26 @@ class Keeper:
             if reading:
                 data = connection.wire.take()
                 if data is not None:
-                    link.locked(self._took, connection, data, writer)
+                    link.locked_and_shut(self._took, connection, data, writer)
         except Broken as broken:
             link.locked(self._drop, connection, broken.reason)
         link.write(writer)
+        link.gathering.open_gates()
+
+    def _read_for_many(self, connection: Connection) -> None:
+        """While so many threads call that the keeper reads for them: no look at the bell between, and no plan."""
+        link = self._link
+        try:
+            while connection.reader is self and link.gathering.crowded and not (connection.unsent or self._dismissed):
+                data = connection.wire.receive(BUSY_S)
+                if data is None:
+                    return
+                writer = nobody(link)
+                link.locked_and_shut(self._took, connection, data, writer)
+                link.write(writer)
+                link.gathering.open_gates()
+        except Broken as broken:
+            link.locked(self._drop, connection, broken.reason)
 
     def _plan(self, connection: Connection) -> tuple[bool, float | None]:
         """Under the lock: whether to read, and how long to sleep at most."""
@@ -320,7 +341,7 @@ class Keeper:
         if link.connection is not connection:  # lost just now, and perhaps let go of
             return False, 0.0
         calls, self._calls = self._calls, link.calls
-        if connection.reader is None and calls == link.calls:
+        if connection.reader is None and (calls == link.calls or link.gathering.crowded):
             connection.reader = self
         reader, self._reader = self._reader, connection.reader
         if connection.reader is self:
@@ -340,9 +361,12 @@ class Keeper:
             connection.reader = None
             link.let_go(connection)
             return
-        if link.calls != self._calls:
+        link.session.next_due()  # as where threads read
+        if link.calls != self._calls and not link.gathering.crowded:
             link.appoint(connection)
-        link.gather(writer, now)
+        gathering = link.gathering
+        if not (gathering.crowded and link.session.unanswered) or gathering.enough:
+            link.gather(writer, now)
 
     @staticmethod
     def _write(connection: Connection) -> None:

@@ -2,13 +2,14 @@
 
     Commands  --calls-->  ClientSession  --bytes-->  Link  --bytes-->  Wire
 
-No thread stands in between when somebody waits: of the threads that wait for replies one *reads*, for all, and hands
+No thread stands in between when few wait: of the threads that wait for replies one *reads*, for all, and hands
 that on to another when its own reply has come. So a lone call costs one write and one read on its own thread. The
-client's own thread (`keeper.py`) connects, and reads while nobody calls.
+client's own thread (`keeper.py`) connects, and reads while nobody calls, or many do (`gathering.py`).
 
 **Together.** A call is written at once when nothing is on its way; else it waits until the next replies have come,
 and then all that have gathered go in one write, joined where they can be. No longer than `GATHER_S`, though: what the
-server is doing may take long.
+server is doing may take long. Whoever reads writes before it lets those through for whom it has read, so the server
+works on the one batch while their threads make the next.
 
 **Who may touch what.** The session and all fields are the lock's; methods marked `exclusive` run under it. Writing
 and reading happen outside: a connection has one writer and one reader at a time. Nobody waits for anything while he
@@ -39,10 +40,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, c
 
 from naught import fork
 from naught.backoff import Backoff
-from naught.blocking.crowd import Crowd
 from naught.blocking.future import PENDING, Future, nobody
+from naught.blocking.gathering import Gathering
 from naught.blocking.keeper import Keeper
-from naught.blocking.wires import LIMIT_S, Broken
+from naught.blocking.wires import LIMIT_S, Broken, from_outside
 from naught.errors import Busy, ConnectionFailed, NaughtError, OutcomeUnknown
 from naught.session import OUTPUT_BYTES_MAX, ClientSession
 
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
     from naught.holds import Hold
     from naught.messages import Message
     from naught.options import Options
-
-CROWD_FROM: Final = 8
-"""If so many threads waited for the last batch to be written, those of the next wait as a crowd: `crowd.py` has the
-figures."""
 
 GATHER_S: Final = 0.001
 """How long a call may wait for others' replies before it is written all the same. Several round trips on a good
@@ -69,8 +66,17 @@ _INSIDE: Final = object()
 
 
 def exclusive(method: Callable[Concatenate[Link, P], T]) -> Callable[Concatenate[Link, P], T]:
-    """Under the link's lock, whole or not at all: what fails in the middle ends the session."""
+    """Under the link's lock, whole or not at all: what fails in the middle ends the session. Then those are let
+    through whom that has answered."""
+    return _exclusive(method, lets_through=True)
 
+
+def exclusive_and_shut(method: Callable[Concatenate[Link, P], T]) -> Callable[Concatenate[Link, P], T]:
+    """The same, but they are not let through yet: whoever calls has something to write before they run."""
+    return _exclusive(method, lets_through=False)
+
+
+def _exclusive(method: Callable[Concatenate[Link, P], T], *, lets_through: bool) -> Callable[Concatenate[Link, P], T]:
     @wraps(method)
     def run(self: Link, *args: Any) -> T:
         try:
@@ -91,24 +97,10 @@ def exclusive(method: Callable[Concatenate[Link, P], T]) -> Callable[Concatenate
                 self._inside = None
                 return result
         finally:
-            if self._opening:
-                self._open_gates()
+            if lets_through and self.gathering.opening:
+                self.gathering.open_gates()
 
     return cast("Callable[Concatenate[Link, P], T]", run)
-
-
-def from_outside(error: NaughtError) -> BaseException | None:
-    """What a signal handler has raised in the middle of something, or made it raise, as the traceback tells: it has
-    come through frames that are not the client's."""
-    cause: BaseException | None = error
-    while cause is not None:
-        trace = cause.__traceback__
-        while trace is not None:
-            if not trace.tb_frame.f_globals.get("__name__", "").startswith(("naught.", "msgpack.")):
-                return cause
-            trace = trace.tb_next
-        cause = cause.__cause__
-    return None
 
 
 class Link:
@@ -138,11 +130,7 @@ class Link:
         # Who waits for others to read, the latest last; and who has waited, until that is looked at.
         self._followers: list[Future] = []
         self._look_through_at = 100
-        self._gathered = 0  # threads that have begun to wait since the last write,
-        self._gathered_before = 0  # and between the two last ones
-        self._crowd: Crowd | None = None  # those of them that wait together
-        self._crowds: list[Crowd] = []  # who may wait still
-        self._opening: list[Crowd] = []  # to be let through when the lock is free
+        self.gathering = Gathering()  # for the next write
         self._leavers: deque[tuple[Future, BaseException]] = deque()  # whose threads have gone, and why
 
     def _new_session(self) -> ClientSession:
@@ -241,8 +229,25 @@ class Link:
         future.thread = threading.get_ident()
         if future.timeout is not None:
             future.due = now + future.timeout
-        if self.keeper is None:  # in the child of a fork
-            self._start_keeper()
+        keeper = self.keeper
+        if keeper is None:  # in the child of a fork
+            keeper = self._start_keeper()
+        crowd = self.gathering.crowd
+        connection = self.connection
+        if (
+            crowd is not None
+            and not crowd.opened
+            and connection is not None
+            and connection.reader is keeper
+            and keeper.thread != future.thread
+            and not self._leavers
+        ):
+            # Nearly always where many call, and shorter: others gather already, and the first of them has seen to
+            # all that `_take_part` sees to.
+            self.gathering.join(future, crowd)
+            if self.gathering.enough:
+                self.gather(future, now)
+            return
         self._take_part(future, now)
 
     def _take_part(self, future: Future, now: float) -> None:
@@ -260,15 +265,10 @@ class Link:
             self.clear_up()
         self._wait_not_for_itself(future, now)
         future.hurried = self.connection is not None and self.session.unanswered > 0
-        if not future.hurried:
+        if not self.gathering.admit(future):
+            self._line_up(future)
+        if not future.hurried or self.gathering.enough:
             self.gather(future, now)
-        if future.state != PENDING:  # its time was up before it could be sent
-            return
-        self._gathered += 1
-        # The first has a gate of its own: it looks soon whether all was written, and is there to be appointed.
-        if self._gathered > 1 and self._gathered_before >= CROWD_FROM and self._join_crowd(future):
-            return
-        self._line_up(future)
 
     def _line_up(self, future: Future) -> None:
         """Wait at a gate of its own."""
@@ -277,38 +277,6 @@ class Link:
         if len(self._followers) > self._look_through_at:
             self._followers = [each for each in self._followers if each.follows()]
             self._look_through_at = 2 * len(self._followers) + 100
-
-    def _join_crowd(self, future: Future) -> bool:
-        """Wait with those whose calls go in the same write. False where there are no descriptors left."""
-        crowd = self._crowd
-        if crowd is None or crowd.opened:
-            crowd = self._crowd = Crowd()
-            self._crowds = [each for each in self._crowds if not each.opened]
-            self._crowds.append(crowd)
-        if not crowd.admit():
-            return False
-        future.gate = None
-        future.crowd = crowd
-        return True
-
-    def let_through(self, crowd: Crowd) -> None:
-        """Open its gate, once the lock is free: those who come through want that next. For who has the lock."""
-        if not crowd.opened:
-            crowd.opened = True
-            self._opening.append(crowd)
-
-    def _let_all_through(self) -> None:
-        for crowd in self._crowds:
-            self.let_through(crowd)
-        self._crowds = []
-
-    def _open_gates(self) -> None:
-        while self._opening:
-            try:
-                crowd = self._opening.pop()
-            except IndexError:  # another thread had the last one
-                return
-            crowd.open()
 
     def _wait_not_for_itself(self, future: Future, now: float) -> None:
         """Another is to read for this. Where its own thread does, which a handler or finalizer has interrupted, that
@@ -334,10 +302,10 @@ class Link:
                 self.lose(connection, ConnectionAbortedError("a call has interrupted the one that wrote"), now)
             if connection.writer is not None:
                 return
+        unanswered = session.unanswered
         output = session.output(now)
         if output:
-            self._gathered_before, self._gathered = self._gathered, 0
-            self._crowd = None
+            self.gathering.written(unanswered)
             future.output = output
             future.writing = connection
             connection.writer = future
@@ -396,8 +364,11 @@ class Link:
             self._fail(connection, broken.reason, future)
             return
         self._took(future, connection, data)
+        if future.output:
+            self.write(future)
+        self.gathering.open_gates()
 
-    @exclusive
+    @exclusive_and_shut
     def _took(self, future: Future, connection: Connection, data: bytes | None) -> None:
         """`future` has read `data`."""
         now = monotonic()
@@ -463,9 +434,13 @@ class Link:
         future.reading = None
 
     def appoint(self, connection: Connection) -> None:
-        """Have one of those who wait read from now on; the keeper sees to it where there is none. For who has the
-        lock."""
+        """Have one of those who wait read from now on; the keeper where there is none, or are many. For who has
+        the lock."""
         connection.reader = None
+        if self.gathering.crowded and self.keeper is not None and not self.closed:
+            connection.reader = self.keeper
+            self.call_keeper()
+            return
         while self._followers:
             follower = self._followers.pop()
             if follower.follows():
@@ -473,14 +448,19 @@ class Link:
                 follower.reading = connection
                 follower.open_gate()
                 return
-        self._let_all_through()  # if others than the first are left of a batch: one of them will read
+        self.gathering.let_all_through()  # if others than the first are left of a batch: one of them will read
         if self.closed or (self.keeper is not None and self.keeper.sleeps):
             self.call_keeper()
 
     def _follow(self, future: Future) -> None:
         gate, crowd = future.gate, future.crowd
         if crowd is not None:
-            crowd.wait(None if future.due is None else future.due - monotonic())
+            if future.hurried:
+                crowd.wait(GATHER_S)
+            elif future.due is None:
+                crowd.wait(None)
+            else:
+                crowd.wait(max(future.due - monotonic(), GATHER_S))
             if future.state != PENDING:
                 return
         elif gate is not None:
@@ -554,7 +534,7 @@ class Link:
             connection.reader = None
         self.lose(connection, error, now)
         self.let_go(connection)
-        if future.state == PENDING and future.reading is None and not future.follows():
+        if future.state == PENDING and future.reading is None and not future.waits():
             self._take_part(future, now)
 
     def lose(self, connection: Connection, error: BaseException, now: float) -> None:
@@ -597,7 +577,7 @@ class Link:
             connection.lost = connection.called = True
             connection.wire.hang_up()
         readers = [each.reader for each in connections if isinstance(each.reader, Future)]
-        self._let_all_through()  # who find by themselves that the books are others
+        self.gathering.let_all_through()  # who find by themselves that the books are others
         for future in (*self._followers, *readers):
             future.set_exception(_books_broken())
             future.open_gate()  # it may have been settled when the interrupt struck
@@ -614,6 +594,13 @@ class Link:
         for connection in connections:
             self.let_go(connection)
         self._inside = None
+
+    @exclusive_and_shut
+    def locked_and_shut(self, step: Callable[..., T], *args: Any) -> T:
+        """The same without letting anybody through."""
+        if self._leavers:
+            self.clear_up()
+        return step(*args)
 
     @exclusive
     def locked(self, step: Callable[..., T], *args: Any) -> T:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from naught.errors import NaughtError
 from naught.link import keep_alive
 from naught.url import Address, MemoryAddress, TcpAddress
 
@@ -51,6 +52,20 @@ def check_system(error: OSError) -> None:
     trace = error.__traceback__
     if trace is not None and trace.tb_next is not None:
         raise error
+
+
+def from_outside(error: NaughtError) -> BaseException | None:
+    """What a signal handler has raised in the middle of something, or made it raise, as the traceback tells: it has
+    come through frames that are not the client's."""
+    cause: BaseException | None = error
+    while cause is not None:
+        trace = cause.__traceback__
+        while trace is not None:
+            if not trace.tb_frame.f_globals.get("__name__", "").startswith(("naught.", "msgpack.")):
+                return cause
+            trace = trace.tb_next
+        cause = cause.__cause__
+    return None
 
 
 class Wire(Protocol):
