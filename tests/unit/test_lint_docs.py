@@ -117,8 +117,8 @@ def test_the_precision_of_everything_is_what_the_verdicts_give() -> None:
 
 def test_the_precision_without_what_is_followed_on_request() -> None:
     now = [each for each in VERDICTS if each["still"] and not each["local"] and each["rule"] not in ON_REQUEST]
-    assert stated("everything, as it comes now") == [figures(now)]
-    assert stated("held out, as it comes now") == [figures([each for each in now if each["set"] == "second"])]
+    assert stated("everything, as it came then") == [figures(now)]
+    assert stated("held out, as it came then") == [figures([each for each in now if each["set"] == "second"])]
 
 
 def test_what_is_followed_on_request_says_so() -> None:

@@ -10,8 +10,8 @@ which that happens, and the ways in which code is led astray by it.
 
 How it works, from the bottom: `names` says whose each name is, `kinds` what an expression makes, `places`
 where maps live and which places are the same map, `uses` what the module does with each map; `flow` answers
-questions about one place (is the key fixed, was it asked for before); `countdown`, `misread` and `gauges`
-are the rules. `engine` takes one source through all of it. Nothing is executed or imported of the code it
+questions about one place (is the key fixed, was it asked for before); `countdown`, `emptied`, `misread` and
+`gauges` are the rules. `engine` takes one source through all of it. Nothing is executed or imported of the code it
 reads, and only the standard library is used.
 
 It looks at one module at a time and knows only maps that are made in sight. Where it is not sure it says

@@ -241,6 +241,9 @@ def _is_last(use: Use, found: Map, flow: Flow) -> bool:
 
 
 def _set_defaults(found: Map, flow: Flow) -> Iterator[Report]:
+    # Where `in` is asked as well, a stored zero is an answer: seen, and not counted yet.
+    if found.did(Action.CONTAINS):
+        return
     for use in found.did(Action.SETDEFAULT):
         zero = isinstance(use.value, ast.Constant) and use.value.value == 0 and use.value.value is not False
         if not zero or flow.is_fixed(use.key) or flow.uses.places.is_making(use.node):

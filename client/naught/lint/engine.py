@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from io import BytesIO
 
-from naught.lint import countdown, gauges, misread
+from naught.lint import countdown, emptied, gauges, misread
 from naught.lint.countdown import Report
 from naught.lint.finding import UNREADABLE, Finding
 from naught.lint.flow import Flow
@@ -22,12 +22,13 @@ from naught.lint.names import Names
 from naught.lint.suppress import without_silenced
 from naught.lint.uses import Uses
 
-# What every rule needs to find anything: a map that inserts, a count that goes down, nothing stored, or a
-# count that is got and may be zero. A module without any of it is parsed and not looked at further: three in
-# four of the standard library's.
+# What every rule needs to find anything: a map that inserts, a count that goes down, nothing or a new
+# collection stored, or a count that is got and may be zero. A module without any of it is parsed and not
+# looked at further: most of the standard library's.
 WORTH_A_LOOK = re.compile(
     r"defaultdict|DefaultDict|setdefault|Gauge|subtract"
     r"|-=|\]\s*\+=\s*-|\]\s*=[^=\n]*-|\]\s*=\s*(?:0|None)\b"
+    r"|\]\s*=\s*(?:\[\S|\[\]|\{|set\(|list\(|dict\(|(?:collections\.)?deque\()"
     r"|\.get\((?s:.*)(?:len|sum|count)\(|(?:len|sum|count)\((?s:.*)\.get\("
 )
 
@@ -82,7 +83,9 @@ def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = Fa
     # One finding per rule and place: `counts[a][b]` begins where `counts[a]` does, and says it once.
     found: dict[tuple[int, int, str], Finding] = {}
     for each in uses.maps.values():
-        for check in (countdown.check, misread.check, gauges.check):
+        if flow.has_few_keys(each):
+            continue
+        for check in (countdown.check, misread.check, gauges.check, emptied.check):
             for report in check(each, flow):
                 finding = _finding(report, lines, path)
                 found.setdefault((finding.line, finding.column, finding.rule), finding)

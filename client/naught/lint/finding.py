@@ -16,6 +16,7 @@ MISREAD_ZERO = "NZ104"
 SETDEFAULT_ZERO = "NZ105"
 GAUGE_COUNTDOWN = "NZ106"
 INSERTING_LOOP = "NZ107"
+EMPTIED = "NZ108"
 
 RULES: dict[str, str] = {
     UNREADABLE: "the file cannot be read or parsed",
@@ -26,6 +27,7 @@ RULES: dict[str, str] = {
     SETDEFAULT_ZERO: "setdefault inserts a zero that nothing deletes",
     GAUGE_COUNTDOWN: "a labelled gauge is counted down, and its label is never removed",
     INSERTING_LOOP: "a loop runs over an entry of a defaultdict, and the read inserts an empty one",
+    EMPTIED: "an entry's collection runs empty, and nothing deletes it then",
 }
 """Every rule: its identifier, and what it says in one line."""
 

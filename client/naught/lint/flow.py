@@ -7,19 +7,28 @@ out, which loop gives a name its values. Two keys are the same when they are wri
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from naught.lint.finding import words
-from naught.lint.names import COMPREHENSIONS, FUNCTIONS, Names
+from naught.lint.names import COMPREHENSIONS, FUNCTIONS, Names, all_arguments
+from naught.lint.places import first_argument
 from naught.lint.uses import Action, Map, Use, Uses
 
 # Names of things that have few values, whatever program they stand in.
 FEW_VALUES = frozenset(
     words("""
     status state kind type level phase mode category severity priority color colour direction side method
-    flag sign parity weekday month hour minute outcome stage role action operation op event_type
+    flag sign parity weekday month hour minute outcome stage role action operation op tier format
+    event hook signal cls klass class scope namespace protocol attr attribute field property
     """)
 )
+# Words that stand between what a map holds and what its keys are: `jobs_by_state`.
+BETWEEN = ("by", "per", "for")
+# How maps are called whose keys are names of events.
+BY_EVENT = re.compile(r"(event|signal|hook)s?_?(handler|listener|callback|observer|subscriber|receiver)s?$|hooks$")
+# The same, where the keys are called names as well.
+CALLED = re.compile(r"(handler|listener|callback|observer|subscriber|receiver|responder)s?$")
 # Builtins that hand on what they are given to a loop.
 LOOKING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate", "iter"})
 # Builtins that give one of what they are given.
@@ -67,14 +76,29 @@ class Flow:
             case ast.Attribute(attr="__class__" | "__name__" | "__qualname__" | "__module__"):
                 return True
             case ast.Attribute(attr=name, value=ast.Name(id=owner)):
-                return _is_constant(name) or name in FEW_VALUES or (name.isupper() and owner[:1].isupper())
+                return _is_constant(name) or has_few_values(name) or (name.isupper() and owner[:1].isupper())
             case ast.Attribute(attr=name):
-                return _is_constant(name) or name in FEW_VALUES
+                return _is_constant(name) or has_few_values(name)
             case ast.Call(func=function):
                 return self.names.qualified(function) in ("type", "bool")
             case ast.Name(id=name):
-                return _is_constant(name) or name in FEW_VALUES or self._has_few_values(key)
+                return _is_constant(name) or has_few_values(name) or self._has_few_values(key)
         return False
+
+    def has_few_keys(self, found: Map) -> bool:
+        """Whether a map's name says that its keys are few: `jobs_by_state`."""
+        return any(
+            has_few_values(found.name.rpartition(f"_{word}_")[2]) for word in BETWEEN if f"_{word}_" in found.name
+        )
+
+    def is_by_event(self, found: Map) -> bool:
+        """Whether a map holds whoever listens by the event they listen for: `event_handlers`, `listeners[name]`.
+
+        A program names its events; topics come from whoever publishes.
+        """
+        if BY_EVENT.search(found.name) is not None:
+            return True
+        return CALLED.search(found.name) is not None and any(_is_name(use.key) for use in found.uses)
 
     def _has_few_values(self, name: ast.Name) -> bool:
         """Whether a name runs over what the source lists, or is annotated as an enumeration or a bool."""
@@ -121,6 +145,29 @@ class Flow:
             if isinstance(definition, ast.ClassDef):
                 return any(self.names.qualified(base) in ENUMS for base in definition.bases)
         return self.names.qualified(annotation) in ("bool", "type")
+
+    def comes_from_outside(self, key: ast.expr) -> bool:
+        """Whether a key is made of what a public function is given, and of nothing the program has kept."""
+        function = self.names.scope_of[key].function
+        node, around = function.node, function.parent
+        if not isinstance(node, FUNCTIONS) or around is None or isinstance(around.node, (*FUNCTIONS, ast.Lambda)):
+            return False
+        if node.name.startswith("_") and not node.name.endswith("__"):
+            return False
+        own = first_argument(function) if around.is_class else None
+        given = {argument.arg for argument in all_arguments(node.args)} - {own}
+        pending, seen, found = [key], set(), False
+        while pending:
+            for each in ast.walk(pending.pop()):
+                if not isinstance(each, ast.Name) or each.id in seen:
+                    continue
+                seen.add(each.id)
+                if each.id == own:
+                    return False
+                found = found or each.id in given
+                pending += self.assigned(each)
+                pending += list(self.loops(each))
+        return found
 
     # -- loops ---------------------------------------------------------------------------------------------
 
@@ -306,6 +353,17 @@ def blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
         block = getattr(node, name, None)
         if isinstance(block, list):
             yield block
+
+
+def has_few_values(name: str) -> bool:
+    """Whether what a name stands for has few values, by its last word: `status`, `job_status`."""
+    return name.lower().rpartition("_")[2] in FEW_VALUES
+
+
+def _is_name(key: ast.expr | None) -> bool:
+    """Whether a key is called a name: `name`, `event_name`, `signal.name`."""
+    called = key.attr if isinstance(key, ast.Attribute) else key.id if isinstance(key, ast.Name) else ""
+    return called.rpartition("_")[2] == "name"
 
 
 def _is_constant(name: str) -> bool:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 from naught.lint import finding
 from naught.lint.countdown import Report, lowers, measures
+from naught.lint.emptied import made_empty
 from naught.lint.finding import words
 from naught.lint.flow import Flow
 from naught.lint.kinds import counting
+from naught.lint.names import FUNCTIONS
 from naught.lint.uses import Action, Map, Use
 
 CHANGING = frozenset(
@@ -55,6 +57,8 @@ def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
             continue
         if flow.is_fixed(use.key) or _is_there(use, use.key, found, flow):
             continue
+        if not (decides or found.local or _may_be_asked_for(use, use.key, found, flow)):
+            continue
         # The second read of the same entry in a function finds what the first inserted.
         if (use.scope.number, flow.written(use.key)) in told:
             continue
@@ -65,6 +69,35 @@ def _inserting_reads(found: Map, flow: Flow) -> Iterator[Report]:
             where, rule = "for a loop", finding.INSERTING_LOOP
         message = f"reading {found.name} {where} inserts {found.kind.zero} for every key asked; use .get() or `in`"
         yield rule, use.node, message
+
+
+def _may_be_asked_for(use: Use, key: ast.expr, found: Map, flow: Flow) -> bool:
+    """Whether the code itself shows that a loop asks for keys that were never entered.
+
+    Either they come from outside, or the loop goes down a tree, whose leaves nobody entered.
+    """
+    if made_empty(found, flow) or flow.is_by_event(found):
+        return False
+    return flow.comes_from_outside(key) or _goes_down(use, found, flow)
+
+
+def _goes_down(use: Use, found: Map, flow: Flow) -> bool:
+    """Whether a loop over an entry calls its own function for what it finds there: `for child in children[node]:
+    visit(child)`. Where every edge is entered at both its ends there are no leaves."""
+    function = use.scope.node
+    loop = flow.names.statement(use.node)
+    if not isinstance(function, FUNCTIONS) or not isinstance(loop, ast.For | ast.AsyncFor):
+        return False
+    named = {each.id for each in ast.walk(loop.target) if isinstance(each, ast.Name)}
+    down = any(
+        isinstance(node, ast.Call)
+        and function.name in (getattr(node.func, "id", ""), getattr(node.func, "attr", ""))
+        and any(isinstance(argument, ast.Name) and argument.id in named for argument in node.args)
+        for node in ast.walk(loop)
+    )
+    filled = [each for each in found.did(Action.READ, Action.SETDEFAULT) if _fills(each.node, flow)]
+    both = any(one.scope is other.scope and not flow.same(one.key, other.key) for one in filled for other in filled)
+    return down and not both
 
 
 def _is_emptied(found: Map) -> bool:

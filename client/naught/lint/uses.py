@@ -60,6 +60,8 @@ class Map:
     kind: Kind
     lasting: bool
     """Whether its zeros matter: it outlives the call that makes it, or maps that do not are asked for."""
+    local: bool
+    """Whether it ends with the call that makes it."""
     name: str
     """As the source writes it."""
     uses: list[Use] = field(default_factory=list)
@@ -153,8 +155,9 @@ class Uses:
         members = self.places.members()
         for root, kind in held.items():
             joined = [root, *members.get(root, ())]
-            lasting = with_locals or any(self.places.is_lasting(place) for place in joined)
-            self.maps[root] = Map(root, kind, lasting, _called(joined), filled=self._is_filled(root))
+            local = not any(self.places.is_lasting(place) for place in joined)
+            lasting = with_locals or not local
+            self.maps[root] = Map(root, kind, lasting, local, _called(joined), filled=self._is_filled(root))
         for root, found in self.maps.items():
             found.above = self.maps.get(self.places.find(root.of)) if root.of is not None else None
         # What loose places lose; it is given to the attributes of that name afterwards.
