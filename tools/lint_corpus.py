@@ -1,19 +1,25 @@
 """Run `naught.lint` over code its authors never saw: the standard library and well-known packages.
 
     python tools/lint_corpus.py --into FOLDER                       download once, check, write findings.json
-    python tools/lint_corpus.py --into FOLDER --locals --sample 50  and draw a sample to judge by hand
-    python tools/lint_corpus.py --into FOLDER --sets second         only the packages of one set
+    python tools/lint_corpus.py --into FOLDER --sets third          only the packages of one set
+    python tools/lint_corpus.py --into FOLDER --draw third --sample 50   and draw a sample of it to judge by hand
 
-There are two sets. The first, with the standard library, was read while the rules were made, so how right the
-rules are in it says little about other code. The second is held out: it was chosen by name and its versions
-were pinned before the checker was run over it, and no rule was changed until every finding was judged. Since
-then it has been read as well: another judgement that is to be independent needs a third set.
+What is looked for is what `naught lint` looks for without being asked for more; `--select NZ --locals` asks for
+everything.
+
+There are four sets. The first, with the standard library, was read while the rules were made, so how right the
+rules are in it says little about other code. The second was held out: no rule was changed until every finding
+in it was judged; then it was read as well. The one between was chosen to be read, while the rules were changed
+again. The third is held out: it was chosen by name and pinned when the rules were as they are, before the checker
+was run over any of it.
 
 The packages are downloaded into FOLDER as wheels, in the versions named below, and are unpacked, never
 installed or imported. FOLDER is not part of the repository. findings.json names files relative to FOLDER
 (or to the standard library, as `stdlib/…`), so that two people's results can be compared. The sample has
 the form of the verdicts in docs/lint-verdicts.json with the verdicts left open. That a file does not parse
-is not drawn, for there is nothing to judge in it; that the checker alone gives up on one (NZ100 as well) is.
+is not drawn, for there is nothing to judge in it; that the checker alone gives up on one (NZ100 as well) is. Nor
+is a finding in a copy: packages carry other packages' files along, and what was found in the original, in the
+order of the sets, is found there again.
 Where there is no more to draw than was asked for, all of it is drawn. The seed of the draw is printed. A file
 that makes the checker raise ends the run with a traceback: there is no such file.
 """
@@ -36,7 +42,7 @@ from naught.lint.config import Config
 from naught.lint.files import check_files, python_files
 from naught.lint.finding import UNREADABLE, Finding, words
 
-FIRST, SECOND = "first", "second"
+FIRST, SECOND, BETWEEN, THIRD = "first", "second", "between", "third"
 SETS: dict[str, list[str]] = {
     FIRST: words("""
         aiohttp==3.14.5 celery==5.7.0 django==5.2.19 flask==3.1.3 networkx==3.6.1 pandas==3.1.1 requests==2.34.2
@@ -51,9 +57,68 @@ SETS: dict[str, list[str]] = {
         scrapy==2.19.0 setuptools==84.2.1 spacy==3.8.18 sphinx==9.0.4 statsmodels==0.15.0 transformers==5.23.0
         werkzeug==3.1.9 xarray==2026.9.0
     """),
+    BETWEEN: words("""
+        aiokafka==0.14.0 anyio==4.16.0 asyncua==2.1.0 buildstream==2.8.1 cassandra-driver==3.30.1 channels==4.3.2
+        conan==2.34.0 dash==4.4.1 deluge==2.2.0 dramatiq==2.2.1 evennia==5.0.1 eventlet==0.41.3 gevent==26.9.0
+        gradio==6.31.0 huey==3.5.4 jupyter-server==2.21.1 kubernetes==37.0.2 litestar==2.25.0 locust==2.47.0
+        mercurial==7.2.4 nats-py==2.16.0 neutron==29.0.0 nova==34.0.0 paho-mqtt==2.2.0 panel==1.9.4 pika==1.4.4
+        prometheus-client==0.26.0 psycopg==3.3.9 pymodbus==3.16.1 pymongo==4.20.1 python-telegram-bot==22.8
+        ray==2.60.0 redis==8.1.0 rq==3.0.0 sanic==25.12.1 sentry-sdk==2.75.0 slixmpp==1.17.0 streamlit==1.67.0
+        swift==2.38.3 textual==8.2.8 trio==0.35.0 zigpy==2.4.0
+    """),
+    THIRD: words("""
+        accelerate==1.15.0 aio-pika==10.2.1 aiobotocore==3.10.0 aiocoap==0.4.17 aioesphomeapi==46.23.0 aiogram==3.31.0
+        aiormq==7.2.4 aiosmtpd==1.4.6 aiostream==0.8.1 aiounifi==97 airbyte-cdk==7.39.1 amqtt==0.12.1
+        ansible-runner==2.4.3 aodh==23.0.0 apache-beam==2.77.0 apache-superset==6.1.0 arcade==3.3.3 archivebox==0.9.73
+        arq==0.28.0 arviz==1.3.0 ase==3.29.0 astropy==8.0.2 async-upnp-client==0.49.0 asyncssh==2.24.1
+        autobahn==26.10.2 autogen-core==0.7.5 azure-core==1.41.0 azure-eventhub==5.15.1 azure-servicebus==7.15.0
+        bacpypes3==0.0.110 bandersnatch==8.2.0 barbican==23.0.0 beets==2.14.1 bellows==1.2.1 bentoml==1.4.40
+        biotite==2.0.0 blacksheep==2.6.4 bleak==3.1.0 botocore==1.44.5 breezy==3.3.23 c7n==0.9.53 canopen==2.4.1
+        ccxt==4.5.90 ceilometer==27.0.0 certbot==5.8.0 channels-redis==4.3.0 checkov==3.3.30 cherrypy==18.10.0
+        cinder==29.0.0 circus==0.19.0 clearml==2.1.12 coverage==7.17.3 crawlee==1.11.0 crewai==1.15.30
+        crossbar==26.10.1 cvxpy==1.9.3 cwltool==3.3.20260925135507 cython==3.3.1 dagster==1.13.28 daphne==4.2.3
+        dask-jobqueue==0.9.0 datadog==0.56.0 dbt-core==1.12.6 ddtrace==4.16.0 designate==23.0.0 devpi-server==6.20.3
+        disnake==2.12.2 django-cms==5.1.3 django-oscar==4.2.1 django-q2==1.11.1 django-redis==7.0.0 dspy==3.4.1
+        dstack==0.22.5 dulwich==1.2.21 elastic-apm==6.26.2 elasticsearch==9.5.1 errbot==6.2.1 esphome==2026.10.0
+        eventsourcing==9.5.6 exabgp==5.0.15 fabric==3.2.3 falcon==4.4.0 fastapi==0.163.2 feast==0.67.0
+        fireworks==2.1.4 flair==0.15.1 flet==1.0.5 flexget==3.22.8 flytekit==1.16.31 foolscap==24.9.0
+        freqtrade==2026.9 gallery-dl==1.32.18 gcsfs==2026.10.1 gitpython==3.2.1 glance==33.0.0 glances==4.5.8
+        globus-compute-endpoint==4.19.0 glue-core==1.28.0 google-api-core==2.44.0 google-cloud-pubsub==2.44.0
+        granian==2.8.7 great-expectations==1.24.1 gunicorn==27.0.1 gymnasium==1.4.0 habluetooth==7.1.2 hatch==1.18.2
+        haystack-ai==3.4.1 heat==1.9.0 holoviews==1.23.2 homeassistant==2026.11.0 hypercorn==0.18.0
+        ibis-framework==12.0.0 igraph==1.0.0 impacket==0.13.1 ipyparallel==9.2.0 ironic==39.0.0
+        jedi-language-server==0.47.0 jupyterhub==6.1.1 kafka-python==3.0.12 kazoo==2.11.0 kedro==1.7.0
+        keystone==30.0.0 klein==24.8.0 kopf==1.45.2 kubernetes-asyncio==36.1.0 langchain==1.5.0 libcst==1.9.0
+        librosa==1.0.0 lightkube==1.0.1 llama-index-core==0.14.25 localstack-core==2026.3.0
+        magic-wormhole-mailbox-server==0.8.0 magic-wormhole-transit-relay==0.5.0 magic-wormhole==0.24.0 magnum==23.0.0
+        mailman==3.3.10 manila==23.0.1 marimo==0.25.2 matrix-nio==0.26.0 mautrix==0.21.1 mdanalysis==2.11.0
+        mesa==3.5.1 meson==1.12.1 metaflow==2.19.39 mezzanine==6.1.1 mistral==23.0.0 mlflow==3.18.0 modin==0.37.1
+        modoboa==2.12.0 molecule==26.10.0 mongoengine==0.29.3 mopidy==4.0.5 moto==5.2.5 motor==3.7.1 music21==10.5.1
+        mutagen==1.48.1 nameko==2.14.1 napalm==5.2.0 napari==0.9.2 ncclient==0.7.1 netmiko==4.8.0 networkit==11.2.2
+        newrelic==14.1.0 nextcord==3.2.0 nicegui==3.18.0 nornir==3.6.0 nox==2026.10.20 octavia==19.0.0
+        octoprint==1.11.8 onnx==1.23.2 openai==3.51.0 opensearch-py==3.2.0 openstacksdk==4.22.0
+        opentelemetry-sdk==1.45.2 ops==3.9.0 orange3==3.40.0 papermill==2.7.0 parsl==2026.10.26 pdm==2.29.4
+        peewee==4.5.3 pettingzoo==1.27.0 pgmpy==1.1.2 platformio==6.2.0 playwright==1.65.2 plexapi==4.18.3
+        poetry==2.5.1 polars==2.1.0 pony==0.7.20 pretix==2026.8.0 procrastinate==3.10.0 prompt-toolkit==3.0.53
+        prowler==5.46.0 proxmoxer==2.3.0 ptpython==3.0.32 pulpcore==3.123.1 pwntools==4.15.0 pyatv==0.18.0
+        pychromecast==14.0.10 pyglet==2.1.19 pygls==2.1.1 pymatgen==2026.10.24 pymc==6.4.0 pyomo==6.10.1
+        pyqtgraph==0.14.0 pyramid==2.1 pyright==1.1.414 pyscf==2.14.0 pysnmp==7.1.30 pytest-asyncio==1.5.0
+        pytest-xdist==3.8.0 python-can==4.6.1 python-engineio==4.15.1 python-lsp-server==1.15.0
+        python-matter-server==8.1.2 python-socketio==5.18.1 pythran==0.19.0 pyvera==0.3.16 pyzmq==27.3.0 quart==0.23.1
+        radicale==3.9.0 reflex==0.10.1 rich==15.0.0 robyn==0.88.0 rope==1.15.0 s3fs==2026.9.0 scikit-image==0.26.0
+        scrapy-redis==0.9.1 scrapyd==1.6.0 simpy==4.1.2 skypilot==0.14.1 slack-bolt==1.30.0 slack-sdk==3.47.0
+        snakemake==9.27.1 soco==0.32.0 sopel==8.0.4 spyder-kernels==3.1.6 spyder==6.1.8 sqlglot==30.30.0
+        sqlmodel==0.0.50 stable-baselines3==2.9.2 stanza==1.15.0 starlette==1.10.0 streamlink==8.6.3 sunpy==8.0.1
+        supervisor==4.3.0 tahoe-lafs==1.20.0 taskiq==0.13.0 telethon==1.45.0 tempest==47.0.0 temporalio==1.35.0
+        toil==9.6.0 tortoise-orm==1.1.9 tox==4.67.13 treq==26.7.0 trove==26.0.0 txtorcon==26.6.0 urwid==5.0.1
+        uvicorn==0.54.0 vispy==0.17.0 vnpy==4.5.0 voila==0.5.13 volatility3==2.28.2 wagtail==8.0.1 waitress==3.0.2
+        web3==8.0.0 websockets==17.4 xonsh==0.25.0 yt-dlp==2026.10.26 yt==4.4.3 zeroconf==0.154.0 zha==2.3.1 zodb==6.4
+        zope==6.3 zun==18.0.0 zwave-js-server-python==0.74.0
+    """),
 }
 """The packages by the name of their set. The standard library belongs to the first."""
 STANDARD_LIBRARY = "stdlib"
+LATER_PYTHON = "3.14.9"
 UNPARSED = "does not parse"
 """How the message of NZ100 begins where Python itself will not have the file."""
 
@@ -73,16 +138,25 @@ def download(packages: list[str], into: Path) -> dict[str, Path]:
         source = into / "source" / package.partition("==")[0]
         if not source.is_dir():
             wheels = into / "wheels" / package
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-            subprocess.run([*pip, "--dest", str(wheels), package], check=True)
+            fetch(package, wheels)
             unpack(next(wheels.glob("*.whl")), source)
         sources[source.name] = source
     return sources
 
 
+def fetch(package: str, wheels: Path) -> None:
+    """Download the wheel for this Python, or else for a later one: the code is only read."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    for python in ([], ["--python-version", LATER_PYTHON]):
+        if subprocess.run([*pip, *python, "--dest", str(wheels), package], check=False).returncode == 0:
+            return
+    raise SystemExit(f"there is no wheel of {package}")
+
+
 def unpack(wheel: Path, source: Path) -> None:
     """Take the Python files out of a wheel. The folder appears only when all of them are there."""
     partial = source.with_name(source.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(partial, [name for name in archive.namelist() if name.endswith(".py")])
     partial.rename(source)
@@ -103,6 +177,24 @@ def check(folder: Path, name: str, with_locals: bool) -> tuple[list[Finding], in
     return found, len(files), time.perf_counter() - began
 
 
+def is_judged(found: Finding) -> bool:
+    """Whether there is something to judge: that a file does not parse is for Python to say."""
+    return found.rule != UNREADABLE or UNPARSED not in found.message
+
+
+def without_copies(findings: list[Finding], folders: dict[str, Path]) -> list[Finding]:
+    """The findings of which none before, in another package, has the rule, the file's name and the line's text."""
+    first_in: dict[tuple[str, str, str], str] = {}
+    originals = []
+    for found in findings:
+        package, _, file = found.path.partition("/")
+        lines = (folders[package] / file).read_bytes().splitlines()
+        text = lines[found.line - 1].decode("utf-8", "replace").strip() if found.line <= len(lines) else ""
+        if first_in.setdefault((found.rule, Path(file).name, text), package) == package:
+            originals.append(found)
+    return originals
+
+
 def sample_of(findings: list[Finding], lasting: set[Finding], size: int, seed: int) -> list[dict[str, object]]:
     """A random sample, in the form the verdicts are kept in. `lasting`: what is found without `--locals`."""
     versions = {STANDARD_LIBRARY: platform.python_version()}
@@ -111,7 +203,7 @@ def sample_of(findings: list[Finding], lasting: set[Finding], size: int, seed: i
         versions |= dict(package.split("==") for package in packages)
         set_of |= dict.fromkeys((package.partition("==")[0] for package in packages), name)
     # In an order of its own, so that the draw does not depend on the order in which the folders were read.
-    population = sorted(each for each in findings if each.rule != UNREADABLE or UNPARSED not in each.message)
+    population = sorted(each for each in findings if is_judged(each))
     drawn = random.Random(seed).sample(population, min(size, len(population)))
     print(f"drew {len(drawn)} of {len(population)} findings with --seed {seed}")
     return [
@@ -138,15 +230,19 @@ def main() -> int:
     parser.add_argument("--into", type=Path, required=True, help="the folder for downloads and results")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="only these sets of packages")
     parser.add_argument("--locals", action="store_true", help="look at maps that end with their call as well")
+    parser.add_argument("--select", help="these rules, as for `naught lint`")
+    parser.add_argument("--draw", nargs="+", choices=SETS, default=list(SETS), help="draw only from these sets")
     parser.add_argument("--sample", type=int, default=0, help="how many findings to draw")
     parser.add_argument("--seed", type=int, default=None, help="what the draw depends on (chosen, and printed)")
     arguments = parser.parse_args()
     arguments.into.mkdir(parents=True, exist_ok=True)
     folders = folders_of(arguments.sets, arguments.into)
+    config = Config().with_arguments(arguments.select, None, None)
     everything: list[Finding] = []
     lasting: set[Finding] = set()
     for name, folder in folders.items():
         found, files, seconds = check(folder, name, arguments.locals)
+        found = config.wanted(found)
         everything += found
         lasting.update(check(folder, name, False)[0] if arguments.locals else found)
         print(f"{name:22} {files:6} files {seconds:6.1f} s  {len(found):4} findings", flush=True)
@@ -155,7 +251,9 @@ def main() -> int:
     (arguments.into / "findings.json").write_text(json.dumps(whole, indent=1) + "\n")
     if arguments.sample:
         seed = random.SystemRandom().randrange(10_000) if arguments.seed is None else arguments.seed
-        drawn = sample_of(everything, lasting, arguments.sample, seed)
+        wanted = set(folders_of(arguments.draw, arguments.into))
+        originals = [each for each in without_copies(everything, folders) if each.path.partition("/")[0] in wanted]
+        drawn = sample_of(originals, lasting, arguments.sample, seed)
         (arguments.into / "sample.json").write_text(json.dumps(drawn, indent=1) + "\n")
     return 0
 

@@ -47,13 +47,23 @@ def test_the_draw_does_not_depend_on_the_order_of_the_findings(corpus: ModuleTyp
 
 
 def test_what_is_drawn_says_which_set_and_version_it_is_of(corpus: ModuleType) -> None:
-    known = [("first", each) for each in corpus.SETS["first"]] + [("second", each) for each in corpus.SETS["second"]]
+    known = [(name, each) for name, packages in corpus.SETS.items() for each in packages]
     names = [package.partition("==")[0] for _, package in known]
-    assert len(set(names)) == len(names), "a package in both sets is held out of neither"
+    assert len(set(names)) == len(names), "a package in two sets is held out of neither"
     everything = [Finding(f"{name}/module.py", 1, 1, COUNTDOWN, "…", 1) for name in [*names, "stdlib"]]
     drawn = corpus.sample_of(everything, set(), len(everything), seed=1)
     said = {(each["set"], f"{each['package']}=={each['version']}") for each in drawn}
     assert said == {*known, ("first", f"stdlib=={platform.python_version()}")}
+
+
+def test_a_finding_in_a_copy_is_not_drawn_again(corpus: ModuleType, tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("original", "copy", "other")}
+    for name, text in (("original", "x\n  gone\nx\n"), ("copy", "gone\n"), ("other", "kept\n")):
+        folders[name].mkdir()
+        (folders[name] / "pool.py").write_text(text)
+    places = (("original", 2), ("copy", 1), ("other", 1))
+    everything = [Finding(f"{name}/pool.py", line, 1, COUNTDOWN, "…", line) for name, line in places]
+    assert [each.path for each in corpus.without_copies(everything, folders)] == ["original/pool.py", "other/pool.py"]
 
 
 def test_where_there_is_no_more_all_is_drawn(corpus: ModuleType) -> None:
