@@ -185,6 +185,15 @@ COUNTDOWN = {
             both[chosen] = last[chosen]
             result["both"] = both
         """,
+    "by the names of functions that are given": """
+        from collections import defaultdict
+        COUNTS = defaultdict(int)
+        def register(given):
+            name = given.run.__name__
+            COUNTS[name] += 1
+            yield
+            COUNTS[name] -= 1  #! NZ101
+        """,
 }
 
 NO_COUNTDOWN = {
@@ -489,6 +498,17 @@ NO_COUNTDOWN = {
                 one = max(other, 1)
                 other = max(one, 2)
                 self.depth[node] = one
+        """,
+    "keys that are ways of transport, languages and sections": """
+        class Open:
+            def __init__(self):
+                self.of = {}
+            def opened(self, what):
+                self.of[what] = self.of.get(what, 0) + 1
+            def closed(self, transport, language, handler):
+                self.of[transport] -= 1
+                self.of[language] -= 1
+                self.of[handler.section] -= 1
         """,
 }
 

@@ -286,6 +286,87 @@ NO_EMPTIED = {
                 into[other].discard(one)
             return [node for node, left in into.items() if not left]
         """,
+    "keys of a process, a language, an assistant, and what is annotated as a kind": """
+        import os
+        from collections import defaultdict
+        from elsewhere import SensorKind
+        class Waiting:
+            def __init__(self):
+                self.of = defaultdict(list)
+            def add(self, what, job):
+                self.of[what].append(job)
+            def remove(self, language, job, where: SensorKind, who: type[Waiting]):
+                pid = os.getpid()
+                self.of[pid].remove(job)
+                self.of[os.getpid()].remove(job)
+                self.of[language].remove(job)
+                self.of[job.assistant].remove(job)
+                self.of[where].remove(job)
+                self.of[who].remove(job)
+                called = type(job).__name__
+                self.of[called].remove(job)
+        """,
+    "kept but for some, and filled again": """
+        class Values:
+            def __init__(self):
+                self.of = {}
+            def note(self, name, value):
+                self.of.setdefault(name, []).append(value)
+            def join(self, name, value):
+                self.of[name] = [each for each in self.of[name] if each > value]
+                if value:
+                    self.of[name].append(value)
+        """,
+    "what it is an entry of is replaced": """
+        class Builder:
+            def __init__(self):
+                self.stored = [{}, {}]
+            def store(self, side, value, index):
+                of = self.stored[side]
+                typed = of.get(type(value))
+                if typed is None:
+                    typed = {}
+                    of[type(value)] = typed
+                stored = typed.get(value)
+                if stored is None:
+                    typed[value] = [index]
+                else:
+                    stored.append(index)
+            def take(self, side, value):
+                typed = self.stored[side].get(type(value))
+                stored = typed.get(value)
+                if stored:
+                    return stored.pop()
+            def end(self):
+                self.stored = [{}, {}]
+        """,
+    "all of it is begun anew": """
+        from collections import defaultdict
+        class Voices:
+            def __init__(self):
+                self.pools = defaultdict(list)
+            def give_back(self, rate, voice):
+                self.pools[rate].append(voice)
+            def stop(self):
+                for pool in self.pools.values():
+                    for voice in pool:
+                        voice.destroy()
+                    pool.clear()
+        """,
+    "maps of events whose keys are their names": """
+        class Client:
+            def __init__(self):
+                self.extra_events = {}
+            def add(self, listener, name):
+                name_ = name or listener.__name__
+                if name_ in self.extra_events:
+                    self.extra_events[name_].append(listener)
+                else:
+                    self.extra_events[name_] = [listener]
+            def remove(self, listener, name):
+                if name in self.extra_events:
+                    self.extra_events[name].remove(listener)
+        """,
 }
 
 TABLES = {

@@ -205,6 +205,18 @@ NO_INSERTING_LOOP = {
                 for handler in self.handlers[cls]:
                     handler(node)
         """,
+    "functions by the name of the part of the program they are of": """
+        from collections import defaultdict
+        class App:
+            def __init__(self):
+                self.after_request_funcs = defaultdict(list)
+            def after(self, name, function):
+                self.after_request_funcs[name].append(function)
+            def run(self, request, names):
+                for name in names:
+                    for function in self.after_request_funcs[name]:
+                        function(request)
+        """,
 }
 
 INSERTING_READ = {

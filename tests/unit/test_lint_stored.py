@@ -47,6 +47,19 @@ DELETED_AS_ZERO = {
                 if self.refs[key] <= 1:
                     self.refs[key] = 0  #! NZ102
         """,
+    "blanked by a loop over the map as well, which begins nothing": """
+        class Limits:
+            def __init__(self):
+                self.deadlines = {}
+            def check(self, now):
+                for thread, deadline in self.deadlines.items():
+                    if deadline and now > deadline:
+                        self.deadlines[thread] = None
+            def begin(self, thread, deadline):
+                self.deadlines[thread] = deadline
+            def delete(self, thread):
+                self.deadlines[thread] = None  #! NZ102
+        """,
 }
 
 NO_DELETED_AS_ZERO = {
@@ -116,6 +129,34 @@ NO_DELETED_AS_ZERO = {
                 gone[name] = found(name)
                 gone[name] = None
             return gone
+        """,
+    "a counter that is read and begun anew": """
+        from collections import defaultdict
+        class Reads:
+            def __init__(self):
+                self.of = defaultdict(int)
+            def read(self, socket):
+                self.of[socket] += 1
+            def collect(self, sockets):
+                for socket in sockets:
+                    reads = self.of[socket]
+                    self.of[socket] = 0
+                    yield reads
+        """,
+    "an entry that begins like this": """
+        AVERAGES = {}
+        TEXTS = {}
+        class Store:
+            def __init__(self, index):
+                self.index = index
+                AVERAGES[self.index] = 0.0
+                TEXTS[self.index] = None
+            def write(self, average, text):
+                AVERAGES[self.index] = average
+                TEXTS[self.index] = text
+            def delete_all(self):
+                AVERAGES[self.index] = 0.0
+                TEXTS[self.index] = None
         """,
 }
 

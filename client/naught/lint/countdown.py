@@ -192,13 +192,25 @@ def _blanked(found: Map, flow: Flow) -> Iterator[Report]:
     lives = any(not _is_nothing(use.value) for use in stores)
     lives = lives or any(isinstance(use.sign, ast.Add) for use in found.did(Action.CHANGE))
     for use in blanks if lives else ():
-        if _is_removal(use, found, flow):
+        if _is_removal(use, found, flow) and not _is_first_value(use, stores, found, flow):
             written = "None" if isinstance(use.value, ast.Constant) and use.value.value is None else "0"
             yield (
                 finding.DELETED_AS_ZERO,
                 use.node,
                 f"{written} is stored in {found.name} where the entry should be deleted; its key stays",
             )
+
+
+def _is_first_value(use: Use, stores: list[Use], found: Map, flow: Flow) -> bool:
+    """Whether another function begins an entry with the same nothing: then this one begins it anew."""
+    return any(
+        other.scope is not use.scope
+        and flow.same(other.value, use.value)
+        and not flow.beside(other, found, Action.READ, Action.GET, Action.CHANGE)
+        and not _is_removal(other, found, flow)
+        and not flow.runs_over(other.node, found)
+        for other in stores
+    )
 
 
 def _is_nothing(value: ast.expr | None) -> bool:
@@ -221,8 +233,10 @@ def _is_removal(use: Use, found: Map, flow: Flow) -> bool:
         for other in flow.beside(use, found, Action.READ, Action.GET)
         if other.node.lineno < use.node.lineno and isinstance(flow.names.parents[other.node], ast.Assign)
     ]
-    # Where `in` is asked as well, a stored None is an answer: looked for, and not there.
-    blanked = bool(taken) and not stored_beside and not found.did(Action.CONTAINS)
+    # A count that is read and set to 0 begins anew, for the next interval. Where `in` is asked as well, a stored
+    # None is an answer: looked for, and not there.
+    none = isinstance(use.value, ast.Constant) and use.value.value is None
+    blanked = none and bool(taken) and not stored_beside and not found.did(Action.CONTAINS)
     return blanked or _is_last(use, found, flow)
 
 

@@ -49,9 +49,10 @@ def check(found: Map, flow: Flow) -> Iterator[Report]:
         return
     if (found.filled and found.kind.name == "dict") or flow.is_by_event(found):
         return
-    taken = [use.node for use in found.uses if _is_taken_from(use, found, flow)]
     entries = list(_entries(found, flow))
     put = [each for each in entries if _is_put_into(each.node, flow)]
+    replaced = (use for use in found.uses if _is_taken_from(use, found, flow))
+    taken = [use.node for use in replaced if not _is_filled_in(use.scope, use.key, put, flow)]
     taken += [each.node for each in entries if _runs_empty(each, put, flow)]
     if not taken or not _made_on_demand(found, put, flow) or _made_empty(found, put, flow):
         return
@@ -147,9 +148,19 @@ def _runs_empty(entry: Entry, put: list[Entry], flow: Flow) -> bool:
     """Whether something is taken out of an entry that may then be empty, and that the function fills not."""
     if flow.is_fixed(entry.key) or not _is_taken_out_of(entry.node, flow) or _keeps_some(entry.node, flow):
         return False
-    return not any(
-        other.scope is entry.scope and (other.key is entry.key or flow.same(other.key, entry.key)) for other in put
-    )
+    if entry.key is None and _is_cleared(entry.node, flow):
+        return False  # all of them are emptied, and the map is kept for what comes next
+    return not _is_filled_in(entry.scope, entry.key, put, flow)
+
+
+def _is_filled_in(scope: Scope, key: ast.expr | None, put: list[Entry], flow: Flow) -> bool:
+    """Whether something is put into the entry under this key in this function as well."""
+    return any(each.scope is scope and (each.key is key or flow.same(each.key, key)) for each in put)
+
+
+def _is_cleared(entry: ast.expr, flow: Flow) -> bool:
+    parent = flow.names.parents[entry]
+    return isinstance(parent, ast.Attribute) and parent.attr == "clear"
 
 
 def _is_taken_out_of(entry: ast.expr, flow: Flow) -> bool:

@@ -21,16 +21,25 @@ FEW_VALUES = frozenset(
     status state kind type level phase mode category severity priority color colour direction side method
     flag sign parity weekday month hour minute outcome stage role action operation op tier format
     event hook signal cls klass class scope namespace protocol attr attribute field property
+    language lang locale encoding codec dialect algorithm transport backend driver section assistant
+    platform arch architecture
     """)
 )
+# What a class is called that stands for a few values, by the last of the words in its name: `SensorKind`.
+FEW_INSTANCES = frozenset(words("Type Kind Status Mode Level Phase Severity Priority Enum Language Locale"))
+LAST_WORD = re.compile(r"[A-Z][a-z]*$")
 # Words that stand between what a map holds and what its keys are: `jobs_by_state`.
 BETWEEN = ("by", "per", "for")
 # How maps are called whose keys are names of events.
 BY_EVENT = re.compile(r"(event|signal|hook)s?_?(handler|listener|callback|observer|subscriber|receiver)s?$|hooks$")
 # The same, where the keys are called names as well.
-CALLED = re.compile(r"(handler|listener|callback|observer|subscriber|receiver|responder)s?$")
+CALLED = re.compile(
+    r"(handler|listener|callback|observer|subscriber|receiver|responder|func|function|processor|event)s?$"
+)
 # Builtins that hand on what they are given to a loop.
 LOOKING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate", "iter"})
+# Functions that have few results in one process.
+FEW_RESULTS = frozenset({"type", "bool", "os.getpid"})
 # Builtins that give one of what they are given.
 PICKING = frozenset({"max", "min", "next"})
 LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
@@ -80,7 +89,7 @@ class Flow:
             case ast.Attribute(attr=name):
                 return _is_constant(name) or has_few_values(name)
             case ast.Call(func=function):
-                return self.names.qualified(function) in ("type", "bool")
+                return self.names.qualified(function) in FEW_RESULTS
             case ast.Name(id=name):
                 return _is_constant(name) or has_few_values(name) or self._has_few_values(key)
         return False
@@ -112,11 +121,13 @@ class Flow:
         owner = self.names.resolve(name.id, self.names.scope_of[name])
         if owner is None:
             return False
-        match self._only_value(name):
-            case ast.Attribute(attr="__class__"):
-                return True
-            case ast.Call(func=function) if self.names.qualified(function) == "type":
-                return True
+        # A name is not followed to another name: two may be assigned from each other. Nor to the name of what may
+        # be a function, of which a program is given any number.
+        value = self._only_value(name)
+        if isinstance(value, ast.Attribute) and value.attr in ("__name__", "__qualname__"):
+            value = value.value
+        if isinstance(value, ast.Attribute | ast.Call) and self.is_fixed(value):
+            return True
         if name.id in owner.definitions or name.id in owner.imports:
             return True
         if isinstance(owner.node, FUNCTIONS):
@@ -139,7 +150,12 @@ class Flow:
 
     def _is_enumeration(self, annotation: ast.expr) -> bool:
         if isinstance(annotation, ast.Subscript):
-            return (self.names.qualified(annotation.value) or "").endswith(".Literal")
+            of = self.names.qualified(annotation.value) or ""
+            return of == "type" or of.endswith((".Literal", ".Type"))
+        called = annotation.attr if isinstance(annotation, ast.Attribute) else getattr(annotation, "id", "")
+        last = LAST_WORD.search(called)
+        if last is not None and last.group() in FEW_INSTANCES:
+            return True
         if isinstance(annotation, ast.Name):
             definition = self.names.definition(annotation)
             if isinstance(definition, ast.ClassDef):
@@ -363,7 +379,7 @@ def has_few_values(name: str) -> bool:
 def _is_name(key: ast.expr | None) -> bool:
     """Whether a key is called a name: `name`, `event_name`, `signal.name`."""
     called = key.attr if isinstance(key, ast.Attribute) else key.id if isinstance(key, ast.Name) else ""
-    return called.rpartition("_")[2] == "name"
+    return called.rstrip("_").rpartition("_")[2] == "name"
 
 
 def _is_constant(name: str) -> bool:

@@ -193,15 +193,22 @@ class Uses:
                 self._loose.append((root, self._classify(node, gauge=False)))
 
     def _replacements(self) -> None:
-        """A lasting map that is assigned anew outside the function that makes it loses all its entries."""
+        """What is assigned anew outside the function that makes it loses all its entries: a lasting map, or what
+        such a map is an entry of, which need not be a map that is known."""
+        replaced: dict[Place, ast.expr] = {}
         assigned = [(binding.place, binding.node) for binding in self.places.bindings]
         for place, node in assigned + self.places.dropped:
-            found = self.maps.get(self.places.find(place))
             # A local alias that is bound in a method replaces nothing.
-            if found is None or place.of is not None or not self.places.is_lasting(place):
-                continue
-            if not self.places.is_making(node):
-                found.uses.append(Use(Action.DELETE, node, self.names.scope_of[node].function))
+            if place.of is None and self.places.is_lasting(place) and not self.places.is_making(node):
+                replaced.setdefault(self.places.find(place), node)
+        for root, found in self.maps.items():
+            outer: Place | None = root
+            while outer is not None:
+                outer = self.places.find(outer)
+                if outer in replaced:
+                    node = replaced[outer]
+                    found.uses.append(Use(Action.DELETE, node, self.names.scope_of[node].function))
+                outer = outer.of
 
     def _excuse(self, members: dict[Place, list[Place]]) -> None:
         """What loose places lose, every attribute of that name may lose."""
