@@ -157,3 +157,48 @@ def test_the_figures_in_the_text_are_those_of_the_tables() -> None:
 def test_rules_that_nothing_was_judged_of_are_named() -> None:
     (named,) = re.findall(r"^(NZ.*) find nothing here", PRECISION, re.MULTILINE)
     assert set(re.findall(r"NZ\d+", named)) == set(JUDGED) - {each["rule"] for each in VERDICTS}
+
+
+# -- the third set, which two judged ------------------------------------------------------------------------
+
+THIRD: dict[str, Any] = FILE["third"]
+JUDGED_TWICE: list[dict[str, Any]] = THIRD["verdicts"]
+
+
+def test_the_third_set_is_stated_as_its_verdicts_have_it() -> None:
+    for number, judge in enumerate(("one judge", "the other")):
+        said = [{"verdict": each["judges"][number]} for each in JUDGED_TWICE]
+        assert stated(f"third set, {judge}") == [figures(said)]
+    assert stated("third set, where both agree") == stated("third set") == [figures(JUDGED_TWICE)]
+    for rule in {each["rule"] for each in JUDGED_TWICE}:
+        assert stated(f"third set, {rule}") == [figures([each for each in JUDGED_TWICE if each["rule"] == rule])]
+    assert stated("second set") == stated("held out")
+
+
+def test_a_finding_of_the_third_set_is_true_only_where_both_say_so() -> None:
+    assert len(JUDGED_TWICE) == THIRD["asked"]
+    for each in JUDGED_TWICE:
+        assert each["set"] == "third"
+        assert each["rule"] in JUDGED
+        assert set(each["judges"]) <= {"true", "false"}
+        assert is_right(each) == (each["judges"] == ["true", "true"])
+        assert each["reason"]
+
+
+def test_what_was_lost_of_the_third_set_was_false() -> None:
+    gone = [each for each in JUDGED_TWICE if not each["still"]]
+    assert not any(map(is_right, gone))
+    assert stated("third set, after the changes") == [figures([each for each in JUDGED_TWICE if each["still"]])]
+    assert f"Of the {len(JUDGED_TWICE)}, it no longer finds {len(gone)}, none" in " ".join(PRECISION.split())
+
+
+def test_the_figures_of_the_third_set_in_the_text() -> None:
+    text = " ".join(PRECISION.split())
+    spaced = {name: f"{THIRD[name]:,}".replace(",", " ") for name in ("packages", "files", "unparsed", "found")}
+    assert f"{spaced['packages']} packages, named by the tool" in text
+    assert f"{spaced['files']} files, of which {spaced['unparsed']} do not parse" in text
+    assert f"{spaced['found']} findings, copies" in text
+    assert f"{THIRD['asked']} of them were drawn at random, with the seed {THIRD['seed']}." in text
+    split = sum(len(set(each["judges"])) == 2 for each in JUDGED_TWICE)
+    assert split == 2
+    assert "They differ on two," in text
