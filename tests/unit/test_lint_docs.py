@@ -202,3 +202,45 @@ def test_the_figures_of_the_third_set_in_the_text() -> None:
     split = sum(len(set(each["judges"])) == 2 for each in JUDGED_TWICE)
     assert split == 2
     assert "They differ on two," in text
+
+
+# -- the fourth set, with what was left of the third --------------------------------------------------------
+
+FOURTH: dict[str, Any] = FILE["fourth"]
+JUDGED_LAST: list[dict[str, Any]] = FOURTH["verdicts"]
+
+
+def test_the_precision_of_the_rules_as_they_are_is_what_two_judges_say() -> None:
+    assert len(JUDGED_LAST) == FOURTH["asked"] == 50
+    for each in JUDGED_LAST:
+        assert each["set"] in {"third", "fourth"}
+        assert each["rule"] in JUDGED
+        assert is_right(each) == (each["judges"] == ["true", "true"])
+        assert each["reason"]
+    for number, judge in enumerate(("one judge", "the other")):
+        said = [{"verdict": each["judges"][number]} for each in JUDGED_LAST]
+        assert stated(f"fourth set, {judge}") == [figures(said)]
+    assert stated("fourth set, where both agree") == stated("fourth set") == [figures(JUDGED_LAST)]
+    for rule in {each["rule"] for each in JUDGED_LAST}:
+        assert stated(f"fourth set, {rule}") == [figures([each for each in JUDGED_LAST if each["rule"] == rule])]
+    for name, of in (("its packages alone", "fourth"), ("left of the third", "third")):
+        assert stated(f"fourth set, {name}") == [figures([each for each in JUDGED_LAST if each["set"] == of])]
+    without = [each for each in JUDGED_LAST if each["rule"] != "NZ108"]
+    assert stated("fourth set, without NZ108") == [figures(without)]
+
+
+def test_no_finding_was_judged_in_two_sets() -> None:
+    places = [(each["package"], each["file"], each["line"], each["column"]) for each in (*JUDGED_TWICE, *JUDGED_LAST)]
+    assert len(places) == len(set(places))
+
+
+def test_the_figures_of_the_fourth_set_in_the_text() -> None:
+    text = " ".join(PRECISION.split())
+    files = f"{FOURTH['files']:,}".replace(",", " ")
+    assert f"{FOURTH['packages']} packages that are in none of the other sets" in text
+    assert f"{files} files, of which three do not parse" in text
+    assert f"{FOURTH['found']} findings, and with them {FOURTH['undrawn']} of the" in text
+    assert (
+        f"50 of these {FOURTH['found'] + FOURTH['undrawn']} were drawn at random, with the seed {FOURTH['seed']}."
+        in text
+    )
