@@ -6,10 +6,10 @@ A `Cache` is a number of shards, and a shard is a plain dict of bytes to int, pl
 counters that have one, plus a lock (`locks.py`). There is no object per counter. Which shard a key is in is
 told by Python's hash of its bytes, which is keyed per process, so nobody outside can aim at one shard.
 
-Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loop
-over a slice of requests (`channel.py`) does `incr`, `decr` and `apply` itself, on the tables, while
-`unhindered()` says that there is none of that to look for; a call per request would cost a third of the
-throughput.
+Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loops over
+requests (`channel.py`, `column.py`, `batch.py`, and `lone.py` for a single one) do `incr`, `decr` and `apply`
+themselves, on the tables, while `unhindered()`, or for `lone.py` a few shorter questions, says that there is none of
+that to look for; a call per request would cost a third of the throughput.
 
 Eager eviction deletes the entry in the command that brought it to zero. Lazy eviction leaves the zero as a *raw
 entry* until the sweeper takes it; whatever is asked of the cache is answered as if it were not there.

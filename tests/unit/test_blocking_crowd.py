@@ -109,6 +109,22 @@ def test_the_collector_of_cycles_closes_no_gate_with_its_crowd() -> None:
         gc.enable()
 
 
+def test_sockets_of_a_process_with_a_default_timeout() -> None:
+    socket.setdefaulttimeout(0.01)
+    try:
+        first = Crowd()
+        assert first.admit()
+        assert not first.wait(None)
+        pair = pair_of(first)
+        del first
+        gc.collect()
+        second = Crowd()
+        assert second.admit()
+        assert pair_of(second) is pair
+    finally:
+        socket.setdefaulttimeout(None)
+
+
 def test_spares_are_bounded() -> None:
     crowds = [Crowd() for _ in range(SPARE_MAX + 3)]
     assert all(crowd.admit() for crowd in crowds)

@@ -127,6 +127,7 @@ def at_random(seed: int) -> None:
             if draw < 0.2:  # as the key of another, of which the beginning is there
                 beside.send(encode_request(7, "incr", (data,))[: -len(data)])
             beside.send(data)
+    beside.check()
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -36,7 +36,7 @@ class _Pairs:
     def __init__(self) -> None:
         # Each with the crowd it was lent to last, which whoever takes it out may replace. They are referred to from
         # here, so that the collector of cycles never finds one to be garbage along with its crowd, and closes it: it
-        # finishes garbage in no order. Nor does an interrupt in `lend` lose one.
+        # finishes garbage in no order.
         self.all: list[tuple[Pair, list[weakref.ref[Crowd]]]] = []
 
     def lend(self, crowd: Crowd) -> Pair:
@@ -49,7 +49,11 @@ class _Pairs:
                 continue
             spare += 1
             if found is None:
-                _shut(pair)
+                try:
+                    _shut(pair)
+                except BaseException:
+                    owner.append(_GONE)
+                    raise
                 found = pair
                 owner.append(weakref.ref(crowd))
             elif spare <= SPARE_MAX:
@@ -59,6 +63,8 @@ class _Pairs:
                 _close(pair)
         if found is None:
             found = socket.socketpair()
+            for each_end in found:
+                each_end.setblocking(True)  # whatever the process has as its default
             self.all.append((found, [weakref.ref(crowd)]))
             limit = struct.pack("@ll", *divmod(int(LOOK_S * 1e6), 10**6))
             found[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)

@@ -109,9 +109,12 @@ class Future:
 
     def wait(self) -> Any:
         """The result, once it is there."""
-        if self.state == PENDING:
-            self._link.wait(self)
-        return self.result()
+        try:
+            if self.state == PENDING:
+                self._link.wait(self)
+            return self.result()
+        finally:
+            del self  # of which an error would keep its crowd, and so descriptors
 
     def __await__(self) -> Generator[Any, None, Any]:
         yield from ()

@@ -56,15 +56,13 @@ class Gathering:
         """One more waits. False where it needs a gate of its own: there are few, or no descriptors are left."""
         crowd = self.crowd
         if crowd is None or crowd.opened:
-            if not self.crowded:
+            crowd = Crowd() if self.crowded else None
+            if crowd is None or not crowd.admit():
                 self.count += 1
                 return False
-            crowd = self.crowd = Crowd()
             self._crowds = [each for each in self._crowds if not each.opened]
             self._crowds.append(crowd)
-        if not crowd.admit():
-            self.count += 1
-            return False
+            self.crowd = crowd  # the last: others join it without a look
         self.join(future, crowd)
         return True
 

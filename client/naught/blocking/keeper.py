@@ -7,7 +7,8 @@ limit where one thread has been reading for longer than that, because then that 
 client costs no time at all. Where many threads call (`gathering.py`), it reads for them all.
 
 All that it waits for it waits for in `_sleep`, so that it can be called from anything: the end of the client, and the
-end of a lease while it connects. But for the look-up of a name, which nothing can break off.
+end of a lease while it connects. But for the look-up of a name, which nothing can break off, and for replies to many
+threads, of which it waits `BUSY_S` at most without a look.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ No thread stands in between when few wait: of the threads that wait for replies 
 that on to another when its own reply has come. So a lone call costs one write and one read on its own thread. The
 client's own thread (`keeper.py`) connects, and reads while nobody calls, or many do (`gathering.py`).
 
-**Together.** A call is written at once when nothing is on its way; else it waits until the next replies have come,
-and then all that have gathered go in one write, joined where they can be. No longer than `GATHER_S`, though: what the
-server is doing may take long. Whoever reads writes before it lets those through for whom it has read, so the server
-works on the one batch while their threads make the next.
+**Together.** A call is written at once when nothing is on its way; else it waits for others to go with it, joined
+where they can be, until half of the callers have gathered (`gathering.py`) or nothing is on its way any more. No
+longer than `GATHER_S`, though: what the server is doing may take long. Whoever reads writes before it lets those
+through for whom it has read, so the server works on the one batch while their threads make the next.
 
 **Who may touch what.** The session and all fields are the lock's; methods marked `exclusive` run under it. Writing
 and reading happen outside: a connection has one writer and one reader at a time. Nobody waits for anything while he
@@ -193,6 +193,7 @@ class Link:
                 if not pending:
                     if connection is not None:
                         self._stop_reading(future, connection)
+                    future.crowd = None  # whose sockets are others' then
                     return
                 if connection is not None:
                     self._read(future, connection)
@@ -506,6 +507,8 @@ class Link:
         """After those who have left. For who has the lock."""
         while self._leavers:
             future, error = self._leavers.popleft()
+            if future.crowd is not None:  # the others are to look for themselves whether their calls are sent
+                self.gathering.let_through(future.crowd)
             future.cancel()
             now = monotonic()
             why = ConnectionAbortedError(f"interrupted by {type(error).__name__}")
@@ -595,16 +598,16 @@ class Link:
             self.let_go(connection)
         self._inside = None
 
-    @exclusive_and_shut
-    def locked_and_shut(self, step: Callable[..., T], *args: Any) -> T:
-        """The same without letting anybody through."""
+    @exclusive
+    def locked(self, step: Callable[..., T], *args: Any) -> T:
+        """Do this under the lock. For the keeper."""
         if self._leavers:
             self.clear_up()
         return step(*args)
 
-    @exclusive
-    def locked(self, step: Callable[..., T], *args: Any) -> T:
-        """Do this under the lock. For the keeper."""
+    @exclusive_and_shut
+    def locked_and_shut(self, step: Callable[..., T], *args: Any) -> T:
+        """The same without letting anybody through."""
         if self._leavers:
             self.clear_up()
         return step(*args)

@@ -38,7 +38,10 @@ def waiting(method: Callable[..., Awaitable[Any]], convert: Callable[[Any], Any]
     @wraps(method)
     def waits(self: Any, *args: Any, **kwargs: Any) -> Any:
         answer = method(self._inner, *args, **kwargs)
-        return answer.wait() if answer.__class__ is Future else run(answer)
+        try:
+            return answer.wait() if answer.__class__ is Future else run(answer)
+        finally:
+            del answer  # which an error would keep
 
     @wraps(method)
     def waits_and_converts(self: Any, *args: Any, **kwargs: Any) -> Any:
