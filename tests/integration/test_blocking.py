@@ -70,9 +70,18 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         self._do(self.proxy.__aexit__())
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @staticmethod
+    async def _end() -> None:
+        """Also of what was about to be accepted."""
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        for _ in range(3):  # what is aborted is closed a little later
+            await asyncio.sleep(0)
 
     def _do(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(GUARD_S)

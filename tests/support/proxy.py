@@ -22,6 +22,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}  # to the client -> to the server
         self._tasks: set[asyncio.Task[None]] = set()
+        self._over = False
         self.port = 0
         self.cuts = 0  # connections broken
         self.half_open: list[asyncio.StreamWriter] = []  # to the server; the client has gone and nobody told
@@ -50,6 +51,7 @@ class Proxy:
         self._server.close()
 
     async def __aexit__(self, *_: object) -> None:
+        self._over = True
         self.refuse()
         self.cut()
         for writer in self.half_open:
@@ -82,6 +84,10 @@ class Proxy:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:
             to_client.transport.abort()
+            return
+        if self._over:
+            to_client.transport.abort()
+            to_server.transport.abort()
             return
         self._open[to_client] = to_server
         await asyncio.gather(
