@@ -10,7 +10,7 @@ from `CROWDED_FROM` callers on (`crowded`) those whose calls go in one write wai
 and without that lock (`crowd.py`), and the client's own thread reads for all (`keeper.py`).
 
 Against one batch on its way at a time, and readers that change: 32 threads make 1.55 times the calls (medians of 5
-interleaved rounds on a busy virtual machine, 2.15 and 3.27 times redis-py's), 8 threads 1.5 times, 4 threads 1.6, 2
+interleaved rounds on a busy virtual machine), 8 threads 1.5 times, 4 threads 1.6, 2
 threads 1.3; a lone one the same.
 
 A `Gathering` belongs to a link. Its methods are for who has the link's lock, but for `open_gates`.
