@@ -184,9 +184,6 @@ class Link:
         """Until it is settled. The calling thread reads for all meanwhile, or is told by the one that does."""
         try:
             self._join(future)
-            crowd = future.crowd
-            if crowd is not None and future.due is not None and not (future.hurried or future.output):
-                crowd.wait(max(future.due - monotonic(), GATHER_S))  # as `_follow` does, which looks again
             while True:
                 if future.output:
                     self.write(future)
@@ -236,8 +233,7 @@ class Link:
         keeper = self.keeper
         if keeper is None:  # in the child of a fork
             keeper = self._start_keeper()
-        gathering = self.gathering
-        crowd = gathering.crowd
+        crowd = self.gathering.crowd
         connection = self.connection
         if (
             crowd is not None
@@ -248,11 +244,9 @@ class Link:
             and not self._leavers
         ):
             # Nearly always where many call, and shorter: others gather already, and the first of them has seen to
-            # all that `_take_part` sees to. `join` and `enough`, inlined.
-            future.crowd = crowd
-            crowd.members += 1
-            gathering.count += 1
-            if gathering.count >= gathering.share:
+            # all that `_take_part` sees to.
+            self.gathering.join(future, crowd)
+            if self.gathering.enough:
                 self.gather(future, now)
             return
         self._take_part(future, now)
