@@ -14,8 +14,8 @@ import pytest
 from naught import calls
 from naught.blocking import Client, link
 from naught.blocking.crowd import LOOK_S
+from naught.blocking.gathering import GATHER_S
 from naught.blocking.keeper import REST_S
-from naught.blocking.link import GATHER_S
 from naught.errors import Busy, CallTimeout, ClientClosed, ConnectionFailed, InvalidRequest, OutcomeUnknown
 from naught.holds import Hold
 from naught.wire import encode_error
@@ -131,12 +131,15 @@ def test_of_few_threads_each_call_is_written_at_once(stage: Stage) -> None:
 
 
 def many(stage: Stage) -> None:
-    """Many threads have called at the same time, and their calls are answered: the keeper reads for all."""
+    """Many threads have called at the same time, and their calls are answered: the keeper reads for all. And a
+    moment has passed: nobody is expected to call again at once."""
     for _ in range(2):
         callers = [stage.call(incr) for _ in range(16)]
         while any(pending(call) for call in callers):
-            assert stage.answer(), "something is asked, or was answered"
+            if not stage.answer():
+                stage.wait(2 * GATHER_S)
     assert stage.link.gathering.crowded
+    stage.wait(2 * GATHER_S)
 
 
 @staged
@@ -162,12 +165,86 @@ def test_of_many_threads_half_the_calls_travel_together(stage: Stage) -> None:
     stage.line.reply(half, list(range(share)))
     stage.settle()
     assert sorted(call.outcome for call in others) == list(range(share))
-    (two,) = stage.msgids("apply")  # it would have nothing to do else
-    stage.line.reply(two, [6, 7])
-    stage.settle()
-    assert sorted(call.outcome for call in more) == [6, 7]
+    assert stage.msgids() == [], "those who have just been let through may call again"
+    more += [stage.call(incr) for _ in range(stage.link.gathering.share - 2)]
+    assert stage.answer() == len(more)
+    assert {call.outcome for call in more} == {1}
     assert stage.turns.now == now
     serves(stage)
+
+
+@staged
+def test_a_write_waits_for_half_of_the_callers_only_where_they_are_about_to_call(stage: Stage) -> None:
+    def two_wait_and_others_are_let_through() -> list[Call]:
+        calls = [stage.call(incr)]
+        calls += [stage.call(incr) for _ in range(stage.link.gathering.share)]
+        first, half = (request for request in stage.line.requests() if len(request) == 4)
+        calls += [stage.call(incr) for _ in range(2)]
+        stage.line.reply(half[1], [1] * len(half[3][0]))
+        stage.line.reply(first[1], 1)
+        stage.settle()
+        assert sum(map(pending, calls)) == 2
+        return calls
+
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls = two_wait_and_others_are_let_through()
+    assert stage.msgids() == []
+    now = stage.turns.now
+    while not stage.answer():
+        stage.wait(GATHER_S / 4)
+    assert stage.turns.now < now + 2 * GATHER_S
+    assert {call.outcome for call in calls} == {1}
+    calls = two_wait_and_others_are_let_through()
+    assert stage.answer() == 2, "nobody has called the last time, so that is not waited for again soon"
+    assert {call.outcome for call in calls} == {1}
+
+
+@staged
+def test_the_first_to_call_again_waits_for_the_others(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls = [stage.call(incr) for _ in range(1 + stage.link.gathering.share)]
+    while any(pending(call) for call in calls):
+        assert stage.answer()
+    calls = [stage.call(incr)]
+    assert stage.msgids() == []
+    calls += [stage.call(incr) for _ in range(stage.link.gathering.share - 1)]
+    assert stage.answer() == len(calls)
+
+
+@staged
+def test_what_a_window_held_back_is_written_when_it_opens(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls = [stage.call(lambda client: client.top(3)) for _ in range(20)]
+    stage.wait(2 * GATHER_S)
+    msgids = [request[1] for request in stage.line.requests()]
+    assert 1 < len(msgids) < 20
+    assert stage.link.gathering.crowded
+    for number in range(20 - len(msgids)):
+        stage.line.reply(msgids[number], [[], []])
+        stage.settle()
+        assert calls[number].outcome == []
+        msgids += stage.msgids("top")  # though others are on their way
+
+
+@staged
+def test_who_calls_long_after_many_have_been_let_through_waits_for_nobody(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls = [stage.call(incr) for _ in range(9)]
+    while any(pending(call) for call in calls):
+        if not stage.answer():
+            stage.wait(2 * GATHER_S)
+    stage.wait(GATHER_S)
+    calls = [stage.call(incr)]
+    assert stage.answer() == 1
+    assert calls[0].outcome == 1
 
 
 @staged
@@ -221,7 +298,8 @@ def test_the_keeper_reads_for_many_until_they_are_few(stage: Stage) -> None:
     for value in range(60):
         calls = [stage.call(incr), stage.call(incr)]
         while any(pending(call) for call in calls):
-            stage.answer(value)
+            if not stage.answer(value):
+                stage.wait(2 * GATHER_S)
     assert not stage.link.gathering.crowded
     call = stage.call(incr)
     stage.answer()
@@ -240,7 +318,7 @@ def test_a_crowd_survives_its_connection(stage: Stage) -> None:
     many(stage)
     calls = [stage.call(incr) for _ in range(6)]
     stage.line.tear()
-    stage.resume(missing=2)
+    stage.resume(missing=stage.link.session.unanswered)
     while any(pending(call) for call in calls):
         if not stage.answer():
             stage.wait(2 * GATHER_S)

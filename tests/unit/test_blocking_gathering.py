@@ -12,7 +12,7 @@ from naught import blocking
 from naught.blocking import crowd as crowds
 from naught.blocking import gathering as module
 from naught.blocking.future import Future
-from naught.blocking.gathering import CROWDED_FROM, PARTS, Gathering
+from naught.blocking.gathering import CROWDED_FROM, GATHER_S, PARTS, WARY_WRITES, Gathering
 
 
 class Crowd:
@@ -86,6 +86,64 @@ def test_those_who_have_stopped_calling_are_forgotten(gathering: Gathering) -> N
             gathering.let_through(crowd)
     assert not gathering.crowded
     assert gathering.share == 1
+
+
+def test_those_who_have_just_been_let_through_count_as_callers(gathering: Gathering) -> None:
+    gather(gathering, 16)
+    gathering.admit(first := future())
+    for _ in range(7):
+        gathering.admit(future())
+    gathering.written(0)
+    for _ in range(4):
+        gathering.admit(future())
+    assert first.crowd is not None
+    gathering.let_through(first.crowd)
+    gathering.written(0)
+    assert gathering.share == (16 - 1) // PARTS, "4 who wait, 8 who were let through, and of those who were the rest"
+    callers = gathering._callers
+    gather(gathering, 1)
+    assert gathering._callers < callers, "that was long ago"
+
+
+def test_a_part_fills_up_while_so_many_may_call_again(gathering: Gathering) -> None:
+    gather(gathering, 16)
+    for _ in range(8):
+        gathering.admit(first := future())
+    gathering.written(0)
+    for _ in range(3):
+        gathering.admit(future())
+    assert not gathering.filling(0.0)
+    assert first.crowd is not None
+    gathering.let_through(first.crowd)
+    gathering.hope(10.0)
+    assert gathering.filling(10.0)
+    assert gathering.filling(10.0 + GATHER_S / 2)
+    assert not gathering.filling(10.0 + GATHER_S), "they have better to do"
+    for _ in range(8):
+        gathering.admit(future())
+    assert gathering.enough
+    gathering.written(0)
+    assert not gathering.filling(10.0)
+
+
+def test_who_has_waited_in_vain_is_not_to_soon_again(gathering: Gathering) -> None:
+    def fill(now: float) -> bool:
+        for _ in range(8):
+            gathering.admit(first := future())
+        gathering.written(8)
+        assert first.crowd is not None
+        gathering.let_through(first.crowd)
+        gathering.hope(now)
+        return gathering.filling(now)
+
+    gather(gathering, 16)
+    assert fill(10.0)
+    gathering.disappoint(10.0 + GATHER_S / 2)
+    assert fill(20.0), "it was too early to tell"
+    gathering.disappoint(20.0 + GATHER_S)
+    for _ in range(WARY_WRITES - 1):
+        assert not fill(30.0)
+    assert fill(40.0)
 
 
 def test_writes_of_nobodys_calls_count_nothing(gathering: Gathering) -> None:

@@ -366,7 +366,8 @@ class Keeper:
         if link.calls != self._calls and not link.gathering.crowded:
             link.appoint(connection)
         gathering = link.gathering
-        if not (gathering.crowded and link.session.unanswered) or gathering.enough:
+        gathering.hope(now)
+        if gathering.enough or not (gathering.crowded and link.may_gather(now)) or link.session.has_output:
             link.gather(writer, now)
 
     @staticmethod

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, c
 from naught import fork
 from naught.backoff import Backoff
 from naught.blocking.future import PENDING, Future, nobody
-from naught.blocking.gathering import Gathering
+from naught.blocking.gathering import GATHER_S, Gathering
 from naught.blocking.keeper import Keeper
 from naught.blocking.wires import LIMIT_S, Broken, from_outside
 from naught.errors import Busy, ConnectionFailed, NaughtError, OutcomeUnknown
@@ -53,10 +53,6 @@ if TYPE_CHECKING:
     from naught.holds import Hold
     from naught.messages import Message
     from naught.options import Options
-
-GATHER_S: Final = 0.001
-"""How long a call may wait for others' replies before it is written all the same. Several round trips on a good
-network, so that it is the exception; and less than anybody notices."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -265,7 +261,7 @@ class Link:
         if self._leavers:
             self.clear_up()
         self._wait_not_for_itself(future, now)
-        future.hurried = self.connection is not None and self.session.unanswered > 0
+        future.hurried = self.connection is not None and self.may_gather(now)
         if not self.gathering.admit(future):
             self._line_up(future)
         if not future.hurried or self.gathering.enough:
@@ -288,6 +284,10 @@ class Link:
         connection = self.connection
         if connection is not None and connection.reader is not None and connection.reader.thread == future.thread:
             self.lose(connection, ConnectionAbortedError("a call has interrupted the one that read"), now)
+
+    def may_gather(self, now: float) -> bool:
+        """Whether a call waits for others to go with it. For who has the lock."""
+        return self.session.unanswered > 0 or self.gathering.filling(now)
 
     def gather(self, future: Future, now: float) -> None:
         """Have `future` write what has gathered, if it may be written."""
@@ -486,6 +486,8 @@ class Link:
             future.set_exception(_books_broken())
             return
         now = monotonic()
+        if future.hurried:
+            self.gathering.disappoint(now)
         self.session.end_turn(now)
         if future.due is not None and future.due <= now:
             self._advance(now)
