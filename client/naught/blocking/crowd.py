@@ -132,12 +132,12 @@ class Crowd:
                 return False
         return True
 
-    def wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float) -> bool:
         """Wait until it is opened: true then, at once if it is. False after `timeout` seconds, or LOOK_S if that is
         less."""
         assert self._pair is not None
         gate = self._pair[0]
-        if timeout is not None and timeout < LOOK_S:
+        if timeout < LOOK_S:
             poll = select.poll()
             poll.register(gate, select.POLLIN)
             return bool(poll.poll(max(0.0, timeout) * 1000))

@@ -112,7 +112,7 @@ class Future:
         try:
             if self.state == PENDING:
                 self._link.wait(self)
-            return self.result()
+            return self._result if self.state == RESULT else self.result()
         finally:
             del self  # of which an error would keep its crowd, and so descriptors
 

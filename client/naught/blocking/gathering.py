@@ -89,15 +89,16 @@ class Gathering:
             self._crowds = [each for each in self._crowds if not each.opened]
             self._crowds.append(crowd)
             self.crowd = crowd  # the last: others join it without a look
+        future.gate = None
         self.join(future, crowd)
         return True
 
-    def join(self, future: Future, crowd: Crowd) -> None:
-        """The same, where others wait in `crowd` already."""
-        future.gate = None
+    def join(self, future: Future, crowd: Crowd) -> bool:
+        """The same, where others wait in `crowd` already, for who has no gate. Whether that is `enough`."""
         future.crowd = crowd
         crowd.members += 1
-        self.count += 1
+        self.count = count = self.count + 1
+        return count >= self.share
 
     def written(self, unanswered: int) -> None:
         """What has gathered is on its way, where `unanswered` messages are already."""

@@ -34,12 +34,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from naught import fork
 from naught.backoff import Backoff
+from naught.blocking.crowd import LOOK_S
 from naught.blocking.future import PENDING, Future, nobody
 from naught.blocking.gathering import GATHER_S, Gathering
 from naught.blocking.keeper import Keeper
@@ -139,10 +141,11 @@ class Link:
 
     # The port.
 
-    def new_future(self) -> Future:
-        return Future(self)
+    @property
+    def new_future(self) -> Callable[[], Future]:
+        return partial(Future, self)
 
-    caller = staticmethod(threading.get_ident)
+    caller = staticmethod(get_ident)
 
     def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Future) -> None:
         waiter.change = (key, delta, ttl_ms, timeout)  # for `_join`: the lock is taken once
@@ -212,8 +215,9 @@ class Link:
     def _join(self, future: Future) -> None:
         change = future.change
         if change is not None:
-            self.session.change(*change, future)
-            future.timeout = change[3]
+            key, delta, ttl_ms, timeout = change
+            self.session.change(key, delta, ttl_ms, timeout, future)
+            future.timeout = timeout
             future.epoch = self._epoch
         elif future.told is not None:
             future.told(self.session)
@@ -223,7 +227,7 @@ class Link:
             return
         now = monotonic()
         self.calls += 1
-        future.thread = threading.get_ident()
+        future.thread = get_ident()
         if future.timeout is not None:
             future.due = now + future.timeout
         keeper = self.keeper
@@ -241,8 +245,7 @@ class Link:
         ):
             # Nearly always where many call, and shorter: others gather already, and the first of them has seen to
             # all that `_take_part` sees to.
-            self.gathering.join(future, crowd)
-            if self.gathering.enough:
+            if self.gathering.join(future, crowd):
                 self.gather(future, now)
             return
         self._take_part(future, now)
@@ -459,9 +462,10 @@ class Link:
             if future.hurried:
                 crowd.wait(GATHER_S)
             elif future.due is None:
-                crowd.wait(None)
+                crowd.wait(LOOK_S)
             else:
-                crowd.wait(max(future.due - monotonic(), GATHER_S))
+                left = future.due - monotonic()
+                crowd.wait(left if left > GATHER_S else GATHER_S)
             if future.state != PENDING:
                 return
         elif gate is not None:
