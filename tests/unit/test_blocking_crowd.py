@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from naught.blocking import crowd as module
-from naught.blocking.crowd import SPARE_MAX, Crowd
+from naught.blocking.crowd import LOOK_S, SPARE_MAX, Crowd
 
 GUARD_S = 20.0
 
@@ -32,7 +32,7 @@ def pair_of(crowd: Crowd) -> module.Pair:
 
 
 def wait(crowd: Crowd, passed: list[int], number: int) -> None:
-    while not crowd.wait(None):
+    while not crowd.wait(LOOK_S):
         pass
     passed.append(number)
 
@@ -50,7 +50,7 @@ def test_all_are_let_through_by_one_opening() -> None:
     for thread in threads:
         thread.join(GUARD_S)
     assert sorted(passed) == list(range(20))
-    assert crowd.wait(None), "it stays open"
+    assert crowd.wait(LOOK_S), "it stays open"
     assert crowd.wait(0)
 
 
@@ -114,7 +114,7 @@ def test_sockets_of_a_process_with_a_default_timeout() -> None:
     try:
         first = Crowd()
         assert first.admit()
-        assert not first.wait(None)
+        assert not first.wait(LOOK_S)
         pair = pair_of(first)
         del first
         gc.collect()
