@@ -165,3 +165,21 @@ def error_from_wire(code: str, message: str) -> CommandError:
     unknown = CommandError(message)
     unknown.code = code
     return unknown
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether a failed attempt to connect is the server's last word (it knows no such cache), not a matter of
+    time."""
+    return isinstance(error, CommandError) and not isinstance(error, Busy | ConnectionError | TimeoutError)
+
+
+def refused(error: BaseException) -> NaughtError:
+    """The same refusal for one more caller: an error of its own."""
+    assert isinstance(error, CommandError)
+    return caused(error_from_wire(error.code, str(error)), error)
+
+
+def caused(error: NaughtError, cause: BaseException | None) -> NaughtError:
+    """`error`, with what it comes from."""
+    error.__cause__ = cause
+    return error

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from naught import fork
 from naught.backoff import Backoff
-from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError
+from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError, is_refusal
 from naught.options import Options
-from naught.session import ClientSession, is_refusal
+from naught.session import ClientSession
 from naught.url import MemoryAddress, TcpAddress
 from naught.wire import KEEPALIVE
 

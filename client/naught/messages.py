@@ -65,42 +65,20 @@ class Delivery(NamedTuple):
 class Message:
     """What is sent under one msgid: a call, or changes that travel together."""
 
-    __slots__ = (
-        "deadline",
-        "msgid",
-        "number",
-        "parks",
-        "persistent",
-        "repeatable",
-        "reply_bytes",
-        "sent",
-        "sequence",
-        "settled",
-        "timeout",
-        "waiters",
-    )
+    waiters: list[Waiter]  # who waits for it, those who gave up included
+    timeout: float | None  # seconds from the end of its turn, None for no limit
 
-    def __init__(
-        self,
-        timeout: float | None,
-        waiters: list[Waiter],
-        *,
-        repeatable: bool,
-        parks: bool = False,
-        persistent: bool = False,
-    ) -> None:
-        self.waiters = waiters  # who waits for it, those who gave up included
-        self.timeout = timeout  # seconds from the end of its turn, None for no limit
-        self.repeatable = repeatable  # may be asked again of a server that does not know whether it was asked before
-        self.parks = parks  # the server may let it wait, so it counts apart and others do not wait for it
-        self.persistent = persistent  # sent even when nobody waits for the answer any more: it gives something back
-        self.reply_bytes = 0  # what its reply may have; known once it is encoded
-        self.msgid = -1  # while it is in flight
-        self.number = 0  # place in the session's stream of requests, while it is in flight
-        self.deadline: float | None = None  # in the adapter's time; known once its turn has ended
-        self.sequence = 0  # place in the order of calls; known once its turn has ended
-        self.sent = False  # on the connection there is
-        self.settled = False  # nobody waits for anything from it any more
+    # What nearly every message is when it is made, said once for all.
+    repeatable = False  # may be asked again of a server that does not know whether it was asked before
+    parks = False  # the server may let it wait, so it counts apart and others do not wait for it
+    persistent = False  # sent even when nobody waits for the answer any more: it gives something back
+    reply_bytes = 0  # what its reply may have; known once it is encoded
+    msgid = -1  # while it is in flight
+    number = 0  # place in the session's stream of requests, while it is in flight
+    deadline: float | None = None  # in the adapter's time; known once its turn has ended
+    sequence = 0  # place in the order of calls; known once its turn has ended
+    sent = False  # on the connection there is
+    settled = False  # nobody waits for anything from it any more
 
     def encode(self, msgid: int) -> bytes:
         """Its bytes; none when all its callers have gone, and then it is settled."""
@@ -128,11 +106,13 @@ class Message:
 class SingleCall(Message):
     """A call that travels alone."""
 
-    __slots__ = ("call",)
-
     def __init__(self, call: Call[Any], timeout: float | None, waiter: Waiter) -> None:
-        super().__init__(timeout, [waiter], repeatable=call.repeatable, parks=call.parks, persistent=call.persistent)
+        self.waiters = [waiter]
+        self.timeout = timeout
         self.call: Final = call
+        self.repeatable = call.repeatable
+        self.parks = call.parks
+        self.persistent = call.persistent
         self.reply_bytes = call.reply_bytes
 
     def encode(self, msgid: int) -> bytes:
@@ -159,10 +139,11 @@ class SingleCall(Message):
 class CancelWait(Message):
     """Ends the wait of a message whose callers have gone."""
 
-    __slots__ = ("_target",)
+    persistent = True
 
     def __init__(self, target: Message) -> None:
-        super().__init__(None, [], repeatable=False, persistent=True)
+        self.waiters = []
+        self.timeout = None
         self._target: Final = target
         self.reply_bytes = SMALL_REPLY_BYTES
 
@@ -179,10 +160,9 @@ class CancelWait(Message):
 class JoinedChanges(Message):
     """Increments and decrements of one turn, in call order."""
 
-    __slots__ = ("deltas", "keys", "ttl_ms")
-
     def __init__(self, ttl_ms: int | None, timeout: float | None) -> None:
-        super().__init__(timeout, [], repeatable=False)
+        self.waiters = []
+        self.timeout = timeout
         self.ttl_ms: Final = ttl_ms
         # Beside `waiters`, item by item: keys and deltas travel as they are.
         self.keys: list[bytes] = []

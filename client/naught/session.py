@@ -45,13 +45,15 @@ from naught.errors import (
     Busy,
     CallTimeout,
     ClientClosed,
-    CommandError,
     NaughtError,
     NotHeld,
     OutcomeUnknown,
     ProtocolError,
     ShuttingDown,
+    caused,
     error_from_wire,
+    is_refusal,
+    refused,
 )
 from naught.holds import Hold
 from naught.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, Nobody, SingleCall, Waiter
@@ -94,26 +96,6 @@ assert PARKED_MAX * (calls.WAIT_REPLY_BYTES + 3 * 9) <= PARKED_REPLIES_BYTES_MAX
 assert (
     REPLIES_BYTES_MAX + PARKED_REPLIES_BYTES_MAX + ACKNOWLEDGE_BYTES + 2 * REPLY_BYTES_MAX < UNACKNOWLEDGED_BYTES_MAX
 )
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether a failed attempt to connect is the server's last word (it knows no such cache), not a matter of
-    time."""
-    return isinstance(error, CommandError) and not isinstance(error, Busy | ConnectionError | TimeoutError)
-
-
-def _refusal(error: BaseException) -> BaseException:
-    assert isinstance(error, CommandError)
-    return _caused(error_from_wire(error.code, str(error)), error)
-
-
-def _closed_before_the_end() -> NaughtError:
-    return ClientClosed("the client was closed before the call ended")
-
-
-def _caused(error: NaughtError, cause: BaseException | None) -> NaughtError:
-    error.__cause__ = cause
-    return error
 
 
 # --------------------------------------------------------------------------------------------------- session
@@ -181,6 +163,7 @@ class ClientSession:
         self._acknowledged = 0  # of those, what the server was told of
         self._unacknowledged_bytes = 0  # of the others
         self._parked_unacknowledged = 0  # how many of the others came to messages that may have waited
+        self._much_unacknowledged = False  # so much that the server is to be told
         self._known = 0  # replies that come again and are here already
         self._holds: dict[int, Hold] = {}  # what is held, by number
         self._stale: list[int] = []  # given up as lost, and to be given back should the session be found alive
@@ -203,7 +186,7 @@ class ClientSession:
             or (timeout is not joined.timeout and timeout != joined.timeout)
             or len(joined.deltas) >= JOINED_ITEMS_MAX
         ):
-            joined = JoinedChanges(check_ttl(ttl_ms), check_timeout(timeout))
+            joined = JoinedChanges(None if ttl_ms is None else check_ttl(ttl_ms), check_timeout(timeout))
             self._add(joined)
             self._joining = joined
         joined.keys.append(key)
@@ -247,20 +230,25 @@ class ClientSession:
         if len(self._queue) + len(self._fresh) + len(self._set_aside) >= QUEUED_MAX:
             raise Busy(f"{QUEUED_MAX} messages of this client wait to be sent already")
         self._fresh.append(message)
-        self._be_woken()
+        if not self._woken:
+            self._woken = True
+            self._wake()
 
     def end_turn(self, now: float) -> None:
         """The turn is over: no call joins what it has made, and its deadlines run from `now`, in seconds."""
         self._woken = False
         self._joining = None
-        for message in self._fresh:
+        fresh = self._fresh
+        if not fresh:
+            return
+        for message in fresh:
             self._sequence += 1
             message.sequence = self._sequence
             if message.timeout is not None:
                 message.deadline = now + message.timeout
                 heappush(self._deadlines, (message.deadline, self._sequence, message))
-        self._queue.extend(self._fresh)
-        self._fresh.clear()
+        self._queue.extend(fresh)
+        fresh.clear()
         if len(self._queue) > self._prune_at or len(self._deadlines) > 4 * UNACKNOWLEDGED_MAX:
             self._prune()
 
@@ -286,10 +274,13 @@ class ClientSession:
         """Messages in flight, but for those that may wait at the server."""
         return len(self._in_flight) - self._parked
 
-    @property
-    def stirred(self) -> bool:
-        """Whether a turn has begun that `end_turn` has not ended."""
-        return self._woken
+    def tidy(self) -> bool:
+        """Forget the deadlines of what is settled, which else pile up where nobody asks for the next. Whether there
+        is something to write: of the turn that goes on, or by `output`."""
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][2].settled:
+            heappop(deadlines)
+        return self._woken or self.has_output
 
     @property
     def has_output(self) -> bool:
@@ -297,6 +288,8 @@ class ClientSession:
         if self._state is not _State.READY:
             return bool(self._greeting)
         queue = self._queue
+        if not (queue or self._urgent or self._set_aside):
+            return self._much_unacknowledged
         return (
             (bool(self._urgent) and self._may_pass(self._urgent[0]))
             or (bool(queue) and (queue[0].parks or self._has_room(queue[0])))
@@ -326,17 +319,14 @@ class ClientSession:
 
     @property
     def _acknowledgement_due(self) -> bool:
-        return (
-            self._received - self._acknowledged >= ACKNOWLEDGE_EVERY
-            or (self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES and self._received > self._acknowledged)
-            # For the server a wait that is over keeps its place until it is acknowledged, and somebody wants it.
-            or (self._parked_unacknowledged > 0 and bool(self._set_aside))
-        )
+        # For the server a wait that is over keeps its place until it is acknowledged, and somebody wants it.
+        return self._much_unacknowledged or (self._parked_unacknowledged > 0 and bool(self._set_aside))
 
     def _acknowledge(self) -> bytes:
         """The server is told of all that has come, by this or by `hello`."""
         self._acknowledged = self._received
         self._unacknowledged_bytes = self._parked_unacknowledged = 0
+        self._much_unacknowledged = False
         return encode_notification("ack", (self._received,))
 
     def output(self, now: float) -> bytes:
@@ -356,7 +346,7 @@ class ClientSession:
         while size < OUTPUT_BYTES_MAX:
             message = self._next_to_send()
             if message is None:
-                if not self._acknowledgement_due:
+                if not (self._set_aside and self._acknowledgement_due):
                     break
                 parts.append(self._acknowledge())  # to make room for what was set aside
                 continue
@@ -429,8 +419,6 @@ class ClientSession:
         """
         unpacker = self._unpacker
         in_flight = self._in_flight
-        if self._id is not None:
-            self._unacknowledged_bytes += len(data)
         try:
             unpacker.feed(data)
             for reply in unpacker:
@@ -451,6 +439,13 @@ class ClientSession:
                             self._parked_unacknowledged += 1
                     self._land(message)
                     self._receive_reply(message, error, result)
+            if self._id is not None:
+                self._unacknowledged_bytes += len(data)
+                unacknowledged = self._received - self._acknowledged
+                if unacknowledged >= ACKNOWLEDGE_EVERY or (
+                    unacknowledged and self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES
+                ):
+                    self._much_unacknowledged = True
         except NaughtError:
             raise
         except Exception as error:  # whatever msgpack makes of bytes that are none of its own
@@ -475,7 +470,7 @@ class ClientSession:
                 message.fail(partial(ProtocolError, *fault.args))
             else:
                 reason = fault
-                message.fail(lambda: _caused(OutcomeUnknown("the reply made no sense; it may have happened"), reason))
+                message.fail(lambda: caused(OutcomeUnknown("the reply made no sense; it may have happened"), reason))
             raise
         if not isinstance(failure, ShuttingDown):
             self.served = True
@@ -575,10 +570,10 @@ class ClientSession:
             if message.repeatable:
                 again.append(message)
             elif message.persistent:
-                message.fail(lambda: _caused(NotHeld("the session was lost, and what it held with it"), error))
+                message.fail(lambda: caused(NotHeld("the session was lost, and what it held with it"), error))
             else:
                 message.fail(
-                    lambda: _caused(
+                    lambda: caused(
                         OutcomeUnknown("the connection broke before the reply came; it may have happened"), error
                     )
                 )
@@ -649,7 +644,7 @@ class ClientSession:
             return
         for message in (*self._queue, *self._set_aside):
             if not message.settled:
-                message.fail(lambda: _refusal(error))
+                message.fail(lambda: refused(error))
         self._queue.clear()
         self._set_aside.clear()
 
@@ -685,7 +680,7 @@ class ClientSession:
         )
         for message in pending:
             if not message.settled:
-                message.fail(make_error or _closed_before_the_end)
+                message.fail(make_error or (lambda: ClientClosed("the client was closed before the call ended")))
         self._in_flight.clear()
         self._returned.clear()
         self._urgent.clear()
@@ -731,5 +726,5 @@ class ClientSession:
             what = f"not sent within {message.timeout:g} s: {fault or 'not connected'}"
         else:
             what = f"not sent within {message.timeout:g} s: earlier calls are unanswered"
-        message.fail(lambda: _caused(CallTimeout(what), fault))
+        message.fail(lambda: caused(CallTimeout(what), fault))
         self.give_up(message)

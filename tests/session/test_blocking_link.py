@@ -1135,7 +1135,7 @@ PLACES = [
     "Link.appoint",
     "Future.follows",
     "Future.open_gate",
-    "ClientSession.next_due",
+    "ClientSession.tidy",
 ]
 
 

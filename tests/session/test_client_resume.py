@@ -687,6 +687,32 @@ def test_a_wait_that_is_over_makes_room_once_it_is_acknowledged() -> None:
     assert methods(desk.turn()) == [], "they come behind what has no room"
 
 
+def test_one_output_acknowledges_what_makes_room_and_fills_it() -> None:
+    desk = SessionDesk()
+    for _ in range(PARKED_MAX):
+        desk.wait("a")
+    messages = desk.turn()
+    desk.reply(messages[0][1], [False, [1], None])
+    desk.wait("b")
+    desk.session.end_turn(desk.now)
+    assert methods(requests_in(desk.session.output(desk.now))) == ["ack", "acquire"]
+
+
+def test_tidying_forgets_deadlines_and_tells_whether_there_is_something_to_write() -> None:
+    desk = SessionDesk()
+    for place in range(ACKNOWLEDGE_EVERY):
+        desk.get(f"{place}")
+        assert desk.session.tidy(), "of the turn that goes on"
+        ((_, msgid, _, _),) = desk.turn()
+        assert not desk.session.tidy()
+        assert len(desk.session._deadlines) == 1
+        desk.reply(msgid, 0)
+    assert desk.session.tidy(), "an acknowledgement"
+    assert desk.session._deadlines == []
+    assert methods(desk.write()) == ["ack"]
+    assert not desk.session.tidy()
+
+
 def test_who_was_set_aside_times_out_there() -> None:
     desk = SessionDesk()
     for _ in range(PARKED_MAX):

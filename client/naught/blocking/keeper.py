@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Final
 from naught import fork
 from naught.blocking.future import Future, nobody
 from naught.blocking.wires import Broken, Connection, check_system, dial, milliseconds
-from naught.errors import ClientClosed, NaughtError, ProtocolError
-from naught.session import is_refusal
+from naught.errors import ClientClosed, NaughtError, ProtocolError, is_refusal
 from naught.url import MemoryAddress
 
 if TYPE_CHECKING:

@@ -383,8 +383,7 @@ class Link:
         if not connection.lost:
             if future.state != PENDING:
                 self._pass_on(future, connection)
-            self.session.next_due()  # forgets the deadlines of what is settled, which else would pile up
-            if self.session.stirred or self.session.has_output:
+            if self.session.tidy():
                 self.gather(future, now)
         else:
             connection.reader = None
@@ -423,7 +422,8 @@ class Link:
                 raise foreign from None
             self.lose(connection, error, now)
             return
-        self._end_if_finished(connection, now)
+        if self.session.finished:
+            self._end_if_finished(connection, now)
 
     def _end_if_finished(self, connection: Connection, now: float) -> None:
         if self.session.finished and not self.session.has_output:
