@@ -1157,6 +1157,23 @@ def test_an_interrupt_inside_ends_the_session_and_nothing_else(where: str) -> No
     scenario()
 
 
+@staged
+def test_an_interrupt_while_a_lone_call_is_made_ends_the_session(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    session = stage.link.session
+    call = stage.call(incr, main=True, stops=["ClientSession._launch"])
+    assert call.task is not None
+    assert call.task.at is not None
+    stage.turns.interrupt(call.task, raises(KeyboardInterrupt()))
+    stage.go_on(call)
+    assert call.outcome is KeyboardInterrupt
+    assert stage.link.session is not session
+    stage.wait(0.5)
+    stage.line.greet(b"another session!")
+    serves(stage)
+
+
 @pytest.mark.parametrize("error", [TimeoutError("the handler's"), CallTimeout("the handler's"), ValueError("its")])
 def test_what_a_handler_raises_inside_is_not_taken_for_the_clients_own(error: Exception) -> None:
     @staged

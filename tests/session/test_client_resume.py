@@ -523,6 +523,17 @@ def test_an_acknowledgement_waits_for_no_call() -> None:
     assert not desk.has_output()
 
 
+def test_a_change_does_not_go_alone_where_an_acknowledgement_is_due() -> None:
+    desk = SessionDesk()
+    for place in range(ACKNOWLEDGE_EVERY):
+        alone = desk.session.change_alone((b"k", 1, None, 1.0), FakeWaiter(), desk.now)
+        ((_, msgid, _, _),) = requests_in(alone)
+        desk.reply(msgid, place)
+    assert desk.session.change_alone((b"k", 1, None, 1.0), FakeWaiter(), desk.now) == b""
+    assert methods(desk.write()) == ["ack"]
+    assert desk.session.change_alone((b"k", 1, None, 1.0), FakeWaiter(), desk.now)
+
+
 def test_bytes_of_replies_are_acknowledged_too() -> None:
     desk = SessionDesk()
     sizes = []

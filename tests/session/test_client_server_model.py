@@ -337,7 +337,15 @@ class Callers:
 
         attempt = Attempt(client, "change", settle)
         timeout = self._timeout()
-        client.session.change(counter_of(number), amount if up else -amount, None, timeout, attempt.waiter)
+        change = counter_of(number), amount if up else -amount, None, timeout
+        # As a thread does with every one, where nothing else goes on.
+        alone = client.session.change_alone(change, attempt.waiter, self.world.now) if number % 2 else b""
+        if alone:
+            assert client.wire is not None
+            client.wire.write("up", alone, client.wire.arrive_up)
+            self.world.reached["a change alone"] += 1
+        else:
+            client.session.change(*change, attempt.waiter)
         self.active.append(attempt)
 
     def read(self, client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,102 @@ from naught.errors import (
     ProtocolError,
     Unavailable,
 )
-from naught.messages import JOINED_ITEMS_MAX
+from naught.messages import JOINED_ITEMS_MAX, Message
 from naught.wire import UNACKNOWLEDGED_MAX, encode_error, encode_result
+
+# ------------------------------------------------------------------------------------------------- alone
+
+
+def state(desk: Desk) -> dict[str, Any]:
+    """All that the session knows, but for who waits and for what."""
+
+    def told(value: Any) -> Any:
+        if isinstance(value, Message):
+            return {name: told(each) for name, each in vars(value).items() if name not in {"waiters", "call"}}
+        if isinstance(value, dict):
+            return {key: told(each) for key, each in value.items()}
+        if isinstance(value, list | tuple | deque):
+            return [told(each) for each in value]
+        return value
+
+    left_out = {"_wake", "_unpacker", "_greeted"}
+    return {name: told(value) for name, value in vars(desk.session).items() if name not in left_out}
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("delta", "ttl_ms", "timeout"), [(1, None, 1.0), (-1, None, 0.5), (7, 50, None), (1, 50, 2), (-9, None, 1.0)]
+)
+def test_a_change_alone_is_what_a_turn_makes_of_it(
+    before: int, delta: int, ttl_ms: int | None, timeout: float | None
+) -> None:
+    one, other = Desk(), Desk()
+    for desk in (one, other):
+        for _ in range(before):
+            desk.get()
+        for message in desk.turn():
+            desk.reply(message[1], 0)
+    waiters = FakeWaiter(), FakeWaiter()
+    alone = one.session.change_alone((b"k", delta, ttl_ms, timeout), waiters[0], one.now)
+    other.session.change(b"k", delta, ttl_ms, timeout, waiters[1])
+    assert requests_in(alone) == other.turn()
+    assert state(one) == state(other)
+    msgid = requests_in(alone)[0][1]
+    one.reply(msgid, 5)
+    other.reply(msgid, 5)
+    assert waiters[0].outcome == waiters[1].outcome == 5
+    assert state(one) == state(other)
+
+
+def get_in_flight(desk: Desk) -> None:
+    desk.get()
+    assert desk.turn()
+
+
+def queued(desk: Desk) -> None:
+    desk.get()
+    desk.session.end_turn(desk.now)
+
+
+def wait_cancelled(desk: Desk) -> None:
+    message = desk.session.ask(calls.wait_zero("k", None), None, waiter := FakeWaiter())
+    assert desk.turn()
+    waiter.cancel()
+    desk.session.give_up(message)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda desk: desk.incr("a"),
+        queued,
+        get_in_flight,
+        wait_cancelled,
+        lambda desk: desk.lose(),
+        lambda desk: desk.session.close(),
+    ],
+    ids=["the turn goes on", "queued", "in flight", "urgent", "lost", "closed"],
+)
+def test_a_change_goes_alone_only_where_nothing_else_goes_on(first: Callable[[Desk], object]) -> None:
+    desk = Desk()
+    first(desk)
+    before = state(desk)
+    assert desk.session.change_alone((b"k", 1, None, 1.0), FakeWaiter(), desk.now) == b""
+    assert state(desk) == before
+
+
+def test_a_change_alone_is_checked_as_any() -> None:
+    desk = Desk()
+    before = state(desk)
+    for change in ((b"k", 1, 0, 1.0), (b"k", 1, None, "soon")):
+        with pytest.raises(InvalidRequest):
+            desk.session.change_alone(change, FakeWaiter(), desk.now)  # type: ignore[arg-type]
+    assert desk.session.change_alone((b"k", 1, None, 0.0), FakeWaiter(), desk.now) == b"", "its time has run out"
+    gone = FakeWaiter()
+    gone.cancel()
+    assert desk.session.change_alone((b"k", 1, None, 1.0), gone, desk.now) == b""
+    assert state(desk) == before
+
 
 # ------------------------------------------------------------------------------------------------- joining
 

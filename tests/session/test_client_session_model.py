@@ -104,8 +104,14 @@ class Run:
         key = b"k%d" % number
         timeout = self.random.choice([None, 0.5, 1.0, 1.0, 1.0])
         if self.random.random() < 0.6:
-            same = self.random.random() < 0.2
-            waiter = self.desk.incr(key.decode(), 1 if same else number, timeout=timeout)
+            delta = 1 if self.random.random() < 0.2 else number
+            # As a thread does with every one, where nothing else goes on.
+            waiter, alone = FakeWaiter(), b""
+            if number % 2:
+                alone = self.desk.session.change_alone((key, delta, None, timeout), waiter, self.desk.now)
+                self.to_server += alone
+            if not alone:
+                self.desk.session.change(key, delta, None, timeout, waiter)
         else:
             waiter = self.desk.ask(calls.get(key), timeout=timeout)
             self.calls.append((key, False, waiter))

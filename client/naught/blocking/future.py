@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from naught.blocking.crowd import Crowd
     from naught.blocking.link import Link
     from naught.blocking.wires import Connection
-    from naught.session import ClientSession
+    from naught.session import Change, ClientSession
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Future:
     _error: BaseException | None = None
     timeout: float | None = None  # seconds the call may take
     due: float | None = None  # when they are over, once somebody waits
-    change: tuple[bytes, int, int | None, float | None] | None = None  # an increment the session has not heard of
+    change: Change | None = None  # an increment the session has not heard of
     told: Callable[[ClientSession], None] | None = None  # what it is to hear of, where nobody waits for an answer
     epoch: object = None  # of the link, when the session heard of the call
     thread = 0  # that waits for it: its identifier
