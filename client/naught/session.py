@@ -9,7 +9,8 @@ An adapter (`link.py` for asyncio) owns the socket, the clock and the timer, and
     session.connected(greeted) -> bytes          a new connection, and what to write on it first
     session.receive(data)                        what was read; ProtocolError: drop the connection
     session.disconnected(error, now)             the connection is gone
-    session.next_due(), session.advance(now)     deadlines
+    session.next_due(), session.advance(now)     deadlines; or, for who has no timer,
+    session.tidy() -> bool                       forget those that are over; whether there is something to write
 
 Every call, and every join of calls, is a *message* (`messages.py`); messages keep the order of the calls.
 
@@ -290,12 +291,17 @@ class ClientSession:
         return self._woken or self.has_output
 
     @property
+    def backlog(self) -> bool:
+        """Whether something of earlier turns is not sent yet."""
+        return bool(self._queue or self._urgent or self._set_aside)
+
+    @property
     def has_output(self) -> bool:
         """Whether `output` may have something to give."""
         if self._state is not _State.READY:
             return bool(self._greeting)
         queue = self._queue
-        if not (queue or self._urgent or self._set_aside):
+        if not (queue or self._urgent or self._set_aside):  # `backlog`
             return self._much_unacknowledged
         return (
             (bool(self._urgent) and self._may_pass(self._urgent[0]))
@@ -379,12 +385,12 @@ class ClientSession:
 
         Raises InvalidRequest for a bad time to live or timeout.
         """
+        # Where something is set aside, something is in flight or much is unacknowledged.
         if (
             self._in_flight
             or self._fresh
             or self._queue
             or self._urgent
-            or self._set_aside
             or self._much_unacknowledged
             or self._state is not _State.READY
         ):

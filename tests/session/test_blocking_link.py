@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from naught import calls
+from naught import calls, session
 from naught.blocking import Client, link
 from naught.blocking.crowd import LOOK_S
 from naught.blocking.gathering import GATHER_S
-from naught.blocking.keeper import REST_S
+from naught.blocking.keeper import BUSY_S, REST_S
 from naught.errors import Busy, CallTimeout, ClientClosed, ConnectionFailed, InvalidRequest, OutcomeUnknown
 from naught.holds import Hold
-from naught.wire import encode_error
+from naught.session import ACKNOWLEDGE_EVERY
+from naught.wire import encode_error, encode_notification
 from support.lines import Line
 from support.stage import URL, Call, Stage, staged
 from support.turns import Descriptor
@@ -113,6 +114,55 @@ def test_reading_goes_from_one_to_the_next(stage: Stage) -> None:
         stage.line.reply(msgids[number], True)
         stage.settle()
         assert callers[number].outcome is True
+    serves(stage)
+
+
+@staged
+def test_while_a_lone_thread_calls_the_keeper_does_not_read(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    for value in range(8):
+        call = stage.call(incr)
+        assert stage.answer(value) == 1
+        assert call.outcome == value
+        stage.wait(0.6 * REST_S)
+        assert stage.link.connection is not None
+        assert stage.link.connection.reader is None
+
+
+@staged
+def test_a_lone_call_that_is_not_answered_ends_in_time(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    call = stage.call(lambda client: client.incr("k", timeout=0.3))
+    stage.msgids("incr")
+    stage.wait(0.29)
+    assert pending(call)
+    stage.wait(0.02)
+    assert call.outcome is CallTimeout
+    serves(stage)
+
+
+@staged
+def test_a_lone_call_waits_for_who_writes(stage: Stage) -> None:
+    """An acknowledgement is on its way, and no call."""
+    stage.open()
+    stage.busy()
+    session = stage.link.session
+    while session._received - session._acknowledged < ACKNOWLEDGE_EVERY - 1:
+        call = stage.call(incr)
+        assert stage.answer() == 1
+    call = stage.call(incr)
+    stage.line.slow = True
+    assert stage.answer() == 1
+    assert pending(call), "it writes"
+    assert not session._in_flight
+    other = stage.call(incr)
+    assert [request[1] for request in stage.line.requests()] == ["ack"]
+    stage.line.slow = False
+    stage.settle()
+    assert stage.answer(2) == 1
+    assert (call.outcome, other.outcome) == (1, 2)
     serves(stage)
 
 
@@ -230,6 +280,115 @@ def test_what_a_window_held_back_is_written_when_it_opens(stage: Stage) -> None:
         stage.settle()
         assert calls[number].outcome == []
         msgids += stage.msgids("top")  # though others are on their way
+
+
+def others_are_let_through(stage: Stage, meanwhile: Callable[[], None]) -> None:
+    """Of a crowd that is half of all, while nothing else is on its way and `meanwhile` has begun to gather."""
+    stage.call(incr)
+    first = stage.msgids("incr")
+    for _ in range(stage.link.gathering.share):
+        stage.call(incr)
+    half = [request for request in stage.line.requests() if len(request) == 4]
+    meanwhile()
+    assert stage.msgids() == []
+    stage.line.reply(half[0][1], [1] * len(half[0][3][0]))
+    stage.line.reply(first[0], 1)
+    stage.settle()
+
+
+@staged
+def test_should_the_first_of_a_crowd_be_held_up_the_keeper_writes(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls: list[Call] = []
+
+    def gather() -> None:
+        calls.append(stage.call(incr, stops=["Link._follow"]))
+        assert calls[0].task is not None
+        assert calls[0].task.at is not None
+        calls.extend(stage.call(incr) for _ in range(2))
+
+    others_are_let_through(stage, gather)
+    assert stage.msgids() == [], "others may call again"
+    stage.wait(2 * BUSY_S)
+    assert stage.answer() == 3
+    assert [pending(call) for call in calls] == [True, False, False]
+    stage.go_on(calls[0])
+    assert calls[0].outcome == 1
+
+
+@staged
+def test_what_answers_nobody_raises_no_hopes(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls: list[Call] = []
+    others_are_let_through(stage, lambda: calls.append(stage.call(incr)))
+    stage.wait(0.9 * GATHER_S)
+    stage.line.down += encode_notification("weather", ())
+    stage.settle()
+    stage.wait(0.2 * GATHER_S)
+    assert stage.answer() == 1
+    assert calls[0].outcome == 1
+    assert stage.link.gathering._wary, "it was waited for those who were let through, and in vain"
+
+
+@staged
+def test_who_has_waited_for_the_server_was_not_disappointed_by_callers(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    stage.call(lambda client: client.top(3))
+    (slow,) = stage.msgids("top")
+    for _ in range(stage.link.gathering.share):
+        stage.call(incr)
+    assert stage.answer() > 3
+    stage.wait(2 * GATHER_S)
+    call = stage.call(incr)
+    assert stage.msgids() == []
+    stage.wait(2 * GATHER_S)
+    assert stage.answer() == 1
+    assert call.outcome == 1
+    assert not stage.link.gathering._wary
+    stage.line.reply(slow, [[], []])
+    stage.settle()
+
+
+@staged
+def test_nobody_joins_unseen_who_waits_for_a_window(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "PARKED_MAX", 2)
+        for number in range(3):
+            stage.call(lambda client, number=number: client.wait_zero(f"k:{number}"))
+        assert len(stage.line.requests()) == 2
+        now = stage.turns.now
+        call = stage.call(incr)
+        assert stage.answer() == 1
+        assert call.outcome == 1
+        assert stage.turns.now == now
+        stage.close()
+
+
+@staged
+def test_an_acknowledgement_that_is_due_does_not_cut_what_gathers(stage: Stage) -> None:
+    stage.open()
+    stage.busy()
+    many(stage)
+    calls: list[Call] = []
+
+    def gather() -> None:
+        calls.extend(stage.call(incr) for _ in range(2))
+        stage.link.session._much_unacknowledged = True
+
+    others_are_let_through(stage, gather)
+    while stage.link.session._much_unacknowledged:
+        assert stage.line.requests() == []
+        calls.append(stage.call(incr))
+    assert len(calls) > 3
 
 
 @staged

@@ -24,6 +24,7 @@ from naught.errors import (
     ProtocolError,
     Unavailable,
 )
+from naught.holds import Hold
 from naught.messages import JOINED_ITEMS_MAX, Message
 from naught.wire import UNACKNOWLEDGED_MAX, encode_error, encode_result
 
@@ -81,20 +82,13 @@ def queued(desk: Desk) -> None:
     desk.session.end_turn(desk.now)
 
 
-def wait_cancelled(desk: Desk) -> None:
-    message = desk.session.ask(calls.wait_zero("k", None), None, waiter := FakeWaiter())
-    assert desk.turn()
-    waiter.cancel()
-    desk.session.give_up(message)
-
-
 @pytest.mark.parametrize(
     "first",
     [
         lambda desk: desk.incr("a"),
         queued,
         get_in_flight,
-        wait_cancelled,
+        lambda desk: desk.session.give_back(Hold(1, 1)),
         lambda desk: desk.lose(),
         lambda desk: desk.session.close(),
     ],

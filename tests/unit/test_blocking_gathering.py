@@ -105,6 +105,16 @@ def test_those_who_have_just_been_let_through_count_as_callers(gathering: Gather
     assert gathering._callers < callers, "that was long ago"
 
 
+def test_who_is_let_through_unsent_is_counted_once(gathering: Gathering) -> None:
+    gather(gathering, 16)
+    for _ in range(6):
+        gathering.admit(one := future())
+    assert one.crowd is not None
+    gathering.let_through(one.crowd)
+    gathering.hope(0.0)
+    assert not gathering.filling(0.0), "six are not eight"
+
+
 def test_a_part_fills_up_while_so_many_may_call_again(gathering: Gathering) -> None:
     gather(gathering, 16)
     for _ in range(8):

@@ -42,7 +42,7 @@ class Future:
     thread = 0  # that waits for it: its identifier
     gate: Any = None  # locked, while its thread waits on it; opened once, by whoever has something for it
     crowd: Crowd | None = None  # with which its thread waits, if not at a gate of its own
-    hurried = False  # what it asks was not sent, so it looks soon whether it is
+    hurried = False  # it waits for others to go with it, and is the one who looks soon whether they do
     reading: Connection | None = None  # its thread reads for all
     writing: Connection | None = None  # its thread has `output` to write there
     output = b""

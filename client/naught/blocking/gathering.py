@@ -10,9 +10,9 @@ from `CROWDED_FROM` callers on (`crowded`) those whose calls go in one write wai
 and without that lock (`crowd.py`), and the client's own thread reads for all (`keeper.py`).
 
 A server is often faster than the threads are: its replies are there when a part of the next half has gathered. That
-is not written at once then, but when those who have just been let through have called again, where they would make
-it half of all (`filling`): a write costs about as much as eight calls. They may have better to do than to call, so it
-is not waited for longer than `GATHER_S`; where that was in vain, not at all in the next `WARY_WRITES`.
+is not written at once then, but when half have, where with those who have just been let through it would be as many
+(`filling`): a write costs about as much as eight calls. They may have better to do than to call, so it is not waited
+for longer than `GATHER_S`; where that was in vain, not at all in the next `WARY_WRITES`.
 
 Figures, medians of interleaved rounds on a busy virtual machine. Halves and crowds, against one batch on its way at a
 time and readers that change: 32 threads make 1.55 times the calls, 8 threads 1.5 times, 4 threads 1.6, 2 threads 1.3;
@@ -43,8 +43,8 @@ PARTS: Final = 2
 than they bring; with one, that is waiting for all of them, 0.96."""
 
 WARY_WRITES: Final = 64
-"""After those who were let through have not called again in time. So where threads call once and go, as in bursts, it
-is a millisecond in 64 writes that some of them wait in vain."""
+"""So many writes are not filled up after one has waited in vain for those let through to call again. Where threads
+call once and go, as in bursts, that costs some of them a millisecond in 64 writes."""
 
 
 class Gathering:
@@ -106,8 +106,8 @@ class Gathering:
             return
         # Each a lower bound: of a message one waits at least, and some wait at gates of their own.
         waiting = max(unanswered + self.count, sum(crowd.members for crowd in self._crowds if not crowd.opened))
-        # Who was let through so lately counts as a caller. (Without these, 32 threads were taken for 26, and what
-        # went out was ten calls on average.)
+        # Who was let through since the last write counts as a caller. (Without these, 32 threads were taken for 26,
+        # and what went out was ten calls on average.)
         waiting += max(0, self._likely - self.count)
         self._likely = 0
         if self._wary:
@@ -130,7 +130,8 @@ class Gathering:
         if not crowd.opened:
             crowd.opened = True
             self.opening.append(crowd)
-            self._likely = max(self._likely, self.count) + crowd.members
+            if crowd is not self.crowd:  # whose members count as gathered
+                self._likely = max(self._likely, self.count) + crowd.members
 
     def let_all_through(self) -> None:
         """Whoever waits in a crowd is to look again."""

@@ -326,14 +326,21 @@ class Keeper:
         try:
             while connection.reader is self and link.gathering.crowded and not (connection.unsent or self._dismissed):
                 data = connection.wire.receive(BUSY_S)
-                if data is None:
-                    return
                 writer = nobody(link)
+                if data is None:
+                    link.locked(self._hurry, writer)
+                    link.write(writer)
+                    return
                 link.locked_and_shut(self._took, connection, data, writer)
                 link.write(writer)
                 link.gathering.open_gates()
         except Broken as broken:
             link.locked(self._drop, connection, broken.reason)
+
+    def _hurry(self, writer: Future) -> None:
+        """Under the lock: write what has gathered for long. Who had come first was to look, and has been held up."""
+        if self._link.gathering.count:
+            self._link.gather(writer, monotonic())
 
     def _plan(self, connection: Connection) -> tuple[bool, float | None]:
         """Under the lock: whether to read, and how long to sleep at most."""
@@ -361,12 +368,17 @@ class Keeper:
             connection.reader = None
             link.let_go(connection)
             return
-        link.session.next_due()  # as where threads read
+        link.session.tidy()
         if link.calls != self._calls and not link.gathering.crowded:
             link.appoint(connection)
         gathering = link.gathering
-        gathering.hope(now)
-        if gathering.enough or not (gathering.crowded and link.may_gather(now)) or link.session.has_output:
+        if gathering.opening:
+            gathering.hope(now)
+        if (
+            gathering.enough
+            or not (gathering.crowded and link.waits_for_others(now))
+            or (link.session.backlog and link.session.has_output)  # a window has opened
+        ):
             link.gather(writer, now)
 
     @staticmethod

@@ -6,9 +6,10 @@ No thread stands in between when few wait: of the threads that wait for replies 
 that on to another when its own reply has come. So a lone call costs one write and one read on its own thread. The
 client's own thread (`keeper.py`) connects, and reads while nobody calls, or many do (`gathering.py`).
 
-**Together.** A call is written at once when nothing is on its way; else it waits for others to go with it, joined
-where they can be, until half of the callers have gathered (`gathering.py`) or nothing is on its way any more. No
-longer than `GATHER_S`, though: what the server is doing may take long. Whoever reads writes before it lets those
+**Together.** A call is written at once when nothing is on its way and nobody is about to call; else it waits for
+others to go with it, joined where they can be, until half of the callers have gathered (`gathering.py`) or that is
+so. No longer than `GATHER_S`, though: the server may take long, and who is expected not come. The first of those who
+wait sees to that; should it be held up, the keeper some milliseconds later. Whoever reads writes before it lets those
 through for whom it has read, so the server works on the one batch while their threads make the next.
 
 **Who may touch what.** The session and all fields are the lock's; methods marked `exclusive` run under it. Writing
@@ -102,7 +103,7 @@ class Link:
 
     @property
     def new_future(self) -> Callable[[], Future]:
-        return partial(Future, self)
+        return partial(Future, self)  # a frame less a call; kept here, it would be a cycle
 
     caller = staticmethod(get_ident)
 
@@ -234,7 +235,7 @@ class Link:
             connection.called = False
 
     def _take_part(self, future: Future, now: float) -> None:
-        """Read if nobody does, else follow; and write, unless others' replies are about to come."""
+        """Read if nobody does, else follow; and write, unless others' replies or calls are about to come."""
         if future.epoch is not self._epoch:
             future.set_exception(_books_broken())
             return
@@ -247,7 +248,7 @@ class Link:
         if self._leavers:
             self.clear_up()
         self._wait_not_for_itself(future, now)
-        future.hurried = self.connection is not None and self.may_gather(now)
+        future.hurried = self.connection is not None and self.waits_for_others(now)
         if not self.gathering.admit(future):
             self._line_up(future)
         if not future.hurried or self.gathering.enough:
@@ -271,8 +272,8 @@ class Link:
         if connection is not None and connection.reader is not None and connection.reader.thread == future.thread:
             self.lose(connection, ConnectionAbortedError("a call has interrupted the one that read"), now)
 
-    def may_gather(self, now: float) -> bool:
-        """Whether a call waits for others to go with it. For who has the lock."""
+    def waits_for_others(self, now: float) -> bool:
+        """Whether a call does, to go with them. For who has the lock."""
         return self.session.unanswered > 0 or self.gathering.filling(now)
 
     def gather(self, future: Future, now: float) -> None:
@@ -297,6 +298,8 @@ class Link:
             future.writing = connection
             connection.writer = future
             connection.called = False
+        elif session.ready:  # windows hold it back: whoever comes next does not join unseen who waits for that
+            self.gathering.crowd = None
 
     def write(self, future: Future) -> None:
         """What `future` was given to write, and what has come to it meanwhile."""
@@ -385,8 +388,8 @@ class Link:
     def _advance(self, now: float) -> None:
         """Time has passed."""
         self.session.advance(now)
-        if self.connection is not None:
-            self._end_if_finished(self.connection, now)
+        if self.connection is not None and self.session.finished:
+            self._end_finished(self.connection, now)
 
     def feed(self, connection: Connection, data: bytes, now: float) -> None:
         """Settle what was read. For who has the lock."""
@@ -406,10 +409,10 @@ class Link:
             self.lose(connection, error, now)
             return
         if self.session.finished:
-            self._end_if_finished(connection, now)
+            self._end_finished(connection, now)
 
-    def _end_if_finished(self, connection: Connection, now: float) -> None:
-        if self.session.finished and not self.session.has_output:
+    def _end_finished(self, connection: Connection, now: float) -> None:
+        if not self.session.has_output:
             self.lose(connection, ConnectionResetError("the server is shutting down"), now)
 
     def _pass_on(self, future: Future, connection: Connection) -> None:
@@ -473,7 +476,7 @@ class Link:
             future.set_exception(_books_broken())
             return
         now = monotonic()
-        if future.hurried:
+        if future.hurried and not self.session.unanswered:
             self.gathering.disappoint(now)
         self.session.end_turn(now)
         if future.due is not None and future.due <= now:
