@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from naught_loadtest.drivers.base import Driver
+from naught_loadtest.drivers.base import BatchDriver, Driver
 from naught_loadtest.workload import Script, key_name
 
 # Blocks shorter than this are repeated until a cycle has as many requests; a message id then comes again
@@ -71,6 +71,7 @@ def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCL
                 requests.append(driver.single(number, key_name(prefix, script.keys[start]), delta))
                 replies.append(None if values is None else driver.single_reply(number, delta, values[0]))
             else:
+                assert isinstance(driver, BatchDriver), "`script_for` leaves others no batches"
                 names = [key_name(prefix, key) for key in script.keys[start:end]]
                 requests.append(driver.many(number, names, script.deltas[start:end]))
                 replies.append(None if values is None else driver.many_reply(number, values))
@@ -84,4 +85,4 @@ def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCL
 
 def script_for(driver: Driver, script: Script) -> Script:
     """The script as this driver can send it: step by step where it has no command for many."""
-    return script if driver.batches else script.flattened()
+    return script if isinstance(driver, BatchDriver) else script.flattened()

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.base import Inspector
+from naught_loadtest.drivers.base import BatchDriver, Inspector
 from naught_loadtest.expectation import expected
 from naught_loadtest.histogram import coarse_percentile
 from naught_loadtest.link import inspect
@@ -255,7 +255,7 @@ class Run:
             if result.failures_dropped:
                 result.not_verified = "so many requests failed that not all of them were remembered"
             else:
-                flattened = not driver_for(plan.parsed_target.kind).batches
+                flattened = not isinstance(driver_for(plan.parsed_target.kind), BatchDriver)
                 bounds = expected(plan.workload, result.accounts, flattened)
                 result.verification = verify(inspector, plan.workload, plan.prefix, bounds)
         if self._clean:

@@ -26,7 +26,7 @@ from typing import Any
 from naught_loadtest.closed_loop import ClosedConnection
 from naught_loadtest.closing import Closing
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.base import Driver, Failure
+from naught_loadtest.drivers.base import BatchDriver, Driver, Failure
 from naught_loadtest.expectation import closing_steps
 from naught_loadtest.lane import CYCLE_REQUESTS_MIN, encode, script_for
 from naught_loadtest.open_loop import OpenConnection, Pacer, Queue
@@ -90,7 +90,7 @@ class Worker:
         # Message ids repeat with the cycle, and must not repeat within a pipeline.
         cycle_min = max(CYCLE_REQUESTS_MIN, plan.pipeline)
         # A server without a command for many counters gets the batch as so many single requests.
-        depth = plan.pipeline if self._driver.batches else plan.pipeline * plan.batch
+        depth = plan.pipeline if isinstance(self._driver, BatchDriver) else plan.pipeline * plan.batch
         for number in plan.connections_of(self._process):
             script = script_for(self._driver, plan.workload.script(number))
             lane = encode(self._driver, script, plan.prefix, cycle_min)

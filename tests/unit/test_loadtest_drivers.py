@@ -10,6 +10,7 @@ import pytest
 
 from naught_loadtest.drivers import DRIVERS, driver_for
 from naught_loadtest.drivers.base import Driver, Failure, ProtocolFaultError, ReplyCounter, failure_in
+from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.lane import encode, script_for
 from naught_loadtest.target import parse_target
 from naught_loadtest.workload import Workload
@@ -96,7 +97,7 @@ def test_a_value_that_looks_like_the_beginning_of_a_reply_is_not_counted(value: 
 
 
 def test_what_naught_is_sent() -> None:
-    driver = driver_for("naught")
+    driver = NaughtDriver()
     assert msgpack.unpackb(driver.single(0, "k", 1)) == [0, FIRST_ID, "incr", ["k"]]
     assert msgpack.unpackb(driver.single(1, "k", -1)) == [0, FIRST_ID + 1, "decr", ["k"]]
     assert msgpack.unpackb(driver.single(2, "k", -5)) == [0, FIRST_ID + 2, "decr", ["k", 5]]
@@ -163,8 +164,8 @@ def test_a_server_without_batches_gets_single_requests() -> None:
     script = Workload("churn", keys=20, connections=2, batch=3, seed=1).script(0)
     assert set(script_for(driver_for("redis"), script).sizes) == {1}
     assert script_for(driver_for("naught"), script) is script
-    with pytest.raises(NotImplementedError):
-        driver_for("redis").many(0, ["a"], [1])
+    with pytest.raises(AssertionError, match="script_for"):
+        encode(driver_for("redis"), script, "p:")
 
 
 def test_failures_inside_of_a_batch_are_failures() -> None:

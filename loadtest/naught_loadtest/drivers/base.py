@@ -61,9 +61,6 @@ class Driver(ABC):
 
     # The name in target URLs and reports.
     name: ClassVar[str]
-    # Whether one request can carry many counters. Where not, `many` is never called and a batch is
-    # written as single requests back to back.
-    batches: ClassVar[bool] = False
     # A successful reply, repeated; possessive, so that it takes time in proportion.
     fast: ClassVar[re.Pattern[bytes]]
     # Byte strings of which each fast reply holds exactly one.
@@ -80,17 +77,9 @@ class Driver(ABC):
         `number` is the request's place in its connection's cycle, for protocols that number requests.
         """
 
-    def many(self, number: int, keys: list[str], deltas: list[int]) -> bytes:
-        """The request that adds to many keys at once."""
-        raise NotImplementedError(f"{self.name} has no command for many counters")
-
     @abstractmethod
     def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
         """The bytes that answer `single` rightly; None where they are not certain."""
-
-    def many_reply(self, number: int, values: list[int]) -> bytes | None:
-        """The bytes that answer `many` rightly."""
-        return None
 
     @abstractmethod
     def parse(self, data: bytes) -> tuple[list[Reply], int]:
@@ -102,6 +91,19 @@ class Driver(ABC):
     @abstractmethod
     def inspector(self, link: Carrier) -> Inspector:
         """The same server seen by whoever prepares and checks a run."""
+
+
+class BatchDriver(Driver):
+    """The language of a server where one request can carry many counters. To others a batch is written as single
+    requests back to back."""
+
+    @abstractmethod
+    def many(self, number: int, keys: list[str], deltas: list[int]) -> bytes:
+        """The request that adds to many keys at once."""
+
+    @abstractmethod
+    def many_reply(self, number: int, values: list[int]) -> bytes | None:
+        """The bytes that answer `many` rightly; None where they are not certain."""
 
 
 class Inspector(ABC):

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from naught_loadtest.drivers.base import Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
+from naught_loadtest.drivers.base import BatchDriver, Carrier, Failure, Inspector, ProtocolFaultError, Reply
 from naught_loadtest.target import Target
 
 # Message ids of five bytes, enough of them for any pipeline, as replies come in order.
@@ -38,11 +38,10 @@ def message_id(number: int) -> int:
     return ID_FIRST + number % IDS
 
 
-class NaughtDriver(Driver):
+class NaughtDriver(BatchDriver):
     """incr, decr, get and apply."""
 
     name = "naught"
-    batches = True
     # [1, id, nil, integer], repeated.
     fast = re.compile(
         rb"(?:\x94\x01\xce\x00\x01..\xc0(?:[\x00-\x7f]|\xcc.|\xcd..|\xce.{4}|\xcf.{8}))*+",
