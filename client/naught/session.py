@@ -27,9 +27,7 @@ connection. Queued messages stay queued, for their bytes never left. Of those in
 queued again; changes fail with `OutcomeUnknown`; and every hold is lost. A `shutting_down` reply says that the
 request was not executed: it is queued again too, and nothing more is sent on that connection.
 
-**Windows.** At most `UNACKNOWLEDGED_MAX` messages are unanswered or not acknowledged, and what their replies may have
-at most `REPLIES_BYTES_MAX`, so a server that keeps the replies never has to refuse one. Messages that may wait at
-the server count apart until they are acknowledged; what gives something back passes both, up to a bound of its own.
+**Windows** (`windows.py`) bound what is in flight, so a server that keeps the replies never has to refuse one.
 """
 
 from __future__ import annotations
@@ -59,12 +57,10 @@ from naught.errors import (
 )
 from naught.holds import Hold
 from naught.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, Nobody, SingleCall, Waiter
+from naught.windows import HELLO_MSGID, Windows
 from naught.wire import (
-    PARKED_MAX,
     REPLY,
-    REPLY_BYTES_MAX,
     SESSION_ID_BYTES,
-    UNACKNOWLEDGED_BYTES_MAX,
     UNACKNOWLEDGED_MAX,
     encode_notification,
     encode_request,
@@ -77,28 +73,6 @@ OUTPUT_BYTES_MAX: Final = 256 << 10
 QUEUED_MAX: Final = 1 << 18
 """Messages waiting to be sent, joined ones counted once. Callers wait for their calls, so their number is the real
 bound; this one ends a loop that never awaits before it ends the process."""
-
-REPLIES_BYTES_MAX: Final = 2 << 20
-PARKED_REPLIES_BYTES_MAX: Final = 1280 << 10
-"""What the replies to messages in flight may have together: to those that are answered at once, and to as many as may
-wait. The server keeps up to 4 MiB: the rest is for what it keeps that was acknowledged in part, and for what gives
-something back."""
-
-ACKNOWLEDGE_EVERY: Final = 256
-ACKNOWLEDGE_BYTES: Final = 64 << 10
-"""Replies, and bytes of them, after which they are acknowledged: often enough that the window is never in the way,
-and seldom enough that it costs nothing (20 bytes in 256 messages)."""
-
-_HELLO_MSGID: Final = 0
-"""Never another request's: those in flight keep theirs over a resumption."""
-
-assert UNACKNOWLEDGED_MAX < 1 << 14, "servers may keep small msgids encoded"
-assert ACKNOWLEDGE_EVERY * 2 < UNACKNOWLEDGED_MAX
-assert PARKED_MAX * (calls.WAIT_REPLY_BYTES + 3 * 9) <= PARKED_REPLIES_BYTES_MAX, "for up to three counters each"
-assert (
-    REPLIES_BYTES_MAX + PARKED_REPLIES_BYTES_MAX + ACKNOWLEDGE_BYTES + 2 * REPLY_BYTES_MAX < UNACKNOWLEDGED_BYTES_MAX
-)
-
 
 Change = tuple[bytes, int, int | None, float | None]
 """Key, delta, time to live, timeout: the arguments of `ClientSession.change` but for the waiter."""
@@ -142,16 +116,9 @@ class ClientSession:
         self._set_aside: deque[Message] = deque()  # from the queue: they would wait at the server, where too many do
         self._urgent: deque[Message] = deque()  # what the session sends on its own account; passes every window
         self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are looked for
-        self._in_flight: dict[int, Message] = {}  # by msgid, in the order sent; abandoned ones too
-        self._parked = 0  # how many of those may wait at the server
-        self._reply_bytes = 0  # what the replies to the others may have together
-        self._parked_reply_bytes = 0  # and to those
+        self._windows: Final = Windows()
         self._returned: list[Message] = []  # answered `shutting_down`: for the next connection
         self._sequence = 0  # messages of ended turns, since ever
-        # Free msgids below _msgid_next. Lately used ones first, so ids stay small: short on the wire, and
-        # within what a server keeps encoded.
-        self._msgids: list[int] = []
-        self._msgid_next = _HELLO_MSGID + 1
         # (deadline, sequence, message), a heap. Settled ones leave when they come to the top, or when they have
         # become the larger part.
         self._deadlines: list[tuple[float, int, Message]] = []
@@ -163,12 +130,6 @@ class ClientSession:
         # The session at the server, whose streams both sides count.
         self._id: bytes | None = None  # None while there is none
         self._lease: float = 0.0  # seconds it outlives a connection
-        self._sent = 0  # requests, ever
-        self._received = 0  # replies, ever
-        self._acknowledged = 0  # of those, what the server was told of
-        self._unacknowledged_bytes = 0  # of the others
-        self._parked_unacknowledged = 0  # how many of the others came to messages that may have waited
-        self._much_unacknowledged = False  # so much that the server is to be told
         self._known = 0  # replies that come again and are here already
         self._holds: dict[int, Hold] = {}  # what is held, by number
         self._stale: list[int] = []  # given up as lost, and to be given back should the session be found alive
@@ -266,7 +227,7 @@ class ClientSession:
             self._queue = deque(message for message in self._queue if message.persistent or not message.abandoned())
             self._set_aside = deque(message for message in self._set_aside if not message.abandoned())
             self._prune_at = max(UNACKNOWLEDGED_MAX, 2 * len(self._queue))
-        if len(self._deadlines) > 2 * (len(self._queue) + len(self._set_aside) + len(self._in_flight)):
+        if len(self._deadlines) > 2 * (len(self._queue) + len(self._set_aside) + len(self._windows.in_flight)):
             self._deadlines = [entry for entry in self._deadlines if not entry[2].settled]
             heapify(self._deadlines)
 
@@ -280,67 +241,41 @@ class ClientSession:
     @property
     def unanswered(self) -> int:
         """Messages in flight, but for those that may wait at the server."""
-        return len(self._in_flight) - self._parked
+        return self._windows.unanswered
 
     def tidy(self) -> bool:
         """Forget the deadlines of what is settled, which else pile up where nobody asks for the next. Whether there
         is something to write: of the turn that goes on, or by `output`."""
-        deadlines = self._deadlines
-        while deadlines and deadlines[0][2].settled:
-            heappop(deadlines)
+        self.next_due()
         return self._woken or self.has_output
 
     @property
-    def backlog(self) -> bool:
-        """Whether something of earlier turns is not sent yet."""
-        return bool(self._queue or self._urgent or self._set_aside)
+    def can_send(self) -> bool:
+        """Whether the windows let something of earlier turns through."""
+        if self._state is not _State.READY:
+            return False
+        queue = self._queue
+        windows = self._windows
+        return (
+            (bool(self._urgent) and windows.may_pass(self._urgent[0]))
+            or (bool(queue) and (queue[0].parks or windows.has_room(queue[0])))
+            or (bool(self._set_aside) and windows.has_room(self._set_aside[0]))
+        )
 
     @property
     def has_output(self) -> bool:
         """Whether `output` may have something to give."""
         if self._state is not _State.READY:
             return bool(self._greeting)
-        queue = self._queue
-        if not (queue or self._urgent or self._set_aside):  # `backlog`
-            return self._much_unacknowledged
-        return (
-            (bool(self._urgent) and self._may_pass(self._urgent[0]))
-            or (bool(queue) and (queue[0].parks or self._has_room(queue[0])))
-            or (bool(self._set_aside) and self._has_room(self._set_aside[0]))
-            or self._acknowledgement_due
-        )
-
-    def _has_room(self, message: Message) -> bool:
-        """Whether the windows let one more in flight."""
-        if message.parks:
-            return self._parked + self._parked_unacknowledged < PARKED_MAX and (
-                not self._parked or self._parked_reply_bytes + message.reply_bytes <= PARKED_REPLIES_BYTES_MAX
-            )
-        unacknowledged = len(self._in_flight) - self._parked + self._received - self._acknowledged
-        return unacknowledged < UNACKNOWLEDGED_MAX and (
-            not self._reply_bytes or self._reply_bytes + message.reply_bytes <= REPLIES_BYTES_MAX
-        )
-
-    def _may_pass(self, message: Message) -> bool:
-        """Whether one more may pass the windows. A server executes what gives something back at any time, but ends a
-        session whose client goes on twice as far as its windows without acknowledging: thousands may give up in one
-        turn."""
-        unacknowledged = len(self._in_flight) - self._parked + self._received - self._acknowledged
-        return unacknowledged < 2 * UNACKNOWLEDGED_MAX and (
-            not self._reply_bytes or self._reply_bytes + message.reply_bytes <= 2 * REPLIES_BYTES_MAX
-        )
+        if not (self._queue or self._urgent or self._set_aside):  # nearly always
+            return self._windows.much_unacknowledged
+        return self.can_send or self._acknowledgement_due
 
     @property
     def _acknowledgement_due(self) -> bool:
         # For the server a wait that is over keeps its place until it is acknowledged, and somebody wants it.
-        return self._much_unacknowledged or (self._parked_unacknowledged > 0 and bool(self._set_aside))
-
-    def _acknowledge(self) -> bytes:
-        """The server is told of all that has come, by this or by `hello`."""
-        self._acknowledged = self._received
-        self._unacknowledged_bytes = self._parked_unacknowledged = 0
-        self._much_unacknowledged = False
-        return encode_notification("ack", (self._received,))
+        windows = self._windows
+        return windows.much_unacknowledged or (windows.parked_unacknowledged > 0 and bool(self._set_aside))
 
     def output(self, now: float) -> bytes:
         """The next messages, encoded, about OUTPUT_BYTES_MAX of them; the caller writes them all.
@@ -355,13 +290,13 @@ class ClientSession:
         parts: list[bytes] = []
         size = 0
         if self._acknowledgement_due:
-            parts.append(self._acknowledge())
+            parts.append(self._windows.acknowledge())
         while size < OUTPUT_BYTES_MAX:
             message = self._next_to_send()
             if message is None:
                 if not (self._set_aside and self._acknowledgement_due):
                     break
-                parts.append(self._acknowledge())  # to make room for what was set aside
+                parts.append(self._windows.acknowledge())  # to make room for what was set aside
                 continue
             if not message.persistent:
                 if message.settled:
@@ -369,13 +304,10 @@ class ClientSession:
                 if message.deadline is not None and message.deadline <= now:
                     self._time_out(message)
                     continue
-            msgid = self._msgids[-1] if self._msgids else self._msgid_next
-            data = message.encode(msgid)
-            if not data:
-                continue
-            self._launch(message, msgid)
-            parts.append(data)
-            size += len(data)
+            data = self._windows.launch(message)
+            if data:
+                parts.append(data)
+                size += len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def change_alone(self, change: Change, waiter: Waiter, now: float) -> bytes:
@@ -387,11 +319,11 @@ class ClientSession:
         """
         # Where something is set aside, something is in flight or much is unacknowledged.
         if (
-            self._in_flight
+            self._windows.in_flight
             or self._fresh
             or self._queue
             or self._urgent
-            or self._much_unacknowledged
+            or self._windows.much_unacknowledged
             or self._state is not _State.READY
         ):
             return b""
@@ -402,22 +334,20 @@ class ClientSession:
         message.waiters.append(waiter)
         if message.timeout is not None and message.timeout <= 0:
             return b""
-        msgid = self._msgids[-1] if self._msgids else self._msgid_next
-        data = message.encode(msgid)
+        data = self._windows.launch(message)
         if data:
             self._set_deadline(message, now)
-            self._launch(message, msgid)
         return data
 
     def _next_to_send(self) -> Message | None:
         """The next in turn, if the windows let one through."""
-        if self._urgent and self._may_pass(self._urgent[0]):
+        if self._urgent and self._windows.may_pass(self._urgent[0]):
             return self._urgent.popleft()
-        if self._set_aside and self._has_room(self._set_aside[0]):
+        if self._set_aside and self._windows.has_room(self._set_aside[0]):
             return self._set_aside.popleft()
         queue = self._queue
         while queue:
-            if self._has_room(queue[0]):
+            if self._windows.has_room(queue[0]):
                 return queue.popleft()
             if not queue[0].parks:
                 break
@@ -426,34 +356,6 @@ class ClientSession:
                 break
         return None
 
-    def _launch(self, message: Message, msgid: int) -> None:
-        """It is in flight, under the next free msgid."""
-        if self._msgids:
-            self._msgids.pop()
-        else:
-            self._msgid_next += 1
-        self._sent += 1
-        message.sent = True
-        message.msgid = msgid
-        message.number = self._sent
-        self._in_flight[msgid] = message
-        if message.parks:
-            self._parked += 1
-            self._parked_reply_bytes += message.reply_bytes
-        else:
-            self._reply_bytes += message.reply_bytes
-
-    def _land(self, message: Message) -> None:
-        """It is in flight no more, and its msgid is free."""
-        del self._in_flight[message.msgid]
-        self._msgids.append(message.msgid)
-        message.msgid = -1
-        if message.parks:
-            self._parked -= 1
-            self._parked_reply_bytes -= message.reply_bytes
-        else:
-            self._reply_bytes -= message.reply_bytes
-
     def receive(self, data: bytes) -> None:
         """Settle what `data` answers.
 
@@ -461,7 +363,8 @@ class ClientSession:
         use then: drop it and call `disconnected` with the error.
         """
         unpacker = self._unpacker
-        in_flight = self._in_flight
+        windows = self._windows
+        in_flight = windows.in_flight
         try:
             unpacker.feed(data)
             for reply in unpacker:
@@ -469,26 +372,17 @@ class ClientSession:
                     self._receive_other(reply)
                     continue
                 _, msgid, error, result = reply
-                if self._known and msgid != _HELLO_MSGID:
+                if self._known and msgid != HELLO_MSGID:
                     self._known -= 1
                     continue
                 message = in_flight.get(msgid) if msgid.__class__ is int else None
                 if message is None:
                     self._receive_greeting(msgid, error, result)
                 else:
-                    if self._id is not None:
-                        self._received += 1
-                        if message.parks:
-                            self._parked_unacknowledged += 1
-                    self._land(message)
+                    windows.land(message, kept=self._id is not None)
                     self._receive_reply(message, error, result)
             if self._id is not None:
-                self._unacknowledged_bytes += len(data)
-                unacknowledged = self._received - self._acknowledged
-                if unacknowledged >= ACKNOWLEDGE_EVERY or (
-                    unacknowledged and self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES
-                ):
-                    self._much_unacknowledged = True
+                windows.read(len(data))
         except NaughtError:
             raise
         except Exception as error:  # whatever msgpack makes of bytes that are none of its own
@@ -526,7 +420,7 @@ class ClientSession:
 
     def _receive_greeting(self, msgid: Any, error: Any, result: Any) -> None:
         """A reply that no message in flight awaits: the answer to `hello`, or none at all."""
-        if self._state is not _State.GREETING or msgid != _HELLO_MSGID:
+        if self._state is not _State.GREETING or msgid != HELLO_MSGID:
             raise ProtocolError(f"a reply to {msgid!r:.20}, which asks nothing")
         if error is not None:
             failure = item_error(error)
@@ -560,7 +454,7 @@ class ClientSession:
     def _hello(self) -> bytes:
         words: dict[str, Any] = {}
         if self._id is not None:
-            words = {"session": self._id, "received": self._received}
+            words = {"session": self._id, "received": self._windows.received}
         else:
             if self._cache is not None:
                 words["cache"] = self._cache
@@ -568,7 +462,7 @@ class ClientSession:
                 words["session"] = True
                 if self._lease_ms is not None:
                     words["lease_ms"] = self._lease_ms
-        return encode_request(_HELLO_MSGID, "hello", (words,) if words else ())
+        return encode_request(HELLO_MSGID, "hello", (words,) if words else ())
 
     def _open(self, answer: dict[Any, Any]) -> None:
         """The server has opened a session."""
@@ -577,24 +471,20 @@ class ClientSession:
             raise ProtocolError("the server opened no session")
         self._id = session_id
         self._lease = lease_ms / 1000
-        self._sent = self._received = 0
-        self._acknowledge()
+        self._windows.begin()
 
     def _resume(self, answer: dict[Any, Any]) -> None:
         """The session goes on: what the server has not accepted is to be sent again, in front and in order."""
         accepted, first = answer.get(b"accepted"), answer.get(b"replies_from")
         if accepted.__class__ is not int or first.__class__ is not int:
             raise ProtocolError("the server resumed no session")
-        unanswered = len(self._in_flight)
-        if not self._sent - unanswered <= accepted <= self._sent or not 1 <= first <= self._received + 1:
+        windows = self._windows
+        sent, received = windows.sent, windows.received
+        if not sent - len(windows.in_flight) <= accepted <= sent or not 1 <= first <= received + 1:
             raise ProtocolError("the server counts otherwise than this client")
-        self._known = self._received + 1 - first
-        self._acknowledge()
-        lost = [message for message in self._in_flight.values() if message.number > accepted]
-        for message in lost:
-            self._land(message)
-        self._sent = accepted
-        self._requeue(lost)
+        self._known = received + 1 - first
+        windows.acknowledge()
+        self._requeue(windows.retract(accepted))
         for number in self._stale:
             self._urgent.append(SingleCall(calls.release(number, None), None, Nobody()))
         self._stale.clear()
@@ -606,8 +496,7 @@ class ClientSession:
         self._urgent.clear()
         self._known = 0
         again: list[Message] = []
-        for message in self._in_flight.values():
-            message.msgid = -1
+        for message in self._windows.lose():
             if message.settled:
                 continue
             if message.repeatable:
@@ -620,10 +509,6 @@ class ClientSession:
                         OutcomeUnknown("the connection broke before the reply came; it may have happened"), error
                     )
                 )
-        self._in_flight.clear()
-        self._parked = self._reply_bytes = self._parked_reply_bytes = 0
-        self._msgids.clear()
-        self._msgid_next = _HELLO_MSGID + 1
         self._requeue(again)
         self._lose_holds()
 
@@ -677,7 +562,8 @@ class ClientSession:
     @property
     def finished(self) -> bool:
         """Whether this connection should be closed: the server shuts down and owes no answer anybody waits for."""
-        return self._state is _State.DRAINING and all(message.abandoned() for message in self._in_flight.values())
+        in_flight = self._windows.in_flight
+        return self._state is _State.DRAINING and all(message.abandoned() for message in in_flight.values())
 
     def unreachable(self, error: BaseException) -> None:
         """An attempt to connect has failed. What waits goes on waiting, unless the server has refused: then it fails
@@ -714,7 +600,7 @@ class ClientSession:
         self._state = _State.CLOSED
         self._joining = None
         pending: Iterable[Message] = (
-            *self._in_flight.values(),
+            *self._windows.in_flight.values(),
             *self._returned,
             *self._urgent,
             *self._set_aside,
@@ -724,7 +610,7 @@ class ClientSession:
         for message in pending:
             if not message.settled:
                 message.fail(make_error or (lambda: ClientClosed("the client was closed before the call ended")))
-        self._in_flight.clear()
+        self._windows.in_flight.clear()
         self._returned.clear()
         self._urgent.clear()
         self._set_aside.clear()

@@ -298,7 +298,7 @@ def test_a_server_that_stands_still_costs_every_caller_its_own_time(server: Serv
         value = client.incr("k", timeout=GUARD_S)
         assert 1 <= value <= 9
         assert client.incr("k", timeout=GUARD_S) == value + 1
-        assert not client._link.session._in_flight
+        assert not client._link.session._windows.in_flight
 
 
 def test_more_than_fits_the_buffers_while_the_server_does_not_read(server: ServerProcess, direct: Client) -> None:

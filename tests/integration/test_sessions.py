@@ -531,7 +531,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             stored = {name: value async for name, value in direct.scan_iter(prefix="c")}
             assert all(stored[name] == number for name, number in answered.items()), f"seed {seed}"
             assert all(value == int(name[1:]) for name, value in stored.items()), f"seed {seed}"
-            assert not client._link.session._in_flight
+            assert not client._link.session._windows.in_flight
             assert not client._link.session._holds
             if cuts:
                 assert proxy.cuts > 3

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from naught import calls, session
+from naught import calls, windows
 from naught.blocking import Client, link
 from naught.blocking.crowd import LOOK_S
 from naught.blocking.gathering import GATHER_S
 from naught.blocking.keeper import BUSY_S, REST_S
 from naught.errors import Busy, CallTimeout, ClientClosed, ConnectionFailed, InvalidRequest, OutcomeUnknown
 from naught.holds import Hold
-from naught.session import ACKNOWLEDGE_EVERY
+from naught.windows import ACKNOWLEDGE_EVERY
 from naught.wire import encode_error, encode_notification
 from support.lines import Line
 from support.stage import URL, Call, Stage, staged
@@ -149,14 +149,14 @@ def test_a_lone_call_waits_for_who_writes(stage: Stage) -> None:
     stage.open()
     stage.busy()
     session = stage.link.session
-    while session._received - session._acknowledged < ACKNOWLEDGE_EVERY - 1:
+    while session._windows.received - session._windows.acknowledged < ACKNOWLEDGE_EVERY - 1:
         call = stage.call(incr)
         assert stage.answer() == 1
     call = stage.call(incr)
     stage.line.slow = True
     assert stage.answer() == 1
     assert pending(call), "it writes"
-    assert not session._in_flight
+    assert not session._windows.in_flight
     other = stage.call(incr)
     assert [request[1] for request in stage.line.requests()] == ["ack"]
     stage.line.slow = False
@@ -361,7 +361,7 @@ def test_nobody_joins_unseen_who_waits_for_a_window(stage: Stage) -> None:
     stage.busy()
     many(stage)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "PARKED_MAX", 2)
+        patch.setattr(windows, "PARKED_MAX", 2)
         for number in range(3):
             stage.call(lambda client, number=number: client.wait_zero(f"k:{number}"))
         assert len(stage.line.requests()) == 2
@@ -382,10 +382,10 @@ def test_an_acknowledgement_that_is_due_does_not_cut_what_gathers(stage: Stage) 
 
     def gather() -> None:
         calls.extend(stage.call(incr) for _ in range(2))
-        stage.link.session._much_unacknowledged = True
+        stage.link.session._windows.much_unacknowledged = True
 
     others_are_let_through(stage, gather)
-    while stage.link.session._much_unacknowledged:
+    while stage.link.session._windows.much_unacknowledged:
         assert stage.line.requests() == []
         calls.append(stage.call(incr))
     assert len(calls) > 3
@@ -1321,7 +1321,7 @@ def test_an_interrupt_while_a_lone_call_is_made_ends_the_session(stage: Stage) -
     stage.open()
     stage.busy()
     session = stage.link.session
-    call = stage.call(incr, main=True, stops=["ClientSession._launch"])
+    call = stage.call(incr, main=True, stops=["Windows.launch"])
     assert call.task is not None
     assert call.task.at is not None
     stage.turns.interrupt(call.task, raises(KeyboardInterrupt()))

@@ -24,12 +24,8 @@ from naught.errors import (
 )
 from naught.holds import Hold
 from naught.messages import Message
-from naught.session import (
-    ACKNOWLEDGE_BYTES,
-    ACKNOWLEDGE_EVERY,
-    REPLIES_BYTES_MAX,
-    ClientSession,
-)
+from naught.session import ClientSession
+from naught.windows import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_EVERY, REPLIES_BYTES_MAX
 from naught.wire import PARKED_MAX, REPLY_BYTES_MAX, UNACKNOWLEDGED_MAX, encode_error, encode_result
 
 ID = b"sixteen bytes id"
@@ -798,7 +794,7 @@ def test_giving_up_a_wait_ends_it_at_the_server() -> None:
         assert other != msgid
         desk.reply(msgid, [False, [1], None])
         desk.reply(other, True)
-        assert not desk.session._in_flight
+        assert not desk.session._windows.in_flight
 
 
 @pytest.mark.parametrize("when", ["unsent", "answered", "it does not wait", "no session left"])
@@ -890,7 +886,7 @@ def test_a_grant_that_reaches_nobody_is_given_back(how: str) -> None:
     again = desk.resume(1)
     assert [message[2:] for message in again] == [["release", [33]]], "it was not accepted, so it is sent again"
     desk.reply_error(again[0][1], "not_held")
-    assert not desk.session._in_flight
+    assert not desk.session._windows.in_flight
 
 
 def test_a_grant_that_comes_again_after_a_cut_meets_who_waits() -> None:

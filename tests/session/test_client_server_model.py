@@ -22,13 +22,14 @@ from typing import Any, Final
 import pytest
 
 from client_helpers import FakeWaiter
-from naught import calls
+from naught import calls, windows
 from naught import session as client_session
 from naught.calls import Call
 from naught.errors import CallTimeout, NotHeld, OutcomeUnknown
 from naught.holds import Hold
 from naught.messages import CancelWait, Message
 from naught.session import ClientSession
+from naught.windows import Windows
 from naught_server import session as server_session
 from naught_server.channel import Channel
 from naught_server.config import CachePolicy, ServerConfig
@@ -198,7 +199,7 @@ class Client:
 
     def connect(self) -> None:
         self.wire = Wire(self.world, self)
-        if self.session._in_flight:
+        if self.session._windows.in_flight:
             self.world.reached["resumed with calls under way"] += 1
         self.wire.write("up", self.session.connected(FakeWaiter()), self.wire.arrive_up)
         if not self.world.calm and self.world.random.random() < 0.2:
@@ -490,13 +491,13 @@ class Callers:
         assert len(world.engine.sessions) == len(world.clients), "a session that nobody has"
         for client in world.clients:
             session, there = client.session, client.at_the_server()
-            assert (session._sent, session._received) == (there.accepted, there.replied)
-            under_way = session._in_flight.values()
+            assert (session._windows.sent, session._windows.received) == (there.accepted, there.replied)
+            under_way = session._windows.in_flight.values()
             assert all(message.parks for message in under_way), "one is not answered"
-            assert there.parked.keys() == session._in_flight.keys()
+            assert there.parked.keys() == session._windows.in_flight.keys()
             assert not any(message.abandoned() for message in under_way), "one waits for a caller who has gone"
             assert not any((session._queue, session._urgent, session._stale)), "something was never sent"
-            assert not session._set_aside or len(there.parked) == client_session.PARKED_MAX
+            assert not session._set_aside or len(there.parked) == windows.PARKED_MAX
             known = {number: permit for number, permit in client.permits.items() if not permit.hold.lost}
             assert there.holds.keys() == session._holds.keys() == known.keys(), "held, and nobody knows"
             for number, permit in known.items():
@@ -557,7 +558,7 @@ def live(seed: int) -> Counter[str]:
     assert not callers.active, "nobody holds and somebody waits"
     callers.check_quiet()
     assert world.engine.info(world.now_ms)["sessions"]["holds"] == 0
-    assert not any(client.session._in_flight for client in world.clients)
+    assert not any(client.session._windows.in_flight for client in world.clients)
     return world.reached
 
 
@@ -599,10 +600,11 @@ def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
 
 def test_narrow_windows_are_kept_over_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client keeps within what the server allows: nobody is told that it is busy, and nobody waits for ever."""
-    for module in (client_session, server_session):
+    for module in (windows, server_session):
         monkeypatch.setattr(module, "UNACKNOWLEDGED_MAX", 12)
         monkeypatch.setattr(module, "PARKED_MAX", 4)
-    monkeypatch.setattr(client_session, "ACKNOWLEDGE_EVERY", 4)
+    monkeypatch.setattr(client_session, "UNACKNOWLEDGED_MAX", 12)
+    monkeypatch.setattr(windows, "ACKNOWLEDGE_EVERY", 4)
     live_through(range(1_000, 1_000 + SEEDS_PER_TEST))
 
 
@@ -610,22 +612,20 @@ def test_narrow_windows_are_kept_over_cuts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def skip_the_count_of_a_reply(patch: pytest.MonkeyPatch) -> None:
-    land = ClientSession._land
+    land = Windows.land
     count = itertools.count(1)
 
-    def faulty(self: ClientSession, message: Message) -> None:
-        land(self, message)
-        if next(count) % 40 == 0:
-            self._received -= 1
+    def faulty(self: Windows, message: Message, *, kept: bool) -> None:
+        land(self, message, kept=kept and next(count) % 40 > 0)
 
-    patch.setattr(ClientSession, "_land", faulty)
+    patch.setattr(Windows, "land", faulty)
 
 
 def send_what_was_accepted_again(patch: pytest.MonkeyPatch) -> None:
     resume = ClientSession._resume
 
     def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
-        if self._sent - len(self._in_flight) < answer[b"accepted"]:
+        if self._windows.sent - len(self._windows.in_flight) < answer[b"accepted"]:
             answer[b"accepted"] -= 1
         resume(self, answer)
 
@@ -636,7 +636,7 @@ def leave_out_what_was_not_accepted(patch: pytest.MonkeyPatch) -> None:
     resume = ClientSession._resume
 
     def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
-        answer[b"accepted"] = min(answer[b"accepted"] + 1, self._sent)
+        answer[b"accepted"] = min(answer[b"accepted"] + 1, self._windows.sent)
         resume(self, answer)
 
     patch.setattr(ClientSession, "_resume", faulty)
@@ -648,7 +648,7 @@ def use_a_msgid_too_early(patch: pytest.MonkeyPatch) -> None:
     def faulty(self: ClientSession, message: Message) -> None:
         time_out(self, message)
         if message.msgid >= 0 and not message.parks:
-            self._land(message)
+            self._windows.land(message, kept=False)
 
     patch.setattr(ClientSession, "_time_out", faulty)
 
@@ -707,7 +707,7 @@ def ask_changes_again(patch: pytest.MonkeyPatch) -> None:
     lose = ClientSession._lose_session
 
     def faulty(self: ClientSession, error: BaseException) -> None:
-        for message in self._in_flight.values():
+        for message in self._windows.in_flight.values():
             message.repeatable = True
         lose(self, error)
 

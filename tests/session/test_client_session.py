@@ -26,6 +26,7 @@ from naught.errors import (
 )
 from naught.holds import Hold
 from naught.messages import JOINED_ITEMS_MAX, Message
+from naught.windows import Windows
 from naught.wire import UNACKNOWLEDGED_MAX, encode_error, encode_result
 
 # ------------------------------------------------------------------------------------------------- alone
@@ -35,7 +36,7 @@ def state(desk: Desk) -> dict[str, Any]:
     """All that the session knows, but for who waits and for what."""
 
     def told(value: Any) -> Any:
-        if isinstance(value, Message):
+        if isinstance(value, Message | Windows):
             return {name: told(each) for name, each in vars(value).items() if name not in {"waiters", "call"}}
         if isinstance(value, dict):
             return {key: told(each) for key, each in value.items()}

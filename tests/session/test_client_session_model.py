@@ -175,7 +175,7 @@ class Run:
             if self.online:
                 self.to_server += self.desk.session.output(self.desk.now)
         assert all(waiter.done() for _, _, waiter in self.calls), "a call hangs"
-        assert not self.desk.session._in_flight
+        assert not self.desk.session._windows.in_flight
         assert self.desk.session.next_due() is None
 
     def check(self) -> Counter[str]:

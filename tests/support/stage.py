@@ -142,7 +142,7 @@ class Stage:
             self.wait(0.01)
             assert self.turns.now < start + 10.0, "no hello"
         self.greeted = self.line
-        self.line.resume(self.link.session._sent - missing)
+        self.line.resume(self.link.session._windows.sent - missing)
         self.settle()
 
     def msgids(self, *methods: str) -> list[int]:

@@ -30,6 +30,7 @@ NO_INPUT_NO_CLOCK = [
     "naught.holds",
     "naught.messages",
     "naught.session",
+    "naught.windows",
     "naught.stat",
     "naught.options",
     "naught.commands",

@@ -377,7 +377,7 @@ class Keeper:
         if (
             gathering.enough
             or not (gathering.crowded and link.waits_for_others(now))
-            or (link.session.backlog and link.session.has_output)  # a window has opened
+            or link.session.can_send  # a window has opened
         ):
             link.gather(writer, now)
 

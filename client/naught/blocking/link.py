@@ -173,33 +173,38 @@ class Link:
 
     @exclusive
     def _join(self, future: Future) -> None:
+        now = monotonic()
         change = future.change
+        connection = self.connection
+        alone = b""
         if change is not None:
-            connection = self.connection
             if connection is not None and connection.reader is None and connection.writer is None:
-                self._call_alone(future, connection)
-                if future.output:
-                    return
-            key, delta, ttl_ms, timeout = change
-            self.session.change(key, delta, ttl_ms, timeout, future)
-            future.timeout = timeout
+                alone = self.session.change_alone(change, future, now)
+            if not alone:
+                key, delta, ttl_ms, timeout = change
+                self.session.change(key, delta, ttl_ms, timeout, future)
+            future.timeout = change[3]
             future.epoch = self._epoch
         elif future.told is not None:
             future.told(self.session)
-            self.gather(future, monotonic())
+            self.gather(future, now)
             return
         elif future.state != PENDING:  # meanwhile: others have sent it, and read its reply
             return
-        now = monotonic()
         self.calls += 1
         future.thread = get_ident()
         if future.timeout is not None:
             future.due = now + future.timeout
+        if alone:
+            assert connection is not None
+            connection.reader = future
+            future.reading = connection
+            self._hand(future, connection, alone)
+            return
         keeper = self.keeper
         if keeper is None:  # in the child of a fork
             keeper = self._start_keeper()
         crowd = self.gathering.crowd
-        connection = self.connection
         if (
             crowd is not None
             and not crowd.opened
@@ -214,25 +219,6 @@ class Link:
                 self.gather(future, now)
             return
         self._take_part(future, now)
-
-    def _call_alone(self, future: Future, connection: Connection) -> None:
-        """Write and read, if nothing else goes on; what `_take_part` comes to then, at half the cost."""
-        change = future.change
-        assert change is not None
-        now = monotonic()
-        output = self.session.change_alone(change, future, now)
-        if output:
-            timeout = change[3]
-            self.calls += 1
-            future.thread = get_ident()
-            future.timeout = timeout
-            future.epoch = self._epoch
-            if timeout is not None:
-                future.due = now + timeout
-            future.output = output
-            future.reading = future.writing = connection
-            connection.reader = connection.writer = future
-            connection.called = False
 
     def _take_part(self, future: Future, now: float) -> None:
         """Read if nobody does, else follow; and write, unless others' replies or calls are about to come."""
@@ -294,12 +280,17 @@ class Link:
         output = session.output(now)
         if output:
             self.gathering.written(unanswered)
-            future.output = output
-            future.writing = connection
-            connection.writer = future
-            connection.called = False
+            self._hand(future, connection, output)
         elif session.ready:  # windows hold it back: whoever comes next does not join unseen who waits for that
             self.gathering.crowd = None
+
+    @staticmethod
+    def _hand(future: Future, connection: Connection, output: bytes) -> None:
+        """This is `future`'s to write, there."""
+        future.output = output
+        future.writing = connection
+        connection.writer = future
+        connection.called = False
 
     def write(self, future: Future) -> None:
         """What `future` was given to write, and what has come to it meanwhile."""
