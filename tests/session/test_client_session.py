@@ -83,6 +83,15 @@ def queued(desk: Desk) -> None:
     desk.session.end_turn(desk.now)
 
 
+def test_what_is_queued_can_be_sent_where_there_is_a_connection() -> None:
+    desk = Desk()
+    assert not desk.session.can_send
+    queued(desk)
+    assert desk.session.can_send
+    desk.lose()
+    assert not desk.session.can_send
+
+
 @pytest.mark.parametrize(
     "first",
     [
