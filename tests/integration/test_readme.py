@@ -15,9 +15,9 @@ import pytest
 import naught
 import naught.asgi
 import naught.lint
-from client_helpers import ScriptedServer, greeted
+from support.client_helpers import ScriptedServer, greeted
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
