@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from naught._version import __version__
 from naught.errors import InvalidRequest, NoSession
 from naught.wire.limits import BATCH_ITEMS_MAX, MSGID_MAX, REPLY_BYTES_MAX, SESSION_ID_BYTES, VALUE_MAX
-from naught_server.batch import PORTION_ITEMS, Batch
+from naught_server.batch import Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
 from naught_server.engine import Engine
@@ -77,6 +77,11 @@ class Command(NamedTuple):
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside of the session's streams: neither it nor its reply is counted
     waits: bool = False  # may wait for its reply, for as long as its second parameter says
+
+    def price_of(self, params: Params) -> int:
+        """What a call with these parameters costs its turn, in entries."""
+        items = len(params[0]) if params and params[0].__class__ is tuple else 0
+        return 1 + self.items + items
 
     def may_wait(self, params: Params) -> bool:
         """Whether its reply may come later. Such requests have a bound of their own, also when they are answered at
@@ -138,7 +143,7 @@ def decr(peer: Peer, params: Params, now_ms: int) -> int:
     return peer.session.cache.decr(key_of(key), by, flag_of(strict, "strict"), now_ms)
 
 
-def apply(peer: Peer, params: Params, now_ms: int) -> list[Any] | Batch:
+def apply(peer: Peer, params: Params, now_ms: int) -> Batch:
     keys = array_of(params[0], "keys")
     deltas = params[1]
     ttl_ms = ttl_of(params[2]) if len(params) == 3 else None
@@ -147,11 +152,7 @@ def apply(peer: Peer, params: Params, now_ms: int) -> list[Any] | Batch:
             raise InvalidRequest(f"apply has {len(keys)} keys and {len(deltas)} deltas")
     elif not integer_of(deltas, "delta", -VALUE_MAX, VALUE_MAX):
         raise InvalidRequest("a delta is an integer, not 0")
-    batch = Batch(keys, deltas, ttl_ms)
-    if len(keys) > PORTION_ITEMS:
-        return batch
-    batch.go_on(peer.session.cache, now_ms, direct=False)
-    return batch.results
+    return Batch(keys, deltas, ttl_ms)
 
 
 def get(peer: Peer, params: Params, now_ms: int) -> int:

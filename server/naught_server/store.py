@@ -34,6 +34,7 @@ from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnder
 from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
 from naught_server.expiry import DeadlineWheel
+from naught_server.hot import HotCounters
 from naught_server.locks import ShardLocks
 from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 
@@ -48,6 +49,9 @@ DUE_COUNTED_MAX: Final = 20_000
 SCAN_ENTRIES_MAX: Final = 20_000
 """Raw entries one page of a scan looks at before it ends early; about 1 ms."""
 
+_UNBOUNDED: Final = 1 << 60
+"""Creations that a cache without a bound lets the hot path make before it asks again."""
+
 _FULL: Final = "the cache holds max_counters = {} already"
 _PAST_MAX: Final = "the value would pass 2^63 - 1"
 
@@ -56,11 +60,11 @@ class Cache:
     """One named, separate set of counters with its own policy."""
 
     __slots__ = (
-        "_credit",
         "_lazy",
         "_mask",
         "deadlines",
         "evictions",
+        "hot",
         "locks",
         "name",
         "policy",
@@ -89,7 +93,14 @@ class Cache:
         self.table_bytes = 0  # memory of the tables, as the sweeper last measured it
         self._mask = policy.shards - 1
         self._lazy = policy.eviction == "lazy"
-        self._credit = 0  # counters that may surely still be created; a lower bound, for max_counters
+        waiters = self.waiters
+        self.hot = HotCounters(  # the same tables, as the hot path sees them
+            self.tables,
+            self.deadlines,
+            self.zeros,
+            (waiters.queues, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
+            self._lazy,
+        )
 
     # -------------------------------------------------------------------------------------- what is there
 
@@ -110,30 +121,25 @@ class Cache:
         due = 0 if self.expire(now_ms, 1_000) else self.wheel.due(now_ms, DUE_COUNTED_MAX)
         return self.raw_entries() - sum(self.zeros) - due, due < DUE_COUNTED_MAX
 
-    def prepare(self, now_ms: int, creations_max: int) -> bool:
-        """Whether a loop may work on `tables` directly: no shard is held, nothing is expired but still there, and
-        `creations_max` more counters fit. Lazy zeros it must look for itself."""
+    def prepare(self, now_ms: int) -> bool:
+        """Make the cache ready for the hot path: take out what has expired, up to a bound, and note what it has to
+        ask per key. False where it must not touch the tables, because a shard is held."""
         if self.locks.held:
             return False
-        if self.wheel.count and not self.expire(now_ms, EXPIRE_AT_ONCE):
-            return False
-        limit = self.policy.max_counters
-        if limit is None:
-            return True
-        if self.waiters.queues:
-            return False  # a waiter may be granted, and create, in the middle of the loop
-        self._credit -= creations_max
-        if self._credit < 0:
-            self._credit = max(0, limit - self.raw_entries()) - creations_max
-        return self._credit >= 0
+        timed = self.wheel.count > 0
+        backlog = timed and not self.expire(now_ms, EXPIRE_AT_ONCE)
+        hot = self.hot
+        if hot.creations <= 0:
+            limit = self.policy.max_counters
+            hot.allow(_UNBOUNDED if limit is None else max(0, limit - self.raw_entries()))
+        hot.begin(timed, now_ms if backlog else -1)
+        return True
 
-    @property
-    def eviction_is_delete(self) -> bool:
-        """Whether taking out a counter that came to zero is deleting its entry and nothing more."""
-        if self._lazy or self.wheel.count:
-            return False
-        waiters = self.waiters
-        return not (waiters.generations or waiters.queues or waiters.awaited)
+    def collect_evicted(self) -> None:
+        """Count what the hot path has evicted."""
+        evicted = self.hot.take_evicted()
+        if evicted:
+            self.evictions["zero"] += evicted
 
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""
@@ -198,7 +204,7 @@ class Cache:
         limit = self.policy.max_counters
         if limit is None:
             return
-        self._credit = 0
+        self.hot.spend(creations)
         missing = self._over(limit) + creations
         if missing <= 0:
             return
@@ -380,7 +386,6 @@ class Cache:
         if self.wheel.count:
             self.swapped_out.extend(self.wheel.swap_out())
         self.tables_replaced = True
-        self._credit = 0
         self.evictions["expired"] += expired
         self.evictions["cleared"] += evicted
         if self.waiters.watched:
