@@ -43,8 +43,8 @@ def missing() -> str | None:
     return None
 
 
-def compile_module(package: str, name: str, folder: Path, build: Path) -> Path:
-    """Compile one module. Returns the extension module, somewhere below the build folder."""
+def compile_module(name: str, folder: Path, build: Path) -> list[Path]:
+    """Compile one module. Returns the files that make it up: a library, and the module that loads it."""
     search = os.pathsep.join(str(ROOT / root) for root in SOURCE_ROOTS)
     program = (
         "from setuptools import setup\n"
@@ -56,7 +56,7 @@ def compile_module(package: str, name: str, folder: Path, build: Path) -> Path:
     subprocess.run(
         [sys.executable, "-c", program], check=True, cwd=build, env=os.environ | {"MYPYPATH": search}, timeout=300
     )
-    return next(build.rglob(f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"))
+    return [path for path in build.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}")]
 
 
 def compile_all(target: Path) -> list[str]:
@@ -67,11 +67,11 @@ def compile_all(target: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             with tempfile.TemporaryDirectory(prefix="naught-compile-") as build:
-                built = compile_module(package, name, source, Path(build))
-                # Into place in one step: a process that has the old one mapped keeps it.
-                fresh = folder / f".{built.name}.new"
-                shutil.copy(built, fresh)
-                fresh.rename(folder / built.name)
+                for built in compile_module(name, source, Path(build)):
+                    # Into place in one step: a process that has the old one mapped keeps it.
+                    fresh = folder / f".{built.name}.new"
+                    shutil.copy(built, fresh)
+                    fresh.rename(folder / built.name)
             done.append(f"{package}.{name}")
         hashes = {name: hash_of(source / f"{name}.py") for name in names}
         (folder / HASHES_FILE).write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ which checks everything and says what was wrong with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from naught.errors import CommandError
 from naught.wire.codec import encode
@@ -33,7 +33,7 @@ class Batch:
         """`plain`: the hot path has found that all keys and deltas are good, and put them into lists."""
         self.msgid: int | None = msgid  # where the results go; None for a notification
         self._keys: Final = keys
-        self._deltas: Final[Sequence[Any]] = () if isinstance(deltas, int) else deltas  # one for each key, or
+        self._deltas: Final[Sequence[Any]] = [] if isinstance(deltas, int) else deltas  # one for each key, or
         self._delta: Final = deltas if isinstance(deltas, int) else 0  # one for all
         self._ttl_ms: Final = ttl_ms
         self._plain: Final = plain
@@ -71,15 +71,9 @@ class Batch:
 
     def _do_plain(self, cache: Cache, stop: int) -> None:
         """Do items up to this one, or to the first that is not plain."""
-        self.done = apply_items(
-            cache.hot,
-            self._keys,
-            self._deltas,
-            self._delta,
-            self.done,
-            stop,
-            self._results,  # type: ignore[arg-type]
-        )
+        keys = cast("list[bytes]", self._keys)
+        deltas = cast("list[int]", self._deltas)
+        self.done = apply_items(cache.hot, keys, deltas, self._delta, self.done, stop, self._results)
         cache.collect_evicted()
 
     def _do_one(self, cache: Cache, now_ms: int) -> None:

@@ -163,9 +163,10 @@ class ServerProtocol:
             if source.empty:
                 break
             if direct and not self.refusing:
-                self._serve_plain(session, cache)
-                if source.empty or session.batch is not None:
+                if self._serve_plain(session, cache):
                     continue
+                if source.empty or self._left <= 0:
+                    break
             message = source.next_message()
             if message is None:
                 self._starved = True
@@ -176,8 +177,9 @@ class ServerProtocol:
             else:
                 self._serve(message, now_ms)
 
-    def _serve_plain(self, session: Session, cache: Cache) -> None:
-        """Serve what is plain at the cursor, as far as the turn and the session's window let it."""
+    def _serve_plain(self, session: Session, cache: Cache) -> bool:
+        """Serve what is plain at the cursor, as far as the turn and the session's window let it. Whether that ended
+        at an `apply`, which has begun."""
         source = self._input
         served = self._served
         requests_max = min(self._left, session.room())
@@ -195,12 +197,14 @@ class ServerProtocol:
             if served.gets:
                 commands["get"] += served.gets
         found = served.apply
-        if found is not None:
-            served.apply = None
-            self._left -= 1
-            self.engine.stats.commands["apply"] += 1
-            session.accept()
-            session.begin_batch(Batch(found.keys, found.deltas or found.delta, None, found.msgid, plain=True))
+        if found is None:
+            return False
+        served.apply = None
+        self._left -= 1
+        self.engine.stats.commands["apply"] += 1
+        session.accept()
+        session.begin_batch(Batch(found.keys, found.deltas or found.delta, None, found.msgid, plain=True))
+        return True
 
     def _go_on_with_batch(self, batch: Batch, now_ms: int, direct: bool) -> None:
         """Do a portion of the batch under way, and reply after the last. Raises _Stalled to wait for a shard."""
