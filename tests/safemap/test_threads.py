@@ -559,10 +559,10 @@ def test_zeros_wait_their_time_unless_they_are_many(flagged: int, sweeps: int) -
             return True
 
     counters: Any = Counters()
-    stop = Impatient(3 * cleaner.LOOKS)
+    stop = Impatient(3 * cleaner.CHECKS)
     cleaner.clean(weakref.ref(counters), stop, 5.0)
     assert counters.swept == sweeps
-    assert sum(stop.waits[: cleaner.LOOKS]) == pytest.approx(5.0)
+    assert sum(stop.waits[: cleaner.CHECKS]) == pytest.approx(5.0)
 
 
 def flapped(keys: range) -> SafeMap[int, int]:
