@@ -1,4 +1,4 @@
-"""naught.SafeMap from one thread: the shared table, number types, Mapping, compaction, pickling."""
+"""naught.SafeMap from one thread: the table of cases, number types, Mapping, compaction, pickling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from naught.safemap import SafeMap, Underflow, shard
-from support.cases_shared import CASES, Step
+from support.cases_counters import INVALID, TOP_OF_NONE, UNDERFLOW, Case, cases_for
 
 POLICIES = ("eager", "deferred")
 # The cleaning thread stays out of these tests unless a test asks for it: it would wait a day.
@@ -45,47 +45,85 @@ def make(policy: Any) -> Iterator[Any]:
         each.close()
 
 
-# The table shared with the server's store.
+# The table of cases, which the server's commands keep as well.
+
+CASES = cases_for(
+    {"incr", "decr", "apply", "get", "get_many", "set", "take", "clear", "count", "keys", "top", TOP_OF_NONE}
+)
 
 
-def run_step(counters: SafeMap[str, int], operation: str, arguments: tuple[Any, ...]) -> Any:
-    simple: dict[str, Any] = {
-        "incr": counters.incr,
-        "decr": lambda *a: counters.decr(*a)[0],
-        "decr_strict": lambda *a: counters.decr(*a, strict=True)[0],
-        "get": lambda key: counters.get(key, 0),
-        "set": counters.set,
-        "take": counters.take,
-        "add": lambda keys, deltas: counters.add(zip(keys, deltas, strict=True)),
-        "clear": counters.clear,
-        "count": lambda: len(counters),
-        "keys": lambda: sorted(counters),
-        "top": counters.most_common,
-    }
-    try:
-        return simple[operation](*arguments)
-    except Underflow:
-        return ("error", "underflow")
-    except (TypeError, ValueError):
-        return ("error", "invalid")
+def as_text(key: str | bytes) -> str:
+    """The key that a map of text counts under."""
+    return key if isinstance(key, str) else os.fsdecode(key)
+
+
+class MapUnderTest:
+    """The operations of the table as calls of a map, with their results as the wire has them."""
+
+    def __init__(self, counters: SafeMap[str, int]) -> None:
+        self.counters = counters
+
+    def incr(self, key: str, by: Any = 1) -> Any:
+        return self.counters.incr(as_text(key), by)
+
+    def decr(self, key: str, by: Any = 1, strict: bool = False) -> Any:
+        return self.counters.decr(as_text(key), by, strict=strict)[0]
+
+    def apply(self, keys: list[str], deltas: Any) -> Any:
+        each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
+        return self.counters.add(zip(map(as_text, keys), each, strict=True))
+
+    def get(self, key: str) -> Any:
+        return self.counters.get(as_text(key), 0)
+
+    def get_many(self, keys: list[str]) -> Any:
+        return [self.get(key) for key in keys]
+
+    def set(self, key: str, value: Any) -> Any:
+        return self.counters.set(as_text(key), value)
+
+    def take(self, keys: list[str]) -> Any:
+        return [self.counters.take(as_text(key)) for key in keys]
+
+    def clear(self) -> Any:
+        return self.counters.clear()
+
+    def count(self) -> Any:
+        return len(self.counters)
+
+    def keys(self) -> Any:
+        return sorted(map(os.fsencode, self.counters))
+
+    def top(self, n: int) -> Any:
+        listed = self.counters.most_common(n)
+        return [[os.fsencode(key) for key, _ in listed], [value for _, value in listed]]
+
+    def do(self, operation: str, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return getattr(self, operation)(*arguments)
+        except Underflow:
+            return UNDERFLOW
+        except (TypeError, ValueError):
+            return INVALID
 
 
 @pytest.mark.parametrize("shard_count", [1, 31])
-@pytest.mark.parametrize(("name", "steps"), CASES, ids=[name for name, _ in CASES])
-def test_the_table_of_cases(name: str, steps: list[Step], shard_count: int, make: Any) -> None:
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_the_table_of_cases(case: Case, shard_count: int, make: Any) -> None:
     counters = make(shard_count=shard_count)
-    for number, (operation, arguments, expected) in enumerate(steps):
-        got = run_step(counters, operation, arguments)
-        assert got == expected, f"{name}, step {number}: {operation}{arguments}"
+    tested = MapUnderTest(counters)
+    for number, (operation, arguments, expected) in enumerate(case.steps):
+        assert tested.do(operation, arguments) == expected, f"step {number}: {operation}{arguments}"
         assert all(value >= 1 for value in counters.values())
 
 
 def test_the_cleaning_step_changes_no_answer() -> None:
     """Every case again, with a sweep after every step: whether a zero is still flagged must never show."""
-    for name, steps in CASES:
+    for case in CASES:
         with SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=3) as counters:
-            for operation, arguments, expected in steps:
-                assert run_step(counters, operation, arguments) == expected, name
+            tested = MapUnderTest(counters)
+            for operation, arguments, expected in case.steps:
+                assert tested.do(operation, arguments) == expected, case.name
                 counters.sweep()
                 assert counters.raw_entries == len(counters)
 
