@@ -182,7 +182,8 @@ def test_the_toolbox_stands_alone(name: str) -> None:
     """Lint, SafeMap and zeros are for programs without a server."""
     known = {found for found in at_run_time(name) if top(found) in PACKAGES}
     assert all(
-        is_within(found, {"naught.lint", "naught.safemap", "naught.errors", "naught._version"}) for found in known
+        is_within(found, {"naught.lint", "naught.safemap", "naught.zeros", "naught.errors", "naught._version"})
+        for found in known
     )
 
 
