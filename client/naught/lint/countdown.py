@@ -173,7 +173,7 @@ def _countdowns(tracked: TrackedMap, lowered: list[Use]) -> Iterator[Report]:
 
 
 def _miscounted_local(tracked: TrackedMap, flow: Flow, lowered: list[Use]) -> Iterator[Report]:
-    """Return the findings for a local map. Its zeros matter only if its size is asked before the call ends."""
+    """Return the findings for a local map. Its zeros matter only if its size is used before the call ends."""
     if tracked.did(Action.DELETE, Action.ESCAPE):
         return
     sizes = tracked.did(Action.LENGTH)
@@ -272,5 +272,5 @@ def _set_defaults(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
             yield (
                 finding.SETDEFAULT_ZERO,
                 use.node,
-                f"setdefault leaves a zero in {tracked.name} for every key asked, and nothing here deletes it",
+                f"setdefault leaves a zero in {tracked.name} for each key passed to it, and nothing here deletes it",
             )

@@ -71,9 +71,7 @@ def _inserting_reads(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
             where, rule = "in a condition", finding.INSERTING_READ
         else:
             where, rule = "for a loop", finding.INSERTING_LOOP
-        message = (
-            f"reading {tracked.name} {where} inserts {tracked.kind.zero} for every key asked; use .get() or `in`"
-        )
+        message = f"reading {tracked.name} {where} inserts {tracked.kind.zero} for each key read; use .get() or `in`"
         yield rule, use.node, message
 
 

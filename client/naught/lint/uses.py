@@ -29,7 +29,7 @@ class Action(Enum):
     DELETE = auto()  # one, several or all entries are deleted, or the whole map is replaced
     UPDATE = auto()  # entries under unknown keys are added or changed
     SUBTRACT = auto()  # counter.subtract(value)
-    LENGTH = auto()  # its size or truth is asked; entries with a zero count
+    LENGTH = auto()  # its size or truth is used; entries with a zero count
     LIST = auto()  # its entries are listed, including those with a zero
     WHOLE = auto()  # it is read as a whole, in a way that no rule needs
     RETURN = auto()  # a function returns it
