@@ -69,7 +69,7 @@ def _is_count(amount: ast.expr, tracked: TrackedMap, flow: Flow) -> bool:
         return isinstance(amount.value, int) and amount.value > 0
     if any(isinstance(each, ast.Mult | ast.Div | ast.Pow) for each in ast.walk(amount)):
         return False
-    return counting(tracked.kind) or measures(amount, flow)
+    return counting(tracked.kind) or is_counting_call(amount, flow)
 
 
 def _is_taken_back(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
@@ -87,8 +87,8 @@ def _is_taken_back(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
     return any(flow.same(other.value, use.value) for other in added)
 
 
-def measures(value: ast.expr, flow: Flow) -> bool:
-    """Whether an expression counts something: `len(…)`, `sum(…)`, `….count(…)`."""
+def is_counting_call(value: ast.expr, flow: Flow) -> bool:
+    """Whether an expression calls something that counts: `len(…)`, `sum(…)`, `….count(…)`."""
     if not isinstance(value, ast.Call):
         return False
     counts = isinstance(value.func, ast.Attribute) and value.func.attr == "count"
@@ -120,7 +120,7 @@ def _reads(expression: ast.expr, use: Use, tracked: TrackedMap, flow: Flow) -> b
 
 
 def _lowered_name(name: ast.Name, use: Use, tracked: TrackedMap, flow: Flow, followed: frozenset[str]) -> bool:
-    """`left = counts[key] - 1` or `left = counts[key]; left -= 1`, before `counts[key] = left`."""
+    """Whether a name has the entry less a count: `left = counts[key] - 1`, or `left = counts[key]; left -= 1`."""
     read = less = False
     for node in ast.walk(use.scope.node):
         if isinstance(node, ast.Assign) and any(flow.same(target, _stored(name)) for target in node.targets):
@@ -135,6 +135,7 @@ def _lowered_name(name: ast.Name, use: Use, tracked: TrackedMap, flow: Flow, fol
 
 
 def _stored(name: ast.Name) -> ast.Name:
+    """Return the name as the target of an assignment."""
     return ast.Name(id=name.id, ctx=ast.Store())
 
 

@@ -25,8 +25,11 @@ TAKING = frozenset(
     words("remove discard pop popleft popitem clear difference_update intersection_update __delitem__")
 )
 """Methods that take one item or all items out of the entry they are called on."""
+# Classes of collections. Called without arguments, each makes an empty one.
 COLLECTIONS = frozenset(name for name, zero in ZERO_FACTORIES.items() if zero.startswith("an empty ")) - {"str"}
+# Literals of collections.
 DISPLAYS = (ast.List, ast.Set, ast.Dict)
+# Comprehensions.
 LISTINGS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -204,12 +207,13 @@ def _keeps_some(entry: ast.expr, flow: Flow) -> bool:
     for child, parent in flow.names.ancestors(entry):
         if isinstance(parent, ast.If | ast.While | ast.IfExp) and child is not parent.test:
             for test in ast.walk(parent.test):
-                if isinstance(test, ast.Compare) and _measures(test, entry, flow) and not _asks_for_any(test):
+                if isinstance(test, ast.Compare) and _compares_size(test, entry, flow) and not _asks_for_any(test):
                     return True
     return False
 
 
-def _measures(test: ast.Compare, entry: ast.expr, flow: Flow) -> bool:
+def _compares_size(test: ast.Compare, entry: ast.expr, flow: Flow) -> bool:
+    """Whether a comparison has `len(entry)` on one side."""
     return any(
         isinstance(side, ast.Call)
         and flow.names.qualified(side.func) == "len"

@@ -1,5 +1,4 @@
-"""Questions of the rules about one expression: is its key one of a few, is it guarded by a condition, what else does
-its function do with the same entry.
+"""Questions about one expression: is its key one of a few, does a condition guard it, is its entry used nearby.
 
 The answers come from the shape of the code: which `if` an expression is under, whether an earlier statement leaves
 the function when the key is absent, which loop gives a name its values. Two keys are the same if they are written the
@@ -35,7 +34,7 @@ BETWEEN = ("by", "per", "for")
 # The names of maps whose keys are names of events.
 BY_EVENT = re.compile(r"(event|signal|hook)s?_?(handler|listener|callback|observer|subscriber|receiver)s?$|hooks$")
 # The names of maps whose keys are names of events if the keys are called names as well.
-CALLED = re.compile(
+BY_EVENT_NAME = re.compile(
     r"(handler|listener|callback|observer|subscriber|receiver|responder|func|function|processor|event)s?$"
 )
 # Builtins whose result a loop over it takes from their argument.
@@ -44,6 +43,7 @@ ITERATING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate"
 FEW_RESULTS = frozenset({"type", "bool", "os.getpid"})
 # Builtins that return one of the items of their argument.
 PICKING = frozenset({"max", "min", "next"})
+# Statements that leave their block.
 LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
 
@@ -111,7 +111,7 @@ class Flow:
         """
         if BY_EVENT.search(tracked.name) is not None:
             return True
-        return CALLED.search(tracked.name) is not None and any(_is_name(use.key) for use in tracked.uses)
+        return BY_EVENT_NAME.search(tracked.name) is not None and any(_is_name(use.key) for use in tracked.uses)
 
     def _has_few_values(self, name: ast.Name) -> bool:
         """Whether a name is the variable of a loop over literals, or is annotated as an enumeration or bool."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from naught.lint import finding
-from naught.lint.countdown import Report, lowers, measures
+from naught.lint.countdown import Report, is_counting_call, lowers
 from naught.lint.emptied import made_empty
 from naught.lint.finding import words
 from naught.lint.flow import Flow
@@ -19,13 +19,13 @@ from naught.lint.kinds import counting
 from naught.lint.names import FUNCTIONS
 from naught.lint.uses import Action, TrackedMap, Use
 
-CHANGING = frozenset(
+FILLING = frozenset(
     words("""
     add append appendleft add extend extendleft insert update setdefault push put subtract __setitem__
     difference_update intersection_update symmetric_difference_update
     """)
 )
-"""Methods that put an item into the entry they are called on."""
+"""Methods that count as filling the entry they are called on."""
 TAKING = frozenset({"remove", "discard", "pop", "popleft", "popitem"})
 """Methods that take an item out of the entry they are called on."""
 ABSENT = re.compile(r"KeyError|LookupError|NotFound|NoSuch|Unknown|Missing|DoesNotExist")
@@ -61,7 +61,7 @@ def _inserting_reads(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
             continue
         if flow.is_fixed(use.key) or _is_there(use, use.key, tracked, flow):
             continue
-        if not (decides or tracked.local or _may_be_asked_for(use, use.key, tracked, flow)):
+        if not (decides or tracked.local or _reads_absent_keys(use, use.key, tracked, flow)):
             continue
         # A second read of the same entry in a function finds the entry that the first one inserted.
         if (use.scope.number, flow.written(use.key)) in reported:
@@ -75,17 +75,17 @@ def _inserting_reads(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         yield rule, use.node, message
 
 
-def _may_be_asked_for(use: Use, key: ast.expr, tracked: TrackedMap, flow: Flow) -> bool:
+def _reads_absent_keys(use: Use, key: ast.expr, tracked: TrackedMap, flow: Flow) -> bool:
     """Whether the code shows that a loop reads keys that were never entered.
 
     Either the keys come from outside the program, or the loop walks down a tree, whose leaves have no entries.
     """
     if made_empty(tracked, flow) or flow.is_by_event(tracked):
         return False
-    return flow.comes_from_outside(key) or _goes_down(use, tracked, flow)
+    return flow.comes_from_outside(key) or _walks_down_a_tree(use, tracked, flow)
 
 
-def _goes_down(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
+def _walks_down_a_tree(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
     """Whether a loop over an entry calls its own function for each item: `for child in children[node]: visit(child)`.
 
     Not if the module enters every edge at both ends, because then a leaf has an entry too.
@@ -200,7 +200,7 @@ def _is_filled_beside(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
 def _is_noted(filling: Use, looped: set[str], flow: Flow) -> bool:
     """Whether the function that fills an entry also adds its key to the iterable of the reading loop."""
     for node in ast.walk(filling.scope.node):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FILLING:
             to, added = node.func.value, node.args
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             to, added = node.targets[0].value, [node.targets[0].slice, node.value]
@@ -216,7 +216,7 @@ def _fills(entry: ast.expr, flow: Flow) -> bool:
     called with the entry and whose result is not used."""
     parent = flow.names.parents[entry]
     if isinstance(parent, ast.Attribute):
-        return parent.attr in CHANGING
+        return parent.attr in FILLING
     if isinstance(parent, ast.Subscript):
         return not isinstance(parent.ctx, ast.Load) or _fills(parent, flow)
     if isinstance(parent, ast.Call):
@@ -243,14 +243,14 @@ def _is_numeric(tracked: TrackedMap, flow: Flow) -> bool:
 def _is_number(value: ast.expr, flow: Flow) -> bool:
     if isinstance(value, ast.Constant):
         return isinstance(value.value, int | float) and not isinstance(value.value, bool)
-    return _may_measure(value, flow)
+    return _may_be_counted(value, flow)
 
 
-def _may_measure(value: ast.expr, flow: Flow) -> bool:
+def _may_be_counted(value: ast.expr, flow: Flow) -> bool:
     """Whether an expression counts something, and so may be zero, or is a name with such a value."""
     if isinstance(value, ast.Name):
-        return any(measures(each, flow) for each in flow.assigned(value))
-    return measures(value, flow)
+        return any(is_counting_call(each, flow) for each in flow.assigned(value))
+    return is_counting_call(value, flow)
 
 
 def _may_hold_zero(tracked: TrackedMap, flow: Flow) -> bool:
@@ -263,7 +263,7 @@ def _may_hold_zero(tracked: TrackedMap, flow: Flow) -> bool:
             zero = isinstance(use.value, ast.Constant) and use.value.value == 0
             if zero and not flow.beside(use, tracked, Action.CHANGE, Action.STORE):
                 return True
-            if use.action is Action.STORE and _may_measure(use.value, flow):
+            if use.action is Action.STORE and _may_be_counted(use.value, flow):
                 return True
     return False
 

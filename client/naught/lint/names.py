@@ -159,7 +159,7 @@ class Names:
         elif isinstance(node, ast.MatchMapping) and node.rest:
             scope.bound.add(node.rest)
 
-    # -- the answers ---------------------------------------------------------------------------------------
+    # -- resolution ----------------------------------------------------------------------------------------
 
     def resolve(self, name: str, scope: Scope) -> Scope | None:
         """Return the scope that binds `name` as seen from `scope`; None for a builtin."""

@@ -8,7 +8,7 @@ loose place counts for every attribute of that name, and no other use of it coun
 Places that hold the same map are joined (union-find): by assignment (`refs = self.refs`), by a call of a function of
 this module (`tidy(self.refs)` joins the attribute and the parameter), and by iteration over `.values()` or `.items()`
 of a map of maps. The order of statements is ignored: places that ever hold the same map count as holding it always.
-That can only suppress findings.
+This errs towards fewer findings.
 """
 
 from __future__ import annotations
