@@ -54,9 +54,9 @@ class SafeMap(Mapping[K, V]):
         zero: a value that comes down to it is evicted, and an amount within it is refused as 0 is. Finite, and at
         least 0.
     policy: "eager" evicts at once. "deferred" flags zeros, and a background thread evicts them `clean_after_s`
-        seconds later, or sooner when many are flagged; it is for counters that flap between 0 and 1. No method
-        returns anything else because of it. `close` or a `with` block ends the thread when you choose; it also
-        ends when no key is flagged, and when the map is collected.
+        seconds later, or sooner when many are flagged; it is for counters that flap between 0 and 1. Counting and
+        reading return the same results under both policies. `close` or a `with` block ends the thread when you
+        choose; it also ends when no key is flagged, and when the map is collected.
     shard_count: how many tables and locks, at least 1. A prime spreads integer keys best.
     clean_after_s: how long a flagged zero stays, in seconds, at least 0.
 
@@ -142,7 +142,7 @@ class SafeMap(Mapping[K, V]):
         # The zero and the one of that type: what an absent counter counts as, and the default amount.
         self._zero = kind.zero
         self._one = kind.one
-        # The one amount that is valid without any check: the default amount of a map of an exact type.
+        # The one amount that is valid without any check: the 1 of an exact type, which is the default for int.
         self._known_amount = kind.one if kind.is_finite is None else Unmatched
         # What `decr` returns where no counter is left, made only once: this saves an eviction as much time as the
         # test for it costs.
@@ -254,8 +254,8 @@ class SafeMap(Mapping[K, V]):
                     return eager_result
                 if not before:  # a zero that was flagged earlier: the counter is absent
                     return self._absent
-                # A key that is still flagged is not flagged a second time. Counters that flap so reach the rate
-                # that they would have without eviction; flagging every zero again, they reached 92 % of it.
+                # A key that is still flagged is not flagged a second time. Counters that flap then reach the rate
+                # without eviction. They reached 92 % of it when every zero was flagged again.
                 if shard.all_flagged:
                     table[key] = 0
                     return self._evicted
