@@ -1,4 +1,4 @@
-"""tools/lint_corpus.py without its downloads: the draw of a sample, and its list of packages in docs/lint.md."""
+"""tools/lint_corpus.py without its downloads: the draw, and that docs/lint.md names what it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/lint.md agrees with the checker: its rules, its examples, and the precision that follows from the verdicts."""
+"""docs/lint.md is held to the checker: its rules, its examples, and the precision that the verdicts give."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from support.paths import DOCS
 PAGE = (DOCS / "lint.md").read_text("utf-8")
 FILE: dict[str, Any] = json.loads((DOCS / "lint-verdicts.json").read_text("utf-8"))
 VERDICTS: list[dict[str, Any]] = FILE["verdicts"]
-# Identifier -> the text of its section.
+# Identifier -> what its section says.
 SECTIONS = {
     text[:5]: text for text in re.split(r"^### ", PAGE.split("\n## What it finds")[0], flags=re.MULTILINE)[1:]
 }
-# The last section, on the findings in other people's code.
+# The last section, which states what came of it in other people's code.
 PRECISION = PAGE.split("\n## What it finds")[1]
 JUDGED = sorted(set(RULES) - {UNREADABLE})
 
@@ -55,13 +55,13 @@ def is_right(each: dict[str, Any]) -> bool:
 
 
 def figures(chosen: list[dict[str, Any]]) -> list[int]:
-    """The number of findings, the number of true ones, and the percentage of these."""
+    """Findings, how many of them are true, and the share of these in hundred."""
     right = sum(map(is_right, chosen))
     return [len(chosen), right, round(100 * right / len(chosen))]
 
 
 def stated(row: str) -> list[list[int]]:
-    """The numbers in each row of the last section's tables whose first cell is `row`."""
+    """The numbers of the rows of the last section's tables that begin with this."""
     rows = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", PRECISION, re.MULTILINE)
     return [[int(number) for number in re.findall(r"\d+", found)] for found in rows]
 
@@ -77,12 +77,12 @@ def test_the_verdicts_are_whole() -> None:
         assert each["set"] in ("first", "second")
         assert isinstance(each["local"], bool)
         assert isinstance(each["still"], bool)
-        # There is no verdict on a file that Python cannot parse, but on one that only the checker cannot read.
+        # That a file does not parse is no verdict of ours; that the checker gave up on one is.
         assert each["rule"] in JUDGED or not is_right(each)
 
 
 def test_the_fifty_are_those_that_the_seed_draws() -> None:
-    """The drawn findings were not chosen by hand: a draw with the same seed gives the same ones."""
+    """Nobody chose among the findings: the draw is done again, from all of them."""
     everything = sorted(VERDICTS, key=lambda each: (*(each[name] for name in ("package", "file", "line", "column")),))
     drawn = random.Random(FILE["seed"]).sample(everything, FILE["asked"])
     assert [each for each in everything if each["drawn"]] == [each for each in everything if each in drawn]
@@ -158,7 +158,7 @@ def test_rules_that_nothing_was_judged_of_are_named() -> None:
     assert set(re.findall(r"NZ\d+", named)) == set(JUDGED) - {each["rule"] for each in VERDICTS}
 
 
-# -- the third set, which two people judged -----------------------------------------------------------------
+# -- the third set, which two judged ------------------------------------------------------------------------
 
 THIRD: dict[str, Any] = FILE["third"]
 JUDGED_TWICE: list[dict[str, Any]] = THIRD["verdicts"]
@@ -203,7 +203,7 @@ def test_the_figures_of_the_third_set_in_the_text() -> None:
     assert "They differ on two," in text
 
 
-# -- the fourth set, with the rest of the third -------------------------------------------------------------
+# -- the fourth set, with what was left of the third --------------------------------------------------------
 
 FOURTH: dict[str, Any] = FILE["fourth"]
 JUDGED_LAST: list[dict[str, Any]] = FOURTH["verdicts"]
