@@ -64,10 +64,6 @@ CIRCLES_ALLOWED: dict[frozenset[str], str] = {
     frozenset(
         {"naught_loadtest.zeros.claims", "naught_loadtest.zeros.table"}
     ): "the table names the class of a verdict",
-    frozenset({"naught_server.store", "naught_server.waiters"}): "waiters name the cache's class",
-    frozenset(
-        f"naught_server.{name}" for name in ("column", "commands", "engine", "lone", "protocol", "session", "sweep")
-    ): "a session knows its engine and its connection",
 }
 
 AT_RUN_TIME = {"msgpack", "uvloop", *PACKAGES}

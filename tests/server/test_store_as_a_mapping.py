@@ -11,7 +11,7 @@ from naught_server.batch import Batch
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from naught_server.sweep import Sweep
 from support.cases_counters import EVERYTHING, THREE_AT_MOST, TOP_OF_NONE, Case, Refused, cases_for
 
@@ -25,7 +25,7 @@ class StoreUnderTest:
 
     def __init__(self, policy: CachePolicy) -> None:
         engine = Engine(ServerConfig(caches={"default": policy}))
-        self.channel = Channel(engine, wake=lambda: None)
+        self.protocol = ServerProtocol(engine, wake=lambda: None)
         self.store = engine.store
         self.sweep: Sweep = engine.sweep
         self.now_ms = 0
@@ -34,7 +34,7 @@ class StoreUnderTest:
         if operation == "pass":
             self.now_ms += arguments[0]
             # As before each chunk of input.
-            assert self.channel.session.cache.expire(self.now_ms, entries_max=1_000)
+            assert self.protocol.session.cache.expire(self.now_ms, entries_max=1_000)
             return None
         try:
             if operation == "keys":
@@ -47,10 +47,10 @@ class StoreUnderTest:
         command = COMMANDS[method.encode()]
         if not command.params_min <= len(params) <= command.params_max:
             raise InvalidRequest("the protocol refuses this number of parameters before it runs a command")
-        result = command.run(self.channel.session, params, self.now_ms)
+        result = command.run(self.protocol, params, self.now_ms)
         if isinstance(result, Batch):
             while not result.finished:
-                result.go_on(self.channel.session.cache, self.now_ms, unhindered=False)
+                result.go_on(self.protocol.session.cache, self.now_ms, direct=False)
             result = result.results
         if hasattr(result, "send"):
             try:
