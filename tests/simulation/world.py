@@ -189,4 +189,4 @@ class World:
             assert {reason: count for reason, count in cache.evictions.items() if count} == model.evictions
             assert cache.locks.held == 0, "a lock was left behind"
             assert sum(cache.zeros) == 0
-            assert not cache.swapped_out
+            assert not cache.cleared_tables
