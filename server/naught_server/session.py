@@ -133,7 +133,7 @@ class Session:
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.holds = Holds(cache)
 
-    # ---------------------------------------------------------------------------------------- its life
+    # ---------------------------------------------------------------------------------------- opening and ending
 
     def open(self, session_id: bytes, number: int, lease_ms: int | None, now_ms: int) -> None:
         """Give a nameless session an id: its streams begin here."""
