@@ -51,6 +51,7 @@ ADAPTERS = {
     "naught_loadtest.generate.worker",
     "naught_loadtest.zeros",
     "naught_server.connection",
+    "naught_server.listeners",
     "naught_server.server",
     "naught_server.sweeper",
 }

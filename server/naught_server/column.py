@@ -8,7 +8,7 @@ appends it to a list. The rest is done for all at once: the msgids are checked a
 the replies are laid out as rows of one length and filled column by column, the first bytes of all msgids, then the
 second ones, at 10 instructions a byte where a head and a value of its own for each reply cost 700.
 
-This only is a shorter way for what `Channel._run` does, which says what the conditions are: the cache is
+This only is a shorter way for what `ServerProtocol._run` does, which says what the conditions are: the cache is
 `prepare`d, and the session has room. Whatever is not plain ends the column, always before anything is changed for
 it: what comes from there on is served as if there were no columns. So nothing here refuses anything.
 
@@ -29,8 +29,8 @@ from naught_server.session import Session
 from naught_server.store import Cache
 
 COLUMN_MIN: Final = 24
-"""Requests worth a column. What is done once for all of them costs 27 000 instructions more than `Channel._run` and
-each of them 1 600 less, so the two are even at 17."""
+"""Requests worth a column. What is done once for all of them costs 27 000 instructions more than
+`ServerProtocol._run` and each of them 1 600 less, so the two are even at 17."""
 
 _ROW: Final = b"\x94\x01\xce\0\0\0\0\xc0\0"
 """A reply to a msgid of four bytes, with a value of one: where they come is 0."""
@@ -106,9 +106,9 @@ def _all_are(method: bytes, messages: list[Message]) -> bool:
     return b"\0".join(map(_method_of, messages)) == b"\0".join([method] * len(messages))
 
 
-# The loops. Long on purpose, as `Channel._run` is: a call per request would cost a fifth of all there is. A key that
-# is in a table needs no check, as only good keys get there. What is of another shape raises ValueError or TypeError
-# where it is unpacked.
+# The loops. Long on purpose, as `ServerProtocol._run` is: a call per request would cost a fifth of all there is. A
+# key that is in a table needs no check, as only good keys get there. What is of another shape raises ValueError or
+# TypeError where it is unpacked.
 
 
 def _incr_all(cache: Cache, messages: list[Message], commands: dict[str, int]) -> list[int]:

@@ -1,15 +1,15 @@
-"""Bytes of a client to messages, a slice of input at a time, at a bounded cost whatever the bytes are. Sans-IO.
+"""Decodes received bytes into messages, a slice of input at a time, with bounded memory for any input. Sans-IO.
 
-msgpack's `Unpacker` is the fastest thing there
-is in Python, but it allocates a container when it has seen the container's *header*: nested headers that each
-declare 8 192 elements pin 44 MiB from a few kilobytes of input. Under a cap of 16 elements they pin 0.2 MiB, and
-`Unpacker.skip()`, which only walks over the bytes, pins 0.04. Hence two lanes:
+msgpack's `Unpacker` is the fastest decoder in Python, but it allocates a container as soon as it has read the
+container's *header*. With nested headers that each declare 8 192 elements, a few kilobytes of input make it allocate
+44 MiB. With a limit of 16 elements a container it is 0.2 MiB. `Unpacker.skip()`, which only walks over the bytes,
+allocates 0.04 MiB. So there are two ways of decoding, called lanes:
 
-- the narrow lane decodes a slice of input at once and accepts no container above 16 elements. All requests for a
-  single counter fit, and they are the ones whose cost per message matters;
-- the wide lane is for wider containers and longer messages: `skip()` finds where each message ends, and only then is
-  the message decoded. All its elements are there by then, so what it allocates is bounded by bytes that really
-  arrived. The extra pass costs a twentieth of what decoding and applying a batch costs.
+- the narrow lane decodes a slice of input at once and accepts containers of at most 16 elements. All requests for a
+  single counter fit, and for these the cost per message matters most;
+- the wide lane is for larger containers and longer messages: `skip()` finds the end of each message, and then the
+  message is decoded. All its bytes have arrived by then, so it cannot allocate more than they justify. The extra pass
+  costs a twentieth of decoding and applying a batch.
 
 A decoder that has raised is never fed again.
 """
@@ -37,7 +37,7 @@ assert PARAMS_MAX + 1 <= NARROW_ITEMS_MAX < BATCH_ITEMS_MAX
 
 
 def without_first(messages: bytes, count: int) -> bytes:
-    """Encoded messages without the first `count` of them. O(bytes); for what was encoded here."""
+    """Encoded messages without the first `count` of them. Only for messages the server has encoded. O(bytes)."""
     walker = msgpack.Unpacker(max_buffer_size=0)
     walker.feed(messages)
     for _ in range(count):
@@ -48,8 +48,8 @@ def without_first(messages: bytes, count: int) -> bytes:
 class Map:
     """A map in a message: its pairs, in the order sent.
 
-    Not a dict, which would pass for an array wherever one is unpacked: `kind, msgid, method, params = message`
-    takes a dict of four keys as gladly as an array of four.
+    It is not a dict, because a dict of four keys can be unpacked like an array of four elements:
+    `kind, msgid, method, params = message`.
     """
 
     __slots__ = ("pairs",)
@@ -99,8 +99,8 @@ def _refuse_map(pairs: object) -> Map:
 
 
 def _unpack_whole(data: bytes | bytearray) -> Any:
-    """A message of which every byte is there. No request that is long has maps: a MiB of empty ones would cost
-    160 ms and 83 MiB where a MiB of anything else costs a third of that at most."""
+    """Decode a message whose bytes are all there. Long messages may not have maps: a MiB of empty maps would cost
+    160 ms and 83 MiB, and a MiB of anything else costs at most a third of that."""
     hook = _refuse_map if len(data) > SLICE_BYTES else Map
     return msgpack.unpackb(data, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=hook)
 
@@ -109,7 +109,7 @@ _NO_MESSAGE: Final = "not a message of MessagePack-RPC"
 
 
 class BadInput(ProtocolError):
-    """What a peer sent cannot be a message within the limits. `msgid` is the request at fault, where known."""
+    """Received bytes are not a message, or one beyond the limits. `msgid` is that of the bad request, where known."""
 
     def __init__(self, code: str, message: str, msgid: int | None) -> None:
         super().__init__(message)
@@ -118,16 +118,17 @@ class BadInput(ProtocolError):
 
 
 class Decoder:
-    """Cuts a peer's bytes into messages, a slice of input at a time.
+    """Decodes one peer's bytes, a slice of input at a time.
 
         decoder.feed(data)
         while decoder.unread:
             for message in decoder.messages(): ...
 
-    `messages()` raises `BadInput` once everything before the bad bytes has been given; the decoder is dead then.
+    `messages()` raises `BadInput` after it has returned all messages before the bad bytes; then the decoder cannot be
+    used any more.
 
-    Costs 0.5 us a slice above msgpack's own cost per message. Keeps at most one unfinished message, and what was
-    fed and not yet read.
+    Costs 0.5 us a slice above msgpack's own cost per message. Keeps at most one unfinished message, and the input
+    that was fed and not read yet.
     """
 
     __slots__ = (
@@ -145,7 +146,7 @@ class Decoder:
     )
 
     _idle: ClassVar[list[Any]] = []
-    """Unpackers with nothing inside. One serves all connections of a process, so an idle connection keeps none."""
+    """Empty unpackers for reuse. One serves all connections of a process, so an idle connection keeps none."""
 
     def __init__(self) -> None:
         self._input = b""  # what was fed, from _offset on not yet read; empty when all of it was read
@@ -155,8 +156,8 @@ class Decoder:
         # Wide lane: the same. A bytearray takes more bytes without being copied: a MiB that drips in would else be
         # copied for each of its bytes.
         self._long = bytearray()
-        # What is raised once the messages before it have been given. Not an exception, which would keep with its
-        # traceback whoever called when it was raised.
+        # The arguments of the BadInput that is raised after the messages before it were returned. Not an exception,
+        # because its traceback would keep the callers' frames alive.
         self._fault: tuple[str, str, int | None] | None = None
         # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
         # a traceback), asking after each whether it was the last 0.04 us; steady clients send the same again.
@@ -177,17 +178,17 @@ class Decoder:
 
     @property
     def between(self) -> bool:
-        """Whether the last byte read ended a message, and no long ones are on their way."""
+        """Whether the last byte read was the end of a message, and the wide lane is not in use."""
         return not self._rest and self._scanner is None
 
     def pinned_bytes(self) -> int:
-        """How much undecoded input is kept."""
+        """Bytes of undecoded input that are kept."""
         return len(self._input) - self._offset + len(self._rest) + len(self._long)
 
     def messages(self) -> list[Message]:
         """The messages that end in the next slice of input; empty where none does, or where all was read.
 
-        Anything msgpack can say may come out: whether it is a request is for the caller to see.
+        A message can be any MessagePack value: the caller checks whether it is a request.
         """
         if self._fault is not None:
             raise BadInput(*self._fault)
@@ -320,7 +321,7 @@ class Decoder:
             code = "invalid" if fault is _NO_MESSAGE else "too_large"
             self._fault = (code, fault, peek_msgid(bytes(data[begin : begin + 8])))
             self._long = bytearray()
-            self.unread = True  # for who asks to be told of it
+            self.unread = True  # so that the caller calls `messages` again, which raises
             return batch
         del data[:begin]
         self._choose_lane(len(batch), begin)

@@ -62,6 +62,9 @@ _wide_head: Final = struct.Struct(">HBIB").pack
 _VALUES: Final = [encode(value) for value in range(_TABLED)]
 
 
+_STOPPING: Final = "the server is stopping; the request was not executed"
+
+
 def _ignore() -> None:
     """The adapter of a protocol that is closed."""
 
@@ -180,7 +183,7 @@ class ServerProtocol:
             session = self.session
             cache = session.cache
             direct = cache.prepare(now_ms, requests_max)
-            # After `prepare`, which may have found expired counters: their waiters come before these requests.
+            # `prepare` may have taken out expired counters. Their waiters are answered before these requests are.
             if cache.waiters.unsettled:
                 cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
             if self.refusing:
@@ -194,6 +197,7 @@ class ServerProtocol:
                 self._run_carefully(self._pending, now_ms)
 
     def _note_pending(self) -> None:
+        """Set the flags that tell the adapter what is left to do."""
         session = self.session
         behind = (
             self._pending is not None
@@ -205,17 +209,17 @@ class ServerProtocol:
         self.backlog = behind
         self.idle = not (behind or session.slices)
         self._nothing_pending = self.idle and self._decoder.between and not (self.closing or self.refusing)
-        # Nothing more is done for a connection that waits or is closing.
+        # A connection that waits for a shard or is closing needs no turn.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
 
     def refuse(self) -> None:
-        """The server stops: answer parked requests, and everything from now on, with `shutting_down`."""
+        """The server stops: answer parked requests and all later requests with `shutting_down`."""
         self.refusing = True
         self._nothing_pending = False
-        self.session.refuse_parked(ShuttingDown("the server is stopping, and did not do this"))
+        self.session.refuse_parked(ShuttingDown(_STOPPING))
 
     def close(self, now_ms: int) -> None:
-        """The connection is gone, or must go. Its session goes on without it."""
+        """The connection is closed. Its session goes on without it."""
         if self.session.outlet is self:
             self.engine.sessions.leave(self.session, now_ms)
         self._forget()
@@ -241,8 +245,8 @@ class ServerProtocol:
         self._waiting = False
         self._pending = self._stalled = self._fault = None
         self._release_shards()
-        # A closed connection should hold no memory: the input goes, and with `wake` the reference cycle of protocol
-        # and adapter, which otherwise lives until the collector finds it.
+        # A closed connection should hold no memory. Without `wake` there is no reference cycle of protocol and
+        # adapter, which would stay until the garbage collector finds it.
         self._decoder = Decoder()
         self._wake = _ignore
 
@@ -257,7 +261,7 @@ class ServerProtocol:
         self.engine.sessions.end(ended, now_ms)
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
-        """Take over the session of this id; the session. Raises what `Sessions.resume` does."""
+        """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
         resumed = self.engine.sessions.resume(self.session, session_id, received)
         nameless, self.session = self.session, resumed
         self._before.append(nameless.flush())
@@ -267,7 +271,7 @@ class ServerProtocol:
     # ---------------------------------------------------------------------------------------- the loops
 
     def _run_carefully(self, pending: Iterator[Message], now_ms: int) -> None:
-        """Serve the rest of the slice with every check there is."""
+        """Serve the rest of the slice, each request with all checks."""
         for message in pending:
             self._serve(message, now_ms)
             if self._items >= TURN_ITEMS_MAX or self.closing or self.session.batch is not None:
@@ -275,8 +279,9 @@ class ServerProtocol:
         self._pending = None
 
     def _run_column(self, messages: list[Message]) -> None:
-        """Serve as many requests as can be served as a column; `_run` takes the others. Only for a whole slice and
-        once, because the work that is done for all requests is lost for those behind the first that is not plain."""
+        """Serve the first requests of a slice as a column, as many as possible; `_run` serves the others. Tried once,
+        for a whole slice: the work is done for all requests at once, and the part for requests that are not served is
+        lost."""
         served = column.serve(self.session, messages, self.engine.stats.commands)
         self._pending = iter(messages[served:]) if served < len(messages) else None
 
@@ -458,7 +463,7 @@ class ServerProtocol:
             return
         session = self.session
         if session.id is not None and session.overrun:
-            log.warning("session %d is ended: its client does not acknowledge", session.number)
+            log.warning("session %d ended: its client does not acknowledge replies", session.number)
             self.end_session(now_ms)
             self._forget()
             return
@@ -475,8 +480,8 @@ class ServerProtocol:
             session.reply(reply, parks=command is not None and command.may_wait(params))
 
     def _serve_outside(self, msgid: int | None, method: bytes, command: Command, params: Params, now_ms: int) -> None:
-        """Execute `hello`, `ack` or `bye`, which stand outside of the session's streams. They may change the session:
-        a resumed one begins with what its client has not acknowledged."""
+        """Execute `hello`, `ack` or `bye`, which are outside of the session's streams. They may change the session. A
+        resumed session first sends again the replies that its client has not acknowledged."""
         before = self.session
         before.seal()
         reply = self._answer(msgid, method, command, params, now_ms)
@@ -501,8 +506,8 @@ class ServerProtocol:
                 if command.may_wait(params):
                     session.need_room_to_wait()
                 elif not session.has_room(1):
-                    raise Busy(f"as many replies are unacknowledged as are kept for a client; {ASK_FOR_ACK}")
-            # Before it runs, because a call that is refused at its last item has cost as much.
+                    raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
+            # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
             self._items += command.items
             if params and params[0].__class__ is tuple:
                 self._items += len(params[0])
@@ -510,7 +515,7 @@ class ServerProtocol:
             try:
                 result = command.run(self, params, now_ms)
             finally:
-                # Before the reply, in all loops: the order of replies must not depend on how the input was cut.
+                # Before the reply, as in all loops: the order of replies must not depend on how TCP cut the input.
                 if waiters.unsettled:
                     waiters.settle(now_ms, SETTLED_AT_ONCE)
             reply = None
@@ -552,19 +557,19 @@ class ServerProtocol:
         reply = encode_result(msgid, result)
         self._items += len(reply) >> 8  # bounds the output of a turn, to 256 KiB and one reply
         if len(reply) > REPLY_BYTES_MAX:
-            raise TooLarge(f"the reply would have {len(reply)} bytes, at most {REPLY_BYTES_MAX} are sent")
+            raise TooLarge(f"the reply would have {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}")
         return reply
 
     def _refuse(self, msgid: int, method: bytes | str, fault: Exception) -> bytes:
         """The reply to a request that failed, from within the handler of its exception."""
         if not isinstance(fault, CommandError):
-            log.exception("a fault in the server's own code while serving %r", method)
-            fault = Unavailable("a fault in the server; its log says which")
+            log.exception("a fault in the server while it executed %r", method)
+            fault = Unavailable("a fault in the server; see its log")
         self.engine.stats.count_error(fault.code)
         return encode_error(msgid, fault.code, str(fault))
 
     def _refuse_peer(self, fault: BadInput, now_ms: int) -> None:
-        """End the connection and its session: on the next connection the client would send the same again."""
+        """End the connection and its session: a client that resumed it would send the same bad input again."""
         self.end_session(now_ms)
         self._forget()
         self.engine.stats.count_error(fault.code)
@@ -572,6 +577,7 @@ class ServerProtocol:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 
     def _refuse_requests(self, pending: Iterator[Message]) -> None:
+        """Answer the rest of the slice with `shutting_down`."""
         session = self.session
         for message in pending:
             msgid, method, _ = self._parse(message)
@@ -579,10 +585,10 @@ class ServerProtocol:
             if command is not None and command.outside:
                 session.seal()
                 if msgid is not None:
-                    session.send_outside(encode_error(msgid, "shutting_down", "the server is stopping"))
+                    session.send_outside(encode_error(msgid, "shutting_down", _STOPPING))
             elif msgid is not None:
                 session.accept()
-                session.reply(encode_error(msgid, "shutting_down", "the server is stopping, and did not do this"))
+                session.reply(encode_error(msgid, "shutting_down", _STOPPING))
         self._pending = None
 
     # ---------------------------------------------------------------------------------------- shards that are held
@@ -599,7 +605,7 @@ class ServerProtocol:
         cache = session.cache
         locks = cache.locks
         shards = list(touched)
-        if not any(locks.worked_on(shard) for shard in shards):
+        if not any(locks.is_worked_on(shard) for shard in shards):
             return
         self._wanted = (cache, shards)
         for shard in shards:
@@ -621,7 +627,7 @@ class ServerProtocol:
     # ---------------------------------------------------------------------------------------- work in slices
 
     def _advance_slices(self, now_ms: int) -> None:
-        """Take one step for the request whose last step is the longest ago."""
+        """Take one step of one request. The requests that work in slices take turns."""
         session = self.session
         session.take_time(now_ms)
         msgid, work = session.slices.popleft()
