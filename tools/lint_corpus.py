@@ -1,28 +1,32 @@
-"""Run `naught.lint` over code its authors never saw: the standard library and well-known packages.
+"""Run `naught.lint` over other people's code: the standard library and well-known packages.
 
     python tools/lint_corpus.py --into FOLDER                       download once, check, write findings.json
     python tools/lint_corpus.py --into FOLDER --sets fourth         only the packages of one set
     python tools/lint_corpus.py --into FOLDER --draw fourth --sample 50   and draw a sample of it to judge by hand
 
-What is looked for is what `naught lint` looks for without being asked for more; `--select NZ --locals` asks for
-everything.
+It applies the rules that `naught lint` applies by default; `--select NZ --locals` applies all rules to all maps.
 
-There are five sets. The first, with the standard library, was read while the rules were made, so how right the
-rules are in it says little about other code. The second was held out: no rule was changed until every finding
-in it was judged; then it was read as well. The one between was chosen to be read, while the rules were changed
-again. The third was held out: it was chosen by name and pinned before the checker was run over any of it, a sample
-was judged by two judges, and then the rules were changed again. The fourth is held out in the same way: it was
-pinned when the rules were as they are.
+There are five sets of packages:
 
-The packages are downloaded into FOLDER as wheels, in the versions named below, and are unpacked, never
-installed or imported. FOLDER is not part of the repository. findings.json names files relative to FOLDER
-(or to the standard library, as `stdlib/…`), so that two people's results can be compared. The sample has
-the form of the verdicts in docs/lint-verdicts.json with the verdicts left open. That a file does not parse
-is not drawn, for there is nothing to judge in it; that the checker alone gives up on one (NZ100 as well) is. Nor
-is a finding in a copy: packages carry other packages' files along, and what was found in the original, in the
-order of the sets, is found there again.
-Where there is no more to draw than was asked for, all of it is drawn. The seed of the draw is printed. A file
-that makes the checker raise ends the run with a traceback: there is no such file.
+    first      with the standard library. It was read while the rules were made, so the precision of the rules in it
+               says little about other code.
+    second     was held out: no rule was changed before every finding in it had been judged. Then it was read as well.
+    between    was chosen for reading, while the rules were changed again.
+    third      was held out: it was chosen by name, and its versions were fixed, before the checker ran over it. Two
+               people judged a sample, and then the rules were changed again.
+    fourth     is held out in the same way. Its versions were fixed when the rules were as they are now.
+
+The packages are downloaded into FOLDER as wheels, in the versions below, and are unpacked, but never installed or
+imported. FOLDER is not part of the repository. findings.json names files relative to FOLDER (or to the standard
+library, as `stdlib/…`), so that the results of two runs can be compared.
+
+The sample has the form of docs/lint-verdicts.json, with empty verdicts. Two sorts of findings are not drawn. One is
+an NZ100 for a file that Python itself cannot parse, because there is nothing to judge in it; an NZ100 for a file that
+only the checker cannot read may be drawn. The other is a finding in a copy: packages contain files of other packages,
+and only the finding in the first package, in the order of the sets, may be drawn. If there are no more findings than
+`--sample` asks for, all of them are drawn. The seed of the draw is printed.
+
+A file that makes the checker raise ends the run with a traceback. There is no such file.
 """
 
 from __future__ import annotations
@@ -153,15 +157,15 @@ SETS: dict[str, list[str]] = {
         zigpy-deconz==1.1.0 zigpy-znp==1.1.1 zulip==0.9.1 zulip-bots==0.9.1 zuul==14.3.0
     """),
 }
-"""The packages by the name of their set. The standard library belongs to the first."""
+"""Set -> its packages. The standard library belongs to the first set as well."""
 STANDARD_LIBRARY = "stdlib"
 LATER_PYTHON = "3.14.9"
 UNPARSED = "does not parse"
-"""How the message of NZ100 begins where Python itself will not have the file."""
+"""The beginning of the message of NZ100 for a file that Python itself cannot parse."""
 
 
 def folders_of(sets: list[str], into: Path) -> dict[str, Path]:
-    """The folder of everything in these sets, by its name."""
+    """Return the folder of each package in these sets, by the name of the package, downloading what is missing."""
     folders = {STANDARD_LIBRARY: Path(sysconfig.get_path("stdlib"))} if FIRST in sets else {}
     for name in sets:
         folders |= download(SETS[name], into)
@@ -169,7 +173,7 @@ def folders_of(sets: list[str], into: Path) -> dict[str, Path]:
 
 
 def download(packages: list[str], into: Path) -> dict[str, Path]:
-    """The folder of every package's source, downloading and unpacking what is not there yet."""
+    """Return the source folder of each package, downloading and unpacking those that are not there yet."""
     sources: dict[str, Path] = {}
     for package in packages:
         source = into / "source" / package.partition("==")[0]
@@ -182,7 +186,7 @@ def download(packages: list[str], into: Path) -> dict[str, Path]:
 
 
 def fetch(package: str, wheels: Path) -> None:
-    """Download the wheel for this Python, or else for a later one: the code is only read."""
+    """Download the wheel for this Python, or for a later one if there is none: the code is only read."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     for python in ([], ["--python-version", LATER_PYTHON]):
         if subprocess.run([*pip, *python, "--dest", str(wheels), package], check=False).returncode == 0:
@@ -191,7 +195,7 @@ def fetch(package: str, wheels: Path) -> None:
 
 
 def unpack(wheel: Path, source: Path) -> None:
-    """Take the Python files out of a wheel. The folder appears only when all of them are there."""
+    """Extract the Python files of a wheel. The folder gets its name only when it is complete."""
     partial = source.with_name(source.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
@@ -200,8 +204,7 @@ def unpack(wheel: Path, source: Path) -> None:
 
 
 def check(folder: Path, name: str, with_locals: bool) -> tuple[list[Finding], int, float]:
-    """All findings below a folder, with paths that begin with `name`; how many files, and the seconds it
-    took."""
+    """Return all findings below a folder, with paths that begin with `name`, the number of files, and the seconds."""
     began = time.perf_counter()
     files = list(python_files([str(folder)], Config(root=folder)))
     found = [
@@ -215,12 +218,12 @@ def check(folder: Path, name: str, with_locals: bool) -> tuple[list[Finding], in
 
 
 def is_judged(found: Finding) -> bool:
-    """Whether there is something to judge: that a file does not parse is for Python to say."""
+    """Whether a finding can be judged. That Python cannot parse a file cannot."""
     return found.rule != UNREADABLE or UNPARSED not in found.message
 
 
 def without_copies(findings: list[Finding], folders: dict[str, Path]) -> list[Finding]:
-    """The findings of which none before, in another package, has the rule, the file's name and the line's text."""
+    """Return the findings without those that another package before has with the same rule, file name and line."""
     first_in: dict[tuple[str, str, str], str] = {}
     originals = []
     for found in findings:
@@ -233,13 +236,13 @@ def without_copies(findings: list[Finding], folders: dict[str, Path]) -> list[Fi
 
 
 def sample_of(findings: list[Finding], lasting: set[Finding], size: int, seed: int) -> list[dict[str, object]]:
-    """A random sample, in the form the verdicts are kept in. `lasting`: what is found without `--locals`."""
+    """Return a random sample, in the form of docs/lint-verdicts.json. `lasting`: the findings without `--locals`."""
     versions = {STANDARD_LIBRARY: platform.python_version()}
     set_of = {STANDARD_LIBRARY: FIRST}
     for name, packages in SETS.items():
         versions |= dict(package.split("==") for package in packages)
         set_of |= dict.fromkeys((package.partition("==")[0] for package in packages), name)
-    # In an order of its own, so that the draw does not depend on the order in which the folders were read.
+    # Sorted, so that the draw does not depend on the order in which the folders were read.
     population = sorted(each for each in findings if is_judged(each))
     drawn = random.Random(seed).sample(population, min(size, len(population)))
     print(f"drew {len(drawn)} of {len(population)} findings with --seed {seed}")
@@ -262,15 +265,15 @@ def sample_of(findings: list[Finding], lasting: set[Finding], size: int, seed: i
 
 
 def main() -> int:
-    """Download, check, write; the figures go to standard output."""
+    """Download the packages, check them, write the results, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, required=True, help="the folder for downloads and results")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="only these sets of packages")
-    parser.add_argument("--locals", action="store_true", help="look at maps that end with their call as well")
-    parser.add_argument("--select", help="these rules, as for `naught lint`")
+    parser.add_argument("--locals", action="store_true", help="also check maps that end with their call")
+    parser.add_argument("--select", help="only these rules, as for `naught lint`")
     parser.add_argument("--draw", nargs="+", choices=SETS, default=list(SETS), help="draw only from these sets")
     parser.add_argument("--sample", type=int, default=0, help="how many findings to draw")
-    parser.add_argument("--seed", type=int, default=None, help="what the draw depends on (chosen, and printed)")
+    parser.add_argument("--seed", type=int, default=None, help="the seed of the draw (default: random, printed)")
     arguments = parser.parse_args()
     arguments.into.mkdir(parents=True, exist_ok=True)
     folders = folders_of(arguments.sets, arguments.into)

@@ -1,8 +1,7 @@
-"""`naught-server`, also as `python -m naught_server`: reads the configuration, and serves or says why not.
+"""The command `naught-server`, also `python -m naught_server`: read the configuration, then serve or print an error.
 
-Exit status: 0 stopped when told to; 1 could not start, or was told to stop a second time before it had; 2
-wrong usage, which includes whatever is wrong in the environment or the file; 130 interrupted before it
-served.
+Exit status: 0 stopped by a signal; 1 could not start, or a second signal came before it had stopped; 2 wrong usage,
+wrong environment variables and a wrong configuration file included; 130 interrupted before it served.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import msgpack  # type: ignore[import-untyped]
 
 from naught_server import logs, server
 from naught_server.config import ConfigError, load, to_toml
-from naught_server.server import StartError
+from naught_server.listeners import StartError, resolve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line (without the program's name) says. Returns the exit status."""
+    """Run the command with these arguments (without the program's name). Returns the exit status."""
     try:
         return _main(sys.argv[1:] if arguments is None else arguments)
     except ConfigError as error:
@@ -35,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     loaded = load(arguments, os.environ)
     if loaded.action == "print":
-        # TOML is UTF-8 whatever the terminal is.
+        # TOML is UTF-8, whatever the encoding of the terminal is.
         sys.stdout.buffer.write(to_toml(loaded.config, loaded.sources).encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
         return 0
     _refuse_slow_msgpack()
     if loaded.action == "check":
-        server.resolve(loaded.config)
+        resolve(loaded.config)
         print("the configuration is good")
         return 0
     logs.set_up(loaded.config.log_level, loaded.config.log_format)
@@ -49,13 +48,12 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _refuse_slow_msgpack() -> None:
-    """msgpack without its extension module works, thirty times slower: nobody wants to find that out under
-    load."""
+    """Raise `StartError` where msgpack has no extension module: it would work, thirty times slower."""
     for tool in (msgpack.Packer, msgpack.Unpacker):
         if tool.__module__ == "msgpack.fallback":
             raise StartError(
-                "msgpack runs without its compiled extension, far too slowly to serve; install msgpack as a wheel "
-                "for this Python, and unset MSGPACK_PUREPYTHON"
+                "msgpack runs without its compiled extension, which is too slow for a server; install msgpack as a "
+                "wheel for this Python, and unset MSGPACK_PUREPYTHON"
             )
 
 

@@ -219,7 +219,7 @@ def count(peer: Peer, params: Params, now_ms: int) -> int | Slices:
     prefix = prefix_of(params[0]) if params else b""
     if prefix:
         return _count_prefix(peer.session, peer.session.cache, prefix)
-    counters, exact = peer.session.cache.live(now_ms)
+    counters, exact = peer.session.cache.live_count(now_ms)
     return counters if exact else _count_all(peer.session, peer.session.cache)
 
 
@@ -233,7 +233,7 @@ def _count_prefix(session: Session, cache: Cache, prefix: bytes) -> Slices:
 
 def _count_all(session: Session, cache: Cache) -> Slices:
     while True:
-        counters, exact = cache.live(session.now_ms)
+        counters, exact = cache.live_count(session.now_ms)
         if exact:
             return counters
         yield

@@ -1,18 +1,17 @@
-"""What a server is told: flags, environment and a TOML file become one frozen `ServerConfig`.
+"""The server's configuration and limits: flags, environment and a TOML file become one frozen `ServerConfig`.
 
-A setting is one row of `_SETTINGS`. Its name there is the key in the file; the flag is the name with dashes
-(`--drain-timeout-ms`), the environment variable the name in capitals (`NAUGHT_DRAIN_TIMEOUT_MS`). Flags win
-over the environment, the environment over the file, the file over the defaults. Caches are configured in the
-file alone, each as a table `[caches.NAME]`; an empty text (`unix_socket = ""`) means none.
+A setting is one row of `_SETTINGS`. Its name is the key in the file, the flag is the name with dashes
+(`--drain-timeout-ms`), and the environment variable is the name in capitals (`NAUGHT_DRAIN_TIMEOUT_MS`). Flags win
+over the environment, the environment over the file, the file over the defaults. Only the file configures caches, each
+in a table `[caches.NAME]`. An empty text (`unix_socket = ""`) means none.
 
-Whatever cannot be meant is an error that says where it came from: a value out of range, a key or a `NAUGHT_`
-variable nobody knows, because a misspelt limit that is silently ignored is found in production. Two kinds of
-variables are let pass. `NAUGHT_URL` belongs to the client. And a cluster that runs a service called `naught`
-puts variables of its own into every container (`NAUGHT_SERVICE_HOST`, `NAUGHT_PORT=tcp://10.0.0.1:6480`);
-they are told by their form.
+A value out of range, an unknown key and an unknown `NAUGHT_` variable are errors that name their source: a misspelt
+limit that is silently ignored would be noticed in production only. Two kinds of variables are ignored. `NAUGHT_URL`
+belongs to the client. And Kubernetes puts variables for a service named `naught` into every container
+(`NAUGHT_SERVICE_HOST`, `NAUGHT_PORT=tcp://10.0.0.1:6480`); they are recognized by their form.
 
-The limits of the server stand first, in one place, each with its reason; those of the wire are in
-`naught.wire.codec`. Nothing here opens a socket or knows the engine: `store.py` and `engine.py` import from here.
+The server's limits come first, each with its reason; those of the wire are in `naught.wire.limits`. This module opens
+no socket and imports neither store nor engine; they import from here.
 """
 
 from __future__ import annotations
@@ -30,88 +29,88 @@ from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
 
 # ------------------------------------------------------------------------------------------------- limits
-# `tests/server/test_config_limits.py` holds each by number.
+# `tests/server/test_config_limits.py` checks the number of each.
 
 CONNECTIONS_MAX: Final = 10_000
-"""Connections served at once unless configured. Each may have a message, a slice and its output buffered:
-some 2 MiB at the very worst, and a few KiB in practice."""
+"""The default of the setting. A connection may have a message, a slice of input and its output buffered: at worst
+about 2 MiB, in practice a few KiB."""
 
 CONNECTIONS_LIMIT: Final = 1_000_000
-"""The most that can be configured; one process and one event loop serve no more in any useful way."""
+"""The most that can be configured. One process with one event loop cannot serve more usefully."""
 
 FILES_RESERVED: Final = 32
-"""Descriptors kept from connections: the standard streams, listeners, the loop's own, files opened in
-passing."""
+"""Descriptors that connections may not use: for the standard streams, listeners, the loop, and files opened for a
+moment."""
 
 LISTEN_BACKLOG: Final = 4_096
-"""Connections the kernel may keep waiting: a whole fleet reconnecting at once. The kernel cuts it to its own
-limit."""
+"""Connections the kernel may queue: enough for a fleet of clients that reconnects at once. The kernel reduces it to
+its own limit."""
 
 ACCEPTS_PER_TURN_MAX: Final = 32
-"""Connections taken in one turn of the loop: measured at 1.2 ms in all, which is what a flood of them costs the
-requests of others."""
+"""Connections accepted in one turn of the loop. Measured at 1.2 ms together: requests of open connections wait that
+long when many clients connect at once."""
 
 OUTPUT_BYTES_MAX: Final = 1 << 20
-"""Output buffered for one peer before its requests are no longer read. A few replies of the largest size."""
+"""Unsent output of one peer above which its requests are no longer read: a few replies of the largest size."""
 
 OUTPUT_PAUSED_MS_MAX: Final = 10_000
-"""How long a peer may leave its output unread before its connection is ended: as long as a peer may seem
-dead."""
+"""How long a peer may leave its output unread before its connection is aborted: as long as a silent peer is not taken
+for dead (`PEER_UNACKNOWLEDGED_MS`)."""
 
 LAME_DUCK_MS: Final = 100
-"""How long a server that is told to stop still reads from a connection, to answer `shutting_down`: whoever gets that
-knows that nothing happened and asks another server, where a closed connection would leave it guessing."""
+"""How long a stopping server still reads from a connection, to answer `shutting_down`. A client with that answer
+knows that its request was not executed and can ask another server; after a closed connection it could not know."""
 
 TURN_ITEMS_MAX: Final = 1_000
-"""Work for one peer in one turn of the loop, in counters touched: about half a millisecond of everybody's
-time."""
+"""Work for one peer in one turn of the loop, in counters touched: about half a millisecond, in which all other
+connections wait."""
 
 SWEEP_PERIOD_MS: Final = 10
 """How often the sweeper takes a step."""
 
 SWEEP_BUDGET_MS_MIN: Final = 0.1
-"""Below this a step ends before it has done anything worth its start."""
+"""Below this, starting a step costs more than the work in it."""
 
 SWEEP_BUDGET_MS_MAX: Final = 10.0
-"""A whole period: the sweeper would never let go of the loop for longer than it waits."""
+"""A whole `SWEEP_PERIOD_MS`: with more, the sweeper would take most of the loop's time."""
 
 DRAIN_TIMEOUT_MS_MAX: Final = 3_600_000
-"""An hour. Supervisors give up long before; beyond it lies a mistake in units."""
+"""An hour. Supervisors kill a process long before; a larger number is a mistake in units."""
 
 LEASE_MS_DEFAULT: Final = 10_000
-"""How long a session outlives its connection unless its client says otherwise: a server's or a network's hiccup, and
-no longer than others may wait for what a dead process held."""
+"""How long a session outlives its connection unless its client asks for another lease. Long enough for a short
+failure of the network, and short enough for clients that wait for the holds of a dead process."""
 
 LEASE_MS_MIN: Final = 100
-"""Below this a session would end before a client that reconnects at once is back."""
+"""With less, a session would end before a client that reconnects at once has resumed it."""
 
 LEASE_MS_MAX: Final = 300_000
-"""Five minutes. What a dead process holds is nobody's for so long."""
+"""Five minutes. That long, the holds of a dead process are kept from other clients."""
 
 SESSIONS_PER_CONNECTION: Final = 2
-"""Sessions there may be, for each connection there may be: a fleet that starts anew leaves its old ones behind for
-as long as their leases run."""
+"""Sessions allowed for each allowed connection: when all clients restart, their old sessions stay until the leases
+end."""
 
 HELD_ITEMS_MAX: Final = 65_536
-"""Amounts a session may hold, over all its holds: 20 MiB of the server's memory."""
+"""Amounts a session may hold, in all its holds together: 20 MiB of the server's memory."""
 
 SHARDS_MAX: Final = 65_536
-"""A table of its own, a lock and a turn of the sweeper for each: more cost without serving anybody."""
+"""Each shard costs a table, a lock and visits of the sweeper; more shards than this have no use."""
 
 CACHES_MAX: Final = 128
-"""Each is a set of tables, of metrics and of rows in `info`: a cache is a kind of counter, not a customer."""
+"""Each cache has its own tables, metrics and rows in `info`. A cache is for a kind of counter, not for a customer."""
 
 CACHE_NAME_CHARACTERS_MAX: Final = 64
-"""A name is a path in URLs and a label in metrics."""
+"""A cache's name is part of URLs and a label of metrics."""
 
 MAX_COUNTERS_LIMIT: Final = 2**40
-"""No memory holds more; a larger bound is a mistake."""
+"""More do not fit into any memory; a larger bound is a mistake."""
 
 UNIX_PATH_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
-"""What the kernel's `sockaddr_un` has room for, its final zero byte apart."""
+"""The size of the path in the kernel's `sockaddr_un`, without its final zero byte."""
 
-assert TURN_ITEMS_MAX <= BATCH_ITEMS_MAX, "a whole batch is the one request that may be more than a turn"
-assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must never be what pauses a peer"
+assert TURN_ITEMS_MAX <= BATCH_ITEMS_MAX, "only a batch may be more work than one turn allows"
+assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must not be enough to pause a peer"
 assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
 assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
 assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
@@ -125,23 +124,23 @@ _CACHE_NAME_RULE = (
 
 
 class ConfigError(Exception):
-    """The server cannot be what it was told to be. One sentence, which says where the telling stands."""
+    """The configuration is wrong. One sentence, which names the flag, variable or file that is at fault."""
 
 
 # ------------------------------------------------------------------------------------------- kinds of values
 
 
 class _Kind(Protocol):
-    """What a setting may be: how it is written in text, and which values are right."""
+    """A type of settings: how a value is written as text, and which values are allowed."""
 
     def expects(self) -> str:
-        """What is right, to follow the words "must be"."""
+        """Which values are allowed, in words that follow "must be"."""
 
     def read(self, text: str) -> object:
-        """The value a flag or a variable stands for. ValueError where the text cannot be one."""
+        """The value that the text of a flag or variable means. Raises ValueError for text of another form."""
 
     def accept(self, value: object) -> object:
-        """The value as it is kept. ValueError where it is of the wrong type or out of range."""
+        """The value as it is kept. Raises ValueError for a value of the wrong type or out of range."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class _Whole:
         return f"a whole number from {self.minimum} to {self.maximum}"
 
     def read(self, text: str) -> object:
-        # int() takes blanks, underscores and the digits of all scripts too, none of which anybody means.
+        # int() also accepts blanks, underscores and the digits of other scripts, which here are likely mistakes.
         if not re.fullmatch(r"-?[0-9]{1,30}", text):
             raise ValueError
         return int(text)
@@ -214,9 +213,9 @@ class _Switch:
 
 @dataclass(frozen=True)
 class _Text:
-    """A text which may be missing; the empty one stands for none, as TOML has no word for it."""
+    """A text, or none. The empty text means none, as TOML has no null."""
 
-    what: str
+    what: str  # what the text is, for messages
     bytes_max: int
 
     def expects(self) -> str:
@@ -228,7 +227,7 @@ class _Text:
     def accept(self, value: object) -> object:
         if value is None or value == "":
             return None
-        # encode() raises a ValueError too: a lone surrogate is a byte of the command line that is no UTF-8.
+        # encode() raises a ValueError for a lone surrogate: a byte of the command line that is not UTF-8.
         if not isinstance(value, str) or "\0" in value or len(value.encode()) > self.bytes_max:
             raise ValueError
         return value
@@ -251,37 +250,42 @@ class _Setting:
         return "NAUGHT_" + self.name.upper()
 
 
-_PATH_BYTES_MAX = 4_096 - 1  # Linux's PATH_MAX; macOS has a quarter of it and says so itself
+_PATH_BYTES_MAX = 4_096 - 1  # Linux's PATH_MAX; macOS allows a quarter of it and reports longer paths itself
 
 _SETTINGS: Final = (
     _Setting(
         "host",
         _Text("an address or a host name", 253),
         "HOST",
-        "what TCP listens on; empty for no TCP. Beyond loopback only with --insecure",
+        "the address or host name TCP listens on; empty for no TCP; beyond loopback only with --insecure",
     ),
     _Setting("port", _Whole(0, 65_535), "PORT", "the TCP port; 0 picks a free one, see --ports-file"),
-    _Setting("unix_socket", _Text("a path", UNIX_PATH_BYTES_MAX), "PATH", "listen on this Unix socket too"),
+    _Setting(
+        "unix_socket",
+        _Text("a path", UNIX_PATH_BYTES_MAX),
+        "PATH",
+        "also listen on a Unix socket at this path",
+    ),
     _Setting(
         "ports_file",
         _Text("a path", _PATH_BYTES_MAX),
         "PATH",
-        "once ready, write what was bound to this file, as JSON",
+        "once ready, write the addresses listened on to this file, as JSON",
     ),
-    _Setting("log_level", _Choice(("debug", "info", "warning", "error")), "LEVEL", "what is logged at least"),
-    _Setting("log_format", _Choice(("text", "json")), "FORMAT", "how log lines look"),
-    _Setting("insecure", _Switch(), "", "listen beyond loopback although anybody who connects may do anything"),
+    _Setting("log_level", _Choice(("debug", "info", "warning", "error")), "LEVEL", "the lowest level that is logged"),
+    _Setting("log_format", _Choice(("text", "json")), "FORMAT", "the format of log lines"),
+    _Setting("insecure", _Switch(), "", "allow listening beyond loopback, where every client has full access"),
     _Setting(
         "connections_max",
         _Whole(1, CONNECTIONS_LIMIT),
         "N",
-        f"connections served at once; never more than the limit on open files less {FILES_RESERVED}",
+        f"connections served at once; at most the limit on open files minus {FILES_RESERVED}",
     ),
     _Setting(
         "drain_timeout_ms",
         _Whole(0, DRAIN_TIMEOUT_MS_MAX),
         "MS",
-        "how long connections may take to finish when the server is told to stop",
+        "how long connections may take to finish after a signal to stop",
     ),
     _Setting(
         "sweep_budget_ms",
@@ -296,21 +300,21 @@ _CONFIG_FILE: Final = _Setting(
     "config", _Text("a path", _PATH_BYTES_MAX), "FILE", "read settings and caches from this TOML file"
 )
 
-# ------------------------------------------------------------------------------------------- what comes out
+# ------------------------------------------------------------------------------------------- the configuration
 
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """How one cache keeps its counters. Raises ValueError naming the field that is out of range."""
+    """How one cache keeps its counters. Raises ValueError, which names the field that is out of range."""
 
     name: str
-    """What clients ask for, and the label of its metrics."""
+    """The name that clients use in `hello`, and the label of its metrics."""
     shards: int = 256
-    """Tables the keys are spread over: a power of two from 1 to 65 536."""
+    """The number of tables that its keys are distributed over: a power of two from 1 to 65 536."""
     eviction: Literal["eager", "lazy"] = "eager"
-    """Whether a counter that reaches zero leaves its table at once, or when the sweeper comes by."""
+    """Whether a counter that reaches zero leaves its table at once, or later when the sweeper visits it."""
     max_counters: int | None = None
-    """Counters it may have; one more is the error `full`. None for no bound."""
+    """The most counters it may have; creating one more is the error `full`. None for no bound."""
 
     def __post_init__(self) -> None:
         if not _CACHE_NAME.fullmatch(self.name) or len(self.name) > CACHE_NAME_CHARACTERS_MAX:
@@ -332,7 +336,7 @@ _POLICY_KEYS: Final = tuple(item.name for item in fields(CachePolicy) if item.na
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """All a server is told, checked. Raises ValueError naming the field that is out of range."""
+    """All settings of a server, checked. Raises ValueError, which names the field that is out of range."""
 
     host: str | None = "127.0.0.1"
     """The address or host name TCP listens on; None for no TCP."""
@@ -341,7 +345,7 @@ class ServerConfig:
     unix_socket: str | None = None
     """The path of a Unix socket to listen on."""
     ports_file: str | None = None
-    """Where to write what was bound, once ready."""
+    """The file to which the addresses listened on are written, once ready."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_format: str = "text"
@@ -349,13 +353,13 @@ class ServerConfig:
     insecure: bool = False
     """Whether TCP may listen beyond loopback."""
     connections_max: int = CONNECTIONS_MAX
-    """Connections served at once, as long as there are descriptors for them."""
+    """The most connections served at once; fewer where there are not enough file descriptors."""
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0
     """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`."""
     caches: Mapping[str, CachePolicy] = field(default_factory=dict)
-    """The caches by name. `default` is always among them."""
+    """The caches by name. There is always one named `default`."""
 
     def __post_init__(self) -> None:
         for setting in _SETTINGS:
@@ -366,28 +370,28 @@ class ServerConfig:
             raise ValueError(f"there can be at most {CACHES_MAX} caches, not {len(caches)}")
         for name, policy in caches.items():
             if policy.name != name:
-                raise ValueError(f"the policy of the cache {name!r} is that of {policy.name!r}")
+                raise ValueError(f"the cache {name!r} has a policy with the name {policy.name!r}")
         object.__setattr__(self, "caches", caches)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration, where each of its settings came from, and what to do with it."""
+    """A configuration, the source of each setting, and what to do with it."""
 
     config: ServerConfig
     sources: Mapping[str, str]
-    """For each setting that is not at its default, the flag, the variable or the file it came from."""
+    """By setting: the flag, variable or file its value came from. Settings at their default are not in it."""
     action: Literal["serve", "check", "print"]
 
 
-# ------------------------------------------------------------------------------------------- taking it in
+# ------------------------------------------------------------------------------------------- loading
 
 
 def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Loaded:
-    """The configuration that a command line (without the program's name) and an environment make together.
+    """The configuration from a command line (without the program's name), an environment and the file they name.
 
-    Reads the file that `--config` or `NAUGHT_CONFIG` names. Raises `ConfigError`; `--help` and `--version`
-    print and raise SystemExit(0).
+    The file is named by `--config` or `NAUGHT_CONFIG`. Raises `ConfigError`; `--help` and `--version` print and raise
+    SystemExit(0).
     """
     given = _parse_flags(arguments)
     from_environment = _settings_of_environment(environment)
@@ -421,7 +425,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Loaded:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if config.host is None and config.unix_socket is None:
-        raise ConfigError(f"nothing to listen on: {sources['host']} says no TCP, and there is no Unix socket")
+        raise ConfigError(f"nothing to listen on: {sources['host']} turns TCP off, and there is no Unix socket")
     action: Literal["serve", "check", "print"] = "serve"
     if given["print_config"]:
         action = "print"
@@ -432,7 +436,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Loaded:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """argparse would print the whole usage first; the one line that helps would be the last of many."""
+        """Raise ConfigError. argparse would print the whole usage before the one line that helps."""
         raise ConfigError(message.removeprefix("argument "))
 
 
@@ -441,9 +445,9 @@ def _make_parser() -> _Parser:
         prog="naught-server",
         description="A counter server: a counter that reaches zero is gone.",
         epilog="Each setting is also a NAUGHT_ variable (NAUGHT_DRAIN_TIMEOUT_MS) and a key of the file "
-        "(drain_timeout_ms). Flags win over variables, variables over the file. The file alone configures "
-        "caches: [caches.NAME] with shards, eviction and max_counters. Exit status: 0 stopped when told to, "
-        "1 could not start or was told to stop twice, 2 wrong usage.",
+        "(drain_timeout_ms). Flags win over variables, variables over the file. Only the file configures "
+        "caches: [caches.NAME] with shards, eviction and max_counters. Exit status: 0 stopped by a signal, "
+        "1 could not start or stopped by a second signal, 2 wrong usage.",
         allow_abbrev=False,
     )
     defaults = {item.name: item.default for item in fields(ServerConfig)}
@@ -455,9 +459,9 @@ def _make_parser() -> _Parser:
         else:
             shown = "none" if default is None else default
             parser.add_argument(setting.flag, metavar=setting.metavar, help=f"{setting.help} ({shown})")
-    parser.add_argument("--check-config", action="store_true", help="say whether the settings are good, and end")
+    parser.add_argument("--check-config", action="store_true", help="check the settings and exit")
     parser.add_argument(
-        "--print-config", action="store_true", help="print all settings as a file for --config, and end"
+        "--print-config", action="store_true", help="print all settings in the form of a file for --config, and exit"
     )
     parser.add_argument("--version", action="version", version=f"naught-server {__version__}")
     return parser
@@ -475,7 +479,7 @@ def _parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
     return vars(known)
 
 
-# What a container finds in its environment when its cluster has a service whose name begins with "naught".
+# Variables that Kubernetes puts into every container for a service whose name begins with "naught".
 _SERVICE_VARIABLE = re.compile(
     r"NAUGHT_(?:[A-Z0-9_]+_)?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
@@ -485,7 +489,7 @@ _CLIENT_VARIABLES: Final = frozenset({"NAUGHT_URL"})
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The texts of the `NAUGHT_` variables by the name of their setting."""
+    """The values of the `NAUGHT_` variables, as text, by the name of their setting."""
     setting_of_variable = {setting.variable: setting for setting in (*_SETTINGS, _CONFIG_FILE)}
     found: dict[str, str] = {}
     for variable, text in environment.items():
@@ -504,7 +508,7 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_file(path: str, source: str) -> dict[str, Any]:
-    """The settings and, under `caches`, the policies that a file gives."""
+    """The settings in a file, and under `caches` its policies."""
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
@@ -573,18 +577,18 @@ def _nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in a message: as TOML has it where it has, and never long."""
+    """A value as text for a message: in TOML's form for a bool, and cut to 80 characters."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-# ------------------------------------------------------------------------------------------- giving it out
+# ------------------------------------------------------------------------------------------- printing
 
 
 def to_toml(config: ServerConfig, sources: Mapping[str, str] | None = None) -> str:
-    """A file that makes the same configuration, each line saying where its value came from."""
+    """The configuration as a file for `--config`. With `sources`, each line names the source of its value."""
     lines: list[str] = []
     for setting in _SETTINGS:
         line = f"{setting.name} = {_toml_value(getattr(config, setting.name))}"
@@ -610,7 +614,7 @@ def _toml_value(value: str | float | None) -> str:
 
 
 def _toml_text(text: str) -> str:
-    """A basic string of TOML, which may hold anything but quotes, backslashes and control characters."""
+    """A basic string of TOML, with quotes, backslashes and control characters escaped."""
     escaped = re.sub(
         r'["\\\x00-\x1f\x7f]',
         lambda found: f"\\{found[0]}" if found[0] in '"\\' else f"\\u{ord(found[0]):04x}",

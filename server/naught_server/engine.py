@@ -178,7 +178,7 @@ class Engine:
 
     @staticmethod
     def _cache_as_dict(cache: Cache, now_ms: int) -> dict[str, Any]:
-        counters, _ = cache.live(now_ms)
+        counters, _ = cache.live_count(now_ms)
         raw_entries = cache.raw_entries()
         return {
             "counters": counters,

@@ -1,21 +1,23 @@
-"""When counters expire: two timing wheels. Sans-IO; time is a whole number of milliseconds that comes in.
+"""The deadlines of counters with a time to live, in two timing wheels. Sans-IO; `now_ms` is an argument.
 
-The near wheel has a slot for each of the next 65 536 milliseconds. What lies farther ahead stands in the later
-wheel, whose slots are grains of 64 milliseconds, 16 384 of them: a lap of 17.5 minutes, and deadlines that are laps
-apart share a slot. When a grain's time comes, what is due in it is poured into the near wheel, and what belongs to
-a later lap stays; then the near wheel's slots are visited one by one, and all that a slot holds is due. (Scheme 7
-of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, with scheme 6 for its upper wheel.)
+The near wheel has a slot for each of the next 65 536 milliseconds. Later deadlines are in the later wheel. It has
+16 384 slots, called grains, of 64 milliseconds each. One lap of it is 17.5 minutes; deadlines that are whole laps
+apart share a grain.
 
-Why wheels and not a heap: a counter that goes away early takes its deadline with it in O(1), so counters that
-come and go leave nothing behind; and a slot is a dict of bytes to int, which the garbage collector does not
-track (up to Python 3.13; from 3.14 all slots are made at once, before the collector's heap is frozen).
+When the time of a grain comes, it is poured: its deadlines of this lap move to the near wheel, and those of later
+laps stay. Then the slots of the near wheel are visited one by one, and all deadlines in a slot are due. (Scheme 7 of
+Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, with scheme 6 for its upper wheel.)
 
-Why two: in one wheel of milliseconds, a million counters that live for an hour are looked at every 65 seconds,
-which costs 150 to 450 ms each time. Grains are short because a slot is one dict, and the moment in which a large
-dict grows is long.
+Why wheels and not a heap: the deadline of a counter that is evicted early is removed in O(1), so counters that are
+created and evicted leave no memory behind. And a slot is a dict of bytes to int, which the garbage collector does not
+track up to Python 3.13. From 3.14 on it tracks all dicts, so all slots are made at once, before its heap is frozen.
 
-Costs: add and discard O(1); taking out costs O(1) per deadline, and O(1) more for each 17.5 minutes it lay ahead. A
-slot is rebuilt by each visit, so its memory follows what it holds.
+Why two wheels: in a single wheel of milliseconds, the deadlines of a million counters that live for an hour are
+visited every 65 seconds, which takes 150 to 450 ms each time. Grains are short because a slot is one dict, and a
+large dict takes long when it has to grow.
+
+Costs: adding and discarding O(1). Taking out O(1) for each deadline, and O(1) more for each lap it was ahead. A slot
+is rebuilt by each visit, so its memory follows the number of its deadlines.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ import sys
 from typing import Final
 
 SLOTS: Final = 1 << 16
+"""Slots of the near wheel, one for each millisecond."""
 _MASK: Final = SLOTS - 1
 
 GRAIN_BITS: Final = 6
+"""A grain has 2^6 milliseconds."""
 LATER_SLOTS: Final = 1 << 14
+"""Grains of the later wheel."""
 _LATER_MASK: Final = LATER_SLOTS - 1
 
 assert SLOTS >= 1 << GRAIN_BITS, "a grain must fit into the near wheel"
@@ -35,34 +40,34 @@ assert SLOTS >= 1 << GRAIN_BITS, "a grain must fit into the near wheel"
 _ALL_DICTS_ARE_TRACKED: Final = sys.version_info >= (3, 14)
 
 _EMPTY_SLOTS_PER_ENTRY: Final = 32
-"""Passing an empty slot costs about a thirtieth of taking a deadline out."""
+"""Passing an empty slot costs about a thirtieth of taking out a deadline, so 32 of them count as one entry."""
 
 Slots = list[dict[bytes, int] | None]
 
 
 def _slots(count: int) -> Slots:
-    """A slot that was never used is None, but for Pythons that would track a dict made later."""
+    """New slots: None until they are first used, except where the collector would track a dict that is made later."""
     return [{} if _ALL_DICTS_ARE_TRACKED else None for _ in range(count)]
 
 
 class DeadlineWheel:
-    """Keys by the millisecond in which they expire. A key has one deadline at most; its owner keeps which."""
+    """Keys by the millisecond in which they expire. A key has at most one deadline, which the owner remembers."""
 
     __slots__ = ("_kept", "_later", "_near", "_near_count", "_poured", "count", "passed_ms", "visited")
 
     def __init__(self) -> None:
         self._near = _slots(SLOTS)  # by millisecond: deadlines at most a lap after `passed_ms`
-        self._later = _slots(LATER_SLOTS)  # by grain: all others
-        # What the visit of a grain under way has found to belong to a later lap; takes the slot's place at its end.
+        self._later = _slots(LATER_SLOTS)  # by grain: all other deadlines
+        # While a grain is being poured: its deadlines of later laps. At the end this dict becomes the grain's slot.
         self._kept: dict[bytes, int] = {}
         self._near_count = 0  # deadlines in the near wheel
-        self._poured = 0  # the last grain that was poured: that of `passed_ms`, or the next one has just begun
+        self._poured = 0  # the last grain that was poured: the one of `passed_ms`, or the one after it
         self.count = 0  # deadlines in both wheels
-        self.visited = 0  # deadlines looked at since the start, those included that belonged to a later lap
-        self.passed_ms = 0  # all slots up to this time have been visited; after a long pause, some will be yet
+        self.visited = 0  # deadlines looked at since the start, including those of later laps that stayed
+        self.passed_ms = 0  # all slots up to this time were visited; it is behind `now_ms` after a long pause
 
     def add(self, key: bytes, deadline_ms: int, now_ms: int) -> None:
-        """Note that `key` expires at `deadline_ms`, after now. The key has no other deadline in the wheel."""
+        """Note that `key` expires at `deadline_ms`, which is after now. The key must not have a deadline here."""
         if not self.count:
             self._begin_at(now_ms)
         if deadline_ms - self.passed_ms <= SLOTS:
@@ -77,12 +82,12 @@ class DeadlineWheel:
         self.count += 1
 
     def _begin_at(self, now_ms: int) -> None:
-        """With no deadline anywhere, there is nothing to be found up to now."""
+        """Pass over all time up to now. Only while there are no deadlines."""
         self.passed_ms = now_ms
         self._poured = now_ms >> GRAIN_BITS
 
     def discard(self, key: bytes, deadline_ms: int) -> None:
-        """Forget a key's deadline, which must be in the wheel."""
+        """Remove a key's deadline, which must be here."""
         slot = self._near[deadline_ms & _MASK]
         if slot and slot.pop(key, None) is not None:
             self._near_count -= 1
@@ -90,18 +95,18 @@ class DeadlineWheel:
             slot = self._far_slot(key, deadline_ms)
             del slot[key]
         if not slot:
-            slot.clear()  # taking out leaves the table at its size
+            slot.clear()  # frees the memory: removing entries does not shrink a dict
         self.count -= 1
 
     def _far_slot(self, key: bytes, deadline_ms: int) -> dict[bytes, int]:
-        """Where a deadline stands that is not in the near wheel."""
+        """The slot of a deadline that is not in the near wheel."""
         slot = self._later[(deadline_ms >> GRAIN_BITS) & _LATER_MASK]
         return slot if slot and key in slot else self._kept
 
     def due(self, now_ms: int, enough: int) -> int:
-        """How many deadlines have come at `now_ms` and are still here. Stops counting when `enough` were found.
+        """The number of deadlines that are due at `now_ms` and still here. Stops counting at `enough` of them.
 
-        O(milliseconds not visited yet, at most a lap of them, + deadlines that stand there and in the last grain).
+        O(milliseconds not visited yet, at most a lap of them, + deadlines in those slots and in the last grain).
         """
         if not self.count:
             return 0
@@ -120,7 +125,7 @@ class DeadlineWheel:
         return found
 
     def take_due(self, now_ms: int, entries_max: int) -> tuple[list[tuple[bytes, int]], bool]:
-        """Take out up to about `entries_max` deadlines that have come; and whether no more are due at `now_ms`."""
+        """Take out deadlines that are due at `now_ms`, up to about `entries_max`; and whether none is left."""
         due: list[tuple[bytes, int]] = []
         if not self.count:
             self._begin_at(now_ms)
@@ -151,7 +156,7 @@ class DeadlineWheel:
         return due, self.passed_ms >= now_ms
 
     def _skip_empty(self, stop_ms: int, slots_max: int) -> int:
-        """Pass over milliseconds with nothing inside, within a grain that is poured; how many were looked at."""
+        """Pass over empty milliseconds within a grain that was poured; how many were looked at."""
         start_ms = self.passed_ms + 1
         if not self._near_count:
             self.passed_ms = stop_ms
@@ -165,12 +170,12 @@ class DeadlineWheel:
         return at - start_ms
 
     def _skip_grains(self, now_ms: int, slots_max: int) -> int:
-        """Pass over grains with nothing inside, with the near wheel empty; how many were looked at."""
+        """Pass over empty grains. Only while the near wheel is empty. Returns how many were looked at."""
         if self._kept:
-            return 0  # a visit is under way
+            return 0  # a grain is being poured
         slots = self._later
         last = now_ms >> GRAIN_BITS
-        # After a pause of more than a lap one round visits every slot.
+        # After a pause of more than a lap, one round over the wheel visits every slot.
         start = grain = max(self._poured, last - LATER_SLOTS) + 1
         stop = min(last, start + slots_max - 1)
         while grain <= stop and not slots[grain & _LATER_MASK]:
@@ -180,8 +185,11 @@ class DeadlineWheel:
         return grain - start
 
     def _pour(self, now_ms: int, entries_max: int, due: list[tuple[bytes, int]]) -> int:
-        """Visit the next grain: what has come is `due`, what comes in it goes to its millisecond, what belongs to a
-        later lap stays. Gives back how many of the entries are left."""
+        """Pour the next grain, or a part of it. Returns what is left of `entries_max`.
+
+        A deadline that is due is added to `due`, one within this grain moves to its millisecond in the near wheel,
+        and one of a later lap stays.
+        """
         grain = self._poured + 1
         slot = self._later[grain & _LATER_MASK]
         left = entries_max
@@ -202,26 +210,26 @@ class DeadlineWheel:
                 self._near_count += 1
         if not slot:
             if slot is not None:
-                self._finish_visit(grain & _LATER_MASK, slot)
+                self._finish_pouring(grain & _LATER_MASK, slot)
             self._poured = grain
         return left
 
-    def _finish_visit(self, index: int, emptied: dict[bytes, int]) -> None:
+    def _finish_pouring(self, index: int, emptied: dict[bytes, int]) -> None:
         emptied.clear()
         if self._kept:
-            # The two dicts change places, so the ones the collector never looks at stay the same ones.
+            # The two dicts change places, so no dict is made here: the collector would track a new one from 3.14 on.
             self._later[index], self._kept = self._kept, emptied
 
     def replace(self, copy: bytes, deadline_ms: int) -> None:
-        """Put an equal key object in the place of the one that is there, so the old one's memory can go."""
+        """Replace the key object by an equal copy, so that the memory of the old one can be freed."""
         slot = self._near[deadline_ms & _MASK]
         if not slot or copy not in slot:
             slot = self._far_slot(copy, deadline_ms)
         del slot[copy]
         slot[copy] = deadline_ms
 
-    def swap_out(self) -> list[dict[bytes, int]]:
-        """Forget all deadlines in one step; what held them, for somebody to empty at leisure. O(slots)."""
+    def clear(self) -> list[dict[bytes, int]]:
+        """Remove all deadlines in one step. Returns the dicts they were in, for the caller to empty. O(slots)."""
         full = [self._kept] if self._kept else []
         self._kept = {}
         for slots in (self._near, self._later):
@@ -233,7 +241,7 @@ class DeadlineWheel:
         return full
 
     def entries(self) -> dict[bytes, int]:
-        """All of it, for the check of invariants. O(slots + deadlines)."""
+        """All deadlines by key, for the check of invariants. O(slots + deadlines)."""
         found = dict(self._kept)
         for slots in (self._near, self._later):
             for slot in slots:

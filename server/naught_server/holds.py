@@ -77,7 +77,7 @@ class Holds:
         if hold is None or not live:
             if hold is not None:
                 self._forget(hold)
-            raise NotHeld(f"hold {number} is not, or no longer, held by this session")
+            raise NotHeld(f"this session has no hold {number}, or it has ended")
         if items is None:
             values = [self._give_back(hold, key, by, now_ms) for key, by in live.items()]
             self._forget(hold)
@@ -87,7 +87,7 @@ class Holds:
             sums[key] = sums.get(key, 0) + by
         for key, by in sums.items():
             if live.get(key, 0) < by:
-                raise NotHeld(f"hold {number} has {live.get(key, 0)} of a counter of which {by} was to be released")
+                raise NotHeld(f"hold {number} has {live.get(key, 0)} of a counter; {by} were to be released")
         after = {key: self._give_back(hold, key, by, now_ms) for key, by in sums.items()}
         if not hold.amounts:
             del self._by_number[number]

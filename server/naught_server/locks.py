@@ -1,13 +1,15 @@
-"""The locks of a cache's shards: who owns a shard across a pause, and who is next. Sans-IO.
+"""The locks of a cache's shards: each has an owner and a queue of waiters. Sans-IO.
 
-Commands run to completion between two turns of the event loop, which on an event loop is what holding a lock
-means; they need no lock object. Whatever works on a shard in *several* turns (a compaction in slices) holds the
-shard's lock over its pauses, and a command that touches that shard waits in the lock's queue.
+A command runs to its end within one turn of the event loop, so commands exclude each other without a lock. Work on a
+shard that takes *several* turns, such as a compaction, holds the shard's lock from its first step to its last. A
+command that touches the shard meanwhile waits in the lock's queue.
 
-A waiter is an owner-to-be and a function. When the lock comes to it, in the order of asking, it *owns* the lock
-first and is told second; the function must only make a note or schedule something, never do the work. A waiter
-that no longer wants the lock says `withdraw`, which is right at any time: before its turn it leaves the queue,
-after its turn it gives the lock on. So a lock is never lost with a waiter.
+A waiter is an owner and a callback. Waiters are granted the lock in the order they asked. A waiter becomes the owner
+first, and then its callback is called. The callback may only make a note or schedule something; it must not do the
+work itself.
+
+A waiter that does not want the lock any more calls `withdraw`, which is allowed at any time: before the grant it
+leaves the queue, after the grant it releases the lock. So no lock is lost when a waiter is cancelled.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ class ShardLock:
 
     def __init__(self) -> None:
         self.owner: object | None = None  # None: free
-        self.queue: deque[tuple[object, Granted]] = deque()  # who waits, in the order of asking
+        self.queue: deque[tuple[object, Granted]] = deque()  # waiters and their callbacks, first come first
 
 
 class ShardLocks:
     """All locks of one cache, and how many of them are held.
 
-    `held` is what the hot path tests once per slice of input: while it is 0 no shard needs a look.
+    The hot path tests `held` once per slice of input: while it is 0, no lock has to be looked at.
     """
 
     __slots__ = ("_locks", "held")
@@ -41,22 +43,23 @@ class ShardLocks:
         self.held = 0  # how many shards have an owner
 
     def owner(self, shard: int) -> object | None:
-        """Who holds a shard; None where it is free."""
+        """The owner of a shard's lock; None where it is free."""
         return self._locks[shard].owner
 
-    def worked_on(self, shard: int) -> bool:
-        """Whether a shard's owner works on it. Those who have `waits_only` merely keep others from beginning."""
+    def is_worked_on(self, shard: int) -> bool:
+        """Whether work goes on in a shard. An owner with `waits_only` does none: it only prevents new work."""
         owner = self._locks[shard].owner
         return owner is not None and not getattr(owner, "waits_only", False)
 
     def queue_length(self, shard: int) -> int:
-        """How many stand in a shard's queue."""
+        """The number of waiters in a shard's queue."""
         return len(self._locks[shard].queue)
 
     def acquire(self, shard: int, owner: object, granted: Granted | None = None) -> bool:
-        """Take a free shard and answer True. Otherwise queue up, when `granted` is given, and answer False.
+        """Take the lock if it is free. Returns whether `owner` has it now.
 
-        An owner that asks again for what it owns gets True.
+        If it is not free and `granted` is given, `owner` waits in the queue, and `granted` is called once it has the
+        lock. An owner that asks again for its own lock gets True.
         """
         lock = self._locks[shard]
         if lock.owner is None:
@@ -70,10 +73,10 @@ class ShardLocks:
         return False
 
     def release(self, shard: int, owner: object) -> None:
-        """Give a shard on to who is next. Raises RuntimeError when `owner` does not own it."""
+        """Give the lock to the first waiter, or free it. Raises RuntimeError when `owner` does not own it."""
         lock = self._locks[shard]
         if lock.owner is not owner:
-            raise RuntimeError(f"shard {shard} is not held by who releases it")
+            raise RuntimeError(f"shard {shard} is not held by the owner that releases it")
         if lock.queue:
             lock.owner, granted = lock.queue.popleft()
             granted()
@@ -82,7 +85,7 @@ class ShardLocks:
             self.held -= 1
 
     def withdraw(self, shard: int, owner: object) -> None:
-        """Stop wanting a shard, whether it was granted or not. Nothing happens when it was never asked for."""
+        """Leave the queue, or release the lock if it was granted. Does nothing when it was never asked for."""
         lock = self._locks[shard]
         if lock.owner is owner:
             self.release(shard, owner)

@@ -1,19 +1,18 @@
-"""Log lines: one event a line, with its fields, as text for people or as JSON for machines.
+"""Log lines: one line for each event, with fields, as text for people or as JSON for programs.
 
-The logger is `naught`. An event is a few words that never change, and what varies stands in fields, so that a
-line can be counted by its event and searched by its fields:
+The logger is `naught`. The event is a few words that never change. All values are in fields, so lines can be counted
+by event and searched by field:
 
     log.info("connections cut", extra=fields(count=3))
 
     2031-05-04T10:20:30.123Z info connections cut count=3
     {"timestamp": "2031-05-04T10:20:30.123Z", "level": "info", "event": "connections cut", "count": 3}
 
-Whatever a peer sent may end up in a field, so a line stays one line and cannot pass for another: text values
-with anything but plain characters are quoted, and so are control characters in the event. A traceback
-follows its line in the text format, and is the field `exception` in JSON.
+A field may contain bytes that a peer has sent, and these must not be able to start a new line or to imitate another
+field. So text values with other than plain characters are quoted, and control characters in the event are escaped. In
+the text format a traceback follows its line, indented; in JSON it is the field `exception`.
 
-A line that cannot be written (the reader of a pipe has gone, the disk is full) is dropped: the counters
-matter more than the log.
+A line that cannot be written (the reader of a pipe has closed it, the disk is full) is dropped: the server goes on.
 """
 
 from __future__ import annotations
@@ -29,36 +28,36 @@ __all__ = ["LOGGER_NAME", "fields", "set_up"]
 
 LOGGER_NAME: Final = "naught"
 
-_ALSO: Final = ("asyncio",)
-"""Loggers that are not ours and have something to say about the server: a callback that raised."""
+_OTHER_LOGGERS: Final = ("asyncio",)
+"""Loggers of libraries that report faults of the server: asyncio logs a callback that has raised."""
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """What to give a logging call as `extra`, for an event with these fields."""
+    """The argument `extra` of a logging call, for an event with these fields."""
     return {"naught_fields": values}
 
 
 def set_up(level: str = "info", log_format: str = "text", stream: TextIO | None = None) -> None:
-    """Send the log to `stream` (standard error), from `level` up, as "text" or "json".
+    """Write the log to `stream` (default standard error), from `level` up, as "text" or "json".
 
-    Replaces what an earlier call set up.
+    Replaces the handler of an earlier call.
     """
     handler = _Handler(stream if stream is not None else sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
-    for name in (LOGGER_NAME, *_ALSO):
+    for name in (LOGGER_NAME, *_OTHER_LOGGERS):
         logger = logging.getLogger(name)
         for old in [old for old in logger.handlers if isinstance(old, _Handler)]:
             logger.removeHandler(old)
         logger.addHandler(handler)
         logger.propagate = False
     logging.getLogger(LOGGER_NAME).setLevel(level.upper())
-    # asyncio's debug and info lines are about itself.
+    # asyncio's debug and info lines are about asyncio itself.
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger(LOGGER_NAME).level))
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Not written, and nobody to tell: the place where complaints go is the one that failed."""
+        """Drop the line: a failure to write the log cannot be logged."""
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -71,7 +70,7 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _as_text(value: object) -> str:
-    """A value that is none of JSON's own: bytes as text, anything else by its own words."""
+    """A value that JSON has no type for, as text."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
@@ -85,7 +84,7 @@ class _TextFormatter(logging.Formatter):
         words += [f"{name}={self._value(value)}" for name, value in _fields_of(record).items()]
         line = " ".join(words)
         if record.exc_info:
-            # The lines of a traceback are indented, and so are those of the message at its end.
+            # All lines are indented, those of the exception's message included, so none looks like a log line.
             line += "\n" + "\n".join("    " + part for part in self.formatException(record.exc_info).splitlines())
         return line
 
@@ -109,6 +108,6 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         for name, value in _fields_of(record).items():
-            # A field never takes the place of what every line has.
+            # A field must not replace one of the keys that every line has.
             line[name if name not in line else f"{name}_"] = value
         return json.dumps(line, default=_as_text)

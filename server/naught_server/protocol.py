@@ -48,6 +48,9 @@ from naught_server.waiters import SETTLED_AT_ONCE, Waiter
 log = logging.getLogger("naught.server")
 
 
+_STOPPING: Final = "the server is stopping; the request was not executed"
+
+
 def _ignore() -> None:
     """The adapter of a protocol that is closed."""
 
@@ -157,7 +160,7 @@ class ServerProtocol:
             session = self.session
             cache = session.cache
             direct = cache.prepare(now_ms)
-            # After `prepare`, which may have found expired counters: their waiters come before these requests.
+            # `prepare` may have taken out expired counters. Their waiters are answered before these requests are.
             if cache.waiters.unsettled:
                 cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
             if session.batch is not None:
@@ -233,7 +236,7 @@ class ServerProtocol:
             session.reply(reply)
 
     def _note_pending(self, now_ms: int) -> None:
-        """Say to the adapter how things stand after a turn."""
+        """Set the flags that tell the adapter what is left to do."""
         session = self.session
         behind = (
             self._waiting
@@ -243,7 +246,7 @@ class ServerProtocol:
         )
         self.backlog = behind
         self.idle = not (behind or session.slices)
-        # Nothing more is done for a connection that waits or is closing.
+        # A connection that waits for a shard or is closing needs no turn.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
         if not self._starved:
             self.unfinished_since_ms = None
@@ -251,12 +254,12 @@ class ServerProtocol:
             self.unfinished_since_ms = now_ms
 
     def refuse(self) -> None:
-        """The server stops: answer parked requests, and everything from now on, with `shutting_down`."""
+        """The server stops: answer parked requests and all later requests with `shutting_down`."""
         self.refusing = True
-        self.session.refuse_parked(ShuttingDown("the server is stopping, and did not do this"))
+        self.session.refuse_parked(ShuttingDown(_STOPPING))
 
     def close(self, now_ms: int) -> None:
-        """The connection is gone, or must go. Its session goes on without it."""
+        """The connection is closed. Its session goes on without it."""
         if self.session.outlet is self:
             self.engine.sessions.leave(self.session, now_ms)
         self._forget()
@@ -281,8 +284,8 @@ class ServerProtocol:
         self.wants_turn = self._waiting = False
         self._stalled = self._fault = None
         self._release_shards()
-        # A closed connection should hold no memory: the input goes, and with `wake` the reference cycle of protocol
-        # and adapter, which otherwise lives until the collector finds it.
+        # A closed connection should hold no memory. Without `wake` there is no reference cycle of protocol and
+        # adapter, which would stay until the garbage collector finds it.
         self._input = Input()
         self._wake = _ignore
 
@@ -297,7 +300,7 @@ class ServerProtocol:
         self.engine.sessions.end(ended, now_ms)
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
-        """Take over the session of this id; the session. Raises what `Sessions.resume` does."""
+        """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
         resumed = self.engine.sessions.resume(self.session, session_id, received)
         nameless, self.session = self.session, resumed
         self._before.append(nameless.flush())
@@ -317,7 +320,7 @@ class ServerProtocol:
             return
         session = self.session
         if session.id is not None and session.overrun:
-            log.warning("session %d is ended: its client does not acknowledge", session.number)
+            log.warning("session %d ended: its client does not acknowledge replies", session.number)
             self.end_session(now_ms)
             self._forget()
             return
@@ -334,8 +337,8 @@ class ServerProtocol:
             session.reply(reply, parks=command is not None and command.may_wait(params))
 
     def _serve_outside(self, msgid: int | None, method: bytes, command: Command, params: Params, now_ms: int) -> None:
-        """Execute `hello`, `ack` or `bye`, which stand outside of the session's streams. They may change the session:
-        a resumed one begins with what its client has not acknowledged."""
+        """Execute `hello`, `ack` or `bye`, which are outside of the session's streams. They may change the session. A
+        resumed session first sends again the replies that its client has not acknowledged."""
         before = self.session
         before.seal()
         reply = self._answer(msgid, method, command, params, now_ms)
@@ -360,14 +363,14 @@ class ServerProtocol:
                 if command.may_wait(params):
                     session.need_room_to_wait()
                 elif not session.has_room(1):
-                    raise Busy(f"as many replies are unacknowledged as are kept for a client; {ASK_FOR_ACK}")
-            # Before it runs, because a call that is refused at its last item has cost as much.
+                    raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
+            # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
             self._left -= command.price_of(params)
             waiters = session.cache.waiters
             try:
                 result = command.run(self, params, now_ms)
             finally:
-                # Before the reply, in all loops: the order of replies must not depend on how the input was cut.
+                # Before the reply, as in all loops: the order of replies must not depend on how TCP cut the input.
                 if waiters.unsettled:
                     waiters.settle(now_ms, SETTLED_AT_ONCE)
             reply = None
@@ -411,19 +414,19 @@ class ServerProtocol:
     def _checked(self, reply: bytes) -> bytes:
         self._left -= len(reply) >> 8  # bounds the output of a turn, to 256 KiB and one reply
         if len(reply) > REPLY_BYTES_MAX:
-            raise TooLarge(f"the reply would have {len(reply)} bytes, at most {REPLY_BYTES_MAX} are sent")
+            raise TooLarge(f"the reply would have {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}")
         return reply
 
     def _refuse(self, msgid: int, method: bytes | str, fault: Exception) -> bytes:
         """The reply to a request that failed, from within the handler of its exception."""
         if not isinstance(fault, CommandError):
-            log.exception("a fault in the server's own code while serving %r", method)
-            fault = Unavailable("a fault in the server; its log says which")
+            log.exception("a fault in the server while it executed %r", method)
+            fault = Unavailable("a fault in the server; see its log")
         self.engine.stats.count_error(fault.code)
         return encode_error(msgid, fault.code, str(fault))
 
     def _refuse_peer(self, fault: BadInput, now_ms: int) -> None:
-        """End the connection and its session: on the next connection the client would send the same again."""
+        """End the connection and its session: a client that resumed it would send the same bad input again."""
         self.end_session(now_ms)
         self._forget()
         self.engine.stats.count_error(fault.code)
@@ -441,7 +444,7 @@ class ServerProtocol:
                 session.send_outside(encode_error(msgid, "shutting_down", "the server is stopping"))
         elif msgid is not None:
             session.accept()
-            session.reply(encode_error(msgid, "shutting_down", "the server is stopping, and did not do this"))
+            session.reply(encode_error(msgid, "shutting_down", _STOPPING))
 
     # ---------------------------------------------------------------------------------------- shards that are held
 
@@ -457,7 +460,7 @@ class ServerProtocol:
         cache = session.cache
         locks = cache.locks
         shards = list(touched)
-        if not any(locks.worked_on(shard) for shard in shards):
+        if not any(locks.is_worked_on(shard) for shard in shards):
             return
         self._wanted = (cache, shards)
         for shard in shards:
@@ -479,7 +482,7 @@ class ServerProtocol:
     # ---------------------------------------------------------------------------------------- work in slices
 
     def _advance_slices(self, now_ms: int) -> None:
-        """Take one step for the request whose last step is the longest ago."""
+        """Take one step of one request. The requests that work in slices take turns."""
         session = self.session
         session.take_time(now_ms)
         msgid, work = session.slices.popleft()

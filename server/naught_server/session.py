@@ -43,10 +43,10 @@ Slices = Generator[None, None, Any]
 """A request that works in slices: each `next()` is one bounded step, the returned value is the result."""
 
 SHORT_REPLY_BYTES: Final = 32
-"""Replies up to this size are only counted: 1 024 of them have 32 KiB. Such are those of the loops over plain
-requests, which count their replies and do not measure them."""
+"""Replies up to this size are only counted: 1 024 of them have at most 32 KiB. The loops over plain requests make
+only such replies, and so need not measure them."""
 
-ASK_FOR_ACK: Final = "ack those that have come"
+ASK_FOR_ACK: Final = "call ack with the number of those received"
 
 SLICES_MAX: Final = 8
 """Requests of one session that work in slices at the same time. One more is `busy`."""
@@ -133,7 +133,7 @@ class Session:
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.holds = Holds(cache)
 
-    # ---------------------------------------------------------------------------------------- its life
+    # ---------------------------------------------------------------------------------------- opening and ending
 
     def open(self, session_id: bytes, number: int, lease_ms: int | None, now_ms: int) -> None:
         """Give a nameless session an id: its streams begin here."""
@@ -187,7 +187,7 @@ class Session:
     # ---------------------------------------------------------------------------------------- replies
 
     def count(self, accepted: int, replied: int) -> None:
-        """So many requests were accepted, and so many replies, all short, put into the outbox."""
+        """Count accepted requests, and replies that were put into the outbox. All these replies are short."""
         self.accepted += accepted
         self.replied += replied
 
@@ -267,7 +267,7 @@ class Session:
         """Raise InvalidRequest where the client cannot have that many replies, or had more before."""
         if not self.acknowledged <= received <= self.replied:
             raise InvalidRequest(
-                f"received is an integer from {self.acknowledged} to {self.replied}, which were sent, not {received}"
+                f"received is an integer from {self.acknowledged} to {self.replied} (replies sent), not {received}"
             )
 
     def _unacknowledged_chunks(self) -> list[bytes]:
@@ -334,7 +334,7 @@ class Session:
     def park(self, msgid: int, waiter: Waiter, now_ms: int) -> None:
         """Let a request wait. Raises Busy where too many do, InvalidRequest where one has the same msgid."""
         if msgid in self.parked:
-            raise InvalidRequest(f"msgid {msgid} is that of a request that waits")
+            raise InvalidRequest(f"a request with msgid {msgid} waits already")
         self.need_room_to_wait()
         self.parked[msgid] = waiter
         waiter.park(partial(self._answer, msgid), self._services.timers, now_ms)
@@ -354,11 +354,11 @@ class Session:
             self.flush()
 
     def need_room_to_wait(self) -> None:
-        """Raise Busy where as many requests as may wait do, or have and are not acknowledged."""
+        """Raise Busy where no further request may wait: too many wait, or have waited and are not acknowledged."""
         if len(self.parked) + len(self.parked_replies) >= PARKED_MAX:
             raise Busy(f"at most {PARKED_MAX} requests of a client wait at a time")
         if self.long_bytes > UNACKNOWLEDGED_BYTES_MAX:
-            raise Busy(f"as many bytes are unacknowledged as are kept for a client; {ASK_FOR_ACK}")
+            raise Busy(f"too many bytes of replies are not acknowledged; {ASK_FOR_ACK}")
 
     def cancel(self, msgid: int, now_ms: int) -> bool:
         """End a wait as if its time had run out; whether there was one."""

@@ -80,7 +80,7 @@ class Sessions:
         """
         session = self._by_id.get(session_id)
         if session is None:
-            raise NoSession("the server does not know this session, or no longer")
+            raise NoSession("the server does not know this session; it may have ended")
         if session is nameless:
             raise InvalidRequest("this connection has that session already")
         if nameless.id is not None or nameless.parked or nameless.slices:

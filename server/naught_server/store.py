@@ -1,24 +1,26 @@
-"""Caches of counters: shards, eviction, deadlines, bounds. Pure: no loop, no socket, no clock; `now_ms` comes in.
+"""Caches of counters: shards, eviction, deadlines, bounds. Pure: no loop, no socket, no clock; `now_ms` is an
+argument.
 
 The invariant, which every method keeps: **a counter exists if and only if its value is at least 1.**
 
-A `Cache` is a number of shards, and a shard is a plain dict of bytes to int, plus the deadlines of those of its
-counters that have one, plus a lock (`locks.py`). There is no object per counter. Which shard a key is in is
-told by Python's hash of its bytes, which is keyed per process, so nobody outside can aim at one shard.
+A `Cache` consists of shards. A shard is a plain dict of bytes to int, a second dict with the deadlines of those
+counters that have one, and a lock (`locks.py`). There is no object per counter. The shard of a key is chosen by
+Python's hash of its bytes. That hash is keyed per process, so a client cannot choose keys that all fall into one
+shard.
 
-Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loops over
-requests (`channel.py`, `column.py`, `batch.py`, and `lone.py` for a single one) do `incr`, `decr` and `apply`
-themselves, on the tables, while `prepare()`, or for `lone.py` a few shorter questions, says that there is none of
-that to look for; a call per request would cost a third of the throughput.
+There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds. The
+loops over requests (`protocol.py`, `column.py`, `batch.py`, `lone.py`) do `incr`, `decr` and `apply` directly on
+`tables`, because a method call per request would cost a third of the throughput. They may do so only when `prepare`
+(in `lone.py` a few shorter checks) has found that nothing special needs to be checked.
 
-Eager eviction deletes the entry in the command that brought it to zero. Lazy eviction leaves the zero as a *raw
-entry* until the sweeper takes it; whatever is asked of the cache is answered as if it were not there.
+Eager eviction deletes an entry in the command that brings it to zero. Lazy eviction leaves the zero in the table, as
+a *raw entry*, until the sweeper removes it. All methods treat such a zero as absent.
 
-A shard that is held (`locks.held`) must not be touched by anybody but its owner: who calls these methods checks
-first, with `shards_of` what the command touches.
+While a shard is held (`locks.held`), only the owner of its lock may change it. The caller checks the locks of the
+shards that a command touches before it calls the methods here.
 
-Who waits for a counter, and who holds it, is kept in `waiting.py`. The methods here tell it when a counter has become
-absent or has less than before; whoever ran the command then has it `settle`.
+Waiters and holds are kept in `waiters.py`. The methods here report to it when a counter has become absent or its
+value has decreased; the caller then has it `settle`, which wakes the waiters.
 """
 
 from __future__ import annotations
@@ -41,13 +43,13 @@ from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 Reason = Literal["zero", "expired", "taken", "set", "cleared"]
 
 EXPIRE_AT_ONCE: Final = 64
-"""Expired counters that a slice of requests takes out before it starts; about 20 us. More are the sweeper's."""
+"""Expired counters that are taken out before a slice of requests; about 20 us. The sweeper takes out the others."""
 
 DUE_COUNTED_MAX: Final = 20_000
-"""Expired counters still there that one look counts; about 0.5 ms."""
+"""Expired counters, not taken out yet, that `live_count` counts in one call; about 0.5 ms."""
 
 SCAN_ENTRIES_MAX: Final = 20_000
-"""Raw entries one page of a scan looks at before it ends early; about 1 ms."""
+"""Raw entries that one page of a scan looks at before it ends early; about 1 ms."""
 
 _UNBOUNDED: Final = 1 << 60
 """Creations that a cache without a bound lets the hot path make before it asks again."""
@@ -62,16 +64,15 @@ class Cache:
     __slots__ = (
         "_lazy",
         "_mask",
+        "cleared_tables",
         "deadlines",
         "evictions",
         "hot",
         "locks",
         "name",
         "policy",
-        "swapped_out",
         "table_bytes",
         "tables",
-        "tables_replaced",
         "waiters",
         "wheel",
         "zeros",
@@ -81,17 +82,18 @@ class Cache:
         self.name = policy.name
         self.policy = policy
         self.tables: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]  # by shard: the raw entries
-        # By shard: when those of its counters that have a time to live expire. A subset of the table's keys.
+        # By shard: when its counters with a time to live expire. The keys are a subset of the table's keys.
         self.deadlines: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]
-        self.wheel = DeadlineWheel()  # all of `deadlines` by time
+        self.wheel = DeadlineWheel()  # all entries of `deadlines`, by time
         self.locks = ShardLocks(policy.shards)
-        self.waiters = Waiters(self)  # who waits for these counters, and who holds them
-        self.zeros = [0] * policy.shards  # by shard: raw entries that are no counters (lazy eviction only)
+        self.waiters = Waiters(self)  # requests that wait for these counters, and the generations that are held
+        self.zeros = [0] * policy.shards  # by shard: raw entries that are zeros, not counters (lazy eviction only)
         self.evictions: dict[Reason, int] = {"zero": 0, "expired": 0, "taken": 0, "set": 0, "cleared": 0}
-        self.swapped_out: deque[dict[bytes, int]] = deque()  # tables that `clear` took out; the sweeper empties them
-        self.tables_replaced = False  # set by `clear`: there are tables the collector's frozen heap does not know
+        # Tables that `clear` has replaced by empty ones. The sweeper empties them step by step, because freeing a
+        # large dict at once takes long.
+        self.cleared_tables: deque[dict[bytes, int]] = deque()
         self.table_bytes = 0  # memory of the tables, as the sweeper last measured it
-        self._mask = policy.shards - 1
+        self._mask = policy.shards - 1  # a key's shard is its hash & mask
         self._lazy = policy.eviction == "lazy"
         waiters = self.waiters
         self.hot = HotCounters(  # the same tables, as the hot path sees them
@@ -102,21 +104,22 @@ class Cache:
             self._lazy,
         )
 
-    # -------------------------------------------------------------------------------------- what is there
+    # -------------------------------------------------------------------------------------- the shards
 
     def shard_of(self, key: bytes) -> int:
         """The number of the shard a key belongs to."""
         return hash(key) & self._mask
 
     def raw_entries(self) -> int:
-        """What the tables physically hold. O(shards)."""
+        """The number of entries in the tables, lazy zeros and expired counters included. O(shards)."""
         return sum(map(len, self.tables))
 
-    def live(self, now_ms: int) -> tuple[int, bool]:
-        """Live counters; and whether that is exact, or more has expired than one look may count.
+    def live_count(self, now_ms: int) -> tuple[int, bool]:
+        """The number of counters that exist at `now_ms`, and whether it is exact.
 
-        O(shards) and the expired ones: takes out at most 1 000, and counts those it leaves (all of them while a
-        shard is held) up to `DUE_COUNTED_MAX`.
+        Expired counters that are still in the tables are subtracted. Up to 1 000 of them are taken out, none while a
+        shard is held; of the others up to `DUE_COUNTED_MAX` are counted. If there are more, the result is too high
+        and not exact. O(shards + expired counters).
         """
         due = 0 if self.expire(now_ms, 1_000) else self.wheel.due(now_ms, DUE_COUNTED_MAX)
         return self.raw_entries() - sum(self.zeros) - due, due < DUE_COUNTED_MAX
@@ -161,7 +164,7 @@ class Cache:
             self.waiters.on_absent(key)
 
     def on_zero(self, shard: int, key: bytes) -> None:
-        """A counter came to zero by counting down: take it out, or with lazy eviction leave the zero."""
+        """A decrement has brought a counter to zero: take it out, or with lazy eviction leave the zero."""
         if self._lazy:
             self.tables[shard][key] = 0
             self.zeros[shard] += 1
@@ -174,7 +177,7 @@ class Cache:
             self._evict(shard, key, "zero")
 
     def on_decrease(self, key: bytes, now_ms: int) -> None:
-        """For the loops over a batch: a counter that others queue for has less than before."""
+        """For the loops over a batch: a counter that requests wait for has decreased. Grants those that fit now."""
         self.waiters.on_decrease(key)
         self.waiters.settle(now_ms, SETTLED_AT_ONCE)
 
@@ -201,6 +204,7 @@ class Cache:
             self._set_deadline(shard, key, ttl_ms, now_ms)
 
     def _need_room(self, creations: int, now_ms: int) -> None:
+        """Raise CacheFull unless this many counters can be created. Takes out expired ones to make room."""
         limit = self.policy.max_counters
         if limit is None:
             return
@@ -209,19 +213,19 @@ class Cache:
         if missing <= 0:
             return
         self.expire(now_ms, max(missing, 1_000))
-        missing = self._over(limit) + creations
-        # What has expired and cannot be taken out, because a shard is held, is room too.
+        missing = self._excess(limit) + creations
+        # Expired counters that cannot be taken out, because a shard is held, count as room too.
         if missing > 0 and self.wheel.due(now_ms, missing) < missing:
             raise CacheFull(_FULL.format(limit))
 
-    def _over(self, limit: int) -> int:
-        """How many counters are there above `limit`, those included that have expired and were not taken out."""
+    def _excess(self, limit: int) -> int:
+        """By how much the number of counters exceeds `limit`; expired ones that were not taken out are included."""
         return self.raw_entries() - sum(self.zeros) - limit
 
     # -------------------------------------------------------------------------------------- single counters
 
     def incr(self, key: bytes, by: int, ttl_ms: int | None, now_ms: int) -> int:
-        """Add; the value after. `ttl_ms` counts only when this creates. Raises CounterOverflow, CacheFull."""
+        """Add; the value after. `ttl_ms` is used only when this creates. Raises CounterOverflow, CacheFull."""
         shard = hash(key) & self._mask
         value = self._value(shard, key, now_ms)
         if not value:
@@ -234,7 +238,7 @@ class Cache:
         return value
 
     def decr(self, key: bytes, by: int, strict: bool, now_ms: int) -> int:
-        """Take away, down to zero; the value after. `strict` raises CounterUnderflow instead of stopping at zero."""
+        """Subtract, but stop at zero; the value after. With `strict`, raise CounterUnderflow instead of stopping."""
         shard = hash(key) & self._mask
         value = self._value(shard, key, now_ms)
         left = value - by
@@ -290,8 +294,8 @@ class Cache:
     # -------------------------------------------------------------------------------------- many counters
 
     def apply_item(self, key: object, delta: object, ttl_ms: int | None, now_ms: int) -> int | CommandError:
-        """One item of `apply`, with all checks: the value after, or what was wrong with it."""
-        # Fixed and short sentences: the errors of a whole batch must fit one reply.
+        """One item of `apply`, with all checks: the value after, or the error."""
+        # The texts are fixed and short: the errors of a whole batch must fit one reply.
         if key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX:
             return InvalidRequest("a key is 1 to 512 bytes")
         if delta.__class__ is not int or not delta or not -VALUE_MAX <= delta <= VALUE_MAX:
@@ -305,12 +309,12 @@ class Cache:
         except CacheFull:
             return CacheFull("the cache holds max_counters already")
         finally:
-            # An item is a command of its own, so it wakes who waits for it before the next one runs.
+            # An item is a command of its own, so its waiters are woken before the next item runs.
             if self.waiters.unsettled:
                 self.waiters.settle(now_ms, SETTLED_AT_ONCE)
 
     def take(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
-        """Read and evict, all in one step; their values. A key named twice gives 0 the second time."""
+        """Read and evict, all in one step; the values. A key that is given twice has 0 the second time."""
         values = []
         for key in keys:
             shard = hash(key) & self._mask
@@ -323,9 +327,9 @@ class Cache:
     def try_incr(self, items: Sequence[Item], ttl_ms: int | None, now_ms: int) -> tuple[bool, list[int]]:
         """Add to several `(key, by, limit)`, all or nothing: every value stays within its limit or nothing changes.
 
-        Items of one key add up and are judged together, each by its limit. Gives the values after, or as they
-        are when not granted; and it is not while anyone queues for one of the keys. Raises CacheFull, with nothing
-        changed.
+        The amounts of items with the same key are added up, and the sum must stay within the limit of each. While
+        requests wait for one of the keys, it is not granted. Returns whether it was granted, and the values: after
+        the change, or unchanged. Raises CacheFull, with nothing changed.
         """
         sums = sums_of(items)
         queues = self.waiters.queues
@@ -336,7 +340,7 @@ class Cache:
     def add_within(
         self, items: Sequence[Item], sums: dict[bytes, int], ttl_ms: int | None, now_ms: int
     ) -> tuple[bool, list[int]]:
-        """As `try_incr`, whoever queues. `sums` is what `sums_of` makes of the items."""
+        """As `try_incr`, but also while requests wait for a key. `sums` is `sums_of(items)`."""
         values = {key: self._value(hash(key) & self._mask, key, now_ms) for key in sums}
         if any(values[key] + sums[key] > limit for key, _, limit in items):
             return False, [values[key] for key, _, _ in items]
@@ -351,25 +355,25 @@ class Cache:
         return all(values[key] + sums[key] <= limit for key, _, limit in items)
 
     def peek(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
-        """Values, 0 for absent, without touching anything: also while their shards are held."""
+        """Values, 0 for absent. Changes nothing: unlike `get` it leaves expired counters, so shards may be held."""
         return [
             0 if self.is_expired(key, now_ms) else self.tables[hash(key) & self._mask].get(key, 0) for key in keys
         ]
 
     def is_expired(self, key: bytes, now_ms: int) -> bool:
-        """Whether the time to live of a counter has ended and it was not taken out yet."""
+        """Whether a counter is still in its table although its time to live has ended. Does not take it out."""
         deadline_ms = self.deadlines[hash(key) & self._mask].get(key)
         return deadline_ms is not None and deadline_ms <= now_ms
 
     def is_worked_on(self, keys: Iterable[bytes]) -> bool:
-        """Whether somebody works on the shard of one of these, over several steps."""
+        """Whether work over several steps, such as a compaction, goes on in the shard of one of these keys."""
         locks = self.locks
-        return bool(locks.held) and any(locks.worked_on(hash(key) & self._mask) for key in keys)
+        return bool(locks.held) and any(locks.is_worked_on(hash(key) & self._mask) for key in keys)
 
     def clear(self, now_ms: int) -> int:
-        """Evict all; how many. One step: the tables are swapped out, and the sweeper frees them.
+        """Evict all; how many. One step: the tables are replaced by empty ones, and the sweeper frees the old ones.
 
-        O(shards), and with deadlines O(slots of the wheel + what has expired and was not taken out yet).
+        O(shards); with deadlines O(shards + slots of the wheel + expired counters that were not taken out yet).
         """
         expired = self.wheel.due(now_ms, self.wheel.count)
         evicted = -expired
@@ -377,11 +381,11 @@ class Cache:
             if not table:
                 continue
             evicted += len(table) - self.zeros[shard]
-            self.swapped_out.append(table)
+            self.cleared_tables.append(table)
             self.tables[shard] = {}
             self.zeros[shard] = 0
             if self.deadlines[shard]:
-                self.swapped_out.append(self.deadlines[shard])
+                self.cleared_tables.append(self.deadlines[shard])
                 self.deadlines[shard] = {}
         if self.wheel.count:
             self.swapped_out.extend(self.wheel.swap_out())
@@ -392,7 +396,7 @@ class Cache:
             self.waiters.on_all_absent()
         return evicted
 
-    # -------------------------------------------------------------------------------------- looking around
+    # -------------------------------------------------------------------------------------- listing
 
     def counters_of(self, shard: int, now_ms: int, prefix: bytes) -> list[tuple[bytes, int]]:
         """A shard's live counters under a prefix. O(raw entries of the shard); changes nothing."""
@@ -407,10 +411,11 @@ class Cache:
         return found
 
     def scan(self, cursor: bytes, count: int, prefix: bytes, now_ms: int) -> tuple[bytes, list[bytes], list[int]]:
-        """A page of about `count` counters, and the cursor of the next; b"" is the first and means the end.
+        """A page of about `count` counters: the cursor of the next page, keys, values.
 
-        Shard by shard, keys in byte order, so nothing is kept for a cursor: a counter that lives through the whole
-        scan is seen exactly once, any other at most once. A page may end early, even empty, with a cursor to go on.
+        The cursor of the first page is b"", and b"" is returned when there are no more pages. A scan goes through the
+        shards in order, and through each shard's keys in byte order, so no state is kept for a cursor. A counter that
+        exists during the whole scan is seen exactly once, any other at most once. A page may end early, even empty.
         """
         shard, after = self._read_cursor(cursor)
         keys: list[bytes] = []
@@ -425,7 +430,7 @@ class Cache:
             for key, value in heapq.nsmallest(count - len(keys), found):
                 room -= len(key) + 12
                 if room < 0:
-                    # `after`, and not the last key: that may be one of the shard before.
+                    # `after`, not `keys[-1]`, which may be a key of the shard before.
                     return self._write_cursor(shard, after), keys, values
                 keys.append(key)
                 values.append(value)
@@ -456,9 +461,9 @@ class Cache:
     # -------------------------------------------------------------------------------------- upkeep
 
     def expire(self, now_ms: int, entries_max: int) -> bool:
-        """Take out what has expired, up to about `entries_max`; whether nothing expired is left.
+        """Take out expired counters, up to about `entries_max`; whether no expired counter is left.
 
-        Does nothing while a shard is held: which shards are touched is not known before.
+        Does nothing while a shard is held, because the shards of the expired counters are not known before.
         """
         if self.wheel.passed_ms >= now_ms or not self.wheel.count:
             return True
@@ -476,7 +481,7 @@ class Cache:
         return finished
 
     def invariants(self, now_ms: int) -> None:
-        """Raise AssertionError, naming what is wrong, unless this cache is as it must be. O(everything)."""
+        """Raise AssertionError, naming what is wrong, unless this cache is consistent. O(counters)."""
         lazy = self._lazy
         noted: dict[bytes, int] = {}
         for shard, table in enumerate(self.tables):
@@ -487,20 +492,20 @@ class Cache:
                 assert hash(key) & self._mask == shard, f"{key!r} is in shard {shard}, not its own"
                 assert type(value) is int, f"{key!r} is {value!r}"
                 assert value <= VALUE_MAX, f"{key!r} is {value!r}"
-                assert value >= 1 or (lazy and value == 0), f"{key!r} is {value}: an entry that is no counter"
+                assert value >= 1 or (lazy and value == 0), f"{key!r} is {value}: an entry that is not a counter"
                 zeros += not value
-            assert zeros == self.zeros[shard], f"shard {shard} has {zeros} zeros, noted are {self.zeros[shard]}"
+            assert zeros == self.zeros[shard], f"shard {shard} has {zeros} zeros, its count is {self.zeros[shard]}"
             for key, deadline_ms in self.deadlines[shard].items():
-                assert table.get(key), f"{key!r} has a deadline and is no counter"
+                assert table.get(key), f"{key!r} has a deadline and is not a counter"
                 noted[key] = deadline_ms
-        assert noted == self.wheel.entries(), "the wheel and the shards differ in their deadlines"
+        assert noted == self.wheel.entries(), "the wheel and the shards have different deadlines"
         assert self.wheel.count == len(noted), f"the wheel counts {self.wheel.count} of {len(noted)} deadlines"
         held = sum(self.locks.owner(shard) is not None for shard in range(len(self.tables)))
-        assert held == self.locks.held, f"{held} shards are held, counted are {self.locks.held}"
+        assert held == self.locks.held, f"{held} shards are held, their count is {self.locks.held}"
         limit = self.policy.max_counters
         if limit is not None:
-            over = self._over(limit) - self.wheel.due(now_ms, self.wheel.count)
-            assert over <= 0, f"{limit + over} counters in a cache of {limit}"
+            excess = self._excess(limit) - self.wheel.due(now_ms, self.wheel.count)
+            assert excess <= 0, f"{limit + excess} counters in a cache of {limit}"
         self.waiters.invariants(now_ms)
 
     def measure(self, shard: int) -> int:
@@ -517,14 +522,14 @@ class Store:
         self.caches = {policy.name: Cache(policy) for policy in policies}
 
     def cache(self, name: str) -> Cache:
-        """The cache of that name. Raises InvalidRequest naming those there are."""
+        """The cache of this name. Raises InvalidRequest, which lists the caches there are."""
         found = self.caches.get(name)
         if found is None:
-            there_are = ", ".join(sorted(self.caches))
-            raise InvalidRequest(f"there is no cache named {name[:64]!r}; there are: {there_are}")
+            names = ", ".join(sorted(self.caches))
+            raise InvalidRequest(f"there is no cache named {name[:64]!r}; there are: {names}")
         return found
 
     def invariants(self, now_ms: int) -> None:
-        """Raise AssertionError, naming what is wrong, unless every cache is as it must be."""
+        """Raise AssertionError, naming what is wrong, unless every cache is consistent."""
         for cache in self.caches.values():
             cache.invariants(now_ms)

@@ -109,7 +109,7 @@ class RemoveExpired:
 
 
 class FreeTables:
-    """Empties tables that `clear` swapped out, entry by entry: freeing a table of a million at once takes 100 ms."""
+    """Empties tables that `clear` has replaced, entry by entry: freeing a table of a million at once takes 100 ms."""
 
     name = "cleared tables"
 
@@ -118,7 +118,7 @@ class FreeTables:
         self._freed = freed  # called with the bytes of a table that was freed
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        tables = self._cache.swapped_out
+        tables = self._cache.cleared_tables
         done = 0
         while tables and done < entries_max:
             table = tables[0]

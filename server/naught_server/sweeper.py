@@ -1,8 +1,9 @@
-"""The background task that keeps an engine swept: it turns milliseconds into entries, and gives memory back.
+"""The background task that sweeps an engine: it decides when a step is due and how large it may be.
 
-The steps themselves are in `sweep.py` and count entries, not time, so that they can be replayed. Here is the
-clock: at most `sweep_budget_ms` of work in any 10 ms, learnt from how long the last steps took. When everything
-is at rest again after memory was freed, the C library is asked to return what it keeps.
+The steps are in `sweep.py` and count entries, not time, so that they can be replayed. This module has the clock. It
+allows `sweep_budget_ms` of work in any 10 ms, and learns from the duration of the last steps how many entries fit.
+
+When memory was freed and there is no more work to do, it also asks the C library to return free memory to the system.
 """
 
 from __future__ import annotations
@@ -21,28 +22,29 @@ from naught_server.engine import Engine
 _log = logging.getLogger("naught.server")
 
 ENTRIES_MIN: Final = 64
-"""A step that does less than this is mostly its own cost."""
+"""For fewer entries than this, a step costs more by itself than its entries do."""
 
 ENTRIES_MAX: Final = 50_000
-"""What a step could do in 10 ms on a fast machine."""
+"""About the number of entries a fast machine works on in 10 ms."""
 
 RELEASE_EVERY_MS: Final = 1_000
-"""Returning memory walks over the heap; not more often than this."""
+"""The least time between two returns of memory, each of which walks over the whole heap."""
 
 
 class Sweeper:
-    """Sweeps one engine until cancelled. It owns how much a step may do."""
+    """Sweeps one engine until it is cancelled."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._entries = 1_000  # what the next step may do; follows what steps turn out to cost
-        self._released_ms = 0  # when memory was last given back
+        self._entries = 1_000  # entries the next step may work on; adapted to the duration of the last steps
+        self._released_ms = 0  # when memory was last returned to the system
         self._loop = asyncio.get_running_loop()
-        self._asleep: asyncio.Future[bool] | None = None  # while it sleeps: done, with whether it slept its time
-        self._due_ms = 0  # until when it sleeps
+        # Set while it sleeps. The result is True when the time has passed, False when something is due earlier.
+        self._asleep: asyncio.Future[bool] | None = None
+        self._due_ms = 0  # when the sleep ends
 
     async def run(self) -> None:
-        """Sweep, and never end by itself."""
+        """Sweep until cancelled."""
         engine = self._engine
         lag = engine.stats.loop_lag
         now_ns = time.monotonic_ns()
@@ -60,23 +62,23 @@ class Sweeper:
                 now_ns = woken_ns
 
     async def _sleep(self, seconds: float) -> bool:
-        """Sleep; whether for so long. Something that is due earlier ends it."""
+        """Sleep until the time has passed (True) or something is due earlier (False)."""
         self._asleep = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._rouse, True)
+        timer = self._loop.call_later(seconds, self._wake, True)
         try:
             return await self._asleep
         finally:
             timer.cancel()
             self._asleep = None
 
-    def _rouse(self, on_time: bool) -> None:
+    def _wake(self, on_time: bool) -> None:
         if self._asleep is not None and not self._asleep.done():
             self._asleep.set_result(on_time)
 
     def _on_earlier(self) -> None:
         due_ms = self._engine.timers.next_due()
         if due_ms is not None and due_ms < self._due_ms:
-            self._rouse(False)
+            self._wake(False)
 
     def _step(self, start_ns: int) -> int:
         engine = self._engine
@@ -111,8 +113,11 @@ _malloc_trim = _find_malloc_trim()
 
 
 def release_memory() -> None:
-    """Give free memory back to the system: empty the interpreter's free lists, which pin whole arenas (a full
-    collection does that, and after gc.freeze() it has next to nothing to look at), then ask the C library."""
+    """Return free memory to the system.
+
+    First a full collection, which empties the interpreter's free lists: they keep whole arenas in use. It is short,
+    because the server has called gc.freeze(). Then the C library returns its free pages.
+    """
     gc.collect()
     if _malloc_trim is not None:
         _malloc_trim(0)

@@ -528,7 +528,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path.write_text("keep me")
     ended = run_to_end("--port", "0", "--unix-socket", str(path))
     assert ended.returncode == 1
-    assert one_line(ended.stderr) == f"naught-server: cannot listen on {path}: there is a file, and it is no socket"
+    assert one_line(ended.stderr) == f"naught-server: cannot listen on {path}: there is a file that is not a socket"
     assert path.read_text() == "keep me"
 
 
@@ -551,9 +551,8 @@ def test_what_it_cannot_have(arguments: list[str], message: str | None) -> None:
         assert "Traceback" not in ended.stderr
 
 
-REFUSED = (
-    "there is no authentication, and whoever can connect can do anything; --insecure allows it"  # after the address
-)
+# What follows the address.
+REFUSED = "there is no authentication, so every client that can connect has full access; --insecure allows it"
 WRONG_USAGE = [
     (["--prot", "1"], {}, "unknown flag --prot; did you mean --port?"),
     ([], {"NAUGHT_PORT": "x"}, "NAUGHT_PORT must be a whole number from 0 to 65535, not 'x'"),

@@ -1,5 +1,4 @@
-"""`python -m naught.lint` as a person meets it: arguments, exit statuses, configuration, output, broken
-files."""
+"""The command line of the checker: arguments, exit statuses, configuration, output, `# noqa`, broken files."""
 
 from __future__ import annotations
 
@@ -323,7 +322,7 @@ def test_noqa_on_any_line_of_what_was_found() -> None:
     assert check_source(source, "pool.py") == []
 
 
-# -- what does not parse -----------------------------------------------------------------------------------
+# -- files that do not parse -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -359,14 +358,14 @@ def test_whatever_a_file_holds(source: bytes, message: str) -> None:
 
 
 def test_deep_but_readable() -> None:
-    """What Python reads, the checker reads: a thousand `elif`s, a long sum of strings."""
+    """The checker reads everything that Python can read: a thousand `elif`s, a long sum of strings."""
     branches = "if x == 0:\n    pass\n" + "".join(f"elif x == {n}:\n    pass\n" for n in range(900))
     concatenated = "x = " + " + ".join(["'a'"] * 900) + "\n"
     source = leak() + concatenated + branches
     assert [finding.rule for finding in check_source(source, "deep.py")] == ["NZ101"]
 
 
-def test_a_file_nobody_may_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_to_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(project, {"secret.py": CLEAN})
 
     def refuse(self: Path) -> bytes:

@@ -1,6 +1,6 @@
-"""What the rule on counting down (NZ101) finds, and what it leaves alone: small programs.
+"""Programs in which the rule on counting down (NZ101) finds something, and programs in which it must not.
 
-How the programs say it: lint_programs.py.
+tests/support/lint_programs.py explains the form of the programs.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ COUNTDOWN = {
             def release(self, key):
                 self.refs[key] -= 1  #! NZ101
         """,
-    "what was added is taken off again, whatever it measures": """
+    "an amount is added and subtracted again, whatever it measures": """
         class Loads:
             def __init__(self):
                 self.forces = {}

@@ -1,6 +1,6 @@
-"""What the rule on collections that run empty (NZ108) finds, and what it leaves alone: small programs.
+"""Programs in which the rule on collections that become empty (NZ108) finds something, or must not.
 
-How the programs say it: lint_programs.py.
+tests/support/lint_programs.py explains the form of the programs.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ NO_EMPTIED = {
                 if value:
                     self.of[name].append(value)
         """,
-    "what it is an entry of is replaced": """
+    "the map above is replaced": """
         class Builder:
             def __init__(self):
                 self.stored = [{}, {}]
@@ -340,7 +340,7 @@ NO_EMPTIED = {
             def end(self):
                 self.stored = [{}, {}]
         """,
-    "all of it is begun anew": """
+    "all entries are cleared": """
         from collections import defaultdict
         class Voices:
             def __init__(self):

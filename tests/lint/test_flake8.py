@@ -1,4 +1,4 @@
-"""The plugin as flake8 calls it: from the tree and the lines without flake8 being there, and by flake8 itself."""
+"""The flake8 plugin: called with a tree and lines, without flake8, and by flake8 itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SOURCE = dedent(
 
 
 def test_findings() -> None:
-    """Comments are flake8's to look at, so a silenced line is reported here."""
+    """flake8 applies `# noqa` comments itself, so the plugin reports a silenced line."""
     plugin = Plugin(ast.parse(SOURCE), SOURCE.splitlines(keepends=True), "pool.py")
     ((line, column, message, kind),) = plugin.run()
     assert (line, column) == (6, 4)
@@ -65,7 +65,7 @@ def flake8(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_flake8_runs_it(tmp_path: Path) -> None:
-    """Found by its entry point, selected by its letters, silenced by flake8's own comments."""
+    """flake8 finds the plugin by its entry point, selects it by its letters, and applies `# noqa` itself."""
     (tmp_path / "pool.py").write_text(SOURCE.replace("  # noqa: NZ101", ""))
     (tmp_path / "silenced.py").write_text(SOURCE)
     done = flake8(tmp_path, "--select", "NZ")

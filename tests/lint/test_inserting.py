@@ -1,6 +1,6 @@
-"""What the rules on reads that insert (NZ103, NZ107) find, and what they leave alone: small programs.
+"""Programs in which the rules on reads that insert (NZ103, NZ107) find something, or must not.
 
-How the programs say it: lint_programs.py.
+tests/support/lint_programs.py explains the form of the programs.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ NO_INSERTING_LOOP = {
                 for handler in self.event_handlers[name]:
                     handler()
         """,
-    "guarded, filled, or asked with get": """
+    "guarded, filled, or read with get": """
         from collections import defaultdict
         class Bus:
             def __init__(self):
@@ -268,7 +268,7 @@ INSERTING_READ = {
                     print(name)
             return len(seen)
         """,
-    "twice in one function, said once": """
+    "twice in one function, reported once": """
         from collections import defaultdict
         class Failures:
             def __init__(self):
@@ -468,7 +468,7 @@ NO_INSERTING_READ = {
             def is_bad(self, host):
                 return self.count[host] > 3
         """,
-    "asked before it is taken out": """
+    "tested before it is taken out": """
         from collections import defaultdict
         class Bus:
             def __init__(self):
@@ -487,7 +487,7 @@ NO_INSERTING_READ = {
             def is_orphan(self, page):
                 return "orphan" in self.metadata[page]
         """,
-    "a local nobody lists": """
+    "a local that is never listed": """
         from collections import defaultdict
         def repeated(words, watched):
             seen = defaultdict(int)
@@ -495,7 +495,7 @@ NO_INSERTING_READ = {
                 seen[word] += 1
             return [each for each in watched if seen[each] > 1]
         """,
-    "filled from what is asked": """
+    "filled under the keys that are read": """
         from collections import defaultdict
         def repeated(words):
             seen = defaultdict(int)

@@ -1,6 +1,6 @@
-"""What the rules on misread zeros and gauges (NZ104, NZ106) find, and what they leave alone: small programs.
+"""Programs in which the rules on misread zeros and gauges (NZ104, NZ106) find something, or must not.
 
-How the programs say it: lint_programs.py.
+tests/support/lint_programs.py explains the form of the programs.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ NO_MISREAD = {
             def drop(self, user):
                 del self.left[user]
         """,
-    "asked the right way": """
+    "tested with `is None`": """
         class Quota:
             def __init__(self):
                 self.left = {}
@@ -119,7 +119,7 @@ NO_MISREAD = {
             def drop(self, user):
                 del self.left[user]
         """,
-    "or between two questions": """
+    "or in a condition": """
         class Seats:
             def __init__(self):
                 self.left = {}
@@ -185,7 +185,7 @@ NO_GAUGE = {
             def closed(self):
                 OPEN.labels(self.server_name).dec()
         """,
-    "somebody else's gauge": """
+    "a gauge of another library": """
         from tkinter_gauges import Gauge
         OPEN = Gauge("open", "Open connections", ["peer"])
         def closed(peer):

@@ -1,6 +1,6 @@
-"""The linter over the standard library's own files: nothing they hold makes it raise.
+"""The checker over files of the standard library: none of them makes it raise.
 
-A sample, because the whole takes longer than a test may; tools/lint_corpus.py does the whole.
+It is a sample, because all files take too long for a test; tools/lint_corpus.py checks them all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from naught.lint.files import python_files
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 SAMPLE = 80
 LARGEST = 50_000
-"""Bytes; a few generated tables would take a second each and show nothing the others do not."""
+"""In bytes; a few generated tables would take a second each, and test nothing else."""
 
 
 def test_no_file_of_the_standard_library_makes_it_raise() -> None:

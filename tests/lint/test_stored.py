@@ -1,6 +1,6 @@
-"""What the rules on stored zeros (NZ102, NZ105) find, and what they leave alone: small programs.
+"""Programs in which the rules on stored zeros (NZ102, NZ105) find something, and programs in which they must not.
 
-How the programs say it: lint_programs.py.
+tests/support/lint_programs.py explains the form of the programs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DELETED_AS_ZERO = {
                 if self.refs[key] <= 1:
                     self.refs[key] = 0  #! NZ102
         """,
-    "blanked by a loop over the map as well, which begins nothing": """
+    "blanked by a loop over the map as well, which stores no first value": """
         class Limits:
             def __init__(self):
                 self.deadlines = {}
@@ -130,7 +130,7 @@ NO_DELETED_AS_ZERO = {
                 gone[name] = None
             return gone
         """,
-    "a counter that is read and begun anew": """
+    "a counter that is read and reset": """
         from collections import defaultdict
         class Reads:
             def __init__(self):

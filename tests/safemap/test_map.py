@@ -1,4 +1,4 @@
-"""naught.SafeMap from one thread: the shared table, number types, Mapping, compaction, pickling."""
+"""naught.SafeMap from one thread: the table of cases, number types, Mapping, compaction, pickling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from naught.safemap import SafeMap, Underflow, shard
-from support.cases_shared import CASES, Step
+from support.cases_counters import INVALID, TOP_OF_NONE, UNDERFLOW, Case, cases_for
 
 POLICIES = ("eager", "deferred")
 # The cleaning thread stays out of these tests unless a test asks for it: it would wait a day.
@@ -45,52 +45,90 @@ def make(policy: Any) -> Iterator[Any]:
         each.close()
 
 
-# The table shared with the server's store.
+# The table of cases, which the server's commands keep as well.
+
+CASES = cases_for(
+    {"incr", "decr", "apply", "get", "get_many", "set", "take", "clear", "count", "keys", "top", TOP_OF_NONE}
+)
 
 
-def run_step(counters: SafeMap[str, int], operation: str, arguments: tuple[Any, ...]) -> Any:
-    simple: dict[str, Any] = {
-        "incr": counters.incr,
-        "decr": lambda *a: counters.decr(*a)[0],
-        "decr_strict": lambda *a: counters.decr(*a, strict=True)[0],
-        "get": lambda key: counters.get(key, 0),
-        "set": counters.set,
-        "take": counters.take,
-        "add": lambda keys, deltas: counters.add(zip(keys, deltas, strict=True)),
-        "clear": counters.clear,
-        "count": lambda: len(counters),
-        "keys": lambda: sorted(counters),
-        "top": counters.most_common,
-    }
-    try:
-        return simple[operation](*arguments)
-    except Underflow:
-        return ("error", "underflow")
-    except (TypeError, ValueError):
-        return ("error", "invalid")
+def as_text(key: str | bytes) -> str:
+    """The key that a map of text counts under."""
+    return key if isinstance(key, str) else os.fsdecode(key)
+
+
+class MapUnderTest:
+    """The operations of the table as calls of a map, with their results as the wire has them."""
+
+    def __init__(self, counters: SafeMap[str, int]) -> None:
+        self.counters = counters
+
+    def incr(self, key: str, by: Any = 1) -> Any:
+        return self.counters.incr(as_text(key), by)
+
+    def decr(self, key: str, by: Any = 1, strict: bool = False) -> Any:
+        return self.counters.decr(as_text(key), by, strict=strict)[0]
+
+    def apply(self, keys: list[str], deltas: Any) -> Any:
+        each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
+        return self.counters.add(zip(map(as_text, keys), each, strict=True))
+
+    def get(self, key: str) -> Any:
+        return self.counters.get(as_text(key), 0)
+
+    def get_many(self, keys: list[str]) -> Any:
+        return [self.get(key) for key in keys]
+
+    def set(self, key: str, value: Any) -> Any:
+        return self.counters.set(as_text(key), value)
+
+    def take(self, keys: list[str]) -> Any:
+        return [self.counters.take(as_text(key)) for key in keys]
+
+    def clear(self) -> Any:
+        return self.counters.clear()
+
+    def count(self) -> Any:
+        return len(self.counters)
+
+    def keys(self) -> Any:
+        return sorted(map(os.fsencode, self.counters))
+
+    def top(self, n: int) -> Any:
+        listed = self.counters.most_common(n)
+        return [[os.fsencode(key) for key, _ in listed], [value for _, value in listed]]
+
+    def do(self, operation: str, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return getattr(self, operation)(*arguments)
+        except Underflow:
+            return UNDERFLOW
+        except (TypeError, ValueError):
+            return INVALID
 
 
 @pytest.mark.parametrize("shard_count", [1, 31])
-@pytest.mark.parametrize(("name", "steps"), CASES, ids=[name for name, _ in CASES])
-def test_the_table_of_cases(name: str, steps: list[Step], shard_count: int, make: Any) -> None:
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_the_table_of_cases(case: Case, shard_count: int, make: Any) -> None:
     counters = make(shard_count=shard_count)
-    for number, (operation, arguments, expected) in enumerate(steps):
-        got = run_step(counters, operation, arguments)
-        assert got == expected, f"{name}, step {number}: {operation}{arguments}"
+    tested = MapUnderTest(counters)
+    for number, (operation, arguments, expected) in enumerate(case.steps):
+        assert tested.do(operation, arguments) == expected, f"step {number}: {operation}{arguments}"
         assert all(value >= 1 for value in counters.values())
 
 
 def test_the_cleaning_step_changes_no_answer() -> None:
     """Every case again, with a sweep after every step: whether a zero is still flagged must never show."""
-    for name, steps in CASES:
+    for case in CASES:
         with SafeMap[str, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=3) as counters:
-            for operation, arguments, expected in steps:
-                assert run_step(counters, operation, arguments) == expected, name
+            tested = MapUnderTest(counters)
+            for operation, arguments, expected in case.steps:
+                assert tested.do(operation, arguments) == expected, case.name
                 counters.sweep()
                 assert counters.raw_entries == len(counters)
 
 
-# What decr says.
+# The result of decr.
 
 
 def test_decr_says_whether_this_call_evicted(make: Any) -> None:
@@ -116,7 +154,7 @@ def test_underflow_is_arithmetic_and_says_what_was_there(make: Any) -> None:
     assert counters.snapshot() == {"a": 2}
 
 
-# Number types. Three amounts of each, growing, and what is refused.
+# Number types. For each: three amounts in ascending order, and amounts that are refused.
 
 NUMBERS: list[tuple[type, dict[str, Any], list[Any], list[Any]]] = [
     (int, {}, [1, 2, 10**30], [0, -1, 1.0, True, Fraction(1), Decimal(1), "1", None, math.nan]),
@@ -316,7 +354,7 @@ def test_a_class_can_name_its_types_once() -> None:
     assert copy.copy(seats).__class__ is Seats
 
 
-# Several at once.
+# Changing several counters.
 
 
 def test_add_refuses_before_anything_changes(make: Any) -> None:
@@ -361,7 +399,7 @@ def test_most_common(make: Any) -> None:
     assert {key for key, _ in counters.most_common(2)} == {"b", ("not", "orderable")}
 
 
-# What Mapping promises.
+# The methods of Mapping.
 
 
 def test_mapping_protocol(make: Any) -> None:
@@ -492,7 +530,7 @@ def test_any_hashable_key(make: Any) -> None:
 
 
 class Reentrant:
-    """A key whose own methods use the map, as a finalizer or a signal handler might at any moment."""
+    """A key whose methods use the map, as a finalizer or a signal handler may do at any moment."""
 
     def __init__(self, name: str, counters: SafeMap[Any, int]) -> None:
         self.name = name
@@ -524,7 +562,7 @@ def test_the_map_can_be_used_from_inside_itself(make: Any) -> None:
     counters.clear()
 
 
-# Zeros that are flagged and not cleared yet.
+# Zeros that are flagged and not deleted yet.
 
 
 def test_deferred_keeps_a_flagged_zero_until_it_is_swept() -> None:
@@ -606,7 +644,7 @@ def test_memory_returns_however_it_drains(drain: str, make: Any) -> None:
 
 
 def test_what_stays_in_a_small_map_has_a_bound(make: Any) -> None:
-    """Up to 256 evictions go by before a table is looked at, so that many keys may leave their places behind."""
+    """A table's size is checked after 256 evictions, so a table of that many entries may stay."""
     counters = make()
     for key in range(20_000):
         counters.incr(key)
@@ -626,7 +664,7 @@ def test_raw_entries_of_a_flapping_counter_do_not_pile_up(make: Any) -> None:
 
 
 @pytest.mark.parametrize(("value_type", "options"), [(n[0], n[1]) for n in NUMBERS])
-def test_zero_is_of_the_maps_type_whoever_answers_it(value_type: Any, options: Any, make: Any) -> None:
+def test_every_zero_returned_is_of_the_maps_type(value_type: Any, options: Any, make: Any) -> None:
     counters = make(value_type, {"a": 1}, **options)
     answers = [
         counters.decr("a")[0],
@@ -650,7 +688,7 @@ KEYS: dict[str, Callable[[int], Any]] = {
 
 
 def drained(counters: Any, make_key: Callable[[int], Any], key_count: int, held: dict[Any, Any]) -> dict[Any, int]:
-    """Fill and drain all but every hundredth key; where each survivor that is not `held` lay at first."""
+    """Fill the map and drain all but every hundredth key; return the address that each survivor had before."""
     for number in range(key_count):
         key = make_key(number)
         counters.incr(held.get(key, key), 1000 + number)
@@ -665,7 +703,7 @@ def drained(counters: Any, make_key: Callable[[int], Any], key_count: int, held:
 
 
 def survivors_at(counters: Any, key_count: int, make_key: Callable[[int], Any]) -> dict[int, int]:
-    """Number -> where its key lies in the map now, for every hundredth."""
+    """Number -> the address of its key in the map now, for every hundredth."""
     numbers = {make_key(number): number for number in range(0, key_count, 100)}
     return {numbers[key]: id(key) for key in counters if key in numbers}
 
@@ -695,7 +733,7 @@ def test_a_key_that_the_program_holds_stays_the_same_object(kind: str, make: Any
 
 
 class Text(str):
-    """A str that a map must not take for one."""
+    """A subclass of str, which a map must not treat as a str."""
 
     __slots__ = ()
 
@@ -711,7 +749,7 @@ def test_keys_of_other_types_are_not_touched(make_key: Callable[[int], Any], mak
 
 @pytest.mark.parametrize("change", ["another value", "another key", "a key less"])
 def test_what_counts_while_keys_are_moved_is_not_lost(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler can run between any two steps: stood in for by the question about references."""
+    """A signal handler can run between any two steps. Here `getrefcount` takes its place."""
     table_shard = shard.Shard()
     table_shard.table.update({f"key:{number}": 1 for number in range(10)})
     old = table_shard.table
@@ -805,7 +843,7 @@ def test_repr_can_be_evaluated(value_type: Any, options: Any, text: str) -> None
 
 
 class Model:
-    """What a SafeMap must do, in the plainest way: a dict, without shards, locks or flags."""
+    """A simple implementation of SafeMap's meaning: a dict, without shards, locks or flags."""
 
     def __init__(self, tolerance: float) -> None:
         self.entries: dict[Any, Any] = {}
@@ -842,7 +880,7 @@ def amounts_of(value_type: type, chance: random.Random) -> Any:
 
 @pytest.fixture(params=[False, True], ids=["", "compacting all the time"])
 def compaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is, and with every shard looked at, rebuilt and moved at every second eviction."""
+    """With the normal settings, and with every shard rebuilt and moved at every second eviction."""
     if request.param:
         monkeypatch.setattr(shard, "COMPACTION_EVICTIONS_MIN", 1)
         monkeypatch.setattr(shard, "SPARSE_BYTES_PER_ENTRY", 1)

@@ -38,7 +38,7 @@ def no_thread_is_left() -> Iterator[None]:
     yield
     gc.collect()
     for thread in set(threading.enumerate()) - before:
-        # A map that was dropped has told its thread to end; here it has to have listened.
+        # A map that was collected has put an item into its thread's stop queue, so the thread ends.
         thread.join(JOIN_S)
         assert not thread.is_alive(), f"{thread.name} was left behind"
 
@@ -475,7 +475,7 @@ def test_a_forked_child_is_never_stuck_on_a_lock_of_a_thread_it_does_not_have(po
             receiving, sending = context.Pipe(duplex=False)
             child = context.Process(target=child_uses, args=(counters, sending))
             with warnings.catch_warnings():
-                # Python 3.12 warns of any fork beside threads; that it works all the same is what is tested.
+                # Python 3.12 warns of any fork in a process with threads. Here such a fork must work.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child.start()
             assert receiving.poll(JOIN_S), "the child is stuck"
@@ -530,7 +530,7 @@ def test_a_finalizer_that_counts_while_an_empty_table_is_replaced_is_heard() -> 
 
 
 class Impatient(queue.SimpleQueue[None]):
-    """A stop queue in which all time passes at once; it ends the thread after so many waits."""
+    """A stop queue whose `get` times out without waiting, and ends the thread after `waits_max` calls."""
 
     def __init__(self, waits_max: int) -> None:
         super().__init__()
@@ -559,14 +559,14 @@ def test_zeros_wait_their_time_unless_they_are_many(flagged: int, sweeps: int) -
             return True
 
     counters: Any = Counters()
-    stop = Impatient(3 * cleaner.LOOKS)
+    stop = Impatient(3 * cleaner.CHECKS)
     cleaner.clean(weakref.ref(counters), stop, 5.0)
     assert counters.swept == sweeps
-    assert sum(stop.waits[: cleaner.LOOKS]) == pytest.approx(5.0)
+    assert sum(stop.waits[: cleaner.CHECKS]) == pytest.approx(5.0)
 
 
 def flapped(keys: range) -> SafeMap[int, int]:
-    """A deferred map of one shard in which so many keys are zeros that all count as flagged."""
+    """A deferred map with one shard, in which so many keys are zeros that all count as flagged."""
     counters = SafeMap[int, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=1)
     for key in keys:
         counters.incr(key)
@@ -588,7 +588,7 @@ def test_zeros_of_a_map_that_flaps_as_a_whole_are_hidden_and_swept() -> None:
 def test_a_map_that_flapped_and_was_emptied_flags_each_zero_again() -> None:
     """With no key left nothing is to be cleared, and yet the shard has to forget that all were flagged.
 
-    The thread, which ends when nothing is flagged, would otherwise never be asked for again.
+    Otherwise no decrement would start the thread again, which has ended because nothing was flagged.
     """
     with flapped(range(100)) as counters:
         for key in range(100):

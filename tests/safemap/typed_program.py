@@ -1,8 +1,8 @@
 """What the type checker says about `naught.SafeMap`: data of tests/safemap/test_types.py.
 
-mypy must report exactly the lines marked `refused`. What says `at run time` (alone, where mypy takes bool for
-an int, or does not compare the brackets with the arguments) is also executed by itself, and must raise
-TypeError there. Everything else must be accepted, with the types asserted.
+mypy must report exactly the lines marked `refused`. A line marked `at run time` is also executed by itself, and must
+raise TypeError. Some lines are marked `at run time alone`, because mypy takes a bool for an int, or does not compare
+the types in brackets with the arguments. Every other line must be accepted, with the types asserted.
 """
 
 from __future__ import annotations

@@ -128,8 +128,8 @@ FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
     (["--sweep-budget-ms", "1e0"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not '1e0'"),
     (["--ports-file", "\udcff"], {}, "--ports-file must be a path of at most 4095 bytes of UTF-8, not '\\udcff'"),
     # what cannot be together
-    (["--host", ""], {}, "nothing to listen on: --host says no TCP, and there is no Unix socket"),
-    ([], {"NAUGHT_HOST": ""}, "nothing to listen on: NAUGHT_HOST says no TCP, and there is no Unix socket"),
+    (["--host", ""], {}, "nothing to listen on: --host turns TCP off, and there is no Unix socket"),
+    ([], {"NAUGHT_HOST": ""}, "nothing to listen on: NAUGHT_HOST turns TCP off, and there is no Unix socket"),
     # the file itself
     (["--config", "/nowhere/x"], {}, "--config: cannot read '/nowhere/x': No such file or directory"),
     ([], {"NAUGHT_CONFIG": "/nowhere/x"}, "NAUGHT_CONFIG: cannot read '/nowhere/x': No such file or directory"),
@@ -245,7 +245,7 @@ def test_variables_that_are_somebody_elses(environment: dict[str, str]) -> None:
     ("values", "message"),
     [
         ({"port": "6480"}, f"port {PORT_RULE} '6480'"),
-        ({"caches": {"a": CachePolicy("b")}}, "the policy of the cache 'a' is that of 'b'"),
+        ({"caches": {"a": CachePolicy("b")}}, "the cache 'a' has a policy with the name 'b'"),
         ({"caches": {f"c{n}": CachePolicy(f"c{n}") for n in range(128)}}, "there can be at most 128 caches, not 129"),
     ],
 )

@@ -233,7 +233,7 @@ def test_swapping_out_in_the_middle_of_a_visit_takes_everything() -> None:
         wheel.add(b"%d" % number, GRAIN_BEGINS_MS + 10 + LAP_MS, START_MS)
     wheel.take_due(GRAIN_BEGINS_MS + 10, 5)
     assert len(wheel._kept) == 5
-    full = wheel.swap_out()
+    full = wheel.clear()
     assert sum(map(len, full)) == 10
     assert wheel.entries() == {}
     assert wheel.count == 0

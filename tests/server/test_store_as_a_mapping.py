@@ -1,38 +1,56 @@
-"""The server's store means what `SafeMap` means: both are held to the table in `cases_shared`."""
+"""The commands called directly on the store, without the wire, keep the table of cases in `cases_counters`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from naught.errors import CommandError
+from naught.errors import CommandError, InvalidRequest
 from naught_server.batch import Batch
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
 from naught_server.sweep import Sweep
-from support.cases_shared import CASES, Step
+from support.cases_counters import EVERYTHING, THREE_AT_MOST, TOP_OF_NONE, Case, Refused, cases_for
+
+# Commands that do not concern the store, and methods that do not exist.
+NOT_OF_THE_STORE = {"ping", "hello", "config_get", "config_set", "sweep", "no_such", "INCR"}
+CASES = cases_for(EVERYTHING - {TOP_OF_NONE} - NOT_OF_THE_STORE)
 
 
 class StoreUnderTest:
-    """The table's operations as commands of a session. Time stands still."""
+    """The operations of the table as commands of a session. The clock moves only with the operation `pass`."""
 
     def __init__(self, policy: CachePolicy) -> None:
         engine = Engine(ServerConfig(caches={"default": policy}))
         self.protocol = ServerProtocol(engine, wake=lambda: None)
         self.store = engine.store
         self.sweep: Sweep = engine.sweep
+        self.now_ms = 0
 
-    def _run(self, method: bytes, *params: Any) -> Any:
-        command = COMMANDS[method]
-        assert command.params_min <= len(params) <= command.params_max
-        result = command.run(self.protocol, params, 0)
+    def do(self, operation: str, arguments: tuple[Any, ...]) -> Any:
+        if operation == "pass":
+            self.now_ms += arguments[0]
+            # As before each chunk of input.
+            assert self.protocol.session.cache.expire(self.now_ms, entries_max=1_000)
+            return None
+        try:
+            if operation == "keys":
+                return sorted(self._run("scan", 0, 4_096)[1])
+            return as_received(self._run(operation, *as_decoded(arguments)))
+        except CommandError as refusal:
+            return Refused(refusal.code)
+
+    def _run(self, method: str, *params: Any) -> Any:
+        command = COMMANDS[method.encode()]
+        if not command.params_min <= len(params) <= command.params_max:
+            raise InvalidRequest("the protocol refuses this number of parameters before it runs a command")
+        result = command.run(self.protocol, params, self.now_ms)
         if isinstance(result, Batch):
             while not result.finished:
-                result.go_on(self.protocol.session.cache, 0, direct=False)
+                result.go_on(self.protocol.session.cache, self.now_ms, direct=False)
             result = result.results
         if hasattr(result, "send"):
             try:
@@ -42,58 +60,30 @@ class StoreUnderTest:
                 return end.value
         return result
 
-    def incr(self, key: str, *by: Any) -> Any:
-        return self._run(b"incr", key.encode(), *by)
 
-    def decr(self, key: str, *by: Any) -> Any:
-        return self._run(b"decr", key.encode(), *by)
-
-    def decr_strict(self, key: str, by: Any = 1) -> Any:
-        return self._run(b"decr", key.encode(), by, True)
-
-    def get(self, key: str) -> Any:
-        return self._run(b"get", key.encode())
-
-    def set(self, key: str, value: Any) -> Any:
-        return self._run(b"set", key.encode(), value)
-
-    def take(self, key: str) -> Any:
-        return self._run(b"take", (key.encode(),))[0]
-
-    def add(self, keys: Any, deltas: Any) -> Any:
-        return self._run(b"apply", tuple(key.encode() for key in keys), tuple(deltas))
-
-    def clear(self) -> Any:
-        return self._run(b"clear")
-
-    def count(self) -> Any:
-        return self._run(b"count")
-
-    def keys(self) -> Any:
-        return sorted(key.decode() for key in self._run(b"scan", 0, 4_096)[1])
-
-    def top(self, n: Any) -> Any:
-        if n == 0:
-            return []  # a mapping has an answer where the wire has an error
-        keys, values = self._run(b"top", n)
-        return [(key.decode(), value) for key, value in zip(keys, values, strict=True)]
+def as_decoded(value: Any) -> Any:
+    """Parameters as the decoder gives them to a command: strings are bytes, arrays are tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(as_decoded(each) for each in value)
+    return value.encode() if isinstance(value, str) else value
 
 
-def outcome(operation: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    try:
-        return operation(*arguments)
-    except CommandError as refusal:
-        return ("error", refusal.code)
+def as_received(value: Any) -> Any:
+    """A result as a client receives it: arrays are lists, strings are bytes."""
+    if isinstance(value, list | tuple):
+        return [as_received(each) for each in value]
+    return value.encode() if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("swept", [False, True], ids=["unswept", "swept"])
 @pytest.mark.parametrize("shards", [1, 16])
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
-@pytest.mark.parametrize(("name", "steps"), CASES, ids=[name for name, _ in CASES])
-def test_the_table_of_cases(name: str, steps: list[Step], eviction: Any, shards: int, swept: bool) -> None:
-    tested = StoreUnderTest(CachePolicy("default", shards=shards, eviction=eviction))
-    for operation, arguments, expected in steps:
-        assert outcome(getattr(tested, operation), arguments) == expected, (name, operation, arguments)
-        tested.store.invariants(0)
-        while swept and tested.sweep.advance(0, 100):
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_the_table_of_cases(case: Case, eviction: Any, shards: int, swept: bool) -> None:
+    max_counters = 3 if THREE_AT_MOST in case.features else None
+    tested = StoreUnderTest(CachePolicy("default", shards=shards, eviction=eviction, max_counters=max_counters))
+    for operation, arguments, expected in case.steps:
+        assert tested.do(operation, arguments) == expected, (operation, arguments)
+        tested.store.invariants(tested.now_ms)
+        while swept and tested.sweep.advance(tested.now_ms, 100):
             pass

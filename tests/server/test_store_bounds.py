@@ -26,7 +26,7 @@ def test_a_batch_and_what_follows_it_in_one_piece_of_input_share_the_room(evicti
     while peer.protocol.wants_turn:
         peer.turn()
     assert [peer.replies[2 + number] for number in range(30)] == [1] * 10 + [FULL] * 20
-    assert peer.protocol.session.cache.live(peer.now_ms) == (1_000, True)
+    assert peer.protocol.session.cache.live_count(peer.now_ms) == (1_000, True)
 
 
 def test_many_narrow_batches_in_one_piece_of_input_share_the_room() -> None:
@@ -38,7 +38,7 @@ def test_many_narrow_batches_in_one_piece_of_input_share_the_room() -> None:
     peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
     while peer.protocol.wants_turn:
         peer.turn()
-    assert peer.protocol.session.cache.live(peer.now_ms) == (1_000, True)
+    assert peer.protocol.session.cache.live_count(peer.now_ms) == (1_000, True)
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
@@ -89,7 +89,7 @@ def test_a_shard_that_is_held_does_not_make_an_expired_cache_full(eviction: str)
     with pytest.raises(CacheFull):
         cache.incr(free, 1, None, 1_009)
     assert cache.incr(free, 1, None, 1_010) == 1
-    assert cache.live(1_010) == (1, True)
+    assert cache.live_count(1_010) == (1, True)
     cache.locks.release(held, "upkeep")
     cache.invariants(1_010)
 
@@ -108,4 +108,4 @@ def test_a_refused_try_incr_changes_nothing_in_a_full_cache() -> None:
     with pytest.raises(CacheFull):
         cache.try_incr([(b"a", 1, 9), (b"b", 1, 9), (b"c", 1, 9)], None, 0)
     assert cache.get(b"a", 0) == 1
-    assert cache.live(0) == (1, True)
+    assert cache.live_count(0) == (1, True)

@@ -75,7 +75,7 @@ def test_lazy_zeros_go(shards: int) -> None:
     for key in keys[10:]:
         cache.decr(key, 1_000, False, START_MS)
     assert cache.raw_entries() == 2_000
-    assert cache.live(START_MS) == (10, True)
+    assert cache.live_count(START_MS) == (10, True)
     run(engine, START_MS)
     assert cache.raw_entries() == 10
     assert sum(cache.zeros) == 0
@@ -88,9 +88,9 @@ def test_what_clear_swapped_out_goes() -> None:
     cache = cache_of(engine)
     fill(cache, 2_000, ttl_ms=LONG_MS)
     assert cache.clear(START_MS) == 2_000
-    assert cache.swapped_out
+    assert cache.cleared_tables
     run(engine, START_MS)
-    assert not cache.swapped_out
+    assert not cache.cleared_tables
     assert engine.sweep.table_bytes_freed > 0
     assert engine.sweep.to_release
 
@@ -165,8 +165,8 @@ def test_deadlines_that_were_moved_still_come() -> None:
     cache = cache_of(engine)
     kept = drain(cache, fill(cache, 4_000, ttl_ms=LONG_MS), 100)
     run(engine, START_MS)
-    assert cache.live(START_MS + LONG_MS - 1) == (len(kept), True)
-    assert cache.live(START_MS + LONG_MS) == (0, True)
+    assert cache.live_count(START_MS + LONG_MS - 1) == (len(kept), True)
+    assert cache.live_count(START_MS + LONG_MS) == (0, True)
     cache.invariants(START_MS + LONG_MS)
 
 
@@ -273,7 +273,7 @@ def test_remains_frees_no_more_than_its_allowance() -> None:
     fill(cache, 1_000)
     cache.clear(START_MS)
     engine.sweep.advance(START_MS, 20)
-    assert len(cache.swapped_out[0]) >= 980
+    assert len(cache.cleared_tables[0]) >= 980
 
 
 @pytest.mark.parametrize("job", [RemoveZeros, CompactTables, MeasureTables])
@@ -320,7 +320,7 @@ def test_no_job_starves_another() -> None:
         engine.advance(START_MS + 10, 4)
     for cache in engine.store.caches.values():
         assert cache.evictions["expired"] >= steps
-        assert len(cache.swapped_out[0]) <= 3_000 - steps
+        assert len(cache.cleared_tables[0]) <= 3_000 - steps
 
 
 def test_expiry_has_its_turn_however_long_other_work_lasts() -> None:
@@ -364,7 +364,7 @@ def test_a_job_that_raises_is_logged_and_counted_and_the_others_go_on(
     assert len(caplog.records) == 100
     assert name in caplog.records[0].getMessage()
     assert cache.raw_entries() == {"expired counters": 500, "zeros": 0 if name != "zeros" else 500}.get(name, 0)
-    assert bool(cache.swapped_out) is (name == "cleared tables")
+    assert bool(cache.cleared_tables) is (name == "cleared tables")
     assert cache.locks.held == 0
 
 
@@ -389,7 +389,7 @@ def test_a_step_that_raises_in_the_middle_of_a_shard_gives_the_shard_back(
         run(engine, START_MS)
     assert engine.sweep.failures == 1
     assert cache.locks.held == 0
-    assert cache.live(START_MS) == (len(kept), True)
+    assert cache.live_count(START_MS) == (len(kept), True)
     cache.invariants(START_MS)
 
 

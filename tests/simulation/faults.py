@@ -1,7 +1,7 @@
-"""Known faults, put into the code on purpose: whoever claims to find bugs is shown some first.
+"""Known faults that tests put into the code: a simulation that claims to find bugs must find each of these.
 
-A fault is a method and a replacement in its source text, so that it stands in this table as the mistake somebody
-would really make. A text that is no longer in the method is an error here: the table follows the code.
+A fault is a replacement in the source text of one function, so this table shows it as the mistake a programmer would
+make. A text that is not in the function any more is an error: the table must be changed with the code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Fault(NamedTuple):
     mistake: str
 
     def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Make the mistake, until the test ends."""
+        """Put the fault in until the test ends."""
         found = inspect.getattr_static(self.owner, self.function)
         is_property = isinstance(found, property)
         function = found.fget if is_property else found
@@ -47,14 +47,20 @@ class Fault(NamedTuple):
 
 
 FAULTS: list[Fault] = [
-    Fault("a zero is not counted off when it lives again", Cache, "_create", "self.zeros[shard] -= 1", "pass"),
-    Fault("a new life keeps no time to live", Cache, "_create", "ttl_ms is not None", "ttl_ms is None and False"),
-    Fault("expiry is not seen by who reads", Cache, "_value", "deadline_ms <= now_ms", "deadline_ms <= now_ms - 1"),
+    Fault(
+        "a zero that becomes a counter again is still counted as a zero",
+        Cache,
+        "_create",
+        "self.zeros[shard] -= 1",
+        "pass",
+    ),
+    Fault("a new counter gets no time to live", Cache, "_create", "ttl_ms is not None", "ttl_ms is None and False"),
+    Fault("a read does not see expiry", Cache, "_value", "deadline_ms <= now_ms", "deadline_ms <= now_ms - 1"),
     Fault("expiry comes a millisecond late", Cache, "counters_of", "> now_ms]", ">= now_ms]"),
     Fault("an evicted counter leaves its deadline", Cache, "_evict", "if self.wheel.count:", "if False:"),
     Fault("a lazy zero keeps its deadline", Cache, "on_zero", "if self.wheel.count:", "if False:"),
     Fault("a decrement goes one too far", Cache, "decr", "left > 0", "left >= 0"),
-    Fault("strict refuses what is exactly there", Cache, "decr", "if strict and left:", "if strict:"),
+    Fault("strict refuses to decrement by the whole value", Cache, "decr", "if strict and left:", "if strict:"),
     Fault("set keeps the old time to live", Cache, "set", "self._set_deadline(shard, key, ttl_ms, now_ms)", "pass"),
     Fault(
         "an increment renews the time to live",
@@ -73,14 +79,14 @@ FAULTS: list[Fault] = [
     ),
     Fault("one more than max_counters", Cache, "_need_room", "< missing", "< missing - 1"),
     Fault(
-        "room of expired counters is not given",
+        "expired counters do not make room",
         Cache,
         "_need_room",
         "self.wheel.due(now_ms, missing) < missing",
         "True",
     ),
     Fault(
-        "a batch uses room promised to what follows it",
+        "a batch uses room reserved for later requests",
         ServerProtocol,
         "_serve_input",
         "direct = cache.prepare(now_ms, requests_max)",
@@ -99,18 +105,18 @@ FAULTS: list[Fault] = [
         "the fast loop ignores overflow", ServerProtocol, "_run", "(value > DIGIT_MAX and value > VALUE_MAX)", "False"
     ),
     Fault(
-        "what ends a column is passed over",
+        "the request that ends a column is skipped",
         ServerProtocol,
         "_run_column",
         "messages[served:]",
         "messages[served + 1 :]",
     ),
     Fault("the fast loop counts a zero twice", ServerProtocol, "_run", "if value != -by:", "if True:"),
-    Fault("equal heads of the top in any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
+    Fault("equal values in the top have any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
     Fault("the top of one slice only", commands, "_top", "best + found", "found"),
     Fault("a compaction loses deadlines", ShardCompaction, "_visit", "if deadline_ms is not None:", "if False:"),
     Fault(
-        "a compaction keeps no account of zeros",
+        "a compaction does not subtract its zeros",
         ShardCompaction,
         "_finish",
         "cache.zeros[self.shard] -= self._zeros",
@@ -151,10 +157,10 @@ FAULTS: list[Fault] = [
         "the wheel takes out a lap too early", DeadlineWheel, "_pour", "deadline_ms >> GRAIN_BITS > grain", "False"
     ),
     Fault("the wheel takes out a grain too early", DeadlineWheel, "_pour", "if deadline_ms <= now_ms:", "if True:"),
-    Fault("what comes soon is put where only later is looked", DeadlineWheel, "add", "<= SLOTS", "<= 0"),
-    Fault("what comes later is put where now is looked", DeadlineWheel, "add", "<= SLOTS", "<= 2 * SLOTS"),
+    Fault("a near deadline is put into the later wheel", DeadlineWheel, "add", "<= SLOTS", "<= 0"),
+    Fault("a later deadline is put into the near wheel", DeadlineWheel, "add", "<= SLOTS", "<= 2 * SLOTS"),
     Fault(
-        "a grain is passed with what is in it",
+        "a grain is skipped with its deadlines",
         DeadlineWheel,
         "_skip_grains",
         "self._poured = grain - 1",
@@ -169,6 +175,12 @@ FAULTS: list[Fault] = [
         "self.passed_ms = at - 1",
         "self.passed_ms = at",
     ),
-    Fault("the due are not all counted", DeadlineWheel, "due", "self.passed_ms + 1,", "self.passed_ms + 2,"),
-    Fault("the due of a grain are not counted", DeadlineWheel, "due", "self._poured + 1,", "self._poured + 2,"),
+    Fault(
+        "due deadlines of a millisecond are not counted",
+        DeadlineWheel,
+        "due",
+        "self.passed_ms + 1,",
+        "self.passed_ms + 2,",
+    ),
+    Fault("due deadlines of a grain are not counted", DeadlineWheel, "due", "self._poured + 1,", "self._poured + 2,"),
 ]

@@ -1,7 +1,7 @@
-"""What a cache must answer, as one plain dict without shards, locks, wheel or sweeper.
+"""The reference model of a cache: one plain dict without shards, locks, wheel or sweeper.
 
-`ModelCache` executes a request, given as on the wire, at a time, and says what the reply must be. It keeps a
-counter with its deadline and nothing else; what has expired is taken out before anything is looked at.
+`ModelCache` executes a request, given as on the wire, at a given time, and returns what the reply must be. It keeps
+each counter and its deadline. Expired counters are removed before each request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ModelCache:
         self.values: dict[bytes, int] = {}
         self.deadlines: dict[bytes, int] = {}
         self.evictions: Counter[str] = Counter()
-        self.scans: list[set[bytes]] = []  # for each scan under way: what has lived since it began
+        self.scans: list[set[bytes]] = []  # for each scan under way: keys present since it began
 
     def answer(self, method: str, params: tuple[Any, ...], now_ms: int) -> Any:
         """Execute; the result, or a Refused."""
@@ -28,16 +28,16 @@ class ModelCache:
         return getattr(self, method)(now_ms, *params)
 
     def purge(self, now_ms: int) -> None:
-        """Take out what has expired."""
+        """Remove expired counters."""
         for key in [key for key, deadline_ms in self.deadlines.items() if deadline_ms <= now_ms]:
-            self._gone(key, "expired")
+            self._evict(key, "expired")
 
-    def _gone(self, key: bytes, reason: str) -> None:
+    def _evict(self, key: bytes, reason: str) -> None:
         del self.values[key]
         self.deadlines.pop(key, None)
         self.evictions[reason] += 1
-        for lived_through in self.scans:
-            lived_through.discard(key)
+        for present in self.scans:
+            present.discard(key)
 
     def _change(self, now_ms: int, key: bytes, by: int, ttl_ms: int | None) -> int | Refused:
         value = self.values.get(key, 0) + by
@@ -51,7 +51,7 @@ class ModelCache:
         if value > 0:
             self.values[key] = value
         elif key in self.values:
-            self._gone(key, "zero")
+            self._evict(key, "zero")
         return max(value, 0)
 
     def incr(self, now_ms: int, key: bytes, by: int = 1, ttl_ms: int | None = None) -> int | Refused:
@@ -78,7 +78,7 @@ class ModelCache:
         before = self.values.get(key, 0)
         if not value:
             if before:
-                self._gone(key, "set")
+                self._evict(key, "set")
             return before
         if not before and self.limit is not None and len(self.values) >= self.limit:
             return FULL
@@ -93,7 +93,7 @@ class ModelCache:
         for key in keys:
             taken.append(self.values.get(key, 0))
             if key in self.values:
-                self._gone(key, "taken")
+                self._evict(key, "taken")
         return taken
 
     def try_incr(self, now_ms: int, items: list[Any], ttl_ms: int | None = None) -> list[Any] | Refused:
@@ -133,7 +133,7 @@ class ModelCache:
     def clear(self, now_ms: int) -> int:
         keys = list(self.values)
         for key in keys:
-            self._gone(key, "cleared")
+            self._evict(key, "cleared")
         return len(keys)
 
     def ping(self, now_ms: int) -> bytes:

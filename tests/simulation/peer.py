@@ -1,4 +1,4 @@
-"""A peer of a `Channel`, with no socket between: calls in, replies out. For tests of commands and turns."""
+"""A client of a `ServerProtocol` without a socket: calls in, replies out. For tests of commands and turns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def engine_of(**policy: Any) -> Engine:
 
 
 class Peer:
-    """One conversation at a clock of its own; the test moves `now_ms`."""
+    """One connection with its own clock; the test changes `now_ms`."""
 
     def __init__(self, engine: Engine, now_ms: int = 1_000_000) -> None:
         self.engine = engine
         self.now_ms = now_ms
-        self.woken = 0  # how often the session asked for a turn
+        self.woken = 0  # how often the protocol asked for a turn
         self.protocol = ServerProtocol(engine, self._wake)
         self.replies: dict[int, Any] = {}  # by msgid: a result or a Refused, as they came
         self._unpacker = reply_unpacker()
@@ -32,21 +32,21 @@ class Peer:
         self.woken += 1
 
     def send(self, method: str, *params: Any) -> int:
-        """Give the session a request and the one turn that comes with it; the msgid."""
+        """Send a request, which runs one turn. Returns its msgid."""
         msgid = self._msgid = self._msgid + 1
         self.take(self.protocol.receive(encode_request(msgid, method, params), self.now_ms))
         return msgid
 
     def notify(self, method: str, *params: Any) -> None:
-        """Give the session a notification."""
+        """Send a notification, which runs one turn."""
         self.take(self.protocol.receive(encode_notification(method, params), self.now_ms))
 
     def turn(self) -> list[int]:
-        """One more turn; the msgids that were answered."""
+        """Run one more turn. Returns the msgids that were answered."""
         return self.take(self.protocol.turn(self.now_ms))
 
     def take(self, data: bytes) -> list[int]:
-        """Read replies; the msgids they are for."""
+        """Read replies. Returns their msgids."""
         self._unpacker.feed(data)
         answered = []
         for kind, msgid, error, result in self._unpacker:
@@ -57,9 +57,9 @@ class Peer:
         return answered
 
     def call(self, method: str, *params: Any) -> Any:
-        """A request and its reply, however many turns it takes."""
+        """Send a request and run turns until it is answered. Returns the result or a Refused."""
         msgid = self.send(method, *params)
         while msgid not in self.replies:
-            assert self.protocol.wants_turn, f"no reply to {method} and no wish for a turn"
+            assert self.protocol.wants_turn, f"no reply to {method}, and no turn is due"
             self.turn()
         return self.replies[msgid]

@@ -1,9 +1,8 @@
-"""One client of the simulation: sends requests through a `Channel`, and holds each reply against the model.
+"""One client of the simulation: sends requests to a `ServerProtocol`, and compares each reply with the model.
 
-A turn of a session is atomic: nobody else's request runs meanwhile. So when a turn has given its replies, the model
-executes the same requests, in the order of the replies, and must come to the same answers. Replies must come in the
-order of the requests; the exceptions are requests that work in slices, and they look at the tables at the end of a
-turn.
+A turn is atomic: no request of another client runs during it. So after each turn the model executes the same requests
+in the order of the replies, and must give the same answers. Replies must come in the order of the requests. Only
+requests that work in slices are answered later; they read the tables at the end of a turn.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ BAD_REQUESTS: list[tuple[str, tuple[Any, ...], Refused]] = [
 
 
 class Sliced:
-    """A request that works in slices, and what was true at the ends of the turns it lived through."""
+    """A request that works in slices, and the counters at the end of each turn since it began."""
 
     def __init__(self, method: str, params: tuple[Any, ...], model: ModelCache) -> None:
         self.method = method
@@ -50,7 +49,7 @@ class Sliced:
         self.seen.append(self.model.under(prefix))
 
     def check(self, result: Any) -> None:
-        """Hold the result against all that was seen."""
+        """Compare the result with the counters that were seen."""
         steady = all(seen == self.seen[0] for seen in self.seen)
         if self.method == "count":
             counts = [len(seen) for seen in self.seen]
@@ -64,21 +63,23 @@ class Sliced:
             zip(keys, values, strict=True), key=lambda item: (-item[1], item[0])
         ), f"top out of order: {result}"
         for key, value in zip(keys, values, strict=True):
-            assert any(seen.get(key) == value for seen in self.seen), f"top has {key!r}: {value}, which never was"
+            assert any(seen.get(key) == value for seen in self.seen), (
+                f"top has {key!r}: {value}, a value it never had"
+            )
         if steady:
             best = sorted(self.seen[0].items(), key=lambda item: (-item[1], item[0]))[: self.params[0]]
             assert [keys, values] == [[key for key, _ in best], [value for _, value in best]], "top is not the top"
 
 
 class Scan:
-    """A scan under way: what it has seen and what it must see."""
+    """A scan under way: the keys it has returned, and those it must return."""
 
     def __init__(self, prefix: bytes, count: int) -> None:
         self.prefix = prefix
         self.count = count
         self.cursor: Any = 0
         self.seen: set[bytes] = set()
-        # From when the first page was served: the cache it works on, and what must be seen.
+        # Set with the first page: the cache it works on, and the keys that must be seen.
         self.model: ModelCache | None = None
         self.must_see: set[bytes] = set()
 
@@ -104,7 +105,7 @@ class Scan:
         return False
 
     def leave(self) -> None:
-        """Stop following what lives."""
+        """End the scan: the model need not follow its keys any more."""
         if self.model is not None:
             self.model.scans = [scan for scan in self.model.scans if scan is not self.must_see]
 
@@ -114,8 +115,8 @@ class Talker:
 
     def __init__(self, engine: Engine, models: dict[str, ModelCache], random: Random) -> None:
         self.protocol = ServerProtocol(engine, self._wake)
-        self.woken = False  # the session asked for a turn
-        self.stalls = 0  # how often it was seen waiting for a shard
+        self.woken = False  # the protocol asked for a turn
+        self.stalls = 0  # turns after which it waited for a shard
         self.answered = 0
         self._models = models
         self._random = random
@@ -159,36 +160,36 @@ class Talker:
         return bool(self._requests)
 
     def push(self, now_ms: int, size: int | None = None) -> None:
-        """Let the session have the next bytes of the outbox, `size` of them or all."""
+        """Give the server the next bytes of the outbox, `size` of them or all."""
         size = len(self._outbox) if size is None else size
         piece, self._outbox = self._outbox[:size], self._outbox[size:]
         if self._random.random() < 0.5:
             self.protocol.feed(piece)
             self.turn(now_ms)
         else:
-            self._hear(self.protocol.receive(piece, now_ms), now_ms)
+            self._take_replies(self.protocol.receive(piece, now_ms), now_ms)
 
     def turn(self, now_ms: int) -> None:
-        """A turn of the session."""
+        """Run a turn of the protocol."""
         self.woken = False
-        self._hear(self.protocol.turn(now_ms), now_ms)
+        self._take_replies(self.protocol.turn(now_ms), now_ms)
 
     def close(self, now_ms: int) -> None:
-        """Leave, whatever is under way."""
+        """Close the connection, with requests under way or not."""
         self.protocol.close(now_ms)
         if self._scan is not None:
             self._scan.leave()
 
-    # ------------------------------------------------------------------------------------- hearing
+    # ------------------------------------------------------------------------------------- replies
 
-    def _hear(self, data: bytes, now_ms: int) -> None:
-        assert not self.protocol.closing, "the session takes a good request for a bad one"
+    def _take_replies(self, data: bytes, now_ms: int) -> None:
+        assert not self.protocol.closing, "the server refused a good request as bad input"
         self.stalls += self.protocol._waiting
         self._unpacker.feed(data)
         ends: list[tuple[int, Any]] = []
         for kind, msgid, error, result in self._unpacker:
             assert kind == 1
-            assert msgid in self._requests, f"a reply to {msgid}, which nobody asked"
+            assert msgid in self._requests, f"a reply to {msgid}, which was not requested"
             answer = result if error is None else Refused(error[0].decode())
             self.answered += 1
             if self._sliced(msgid) and answer != BUSY:
@@ -209,7 +210,7 @@ class Talker:
         assert sorted(self._begun) == sorted(in_session)
 
     def _sliced(self, msgid: int) -> bool:
-        """Whether a request works in slices. A count of everything does where much has just expired."""
+        """Whether a request works in slices. A `count` without a prefix does when many counters have just expired."""
         if msgid in self._begun:
             return True
         method, params, expected = self._requests[msgid]
@@ -220,7 +221,7 @@ class Talker:
         while self._order[0] != msgid or inclusive:
             first = self._order.popleft()
             assert self._sliced(first) or first in {at for at, _ in self.protocol.session.slices}, (
-                f"{self._requests[first]} was passed over"
+                f"{self._requests[first]} has no reply, and a later request has one"
             )
             assert len(self._begun) < SLICES_MAX
             method, params, _ = self._requests[first]

@@ -1,13 +1,13 @@
-"""Real client sessions against the server's own engine, in one process and on a virtual clock, seeded.
+"""Real client sessions and a real server engine in one process, on a virtual clock, driven by a seed.
 
-The network cuts at any byte, delays, tells the two ends of a cut at different times, and lets a new connection
-overlap with the old one and with the leftovers of earlier ones. Callers change, read, acquire, release, wait, give up
-and time out. An answer shows whose it is: every change has a digit of its own in the counter it shares with others,
-every read a length of its own.
+Connections break at any byte and delay their bytes, their two ends notice a break at different times, and a new
+connection can overlap with an earlier one whose bytes still arrive. Callers change counters, read, acquire, release,
+wait, cancel and time out. An answer shows which call it belongs to: each change has its own digit in a counter that
+it shares with other changes, and each read its own length.
 
-At quiet: every counter is what the callers were told, digit by digit; a call ended as it had to, in doubt only where
-its session was really lost; nothing is held that no caller has; nobody waits at the server for a caller who has gone.
-A test puts faults in on purpose and shows that each is found.
+At the end of a run: each counter agrees with the replies to the callers, digit by digit. The outcome of a call is
+unknown only where its session was really lost. Every hold on the server belongs to a caller, and no request waits
+there for a caller that has given up. A test puts faults in and shows that each is found.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from support.client_helpers import FakeWaiter
 LEASE_MS: Final = 200
 ACTIONS: Final = 220
 DIGITS: Final = 31
-"""Changes of one counter: digits to the base of 4, so one that ran twice is seen and one above it is not touched."""
+"""Changes of one counter, each a digit to the base of 4: a change that was executed twice shows as a 2."""
 
 SEMAPHORES: Final = {b"s0": 2, b"s1": 3}
 QUIET_S: Final = 2.0
-"""Longer than every delay and lease there is."""
+"""Longer than every delay and every lease."""
 
 
 class World:
-    """The clock, what is to happen on it, the server, and the clients with their callers."""
+    """The clock with its events, the server, and the clients with their callers."""
 
     def __init__(self, seed: int, clients: int = 2) -> None:
         self.random = random.Random(seed)
@@ -57,8 +57,8 @@ class World:
         ids = random.Random(seed)
         few_shards = ServerConfig(caches={"default": CachePolicy("default", shards=2)})  # sweeping 256 takes the time
         self.engine = Engine(few_shards, new_session_id=lambda: ids.randbytes(16))
-        self.calm = False  # nothing breaks any more
-        self.reached: Counter[str] = Counter()  # what the run came across
+        self.calm = False  # no connection breaks any more
+        self.reached: Counter[str] = Counter()  # the situations that the run has reached
         self.clients = [Client(self) for _ in range(clients)]
         self._tick()
 
@@ -90,7 +90,7 @@ class World:
         return session_id in self.engine.sessions._by_id
 
 
-class Wire:
+class UnreliableConnection:
     """One connection. Each direction delivers a prefix of what was written, in order; a cut decides how much."""
 
     def __init__(self, world: World, client: Client) -> None:
@@ -98,9 +98,9 @@ class Wire:
         self.client = client
         self.protocol = ServerProtocol(world.engine, self.wake)
         self.server_open = True
-        self.cut_off = False
-        self._arrives = {"up": 0.0, "down": 0.0}  # when the last piece does
-        self._room = {"up": 1 << 40, "down": 1 << 40}  # bytes that still get through
+        self.is_cut = False
+        self._arrives = {"up": 0.0, "down": 0.0}  # when the last piece arrives
+        self._room = {"up": 1 << 40, "down": 1 << 40}  # bytes that still arrive after a cut
 
     def write(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
         random_ = self.world.random
@@ -118,10 +118,10 @@ class Wire:
             arrive(piece)
 
     def cut(self) -> None:
-        """It breaks: some of what is on its way still arrives, and the ends learn of it when they do."""
-        if self.cut_off:
+        """The connection breaks. Some bytes still arrive, and the two ends notice at different times."""
+        if self.is_cut:
             return
-        self.cut_off = True
+        self.is_cut = True
         random_ = self.world.random
         for way in self._room:
             self._room[way] = random_.choice([0, 0, random_.randint(1, 40), random_.randint(1, 400), 1 << 40])
@@ -133,7 +133,7 @@ class Wire:
     def arrive_up(self, piece: bytes) -> None:
         if not self.server_open or self.protocol.closing:
             return
-        if self.client.wire is not self:
+        if self.client.connection is not self:
             self.world.reached["bytes of an earlier connection"] += 1
         self._send(self.protocol.receive(piece, self.world.now_ms))
 
@@ -166,19 +166,19 @@ class Wire:
     # The client's end.
 
     def arrive_down(self, piece: bytes) -> None:
-        if self.client.wire is self:
+        if self.client.connection is self:
             self.client.received(piece)
 
 
 class Client:
-    """What link.py does, on the world's clock, and what the callers of one client know."""
+    """What aio/connection.py does, on the world's clock, and the permits of one client's callers."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.session = ClientSession(cache=None, wake=self._wake, resumable=True, lease_ms=LEASE_MS)
-        self.wire: Wire | None = None
+        self.connection: UnreliableConnection | None = None
         self.losses = 0  # sessions that ended
-        self.permits: dict[int, Permit] = {}  # what callers have and have not begun to release, by number
+        self.permits: dict[int, Permit] = {}  # granted and not being released, by number
         self.connect()
 
     def _wake(self) -> None:
@@ -189,21 +189,23 @@ class Client:
         self._write()
 
     def _write(self) -> None:
-        while self.wire is not None and self.session.has_output:
+        while self.connection is not None and self.session.has_output:
             if not self.world.calm and self.world.random.random() < 0.05:  # the transport is full
                 self.world.later(0.01, self._write)
                 return
             data = self.session.output(self.world.now)
             if data:
-                self.wire.write("up", data, self.wire.arrive_up)
+                self.connection.write("up", data, self.connection.arrive_up)
 
     def connect(self) -> None:
-        self.wire = Wire(self.world, self)
+        self.connection = UnreliableConnection(self.world, self)
         if self.session._windows.in_flight:
             self.world.reached["resumed with calls under way"] += 1
-        self.wire.write("up", self.session.connected(FakeWaiter()), self.wire.arrive_up)
+        self.connection.write("up", self.session.connected(FakeWaiter()), self.connection.arrive_up)
         if not self.world.calm and self.world.random.random() < 0.2:
-            self.world.later(self.world.random.random() * 0.02, self.wire.cut)  # perhaps before hello is answered
+            self.world.later(
+                self.world.random.random() * 0.02, self.connection.cut
+            )  # perhaps before hello is answered
 
     def received(self, piece: bytes) -> None:
         before, given_up = self.session._id, bool(self.session._stale)
@@ -216,13 +218,13 @@ class Client:
             self.losses += 1
         self._write()
 
-    def gone(self, wire: Wire) -> None:
-        wire.cut()
-        if wire is not self.wire:
+    def gone(self, connection: UnreliableConnection) -> None:
+        connection.cut()
+        if connection is not self.connection:
             return
-        self.wire = None
+        self.connection = None
         self.session.disconnected(ConnectionResetError("cut"), self.world.now)
-        # Most are back soon, some a little later than they trust in their lease, some when it is over.
+        # Most reconnect soon, some a little after they take their lease for ended, some after its end.
         pause = self.world.random.choice([*[self.world.random.random() * 0.05] * 24, 0.25, 0.25, 0.6])
         self.world.later(0.0 if self.world.calm else pause, self.connect)
 
@@ -238,18 +240,18 @@ class Client:
 
 
 class Permit:
-    """What a caller was granted."""
+    """An amount that a caller was granted."""
 
     def __init__(self, client: Client, hold: Hold, amounts: dict[bytes, int]) -> None:
         self.client = client
         self.hold = hold
         self.amounts = amounts
-        self.in_doubt = False  # how much of it was given back
+        self.in_doubt = False  # it is unknown how much of it was given back
         self.session_id = client.session._id
 
 
 class Attempt:
-    """One call of one caller, until it has ended and the caller has looked."""
+    """One call of one caller, until it has ended and the caller has taken the outcome."""
 
     def __init__(
         self, client: Client, kind: str, settle: Callable[[Attempt], None], *, endless: bool = False
@@ -258,7 +260,7 @@ class Attempt:
         self.kind = kind
         self.waiter = FakeWaiter()
         self.message: Message | None = None
-        self.settle = settle  # what the caller makes of its end
+        self.settle = settle  # called with the ended attempt
         self.endless = endless  # waits without limit
         self.losses = client.losses
 
@@ -276,16 +278,15 @@ class Attempt:
 
 
 class Callers:
-    """Everybody who calls, at random; and what they must find in the end."""
+    """All callers, which act at random, and the state they must find in the end."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = world.random
         self.active: list[Attempt] = []
-        self.digits: dict[
-            int, bool | None
-        ] = {}  # by number of the change: whether it is in its counter; None: who knows
-        self.stored: dict[bytes, int | None] = {}  # counters of one caller each
+        # By number of a change: whether it is in its counter; None when the outcome is unknown.
+        self.digits: dict[int, bool | None] = {}
+        self.stored: dict[bytes, int | None] = {}  # counters that one caller each has set; None when unknown
         self._changes = itertools.count()
         self._reads = itertools.count(1)
 
@@ -308,8 +309,8 @@ class Callers:
             self.wait_zero(client)
         elif choice < 0.88:
             self.give_up()
-        elif choice < 0.92 and client.wire is not None:
-            client.wire.cut()
+        elif choice < 0.92 and client.connection is not None:
+            client.connection.cut()
         self.look(0.7)
 
     def _timeout(self) -> float | None:
@@ -320,7 +321,7 @@ class Callers:
         self.active.append(attempt)
 
     def change(self, client: Client) -> None:
-        """Put a digit in, or take one out that is there for certain."""
+        """Add a digit, or remove one that is certainly in its counter."""
         present = [number for number, known in self.digits.items() if known]
         up = not present or self.random.random() < 0.7
         number = next(self._changes) if up else self.random.choice(present)
@@ -339,11 +340,11 @@ class Callers:
         attempt = Attempt(client, "change", settle)
         timeout = self._timeout()
         change = counter_of(number), amount if up else -amount, None, timeout
-        # As a thread does with every one, where nothing else goes on.
+        # As the client for threads does it while no other call is under way.
         alone = client.session.change_alone(change, attempt.waiter, self.world.now) if number % 2 else b""
         if alone:
-            assert client.wire is not None
-            client.wire.write("up", alone, client.wire.arrive_up)
+            assert client.connection is not None
+            client.connection.write("up", alone, client.connection.arrive_up)
             self.world.reached["a change alone"] += 1
         else:
             client.session.change(*change, attempt.waiter)
@@ -359,7 +360,7 @@ class Callers:
         self._ask(Attempt(client, "read", settle), calls.get_many([b"none"] * length), self._timeout())
 
     def store(self, client: Client) -> None:
-        """Set a counter of its own, or take one that is there for certain."""
+        """Set a counter that no other caller uses, or take one that certainly exists."""
         present = [key for key, value in self.stored.items() if value]
         taken = bool(present) and self.random.random() < 0.5
         key = self.random.choice(present) if taken else b"own%d" % len(self.stored)
@@ -420,7 +421,7 @@ class Callers:
 
         def settle(attempt: Attempt) -> None:
             if isinstance(attempt.error, NotHeld):
-                # What came first may have given all back: its caller, or the session that had taken it for lost.
+                # An earlier release may have given back all: by its caller, or by the session that took it for lost.
                 given_back = permit.client.permits.get(permit.hold.number) is not permit or permit.hold.lost
                 assert given_back or not self.world.knows(permit.session_id or b""), "it was held"
             permit.in_doubt = not attempt.answered
@@ -438,12 +439,12 @@ class Callers:
         if self.active:
             attempt = self.random.choice(self.active[-8:])
             self.cancel(attempt)
-            wire = attempt.client.wire
-            if wire is not None and self.random.random() < 0.2:
-                self.world.later(0.0, wire.cut)  # perhaps before what it says of that is there
+            connection = attempt.client.connection
+            if connection is not None and self.random.random() < 0.2:
+                self.world.later(0.0, connection.cut)  # perhaps before the cancellation has arrived
 
     def cancel(self, attempt: Attempt) -> None:
-        """As `Client.acquire` does it: a grant that came in the same turn is given back."""
+        """Cancel as `Client.acquire` does: a grant that arrived in the same turn is given back."""
         session = attempt.client.session
         if attempt.waiter.done():
             if attempt.kind == "acquire" and attempt.answered and attempt.waiter.result.hold is not None:
@@ -457,10 +458,10 @@ class Callers:
             session.give_up(attempt.message)
         self.world.reached["cancelled"] += 1
 
-    # ------------------------------------------------------------------------------------------ looking
+    # ------------------------------------------------------------------------------------------ outcomes
 
     def look(self, share: float = 1.0) -> None:
-        """Callers look at what became of their calls."""
+        """Callers take the outcomes of their calls."""
         left = []
         for attempt in self.active:
             if not attempt.waiter.done() or self.random.random() > share:
@@ -472,7 +473,7 @@ class Callers:
     def _check_end(self, attempt: Attempt) -> None:
         error = attempt.error
         if isinstance(error, OutcomeUnknown):
-            assert attempt.client.losses > attempt.losses, "in doubt though no session was lost"
+            assert attempt.client.losses > attempt.losses, "outcome unknown although no session was lost"
             assert attempt.kind in {"change", "store"}
             self.world.reached["in doubt"] += 1
         elif isinstance(error, NotHeld):
@@ -484,23 +485,25 @@ class Callers:
         attempt.settle(attempt)
 
     def check_quiet(self) -> None:
-        """No connection has broken for long, and nobody has called."""
+        """The state after a long time without broken connections and without calls."""
         world = self.world
         waiting = [attempt for attempt in self.active if attempt.endless]
-        assert len(waiting) == len(self.active), "a call hangs"
-        assert len(world.engine.sessions) == len(world.clients), "a session that nobody has"
+        assert len(waiting) == len(self.active), "a call never ends"
+        assert len(world.engine.sessions) == len(world.clients), "a session without a client"
         for client in world.clients:
             session, there = client.session, client.at_the_server()
             assert (session._windows.sent, session._windows.received) == (there.accepted, there.replied)
             under_way = session._windows.in_flight.values()
-            assert all(message.parks for message in under_way), "one is not answered"
+            assert all(message.parks for message in under_way), "a call is not answered"
             assert there.parked.keys() == session._windows.in_flight.keys()
-            assert not any(message.abandoned() for message in under_way), "one waits for a caller who has gone"
+            assert not any(message.abandoned() for message in under_way), (
+                "a request waits for a caller that has given up"
+            )
             assert not any((session._queue, session._urgent, session._stale)), "something was never sent"
             assert not session._set_aside or len(there.parked) == windows.PARKED_MAX
             known = {number: permit for number, permit in client.permits.items() if not permit.hold.lost}
             assert {hold.number for hold in there.holds} == session._holds.keys() == known.keys(), (
-                "held, and nobody knows"
+                "a hold that no caller has"
             )
             for number, permit in known.items():
                 held = {key: by for key, (by, _) in there.holds.get(number).amounts.items()}
@@ -517,7 +520,7 @@ class Callers:
             for hold in session.holds:
                 held.update({key: by for key, (by, _) in hold.amounts.items()})
         for key in SEMAPHORES:
-            assert cache.get(key, self.world.now_ms) == held[key], f"{key!r} is not what is held"
+            assert cache.get(key, self.world.now_ms) == held[key], f"{key!r} differs from the amounts held"
         for number, known in self.digits.items():
             digit = digits_of(cache.get(counter_of(number), self.world.now_ms))[number % DIGITS]
             assert digit in {0, 1} if known is None else digit == known, f"change {number}: {digit}, not {known}"
@@ -534,8 +537,8 @@ def digits_of(value: int) -> list[int]:
     return [value >> 2 * place & 3 for place in range(DIGITS)]
 
 
-def live(seed: int) -> Counter[str]:
-    """One seeded run, from the first call to the last release; what it came across."""
+def run_seed(seed: int) -> Counter[str]:
+    """One seeded run, from the first call to the last release. Returns the situations it has reached."""
     world = World(seed)
     callers = Callers(world)
     for _ in range(ACTIONS):
@@ -545,7 +548,7 @@ def live(seed: int) -> Counter[str]:
     world.run(QUIET_S)
     callers.look()
     callers.check_quiet()
-    # Everybody gives back, and who waits gets it.
+    # All callers give back, and the waiting ones are granted.
     for attempt in [attempt for attempt in callers.active if attempt.kind == "wait_zero"]:
         callers.cancel(attempt)
     for _ in range(200):
@@ -557,18 +560,18 @@ def live(seed: int) -> Counter[str]:
         callers.look()
         if not callers.active and not any(client.permits for client in world.clients):
             break
-    assert not callers.active, "nobody holds and somebody waits"
+    assert not callers.active, "a request waits although nothing is held"
     callers.check_quiet()
     assert world.engine.info(world.now_ms)["sessions"]["holds"] == 0
     assert not any(client.session._windows.in_flight for client in world.clients)
     return world.reached
 
 
-def live_through(seeds: Iterable[int]) -> Counter[str]:
+def run_seeds(seeds: Iterable[int]) -> Counter[str]:
     reached: Counter[str] = Counter()
     for seed in seeds:
         try:
-            reached += live(seed)
+            reached += run_seed(seed)
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
@@ -580,7 +583,7 @@ SEEDS_PER_TEST: Final = 80
 
 @pytest.mark.parametrize("first_seed", range(0, 320, SEEDS_PER_TEST))
 def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
-    reached = live_through(range(first_seed, first_seed + SEEDS_PER_TEST))
+    reached = run_seeds(range(first_seed, first_seed + SEEDS_PER_TEST))
     wanted = {
         "a grant given back by its caller",
         "a session found alive though it was given up",
@@ -597,17 +600,17 @@ def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
         "taken over",
         "wait_zero answered",
     }
-    assert wanted <= set(reached), "the runs do not reach what they are for"
+    assert wanted <= set(reached), "the runs do not reach these situations"
 
 
 def test_narrow_windows_are_kept_over_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client keeps within what the server allows: nobody is told that it is busy, and nobody waits for ever."""
+    """The client stays within the server's limits: no call fails with `busy`, and no call waits forever."""
     for module in (windows, server_session):
         monkeypatch.setattr(module, "UNACKNOWLEDGED_MAX", 12)
         monkeypatch.setattr(module, "PARKED_MAX", 4)
     monkeypatch.setattr(client_session, "UNACKNOWLEDGED_MAX", 12)
     monkeypatch.setattr(windows, "ACKNOWLEDGE_EVERY", 4)
-    live_through(range(1_000, 1_000 + SEEDS_PER_TEST))
+    run_seeds(range(1_000, 1_000 + SEEDS_PER_TEST))
 
 
 # ------------------------------------------------------------------------------------------------- faults put in
@@ -737,5 +740,5 @@ def test_a_fault_that_is_put_in_is_found(
 ) -> None:
     fault(monkeypatch)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - an assertion here, or in what the fault confused
-        live_through(range(4 * SEEDS_PER_TEST))  # most are found in the first
+        run_seeds(range(4 * SEEDS_PER_TEST))  # most are found in the first
     assert caught.value.__notes__[0].startswith("seed ")

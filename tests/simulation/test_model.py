@@ -1,6 +1,6 @@
-"""Thousands of commands, with expiry, sweeps, compactions and closing sessions in between, against a plain dict.
+"""Thousands of random commands, with expiry, sweeps, compactions and closing connections, compared with a plain dict.
 
-A failing seed is printed first; set NAUGHT_TEST_SEED to run another one too.
+The seed is printed first; set NAUGHT_TEST_SEED to run another seed too.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if "NAUGHT_TEST_SEED" in os.environ:
     SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200), (256, None)]
-"""Shards and max_counters: the fewer shards, the more commands meet one that is held."""
+"""Shards and max_counters: with fewer shards, more commands touch a shard that is held."""
 
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns of a few requests, compactions of small tables, a wheel that goes round in a quarter of a second."""
+    """Columns of a few requests, compactions of small tables, a wheel with a lap of a quarter of a second."""
     monkeypatch.setattr(deadlines, "SLOTS", 64)
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
@@ -47,7 +47,7 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
     world.run(800)
     assert world.answered > 1_000
     if shards <= 8:
-        # Without these the test would pass for want of trouble.
+        # Otherwise the test has not tested held shards.
         assert world.held_steps
         assert world.stalls
 
@@ -55,7 +55,7 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    # Most are found in the first worlds. What is in which shard differs from run to run, and the rarest need many.
+    # Most faults are found in the first worlds. Keys are in other shards in each run, so the rarest need many worlds.
     for seed in range(1, 61):
         shards, limit = SHAPES[seed % len(SHAPES)]
         for eviction in ("eager", "lazy"):
@@ -63,4 +63,4 @@ def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None
                 World(seed, eviction, shards, limit).run(600)
             except Exception:
                 return
-    pytest.fail("nobody noticed")
+    pytest.fail("the fault was not found")

@@ -1,10 +1,10 @@
-"""A whole server without sockets and clock, run by a seeded random source: sessions, upkeep and time, interleaved.
+"""A whole server without sockets and clock, driven by a seeded random source: clients, sweeper and time, interleaved.
 
-    World(seed, ...).run(steps)    raises AssertionError at the first answer that is not the model's
+    World(seed, ...).run(steps)    raises AssertionError at the first answer that differs from the model's
 
-Everything that may happen between two turns of an event loop happens here in any order: pieces of input of any size,
-turns, bounded steps of the sweeper, time passing by a millisecond or by laps of the wheel, sessions closing in the
-middle.
+Whatever can happen between two turns of an event loop happens here in random order: input in pieces of any size,
+turns, bounded steps of the sweeper, time that passes by a millisecond or by laps of the wheel, connections that close
+in the middle of a message.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from simulation.model import ModelCache
 from simulation.talker import BAD_REQUESTS, Talker
 
 TURNS_MAX = 3_000
-"""Turns in which everything must have come to rest once nothing new is asked."""
+"""Turns after the last request in which all work must be done."""
 
 
 class World:
-    """Two caches of one engine, some talkers, and the model of both caches."""
+    """Two caches of one engine, some clients, and the model of both caches."""
 
     def __init__(self, seed: int, eviction: Any, shards: int, limit: int | None = None, talkers: int = 4) -> None:
         self.random = Random(seed)
@@ -37,7 +37,7 @@ class World:
         self.now_ms = 1_000_000
         pool = 80 if limit else self.random.choice([5, 80])
         self.keys = [b"%s%d" % (prefix, number) for prefix in (b"a:", b"b:", b"") for number in range(pool)]
-        self.draining = False  # the load goes up or down, so that tables come to be mostly empty
+        self.draining = False  # most requests decrement, so that tables become almost empty
         self.talkers = [self._talker() for _ in range(talkers)]
         self.held_steps = 0  # steps that found a shard held
         self.stalls = 0
@@ -47,7 +47,7 @@ class World:
         return Talker(self.engine, self.models, self.random)
 
     def run(self, steps: int) -> None:
-        """Let things happen, then come to rest, then look at what is left."""
+        """Take random steps, then finish all work, then check the final state."""
         for step in range(steps):
             if not step % 150:
                 self.draining = self.random.random() < 0.5
@@ -56,7 +56,7 @@ class World:
             if not step % 7:
                 self.engine.store.invariants(self.now_ms)
         self._rest()
-        self._look_at_what_is_left()
+        self._check_end_state()
 
     def _step(self) -> None:
         random = self.random
@@ -88,7 +88,7 @@ class World:
         self.stalls += talker.stalls
         self.answered += talker.answered
 
-    # ------------------------------------------------------------------------------------- what is asked
+    # ------------------------------------------------------------------------------------- requests
 
     def _key(self) -> bytes:
         return self.random.choice(self.keys)
@@ -158,7 +158,7 @@ class World:
     # ------------------------------------------------------------------------------------- the end
 
     def _rest(self) -> None:
-        """Ask nothing more, and let everything be answered."""
+        """Send no more requests, and let all be answered."""
         for talker in self.talkers:
             talker.push(self.now_ms)
         for _ in range(TURNS_MAX):
@@ -170,10 +170,10 @@ class World:
             if not done and not any(talker.busy for talker in self.talkers):
                 break
         else:
-            raise AssertionError(f"stuck: {[talker._requests for talker in self.talkers]}")
+            raise AssertionError(f"never answered: {[talker._requests for talker in self.talkers]}")
         assert all(talker.protocol.idle for talker in self.talkers)
 
-    def _look_at_what_is_left(self) -> None:
+    def _check_end_state(self) -> None:
         for talker in self.talkers:
             self._retire(talker)
         for name, cache in self.engine.store.caches.items():
@@ -187,6 +187,6 @@ class World:
             assert left == model.values
             assert {key: at for shard in cache.deadlines for key, at in shard.items()} == model.deadlines
             assert {reason: count for reason, count in cache.evictions.items() if count} == model.evictions
-            assert cache.locks.held == 0, "a lock was left behind"
+            assert cache.locks.held == 0, "a lock is still held"
             assert sum(cache.zeros) == 0
-            assert not cache.swapped_out
+            assert not cache.cleared_tables

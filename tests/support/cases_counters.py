@@ -1,25 +1,59 @@
-"""What every command answers, as plain data: (name, [(operation, arguments, expected), ...]).
+"""What counters do, as data: one table of cases for everything in naught that counts.
 
-Each case starts with an empty cache. Besides the methods of the wire there is the operation `pass`, which lets that
-many milliseconds go by. An expected error is `Refused(code)`. Results are as they come off the wire: arrays are
-lists, keys are bytes. Whoever keeps counters can be held against this table.
+The server's commands on the wire, the same commands called on the store, and `naught.SafeMap` promise one meaning:
+a counter exists if and only if its value is at least 1, a decrement stops at zero and never creates, reading never
+creates. Each is tested by this table through an adapter in its own test, which turns an operation into a call.
+
+A case has a name and steps. A step is `(operation, arguments, expected)`; the steps of a case run in order on
+counters that are all absent at first. The operations are the methods of the wire (see PROTOCOL.md), with results as
+they come off the wire: arrays are lists, keys are bytes. Two more operations are no methods:
+
+    keys            the keys of all counters, sorted
+    pass (ms,)      let that many milliseconds go by
+
+An expected error is `Refused(code)`; after it nothing may have changed.
+
+`Case.needs` is the set of what an adapter must have to run the case: the operations of its steps, and the features
+that its expectations rely on (named below). `cases_for` picks the cases that an adapter can run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 VALUE_MAX = 2**63 - 1
 LONG_KEY = b"x" * 512
 
+# The features that a case can need beside its operations.
+KEYS_ARE_BYTES = "keys are text or binary of 1 to 512 bytes, and the same key when their bytes are"
+VALUES_END = "values end at 2^63 - 1"
+ARGUMENTS_CHECKED = "the number and types of the arguments, and the length of arrays, are checked"
+ITEMS_FAIL_ALONE = "an item of `apply` that fails has an error in its place, and the others are applied"
+TIES_BY_KEY = "counters of the same value are listed by key"
+THREE_AT_MOST = "the cache has max_counters = 3"
+TOP_OF_NONE = "`top` takes 0"
+
 Step = tuple[str, tuple[Any, ...], Any]
-Case = tuple[str, list[Step]]
 
 
 class Refused(NamedTuple):
     """The call is refused with an error of this code."""
 
     code: str
+
+
+class Case(NamedTuple):
+    """One case of the table."""
+
+    name: str
+    steps: list[Step]
+    features: Set[str] = frozenset()
+
+    @property
+    def needs(self) -> Set[str]:
+        """The operations and features that an adapter must have to run this case."""
+        return self.features | {operation for operation, _, _ in self.steps}
 
 
 INVALID = Refused("invalid")
@@ -34,7 +68,7 @@ _BAD_DELTA_ITEM = [b"invalid", b"a delta is an integer, not 0"]
 _FULL_ITEM = [b"full", b"the cache holds max_counters already"]
 
 COUNTING: list[Case] = [
-    (
+    Case(
         "incr creates, adds, and is not touched by reading",
         [
             ("get", ("k",), 0),
@@ -45,11 +79,12 @@ COUNTING: list[Case] = [
             ("count", (), 1),
         ],
     ),
-    (
+    Case(
         "strings and binaries are the same key",
         [("incr", ("ключ",), 1), ("incr", ("ключ".encode(),), 2), ("count", (), 1)],
+        {KEYS_ARE_BYTES},
     ),
-    (
+    Case(
         "a counter that reaches zero is gone",
         [
             ("incr", ("k", 2), 2),
@@ -64,7 +99,7 @@ COUNTING: list[Case] = [
             ("count", (), 1),
         ],
     ),
-    (
+    Case(
         "decr stops at zero and never creates",
         [
             ("decr", ("k",), 0),
@@ -75,7 +110,7 @@ COUNTING: list[Case] = [
             ("count", (), 0),
         ],
     ),
-    (
+    Case(
         "strict decr refuses to pass zero and says which call evicted",
         [
             ("decr", ("k", 1, True), UNDERFLOW),
@@ -89,7 +124,7 @@ COUNTING: list[Case] = [
             ("count", (), 0),
         ],
     ),
-    (
+    Case(
         "values end at 2^63 - 1, and nothing changes past it",
         [
             ("incr", ("k", VALUE_MAX), VALUE_MAX),
@@ -102,8 +137,9 @@ COUNTING: list[Case] = [
             ("decr", ("k", VALUE_MAX, True), 0),
             ("count", (), 0),
         ],
+        {VALUES_END},
     ),
-    (
+    Case(
         "what incr and decr refuse changes nothing",
         [
             ("incr", ("k", 0), INVALID),
@@ -136,15 +172,123 @@ COUNTING: list[Case] = [
             ("get", ("k", "l"), INVALID),
             ("count", (), 0),
         ],
+        {ARGUMENTS_CHECKED, KEYS_ARE_BYTES, VALUES_END},
     ),
-    (
+    Case(
         "the longest key and bytes that are no text",
         [("incr", (LONG_KEY,), 1), ("incr", (b"\xff\x00",), 1), ("get_many", ([LONG_KEY, b"\xff\x00"],), [1, 1])],
     ),
+    Case(
+        "an empty map has nothing",
+        [("count", (), 0), ("keys", (), []), ("get", ("a",), 0), ("top", (3,), [[], []]), ("clear", (), 0)],
+    ),
+    Case(
+        "incr creates at 1 and counts on",
+        [("incr", ("a",), 1), ("incr", ("a",), 2), ("get", ("a",), 2), ("count", (), 1), ("keys", (), [b"a"])],
+    ),
+    Case(
+        "incr by more",
+        [("incr", ("a", 5), 5), ("incr", ("a", 2), 7), ("incr", ("a", 2**62), 2**62 + 7)],
+    ),
+    Case(
+        "values beyond one machine digit come down to nothing",
+        [
+            ("incr", ("a", 2**63 - 1), 2**63 - 1),
+            ("decr", ("a", 2**63 - 2), 1),
+            ("decr", ("a",), 0),
+            ("count", (), 0),
+        ],
+    ),
+    Case(
+        "decr to zero evicts",
+        [("incr", ("a",), 1), ("decr", ("a",), 0), ("count", (), 0), ("keys", (), []), ("get", ("a",), 0)],
+    ),
+    Case(
+        "decr above zero keeps",
+        [
+            ("incr", ("a", 3), 3),
+            ("decr", ("a",), 2),
+            ("decr", ("a",), 1),
+            ("count", (), 1),
+            ("decr", ("a",), 0),
+        ],
+    ),
+    Case(
+        "decr stops at zero and evicts",
+        [("incr", ("a", 3), 3), ("decr", ("a", 5), 0), ("count", (), 0), ("incr", ("a",), 1)],
+    ),
+    Case(
+        "decr of an absent counter is 0 and never creates",
+        [("decr", ("a",), 0), ("decr", ("a", 7), 0), ("count", (), 0), ("keys", (), []), ("incr", ("a",), 1)],
+    ),
+    Case(
+        "decr just evicted",
+        [("incr", ("a",), 1), ("decr", ("a",), 0), ("decr", ("a",), 0), ("count", (), 0)],
+    ),
+    Case(
+        "reading never creates",
+        [("get", ("a",), 0), ("take", (["a"],), [0]), ("count", (), 0), ("keys", (), [])],
+    ),
+    Case(
+        "a counter that flaps starts from nothing each time",
+        [
+            step
+            for _ in range(5)
+            for step in (("incr", ("a",), 1), ("incr", ("a", 2), 3), ("decr", ("a", 3), 0), ("count", (), 0))
+        ],
+    ),
+    Case(
+        "strict decr to zero evicts",
+        [("incr", ("a", 2), 2), ("decr", ("a", 1, True), 1), ("decr", ("a", 1, True), 0), ("count", (), 0)],
+    ),
+    Case(
+        "strict decr below zero is underflow and changes nothing",
+        [("incr", ("a", 2), 2), ("decr", ("a", 3, True), UNDERFLOW), ("get", ("a",), 2), ("count", (), 1)],
+    ),
+    Case(
+        "strict decr of an absent counter is underflow and never creates",
+        [("decr", ("a", 1, True), UNDERFLOW), ("count", (), 0), ("get", ("a",), 0)],
+    ),
+    Case(
+        "strict decr just evicted is underflow",
+        [
+            ("incr", ("a",), 1),
+            ("decr", ("a", 1, True), 0),
+            ("decr", ("a", 1, True), UNDERFLOW),
+            ("count", (), 0),
+        ],
+    ),
+    Case(
+        "counters do not touch one another",
+        [
+            ("incr", ("a",), 1),
+            ("incr", ("b", 2), 2),
+            ("incr", ("c", 3), 3),
+            ("decr", ("a",), 0),
+            ("keys", (), [b"b", b"c"]),
+            ("get", ("b",), 2),
+            ("get", ("c",), 3),
+            ("count", (), 2),
+        ],
+    ),
+    *[
+        Case(
+            f"{name} by {by!r} is invalid and changes nothing",
+            [
+                ("incr", ("a", 2), 2),
+                (operation, ("a", by, *strict), INVALID),
+                (operation, ("b", by, *strict), INVALID),
+                ("get", ("a",), 2),
+                ("count", (), 1),
+            ],
+        )
+        for name, operation, strict in (("incr", "incr", ()), ("decr", "decr", ()), ("decr_strict", "decr", (True,)))
+        for by in (0, -1, True, False, 1.5, 1.0, "1", b"1")
+    ],
 ]
 
 APPLYING: list[Case] = [
-    (
+    Case(
         "apply takes one delta for all or one for each",
         [
             ("apply", (["a", "b"], 2), [2, 2]),
@@ -156,7 +300,7 @@ APPLYING: list[Case] = [
             ("apply", ([], []), []),
         ],
     ),
-    (
+    Case(
         "the items of apply stand alone, in order",
         [
             ("incr", ("full", VALUE_MAX), VALUE_MAX),
@@ -170,12 +314,13 @@ APPLYING: list[Case] = [
             ("apply", (["a", "full", "a"], [2**63, -(2**63), -(2**63)]), [_BAD_DELTA_ITEM] * 3),
             ("apply", (["full", "b"], [-VALUE_MAX, VALUE_MAX]), [0, VALUE_MAX]),
         ],
+        {ITEMS_FAIL_ALONE, KEYS_ARE_BYTES, VALUES_END},
     ),
-    (
+    Case(
         "a key twice in one apply sees the item before it",
         [("apply", (["a", "a", "a", "a"], [1, -1, 5, -2]), [1, 0, 5, 3]), ("get", ("a",), 3)],
     ),
-    (
+    Case(
         "apply gives its time to live to what it creates and to nothing else",
         [
             ("incr", ("old",), 1),
@@ -186,7 +331,7 @@ APPLYING: list[Case] = [
             ("get_many", (["old", "new"],), [2, 0]),
         ],
     ),
-    (
+    Case(
         "what apply refuses as a whole changes nothing",
         [
             ("apply", (["a", "b"], [1]), INVALID),
@@ -204,11 +349,42 @@ APPLYING: list[Case] = [
             ("count", (), 0),
             ("apply", (["a"] * 4096, 1), list(range(1, 4097))),
         ],
+        {ARGUMENTS_CHECKED},
+    ),
+    Case(
+        "apply goes up and down, each item alone and in order",
+        [
+            ("apply", (["a", "b", "a"], [2, 5, 1]), [2, 5, 3]),
+            ("apply", (["a", "b", "c"], [-3, -1, -4]), [0, 4, 0]),
+            ("keys", (), [b"b"]),
+        ],
+    ),
+    Case(
+        "apply of one counter through zero starts again",
+        [("apply", (["a", "a", "a"], [1, -2, 3]), [1, 0, 3]), ("get", ("a",), 3), ("count", (), 1)],
+    ),
+    Case(
+        "apply of nothing",
+        [("apply", ([], []), []), ("count", (), 0)],
+    ),
+    Case(
+        "many counters drain to nothing",
+        [
+            (
+                "apply",
+                ([f"key:{i}" for i in range(500)], [i % 7 + 1 for i in range(500)]),
+                [i % 7 + 1 for i in range(500)],
+            ),
+            ("count", (), 500),
+            ("apply", ([f"key:{i}" for i in range(500)], [-(i % 7 + 1) for i in range(500)]), [0] * 500),
+            ("count", (), 0),
+            ("keys", (), []),
+        ],
     ),
 ]
 
 SETTING: list[Case] = [
-    (
+    Case(
         "set answers what was before, and 0 evicts",
         [
             ("set", ("k", 5), 0),
@@ -224,7 +400,7 @@ SETTING: list[Case] = [
             ("get", ("k",), VALUE_MAX),
         ],
     ),
-    (
+    Case(
         "set replaces the time to live, and clears it with none",
         [
             ("set", ("k", 5, 100), 0),
@@ -239,7 +415,7 @@ SETTING: list[Case] = [
             ("ttl", ("k",), None),
         ],
     ),
-    (
+    Case(
         "what set refuses changes nothing",
         [
             ("set", ("k", 5), 0),
@@ -255,8 +431,9 @@ SETTING: list[Case] = [
             ("set", ("k",), INVALID),
             ("get", ("k",), 5),
         ],
+        {ARGUMENTS_CHECKED, VALUES_END},
     ),
-    (
+    Case(
         "take reads and evicts, a key named twice once",
         [
             ("apply", (["a", "b", "c"], [1, 2, 3]), [1, 2, 3]),
@@ -270,8 +447,9 @@ SETTING: list[Case] = [
             ("take", (["c"],), [0]),
             ("incr", ("a",), 1),
         ],
+        {ARGUMENTS_CHECKED, KEYS_ARE_BYTES},
     ),
-    (
+    Case(
         "get_many answers in order, and creates nothing",
         [
             ("incr", ("a", 5), 5),
@@ -282,8 +460,9 @@ SETTING: list[Case] = [
             ("get_many", (["a"] * 4097,), TOO_LARGE),
             ("count", (), 1),
         ],
+        {ARGUMENTS_CHECKED, KEYS_ARE_BYTES},
     ),
-    (
+    Case(
         "clear evicts all",
         [
             ("clear", (), 0),
@@ -298,16 +477,82 @@ SETTING: list[Case] = [
             ("get", ("b",), 1),
             ("clear", (1,), INVALID),
         ],
+        {ARGUMENTS_CHECKED},
     ),
-    (
+    Case(
         "clear counts what lives, not what has expired",
         [("apply", ([f"k{i}" for i in range(300)], 1, 10), [1] * 300), ("pass", (10,), None), ("clear", (), 0)],
+    ),
+    Case(
+        "set answers the value before",
+        [
+            ("set", ("a", 4), 0),
+            ("set", ("a", 9), 4),
+            ("get", ("a",), 9),
+            ("incr", ("a",), 10),
+            ("count", (), 1),
+        ],
+    ),
+    Case(
+        "set to 0 evicts",
+        [("incr", ("a", 4), 4), ("set", ("a", 0), 4), ("count", (), 0), ("keys", (), []), ("get", ("a",), 0)],
+    ),
+    Case(
+        "set to 0 never creates",
+        [("set", ("a", 0), 0), ("count", (), 0), ("keys", (), [])],
+    ),
+    Case(
+        "set revives what was just evicted",
+        [
+            ("incr", ("a",), 1),
+            ("decr", ("a",), 0),
+            ("set", ("a", 3), 0),
+            ("get", ("a",), 3),
+            ("count", (), 1),
+        ],
+    ),
+    *[
+        Case(
+            f"set to {value!r} is invalid and changes nothing",
+            [("incr", ("a", 2), 2), ("set", ("a", value), INVALID), ("get", ("a",), 2), ("count", (), 1)],
+        )
+        for value in (-1, True, False, 1.5, 0.0, "1", None)
+    ],
+    Case(
+        "take reads and evicts",
+        [
+            ("incr", ("a", 6), 6),
+            ("take", (["a"],), [6]),
+            ("count", (), 0),
+            ("take", (["a"],), [0]),
+            ("incr", ("a",), 1),
+        ],
+    ),
+    Case(
+        "take just evicted",
+        [("incr", ("a",), 1), ("decr", ("a",), 0), ("take", (["a"],), [0]), ("count", (), 0)],
+    ),
+    Case(
+        "clear evicts everything and says how many",
+        [
+            ("apply", (["a", "b", "c"], [1, 2, 3]), [1, 2, 3]),
+            ("clear", (), 3),
+            ("count", (), 0),
+            ("keys", (), []),
+            ("get", ("a",), 0),
+            ("clear", (), 0),
+            ("incr", ("a",), 1),
+        ],
+    ),
+    Case(
+        "clear does not count what was already gone",
+        [("incr", ("a",), 1), ("incr", ("b",), 1), ("decr", ("a",), 0), ("clear", (), 1)],
     ),
 ]
 
 EXPIRING: list[Case] = [
-    (
-        "an expired counter is absent at once, whoever looks",
+    Case(
+        "an expired counter is absent at once, for every command",
         [
             ("incr", ("k", 5, 100), 5),
             ("pass", (99,), None),
@@ -323,21 +568,21 @@ EXPIRING: list[Case] = [
             ("ttl", ("k",), -1),
         ],
     ),
-    ("decr of an expired counter", [("incr", ("k", 5, 9), 5), ("pass", (9,), None), ("decr", ("k",), 0)]),
-    (
+    Case("decr of an expired counter", [("incr", ("k", 5, 9), 5), ("pass", (9,), None), ("decr", ("k",), 0)]),
+    Case(
         "strict decr of an expired counter",
         [("incr", ("k", 5, 9), 5), ("pass", (9,), None), ("decr", ("k", 1, True), UNDERFLOW)],
     ),
-    ("set of an expired counter", [("incr", ("k", 5, 9), 5), ("pass", (10,), None), ("set", ("k", 2), 0)]),
-    (
+    Case("set of an expired counter", [("incr", ("k", 5, 9), 5), ("pass", (10,), None), ("set", ("k", 2), 0)]),
+    Case(
         "apply on an expired counter",
         [("incr", ("k", 5, 9), 5), ("pass", (9,), None), ("apply", (["k"], 2), [2]), ("ttl", ("k",), -1)],
     ),
-    (
+    Case(
         "try_incr on an expired counter",
         [("incr", ("k", 5, 9), 5), ("pass", (9,), None), ("try_incr", ([["k", 1, 1]], 20), [True, [1]])],
     ),
-    (
+    Case(
         "listings of an expired counter",
         [
             ("incr", ("k", 5, 9), 5),
@@ -347,7 +592,7 @@ EXPIRING: list[Case] = [
             ("count", ("k",), 0),
         ],
     ),
-    (
+    Case(
         "increments and decrements do not touch the time to live",
         [
             ("incr", ("k", 5, 100), 5),
@@ -362,7 +607,7 @@ EXPIRING: list[Case] = [
             ("get", ("k",), 0),
         ],
     ),
-    (
+    Case(
         "expire sets, replaces and clears",
         [
             ("expire", ("k", 10), False),
@@ -382,9 +627,10 @@ EXPIRING: list[Case] = [
             ("expire", ("k", True), INVALID),
             ("ttl", ("",), INVALID),
         ],
+        {ARGUMENTS_CHECKED, KEYS_ARE_BYTES},
     ),
-    (
-        "a new life has nothing of the old one's time to live",
+    Case(
+        "a counter created again has nothing of its old time to live",
         [
             ("incr", ("k", 1, 100), 1),
             ("decr", ("k",), 0),
@@ -400,7 +646,7 @@ EXPIRING: list[Case] = [
             ("ttl", ("k",), 40),
         ],
     ),
-    (
+    Case(
         "times to live of more than a lap of the near wheel and of the later one",
         [
             ("incr", ("short", 1, 10), 1),
@@ -425,7 +671,7 @@ EXPIRING: list[Case] = [
 ]
 
 LIMITING: list[Case] = [
-    (
+    Case(
         "try_incr grants within the limit, all or nothing",
         [
             ("try_incr", ([["a", 1, 2], ["b", 2, 2]],), [True, [1, 2]]),
@@ -436,7 +682,7 @@ LIMITING: list[Case] = [
             ("count", (), 2),
         ],
     ),
-    (
+    Case(
         "items of one key add up and are judged together, each by its limit",
         [
             ("try_incr", ([["a", 1, 3], ["a", 2, 3]],), [True, [3, 3]]),
@@ -445,15 +691,16 @@ LIMITING: list[Case] = [
             ("try_incr", ([["b", 2, 4], ["x", 1, 1], ["b", 2, 4]],), [True, [4, 1, 4]]),
         ],
     ),
-    (
+    Case(
         "limits reach to 2^63 - 1 and sums do not wrap",
         [
             ("try_incr", ([["a", VALUE_MAX, VALUE_MAX]],), [True, [VALUE_MAX]]),
             ("try_incr", ([["a", 1, VALUE_MAX]],), [False, [VALUE_MAX]]),
             ("try_incr", ([["b", VALUE_MAX, VALUE_MAX], ["b", VALUE_MAX, VALUE_MAX]],), [False, [0, 0]]),
         ],
+        {VALUES_END},
     ),
-    (
+    Case(
         "try_incr gives its time to live to what it creates",
         [
             ("incr", ("old",), 1),
@@ -465,7 +712,7 @@ LIMITING: list[Case] = [
             ("ttl", ("new",), -1),
         ],
     ),
-    (
+    Case(
         "what try_incr refuses changes nothing",
         [
             ("try_incr", ([],), INVALID),
@@ -481,11 +728,12 @@ LIMITING: list[Case] = [
             ("try_incr", ([["a", 1, 5]] * 4097,), TOO_LARGE),
             ("count", (), 0),
         ],
+        {ARGUMENTS_CHECKED, KEYS_ARE_BYTES},
     ),
 ]
 
 LISTING: list[Case] = [
-    (
+    Case(
         "top gives the largest first, ties by key",
         [
             ("apply", (["b", "a", "d", "c", "e"], [5, 5, 9, 1, 5]), [5, 5, 9, 1, 5]),
@@ -500,8 +748,9 @@ LISTING: list[Case] = [
             ("top", (), INVALID),
             ("top", (1, 5), INVALID),
         ],
+        {ARGUMENTS_CHECKED, TIES_BY_KEY},
     ),
-    (
+    Case(
         "prefixes",
         [
             ("apply", (["a:1", "a:2", "b:1", "a"], [3, 2, 1, 9]), [3, 2, 1, 9]),
@@ -516,8 +765,9 @@ LISTING: list[Case] = [
             ("count", (b"x" * 513,), INVALID),
             ("scan", (0, 10, LONG_KEY), [0, [], []]),
         ],
+        {ARGUMENTS_CHECKED},
     ),
-    (
+    Case(
         "scan refuses cursors it never gave",
         [
             ("scan", (), INVALID),
@@ -531,11 +781,25 @@ LISTING: list[Case] = [
             ("scan", (0, 4097), INVALID),
             ("scan", (0, 10, None), INVALID),
         ],
+        {ARGUMENTS_CHECKED},
     ),
+    Case(
+        "top is the largest first",
+        [
+            ("apply", (["a", "b", "c", "d"], [4, 9, 1, 6]), [4, 9, 1, 6]),
+            ("top", (2,), [[b"b", b"d"], [9, 6]]),
+            ("top", (9,), [[b"b", b"d", b"a", b"c"], [9, 6, 4, 1]]),
+        ],
+    ),
+    Case(
+        "top does not see what is gone",
+        [("incr", ("a", 9), 9), ("incr", ("b",), 1), ("decr", ("a", 9), 0), ("top", (5,), [[b"b"], [1]])],
+    ),
+    Case("top of none is empty", [("incr", ("a",), 1), ("top", (0,), [[], []])], {TOP_OF_NONE}),
 ]
 
 ADMINISTRATION: list[Case] = [
-    (
+    Case(
         "small words",
         [
             ("ping", (), b"pong"),
@@ -558,14 +822,12 @@ ADMINISTRATION: list[Case] = [
             ("config_get", ("nothing",), INVALID),
             ("config_get", (), {b"sweep_budget_ms": 2.0, b"drain_timeout_ms": 5, b"log_level": b"info"}),
         ],
+        {ARGUMENTS_CHECKED},
     ),
 ]
 
-CASES: list[Case] = COUNTING + APPLYING + SETTING + EXPIRING + LIMITING + LISTING + ADMINISTRATION
-
-# Cases for a cache with max_counters = 3.
-FULL_CASES: list[Case] = [
-    (
+BOUNDING: list[Case] = [
+    Case(
         "one more than max_counters is refused, and what exists goes on",
         [
             ("apply", (["a", "b", "c", "d", "a"], 1), [1, 1, 1, _FULL_ITEM, 2]),
@@ -578,8 +840,9 @@ FULL_CASES: list[Case] = [
             ("decr", ("d",), 0),
             ("count", (), 3),
         ],
+        {THREE_AT_MOST},
     ),
-    (
+    Case(
         "zero makes room",
         [
             ("apply", (["a", "b", "c"], 1), [1, 1, 1]),
@@ -593,8 +856,9 @@ FULL_CASES: list[Case] = [
             ("clear", (), 3),
             ("apply", (["a", "b", "c", "d"], 1), [1, 1, 1, _FULL_ITEM]),
         ],
+        {THREE_AT_MOST},
     ),
-    (
+    Case(
         "expiry makes room at once",
         [
             ("apply", (["a", "b", "c"], 1, 10), [1, 1, 1]),
@@ -603,8 +867,9 @@ FULL_CASES: list[Case] = [
             ("try_incr", ([["d", 1, 1], ["e", 1, 1], ["f", 1, 1]],), [True, [1, 1, 1]]),
             ("incr", ("a",), FULL),
         ],
+        {THREE_AT_MOST},
     ),
-    (
+    Case(
         "try_incr needs room for all it creates, and a key named twice is one",
         [
             ("incr", ("a",), 1),
@@ -612,5 +877,15 @@ FULL_CASES: list[Case] = [
             ("count", (), 1),
             ("try_incr", ([["b", 1, 9], ["c", 1, 9], ["b", 1, 9]],), [True, [2, 1, 2]]),
         ],
+        {THREE_AT_MOST},
     ),
 ]
+
+CASES: list[Case] = COUNTING + APPLYING + SETTING + EXPIRING + LIMITING + LISTING + ADMINISTRATION + BOUNDING
+EVERYTHING: Set[str] = frozenset().union(*(case.needs for case in CASES))
+"""All that a case can need."""
+
+
+def cases_for(has: Set[str]) -> list[Case]:
+    """The cases that an adapter with these operations and features can run."""
+    return [case for case in CASES if case.needs <= has]

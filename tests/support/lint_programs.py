@@ -1,7 +1,7 @@
-"""Small programs for the rules of naught.lint, each of which says itself what must be found in it.
+"""Runs small programs through naught.lint. Each program says in comments what the checker must report.
 
-A line that must be found has a comment `#! NZ101`; every other line must be silent. A program with no such
-comment is one the checker must not say a word about, and most are: a false alarm costs more than a miss.
+A line with the comment `#! NZ101` must be reported for that rule, and no other line may be. Most programs have no
+such comment, because a false alarm costs more than a missed finding.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pytest
 from naught.lint import check_source
 
 Tables = dict[str, dict[str, str]]
-"""Programs by their names, in tables by theirs; the name of a table of silence begins with "no"."""
+"""Name of a table -> name of a program -> program. Nothing may be reported in a table named "no …"."""
 
 
 def programs(tables: Tables) -> list[Any]:
-    """The programs as parameters of a test."""
+    """Return the programs as parameters of a test."""
     return [
         pytest.param(dedent(source), id=f"{table}: {name}")
         for table, named in tables.items()
@@ -28,7 +28,7 @@ def programs(tables: Tables) -> list[Any]:
 
 
 def expected(source: str) -> list[tuple[int, str]]:
-    """The line numbers and rules that the program's own comments announce."""
+    """Return the line numbers and rules in the comments of the program."""
     return [
         (number, rule)
         for number, line in enumerate(source.split("\n"), 1)
@@ -37,13 +37,13 @@ def expected(source: str) -> list[tuple[int, str]]:
 
 
 def check(source: str) -> None:
-    """Fail unless exactly what the program announces is found in it."""
+    """Fail unless the checker reports exactly the lines and rules in the comments of the program."""
     found = [(finding.line, finding.rule) for finding in check_source(source, "program.py")]
     assert found == expected(source)
 
 
 def check_claims(tables: Tables) -> None:
-    """Fail unless a table of finds has one in every program, and a table of silence in none."""
+    """Fail unless every program of a table has such a comment, or none in a table whose name begins with "no"."""
     for table, named in tables.items():
         for name, source in named.items():
             assert bool(expected(source)) == (not table.startswith("no")), name

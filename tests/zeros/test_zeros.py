@@ -1,4 +1,4 @@
-"""naught.zeros: what is a zero, what pruning takes out, leaves and reports, and what it never touches."""
+"""naught.zeros: which values are zeros, and what pruning takes out, keeps, reports and never touches."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Register(dict):  # type: ignore[type-arg]
 
 
 class Answering:
-    """Has attributes, all zero, and a protocol of its own: what they mean only it knows."""
+    """Its attributes are all zero, but it defines a protocol, so only the class knows what they mean."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -132,7 +132,7 @@ class Answering:
 
 
 class Hostile:
-    """Whatever it is asked, it refuses."""
+    """Raises whatever is done with it."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(f"asked for {name}")
@@ -209,7 +209,7 @@ def test_not_zero(value: Any) -> None:
     assert is_zero(value) is False
 
 
-# What pruning makes of it: before, after, and where something was removed.
+# Data before pruning, data after, and where something was removed.
 
 PRUNED: list[tuple[Any, Any, list[str]]] = [
     (0, 0, []),
@@ -288,7 +288,7 @@ def test_prune_of_objects() -> None:
         assert not hasattr(clean, "b")
         cleaned = clean.a[0]
         assert (cleaned is thing) == in_place
-        # What begins with an underscore is the object's own business, and no attribute is ever taken away.
+        # An attribute that begins with an underscore is not pruned inside, and no attribute is ever deleted.
         assert vars(cleaned) == {"public": {"b": 1}, "_private": {"a": 0}, "count": 0}
         assert inner == ({"b": 1} if in_place else {"a": 0, "b": 1})
 
@@ -304,7 +304,7 @@ def test_the_report_has_the_values_and_the_steps() -> None:
     ]
     assert removed[0].value is gone
     assert [str(each) for each in removed] == ["['a'][1]", "['b'].c[0]"]
-    # A place found in the original, by evaluating what is printed.
+    # The printed path, evaluated, leads to the zero in the original.
     assert eval("data" + removed[0].where) is gone
     assert prune([0]) == Pruned([], [Removed((Step("item", 0),), 0)])
 

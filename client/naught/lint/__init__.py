@@ -1,21 +1,29 @@
-"""A checker for Python source: where zeros pile up, and where they are misread.
+"""A static checker for Python source: it finds maps in which zeros pile up, and code that misreads such zeros.
 
-A count that comes down to zero is usually meant to be gone. In a plain dict it is not: the key stays, and
-its memory, and its place in every listing. The rules (`RULES`; docs/lint.md explains each) find the ways in
-which that happens, and the ways in which code is led astray by it.
+A count that comes down to zero is usually meant to be gone. In a plain dict it is not: the key stays, with its memory
+and its place in every listing. The rules (`RULES`; docs/lint.md explains each) find the ways in which that happens,
+and the mistakes that the remaining zeros cause.
 
-    naught lint PATH…                    text or JSON; exit status 0, 1 with findings, 2 for wrong usage
-    naught.lint.main(["src"])            the same from a program
-    naught.lint.check_source(text, "m.py")      the findings in one source text
+    naught lint PATH…                         prints text or JSON; exit status 0, 1 with findings, 2 for wrong usage
+    naught.lint.main(["src"])                 the same from a program
+    naught.lint.check_source(text, "m.py")    the findings in one source text
 
-How it works, from the bottom: `names` says whose each name is, `kinds` what an expression makes, `places`
-where maps live and which places are the same map, `uses` what the module does with each map; `flow` answers
-questions about one place (is the key fixed, was it asked for before); `countdown`, `emptied`, `misread` and
-`gauges` are the rules. `engine` takes one source through all of it. Nothing is executed or imported of the code it
-reads, and only the standard library is used.
+How it works, each module using those before it:
 
-It looks at one module at a time and knows only maps that are made in sight. Where it is not sure it says
-nothing: few false alarms come before many finds.
+    names      the scopes of a module, and what each name in them refers to
+    kinds      the kind of map that an expression makes
+    places     the variables, attributes and entries that hold maps, and which of them hold the same map
+    uses       everything that the module does with each map
+    flow       questions about one expression: is its key one of a few, does a condition before it test the key
+    countdown, emptied, misread, gauges      the rules
+    suppress   `# noqa` comments
+    engine     takes one source text through all of these
+    config, files, command, flake8_plugin    settings, reading files, the command line, the plugin
+    finding    the table of rules, and one finding
+
+The code it reads is never executed or imported, and it uses only the standard library. It checks one module at a
+time, and knows only maps that this module makes itself. Where it is not sure, it reports nothing: few false alarms
+matter more than many findings.
 """
 
 from __future__ import annotations

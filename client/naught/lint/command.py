@@ -1,4 +1,4 @@
-"""The command: `python -m naught.lint PATH…`, and `naught lint PATH…`."""
+"""The command line of the checker, for `python -m naught.lint PATH…` and `naught lint PATH…`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ FOUND_NOTHING, FOUND_SOMETHING, WRONG_USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the paths in `argv` (without the program's name), print what is found, and return the exit
-    status.
+    """Check the paths in `argv` (without the program's name), print the findings, and return the exit status.
 
-    0: nothing found. 1: findings. 2: the arguments or the configuration mean nothing; standard error says
-    why.
+    0: no findings. 1: findings. 2: the arguments or the configuration are wrong; standard error says why.
     """
     try:
         arguments = _parser().parse_args(argv)
-    except SystemExit as asked:  # argparse ends the program; this is a function
-        return asked.code if isinstance(asked.code, int) else WRONG_USAGE
+    except SystemExit as exit_request:  # argparse ends the program, and this function must return
+        return exit_request.code if isinstance(exit_request.code, int) else WRONG_USAGE
     if arguments.rules:
         print("\n".join(f"{rule}  {meaning}" for rule, meaning in RULES.items()))
         return FOUND_NOTHING
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(findings, len(files), arguments.output)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough. What is left in the buffer must not raise at exit, either.
+        # The reader has closed the pipe. The rest of the buffer must not raise at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FOUND_SOMETHING if findings else FOUND_NOTHING
 
@@ -58,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--select", metavar="RULES", help="only these rules (NZ101,NZ103, or NZ10)")
     parser.add_argument("--ignore", metavar="RULES", help="not these rules, besides those the project ignores")
     parser.add_argument("--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)")
-    parser.add_argument("--locals", action="store_true", help="look at maps that end with their call as well")
+    parser.add_argument(
+        "--locals", action="store_true", help="also check maps that end with the call that makes them"
+    )
     parser.add_argument("--output", choices=("text", "json"), default="text", help="how findings are printed")
     parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")
     parser.add_argument("--isolated", action="store_true", help="read no configuration at all")
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _configured(arguments: argparse.Namespace) -> configuration.Config:
-    """The configuration the arguments ask for; ConfigError where they mean nothing."""
+    """Return the configuration for the arguments; ConfigError where they are wrong."""
     if not arguments.paths:
         raise configuration.ConfigError("name at least one file or folder")
     if arguments.jobs < 1:
@@ -96,11 +96,11 @@ def _print(findings: list[Finding], files: int, output: str) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     for found in findings:
-        # A file's name need not be text, nor a terminal able to show all that is.
+        # A file's name may be no valid text, and the terminal may be unable to show it.
         print(found.text().encode(encoding, "backslashreplace").decode(encoding))
     if findings:
-        many = "" if len(findings) == 1 else "s"
-        print(f"{len(findings)} finding{many} in {files} file{'' if files == 1 else 's'}", file=sys.stderr)
+        plural = "" if len(findings) == 1 else "s"
+        print(f"{len(findings)} finding{plural} in {files} file{'' if files == 1 else 's'}", file=sys.stderr)
 
 
 def _wrong(message: str) -> int:

@@ -1,16 +1,15 @@
-"""What a project asks of the checker: `[tool.naught.lint]` in its pyproject.toml, and the command line over
-it.
+"""The configuration of the checker: `[tool.naught.lint]` in pyproject.toml, changed by the command line.
 
     [tool.naught.lint]
-    select = ["NZ1"]                # only these rules; a beginning names all that begin with it
+    select = ["NZ1"]                # only these rules; a prefix names all rules that begin with it
     ignore = ["NZ107"]              # but not these
-    exclude = ["vendored", "gen/*.py"]    # not these files, added to the folders that are never looked into
-    locals = true                   # also maps that end with their call
+    exclude = ["vendored", "gen/*.py"]    # not these files, besides the folders that are always left out
+    locals = true                   # also maps that end with the call that makes them
     [tool.naught.lint.per-file-ignores]
     "tests/*" = ["NZ105"]
 
-Patterns are those of `fnmatch`, matched against the path from the folder of the pyproject.toml and against
-each of its parts, so `vendored` means every folder of that name. An unknown setting or rule is an error: a
+Patterns are those of `fnmatch`. They are matched against the path relative to the folder of the pyproject.toml, and
+against each part of it, so `vendored` matches every folder of that name. An unknown setting or rule is an error: a
 misspelt rule that silently selects nothing would look like a clean project.
 """
 
@@ -26,41 +25,40 @@ from typing import Any
 
 from naught.lint.finding import ON_REQUEST, RULES, Finding
 
-NEVER = (
+ALWAYS_EXCLUDED = (
     *(".*", "__pycache__", "node_modules", "site-packages", "venv", "env"),
     *("build", "dist", "*.egg-info", "_build"),
 )
-"""Folders whose code is generated or somebody else's. A path given on the command line is looked into all
-the same."""
+"""Folders whose code is generated or of other projects. One that is given on the command line is checked."""
 
 
 class ConfigError(ValueError):
-    """A setting that means nothing; the message says where it stands and what is wrong."""
+    """A wrong setting; the message says where it is and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to look for, and where."""
+    """Which rules to apply, and to which files."""
 
     root: Path = field(default_factory=Path.cwd)
-    """The folder patterns are relative to."""
+    """The folder that patterns are relative to."""
     select: tuple[str, ...] = tuple(rule for rule in RULES if rule not in ON_REQUEST)
-    """Beginnings of the rules wanted."""
+    """Prefixes of the rules to report."""
     ignore: tuple[str, ...] = ()
-    """Beginnings of the rules not wanted; they win over `select`."""
+    """Prefixes of the rules not to report; they win over `select`."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files and folders left out."""
+    """Patterns of files and folders to leave out."""
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Patterns of files, each with beginnings of the rules not wanted there."""
+    """Patterns of files, each with prefixes of the rules not to report there."""
     with_locals: bool = False
-    """Whether maps that end with their call are looked at like those that last."""
+    """Whether to check maps that end with the call that makes them, like those that last."""
 
     def is_excluded(self, path: str) -> bool:
-        """Whether a file or folder found below a path given is left out."""
+        """Whether a file or folder below a given path is left out."""
         return self._matches(path, self.exclude)
 
     def wanted(self, findings: Iterable[Finding]) -> list[Finding]:
-        """The findings whose rules are asked for in their files."""
+        """Return the findings whose rules are to be reported in their files."""
         return [
             found
             for found in findings
@@ -83,8 +81,7 @@ class Config:
         )
 
     def with_arguments(self, select: str | None, ignore: str | None, exclude: str | None) -> Config:
-        """This configuration with what the command line says in place of `select`, and added to the
-        others."""
+        """Return this configuration with the command line's `select`, and with its `ignore` and `exclude` added."""
         changed = self
         if select is not None:
             changed = replace(changed, select=rules(select.split(","), "--select"))
@@ -96,7 +93,7 @@ class Config:
 
 
 def rules(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """Beginnings of rules, each of which some rule has; ConfigError for any other."""
+    """Check prefixes of rules, and return them in capitals; ConfigError for a prefix that no rule has."""
     wanted = tuple(name.strip().upper() for name in names)
     for name in wanted:
         if not name or not any(rule.startswith(name) for rule in RULES):
@@ -105,12 +102,14 @@ def rules(names: Iterable[str], where: str) -> tuple[str, ...]:
 
 
 def find(paths: Iterable[str]) -> Config:
-    """The configuration for these paths: of the nearest pyproject.toml, upwards from what they share, that
-    has one."""
+    """Return the configuration for these paths.
+
+    It is in the nearest pyproject.toml that has a table for the checker, upwards from the paths' common folder.
+    """
     absolute = [os.path.abspath(path) for path in paths if path != "-"]
     try:
         shared = Path(os.path.commonpath(absolute)) if absolute else Path.cwd()
-    except ValueError:  # different drives share nothing
+    except ValueError:  # paths on different drives share no folder
         return Config()
     for folder in [shared, *shared.parents] if shared.is_dir() else shared.parents:
         file = folder / "pyproject.toml"
@@ -122,8 +121,7 @@ def find(paths: Iterable[str]) -> Config:
 
 
 def load(file: Path) -> Config | None:
-    """The configuration in one file; None where it has no table for the checker. ConfigError where it is
-    wrong."""
+    """Return the configuration in one file, None if it has no table for the checker; ConfigError if wrong."""
     try:
         with file.open("rb") as stream:
             whole = tomllib.load(stream)
@@ -164,6 +162,7 @@ def _from_table(table: dict[str, Any], file: Path) -> Config:
 
 
 def _texts(value: object, name: str, file: Path) -> list[str]:
+    """Check a setting that is a list of strings."""
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise ConfigError(f"{file}: tool.naught.lint: {name} is not a list of strings")
     return value

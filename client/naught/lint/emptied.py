@@ -1,9 +1,8 @@
-"""NZ108: collections that run empty, and whose keys stay: `listeners[topic].discard(listener)`.
+"""The rule on collections that become empty while their keys stay, NZ108: `listeners[topic].discard(listener)`.
 
-A set of whoever listens is a count that also knows their names, and an empty one is its zero. The rule asks for
-the same certainty as the countdown does (countdown.py), and for one thing more: that an entry is seen to be made
-for what is put into it. Where a program makes empty entries on purpose, as a graph does for a new node, an entry
-that runs empty is nothing out of the ordinary.
+A set of listeners is a count that also knows what it counts, and the empty set is its zero. The rule needs the same
+certainty as those of `countdown`. In addition, the module must show that it makes an entry when it has an item to put
+into it. If a program makes empty entries on purpose, as a graph does for a new node, an empty entry is expected.
 """
 
 from __future__ import annotations
@@ -18,69 +17,72 @@ from naught.lint.finding import words
 from naught.lint.flow import Flow
 from naught.lint.kinds import ZERO_FACTORIES
 from naught.lint.names import Scope
-from naught.lint.uses import Action, Map, Use
+from naught.lint.uses import Action, TrackedMap, Use
 
 PUTTING = frozenset(words("add append appendleft extend extendleft insert update setdefault push __setitem__"))
-"""Methods that put something into the entry they are called on."""
+"""Methods that put an item into the entry they are called on."""
 TAKING = frozenset(
     words("remove discard pop popleft popitem clear difference_update intersection_update __delitem__")
 )
-"""Methods that take something out of the entry they are called on, or all of it."""
+"""Methods that take one item or all items out of the entry they are called on."""
+# Classes of collections. Called without arguments, each makes an empty one.
 COLLECTIONS = frozenset(name for name, zero in ZERO_FACTORIES.items() if zero.startswith("an empty ")) - {"str"}
+# Literals of collections.
 DISPLAYS = (ast.List, ast.Set, ast.Dict)
+# Comprehensions.
 LISTINGS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One expression that stands for an entry of the map."""
+    """One expression whose value is an entry of the map."""
 
     node: ast.expr
     scope: Scope
     key: ast.expr | None
-    """None where a loop runs over all of them."""
+    """None for the variable of a loop over all entries."""
     use: Use
-    """The use of the map it comes from."""
+    """The use of the map that gives the entry."""
 
 
-def check(found: Map, flow: Flow) -> Iterator[Report]:
-    """The findings for one map."""
-    if not found.lasting or found.kind.name not in ("dict", "defaultdict") or found.may_lose_entries():
+def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
+    """Return the findings for one map."""
+    if not tracked.lasting or tracked.kind.name not in ("dict", "defaultdict") or tracked.may_lose_entries():
         return
-    if (found.filled and found.kind.name == "dict") or flow.is_by_event(found):
+    if (tracked.filled and tracked.kind.name == "dict") or flow.is_by_event(tracked):
         return
-    entries = list(_entries(found, flow))
+    entries = list(_entries(tracked, flow))
     put = [each for each in entries if _is_put_into(each.node, flow)]
-    replaced = (use for use in found.uses if _is_taken_from(use, found, flow))
+    replaced = (use for use in tracked.uses if _is_taken_from(use, tracked, flow))
     taken = [use.node for use in replaced if not _is_filled_in(use.scope, use.key, put, flow)]
-    taken += [each.node for each in entries if _runs_empty(each, put, flow)]
-    if not taken or not _made_on_demand(found, put, flow) or _made_empty(found, put, flow):
+    taken += [each.node for each in entries if _may_become_empty(each, put, flow)]
+    if not taken or not _made_on_demand(tracked, put, flow) or _made_empty(tracked, put, flow):
         return
     if any(each.key is not None and _is_text(each.key) for each in put):
-        return  # the program names its keys, these and so, as a rule, the others
+        return  # the program names some keys itself, and so most probably all of them
     for node in taken:
-        message = f"an entry of {found.name} runs empty here, and nothing deletes it then; its key stays"
+        message = f"an entry of {tracked.name} can become empty here, and nothing deletes an empty one; its key stays"
         yield finding.EMPTIED, node, message
 
 
-# -- what stands for an entry ------------------------------------------------------------------------------
+# -- expressions for an entry ------------------------------------------------------------------------------
 
 
-def _entries(found: Map, flow: Flow) -> Iterator[Entry]:
-    for use in found.did(Action.READ, Action.GET, Action.SETDEFAULT):
+def _entries(tracked: TrackedMap, flow: Flow) -> Iterator[Entry]:
+    for use in tracked.did(Action.READ, Action.GET, Action.SETDEFAULT):
         yield Entry(use.node, use.scope, use.key, use)
-        name = _named(use.node, flow)
-        if name is not None and _always_names(name, use, found, flow):
+        name = _name_for(use.node, flow)
+        if name is not None and _always_names(name, use, tracked, flow):
             yield from (Entry(node, use.scope, use.key, use) for node in _reads_of(name, use.scope, flow))
-    for use in found.did(Action.LIST):
+    for use in tracked.did(Action.LIST):
         loop, name = _loop_name(use.node, flow)
         if loop is not None and name is not None:
             inside = (node for node in _reads_of(name, use.scope, flow) if _is_inside(node, loop, flow))
             yield from (Entry(node, use.scope, None, use) for node in inside)
 
 
-def _named(value: ast.expr, flow: Flow) -> str | None:
-    """The name that a value is assigned to."""
+def _name_for(value: ast.expr, flow: Flow) -> str | None:
+    """Return the name that a value is assigned to."""
     parent = flow.names.parents[value]
     if isinstance(parent, ast.NamedExpr):
         return parent.target.id
@@ -90,9 +92,9 @@ def _named(value: ast.expr, flow: Flow) -> str | None:
     return None
 
 
-def _always_names(name: str, use: Use, found: Map, flow: Flow) -> bool:
-    """Whether a name stands for this entry wherever the function binds it, or for a new collection."""
-    same = {other.node for other in (use, *flow.beside(use, found, Action.READ, Action.GET, Action.SETDEFAULT))}
+def _always_names(name: str, use: Use, tracked: TrackedMap, flow: Flow) -> bool:
+    """Whether every assignment to a name in the function gives it this entry or a new collection."""
+    same = {other.node for other in (use, *flow.beside(use, tracked, Action.READ, Action.GET, Action.SETDEFAULT))}
     for node in ast.walk(use.scope.node):
         if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
             parent = flow.names.parents[node]
@@ -106,13 +108,13 @@ def _reads_of(name: str, scope: Scope, flow: Flow) -> Iterator[ast.Name]:
     for node in ast.walk(scope.node):
         if not isinstance(node, ast.Name) or node.id != name or flow.names.scope_of.get(node) is not scope:
             continue
-        # `entry -= {item}` binds the name, and changes the set.
+        # `entry -= {item}` assigns to the name, but also changes the set.
         if isinstance(node.ctx, ast.Load) or isinstance(flow.names.parents[node], ast.AugAssign):
             yield node
 
 
 def _loop_name(listed: ast.expr, flow: Flow) -> tuple[ast.For | None, str | None]:
-    """The loop over `….values()` or `….items()`, and its name for the entry."""
+    """Return the loop over `….values()` or `….items()`, and its variable for the entry."""
     if not isinstance(listed, ast.Call) or not isinstance(listed.func, ast.Attribute):
         return None, None
     loop = flow.names.parents[listed]
@@ -144,17 +146,17 @@ def _is_put_into(entry: ast.expr, flow: Flow) -> bool:
     return isinstance(parent, ast.AugAssign) and parent.target is entry and isinstance(parent.op, ast.Add | ast.BitOr)
 
 
-def _runs_empty(entry: Entry, put: list[Entry], flow: Flow) -> bool:
-    """Whether something is taken out of an entry that may then be empty, and that the function fills not."""
+def _may_become_empty(entry: Entry, put: list[Entry], flow: Flow) -> bool:
+    """Whether an item is taken out of an entry that may then be empty, and that the function does not fill."""
     if flow.is_fixed(entry.key) or not _is_taken_out_of(entry.node, flow) or _keeps_some(entry.node, flow):
         return False
     if entry.key is None and _is_cleared(entry.node, flow):
-        return False  # all of them are emptied, and the map is kept for what comes next
+        return False  # all entries are emptied, and the map is kept for new items
     return not _is_filled_in(entry.scope, entry.key, put, flow)
 
 
 def _is_filled_in(scope: Scope, key: ast.expr | None, put: list[Entry], flow: Flow) -> bool:
-    """Whether something is put into the entry under this key in this function as well."""
+    """Whether this function also puts an item into the entry under this key."""
     return any(each.scope is scope and (each.key is key or flow.same(each.key, key)) for each in put)
 
 
@@ -164,8 +166,7 @@ def _is_cleared(entry: ast.expr, flow: Flow) -> bool:
 
 
 def _is_taken_out_of(entry: ast.expr, flow: Flow) -> bool:
-    """Whether something is taken out of an entry. What is taken by a name that is written out is a field, and the
-    entry a record."""
+    """Whether an item is taken out of an entry. An item with a literal string as its key is the field of a record."""
     parent = flow.names.parents[entry]
     if isinstance(parent, ast.Attribute):
         call = flow.names.parents[parent]
@@ -183,13 +184,13 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _is_taken_from(use: Use, found: Map, flow: Flow) -> bool:
-    """Whether an entry is replaced by what is left of it: `of[key] = [each for each in of[key] if …]`."""
+def _is_taken_from(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
+    """Whether an entry is replaced by a part of itself: `of[key] = [each for each in of[key] if …]`."""
     if flow.is_fixed(use.key):
         return False
     if use.action is Action.CHANGE:
-        less = isinstance(use.sign, ast.Sub | ast.BitAnd)
-        return less and (found.kind.zero == "an empty set" or isinstance(use.value, ast.Set))
+        less = isinstance(use.operator, ast.Sub | ast.BitAnd)
+        return less and (tracked.kind.zero == "an empty set" or isinstance(use.value, ast.Set))
     value = use.value
     if use.action is not Action.STORE or value is None:
         return False
@@ -197,21 +198,22 @@ def _is_taken_from(use: Use, found: Map, flow: Flow) -> bool:
         value = value.args[0]
     if not isinstance(value, LISTINGS) or not value.generators[0].ifs:
         return False
-    before = [each.node for each in flow.beside(use, found, Action.READ, Action.GET)]
+    before = [each.node for each in flow.beside(use, tracked, Action.READ, Action.GET)]
     return any(node in before for node in ast.walk(value.generators[0].iter) if isinstance(node, ast.expr))
 
 
 def _keeps_some(entry: ast.expr, flow: Flow) -> bool:
-    """Whether the code asks first that there are more than some: a bound on the entry's size."""
+    """Whether a condition around the expression requires a minimum size of the entry: the entry is bounded."""
     for child, parent in flow.names.ancestors(entry):
         if isinstance(parent, ast.If | ast.While | ast.IfExp) and child is not parent.test:
             for test in ast.walk(parent.test):
-                if isinstance(test, ast.Compare) and _measures(test, entry, flow) and not _asks_for_any(test):
+                if isinstance(test, ast.Compare) and _compares_size(test, entry, flow) and not _asks_for_any(test):
                     return True
     return False
 
 
-def _measures(test: ast.Compare, entry: ast.expr, flow: Flow) -> bool:
+def _compares_size(test: ast.Compare, entry: ast.expr, flow: Flow) -> bool:
+    """Whether a comparison has `len(entry)` on one side."""
     return any(
         isinstance(side, ast.Call)
         and flow.names.qualified(side.func) == "len"
@@ -221,7 +223,7 @@ def _measures(test: ast.Compare, entry: ast.expr, flow: Flow) -> bool:
 
 
 def _asks_for_any(test: ast.Compare) -> bool:
-    """Whether it is `len(entry) > 0`, in one of its spellings."""
+    """Whether a comparison is `len(entry) > 0` in one of its spellings."""
     least = test.comparators[0]
     asked = least.value if isinstance(least, ast.Constant) else None
     if asked == 0:
@@ -229,34 +231,34 @@ def _asks_for_any(test: ast.Compare) -> bool:
     return asked == 1 and isinstance(test.ops[0], ast.GtE)
 
 
-# -- how entries come about --------------------------------------------------------------------------------
+# -- how entries are made ----------------------------------------------------------------------------------
 
 
-def _made_on_demand(found: Map, put: list[Entry], flow: Flow) -> bool:
-    """Whether an entry is seen to be made for what is put into it, under a key that is not fixed."""
-    inserts = found.kind.name == "defaultdict" and found.kind.zero.startswith("an empty ")
+def _made_on_demand(tracked: TrackedMap, put: list[Entry], flow: Flow) -> bool:
+    """Whether the module makes an entry when it has an item to put into it, under a key that is not fixed."""
+    inserts = tracked.kind.name == "defaultdict" and tracked.kind.zero.startswith("an empty ")
     for each in put:
         if flow.is_fixed(each.key) or each.key is None or flow.uses.places.is_making(each.node):
             continue
-        beside = flow.beside(each.use, found, Action.STORE, Action.SETDEFAULT)
+        beside = flow.beside(each.use, tracked, Action.STORE, Action.SETDEFAULT)
         made = any(_is_collection(other.value, flow) for other in beside)
         if inserts or made or (each.use.action is Action.SETDEFAULT and _is_collection(each.use.value, flow)):
             return True
-    for use in found.did(Action.STORE):
+    for use in tracked.did(Action.STORE):
         first = isinstance(use.value, DISPLAYS) and not _is_empty(use.value)
         if first and not flow.is_fixed(use.key) and not flow.uses.places.is_making(use.node):
             return True
     return False
 
 
-def made_empty(found: Map, flow: Flow) -> bool:
-    """Whether an entry is made that nothing is put into at once: here an empty one means something."""
-    return _made_empty(found, [each for each in _entries(found, flow) if _is_put_into(each.node, flow)], flow)
+def made_empty(tracked: TrackedMap, flow: Flow) -> bool:
+    """Whether the module makes an entry without putting an item into it: then an empty entry is meant to exist."""
+    return _made_empty(tracked, [each for each in _entries(tracked, flow) if _is_put_into(each.node, flow)], flow)
 
 
-def _made_empty(found: Map, put: list[Entry], flow: Flow) -> bool:
+def _made_empty(tracked: TrackedMap, put: list[Entry], flow: Flow) -> bool:
     filled = [(each.scope, each.key) for each in put]
-    for use in found.did(Action.STORE, Action.SETDEFAULT, Action.READ):
+    for use in tracked.did(Action.STORE, Action.SETDEFAULT, Action.READ):
         if flow.is_fixed(use.key):
             continue
         touched = isinstance(flow.names.parents[use.node], ast.Expr)
@@ -275,8 +277,7 @@ def _is_collection(value: ast.expr | None, flow: Flow) -> bool:
 
 
 def _is_empty(value: ast.expr | None) -> bool:
-    """Whether an expression is an empty display, or a call without arguments as a collection's class is
-    called."""
+    """Whether an expression is an empty display, or a call without arguments, which makes an empty collection."""
     if isinstance(value, ast.Dict):
         return not value.keys
     if isinstance(value, ast.List | ast.Set):

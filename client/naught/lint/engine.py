@@ -1,8 +1,7 @@
-"""From source text to findings: parse, look, silence.
+"""From the source text of one file to its findings: decode, parse, apply every rule, drop what `# noqa` silences.
 
-Whatever the text is, the answer is a list of findings. What does not parse (a syntax error, bytes that are
-not of the encoding declared, null bytes, nesting too deep for the parser or for the checks) is a finding
-itself, NZ100.
+The result is a list of findings for any text. Text that does not parse (a syntax error, bytes that are invalid in the
+declared encoding, null bytes, nesting too deep for the parser or for the rules) is itself a finding, NZ100.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from naught.lint.names import Names
 from naught.lint.suppress import without_silenced
 from naught.lint.uses import Uses
 
-# What every rule needs to find anything: a map that inserts, a count that goes down, nothing or a new
-# collection stored, or a count that is got and may be zero. A module without any of it is parsed and not
-# looked at further: most of the standard library's.
-WORTH_A_LOOK = re.compile(
+# Each rule can find something only where this matches: a map that inserts, a count that goes down, 0, None or a new
+# collection that is stored, or a count that is read with `get` and may be zero. A module without a match is only
+# parsed. That is most of the standard library.
+CAN_HAVE_FINDINGS = re.compile(
     r"defaultdict|DefaultDict|setdefault|Gauge|subtract"
     r"|-=|\]\s*\+=\s*-|\]\s*=[^=\n]*-|\]\s*=\s*(?:0|None)\b"
     r"|\]\s*=\s*(?:\[\S|\[\]|\{|set\(|list\(|dict\(|(?:collections\.)?deque\()"
@@ -34,11 +33,11 @@ WORTH_A_LOOK = re.compile(
 
 
 def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -> list[Finding]:
-    """Everything found in one file's source, in the order of its lines.
+    """Return the findings in the source of one file, in the order of its lines.
 
-    `path` is only what the findings say. `with_locals` asks for maps that end with their call as well. Bytes
-    are decoded as Python would: by byte order mark, by the encoding the file declares, or as UTF-8. Never
-    raises for what the source holds.
+    `path` is only copied into the findings. With `with_locals`, maps that end with the call that makes them are
+    checked as well. Bytes are decoded as Python would: by their byte order mark, by the encoding that the file
+    declares, or as UTF-8. No source text makes this function raise.
     """
     try:
         text = decode(source) if isinstance(source, bytes) else source
@@ -57,8 +56,7 @@ def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -
 
 
 def decode(source: bytes) -> str:
-    """The text of a source file, with line ends as `\\n`; SyntaxError or ValueError where its encoding does
-    not hold."""
+    """Return the text of a source file; SyntaxError or ValueError if it cannot be decoded."""
     try:
         encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
         return source.decode(encoding)
@@ -67,39 +65,39 @@ def decode(source: bytes) -> str:
 
 
 def parse(text: str) -> ast.Module:
-    """The syntax tree. What the compiler warns of in other people's code is theirs to hear, not ours."""
+    """Return the syntax tree, without the compiler's warnings: they are for the authors of the code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
 
 
 def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = False) -> Iterator[Finding]:
-    """What is found in a module that has been parsed; comments are not looked at."""
-    if not WORTH_A_LOOK.search(text):
+    """Return the findings in a parsed module, without regard to `# noqa` comments."""
+    if not CAN_HAVE_FINDINGS.search(text):
         return
     uses = Uses(Names(tree), with_locals=with_locals)
     flow = Flow(uses)
     lines = split_lines(text)
-    # One finding per rule and place: `counts[a][b]` begins where `counts[a]` does, and says it once.
+    # One finding for each rule and position: `counts[a][b]` begins where `counts[a]` does, and is reported once.
     found: dict[tuple[int, int, str], Finding] = {}
-    for each in uses.maps.values():
-        if flow.has_few_keys(each):
+    for tracked in uses.maps.values():
+        if flow.has_few_keys(tracked):
             continue
         for check in (countdown.check, misread.check, gauges.check, emptied.check):
-            for report in check(each, flow):
+            for report in check(tracked, flow):
                 finding = _finding(report, lines, path)
                 found.setdefault((finding.line, finding.column, finding.rule), finding)
     yield from sorted(found.values())
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines as the parser counts them: a form feed ends none."""
+    """Return the lines as the parser counts them: a form feed does not end one."""
     return re.split(r"\r\n|\r|\n", text)
 
 
 def _finding(report: Report, lines: list[str], path: str) -> Finding:
     rule, node, message = report
-    # The parser counts columns in bytes of UTF-8, people count characters.
+    # The parser counts columns in bytes of UTF-8, and a finding counts characters.
     line = lines[node.lineno - 1] if node.lineno <= len(lines) else ""
     column = len(line.encode("utf-8", "surrogatepass")[: node.col_offset].decode("utf-8", "replace")) + 1
     return Finding(path, node.lineno, column, rule, message, node.end_lineno or node.lineno)

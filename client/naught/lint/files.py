@@ -1,5 +1,4 @@
-"""Which files to read, and reading them: folders walked, other people's folders left out, several at a
-time."""
+"""Finds the Python files below the given paths, and checks them, in several processes if there are many."""
 
 from __future__ import annotations
 
@@ -14,18 +13,19 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from naught.lint.config import NEVER, Config
+from naught.lint.config import ALWAYS_EXCLUDED, Config
 from naught.lint.engine import check_source
 from naught.lint.finding import UNREADABLE, Finding
 
 WORTH_PROCESSES = 50
-"""Files from which on starting other processes pays: each costs about a tenth of a second, as do 20 files."""
+"""From this number of files on, several processes are faster: starting one takes as long as checking 20 files, about
+a tenth of a second."""
 CHUNK = 16
-"""Files handed to a process at once: few enough that none waits long at the end."""
+"""How many files a process gets at once: few enough that no process has much left to do when the others are done."""
 
 
 def python_files(paths: Iterable[str], config: Config) -> Iterator[str]:
-    """The files to check, each once. A path given is always looked at; below it, what is excluded is not."""
+    """Return the files to check, each once. Excluded files are left out below a given path, but not if given."""
     seen: set[str] = set()
     for path in paths:
         for file in _below(path, config) if os.path.isdir(path) else [path]:
@@ -40,18 +40,18 @@ def _below(folder: str, config: Config) -> Iterator[str]:
         folders[:] = sorted(
             name
             for name in folders
-            if not any(fnmatch(name, pattern) for pattern in NEVER)
+            if not any(fnmatch(name, pattern) for pattern in ALWAYS_EXCLUDED)
             and not config.is_excluded(os.path.join(where, name))
         )
         for name in sorted(files):
             path = os.path.normpath(os.path.join(where, name))
-            # Sockets and pipes have names that end in .py as well as any, and reading them waits for ever.
+            # A socket or pipe may have such a name too, and reading it could wait for ever.
             if name.endswith((".py", ".pyw")) and os.path.isfile(path) and not config.is_excluded(path):
                 yield path
 
 
 def check_file(path: str, with_locals: bool = False) -> list[Finding]:
-    """Everything found in one file; a file that cannot be read is a finding. `-` is standard input."""
+    """Return the findings in one file; that it cannot be read is a finding. `-` is standard input."""
     try:
         source = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
@@ -60,13 +60,13 @@ def check_file(path: str, with_locals: bool = False) -> list[Finding]:
 
 
 def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Iterator[Finding]:
-    """Everything found in many files, in their order, with `jobs` processes where that pays."""
+    """Return the findings in many files, in the order of the files, using `jobs` processes where that is faster."""
     if jobs == 1 or len(paths) < WORTH_PROCESSES:
         with _without_collector():
             for path in paths:
                 yield from check_file(path, with_locals)
         return
-    # Not forked: the caller may be a program with threads.
+    # Spawned and not forked, because the caller may be a program with threads.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
         for findings in pool.map(partial(check_file, with_locals=with_locals), paths, chunksize=CHUNK):
             yield from findings
@@ -74,7 +74,7 @@ def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Itera
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Syntax trees are large and have no cycles worth looking for: a third of the time goes without this."""
+    """Switch the cyclic garbage collector off: it takes a third of the time, and syntax trees have few cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:

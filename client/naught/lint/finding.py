@@ -1,7 +1,7 @@
-"""What the checker can find: its rules, and one finding of one rule at one place.
+"""The table of rules, and `Finding`: one finding of one rule at one position in a file.
 
-A rule's identifier is what people type in `# noqa` and in the configuration, so it never changes its meaning.
-The rationale and the examples of each are in docs/lint.md, where the tests read them.
+People write a rule's identifier in `# noqa` comments and configurations, so it never changes its meaning.
+docs/lint.md has the rationale and the examples of each rule, and tests hold the page to this table.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ RULES: dict[str, str] = {
     COUNTDOWN: "an entry is counted down, and nothing deletes it at zero",
     DELETED_AS_ZERO: "0 or None is stored where an entry should be deleted",
     INSERTING_READ: "a defaultdict is read in a condition, and the read inserts a zero",
-    MISREAD_ZERO: "truth or `or` on a count takes a stored zero for an absent one",
+    MISREAD_ZERO: "a truth test or `or` treats a stored zero like an absent count",
     SETDEFAULT_ZERO: "setdefault inserts a zero that nothing deletes",
     GAUGE_COUNTDOWN: "a labelled gauge is counted down, and its label is never removed",
     INSERTING_LOOP: "a loop runs over an entry of a defaultdict, and the read inserts an empty one",
-    EMPTIED: "an entry's collection runs empty, and nothing deletes it then",
+    EMPTIED: "the collection in an entry becomes empty, and nothing deletes the entry",
 }
-"""Every rule: its identifier, and what it says in one line."""
+"""The identifier of every rule, and the rule in one line."""
 
 ON_REQUEST = frozenset({INSERTING_READ})
-"""Rules that are followed only where somebody asks for them: more often wrong than right on code they had not seen
-(docs/lint.md)."""
+"""Rules that are applied only if the configuration selects them, because most of their findings in code that they
+were not written for were wrong (docs/lint.md)."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Finding:
-    """One thing found. Findings sort by path, then by place in the file."""
+    """One finding. Findings sort by path, then by line and column."""
 
     path: str
     line: int
@@ -48,16 +48,16 @@ class Finding:
     rule: str
     """A key of `RULES`."""
     message: str
-    """A sentence that names what was found."""
+    """A sentence that names the map and the problem."""
     end_line: int
-    """The last line of what was found; a `# noqa` on any of its lines covers it."""
+    """The last line of the expression; a `# noqa` on any of its lines silences the finding."""
 
     def text(self) -> str:
-        """`path:line:column: rule message`, as editors and people read it."""
+        """Return `path:line:column: rule message`, the form that editors understand."""
         return f"{self.path}:{self.line}:{self.column}: {self.rule} {self.message}"
 
     def as_json(self) -> dict[str, str | int]:
-        """The finding as a JSON object; its fields are those of this class."""
+        """Return the finding as a JSON object with the fields of this class."""
         return {
             "path": self.path,
             "line": self.line,
@@ -69,5 +69,5 @@ class Finding:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text: how the longer lists of names in this package are written."""
+    """Split a text into words. The longer lists of names in this package are written as texts."""
     return text.split()

@@ -1,7 +1,8 @@
-"""Questions about one place in a module: which keys are fixed, what is asked before, what is stored beside.
+"""Questions about one expression: is its key one of a few, does a condition guard it, is its entry used nearby.
 
-These look at the shape of one function: which `if` a node stands under, what the statements before it rule
-out, which loop gives a name its values. Two keys are the same when they are written the same.
+The answers come from the shape of the code: which `if` an expression is under, whether an earlier statement leaves
+the function when the key is absent, which loop gives a name its values. Two keys are the same if they are written the
+same.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Iterator
 from naught.lint.finding import words
 from naught.lint.names import COMPREHENSIONS, FUNCTIONS, Names, all_arguments
 from naught.lint.places import first_argument
-from naught.lint.uses import Action, Map, Use, Uses
+from naught.lint.uses import Action, TrackedMap, Use, Uses
 
-# Names of things that have few values, whatever program they stand in.
+# Names of things that have few values in any program.
 FEW_VALUES = frozenset(
     words("""
     status state kind type level phase mode category severity priority color colour direction side method
@@ -25,40 +26,43 @@ FEW_VALUES = frozenset(
     platform arch architecture
     """)
 )
-# What a class is called that stands for a few values, by the last of the words in its name: `SensorKind`.
+# The last word in the name of a class that has few values: `SensorKind`.
 FEW_INSTANCES = frozenset(words("Type Kind Status Mode Level Phase Severity Priority Enum Language Locale"))
 LAST_WORD = re.compile(r"[A-Z][a-z]*$")
-# Words that stand between what a map holds and what its keys are: `jobs_by_state`.
+# Words between the name of the values and the name of the keys in a map's name: `jobs_by_state`.
 BETWEEN = ("by", "per", "for")
-# How maps are called whose keys are names of events.
+# The names of maps whose keys are names of events.
 BY_EVENT = re.compile(r"(event|signal|hook)s?_?(handler|listener|callback|observer|subscriber|receiver)s?$|hooks$")
-# The same, where the keys are called names as well.
-CALLED = re.compile(
+# The names of maps whose keys are names of events if the keys are called names as well.
+BY_EVENT_NAME = re.compile(
     r"(handler|listener|callback|observer|subscriber|receiver|responder|func|function|processor|event)s?$"
 )
-# Builtins that hand on what they are given to a loop.
-LOOKING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate", "iter"})
+# Builtins whose result a loop over it takes from their argument.
+ITERATING = frozenset({"list", "tuple", "set", "sorted", "reversed", "enumerate", "iter"})
 # Functions that have few results in one process.
 FEW_RESULTS = frozenset({"type", "bool", "os.getpid"})
-# Builtins that give one of what they are given.
+# Builtins that return one of the items of their argument.
 PICKING = frozenset({"max", "min", "next"})
+# Statements that leave their block.
 LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
 
 
 class Flow:
-    """The answers for one module."""
+    """Answers the questions for one module."""
 
     def __init__(self, uses: Uses) -> None:
+        # The maps of the module and what it does with them.
         self.uses = uses
+        # The scopes of the module.
         self.names: Names = uses.names
-        # Expression -> how it is written, without its position.
+        # Expression -> its text, without its position.
         self._written: dict[ast.AST, str] = {}
 
     # -- keys ----------------------------------------------------------------------------------------------
 
     def written(self, node: ast.AST) -> str:
-        """How an expression is written: two of the same text mean the same key."""
+        """Return a text of an expression; keys with the same text are the same."""
         if node not in self._written:
             self._written[node] = ast.dump(node)
         return self._written[node]
@@ -68,7 +72,7 @@ class Flow:
         return left is not None and right is not None and self.written(left) == self.written(right)
 
     def is_fixed(self, key: ast.expr | None) -> bool:
-        """Whether a key is one of few that the program itself names, so that its entries cannot pile up."""
+        """Whether a key is one of a few that the program itself names, so that its entries cannot pile up."""
         if key is None:
             return False
         match key:
@@ -94,23 +98,23 @@ class Flow:
                 return _is_constant(name) or has_few_values(name) or self._has_few_values(key)
         return False
 
-    def has_few_keys(self, found: Map) -> bool:
-        """Whether a map's name says that its keys are few: `jobs_by_state`."""
+    def has_few_keys(self, tracked: TrackedMap) -> bool:
+        """Whether the map's name says that it has few keys: `jobs_by_state`."""
         return any(
-            has_few_values(found.name.rpartition(f"_{word}_")[2]) for word in BETWEEN if f"_{word}_" in found.name
+            has_few_values(tracked.name.rpartition(f"_{word}_")[2]) for word in BETWEEN if f"_{word}_" in tracked.name
         )
 
-    def is_by_event(self, found: Map) -> bool:
-        """Whether a map holds whoever listens by the event they listen for: `event_handlers`, `listeners[name]`.
+    def is_by_event(self, tracked: TrackedMap) -> bool:
+        """Whether the map has listeners by the name of their event: `event_handlers`, `listeners[name]`.
 
-        A program names its events; topics come from whoever publishes.
+        A program names its events itself, so they are few. Topics, in contrast, come from the publishers.
         """
-        if BY_EVENT.search(found.name) is not None:
+        if BY_EVENT.search(tracked.name) is not None:
             return True
-        return CALLED.search(found.name) is not None and any(_is_name(use.key) for use in found.uses)
+        return BY_EVENT_NAME.search(tracked.name) is not None and any(_is_name(use.key) for use in tracked.uses)
 
     def _has_few_values(self, name: ast.Name) -> bool:
-        """Whether a name runs over what the source lists, or is annotated as an enumeration or a bool."""
+        """Whether a name is the variable of a loop over literals, or is annotated as an enumeration or bool."""
         for loop in self.loops(name):
             if isinstance(loop, ast.Tuple | ast.List | ast.Set):
                 return all(self.is_fixed(each) for each in loop.elts)
@@ -121,8 +125,8 @@ class Flow:
         owner = self.names.resolve(name.id, self.names.scope_of[name])
         if owner is None:
             return False
-        # A name is not followed to another name: two may be assigned from each other. Nor to the name of what may
-        # be a function, of which a program is given any number.
+        # A name is not followed to another name, because two names may be assigned from each other. For the value
+        # `f.__name__`, `f` decides: a program may be given any number of functions, but has few classes.
         value = self._only_value(name)
         if isinstance(value, ast.Attribute) and value.attr in ("__name__", "__qualname__"):
             value = value.value
@@ -138,7 +142,7 @@ class Flow:
         return False
 
     def _only_value(self, name: ast.Name) -> ast.expr | None:
-        """What a name stands for where it is bound once, by an assignment: `cls = node.__class__`."""
+        """Return the value of a name that its function assigns exactly once: `cls = node.__class__`."""
         function = self.names.scope_of[name].function.node
         bound = [
             node
@@ -163,7 +167,7 @@ class Flow:
         return self.names.qualified(annotation) in ("bool", "type")
 
     def comes_from_outside(self, key: ast.expr) -> bool:
-        """Whether a key is made of what a public function is given, and of nothing the program has kept."""
+        """Whether a key is made only from arguments of a public function, and not from the program's state."""
         function = self.names.scope_of[key].function
         node, around = function.node, function.parent
         if not isinstance(node, FUNCTIONS) or around is None or isinstance(around.node, (*FUNCTIONS, ast.Lambda)):
@@ -172,7 +176,7 @@ class Flow:
             return False
         own = first_argument(function) if around.is_class else None
         given = {argument.arg for argument in all_arguments(node.args)} - {own}
-        pending, seen, found = [key], set(), False
+        pending, seen, from_given = [key], set(), False
         while pending:
             for each in ast.walk(pending.pop()):
                 if not isinstance(each, ast.Name) or each.id in seen:
@@ -180,16 +184,16 @@ class Flow:
                 seen.add(each.id)
                 if each.id == own:
                     return False
-                found = found or each.id in given
+                from_given = from_given or each.id in given
                 pending += self.assigned(each)
                 pending += list(self.loops(each))
-        return found
+        return from_given
 
     # -- loops ---------------------------------------------------------------------------------------------
 
     def loops(self, node: ast.expr) -> Iterator[ast.expr]:
-        """What the loops around a node run over, if they bind a name in it, or one that such a name is assigned
-        from."""
+        """Return the iterables of the loops around a node whose variables it uses, directly or through a name that
+        is assigned from one."""
         named = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
         wanted = {each.id for each in named}
         for value in filter(None, map(self._only_value, named)):
@@ -205,11 +209,11 @@ class Flow:
                 if any(isinstance(each, ast.Name) and each.id in wanted for each in ast.walk(generator.target)):
                     yield generator.iter
 
-    def runs_over(self, node: ast.expr, found: Map) -> bool:
-        """Whether a key comes from the map itself: from a loop over it, its keys or its items.
+    def runs_over(self, node: ast.expr, tracked: TrackedMap) -> bool:
+        """Whether a key comes from the map itself: from a loop over the map, its keys or its items.
 
-        Also from a name assigned from those, or from a function of the module that returns them; or a name that
-        is the largest of them, or the first.
+        The loop may also run over a name that these are assigned to, or over the result of a function of the module
+        that returns them. Or the key may be their maximum, minimum or next.
         """
         sources = [source for iterated in self.loops(node) for source in self._sources(iterated)]
         key = node.slice if isinstance(node, ast.Subscript) else None
@@ -217,14 +221,14 @@ class Flow:
         if isinstance(only, ast.Call) and only.args and self.names.qualified(only.func) in PICKING:
             sources.append(only.args[0])
         return any(
-            isinstance(each, ast.expr) and self.uses.map(each) is found
+            isinstance(each, ast.expr) and self.uses.map(each) is tracked
             for source in sources
             for each in ast.walk(source)
         )
 
     def _sources(self, iterated: ast.expr) -> Iterator[ast.AST]:
-        """An iterable, and where its value comes from: the assignments to the names in it, what the functions
-        it calls return."""
+        """Return an iterable and the sources of its value: assignments to the names in it, and the return statements
+        of the functions that it calls."""
         yield iterated
         for node in ast.walk(iterated):
             if isinstance(node, ast.Name):
@@ -234,7 +238,7 @@ class Flow:
                 yield from (each for each in ast.walk(function) if isinstance(each, ast.Return))
 
     def assigned(self, name: ast.Name) -> list[ast.expr]:
-        """Everything that is assigned to a name in the function that reads it."""
+        """Return every value that is assigned to a name in the function that reads it."""
         return [
             node.value
             for node in ast.walk(self.names.scope_of[name].function.node)
@@ -243,7 +247,7 @@ class Flow:
         ]
 
     def is_in_loop_with(self, node: ast.AST, other: ast.AST) -> bool:
-        """Whether one loop of one function holds both nodes."""
+        """Whether both nodes are inside the same loop."""
         around = {parent for _, parent in self.names.ancestors(node) if isinstance(parent, ast.For | ast.While)}
         return any(parent in around for _, parent in self.names.ancestors(other))
 
@@ -268,14 +272,13 @@ class Flow:
         return False
 
     def is_looped_over(self, node: ast.expr) -> bool:
-        """Whether an expression is what a loop runs over, itself or through its items, sorted, numbered and
-        so on."""
+        """Whether a loop runs over an expression: over itself, its items, its sorted or numbered items, and so on."""
         for child, parent in self.names.ancestors(node):
             match parent:
                 case ast.For(iter=iterated) | ast.AsyncFor(iter=iterated) | ast.comprehension(iter=iterated):
                     return iterated is child
                 case ast.Call(func=function) if function is not child:
-                    if self.names.qualified(function) not in LOOKING:
+                    if self.names.qualified(function) not in ITERATING:
                         return False
                 case ast.Attribute(attr="items" | "keys" | "values" | "copy") | ast.Call():
                     continue
@@ -283,88 +286,88 @@ class Flow:
                     return False
         return False
 
-    def is_guarded(self, node: ast.expr, key: ast.expr, found: Map) -> bool:
-        """Whether the code that leads to a node has made sure that the key is in the map."""
+    def is_guarded(self, node: ast.expr, key: ast.expr, tracked: TrackedMap) -> bool:
+        """Whether the conditions on the way to a node make sure that the key is in the map."""
         for child, parent in self.names.ancestors(node):
             match parent:
                 case ast.If(test=test, body=body, orelse=orelse) if child is not test:
-                    if self._means(test, key, found, child in body):
+                    if self._means(test, key, tracked, child in body):
                         return True
                     if child not in body and child not in orelse:
                         continue
                 case ast.IfExp(test=test, body=body) if child is not test:
-                    if self._means(test, key, found, child is body):
+                    if self._means(test, key, tracked, child is body):
                         return True
                 case ast.While(test=test, body=body) if child in body:
-                    if self._means(test, key, found, True):
+                    if self._means(test, key, tracked, True):
                         return True
                 case ast.BoolOp(op=op, values=values):
                     before = values[: next(i for i, value in enumerate(values) if value is child)]
-                    if any(self._means(value, key, found, isinstance(op, ast.And)) for value in before):
+                    if any(self._means(value, key, tracked, isinstance(op, ast.And)) for value in before):
                         return True
                 case ast.comprehension(ifs=ifs) if child in ifs:
                     before = ifs[: next(i for i, value in enumerate(ifs) if value is child)]
-                    if any(self._means(value, key, found, True) for value in before):
+                    if any(self._means(value, key, tracked, True) for value in before):
                         return True
             if isinstance(parent, COMPREHENSIONS):
                 tests = [test for generator in parent.generators for test in generator.ifs]
                 if not isinstance(child, ast.comprehension) and any(
-                    self._means(test, key, found, True) for test in tests
+                    self._means(test, key, tracked, True) for test in tests
                 ):
                     return True
-            if isinstance(child, ast.stmt) and self._ruled_out_before(child, parent, key, found):
+            if isinstance(child, ast.stmt) and self._ruled_out_before(child, parent, key, tracked):
                 return True
         return False
 
-    def _ruled_out_before(self, statement: ast.stmt, parent: ast.AST, key: ast.expr, found: Map) -> bool:
-        """Whether an earlier statement of the same block leaves, or fails, when the key is not there."""
+    def _ruled_out_before(self, statement: ast.stmt, parent: ast.AST, key: ast.expr, tracked: TrackedMap) -> bool:
+        """Whether an earlier statement of the same block leaves the block, or raises, if the key is absent."""
         for block in blocks(parent):
             if statement in block:
                 for earlier in block[: block.index(statement)]:
-                    if isinstance(earlier, ast.Assert) and self._means(earlier.test, key, found, True):
+                    if isinstance(earlier, ast.Assert) and self._means(earlier.test, key, tracked, True):
                         return True
                     leaves = isinstance(earlier, ast.If) and isinstance(earlier.body[-1], LEAVING)
-                    if leaves and isinstance(earlier, ast.If) and self._means(earlier.test, key, found, False):
+                    if leaves and isinstance(earlier, ast.If) and self._means(earlier.test, key, tracked, False):
                         return True
         return False
 
-    def _means(self, test: ast.expr, key: ast.expr, found: Map, outcome: bool) -> bool:
-        """Whether `test` having this outcome shows that the key is in the map."""
+    def _means(self, test: ast.expr, key: ast.expr, tracked: TrackedMap, outcome: bool) -> bool:
+        """Whether the key must be in the map if `test` has this outcome."""
         match test:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return self._means(operand, key, found, not outcome)
+                return self._means(operand, key, tracked, not outcome)
             case ast.BoolOp(op=ast.And(), values=values):
-                return outcome and any(self._means(value, key, found, True) for value in values)
+                return outcome and any(self._means(value, key, tracked, True) for value in values)
             case ast.BoolOp(op=ast.Or(), values=values):
-                return not outcome and any(self._means(value, key, found, False) for value in values)
+                return not outcome and any(self._means(value, key, tracked, False) for value in values)
             case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[right]):
                 if isinstance(right, ast.Call) and isinstance(right.func, ast.Attribute):
                     right = right.func.value if right.func.attr == "keys" else right
-                return isinstance(op, ast.In) is outcome and self.same(left, key) and self.uses.map(right) is found
+                return isinstance(op, ast.In) is outcome and self.same(left, key) and self.uses.map(right) is tracked
             case ast.Name():
                 values = self.assigned(test)
-                return len(values) == 1 and self._means(values[0], key, found, outcome)
+                return len(values) == 1 and self._means(values[0], key, tracked, outcome)
             case ast.Call(func=ast.Attribute(attr="get", value=of), args=[asked, *_]):
-                return outcome and self.same(asked, key) and self.uses.map(of) is found
+                return outcome and self.same(asked, key) and self.uses.map(of) is tracked
         return False
 
-    # -- beside --------------------------------------------------------------------------------------------
+    # -- other uses of the same entry ----------------------------------------------------------------------
 
-    def beside(self, use: Use, found: Map, *actions: Action) -> list[Use]:
-        """The other uses of the same entry in the same function, or in the functions it is nested in."""
+    def beside(self, use: Use, tracked: TrackedMap, *actions: Action) -> list[Use]:
+        """Return the other uses of the same entry in the same function, or in the functions around it."""
         around = [use.scope]
         while around[-1].parent is not None and not around[-1].is_class:
             around.append(around[-1].parent)
         inner = [scope for scope in around if scope is use.scope or isinstance(scope.node, FUNCTIONS)]
         return [
             other
-            for other in found.did(*actions)
+            for other in tracked.did(*actions)
             if other is not use and other.scope in inner and self.same(other.key, use.key)
         ]
 
 
 def blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    """The blocks of statements a node holds."""
+    """Return the blocks of statements in a node."""
     for name in ("body", "orelse", "finalbody"):
         block = getattr(node, name, None)
         if isinstance(block, list):
@@ -372,12 +375,12 @@ def blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def has_few_values(name: str) -> bool:
-    """Whether what a name stands for has few values, by its last word: `status`, `job_status`."""
+    """Whether the last word of a name says that it has few values: `status`, `job_status`."""
     return name.lower().rpartition("_")[2] in FEW_VALUES
 
 
 def _is_name(key: ast.expr | None) -> bool:
-    """Whether a key is called a name: `name`, `event_name`, `signal.name`."""
+    """Whether the last word of a key is "name": `name`, `event_name`, `signal.name`."""
     called = key.attr if isinstance(key, ast.Attribute) else key.id if isinstance(key, ast.Name) else ""
     return called.rstrip("_").rpartition("_")[2] == "name"
 

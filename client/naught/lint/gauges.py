@@ -1,6 +1,6 @@
-"""NZ106: a Prometheus gauge that is counted down by the value of a label which nobody ever removes.
+"""The rule on Prometheus gauges, NZ106: one with labels that is counted down, while no label value is ever removed.
 
-A labelled gauge keeps one time series for every value its labels ever had. At zero the series stays, in this
+A labelled gauge keeps one time series for every value that its labels ever had. A series at zero stays in this
 process, in every scrape and in the server that stores them.
 """
 
@@ -13,20 +13,20 @@ from naught.lint import finding
 from naught.lint.countdown import Report
 from naught.lint.finding import words
 from naught.lint.flow import Flow
-from naught.lint.uses import Action, Map, Use
+from naught.lint.uses import Action, TrackedMap, Use
 
 FEW_LABELS = frozenset(
     words("name server_name service_name app_name instance instance_name hostname method endpoint route service")
 )
-"""Names of label values that a process has one or few of."""
+"""Names of variables with one or few values in a process."""
 
 
-def check(found: Map, flow: Flow) -> Iterator[Report]:
-    """The findings for one map, if it is the labelled series of a gauge."""
-    gauge = found.above
-    if gauge is None or gauge.kind.name != "gauge" or found.may_lose_entries():
+def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
+    """Return the findings for one map, if it is the labelled series of a gauge."""
+    gauge = tracked.above
+    if gauge is None or gauge.kind.name != "gauge" or tracked.may_lose_entries():
         return
-    for use in found.did(Action.CHANGE):
+    for use in tracked.did(Action.CHANGE):
         if _is_down(use) and _has_open_label(use, gauge, flow):
             yield (
                 finding.GAUGE_COUNTDOWN,
@@ -44,8 +44,8 @@ def _is_down(use: Use) -> bool:
     return method.attr in ("dec", "track_inprogress")
 
 
-def _has_open_label(use: Use, gauge: Map, flow: Flow) -> bool:
-    """Whether a label's value is anything but fixed: here, or wherever the series was asked for."""
+def _has_open_label(use: Use, gauge: TrackedMap, flow: Flow) -> bool:
+    """Whether a label has a value that is not fixed, here or at any place where the module gets the series."""
     method = use.node.func if isinstance(use.node, ast.Call) else use.node
     assert isinstance(method, ast.Attribute)
     if isinstance(method.value, ast.Call):

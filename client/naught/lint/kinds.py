@@ -1,8 +1,7 @@
-"""What an expression makes: which kind of map, with which zero, with which entries to begin with.
+"""The kind of map that an expression makes: its class, the zero that it inserts, and whether it has entries.
 
-Only what is made in sight is known. A map that came as an argument, from another module or from a
-function's result has no kind, and the checks have nothing to say about it: whoever made it may also delete
-from it.
+Only a map that the module itself makes has a kind. A map from an argument, another module or the result of a function
+has none, and the rules do not apply to it, because other code may delete entries of it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ MAKERS: dict[str, MapName] = {
     "prometheus_client.Gauge": "gauge",
     "prometheus_client.metrics.Gauge": "gauge",
 }
-# What a default factory inserts, by the factory's name, as a person would write it.
+# The names of default factories, and in words the value that each inserts.
 ZERO_FACTORIES = {
     "int": "0",
     "float": "0.0",
@@ -43,7 +42,7 @@ ZERO_FACTORIES = {
     "collections.OrderedDict": "an empty dict",
     "collections.defaultdict": "an empty defaultdict",
 }
-# The same for what a lambda may return or call, where the node's type says it.
+# The same for the empty displays that a lambda may return, by the type of their node.
 EMPTY_DISPLAYS: dict[type[ast.expr], str] = {
     ast.List: "an empty list",
     ast.Tuple: "an empty tuple",
@@ -53,18 +52,18 @@ EMPTY_DISPLAYS: dict[type[ast.expr], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is known of a map from the expression that makes it."""
+    """What the expression that makes a map says about it."""
 
     name: MapName
     zero: str = ""
-    """What reading an absent entry of a defaultdict inserts, in words; empty where that is no zero."""
+    """In words, the value that reading an absent entry of a defaultdict inserts; empty if it is no zero."""
     item: Kind | None = None
-    """The kind of its entries, where they are maps themselves."""
+    """The kind of its entries, if they are maps themselves."""
     filled: bool = False
     """Whether it has entries from the start."""
 
     def joined(self, other: Kind) -> Kind | None:
-        """What is certain when a place holds one or the other; None where that is nothing."""
+        """Return what is true of a map that is of one of two kinds; None if they have nothing in common."""
         if self.name != other.name:
             return None
         return Kind(
@@ -76,7 +75,7 @@ class Kind:
 
 
 def kind_of(value: ast.expr, names: Names) -> Kind | None:
-    """The map that `value` makes; None for everything else."""
+    """Return the kind of map that `value` makes; None if it makes none."""
     if isinstance(value, ast.Dict):
         return Kind("dict", filled=bool(value.keys))
     if isinstance(value, ast.DictComp):
@@ -106,7 +105,7 @@ def _default_dict(call: ast.Call, names: Names) -> Kind:
 
 
 def _made_by(factory: ast.expr, names: Names) -> Kind | None:
-    """The map a factory makes: a class, a lambda, or `partial` of a class."""
+    """Return the kind of map that a factory makes: a class, a lambda, or `partial` of a class."""
     if isinstance(factory, ast.Lambda):
         return kind_of(factory.body, names)
     if isinstance(factory, ast.Call) and names.qualified(factory.func) == "functools.partial":
@@ -119,7 +118,7 @@ def _made_by(factory: ast.expr, names: Names) -> Kind | None:
 
 
 def _zero(factory: ast.expr, names: Names) -> str:
-    """What a default factory inserts, if that is a zero of its type."""
+    """Return in words the value that a default factory inserts, if it is a zero of its type."""
     if isinstance(factory, ast.Lambda):
         return _zero_value(factory.body, names)
     made = _made_by(factory, names)
@@ -130,7 +129,7 @@ def _zero(factory: ast.expr, names: Names) -> str:
 
 def _zero_value(value: ast.expr, names: Names) -> str:
     if isinstance(value, ast.Constant):
-        # None is no zero: `defaultdict(lambda: None)` means to have an entry for what was asked.
+        # None is no zero: `defaultdict(lambda: None)` inserts entries on purpose.
         return repr(value.value) if not value.value and value.value is not None else ""
     empty = EMPTY_DISPLAYS.get(type(value))
     if empty is not None:

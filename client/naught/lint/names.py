@@ -1,13 +1,13 @@
-"""Whose name is it: the scopes of a module, and what each name in them stands for.
+"""Name resolution: the scopes of a module, and the scope that each name in it refers to.
 
-One pass over the syntax tree, without recursion (an `elif` chain or a sum of strings can be thousands of
-nodes deep in code that Python itself reads happily). It notes, for every node, its parent and the scope it
-is evaluated in; for every scope, which names it binds. Afterwards `resolve` answers as the interpreter
-would: global and nonlocal statements count, class bodies are not seen from the functions in them, a
-comprehension is a scope whose first iterable is evaluated outside it.
+`Names` makes one pass over the syntax tree. The pass is not recursive, because code that Python itself can read may
+be thousands of nodes deep (a chain of `elif`, a long sum of strings). It notes the parent of every node and the scope
+in which the node is evaluated, and the names that each scope binds. Afterwards `resolve` finds the scope of a name as
+the interpreter would: global and nonlocal statements count, functions do not see the body of the class around them,
+and the first iterable of a comprehension is evaluated outside the comprehension's scope.
 
-`qualified` gives the dotted name an expression stands for when it was imported (`c.Counter` after `import
-collections as c` is `collections.Counter`), and the bare name when it is a builtin nobody has bound.
+`qualified` returns the dotted name of an imported object (`c.Counter` after `import collections as c` is
+`collections.Counter`), and the bare name of a builtin that no scope binds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-# Nodes that only qualify the node they hang on (and are shared by the whole tree).
-SIGNS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+# Nodes that only qualify their parent. The parser uses the same object for many parents.
+QUALIFIERS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 
 
 @dataclass(eq=False, slots=True)
@@ -30,16 +30,17 @@ class Scope:
 
     node: ast.AST
     number: int
-    """In the order of the source; the module is 0."""
+    """Counts the scopes in the order of the source; the module is 0."""
     parent: Scope | None
+    """The scope around this one."""
     bound: set[str] = field(default_factory=set)
-    """The names assigned, imported, defined or deleted here."""
-    elsewhere: dict[str, str] = field(default_factory=dict)
-    """Names declared `global` or `nonlocal` here, and which of the two."""
+    """The names that are assigned, imported, defined or deleted here."""
+    declared: dict[str, str] = field(default_factory=dict)
+    """The names that are declared `global` or `nonlocal` here, and which of the two."""
     imports: dict[str, str] = field(default_factory=dict)
-    """Names imported here, and the dotted name each stands for."""
+    """The names that are imported here, and the dotted name of each."""
     definitions: dict[str, ast.AST] = field(default_factory=dict)
-    """The functions and classes defined here; the last definition of a name counts."""
+    """The functions and classes that are defined here; the last definition of a name counts."""
 
     @property
     def is_class(self) -> bool:
@@ -48,8 +49,8 @@ class Scope:
 
     @property
     def function(self) -> Scope:
-        """The function, class body or module this scope's code runs in: itself, or what is around a
-        comprehension."""
+        """The function, class body or module that this scope's code runs in: for a comprehension the one around it,
+        otherwise the scope itself."""
         scope = self
         while isinstance(scope.node, COMPREHENSIONS) and scope.parent is not None:
             scope = scope.parent
@@ -57,15 +58,16 @@ class Scope:
 
 
 class Names:
-    """The scopes of one module, and the answers of the module docstring."""
+    """The scopes of one module."""
 
     def __init__(self, tree: ast.Module) -> None:
+        # The scope of the module itself.
         self.module = Scope(tree, 0, None)
-        # Scopes in the order of the source, found by the node that opens them.
+        # Every scope, by the node that opens it, in the order of the source.
         self.scopes: dict[ast.AST, Scope] = {tree: self.module}
-        # What each node hangs on.
+        # The parent of each node.
         self.parents: dict[ast.AST, ast.AST] = {}
-        # The scope each node is evaluated in.
+        # The scope in which each node is evaluated.
         self.scope_of: dict[ast.AST, Scope] = {tree: self.module}
         # Every node, in the order of the source.
         self.nodes: list[ast.AST] = []
@@ -88,7 +90,7 @@ class Names:
         return scope
 
     def _children(self, node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
-        """The children of a node, each with the scope it is evaluated in."""
+        """Return the children of a node, each with the scope in which it is evaluated."""
         if isinstance(node, (*FUNCTIONS, ast.Lambda)):
             inner = self._open(node, scope)
             arguments = node.args
@@ -106,7 +108,7 @@ class Names:
             yield from ((child, scope) for child in [*node.decorator_list, *node.bases, *node.keywords])
             yield from ((child, inner) for child in node.body)
         elif isinstance(node, COMPREHENSIONS):
-            # Generators first: what they bind is what the element reads.
+            # Generators first, because they bind the names that the element reads.
             inner = self._open(node, scope)
             yield from ((generator, inner) for generator in node.generators)
             if isinstance(node, ast.DictComp):
@@ -124,14 +126,14 @@ class Names:
             for name in node._fields:
                 value = getattr(node, name, None)
                 for child in value if isinstance(value, list) else (value,):
-                    if isinstance(child, ast.AST) and not isinstance(child, SIGNS):
+                    if isinstance(child, ast.AST) and not isinstance(child, QUALIFIERS):
                         yield child, scope
 
     def _bind(self, node: ast.AST, scope: Scope) -> None:
-        """Note the names a node binds."""
+        """Note the names that a node binds."""
         if isinstance(node, ast.Name):
             if not isinstance(node.ctx, ast.Load):
-                # An assignment expression binds outside the comprehensions it stands in.
+                # An assignment expression binds outside the comprehensions around it.
                 by_walrus = isinstance(self.parents.get(node), ast.NamedExpr)
                 (scope.function if by_walrus else scope).bound.add(node.id)
         elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
@@ -149,7 +151,7 @@ class Names:
                 scope.imports[alias.asname or alias.name] = f"{source}.{alias.name}"
         elif isinstance(node, ast.Global | ast.Nonlocal):
             how = "global" if isinstance(node, ast.Global) else "nonlocal"
-            scope.elsewhere.update((name, how) for name in node.names)
+            scope.declared.update((name, how) for name in node.names)
             if how == "global":
                 self.module.bound.update(node.names)
         elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
@@ -157,13 +159,13 @@ class Names:
         elif isinstance(node, ast.MatchMapping) and node.rest:
             scope.bound.add(node.rest)
 
-    # -- the answers ---------------------------------------------------------------------------------------
+    # -- resolution ----------------------------------------------------------------------------------------
 
     def resolve(self, name: str, scope: Scope) -> Scope | None:
-        """The scope that owns `name` as seen from `scope`; None for a builtin."""
+        """Return the scope that binds `name` as seen from `scope`; None for a builtin."""
         here: Scope | None = scope
         while here is not None:
-            declared = here.elsewhere.get(name)
+            declared = here.declared.get(name)
             if declared == "global":
                 return self.module
             if declared is None and name in here.bound and (here is scope or not here.is_class):
@@ -172,9 +174,9 @@ class Names:
         return None
 
     def qualified(self, expression: ast.expr) -> str | None:
-        """The dotted name of an imported thing or a builtin; None for everything else."""
+        """Return the dotted name of an imported object or a builtin; None for any other expression."""
         attributes: list[str] = []
-        # Nothing is imported from so deep; without an end, a chain of n attributes would be walked n times.
+        # No import has so many dots. Without a limit, a chain of n attributes would be walked n times.
         while isinstance(expression, ast.Attribute) and len(attributes) < 16:
             attributes.append(expression.attr)
             expression = expression.value
@@ -188,25 +190,25 @@ class Names:
         return None if base is None else ".".join([base, *reversed(attributes)])
 
     def definition(self, name: ast.Name) -> ast.AST | None:
-        """The function or class of this module that a name stands for."""
+        """Return the function or class of this module that a name refers to."""
         owner = self.resolve(name.id, self.scope_of[name])
         return owner.definitions.get(name.id) if owner is not None else None
 
     def method_class(self, scope: Scope) -> ast.ClassDef | None:
-        """The class whose method `scope` is."""
+        """Return the class whose method `scope` is; None if it is no method."""
         if isinstance(scope.node, FUNCTIONS) and scope.parent is not None:
             node = scope.parent.node
             return node if isinstance(node, ast.ClassDef) else None
         return None
 
     def statement(self, node: ast.AST) -> ast.AST:
-        """The statement a node is part of."""
+        """Return the statement that a node is part of."""
         while not isinstance(node, ast.stmt) and node in self.parents:
             node = self.parents[node]
         return node
 
     def ancestors(self, node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
-        """Pairs of (child, parent) from a node upwards, up to the function, class or module it stands in."""
+        """Return pairs of (child, parent) from a node upwards, to the function, class or module around it."""
         while node in self.parents:
             parent = self.parents[node]
             yield node, parent
@@ -216,6 +218,6 @@ class Names:
 
 
 def all_arguments(arguments: ast.arguments) -> list[ast.arg]:
-    """Every parameter of a function, the starred ones included."""
+    """Return every parameter of a function, including the starred ones."""
     starred = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *starred]

@@ -1,14 +1,14 @@
-"""Where maps live: names, attributes and entries, and which of them are the same map.
+"""Aliases: the places that hold maps, and which of them hold the same map.
 
-A **place** is a name of a scope, an attribute of a class, or "an entry of" a place. Attributes belong to a
-family: classes of the module that inherit from one another share theirs, so what a subclass deletes counts
-for its base. `other.refs`, where nothing says what `other` is, is a *loose* place; what happens there can
-excuse every attribute of that name, and accuse none.
+A **place** is a name in a scope, an attribute of a class, or "an entry of" another place. Classes of the module that
+inherit from each other form a family and share their attributes, so a deletion in a subclass counts for its base
+class. In `other.refs`, where the class of `other` is unknown, the attribute is a *loose* place. A deletion from a
+loose place counts for every attribute of that name, and no other use of it counts at all.
 
-Places that hold the same map are joined (union and find): by assignment (`refs = self.refs`), by a call of
-a function of this module (`tidy(self.refs)` joins the attribute and the parameter), and by iteration over
-`.values()` or `.items()` of a map of maps. Order is not looked at: whatever is ever the same counts as
-always the same, which errs on the side of silence.
+Places that hold the same map are joined (union-find): by assignment (`refs = self.refs`), by a call of a function of
+this module (`tidy(self.refs)` joins the attribute and the parameter), and by iteration over `.values()` or `.items()`
+of a map of maps. The order of statements is ignored: places that ever hold the same map count as holding it always.
+This errs towards fewer findings.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from naught.lint.kinds import Kind, kind_of
 from naught.lint.names import FUNCTIONS, FunctionNode, Names, Scope
 
 MAKING_FUNCTIONS = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "setUp"})
-"""The functions that bind an attribute for the first time. An assignment anywhere else replaces the map,
-and so empties it."""
+"""The functions that assign an attribute for the first time. An assignment in any other function replaces the map,
+and so deletes its entries."""
 
 
 class Place(NamedTuple):
-    """Where a map lives; see the module docstring."""
+    """A place that can hold a map; see the docstring of the module."""
 
     what: Literal["name", "attribute", "loose", "entry"]
     owner: int
     """The number of the scope or of the family; 0 for loose attributes and entries."""
     name: str
     of: Place | None = None
-    """The map an entry belongs to."""
+    """The place of the map that an entry belongs to."""
 
 
 @dataclass(slots=True)
@@ -45,55 +45,58 @@ class Binding:
     place: Place
     node: ast.expr
     kind: Kind | None
-    """What is assigned; None where that is not known."""
+    """The kind of the map that is assigned; None if it is not known."""
     alias: bool
-    """Whether another place is assigned, which joins the two and says nothing about the kind."""
+    """Whether the value is another place. That joins the two places, and says nothing about the kind."""
 
 
 class EndlessError(RecursionError):
-    """The map that an entry belongs to is an entry of that entry, at some depth."""
+    """The joined places would make a map an entry of itself, at some depth."""
 
     def __init__(self, links: list[Place]) -> None:
-        super().__init__("a map holds itself")
+        super().__init__("a map is an entry of itself")
         self.links = links
-        """The places whose links go round."""
+        """The places whose links form the circle."""
 
 
 class Places:
-    """The places of a module, which of them are joined, and everything that is ever assigned to them."""
+    """The places of a module, which of them are joined, and everything that is assigned to them."""
 
     def __init__(self, names: Names) -> None:
+        # The scopes of the module.
         self.names = names
         # Class -> the number of its family.
         self.family = _families(names)
-        # Place -> another of the same map; the one without is the representative.
+        # Place -> another place with the same map. The place of a map that has no link is its representative.
         self._links: dict[Place, Place] = {}
-        # Expression -> its place, or None; expressions are asked about many times.
+        # Expression -> its place or None, because `place` is called many times for the same expression.
         self._known: dict[ast.expr, Place | None] = {}
-        # Assignments, in the order of the source.
+        # Every assignment to a place, in the order of the source.
         self.bindings: list[Binding] = []
-        # Places that None is assigned to: no map yet, or no map any more.
+        # Every assignment of None: the place holds no map yet, or no longer.
         self.dropped: list[tuple[Place, ast.expr]] = []
         # Pairs of places that hold the same map.
         self._pairs: list[tuple[Place, Place]] = []
-        # A link -> the pair it was made for; the pairs whose links would make a map an entry of itself.
+        # The place of a link -> the pair that the link was made for.
         self._made_for: dict[Place, tuple[Place, Place]] = {}
+        # The pairs that are not joined, because their link would make a map an entry of itself.
         self._refused: set[tuple[Place, Place]] = set()
-        # The links followed on the way to an entry's map, and how many there were when each entry was begun.
+        # The places whose links `find` has followed so far, across its nested calls.
         self._followed: list[Place] = []
+        # The entries whose map is being searched, each with the length of `_followed` when its search began.
         self._begun: dict[Place, int] = {}
-        # Parameters that some call in this module passes a place to.
+        # The parameters that some call in this module passes a value to.
         self.passed: set[Place] = set()
         for node in names.nodes:
             self._collect(node)
-        # Private methods that only constructors call.
+        # The private methods that only constructors call.
         self._helpers = self._find_helpers()
         self._join_all()
 
     # -- places --------------------------------------------------------------------------------------------
 
     def place(self, expression: ast.expr) -> Place | None:
-        """The place an expression stands for, whether or not a map lives there."""
+        """Return the place that an expression refers to, whether or not it holds a map."""
         if expression not in self._known:
             self._known[expression] = self._place(expression)
         return self._known[expression]
@@ -121,8 +124,7 @@ class Places:
         return self.family[node]
 
     def _instance_family(self, expression: ast.expr) -> int | None:
-        """The family of `self`, `cls`, `type(self)`, `self.__class__`, or the name of a class of this
-        module."""
+        """Return the family of `self`, `cls`, `type(self)`, `self.__class__`, or a class of this module."""
         if isinstance(expression, ast.Attribute) and expression.attr == "__class__":
             return self._instance_family(expression.value)
         if isinstance(expression, ast.Call) and self.names.qualified(expression.func) == "type":
@@ -139,7 +141,7 @@ class Places:
         return self.family[of] if of is not None and expression.id == first_argument(owner) else None
 
     def find(self, place: Place) -> Place:
-        """The representative of all the places joined with this one."""
+        """Return the representative of all the places joined with this one."""
         began = len(self._followed)
         try:
             return self._follow(place)
@@ -152,7 +154,7 @@ class Places:
             if place.of is not None:
                 place = self._with_map_found(place, place.of)
             if place in seen:
-                # Joining two maps can join their entries twice over, by different ways; any of them will do.
+                # Joining two maps can join their entries more than once, into a circle. Any place of it will do.
                 return min(seen[seen.index(place) :], key=repr)
             following = self._links.get(place)
             if following is None:
@@ -162,7 +164,7 @@ class Places:
             place = following
 
     def _with_map_found(self, entry: Place, of: Place) -> Place:
-        """The entry, of the representative of its map."""
+        """Return the entry as an entry of the representative of its map."""
         if entry in self._begun:
             raise EndlessError(self._followed[self._begun[entry] :])
         self._begun[entry] = len(self._followed)
@@ -172,14 +174,14 @@ class Places:
             del self._begun[entry]
 
     def root(self, expression: ast.expr) -> Place | None:
-        """The representative of the place an expression stands for."""
+        """Return the representative of the place that an expression refers to."""
         place = self.place(expression)
         return self.find(place) if place is not None else None
 
     # -- joining -------------------------------------------------------------------------------------------
 
     def _join_all(self) -> None:
-        """Join every pair; again while that changes what entries belong to."""
+        """Join every pair, and repeat until the representatives of maps and entries no longer change."""
         changed = True
         while changed:
             changed = False
@@ -200,10 +202,10 @@ class Places:
         return True
 
     def _refuse(self, circle: list[Place]) -> None:
-        """Take back the last link of a circle, for good: without it there was none.
+        """Undo the last link of a circle, and never make it again: before it there was no circle.
 
-        `tree = tree[key]` in a module full of such steps joins maps and entries until one holds itself, and
-        then the search for what an entry belongs to has no end.
+        A module with many steps such as `tree = tree[key]` joins maps and entries until a map is an entry of itself.
+        The search for the map of such an entry would not end.
         """
         last = max(circle, key=list(self._links).index)
         del self._links[last]
@@ -215,7 +217,7 @@ class Places:
             self._pairs.append((place, right))
 
     def _collect(self, node: ast.AST) -> None:
-        """Note what a node assigns or passes."""
+        """Note what a node assigns, or passes to a function."""
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 self._assign(target, node.value)
@@ -253,7 +255,7 @@ class Places:
         self._join(target, source)
 
     def _iterate(self, target: ast.expr, iterated: ast.expr) -> None:
-        """`for key, entry in map.items()` and `for entry in map.values()` name entries of a map."""
+        """Note that the targets of `for key, entry in map.items()` and `for entry in map.values()` hold entries."""
         source = iterated
         while isinstance(source, ast.Call) and source.args and self.names.qualified(source.func) in ("list", "tuple"):
             source = source.args[0]
@@ -272,7 +274,7 @@ class Places:
         self._unknown(target)
 
     def _unknown(self, target: ast.expr) -> None:
-        """Something not known is assigned to every name in a target."""
+        """Note that an unknown value is assigned to every name in a target."""
         for node in ast.walk(target):
             if isinstance(node, ast.Name | ast.Attribute) and not isinstance(node.ctx, ast.Load):
                 place = self.place(node)
@@ -288,7 +290,7 @@ class Places:
             self.passed.add(parameter)
 
     def parameters(self, call: ast.Call) -> Iterator[tuple[ast.expr, Place]]:
-        """The arguments of a call of a function of this module, each with the parameter it becomes."""
+        """Return the arguments of a call of a function of this module, each with its parameter."""
         function, skip = self.called(call.func)
         scope = self.names.scopes.get(function) if function is not None else None
         if function is None or scope is None:
@@ -305,7 +307,7 @@ class Places:
                 yield word.value, Place("name", scope.number, word.arg)
 
     def called(self, function: ast.expr) -> tuple[FunctionNode | None, int]:
-        """The function of this module that is called, and how many parameters come before the arguments."""
+        """Return the function of this module that is called, and 1 if its first parameter is `self`, otherwise 0."""
         if isinstance(function, ast.Name):
             definition = self.names.definition(function)
             if isinstance(definition, ast.ClassDef):
@@ -320,23 +322,23 @@ class Places:
         return None, 0
 
     def _method(self, family: int, name: str) -> FunctionNode | None:
-        """A family's only method of that name; several may do different things with what they are given."""
+        """Return the only method of that name in a family; None if there are several, which may differ."""
         found = [
             self.names.scopes[node].definitions.get(name) for node, number in self.family.items() if number == family
         ]
         methods = [method for method in found if isinstance(method, FUNCTIONS)]
         return methods[0] if len(methods) == 1 else None
 
-    # -- what a place holds --------------------------------------------------------------------------------
+    # -- the maps in the places ----------------------------------------------------------------------------
 
     def is_lasting(self, place: Place) -> bool:
-        """Whether a place outlives the call that made it: an attribute or a global, or an entry of one."""
+        """Whether a place outlives the call that makes it: an attribute or a global, or an entry of one."""
         if place.of is not None:
             return self.is_lasting(place.of)
         return place.what in ("attribute", "loose") or place.owner == 0
 
     def is_making(self, node: ast.AST) -> bool:
-        """Whether an assignment at `node` is where the map is made, and not where a later one replaces it."""
+        """Whether an assignment at `node` makes the map, and does not replace it later."""
         scope = self.names.scope_of[node].function
         while scope.parent is not None and not scope.is_class:
             if isinstance(scope.node, FUNCTIONS):
@@ -345,7 +347,7 @@ class Places:
         return True
 
     def _find_helpers(self) -> set[ast.AST]:
-        """The private methods whose every mention, in the whole module, is in a constructor."""
+        """Return the private methods that are mentioned only in constructors, in the whole module."""
         mentions: dict[str, set[bool]] = defaultdict(set)
         for node in self.names.nodes:
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
@@ -359,7 +361,7 @@ class Places:
         }
 
     def held(self) -> dict[Place, Kind]:
-        """Every place that certainly holds a map, by representative, and the kind of the map."""
+        """Return the representatives of the places that certainly hold a map, each with the kind of its map."""
         kinds: dict[Place, Kind] = {}
         unknown: set[Place] = set()
         for binding in self.bindings:
@@ -378,7 +380,7 @@ class Places:
         return held
 
     def _hold_entries(self, held: dict[Place, Kind], unknown: set[Place]) -> None:
-        """Add the entries of maps of maps, as the factory makes them."""
+        """Add the entries of maps of maps, of the kind that the default factory makes."""
         pending = list(held.items())
         while pending:
             root, kind = pending.pop()
@@ -390,7 +392,7 @@ class Places:
                 pending.append((entry, kind.item))
 
     def _borrowed(self) -> Iterator[Place]:
-        """Parameters that no call of this module gives a value: their maps come from out of reach."""
+        """Return the parameters that no call in this module passes a value to: other code makes their maps."""
         for scope in self.names.scopes.values():
             if isinstance(scope.node, (*FUNCTIONS, ast.Lambda)):
                 arguments = scope.node.args
@@ -400,7 +402,7 @@ class Places:
                         yield place
 
     def members(self) -> dict[Place, list[Place]]:
-        """Every representative, with all the places joined in it."""
+        """Return every representative with all the places that are joined with it."""
         members: dict[Place, list[Place]] = defaultdict(list)
         for place in {*self._links, *self._links.values()}:
             members[self.find(place)].append(place)
@@ -408,7 +410,7 @@ class Places:
 
 
 def entry_of(expression: ast.expr) -> ast.expr | None:
-    """The map an expression takes an entry of: `m[k]`, `m.get(k)`, `m.setdefault(k, …)`, `m.labels(…)`."""
+    """Return the map `m` of an expression `m[k]`, `m.get(k)`, `m.setdefault(k, …)` or `m.labels(…)`."""
     if isinstance(expression, ast.Subscript):
         return expression.value
     method = expression.func if isinstance(expression, ast.Call) else None
@@ -418,7 +420,7 @@ def entry_of(expression: ast.expr) -> ast.expr | None:
 
 
 def first_argument(scope: Scope) -> str | None:
-    """The name a method gives its instance or class."""
+    """Return the name of a method's first parameter, which is its instance or class."""
     node = scope.node
     if not isinstance(node, FUNCTIONS):
         return None
@@ -429,7 +431,7 @@ def first_argument(scope: Scope) -> str | None:
 
 
 def _inside(entry: Place, place: Place) -> bool:
-    """Whether `entry` is an entry, at some depth, of `place`: such places are never joined."""
+    """Whether `entry` is an entry of `place`, at some depth. Such places are never joined."""
     above = entry.of
     while above is not None:
         if above == place:
@@ -439,7 +441,7 @@ def _inside(entry: Place, place: Place) -> bool:
 
 
 def _families(names: Names) -> dict[ast.ClassDef, int]:
-    """Number the classes so that those that inherit from one another share a number."""
+    """Number the classes; classes that inherit from each other share a number."""
     classes = [scope.node for scope in names.scopes.values() if isinstance(scope.node, ast.ClassDef)]
     family = {node: names.scopes[node].number for node in classes}
     for node in classes:

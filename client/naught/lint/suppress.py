@@ -1,9 +1,8 @@
-"""`# noqa` comments: which rules a person has silenced on which lines.
+"""`# noqa` comments: which rules are silenced on which lines.
 
-`# noqa` alone silences everything on its line, `# noqa: NZ101` (or several, with commas or spaces) only
-what is named; a beginning such as `NZ1` names all that begin with it, as flake8 has it. Only comments
-count: the same words in a string are a string. A finding that runs over several lines is silenced by a
-comment on any of them.
+`# noqa` alone silences every rule on its line, and `# noqa: NZ101` (or several rules, with commas or spaces) only the
+named ones. A prefix such as `NZ1` names all rules that begin with it, as in flake8. Only comments count, not the same
+words in a string. A comment on any line of a finding silences it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ NOQA = re.compile(r"#\s*noqa\b(?P<codes>:[\s,]*[A-Z]+[0-9]*(?:[\s,]+[A-Z]+[0-9]+
 
 
 def silenced(text: str) -> dict[int, tuple[str, ...]]:
-    """The beginnings of rules silenced, by line; the empty string silences every rule."""
+    """Return the prefixes of the silenced rules, by line; the empty prefix silences every rule."""
     if "noqa" not in text.lower():
         return {}
     lines: dict[int, tuple[str, ...]] = {}
@@ -30,12 +29,12 @@ def silenced(text: str) -> dict[int, tuple[str, ...]]:
                 codes = re.findall(r"[A-Z]+[0-9]*", (match["codes"] or "").upper())
                 lines[token.start[0]] = tuple(codes) or ("",)
     except (tokenize.TokenError, SyntaxError):
-        pass  # What parses also tokenizes; should the two ever differ, what was read so far counts.
+        pass  # text that parses also tokenizes; if the two ever differ, the comments read so far count
     return lines
 
 
 def without_silenced(findings: Iterable[Finding], text: str) -> list[Finding]:
-    """The findings that no comment silences."""
+    """Return the findings that no comment silences."""
     findings = list(findings)
     lines = silenced(text) if findings else {}
     return [

@@ -1,8 +1,8 @@
-"""What a module does with each of its maps: every reference to a map's place, and what happens there.
+"""Every use of each map of a module: the references to its places, and what each of them does with the map.
 
-A reference that is not understood is an **escape**: somebody else has the map now and may delete from it,
-so the checks that rest on "nothing deletes" fall silent. So does handing it to a function out of reach,
-storing it in another container, or choosing between two maps.
+A reference that is not understood is an **escape**: other code may have the map now and may delete from it, so the
+rules that need "nothing deletes an entry" do not report anything about it. Passing the map to a function outside the
+module, storing it in another container and choosing between two maps are escapes too.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Action(Enum):
     READ = auto()  # map[key]; of a gauge: labels(key)
     GET = auto()  # map.get(key, value)
     STORE = auto()  # map[key] = value
-    CHANGE = auto()  # map[key] += value, and the other signs
+    CHANGE = auto()  # map[key] += value, or with another operator
     SETDEFAULT = auto()  # map.setdefault(key, value)
     CONTAINS = auto()  # key in map
-    DELETE = auto()  # an entry, several or all go, or the whole map is replaced
-    UPDATE = auto()  # entries are added or changed, keys unknown
+    DELETE = auto()  # one, several or all entries are deleted, or the whole map is replaced
+    UPDATE = auto()  # entries under unknown keys are added or changed
     SUBTRACT = auto()  # counter.subtract(value)
-    LENGTH = auto()  # its size or truth, where entries of zero count
-    LIST = auto()  # its entries are listed, those of zero included
-    WHOLE = auto()  # it is read in a way that says nothing
-    RETURN = auto()  # a function gives it away
+    LENGTH = auto()  # its size or truth is used; entries with a zero count
+    LIST = auto()  # its entries are listed, including those with a zero
+    WHOLE = auto()  # it is read as a whole, in a way that no rule needs
+    RETURN = auto()  # a function returns it
     ESCAPE = auto()  # not understood
 
 
@@ -42,41 +42,43 @@ class Use:
 
     action: Action
     node: ast.expr
-    """The expression that acts: the subscript, the call, or the reference itself."""
+    """The expression that does it: the subscript, the call, or the reference itself."""
     scope: Scope
-    """Where it stands; comprehensions count as their function."""
+    """The function around it; a comprehension counts as part of its function."""
     key: ast.expr | None = None
+    """The key of the entry; None for a use of the whole map."""
     value: ast.expr | None = None
-    """What is stored, added, taken away or given as the default."""
-    sign: ast.operator | None = None
-    """How an entry is changed."""
+    """The value that is stored, added, subtracted or given as the default."""
+    operator: ast.operator | None = None
+    """The operator that changes an entry: of `+=`, `-=` and so on."""
 
 
 @dataclass(eq=False, slots=True)
-class Map:
-    """One map of the module and everything that is done with it."""
+class TrackedMap:
+    """One map of the checked module, and everything that the module does with it."""
 
     place: Place
+    """The representative of its places."""
     kind: Kind
     lasting: bool
-    """Whether its zeros matter: it outlives the call that makes it, or maps that do not are asked for."""
+    """Whether its zeros matter: it outlives the call that makes it, or `--locals` asks for all maps."""
     local: bool
     """Whether it ends with the call that makes it."""
     name: str
-    """As the source writes it."""
+    """The name of a place of it, as the source writes it."""
     uses: list[Use] = field(default_factory=list)
     """In the order of the source."""
-    above: Map | None = None
+    above: TrackedMap | None = None
     """The map this one is an entry of."""
     filled: bool = False
     """Whether every assignment that makes it also fills it."""
 
     def did(self, *actions: Action) -> list[Use]:
-        """The uses that are one of `actions`."""
+        """Return the uses that are one of `actions`."""
         return [use for use in self.uses if use.action in actions]
 
     def may_lose_entries(self) -> bool:
-        """Whether anything in reach deletes from this map, or from the map it is an entry of, or might."""
+        """Whether something deletes, or may delete, from this map or from the map that it is an entry of."""
         if self.did(Action.DELETE, Action.ESCAPE):
             return True
         return self.above is not None and self.above.may_lose_entries()
@@ -145,11 +147,13 @@ class Uses:
     """All the maps of a module."""
 
     def __init__(self, names: Names, *, with_locals: bool = False) -> None:
+        # The scopes of the module.
         self.names = names
+        # The places that hold maps.
         self.places = Places(names)
         held = self.places.held()
         # Representative -> map, in the order in which the source first makes them.
-        self.maps: dict[Place, Map] = {}
+        self.maps: dict[Place, TrackedMap] = {}
         if not held:
             return
         members = self.places.members()
@@ -157,21 +161,21 @@ class Uses:
             joined = [root, *members.get(root, ())]
             local = not any(self.places.is_lasting(place) for place in joined)
             lasting = with_locals or not local
-            self.maps[root] = Map(root, kind, lasting, local, _called(joined), filled=self._is_filled(root))
-        for root, found in self.maps.items():
-            found.above = self.maps.get(self.places.find(root.of)) if root.of is not None else None
-        # What loose places lose; it is given to the attributes of that name afterwards.
+            self.maps[root] = TrackedMap(root, kind, lasting, local, _name_of(joined), filled=self._is_filled(root))
+        for root, tracked in self.maps.items():
+            tracked.above = self.maps.get(self.places.find(root.of)) if root.of is not None else None
+        # The uses of loose places; `_add_loose_deletions` adds them to the attributes of that name.
         self._loose: list[tuple[Place, Use]] = []
         self._collect(members)
-        self._replacements()
-        self._excuse(members)
+        self._collect_replacements()
+        self._add_loose_deletions(members)
 
     def _is_filled(self, root: Place) -> bool:
         made = [b for b in self.places.bindings if b.kind is not None and self.places.find(b.place) == root]
         return bool(made) and all(binding.kind is not None and binding.kind.filled for binding in made)
 
-    def map(self, expression: ast.expr) -> Map | None:
-        """The map that lives where an expression says."""
+    def map(self, expression: ast.expr) -> TrackedMap | None:
+        """Return the map in the place that an expression refers to."""
         root = self.places.root(expression) if self.maps else None
         return self.maps.get(root) if root is not None else None
 
@@ -185,42 +189,43 @@ class Uses:
             root = self.places.root(node)
             if root is None:
                 continue
-            found = self.maps.get(root)
-            if found is not None:
-                use = self._classify(node, gauge=found.kind.name == "gauge")
-                found.uses.append(use)
+            tracked = self.maps.get(root)
+            if tracked is not None:
+                use = self._classify(node, gauge=tracked.kind.name == "gauge")
+                tracked.uses.append(use)
             elif root in loose or _is_loose(root):
                 self._loose.append((root, self._classify(node, gauge=False)))
 
-    def _replacements(self) -> None:
-        """What is assigned anew outside the function that makes it loses all its entries: a lasting map, or what
-        such a map is an entry of, which need not be a map that is known."""
+    def _collect_replacements(self) -> None:
+        """Note a deletion for each map that is assigned again outside the functions that make it, and so loses all
+        its entries. It also loses them if the place that it is an entry of is assigned, whether or not that holds a
+        map that is known."""
         replaced: dict[Place, ast.expr] = {}
         assigned = [(binding.place, binding.node) for binding in self.places.bindings]
         for place, node in assigned + self.places.dropped:
-            # A local alias that is bound in a method replaces nothing.
+            # An assignment to a local alias replaces nothing.
             if place.of is None and self.places.is_lasting(place) and not self.places.is_making(node):
                 replaced.setdefault(self.places.find(place), node)
-        for root, found in self.maps.items():
+        for root, tracked in self.maps.items():
             outer: Place | None = root
             while outer is not None:
                 outer = self.places.find(outer)
                 if outer in replaced:
                     node = replaced[outer]
-                    found.uses.append(Use(Action.DELETE, node, self.names.scope_of[node].function))
+                    tracked.uses.append(Use(Action.DELETE, node, self.names.scope_of[node].function))
                 outer = outer.of
 
-    def _excuse(self, members: dict[Place, list[Place]]) -> None:
-        """What loose places lose, every attribute of that name may lose."""
-        taken = [
+    def _add_loose_deletions(self, members: dict[Place, list[Place]]) -> None:
+        """Add the deletions from loose places to every map in an attribute of that name: it may be the same map."""
+        deletions = [
             (place, use)
             for root, use in self._loose
             for place in (root, *members.get(root, ()))
             if use.action in (Action.DELETE, Action.ESCAPE)
         ]
-        for root, found in self.maps.items():
+        for root, tracked in self.maps.items():
             loose = {_loosened(place) for place in (root, *members.get(root, ()))}
-            found.uses += [use for place, use in taken if place in loose]
+            tracked.uses += [use for place, use in deletions if place in loose]
 
     # -- one reference -------------------------------------------------------------------------------------
 
@@ -252,7 +257,7 @@ class Uses:
         call = self.names.parents[attribute]
         action = methods.get(attribute.attr, Action.ESCAPE)
         if not isinstance(call, ast.Call) or call.func is not attribute:
-            # `key=counts.get` reads; `drop = counts.pop` is a way to delete.
+            # `key=counts.get` only reads, but `drop = counts.pop` may delete later.
             return Use(Action.WHOLE if action is Action.GET else Action.ESCAPE, attribute, scope)
         if any(isinstance(argument, ast.Starred) for argument in call.args):
             return Use(action if action is not Action.GET else Action.WHOLE, call, scope)
@@ -270,7 +275,7 @@ class Uses:
         return Use(Action.WHOLE, node, scope)
 
     def _passed(self, node: ast.expr) -> Action:
-        """What becomes of a map that is an argument."""
+        """Return what a call does with a map that is its argument."""
         call = self.names.parents[node]
         if isinstance(call, ast.keyword):
             if call.arg is None:
@@ -292,10 +297,10 @@ class Uses:
         return Action.WHOLE if known else Action.ESCAPE
 
     def _plain(self, node: ast.expr, parent: ast.AST) -> Action:
-        """What becomes of a map that is neither subscripted, called, compared nor passed."""
+        """Return what is done with a map that is neither subscripted, called, compared nor passed."""
         if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
             if isinstance(parent, ast.AugAssign):
-                # Counters drop what is not positive in `+=`, `-=`, `|=` and `&=`; dicts have only `|=`.
+                # A Counter drops values that are not positive in `+=`, `-=`, `|=` and `&=`; a dict has only `|=`.
                 return Action.DELETE if isinstance(parent.op, ast.Add | ast.Sub | ast.BitAnd) else Action.UPDATE
             return Action.DELETE if isinstance(parent, ast.Delete) else Action.WHOLE
         match parent:
@@ -319,7 +324,7 @@ class Uses:
         return Action.ESCAPE
 
     def _is_tested(self, node: ast.AST) -> bool:
-        """Whether an expression's truth is all that is asked of it."""
+        """Whether only the truth of an expression is used."""
         parent = self.names.parents[node]
         if isinstance(parent, ast.BoolOp):
             return self._is_tested(parent)
@@ -330,25 +335,25 @@ class Uses:
         )
 
 
-def entry_read(expression: ast.expr, found: Map, uses: Uses) -> ast.expr | None:
-    """The key under which an expression reads an entry of a map; None where it does not."""
+def entry_read(expression: ast.expr, tracked: TrackedMap, uses: Uses) -> ast.expr | None:
+    """Return the key under which an expression reads an entry of a map; None if it reads none."""
     above = entry_of(expression)
-    if above is None or uses.map(above) is not found:
+    if above is None or uses.map(above) is not tracked:
         return None
     if isinstance(expression, ast.Subscript):
         return expression.slice
     return expression.args[0] if isinstance(expression, ast.Call) and expression.args else None
 
 
-def _called(places: list[Place]) -> str:
-    """The plainest name for a map that has several: an attribute's before a global's before a local's."""
+def _name_of(places: list[Place]) -> str:
+    """Return the name to report for a map in several places: an attribute if there is one, otherwise a variable."""
 
     def rank(place: Place) -> tuple[bool, bool, str]:
         return place.what == "entry", place.what == "name", place.name
 
     best = min(places, key=rank)
     if best.of is not None:
-        return f"{_called([best.of])}[…]"
+        return f"{_name_of([best.of])}[…]"
     return f"self.{best.name}" if best.what == "attribute" else best.name
 
 
@@ -357,7 +362,7 @@ def _is_loose(place: Place) -> bool:
 
 
 def _loosened(place: Place) -> Place:
-    """The same place with nothing known about whose attribute it is."""
+    """Return the same place as a loose one, where the class of an attribute is not known."""
     if place.of is not None:
         return place._replace(of=_loosened(place.of))
     return Place("loose", 0, place.name) if place.what == "attribute" else place

@@ -1,18 +1,39 @@
-"""All maps of the process, held over a fork: a child has only the thread that forked, and needs every lock free."""
+"""Keeps every SafeMap of the process consistent over a fork.
+
+The child has only the thread that forked. A lock that another thread held at that moment would stay locked in the
+child for ever, so the forking thread takes the locks of all maps before the fork, and releases them on both sides
+after it.
+"""
 
 from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from naught.safemap.map import SafeMap
 
-# Every map alive, by id as maps have no hash, to be held over a fork. The maps' collection takes them out.
-living: weakref.WeakValueDictionary[int, SafeMap[Any, Any]] = weakref.WeakValueDictionary()
-# The maps held for the fork under way.
-_held_for_fork: list[SafeMap[Any, Any]] = []
+class ForkedMap(Protocol):
+    """What a fork calls of each map."""
+
+    def _hold_for_fork(self) -> None:
+        """Take every lock of the map."""
+
+    def _release_after_fork(self) -> None:
+        """Release them, in the parent."""
+
+    def _start_again_in_child(self) -> None:
+        """Release them in the child, which has none of the parent's other threads."""
+
+
+# Every map alive, by its id, because maps have no hash. A map that is collected leaves by itself.
+living: weakref.WeakValueDictionary[int, ForkedMap] = weakref.WeakValueDictionary()
+# The maps whose locks are held for the fork under way.
+_held_for_fork: list[ForkedMap] = []
+
+
+def hold_over_forks(counters: ForkedMap) -> None:
+    """Take the locks of this map at every fork, for as long as it lives."""
+    living[id(counters)] = counters
 
 
 def _before_fork() -> None:

@@ -1,4 +1,8 @@
-"""SafeMap itself. The package's text says how it works."""
+"""The class SafeMap: counting, reading, deferred eviction, copying. The docstring of the package explains the design.
+
+The tables are in `shard`; this module picks a key's shard, takes its lock, checks amounts, and starts and ends the
+cleaning thread.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, overloa
 
 from naught.safemap.alias import Alias
 from naught.safemap.cleaner import CLEAN_AFTER_S, clean
-from naught.safemap.forks import living
+from naught.safemap.forks import hold_over_forks
 from naught.safemap.numbers import K, Unmatched, V, kind_of, negated, raise_underflow, tolerance_of
 from naught.safemap.shard import Shard
 from naught.safemap.views import Items, Values
@@ -25,50 +29,49 @@ D = TypeVar("D")
 
 Policy = Literal["eager", "deferred"]
 
-# A prime, so that keys which are whole numbers at equal distances still spread over all shards.
+# A prime, so that integer keys at equal distances still spread over all shards.
 SHARD_COUNT = 31
-# Keys cleared under one hold of a shard's lock: some tens of microseconds.
+# How many keys a sweep deletes before it releases the shard's lock: some tens of microseconds.
 CLEAN_BATCH_KEYS = 256
 
 
 class SafeMap(Mapping[K, V]):
-    """A thread-safe mapping from keys to numbers above zero; one that reaches zero takes its key along.
+    """A thread-safe mapping from keys to numbers above zero. A number that reaches zero is deleted with its key.
 
         seats = SafeMap[str, int]()
         seats.incr("gold")             # 1
         seats.decr("gold")             # (0, True): this call evicted it
         "gold" in seats                # False
 
-    `SafeMap(value_type=int, entries=(), *, tolerance, policy="eager", shard_count=31, clean_after_s=0.1)`
+    `SafeMap(value_type=int, entries=(), *, tolerance, policy="eager", shard_count=31, clean_after_s=1.0)`
 
-    value_type: what is counted: int (without limit), Fraction, Decimal, or float. Any other type raises
-        TypeError, because its zero cannot be known; type checkers refuse it as well. Amounts must be of this
-        type or int (bool is neither), finite and above zero: TypeError and ValueError otherwise, and nothing
+    value_type: the type of the values: int (without limit), Fraction, Decimal, or float. Any other type raises
+        TypeError, because its zero cannot be known; type checkers refuse it as well. Amounts must be of this type
+        or int (bool is neither), finite and above zero. Otherwise TypeError or ValueError is raised, and nothing
         has changed.
     entries: a mapping, or pairs of key and number, to start with, as for `merge`.
-    tolerance: must be said for float, and only there: a number from -tolerance to tolerance is zero. So a
-        value that comes down to it is evicted, and an amount within it is refused as 0 is. At least 0, and
-        finite.
-    policy: "eager" evicts at once. "deferred" flags zeros and has a background thread evict them
-        `clean_after_s` seconds later, or when they are many, for counters that flap between 0 and 1; it
-        shows in no answer. Close such a map, or use it in a `with` block, to end the thread at a time you
-        choose; it also ends when nothing is flagged, and with the map.
-    shard_count: how many tables and locks; 1 or more. A prime spreads keys that are numbers best.
+    tolerance: required for float and refused for the other types. A number from -tolerance to tolerance counts as
+        zero: a value that comes down to it is evicted, and an amount within it is refused as 0 is. Finite, and at
+        least 0.
+    policy: "eager" evicts at once. "deferred" flags zeros, and a background thread evicts them `clean_after_s`
+        seconds later, or sooner when many are flagged; it is for counters that flap between 0 and 1. Counting and
+        reading return the same results under both policies. `close` or a `with` block ends the thread when you
+        choose; it also ends when no key is flagged, and when the map is collected.
+    shard_count: how many tables and locks, at least 1. A prime spreads integer keys best.
+    clean_after_s: how long a flagged zero stays, in seconds, at least 0.
 
-    What `collections.abc.Mapping` promises holds: `map[key]` raises KeyError for what is absent, `get`
-    answers None or the default. There is no `map[key] = value` and no `map[key] += 1`, which between threads
-    would lose counts. A loop goes over a copy of one shard after another: it never fails because the map
-    changes meanwhile, each value was true when its shard was copied, and `snapshot` is there for one instant
-    of all.
+    The promises of `collections.abc.Mapping` hold: `map[key]` raises KeyError for an absent key, `get` returns None
+    or the default. There is no `map[key] = value` and no `map[key] += 1`, which would lose counts between threads.
+    A loop goes over a copy of one shard after another: it never fails because the map changes meanwhile, and each
+    value was true when its shard was copied. `snapshot` gives the values of all shards at one instant.
 
-    Decimal sums follow the calling thread's context (28 digits unless changed), float sums round as floats
-    do.
+    Decimal sums follow the calling thread's context (28 digits unless changed); float sums round as floats do.
 
-    Cost: `incr`, `decr`, `get`, `in`, `take` and `set` do not depend on the number of keys; now and then one
-    of them rebuilds a shard's table that is mostly empty, at a cost that each eviction has paid for. `len`
-    costs the number of shards, and with deferred eviction of flagged keys, at most four for each zero.
-    Pickling and copying keep settings and counters; a forked child has its own copy, and none of its locks is
-    left held by a thread of the parent.
+    Cost: the time of `incr`, `decr`, `get`, `in`, `take` and `set` does not depend on the number of keys. Now and
+    then one of them rebuilds a shard's table that is mostly empty; spread over the evictions before it, that is a
+    constant cost for each. `len` takes time in proportion to the number of shards, and with deferred eviction to
+    the number of flagged keys, at most four for each zero. Pickling and copying keep settings and counters. A
+    forked child has its own copy of the map, with no lock left held by a thread of the parent.
     """
 
     if TYPE_CHECKING:
@@ -132,59 +135,63 @@ class SafeMap(Mapping[K, V]):
     def _configure(
         self, value_type: Any, tolerance: float | None, policy: Any, shard_count: int, clean_after_s: float
     ) -> None:
-        """Check the settings and keep them. Everything set here is fixed for the life of the map."""
+        """Check the settings and keep them. No field set here changes afterwards."""
         kind = kind_of(value_type)
         # The type of every value in the tables.
         self._value_type: type[Any] = value_type
+        # The zero and the one of that type: what an absent counter counts as, and the default amount.
         self._zero = kind.zero
         self._one = kind.one
-        # The one amount that needs no look at all, the default of a map of int, where there is nothing to
-        # round.
+        # The one amount that is valid without any check: the 1 of an exact type, which is the default for int.
         self._known_amount = kind.one if kind.is_finite is None else Unmatched
-        # The answers of a decrement that leaves nothing, made once: eviction then saves what its branch
-        # costs.
+        # What `decr` returns where no counter is left, made only once: this saves an eviction as much time as the
+        # test for it costs.
         self._evicted: tuple[Any, bool] = (kind.zero, True)
         self._absent: tuple[Any, bool] = (kind.zero, False)
-        # The type whose amounts need no look but `> 0`; see Unmatched.
+        # The type of amounts that need no check but `> 0`. See Unmatched.
         self._exact_type: type[Any] = value_type if kind.is_finite is None else Unmatched
+        # Tells finite numbers from the others; None where the type has no others.
         self._is_finite = kind.is_finite
-        # What is not above it is zero. 0 but for float.
+        # A number that is not above it counts as zero. Always 0 except for float.
         self._tolerance = tolerance_of(value_type, tolerance)
         if policy not in get_args(Policy):
             raise ValueError(f"policy must be 'eager' or 'deferred', not {policy!r}")
+        # How zeros are evicted unless `close` was called; `_eager_result` says how they are evicted now.
         self._policy: Policy = policy
         if isinstance(shard_count, bool) or not isinstance(shard_count, int):
             raise TypeError(f"shard_count must be an int, not {type(shard_count).__name__}")
         if shard_count < 1:
             raise ValueError(f"shard_count must be at least 1, not {shard_count}")
+        # The length of `_shards`.
         self._shard_count = shard_count
         if not 0 <= clean_after_s < threading.TIMEOUT_MAX:
             raise ValueError(f"clean_after_s must be a number of seconds of at least 0, not {clean_after_s!r}")
+        # How long the cleaning thread leaves a flagged zero in its table.
         self._clean_after_s = clean_after_s
 
     def _start_empty(self) -> None:
-        """Set up what changes during the life of the map."""
-        # A key belongs to the shard at its hash modulo their number. The tuple is never changed.
+        """Set the fields that change during the life of the map."""
+        # The key's hash modulo the number of shards picks its shard. The tuple is never changed.
         self._shards = tuple(Shard() for _ in range(self._shard_count))
-        # What an eviction that happens at once answers; None while zeros are flagged, which ends with `close`.
-        self._at_once = self._evicted if self._policy == "eager" else None
-        # Held to start, end or give up the cleaning thread. Taken before a shard's lock, never after.
+        # What a decrement that evicts eagerly returns; None while zeros are flagged instead, until `close`.
+        self._eager_result = self._evicted if self._policy == "eager" else None
+        # Held to start, end or forget the cleaning thread. Taken before a shard's lock, never after.
         self._cleaner_lock = threading.RLock()
-        # Whether a cleaning thread is there or being started: it will see whatever is flagged now.
+        # Whether a cleaning thread runs or is being started: it will see every key that is flagged now.
         self._cleaning = False
-        # The cleaning thread, to be joined by `close`.
+        # The cleaning thread, which `close` joins.
         self._cleaner: threading.Thread | None = None
-        # What the cleaning thread waits on; an item ends it. A SimpleQueue because its put may be called
-        # where a finalizer may run, which is anywhere.
+        # The cleaning thread waits on it; an item ends the thread. A SimpleQueue, because its `put` is safe in a
+        # finalizer, which may run anywhere.
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
-        living[id(self)] = self
+        hold_over_forks(self)
 
     if not TYPE_CHECKING:
 
         def __class_getitem__(cls, parameters: Any) -> Alias:
             if not isinstance(parameters, tuple) or len(parameters) != 2:
                 raise TypeError(f"{cls.__name__} takes two types, of its keys and of its values")
-            # What is not known yet (a type variable, a name in quotes, Any) is for the type checker to judge.
+            # A type that is not known yet (a type variable, a name in quotes, Any) is left to the type checker.
             if parameters[1] is not Any and not isinstance(parameters[1], TypeVar | str):
                 kind_of(parameters[1])
             return Alias(cls, parameters)
@@ -192,10 +199,10 @@ class SafeMap(Mapping[K, V]):
     # Counting.
 
     def incr(self, key: K, by: V | int = 1) -> V:
-        """Add `by` to a counter, which begins if it is absent; answer the value after.
+        """Add `by` to a counter, creating it if it is absent; return the value after.
 
-        TypeError if `by` is not a number of this map's type (or int), ValueError if it is not finite or not
-        above zero.
+        TypeError if `by` is not a number of this map's type (or int), ValueError if it is not finite or not above
+        zero.
         """
         if by is not self._known_amount and (type(by) is not self._exact_type or by <= 0):
             by = self._amount(by)
@@ -203,9 +210,8 @@ class SafeMap(Mapping[K, V]):
         with shard.lock:
             table = shard.table
             value: V
-            # Not `table.get`: where a call returns, Python may run other code (a signal handler, a
-            # finalizer), whose own change to this counter would be lost if it came between the reading and
-            # the storing.
+            # Not `table.get`: where a call returns, Python may run other code (a signal handler, a finalizer). Its
+            # own change to this counter would be lost if it came between reading and storing.
             if key in table:
                 value = table[key] + by
             else:
@@ -214,11 +220,11 @@ class SafeMap(Mapping[K, V]):
         return value
 
     def decr(self, key: K, by: V | int = 1, *, strict: bool = False) -> tuple[V, bool]:
-        """Take `by` off a counter; answer the value after, and whether this call evicted the counter.
+        """Subtract `by` from a counter; return the value after, and whether this call evicted the counter.
 
-        A value that comes to zero or below is zero, and the counter is gone. Taking from an absent counter
-        answers (0, False). With `strict`, taking more than is there raises Underflow, and nothing has
-        changed. Other errors as for `incr`.
+        A result of zero or below counts as zero, and the counter is gone. For an absent counter the result is
+        (0, False). With `strict`, subtracting more than the counter has raises Underflow, and nothing has changed.
+        Other errors as for `incr`.
         """
         if by is not self._known_amount and (type(by) is not self._exact_type or by <= 0):
             by = self._amount(by)
@@ -229,27 +235,27 @@ class SafeMap(Mapping[K, V]):
             table = shard.table
             if key in table:
                 before: V = table[key]
-                # The eviction branch. It compares before it subtracts, and answers with what was made once,
-                # so an eviction costs little more than a count: see naught_loadtest/bars_safemap.py. It
-                # has 97 % of the rate that it would have without, and 99 where counters stay above zero.
+                # The eviction branch. It compares before it subtracts, and returns a tuple that was made before, so
+                # an eviction costs little more than a count: 97 % of the rate without this branch, and 99 % where
+                # counters stay above zero. naught_loadtest/bars_safemap.py measures it.
                 if before > by:
                     value: V = before - by
                     table[key] = value
                     return value, False
                 if strict and before < by:
                     raise_underflow(key, before, by)
-                at_once = self._at_once
-                if at_once is not None:
+                eager_result = self._eager_result
+                if eager_result is not None:
                     del table[key]
                     # As count_eviction does, without the call.
                     for _ in shard.evictions_left:
-                        return at_once
+                        return eager_result
                     shard.compact()
-                    return at_once
-                if not before:  # flagged earlier, so absent to everyone
+                    return eager_result
+                if not before:  # a zero that was flagged earlier: the counter is absent
                     return self._absent
-                # For counters that flap: they have the rate that they would have without eviction, and had 92 %
-                # when every zero was flagged anew.
+                # A key that is still flagged is not flagged a second time. Counters that flap then reach the rate
+                # without eviction. They reached 92 % of it when every zero was flagged again.
                 if shard.all_flagged:
                     table[key] = 0
                     return self._evicted
@@ -268,13 +274,12 @@ class SafeMap(Mapping[K, V]):
                 raise_underflow(key, self._zero, by)
             else:
                 return self._absent
-        # The first key flagged of this shard. Those after it are seen by the thread that this one has
-        # started.
+        # This is the first key of its shard to be flagged. The thread that starts here sees the later ones as well.
         self._start_cleaner()
         return self._evicted
 
     def _decr_rounded(self, key: K, by: Any, strict: bool) -> tuple[V, bool]:
-        """`decr` for Decimal and float: as their differences are rounded, it is these that are compared."""
+        """`decr` for Decimal and float: it compares the difference with zero, because differences are rounded."""
         shard = self._shards[hash(key) % self._shard_count]
         with shard.lock:
             before = shard.table.get(key, self._zero)
@@ -286,7 +291,7 @@ class SafeMap(Mapping[K, V]):
                 raise_underflow(key, before, by)
             if not before:
                 return self._absent
-            if self._at_once is not None:
+            if self._eager_result is not None:
                 shard.remove(key, None)
                 return self._evicted
             shard.flagged[key] = None
@@ -295,10 +300,10 @@ class SafeMap(Mapping[K, V]):
         return self._evicted
 
     def add(self, deltas: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> list[V]:
-        """Change several counters: a delta above zero is an `incr`, below a `decr`. Answer the values after.
+        """Change several counters: a delta above zero is an `incr`, below zero a `decr`. Return the values after.
 
-        Each item stands alone and is applied in order; other threads may see some applied and others not yet.
-        All are checked first: where one is refused (as an amount of `incr` is), nothing has changed.
+        The items are applied one by one, in order; other threads may see some applied and others not yet. All are
+        checked first: if one is refused (as an amount of `incr` is), nothing has changed.
         """
         steps: list[tuple[K, bool, V]] = []
         for key, delta in _pairs(deltas):
@@ -311,9 +316,9 @@ class SafeMap(Mapping[K, V]):
     def merge(self, other: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> None:
         """Add every number of another mapping (or of pairs) to the counter of its key.
 
-        Zeros are skipped, as there is nothing to add. All are checked first: TypeError for a number of
-        another type, ValueError for one that is negative or not finite, and nothing has changed. `other` is
-        read before anything is added, so a map may be merged into itself.
+        Zeros are skipped. All numbers are checked first: TypeError for a number of another type, ValueError for one
+        that is negative or not finite, and nothing has changed. `other` is read before anything is added, so a map
+        may be merged into itself.
         """
         amounts: list[tuple[K, V]] = []
         for key, number in _pairs(other):
@@ -325,7 +330,7 @@ class SafeMap(Mapping[K, V]):
             self.incr(key, amount)
 
     def set(self, key: K, value: V | int) -> V:
-        """Give a counter a value, and answer the one before (0 for none). Setting zero evicts.
+        """Set the value of a counter; return the value before, 0 if it was absent. Setting zero evicts.
 
         TypeError for a number of another type, ValueError for one that is negative or not finite.
         """
@@ -341,24 +346,21 @@ class SafeMap(Mapping[K, V]):
             return removed
 
     def take(self, key: K) -> V:
-        """Evict a counter and answer the value it had, 0 if it was absent, in one step."""
+        """Evict a counter and return the value it had, 0 if it was absent, in one step."""
         shard = self._shards[hash(key) % self._shard_count]
         with shard.lock:
             removed: V = shard.remove(key, self._zero)
             return removed
 
     def clear(self) -> int:
-        """Evict every counter at one instant; answer how many there were. Their memory is given back."""
+        """Evict every counter at one instant; return how many there were. Their memory is released."""
         with self._all_locked():
             count = sum(shard.live_count() for shard in self._shards)
             for shard in self._shards:
-                shard.table = {}
-                shard.flagged = {}
-                shard.all_flagged = False
-                shard.compact()
+                shard.clear()
             return count
 
-    # Reading: what Mapping asks for.
+    # Reading: the methods of Mapping.
 
     def __getitem__(self, key: K) -> V:
         shard = self._shards[hash(key) % self._shard_count]
@@ -383,9 +385,9 @@ class SafeMap(Mapping[K, V]):
         def get(self, key: K, /, default: D) -> V | D: ...
 
     def get(self, key: Any, /, default: Any = None) -> Any:
-        """The value of a counter, or `default` if it is absent: None unless given, as for every Mapping.
+        """Return the value of a counter, or `default` (None unless given, as for every Mapping) if it is absent.
 
-        `get(key, 0)` is the number to calculate with.
+        Calculations want `get(key, 0)`.
         """
         shard = self._shards[hash(key) % self._shard_count]
         with shard.lock:
@@ -403,22 +405,22 @@ class SafeMap(Mapping[K, V]):
             yield from entries
 
     def items(self) -> ItemsView[K, V]:
-        """A live view of keys and values. A loop over it goes over a copy of one shard after another."""
+        """Return a live view of keys and values. A loop over it goes over a copy of one shard after another."""
         return Items(self)
 
     def values(self) -> ValuesView[V]:
-        """A live view of the values. A loop over it goes over a copy of one shard after another."""
+        """Return a live view of the values. A loop over it goes over a copy of one shard after another."""
         return Values(self)
 
     def _copies(self) -> Iterator[dict[K, V]]:
-        """Copies of the shards' counters, each of one instant."""
+        """Return the counters of one shard after another, each copied at one instant."""
         for shard in self._shards:
             with shard.lock:
                 entries = shard.live_entries()
             yield entries
 
     def snapshot(self) -> dict[K, V]:
-        """A dict of all counters at one instant. Every change waits while it is made."""
+        """Return a dict of all counters at one instant. Other threads' changes wait until the shards are copied."""
         with self._all_locked():
             copies = [shard.live_entries() for shard in self._shards]
         entries: dict[K, V] = {}
@@ -427,9 +429,10 @@ class SafeMap(Mapping[K, V]):
         return entries
 
     def most_common(self, n: int | None = None) -> list[tuple[K, V]]:
-        """The `n` largest counters (all, for None) with their values, largest first, equals in no order.
+        """Return the `n` largest counters (all, for None) with their values, the largest first.
 
-        Of one instant, as `snapshot` is. Cost: all entries, and a heap of `n`.
+        Counters of the same value come in no particular order. All values are of one instant, as for `snapshot`.
+        Cost: a copy of all entries, and a heap of `n`.
         """
         entries = self.snapshot().items()
         if n is None:
@@ -445,7 +448,7 @@ class SafeMap(Mapping[K, V]):
 
     @property
     def tolerance(self) -> float:
-        """What is not above it is zero; 0 for all types but float."""
+        """A number that is not above it counts as zero; 0 for all types but float."""
         return self._tolerance
 
     @property
@@ -455,17 +458,17 @@ class SafeMap(Mapping[K, V]):
 
     @property
     def shard_count(self) -> int:
-        """How many tables, each with a lock, the keys are spread over."""
+        """The number of tables that the keys are spread over, each with its own lock."""
         return self._shard_count
 
     @property
     def clean_after_s(self) -> float:
-        """How long a flagged zero stays, in seconds, unless they are many. Means nothing to the eager policy."""
+        """How long a flagged zero stays, in seconds, unless many are flagged. The eager policy does not use it."""
         return self._clean_after_s
 
     @property
     def raw_entries(self) -> int:
-        """What the tables hold, flagged zeros included. With the eager policy always `len(map)`."""
+        """The number of entries in the tables, flagged zeros included. With the eager policy always `len(map)`."""
         return sum(len(shard.table) for shard in self._shards)
 
     @property
@@ -476,15 +479,14 @@ class SafeMap(Mapping[K, V]):
     # Deferred eviction.
 
     def sweep(self) -> int:
-        """Evict every zero that is flagged now, in the calling thread; answer how many. For eager maps 0.
+        """Evict every zero that is flagged now, in the calling thread; return how many. For eager maps 0.
 
-        The background thread does just this. A shard's lock is held for 256 keys at a time, and where many of its
-        keys are zeros once for a look at each of them.
+        The background thread calls it as well. A shard's lock is held for 256 keys at a time, and where many of a
+        shard's keys are flagged, once for a pass over all of them.
         """
         cleared = 0
         for shard in self._shards:
-            # Once round what is flagged now: keys that flap faster than they are cleared are for the next
-            # sweep.
+            # As many keys as are flagged now: keys that flap faster than they are deleted wait for the next sweep.
             left = shard.flagged_count()
             while left > 0 and shard.flagged_count():
                 with shard.lock:
@@ -493,14 +495,13 @@ class SafeMap(Mapping[K, V]):
         return cleared
 
     def _start_cleaner(self) -> None:
-        """Have a thread clean up, unless one is there. Called after a key was flagged, with no lock held."""
+        """Start the cleaning thread unless it runs. Called after a key was flagged, with no lock held."""
         with self._cleaner_lock:
             if self._cleaning:
                 return
-            # Set before the first call below, so that a finalizer running there does not start a second
-            # thread.
+            # Set before the first call below, so that a finalizer that runs there does not start a second thread.
             self._cleaning = True
-            if self._at_once is None:
+            if self._eager_result is None:
                 stop = self._stop
                 owner = weakref.ref(self, lambda _: stop.put(None))
                 thread = threading.Thread(
@@ -514,22 +515,23 @@ class SafeMap(Mapping[K, V]):
                 except RuntimeError:
                     pass  # the system has no more threads, or the interpreter is ending
                 else:
-                    # The thread takes this lock before it counts as gone, so it is still there.
+                    # The thread cannot have ended yet: it takes this lock before it ends.
                     self._cleaner = thread
                     return
             self._cleaning = False
-        # Closed meanwhile, or no thread to be had: the zeros go now.
+        # The map was closed meanwhile, or no thread could be started: evict the zeros here.
         self.sweep()
 
     def _flagged_count(self) -> int:
-        """How many keys are flagged, by now or a moment ago."""
+        """Return how many keys are flagged. Takes no lock, so other threads may have changed it already."""
         return sum(shard.flagged_count() for shard in self._shards)
 
     def _clean_once(self) -> bool:
-        """Sweep, for the cleaning thread. Answer whether it has to come again; if not, it counts as gone."""
+        """Sweep, in the cleaning thread. Return whether keys are flagged again; if not, the thread must end."""
         self.sweep()
         with self._cleaner_lock:
-            # A key is flagged first and the thread asked for after, so what is not seen here will ask again.
+            # A decrement flags its key first and calls `_start_cleaner` after, which needs this lock: a key that
+            # is not seen here will start the thread again.
             if self._flagged_count():
                 return True
             self._cleaning = False
@@ -537,18 +539,18 @@ class SafeMap(Mapping[K, V]):
             return False
 
     def close(self) -> None:
-        """End the background thread and evict what is flagged. From now on the map evicts at once.
+        """End the background thread and evict the flagged zeros. From now on the map evicts eagerly.
 
-        Waits for the thread, which is about to end. The map can still be used; closing again does nothing.
+        Waits until the thread has ended. The map can still be used; closing it again does nothing.
         """
         with self._cleaner_lock:
-            self._at_once = self._evicted
+            self._eager_result = self._evicted
             self._cleaning = False
             thread, self._cleaner = self._cleaner, None
             self._stop.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
-        # Again if a decrement that had not seen the end yet has flagged another.
+        # In a loop, because a decrement that began before `_eager_result` was set may flag another key.
         while self._flagged_count():
             self.sweep()
 
@@ -561,7 +563,7 @@ class SafeMap(Mapping[K, V]):
     # Copies and text.
 
     def copy(self) -> Self:
-        """A map of its own with the same settings and the counters of one instant."""
+        """Return an independent map with the same settings and the counters of one instant."""
         twin = type(self).__new__(type(self))
         twin.__setstate__(self.__getstate__())
         return twin
@@ -569,7 +571,7 @@ class SafeMap(Mapping[K, V]):
     __copy__ = copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings, the counters, and what a subclass has added; not the locks and the thread."""
+        """Return the settings, the counters and the fields that a subclass has added, without locks and thread."""
         added = {name: value for name, value in self.__dict__.items() if name not in _OWN_FIELDS}
         settings = (
             self._value_type,
@@ -588,7 +590,7 @@ class SafeMap(Mapping[K, V]):
             self._shards[hash(key) % self._shard_count].table[key] = value
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # The same for every protocol; the oldest would not ask for the state.
+        # The same for every protocol: by default the oldest ones do not call __getstate__.
         return _make_bare, (type(self),), self.__getstate__()
 
     def __repr__(self) -> str:
@@ -608,7 +610,7 @@ class SafeMap(Mapping[K, V]):
     # Numbers.
 
     def _number(self, number: object) -> V:
-        """A finite number as this map's type: TypeError, ValueError."""
+        """Return a finite number converted to this map's type; TypeError or ValueError if that cannot be done."""
         kind = self._value_type
         if isinstance(number, bool) or not isinstance(number, kind | int):
             raise TypeError(f"this SafeMap counts {kind.__name__}, not {type(number).__name__}")
@@ -622,8 +624,8 @@ class SafeMap(Mapping[K, V]):
         return result
 
     def _amount(self, by: object) -> V:
-        """An amount to go up or down by: finite and above zero."""
-        if type(by) is int and by == 1 and self._tolerance < 1:  # the default, in a map that does not count int
+        """Check an amount of `incr` or `decr`, which is finite and above zero; return it as this map's type."""
+        if type(by) is int and by == 1 and self._tolerance < 1:  # the default, where the type is not int
             one: V = self._one
             return one
         amount = self._number(by)
@@ -636,7 +638,7 @@ class SafeMap(Mapping[K, V]):
         raise ValueError(f"an amount must be above zero, not {by!r}")
 
     def _value(self, number: object) -> V:
-        """A value to give a counter: finite and not below zero."""
+        """Check a value to set or add, which is finite and not below zero; return it as this map's type."""
         value = self._number(number)
         if value < -self._tolerance:
             raise ValueError(f"a counter cannot be negative: {number!r}")
@@ -655,20 +657,22 @@ class SafeMap(Mapping[K, V]):
             for lock in reversed(held):
                 lock.release()
 
-    # Fork: a child has only the thread that forked, so what the others held would stay held there for ever.
+    # Fork, as `forks` explains.
 
     def _hold_for_fork(self) -> None:
+        """Take every lock of the map."""
         self._cleaner_lock.acquire()
         for shard in self._shards:
             shard.lock.acquire()
 
     def _release_after_fork(self) -> None:
+        """Release every lock of the map."""
         for shard in reversed(self._shards):
             shard.lock.release()
         self._cleaner_lock.release()
 
     def _start_again_in_child(self) -> None:
-        """Forget the cleaning thread, which is the parent's, and do what it was about to do."""
+        """Release the locks in a child, and evict the zeros that the cleaning thread, left in the parent, would."""
         self._cleaning = False
         self._cleaner = None
         self._stop = queue.SimpleQueue()
@@ -677,7 +681,7 @@ class SafeMap(Mapping[K, V]):
 
 
 def _pairs(entries: Any) -> list[tuple[Any, Any]]:
-    """The pairs of a mapping or of an iterable of pairs, read at once."""
+    """Read a mapping or an iterable of pairs as a whole; return its pairs."""
     if isinstance(entries, SafeMap):
         return list(entries.snapshot().items())
     if isinstance(entries, Mapping):
@@ -686,9 +690,9 @@ def _pairs(entries: Any) -> list[tuple[Any, Any]]:
 
 
 def _make_bare(map_class: type[SafeMap[Any, Any]]) -> SafeMap[Any, Any]:
-    """A map without fields, for pickle and copy to fill."""
+    """Return a map without fields, which pickle and copy fill with `__setstate__`."""
     return map_class.__new__(map_class)
 
 
-# The fields that the class itself sets: what else an instance has was added by a subclass, and is pickled.
+# The fields that SafeMap itself sets. Any other field of an instance was added by a subclass, and is pickled.
 _OWN_FIELDS = frozenset(vars(SafeMap[str, int]()))

@@ -1,4 +1,4 @@
-"""The types of number a SafeMap counts: those whose zero is known."""
+"""The number types that a SafeMap can count, which are those whose zero is known, and the checks of its settings."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
 K = TypeVar("K", bound=Hashable)
-# The types whose zero is known. A constraint and not a bound: a subclass, bool above all, is not among them.
+# The types whose zero is known. A constraint and not a bound, because it must not admit subclasses such as bool.
 V = TypeVar("V", int, Fraction, Decimal, float)
 
 
 class Underflow(ArithmeticError):
-    """A strict decrement asked for more than was there. Nothing has changed."""
+    """A strict decrement would have taken a counter below zero. Nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is known of a value type."""
+    """The facts about one value type."""
 
-    # Its zero, answered for what is absent.
+    # Its zero, the value of an absent counter.
     zero: Any
-    # Its one, by which counts go unless said otherwise.
+    # Its one, the default amount.
     one: Any
-    # Tells its finite values from NaN and the infinities; None for a type that has none of these, where `> 0`
-    # is the whole check of an amount.
+    # Tells its finite values from NaN and the infinities. None for an exact type, which has neither: there an
+    # amount is valid if it is `> 0`.
     is_finite: Callable[[Any], bool] | None
 
 
@@ -41,11 +41,11 @@ KINDS: dict[Any, Kind] = {
 
 
 class Unmatched:
-    """A type that no amount has: where it is the type let through unexamined, every amount is examined."""
+    """A type that no amount has. SafeMap names it as the type of amounts to accept unchecked where there is none."""
 
 
 def kind_of(value_type: object) -> Kind:
-    """What is known of a value type, or TypeError with the reason and the remedy."""
+    """Return the facts about a value type; TypeError, with the reason and the remedy, for any other type."""
     if isinstance(value_type, type) and value_type in KINDS:
         return KINDS[value_type]
     if isinstance(value_type, Mapping | Iterable) and not isinstance(value_type, type | types.GenericAlias):
@@ -55,7 +55,7 @@ def kind_of(value_type: object) -> Kind:
 
 
 def tolerance_of(value_type: type[Any], tolerance: Any) -> float:
-    """The number that what is not zero must be above."""
+    """Check the tolerance of a map; return the number that a value must be above not to count as zero."""
     if value_type is not float:
         if tolerance is not None:
             raise TypeError(f"{value_type.__name__} is exact: only float has a tolerance")
@@ -70,9 +70,10 @@ def tolerance_of(value_type: type[Any], tolerance: Any) -> float:
 
 
 def negated(number: Any) -> Any:
-    """The number with the other sign; Decimal's own minus would round it."""
+    """Return the number with the other sign, exactly; Decimal's own minus would round it."""
     return number.copy_negate() if isinstance(number, Decimal) else -number
 
 
 def raise_underflow(key: object, value: object, by: object) -> NoReturn:
+    """Raise Underflow for a counter that has `value`."""
     raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")

@@ -1,4 +1,8 @@
-"""One table of a SafeMap: a dict and its lock, the zeros flagged in it, and when it is rebuilt."""
+"""One table of a SafeMap: a dict with its lock, the flagged zeros in it, and the compaction that rebuilds it.
+
+SafeMap takes the lock and then calls the methods here. Its hot methods, `incr` and `decr`, read and write `table`
+and `flagged` themselves.
+"""
 
 from __future__ import annotations
 
@@ -8,59 +12,59 @@ from itertools import repeat
 from sys import getrefcount
 from typing import Any
 
-# A dict takes up to 120 bytes an entry just after it has grown, up to 60 just after it was rebuilt. Above the
-# first it is mostly empty, and far enough above the second not to be rebuilt again at once.
+# A dict takes up to 120 bytes an entry just after it has grown, and up to 60 just after it was rebuilt. A dict with
+# more bytes an entry than this is mostly empty, and one that was rebuilt stays far below it.
 SPARSE_BYTES_PER_ENTRY = 160
-# Below this a table is not worth rebuilding. The smallest dict with an entry has 232 bytes.
+# A table of fewer bytes is not worth rebuilding. The smallest dict with an entry has 232 bytes.
 SPARSE_BYTES_MIN = 256
-# Evictions between two looks at a small table's size, so up to 9 KiB of table that may stay in a shard. With 16 a
-# decrement that evicts had 92 % of the rate without eviction, with 256 it has 97, and with 512 had 93, as tables
-# were then rebuilt too late to stay in the processor's cache.
+# Evictions between two checks of a small table's size, so a shard keeps up to 9 KiB of empty table. With 16 a
+# decrement that evicts reached 92 % of the rate without eviction, with 256 it reaches 97 %. With 512 it reached
+# 93 %, because tables were rebuilt too late to stay in the processor's cache.
 COMPACTION_EVICTIONS_MIN = 256
-# With flags for more than one key in so many, all keys count as flagged.
+# When more than one key in four is flagged, all keys count as flagged.
 ALL_FLAGGED_FROM = 4
-# Keys are moved where less than this part is left of what a shard had since they were last moved, so that a drain
-# moves at most one key for two evictions.
+# Keys are moved when fewer are left than this part of the most that the shard has had since they were last moved.
+# A drain so moves at most one key for two evictions.
 MOVE_BELOW = 0.4
-# In shards that had at least so many keys. Below, two or three megabytes are at stake in the whole map.
+# Keys are moved only in shards that had at least this many. For smaller ones, moving could release two or three
+# megabytes in the whole map.
 MOVE_KEYS_MIN = 1024
 
 
 class Shard:
-    """One table of a map, with its lock. Its methods are called with the lock held."""
+    """One table of a map, with its lock. The caller of a method holds the lock."""
 
     __slots__ = ("all_flagged", "evictions_left", "flagged", "keys_max", "lock", "table")
 
     def __init__(self) -> None:
-        # Held for every access to the other fields. Can be taken again by its holder: see the package's text.
+        # Held for every access to the other fields. Reentrant, for the reason in the docstring of the package.
         self.lock = threading.RLock()
-        # What counts, and with the deferred policy zeros that are not cleared yet: always the int, whatever is
-        # counted.
+        # Key -> value. With deferred eviction also zeros that are not deleted yet, as the int 0 for every type.
         self.table: dict[Any, Any] = {}
-        # The keys that may hold a zero in `table`: every key that does, and some that have been counted up
-        # since. A dict and not a set because storing into a dict is not a call. Replaced, never kept, once
-        # emptied.
+        # The keys that may have a zero in `table`: every key that has one, and some that were incremented since. A
+        # dict and not a set, because storing into a dict is not a call. Replaced by a new dict once it is empty.
         self.flagged: dict[Any, None] = {}
-        # Whether every key may hold a zero, flagged or not: there were so many flags that to look through the table
-        # costs no more, and a decrement need not look for its flag.
+        # Whether every key counts as flagged. With so many flags, a sweep over the whole table costs no more, and a
+        # decrement need not look for the flag of its key.
         self.all_flagged = False
-        # As many items as evictions are left until the table's size is looked at. An iterator and not a number:
-        # to take one is half the cost of counting down and storing, and 1.5 % of the rate of an evicting `decr`.
+        # Has one item for each eviction that is left until the table's size is checked. An iterator and not a
+        # number: taking an item costs half as much as counting down and storing, which was 1.5 % of the rate of a
+        # `decr` that evicts.
         self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
-        # The most keys there can have been since keys were last moved.
+        # The most keys that the table may have had since keys were last moved.
         self.keys_max = COMPACTION_EVICTIONS_MIN
 
     def flag_all(self) -> None:
-        """Flag every key if it costs little more than the flags that are there. Called after one was added."""
+        """Let every key count as flagged, if many are flagged. Called after a key was flagged."""
         if len(self.flagged) * ALL_FLAGGED_FROM > len(self.table):
             self.all_flagged = True
 
     def flagged_count(self) -> int:
-        """How many keys are flagged at most; never 0 while `all_flagged` has to be taken back."""
+        """Return the most keys that can be flagged; never 0 while `all_flagged` is set, so that a sweep resets it."""
         return max(1, len(self.table)) if self.all_flagged else len(self.flagged)
 
     def live_count(self) -> int:
-        """How many counters there are. Cost: the number of flagged keys."""
+        """Return how many counters there are. Cost: the number of flagged keys."""
         if self.all_flagged:
             return len(self.live_entries())
         if not self.flagged:
@@ -68,33 +72,42 @@ class Shard:
         return len(self.table) - sum(not self.table.get(key, 1) for key in self.flagged)
 
     def live_entries(self) -> dict[Any, Any]:
-        """A copy of the counters, without flagged zeros. Cost: the number of entries."""
+        """Return a copy of the counters, without flagged zeros. Cost: the number of entries."""
         if not self.flagged and not self.all_flagged:
             return self.table.copy()
         return {key: value for key, value in self.table.copy().items() if value}
 
     def remove(self, key: Any, absent: Any) -> Any:
-        """Take a key out and answer its value, `absent` if it had none."""
+        """Delete a key and return its value, `absent` if it had none."""
         value = self.table.pop(key, absent)
         if self.flagged:
             self.flagged.pop(key, None)
         self.count_eviction()
-        return value or absent  # a flagged zero was absent to everyone
+        return value or absent  # a flagged zero is an absent counter
+
+    def clear(self) -> None:
+        """Evict every counter, and release the memory of the table."""
+        self.table = {}
+        self.flagged = {}
+        self.all_flagged = False
+        self.compact()
 
     def count_eviction(self) -> None:
+        """Check the table's size when the evictions until the next check are used up."""
         for _ in self.evictions_left:
             return
         self.compact()
 
     def compact(self) -> None:
-        """Rebuild the table if it is mostly empty, and set when to look again. Cost: what is left in it.
+        """Rebuild the table if it is mostly empty, and set when to check again. Cost: the entries left in it.
 
-        The next look is due when the table may have come to be mostly empty, if all changes until then were
-        evictions. So a table that drains is caught at once, and one that flaps is looked at seldom.
+        The next check is due when the table could have become mostly empty, if every change until then were an
+        eviction. A table that drains is so rebuilt without delay, and one that flaps is seldom checked.
         """
         table = self.table
         if not table:
-            self.table = {**table}  # not {}: what making a dict lets in may have counted in the old one
+            # Not {}: making a dict can run other code, which may have counted in the old table.
+            self.table = {**table}
             self.keys_max = COMPACTION_EVICTIONS_MIN
             self.evictions_left = repeat(None, COMPACTION_EVICTIONS_MIN)
             return
@@ -102,8 +115,8 @@ class Shard:
         if len(table) < sparse_below:
             if MOVE_KEYS_MIN <= self.keys_max > len(table) / MOVE_BELOW:
                 self.move()
-            # A display and not a call of `copy`: no other code of this thread can run, and change the old
-            # table, between the copying and the storing.
+            # A display and not a call of `copy`, so that no other code of this thread can run between copying and
+            # storing, and change the old table.
             self.table = table = {**self.table}
             sparse_below = self._sparse_below(table)
         evictions = max(COMPACTION_EVICTIONS_MIN, len(table) - sparse_below)
@@ -111,12 +124,12 @@ class Shard:
         self.evictions_left = repeat(None, evictions)
 
     def move(self) -> None:
-        """Copy the keys, and the values that are large, so that the memory around the old ones can be given back.
+        """Copy the keys and the large values, so that the memory around the old ones can be released.
 
-        The allocator gives back what is wholly free, and survivors of a drain lie scattered. A key is copied if
-        the table alone holds it: what the program holds too would stay where it is, and whoever looks for the
-        very object that was given finds it. A table with keys of other types than str, bytes and int, which may
-        be anything, is left as it is.
+        The allocator releases only memory that is wholly free, and the survivors of a drain are scattered over it.
+        A key is copied only if nothing but the table refers to it: otherwise the old object would stay in memory,
+        and the program may rely on finding the object that it passed in. A table with a key of any other type than
+        str, bytes and int is left as it is, because nothing is known about copying such a key.
         """
         table = self.table
         moved: dict[Any, Any] = {}
@@ -129,23 +142,23 @@ class Shard:
                     key = ~~key if kind is int else key[:1] + key[1:]  # noqa: PLW2901
                 moved[key] = ~~value if type(value) is int else value
         except RuntimeError:
-            return  # what ran in between has changed the table; the next look tries again
-        # As in `compact`: nothing can come between the comparison, which compares objects that are the same by
-        # their addresses, and the storing.
+            return  # other code ran in between and changed the table's size; the next check tries again
+        # As in `compact`, no other code can run between comparing and storing. The comparison runs none: keys are of
+        # built-in types, and values are the same objects or ints.
         if moved == table:
             self.table = moved
             self.keys_max = len(moved)
 
     @staticmethod
     def _sparse_below(table: dict[Any, Any]) -> int:
-        """With fewer entries than this a table of this size is mostly empty."""
+        """Return the number of entries below which a table of this size is mostly empty."""
         return (sys.getsizeof(table) - SPARSE_BYTES_MIN) // SPARSE_BYTES_PER_ENTRY
 
     def clear_flagged(self, keys_max: int) -> int:
-        """Delete up to `keys_max` flagged keys that are still zero; answer how many were deleted.
+        """Take up to `keys_max` keys from `flagged` and delete those that are still zero; return how many were.
 
-        A key leaves `flagged` after it has left the table, so that one whose comparison raises stays flagged
-        and is tried again.
+        A key leaves `flagged` after it has left the table. So a key whose comparison raises stays flagged, and the
+        next sweep tries it again.
         """
         cleared = 0
         if self.all_flagged:
@@ -158,29 +171,30 @@ class Shard:
                 del table[key]
                 cleared += 1
             last, _ = flagged.popitem()
-            if last is not key:  # the key's own comparison has flagged another meanwhile
+            if last is not key:  # the key's own comparison has flagged another key meanwhile
                 flagged[last] = None
                 flagged.pop(key, None)
         if not flagged:
-            self.flagged = {**flagged}  # the old one may be large, and a dict does not shrink
+            self.flagged = {**flagged}  # the old dict may be large, and a dict does not shrink
             self.compact()
         return cleared
 
     def _flag_each(self) -> None:
-        """Flag the keys of all zeros, each by itself."""
-        self.all_flagged = False  # before looking: what comes to zero meanwhile flags itself
+        """Replace `all_flagged` by a flag for each key that has a zero."""
+        self.all_flagged = False  # first, so that a key that comes to zero meanwhile is flagged by its decrement
         try:
             for key, value in self.table.copy().items():
                 if not value:
                     self.flagged[key] = None
         except BaseException:
-            self.all_flagged = True  # a key's own comparison has failed
+            self.all_flagged = True  # a key's own comparison has raised
             raise
 
 
 def _references(table: dict[Any, Any]) -> int:
-    """How many references a loop as in `move` sees to a key that the table alone holds: it differs by version."""
+    """Return how many references a loop as in `move` sees to a key that only the table refers to."""
     return next(getrefcount(key) for key, _ in table.items())
 
 
+# That number, which differs between versions of Python.
 _ALONE = _references({str(object()): 1})

@@ -1,8 +1,8 @@
-"""Holds what an engine does against the model, in the order in which the engine does it.
+"""Compares everything an engine does with the model, in the order in which the engine does it.
 
-The replies alone do not tell that order: what one session's request frees is granted to another's, which hears of it
-later or on its next connection. So the engine is listened to at the few places where something becomes final, in
-methods that are wrapped while a `World` lives:
+Replies alone do not show that order: an amount that one session's request frees is granted to another session, whose
+client receives the reply later or on its next connection. So the few methods where a step becomes final are wrapped
+while a `World` runs, and each call adds a note:
 
     ServerProtocol.turn                a turn begins: its replies are noted as they come
     ServerProtocol._run, _run_column   the fast loop begins, and ends; its requests show by their replies
@@ -14,7 +14,7 @@ methods that are wrapped while a `World` lives:
     Holds.give_back                    holds of an ended session go back
     Sessions.end                       a session ends
 
-A wrapper only makes a note. When the turn or the step is over, `Audit.hold` goes through the notes and has the model
+A wrapper only makes a note. When the turn or the step is over, `Audit.check` goes through the notes and has the model
 do the same: each request when it ran, each grant where it was made.
 """
 
@@ -39,13 +39,13 @@ from simulation.sessions.model import PARKED, UNKNOWN, Record, Request
 from support.cases_counters import Refused
 
 OUTSIDE = 1 << 31
-"""From here on the msgids of what stands outside the streams: hello, ack and bye."""
+"""The first msgid of requests outside of the streams: hello, ack and bye."""
 
 Note = tuple[Any, ...]
 
 
 class _Replies(list[bytes]):
-    """The replies of a turn; notes each as it comes."""
+    """The outbox of a session during a turn; makes a note of each reply."""
 
     def __init__(self, notes: list[Note], posted: list[bytes]) -> None:
         super().__init__(posted)
@@ -62,8 +62,8 @@ class _Replies(list[bytes]):
 
 
 @contextmanager
-def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
-    """Have the notes made. One engine at a time: the methods are those of all of them."""
+def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
+    """Make notes while the context is open. Only for one engine at a time: the methods of all are wrapped."""
 
     def wrap(owner: Any, name: str, note: Callable[..., Note]) -> Any:
         original = getattr(owner, name)
@@ -103,7 +103,7 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
         try:
             return turn(protocol, now_ms)
         finally:
-            # Between turns what is in an outbox is no reply of a turn.
+            # Between turns no notes are made.
             for session in noted:
                 session.outbox = list(session.outbox)
             noted.clear()
@@ -157,14 +157,14 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
 
 
 def _plain(result: object) -> Any:
-    """A result as it comes off the wire."""
+    """A result as the client decodes it."""
     if isinstance(result, CommandError):
         return Refused(result.code)
     return [_plain(each) for each in result] if isinstance(result, list | tuple) else result
 
 
 class Audit:
-    """The truth about every session of an engine, kept up with the notes."""
+    """The records of all sessions of an engine, updated from the notes."""
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
@@ -174,15 +174,15 @@ class Audit:
         self._now_ms = 0
         self._record = Record(False, None, 0)  # type: ignore[arg-type]  # of the connection whose turn it was
         self._unpacker = reply_unpacker()
-        self._received = 0  # what the hello under way says
-        self._begun: Request | None = None  # it has begun, and its answer must be `_right`
-        self._right: Any = None
-        self._fast = False  # the fast loop is under way
+        self._received = 0  # `received` of the hello under way
+        self._begun: Request | None = None  # a request that has begun and is not answered yet
+        self._right: Any = None  # the model's answer to it
+        self._fast = False  # the fast loop runs
         self._later: list[Note] = []  # in the fast loop: waits that ended within the request whose reply comes next
-        self._portion = 0  # of a batch, that is done in the fast loop: its items
+        self._portion = 0  # items of the portion of a batch that the fast loop does
 
-    def hold(self, protocol: ServerProtocol | None, record: Record | None, now_ms: int) -> None:
-        """Go through the notes. `record` is that of the connection whose turn it was, as its client knows it."""
+    def check(self, protocol: ServerProtocol | None, record: Record | None, now_ms: int) -> None:
+        """Compare the notes of a turn or step with the model. `record` is the session of the connection that had it."""
         notes = self.notes.copy()
         self.notes.clear()
         self._now_ms = now_ms
@@ -197,7 +197,7 @@ class Audit:
 
     def on_fast(self, protocol: ServerProtocol, begins: bool) -> None:
         self._fast = begins
-        assert not self._later, "a wait ended in the fast loop, and no reply followed"
+        assert not self._later, "a wait ended in the fast loop, and no reply came after it"
 
     def on_begin(self, protocol: ServerProtocol, msgid: int | None, method: bytes, params: tuple[Any, ...]) -> None:
         self.on_fast(protocol, False)
@@ -224,7 +224,7 @@ class Audit:
     def _execute(self, request: Request) -> Any:
         record = self._record
         if request.method == "apply":
-            # Item by item, as others may be woken between them: they are added to the answer as they run.
+            # Waiters may be granted between two items, so the answer is built item by item by `on_item`.
             request = Request(request.msgid, "apply", ([], []))
         return record.cache.execute(record, request, self._now_ms)
 
@@ -263,8 +263,8 @@ class Audit:
     def _answered(self, protocol: ServerProtocol, msgid: int, answer: Any) -> None:
         record = self._record
         request = record.by_msgid.get(msgid)
-        assert request is not None, f"a reply to {msgid}, which nobody asked"
-        answer = request.heard(answer)
+        assert request is not None, f"a reply to {msgid}, which was not requested"
+        answer = request.normalized(answer)
         if request.answered:
             assert answer == request.answer, f"{request} was answered {request.answer}, and now {answer}"
             return
@@ -274,11 +274,11 @@ class Audit:
         elif request is record.batch:
             record.batch = None
             right = record.batch_answer
-            assert len(right) == len(request.params[0]), f"{request} is answered in the middle"
+            assert len(right) == len(request.params[0]), f"{request} was answered before its last item"
         elif request.method == "top" and record.stream.index(request) < record.accepted:
             right = UNKNOWN  # its slices have ended
         else:
-            assert self._fast, f"{request} is answered and has not begun"
+            assert self._fast, f"{request} was answered and has not begun"
             right = self._ran_fast(record.accept(msgid))
         if right is UNKNOWN and answer == Refused("busy"):
             right = answer
@@ -289,7 +289,7 @@ class Audit:
         record.reply(request, answer)
 
     def _ran_fast(self, request: Request) -> Any:
-        """The model's answer to what the fast loop has done, and then what it woke."""
+        """The model's answer to a request of the fast loop. Then ends the waits that it has ended."""
         later, self._later = self._later, []
         right = self._execute(request)
         if request.method == "apply" and isinstance(right, list):
@@ -299,21 +299,21 @@ class Audit:
         return right
 
     def _ran_items(self, request: Request, answer: list[Any], items: int, later: list[Note]) -> None:
-        """Add the model's answers to so many more items that a loop has done, each with what it woke."""
+        """Add the model's answers to the next `items` items of a batch, and end the waits that each has ended."""
         cache = self._record.cache
         keys, deltas = request.params[:2]
         done = len(answer)
         each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
         for key, delta in zip(keys[done : done + items], each[done : done + items], strict=True):
             answer.append(cache.answer("_change", (key, delta, None), self._now_ms))
-            # Nobody was ready before, so whoever is now is woken by this item.
-            while later and any(waiter.request.msgid == later[0][2] for waiter in cache.sleepers()):
+            # No waiter could be granted before this item, so those that can be now were granted by it.
+            while later and any(waiter.request.msgid == later[0][2] for waiter in cache.missed_waiters()):
                 self._wake(*later.pop(0)[1:])
 
     def _outside(self, protocol: ServerProtocol, answer: Any) -> None:
         record = self._record
         if isinstance(answer, dict) and b"accepted" in answer:
-            assert self.records[protocol.session] is record, "a session is given to somebody else"
+            assert self.records[protocol.session] is record, "a session was given to another client"
             assert answer[b"accepted"] == record.accepted
             record.acknowledge(self._received)
             assert answer[b"replies_from"] == record.acknowledged + 1
@@ -331,21 +331,21 @@ class Audit:
 
     def _wake(self, session: Session, msgid: int, answer: Any) -> None:
         record = self.records[session]
-        assert not record.ended, f"request {msgid} is answered in a session that has ended"
-        record.cache.ended_wait(record, msgid, answer, self._now_ms)
+        assert not record.ended, f"request {msgid} was answered in a session that has ended"
+        record.cache.check_ended_wait(record, msgid, answer, self._now_ms)
         record.reply(record.by_msgid[msgid], answer)
         self.answered += 1
 
     def on_ended(self, protocol: ServerProtocol | None, session: Session) -> None:
         record = self.records.get(session)
         if record is None:
-            return  # the nameless one that follows on a session that has ended
+            return  # the nameless session that replaces one that has ended
         assert not record.ended, "a session ends twice"
         overrun = record.unacknowledged(waits=False) > 2 * record.cache.unacknowledged_max
         lease_over = record.lost_ms is not None and (
             not record.named or record.lost_ms + record.lease_ms <= self._now_ms
         )
-        assert record.leaving or record.garbage or overrun or lease_over, "a session ends for no reason"
+        assert record.leaving or record.garbage or overrun or lease_over, "a session ended without a reason"
         record.ended = True
         record.cache.ended_session(record)
         self.ends += 1

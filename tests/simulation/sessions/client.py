@@ -1,11 +1,12 @@
-"""A client that keeps to section 6 of PROTOCOL.md to the letter, and the network between it and the server.
+"""A client that follows section 6 of PROTOCOL.md exactly, and the connection between it and the server.
 
-The client counts the replies it receives and says so when it resumes; it sends again, in order, what was not
-accepted, or leaves some of that; it acknowledges when it likes. What it hears it holds against the `Record` of its
-session: the n-th reply it counts must be the n-th the server made, whatever was cut in between.
+The client counts the replies it receives and sends the count when it resumes. It sends again, in order, the requests
+that were not accepted, or drops some of them. It acknowledges at random times. It compares the replies with the
+`Record` of its session: the n-th reply it counts must be the n-th reply the server has made, however often the
+connection broke.
 
-A `Link` is one connection: bytes on their way up, bytes on their way down, and the channel at the far end. The client
-may give it up while the server still takes it for open.
+A `SimulatedConnection` has bytes on their way up, bytes on their way down, and the `ServerProtocol` at the server's
+end. The client may drop it while the server still takes it for open.
 """
 
 from __future__ import annotations
@@ -20,47 +21,47 @@ from simulation.sessions.model import Record, Request
 from support.cases_counters import Refused
 
 
-class Link:
-    """One connection."""
+class SimulatedConnection:
+    """One connection: bytes under way in both directions, and its server's end."""
 
     def __init__(self, client: Client) -> None:
-        self.client: Client | None = client  # None once it has given the link up
-        self.up = b""
-        self.down = b""
-        self.record: Record | None = None  # the session the client means to have on it
-        self.woken = False  # the channel asked for a turn
-        self.closed = False  # at the server's end
+        self.client: Client | None = client  # None once the client has dropped it
+        self.up = b""  # sent by the client, not received by the server yet
+        self.down = b""  # sent by the server, not received by the client yet
+        self.record: Record | None = None  # the session that the client uses on it
+        self.woken = False  # the protocol asked for a turn
+        self.closed = False  # closed at the server's end
         self.protocol: ServerProtocol  # set by the world, which owns the engine
 
     def wake(self) -> None:
-        """For the channel."""
+        """Called by the protocol to ask for a turn."""
         self.woken = True
 
 
 class Client:
-    """A peer with one session after the other, or with none."""
+    """A peer with one session after another, or with a nameless one on each connection."""
 
     def __init__(self, random: Random, named: bool, acknowledges: bool) -> None:
         self.random = random
         self.named = named
-        self.acknowledges = acknowledges  # else it never does, and the server ends its sessions
-        self.link: Link | None = None
+        self.acknowledges = acknowledges  # if it never does, the server ends its sessions
+        self.connection: SimulatedConnection | None = None
         self.record: Record | None = None
-        self.session_id: bytes | None = None  # None while it was not told
+        self.session_id: bytes | None = None  # None until `hello` is answered
         self.ready = False  # hello was answered, so requests may go out
         self.resumptions = 0
         self.received = 0  # replies of this session
         self.acknowledged = 0
-        self.holds: dict[int, list[Any]] = {}  # what it was granted: by number the items
+        self.holds: dict[int, list[Any]] = {}  # granted holds: by number the items
         self._msgid = random.choice([0, 16_300, 60_000])
         self._bye = 0  # the msgid of the last bye
         self._unpacker = reply_unpacker()
 
     # ------------------------------------------------------------------------------------- connecting
 
-    def connect(self, link: Link, fresh: Record) -> None:
-        """Begin on a new link: resume the session it has, or open one, for which `fresh` is the record."""
-        self.link = link
+    def connect(self, connection: SimulatedConnection, fresh: Record) -> None:
+        """Begin on a new connection: resume the session, or open a new one with the record `fresh`."""
+        self.connection = connection
         self._unpacker = reply_unpacker()
         if not self.named:
             self._begin(fresh)
@@ -71,13 +72,13 @@ class Client:
             self._outside("hello", {"session": self.session_id, "received": self.received})
         else:
             self.open(fresh)
-        link.record = self.record
+        connection.record = self.record
 
     def open(self, fresh: Record) -> None:
         """Ask for a new session."""
         self._begin(fresh)
-        assert self.link is not None
-        self.link.record = fresh
+        assert self.connection is not None
+        self.connection.record = fresh
         self.ready = False
         self._outside("hello", {"session": True, "lease_ms": fresh.lease_ms, "cache": fresh.cache.name})
 
@@ -87,22 +88,22 @@ class Client:
         self.received = self.acknowledged = 0
         self.holds = {}
 
-    def give_up(self) -> Link | None:
-        """Take the link for broken; the link, which has lost its client."""
-        link, self.link = self.link, None
+    def drop_connection(self) -> SimulatedConnection | None:
+        """Drop the connection. Returns it, without a client."""
+        connection, self.connection = self.connection, None
         self.ready = False
-        if link is not None:
-            link.client = None
-            link.down = b""
+        if connection is not None:
+            connection.client = None
+            connection.down = b""
         if not self.named or self.session_id is None:
             self.record = None
-        return link
+        return connection
 
     # ------------------------------------------------------------------------------------- sending
 
     def ask(self, method: str, params: tuple[Any, ...], refusal: Refused | None = None) -> Request | None:
-        """Put a request in the stream; it goes out as soon as there is a connection for it."""
-        if self.record is None or (self.link is None and not self.named):
+        """Add a request to the stream; it is sent as soon as there is a connection."""
+        if self.record is None or (self.connection is None and not self.named):
             return None
         self._msgid += 1
         request = Request(self._msgid, method, params, refusal)
@@ -112,17 +113,17 @@ class Client:
         return request
 
     def _send(self, request: Request) -> None:
-        assert self.link is not None
-        self.link.up += encode_request(request.msgid, request.method, request.params)
+        assert self.connection is not None
+        self.connection.up += encode_request(request.msgid, request.method, request.params)
 
     def _outside(self, method: str, *params: Any) -> int:
         self._msgid += 1
-        assert self.link is not None
-        self.link.up += encode_request(OUTSIDE + self._msgid, method, params)
+        assert self.connection is not None
+        self.connection.up += encode_request(OUTSIDE + self._msgid, method, params)
         return OUTSIDE + self._msgid
 
     def acknowledge(self) -> None:
-        """Say how many replies there are, or were a while ago, or say it again."""
+        """Acknowledge the replies received, or fewer, or the same number again."""
         if not (self.ready and self.named and self.acknowledges):
             return
         if self.random.random() < 0.8:
@@ -130,29 +131,29 @@ class Client:
                 [self.received, self.received, self.random.randint(self.acknowledged, self.received)]
             )
         if self.random.random() < 0.8:
-            assert self.link is not None
-            self.link.up += encode_notification("ack", (self.acknowledged,))
+            assert self.connection is not None
+            self.connection.up += encode_notification("ack", (self.acknowledged,))
         else:
             self._outside("ack", self.acknowledged)
 
     def leave(self) -> None:
-        """Say bye. From here on the session is nothing to this client, and the connection without one."""
+        """Send bye. From here on the client has no session on this connection."""
         if self.ready and self.named:
             self._bye = self._outside("bye")
             self.ready = False
             self.session_id = None
 
-    def talk_garbage(self) -> None:
-        """Send what is no message."""
-        if self.ready and self.record is not None and self.link is not None:
+    def send_garbage(self) -> None:
+        """Send a byte that is not MessagePack."""
+        if self.ready and self.record is not None and self.connection is not None:
             self.record.garbage = True
-            self.link.up += b"\xc1"
+            self.connection.up += b"\xc1"
             self.ready = False
 
-    # ------------------------------------------------------------------------------------- hearing
+    # ------------------------------------------------------------------------------------- replies
 
-    def hear(self, piece: bytes) -> bool:
-        """Take in what arrived; whether that was the end of the session."""
+    def receive(self, piece: bytes) -> bool:
+        """Take received bytes. Returns whether the session has ended."""
         self._unpacker.feed(piece)
         for kind, msgid, error, result in self._unpacker:
             assert kind == 1
@@ -177,7 +178,7 @@ class Client:
         stream = self.record.stream
         accepted = answer[b"accepted"]
         assert accepted >= sum(request.answered for request in stream), "more was answered than accepted"
-        # Somebody who asked may have gone meanwhile.
+        # Some callers may have given up meanwhile.
         leaves = 0.3 if self.random.random() < 0.2 else 0
         stream[accepted:] = [each for each in stream[accepted:] if self.random.random() >= leaves]
         self.ready = True
@@ -193,10 +194,10 @@ class Client:
         replies = self.record.replies
         assert self.received < len(replies), f"a reply to {msgid} that the server never made"
         its_msgid, its_answer, _ = replies[self.received]
-        assert msgid == its_msgid, f"reply {self.received + 1} is for {msgid}, and was for {its_msgid}"
+        assert msgid == its_msgid, f"reply {self.received + 1} is to {msgid}, must be to {its_msgid}"
         request = self.record.by_msgid[msgid]
-        answer = request.heard(answer)
-        assert answer == its_answer, f"{request} was answered {its_answer}, and its client hears {answer}"
+        answer = request.normalized(answer)
+        assert answer == its_answer, f"{request} was answered {its_answer}, and its client received {answer}"
         self.received += 1
         if request.method == "acquire" and isinstance(answer, list) and answer[0]:
             self.holds[answer[2]] = request.params[0]

@@ -75,9 +75,7 @@ FAULTS: list[Fault] = [
         "a resumption says the wrong reply", commands, "_resume", "session.acknowledged + 1", "session.replied + 1"
     ),
     # connections
-    Fault(
-        "a takeover leaves what the old connection has read", ServerProtocol, "taken_over", "self._forget()", "pass"
-    ),
+    Fault("a takeover leaves input of the old connection", ServerProtocol, "taken_over", "self._forget()", "pass"),
     Fault("a takeover leaves the old connection", Sessions, "resume", "session.outlet.taken_over()", "pass"),
     Fault(
         "the lease runs on after a resumption",
@@ -89,7 +87,7 @@ FAULTS: list[Fault] = [
     Fault("a cancelled timer fires", Timers, "cancel", "timer.take() is None", "timer.callback is None"),
     Fault("a lease is forgotten", Timers, "fire_due", "callback(now_ms)", "callback(now_ms) if fired > 1 else None"),
     Fault(
-        "what waits is lost with the connection",
+        "waiting requests are lost with the connection",
         Sessions,
         "leave",
         "session.detach()",
@@ -110,7 +108,7 @@ FAULTS: list[Fault] = [
         "session.outbox.clear(); session.detach()",
     ),
     Fault(
-        "nobody sends the reply of a wait",
+        "the reply of a wait is not sent",
         ServerProtocol,
         "output_ready",
         "self.wants_turn = True\n        self._wake()",
@@ -118,62 +116,78 @@ FAULTS: list[Fault] = [
     ),
     # waiting
     Fault(
-        "the last is woken",
+        "the last waiter is granted",
         Waiters,
         "settle",
         "self._grant(first, now_ms)",
         "self._grant(next(reversed(queue)), now_ms)",
     ),
     Fault(
-        "the second is woken",
+        "the second waiter is granted",
         Waiters,
         "settle",
         "self._grant(first, now_ms)",
         "self._grant([*queue][:2][-1], now_ms)",
     ),
-    Fault("one queue is enough", AcquireWaiter, "is_blocked", "next(iter(queues[key])) is not self or", ""),
     Fault(
-        "the key that keeps back is not looked for again",
+        "being first in one queue is enough",
+        AcquireWaiter,
+        "is_blocked",
+        "next(iter(queues[key])) is not self or",
+        "",
+    ),
+    Fault(
+        "the blocking key is not looked for again",
         AcquireWaiter,
         "is_blocked",
         "self.blocked_by = key",
         "self.blocked_by = self.blocked_by or key",
     ),
     Fault(
-        "the key that kept back is remembered wrong",
+        "the wrong blocking key is remembered",
         AcquireWaiter,
         "is_blocked",
         "self.blocked_by = key",
         "self.blocked_by = keys[0]",
     ),
-    Fault("who waits for a shard is forgotten", Waiters, "settle", "self._ready.extend(postponed)", "pass"),
+    Fault("a grant postponed for a shard is forgotten", Waiters, "settle", "self._ready.extend(postponed)", "pass"),
     Fault("a grant does not look at shards", Waiters, "settle", "self.cache.is_worked_on(first.sums)", "False"),
-    Fault("the next is not looked at", AcquireWaiter, "leave", "self.waiters.on_decrease(key)", "pass"),
+    Fault("the next waiter is not looked at", AcquireWaiter, "leave", "self.waiters.on_decrease(key)", "pass"),
     Fault("acquire overtakes", commands, "acquire", "if not queues or queues.keys().isdisjoint(sums):", "if True:"),
     Fault("try_incr overtakes", Cache, "try_incr", "if queues and not", "if False and not"),
-    Fault("a wait is ended in its place", Waiter, "end", "self.leave()", "pass"),
-    Fault("an end of a wait wakes nobody", Waiter, "end", "self.waiters.settle(now_ms, SETTLED_AT_ONCE)", "pass"),
-    Fault("a decrement wakes nobody", Cache, "decr", "if key in self.waiters.queues:", "if False:"),
-    Fault("a smaller counter in a batch wakes nobody", Cache, "on_decrease", "self.waiters.on_decrease(key)", "pass"),
-    Fault("a batch of decrements wakes nobody", batch, "take_from_all", "if queues and key in queues:", "if False:"),
-    Fault("a mixed batch wakes nobody", batch, "apply_each", "if queues and by < 0 and key in queues:", "if False:"),
-    Fault("a batch wakes at its end", Cache, "apply_item", "if self.waiters.unsettled:", "if False:"),
-    Fault("a smaller value wakes nobody", Cache, "set", "if value < before and", "if False and"),
-    Fault("expired ones are overtaken", ServerProtocol, "_serve_input", "if cache.waiters.unsettled:", "if False:"),
-    Fault("expiry wakes nobody", Cache, "expire", "self.waiters.on_absent(key)", "pass"),
-    Fault("clear wakes nobody", Cache, "clear", "self.waiters.on_all_absent()", "pass"),
-    Fault("clear wakes no wait for zero", Waiters, "on_all_absent", "self._woken.extend(woken)", "pass"),
-    Fault("a lazy zero wakes nobody", Cache, "on_zero", "self.waiters.on_absent(key)", "pass"),
-    Fault("an eviction wakes nobody", Cache, "_evict", "self.waiters.on_absent(key)", "pass"),
+    Fault("a wait that has ended stays in its queue", Waiter, "end", "self.leave()", "pass"),
+    Fault("the end of a wait wakes no waiter", Waiter, "end", "self.waiters.settle(now_ms, SETTLED_AT_ONCE)", "pass"),
+    Fault("a decrement wakes no waiter", Cache, "decr", "if key in self.waiters.queues:", "if False:"),
+    Fault("a decrease in a batch wakes no waiter", Cache, "on_decrease", "self.waiters.on_decrease(key)", "pass"),
     Fault(
-        "what expired meanwhile is not absent",
+        "a batch of decrements wakes no waiter", batch, "take_from_all", "if queues and key in queues:", "if False:"
+    ),
+    Fault(
+        "a mixed batch wakes no waiter", batch, "apply_each", "if queues and by < 0 and key in queues:", "if False:"
+    ),
+    Fault("a batch wakes at its end", Cache, "apply_item", "if self.waiters.unsettled:", "if False:"),
+    Fault("set to a smaller value wakes no waiter", Cache, "set", "if value < before and", "if False and"),
+    Fault(
+        "waiters of expired counters are overtaken",
+        ServerProtocol,
+        "_serve_input",
+        "if cache.waiters.unsettled:",
+        "if False:",
+    ),
+    Fault("expiry wakes no waiter", Cache, "expire", "self.waiters.on_absent(key)", "pass"),
+    Fault("clear wakes no waiter", Cache, "clear", "self.waiters.on_all_absent()", "pass"),
+    Fault("clear wakes no wait for zero", Waiters, "on_all_absent", "self._woken.extend(woken)", "pass"),
+    Fault("a lazy zero wakes no waiter", Cache, "on_zero", "self.waiters.on_absent(key)", "pass"),
+    Fault("an eviction wakes no waiter", Cache, "_evict", "self.waiters.on_absent(key)", "pass"),
+    Fault(
+        "a counter that has expired meanwhile is not absent",
         ZeroWaiter,
         "outcome",
         "or waiters.cache.is_expired(self.key, now_ms)",
         "",
     ),
     Fault(
-        "the fast loop passes by who waits",
+        "the fast loop ignores waiters",
         ServerProtocol,
         "_run",
         "key in queues or (value <= 0 and key in awaited)",
@@ -188,7 +202,7 @@ FAULTS: list[Fault] = [
         "self.done += len(keys) - (not self.done and len(keys) > 1)",
     ),
     Fault(
-        "what follows does not wait for a batch", ServerProtocol, "_serve_input", "and self.session.batch is None", ""
+        "later requests do not wait for a batch", ServerProtocol, "_serve_input", "and self.session.batch is None", ""
     ),
     Fault(
         "a batch is lost with its connection",
@@ -240,7 +254,7 @@ FAULTS: list[Fault] = [
         "[generation.remove_hold()] and",
     ),
     Fault(
-        "a hold is anybody's",
+        "a hold can be released by another session",
         commands,
         "release",
         "return peer.session.holds.release(number, None, now_ms)",
@@ -249,7 +263,13 @@ FAULTS: list[Fault] = [
     ),
     # the end
     Fault("a session that has ended stays in the queues", Session, "empty_queues", "waiter.leave()", "pass"),
-    Fault("what ended sessions hold wakes nobody", sessions, "_empty", "if waiters.unsettled:", "if False:"),
+    Fault(
+        "giving back the holds of ended sessions wakes no waiter",
+        sessions,
+        "_empty",
+        "if waiters.unsettled:",
+        "if False:",
+    ),
     Fault(
         "a session that has ended is forgotten", Sessions, "step", "if session.parked or session.holds:", "if False:"
     ),

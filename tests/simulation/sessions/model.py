@@ -1,9 +1,10 @@
-"""What sessions, holds and waits must come to: plain queues and plain lists over the `ModelCache`.
+"""The reference model of sessions, holds and waits: plain queues and lists on top of `ModelCache`.
 
-A `Record` is the truth about one session: what its client has in its stream of requests, how many of those were
-executed, every reply in order, what was acknowledged. A `SessionCache` adds to the counters who waits for them, in
-the order of coming, and who holds them. It grants nothing by itself: when the engine grants, `ended_wait` says
-whether that was right, and `sleepers` says who could have been granted and was not.
+A `Record` is the expected state of one session: the stream of requests its client sends, how many of them were
+executed, all replies in order, and how many were acknowledged. A `SessionCache` adds waiting requests, in the order
+they came, and holds to the counters. It grants no request by itself. When the engine has granted one,
+`check_ended_wait` checks whether that was right; `missed_waiters` lists those that should have been granted and were
+not.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ PARKED: Final = object()
 """In place of an answer: the request waits."""
 
 UNKNOWN: Final = object()
-"""In place of an answer: the request works in slices, and what it finds is looked at elsewhere."""
+"""In place of an answer: the request works in slices, and its result is not checked here."""
 
 PASSING: Final = {"cancel", "release"}
-"""What a full window does not stop."""
+"""Methods that are executed also when the window is full."""
 
 
 class Request:
@@ -35,17 +36,17 @@ class Request:
         self.msgid = msgid
         self.method = method
         self.params = params
-        self.refusal = refusal  # what it is answered, whatever there is
-        self.answer: Any = None  # once `answered`
+        self.refusal = refusal  # the expected error of a bad request
+        self.answer: Any = None  # set with `answered`
         self.answered = False
 
     @property
     def may_wait(self) -> bool:
-        """Whether it counts among those that wait, whatever becomes of it."""
+        """Whether it counts against the limit of requests that may wait, even if it is answered at once."""
         return self.method in {"acquire", "wait_zero"} and len(self.params) == 2 and self.params[1] != 0
 
-    def heard(self, answer: Any) -> Any:
-        """A decoded answer, with the errors within it as they are named here."""
+    def normalized(self, answer: Any) -> Any:
+        """A decoded answer, with the errors of items as Refused."""
         if self.method == "apply" and isinstance(answer, list):
             return [Refused(item[0].decode()) if isinstance(item, list) else item for item in answer]
         return answer
@@ -55,24 +56,24 @@ class Request:
 
 
 class Record:
-    """One session, as it must be."""
+    """The expected state of one session."""
 
     def __init__(self, named: bool, cache: SessionCache, lease_ms: int) -> None:
-        self.named = named  # hello opened it; else it lives and ends with its connection
+        self.named = named  # opened by hello; a nameless session ends with its connection
         self.cache = cache
         self.lease_ms = lease_ms
-        self.stream: list[Request] = []  # what its client sent or will send
+        self.stream: list[Request] = []  # all requests its client sends, those not sent yet included
         self.by_msgid: dict[int, Request] = {}
-        self.accepted = 0  # how many of the stream were executed
+        self.accepted = 0  # how many requests of the stream were executed
         self.replies: list[tuple[int, Any, bool]] = []  # every reply: msgid, answer, whether it counts as a wait
         self.acknowledged = 0
         self.waiters: dict[int, Waiter] = {}
         self.lost_ms: int | None = None  # since when it has no connection
         self.ended = False
-        self.garbage = False  # its client has sent what is no message
+        self.garbage = False  # its client has sent bytes that are not a message
         self.leaving = False  # its bye is being executed
-        self.batch: Request | None = None  # an apply of which a part is done
-        self.batch_answer: list[Any] = []  # to that part
+        self.batch: Request | None = None  # an apply that is partly done
+        self.batch_answer: list[Any] = []  # the results of that part
 
     def add(self, request: Request) -> None:
         """The client puts a request in its stream."""
@@ -81,24 +82,24 @@ class Record:
 
     def accept(self, msgid: int) -> Request:
         """The server executes this request: it must be the next of the stream."""
-        assert not self.ended, f"request {msgid} runs in a session that has ended"
+        assert not self.ended, f"request {msgid} was executed in a session that has ended"
         request = self.by_msgid.get(msgid)
         assert request is not None, f"request {msgid} was never sent"
-        assert self.accepted < len(self.stream), f"{request} runs again"
+        assert self.accepted < len(self.stream), f"{request} was executed twice"
         following = self.stream[self.accepted]
-        assert request is following, f"{request} runs where {following} is next"
+        assert request is following, f"{request} was executed instead of {following}"
         self.accepted += 1
         return request
 
     def reply(self, request: Request, answer: Any) -> None:
-        """The server has an answer."""
+        """The server has answered."""
         assert not request.answered, f"{request} is answered twice"
         request.answered = True
         request.answer = answer
         self.replies.append((request.msgid, answer, request.may_wait))
 
     def acknowledge(self, received: int) -> None:
-        """An ack arrives; one that cannot be changes nothing."""
+        """An ack arrives; an impossible number changes nothing."""
         if self.acknowledged <= received <= len(self.replies):
             self.acknowledged = received
 
@@ -121,12 +122,12 @@ class Waiter:
 
     @property
     def items(self) -> list[Any]:
-        """Of an acquire."""
+        """The items of an acquire."""
         items: list[Any] = self.request.params[0]
         return items
 
-    def over(self, now_ms: int) -> bool:
-        """Whether it may end without success."""
+    def may_end(self, now_ms: int) -> bool:
+        """Whether it may end without success: cancelled, or its time has run out."""
         return self.cancelled or (self.due_ms is not None and self.due_ms <= now_ms)
 
     def __repr__(self) -> str:
@@ -134,7 +135,7 @@ class Waiter:
 
 
 class Hold:
-    """What one acquire has added: by key the amount, and the life of the counter it is on."""
+    """The amounts that one acquire has added: by key the amount, and the generation of the counter."""
 
     def __init__(self, record: Record, amounts: dict[bytes, tuple[int, int]]) -> None:
         self.record = record
@@ -142,19 +143,19 @@ class Hold:
 
 
 class Numbers:
-    """The numbers of holds, of all caches of an engine."""
+    """The numbers of holds, for all caches of an engine."""
 
     def __init__(self, first: int) -> None:
         self.last = first - 1
 
-    def following(self) -> int:
-        """One more."""
+    def next_number(self) -> int:
+        """The number of a new hold."""
         self.last += 1
         return self.last
 
 
 class SessionCache(ModelCache):
-    """Counters, with who waits for them and who holds them."""
+    """Counters with waiting requests and holds."""
 
     def __init__(
         self, name: str, limit: int | None, numbers: Numbers, parked_max: int, unacknowledged_max: int
@@ -162,17 +163,17 @@ class SessionCache(ModelCache):
         super().__init__(limit)
         self.name = name
         self.numbers = numbers
-        self.generations: Counter[bytes] = Counter()  # by key: how many lives have ended
+        self.generations: Counter[bytes] = Counter()  # by key: how many generations have ended
         self.queues: dict[bytes, list[Waiter]] = {}
         self.awaited: dict[bytes, list[Waiter]] = {}
-        self.woken: list[Waiter] = []  # wait_zero whose counter has been absent, and that are not answered yet
+        self.woken: list[Waiter] = []  # wait_zero requests whose counter was absent, not answered yet
         self.holds: dict[int, Hold] = {}
-        self.grants = 0  # waits that ended because there was room
+        self.grants = 0  # waiting requests that were granted
         self.parked_max = parked_max
         self.unacknowledged_max = unacknowledged_max
 
-    def _gone(self, key: bytes, reason: str) -> None:
-        super()._gone(key, reason)
+    def _evict(self, key: bytes, reason: str) -> None:
+        super()._evict(key, reason)
         self.generations[key] += 1
         for waiter in self.awaited.pop(key, ()):
             waiter.woken = True
@@ -181,7 +182,7 @@ class SessionCache(ModelCache):
     # ------------------------------------------------------------------------------------- executing
 
     def execute(self, record: Record, request: Request, now_ms: int) -> Any:
-        """Run a request of this session; the answer, or PARKED, or UNKNOWN."""
+        """Execute a request of this session. Returns the answer, PARKED or UNKNOWN."""
         self.purge(now_ms)
         method, params = request.method, request.params
         if record.named and method not in PASSING:
@@ -233,21 +234,21 @@ class SessionCache(ModelCache):
         return PARKED
 
     def _too_many_wait(self, record: Record) -> bool:
-        # Nobody acknowledges without a session, and nothing is kept.
+        # Without a session replies are neither kept nor acknowledged.
         over = record.unacknowledged(waits=True) if record.named else 0
         return len(record.waiters) + over >= self.parked_max
 
     def _hold(self, record: Record, items: list[Any]) -> int:
-        number = self.numbers.following()
+        number = self.numbers.next_number()
         self.holds[number] = Hold(record, {key: (by, self.generations[key]) for key, by in _sums(items).items()})
         return number
 
     def live(self, hold: Hold) -> dict[bytes, int]:
-        """What of a hold is still held."""
+        """The amounts of a hold that are still held."""
         return {
             key: by
-            for key, (by, life) in hold.amounts.items()
-            if key in self.values and self.generations[key] == life
+            for key, (by, generation) in hold.amounts.items()
+            if key in self.values and self.generations[key] == generation
         }
 
     def _release(
@@ -265,9 +266,9 @@ class SessionCache(ModelCache):
             return NOT_HELD
         after = {}
         for key, by in sums.items():
-            held, life = hold.amounts[key]
+            held, generation = hold.amounts[key]
             if by < held:
-                hold.amounts[key] = (held - by, life)
+                hold.amounts[key] = (held - by, generation)
             else:
                 del hold.amounts[key]
             after[key] = self._change(now_ms, key, -by, None)
@@ -287,31 +288,31 @@ class SessionCache(ModelCache):
             waiter.cancelled = True
         return waiter is not None
 
-    # ------------------------------------------------------------------------------------- what the engine did
+    # ------------------------------------------------------------------------------------- checking the engine
 
-    def ended_wait(self, record: Record, msgid: int, answer: Any, now_ms: int) -> None:
+    def check_ended_wait(self, record: Record, msgid: int, answer: Any, now_ms: int) -> None:
         """The engine has answered a request that waited. Raises AssertionError where that was wrong."""
         self.purge(now_ms)
         waiter = record.waiters.pop(msgid, None)
-        assert waiter is not None, f"request {msgid} is answered and did not wait"
+        assert waiter is not None, f"request {msgid} was answered and did not wait"
         if waiter.request.method == "wait_zero":
             if answer is True:
-                assert waiter.woken, f"{waiter} is woken by nothing"
+                assert waiter.woken, f"{waiter} was answered, and its counter was never absent"
             else:
-                assert answer is False, f"{waiter} is answered {answer}"
-                assert not waiter.woken, f"{waiter} has run out, and its counter had been absent"
-                assert waiter.over(now_ms), f"{waiter} has not run out"
+                assert answer is False, f"{waiter} was answered {answer}"
+                assert not waiter.woken, f"{waiter} was answered false, although its counter was absent"
+                assert waiter.may_end(now_ms), f"{waiter} ended before its time"
         elif isinstance(answer, Refused):
-            assert self._is_first(waiter), f"{waiter} is refused before its turn"
-            assert answer == FULL == self._add(waiter), f"{waiter} is refused with {answer}"
+            assert self._is_first(waiter), f"{waiter} was refused before it was the first"
+            assert answer == FULL == self._add(waiter), f"{waiter} was refused with {answer}"
             self.grants += 1
         elif answer[0]:
-            assert self._is_first(waiter), f"{waiter} overtakes {self._before(waiter)}"
+            assert self._is_first(waiter), f"{waiter} has overtaken {self._before(waiter)}"
             right = self._add(waiter)
-            assert right == answer, f"{waiter} is answered {answer}, must be {right}"
+            assert right == answer, f"{waiter} was answered {answer}, must be {right}"
             self.grants += 1
         else:
-            assert waiter.over(now_ms), f"{waiter} has not run out"
+            assert waiter.may_end(now_ms), f"{waiter} ended before its time"
             assert answer == [False, [self.values.get(key, 0) for key, _, _ in waiter.items], None]
         self._leave(waiter)
 
@@ -338,23 +339,23 @@ class SessionCache(ModelCache):
                 del places[key]
 
     def ended_session(self, record: Record) -> None:
-        """The engine has ended a session: what it waited for is forgotten at once."""
+        """The engine has ended a session: its waiting requests are dropped at once."""
         for waiter in record.waiters.values():
             self._leave(waiter)
         record.waiters.clear()
 
     def gave_back(self, record: Record, number: int, now_ms: int) -> None:
-        """The engine lets a hold of an ended session go back."""
+        """The engine has given back a hold of an ended session."""
         self.purge(now_ms)
         hold = self.holds.pop(number, None)
-        assert hold is not None, f"hold {number} goes back again"
+        assert hold is not None, f"hold {number} was given back twice"
         assert hold.record is record
-        assert record.ended, f"hold {number} goes back before its session has ended"
+        assert record.ended, f"hold {number} was given back before its session ended"
         for key, by in self.live(hold).items():
             self._change(now_ms, key, -by, None)
 
-    def sleepers(self) -> list[Waiter]:
-        """Who waits and should have been answered. Ask after `purge`."""
+    def missed_waiters(self) -> list[Waiter]:
+        """Waiting requests that should have been answered. Call `purge` before."""
         waiters = {id(queue[0]): queue[0] for queue in self.queues.values()}
         found = [waiter for waiter in waiters.values() if self._is_first(waiter) and self._fits(waiter)]
         return found + self.woken

@@ -1,4 +1,4 @@
-"""What the clients of the simulation ask for: few keys that all want, and many that come and go in batches."""
+"""Random requests for the simulation's clients: on a few keys that all use, and on many keys that batches change."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Requests:
 
     def __init__(self, random: Random, keys: list[bytes]) -> None:
         self.random = random
-        self.held = keys[:3]  # these are mostly acquired and released
-        self.wanted = keys[:6]  # with others that go up and down, and that are waited for, too
+        self.held = keys[:3]  # mostly acquired and released
+        self.wanted = keys[:6]  # also incremented, decremented and waited for
         self.keys = keys
-        self.draining = False  # the load on all keys goes up or down, so that tables come to be mostly empty
+        self.draining = False  # most batches decrement, so that tables become almost empty
 
-    def turn_tide(self) -> None:
-        """From here on the tables may fill, or empty."""
+    def change_direction(self) -> None:
+        """Choose whether batches fill the tables or empty them from now on."""
         self.draining = self.random.random() < 0.5
 
     def ask(self, client: Client) -> None:
-        """Have a client ask for something."""
+        """Have a client send a random request."""
         what = self.random.random()
         for share, ask in self._SHARES:
             if what < share:
@@ -80,7 +80,7 @@ class Requests:
         ]
         client.ask(*random.choice(asked))
 
-    def _end_lives(self, client: Client) -> None:
+    def _end_generations(self, client: Client) -> None:
         random = self.random
         what = random.random()
         if what < 0.4:
@@ -121,7 +121,7 @@ class Requests:
         if what < 0.55:
             client.ask("release", (number,))
             if random.random() < 0.9:
-                del client.holds[number]  # else it is released again some time
+                del client.holds[number]  # otherwise it is released again later
         elif what < 0.9:
             client.ask("release", (number, [[key, random.randint(1, by)] for key, by in items]))
         else:
@@ -142,11 +142,11 @@ class Requests:
         (0.22, _count),
         (0.08, _batch),
         (0.08, _look),
-        (0.06, _end_lives),
+        (0.06, _end_generations),
         (0.06, _try),
         (0.18, _release),
         (0.07, _wait_zero),
         (0.05, _cancel),
         (0.01, _bad),
     )
-    """How much of all each kind is; the rest acquires."""
+    """The share of each kind of request; the rest is `acquire`."""

@@ -1,6 +1,6 @@
-"""Thousands of sessions over a network that breaks, against plain queues and lists.
+"""Thousands of sessions over connections that break, compared with plain queues and lists.
 
-The seed stands in the test's name and is printed first; set NAUGHT_TEST_SEED to run another one too.
+The seed is in the test's name and is printed first; set NAUGHT_TEST_SEED to run another seed too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if "NAUGHT_TEST_SEED" in os.environ:
     SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
-"""Shards and max_counters: the fewer shards, the more requests meet one that is held."""
+"""Shards and max_counters: with fewer shards, more requests touch a shard that is held."""
 
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns of a few requests, compactions of small tables, narrow windows, a wheel that goes round in no time."""
+    """Columns of a few requests, compactions of small tables, narrow windows, a wheel with short laps."""
     monkeypatch.setattr(deadlines, "SLOTS", 64)
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
@@ -50,7 +50,7 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
     print(f"NAUGHT_TEST_SEED={seed}")
     with World(seed, eviction, shards, limit) as world:
         world.run(3_000)
-        # Without these the test would pass for want of trouble.
+        # Otherwise the test has not tested what it is for.
         assert len(world.audit.records) > 100
         assert world.grants > 50
         assert world.takeovers > 10
@@ -70,4 +70,4 @@ def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None
                     world.run(1_200)
             except Exception:
                 return
-    pytest.fail("nobody noticed")
+    pytest.fail("the fault was not found")

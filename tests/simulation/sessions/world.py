@@ -1,12 +1,12 @@
-"""A server without sockets and clock, clients with sessions, and a network that breaks: all run by one random source.
+"""A server without sockets and clock, clients with sessions, and connections that break, driven by one random source.
 
     with World(seed, ...) as world:
-        world.run(steps)           raises AssertionError at the first thing that is not as the model has it
+        world.run(steps)           raises AssertionError at the first difference from the model
 
-Between any two turns anything may happen: pieces of input of any size; connections that break in the middle of a
-message, or at one end only; another connection resuming while the old one still looks open, with unread bytes in it;
-time passing by a millisecond or through the leases; steps of the sweeper that hold a shard from one to the next;
-clients that die for good.
+Between any two turns anything can happen: input in pieces of any size; connections that break in the middle of a
+message, or at one end only; a resumption while the old connection still looks open and has unread bytes; time that
+passes by a millisecond or by more than a lease; steps of the sweeper that hold a shard's lock until a later step;
+clients that never come back.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from naught_server import session
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
-from simulation.sessions.audit import Audit, listening
-from simulation.sessions.client import Client, Link
+from simulation.sessions.audit import Audit, recording
+from simulation.sessions.client import Client, SimulatedConnection
 from simulation.sessions.model import Numbers, Record, SessionCache
 from simulation.sessions.requests import Requests
 
 ROUNDS_MAX = 3_000
-"""Rounds in which everything must have come to rest once nothing new is asked."""
+"""Rounds after the last request in which all work must be done."""
 
 
 def keys_for(shards: int, count: int) -> list[bytes]:
-    """Keys that go round the shards in order, whatever Python's hash is in this process: so a seed means the same
-    everywhere. They have one length, too."""
+    """Keys of one length that are in the shards in turn, whatever Python's hash is in this process. So a seed has the
+    same effect in every process."""
     keys = []
     for number in range(count):
         for salt in itertools.count(1_000):
@@ -43,7 +43,7 @@ def keys_for(shards: int, count: int) -> list[bytes]:
 
 
 class World:
-    """Two caches of one engine, some clients, and the model of all that."""
+    """Two caches of one engine, some clients, and the model of all of them."""
 
     def __init__(self, seed: int, eviction: Any, shards: int, limit: int | None = None, clients: int = 5) -> None:
         self.random = random = Random(seed)
@@ -69,32 +69,32 @@ class World:
         self.now_ms = 1_000_000
         self.audit = Audit()
         self.clients = [self._client() for _ in range(clients)]
-        self.links: list[Link] = []  # whose end at the server is open
-        self.sessions: list[Record] = []  # all that were ever opened, nameless ones too
-        self.owed: set[str] = set()  # caches in which somebody may have to wait for a step of the engine
+        self.connections: list[SimulatedConnection] = []  # those open at the server's end
+        self.sessions: list[Record] = []  # the sessions ever opened, nameless ones too
+        self.delayed: set[str] = set()  # caches in which grants may be delayed until a later step of the engine
         self.stalls = 0
         self.takeovers = 0
         self.resumptions = 0
-        self._listening = ExitStack()
+        self._recording = ExitStack()
 
     def __enter__(self) -> World:
-        self._listening.enter_context(listening(self.engine, self.audit.notes))
+        self._recording.enter_context(recording(self.engine, self.audit.notes))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listening.close()
+        self._recording.close()
 
     @property
     def grants(self) -> int:
-        """Waits that ended because there was room."""
+        """Waiting requests that were granted."""
         return sum(model.grants for model in self.models.values())
 
     def run(self, steps: int) -> None:
-        """Let things happen, and now and then come to rest and look at what is left."""
+        """Take random steps. Every 400 steps and at the end, finish all work and check the state."""
         for step in range(steps):
             if not step % 100:
                 for requests in self.requests.values():
-                    requests.turn_tide()
+                    requests.change_direction()
             self._step()
             if not step % 10:
                 self.engine.invariants(self.now_ms)
@@ -102,26 +102,26 @@ class World:
                 self._rest()
         self._rest()
 
-    # ------------------------------------------------------------------------------------- what happens
+    # ------------------------------------------------------------------------------------- random steps
 
     def _step(self) -> None:
         random = self.random
         what = random.random()
         client = random.choice(self.clients)
-        if client.link is None and random.random() < 0.7:
+        if client.connection is None and random.random() < 0.7:
             self._connect(client)
         if what < 0.40:
             for _ in range(random.choice([1, 2, 3, 8, 12])):
                 self._ask(client)
             if random.random() < 0.6:
-                self._push(client.link)
+                self._push(client.connection)
             if random.random() < 0.4:
                 self._pull(client)
                 client.acknowledge()
         elif what < 0.49:
-            self._push(random.choice(self.links) if self.links else None)
+            self._push(random.choice(self.connections) if self.connections else None)
         elif what < 0.54:
-            self._turn(random.choice(self.links) if self.links else None)
+            self._turn(random.choice(self.connections) if self.connections else None)
         elif what < 0.68:
             self._pull(client)
             client.acknowledge()
@@ -134,14 +134,14 @@ class World:
         elif what < 0.94:
             self._cut(client)
         elif what < 0.95:
-            if self.links:
-                self._close(random.choice(self.links))
+            if self.connections:
+                self._close(random.choice(self.connections))
         elif what < 0.97:
             client.leave()
         elif what < 0.975:
-            client.talk_garbage()
+            client.send_garbage()
         else:
-            self._cut(client)  # and it is never heard of again
+            self._cut(client)  # and this client never comes back
             self._replace(client)
 
     def _replace(self, client: Client) -> None:
@@ -159,59 +159,59 @@ class World:
         return record
 
     def _connect(self, client: Client) -> None:
-        link = Link(client)
-        link.protocol = ServerProtocol(self.engine, link.wake)
-        client.connect(link, self._record(client.named))
+        connection = SimulatedConnection(client)
+        connection.protocol = ServerProtocol(self.engine, connection.wake)
+        client.connect(connection, self._record(client.named))
         if not client.named:
-            assert link.record is not None
-            self.audit.records[link.protocol.session] = link.record
-        self.links.append(link)
+            assert connection.record is not None
+            self.audit.records[connection.protocol.session] = connection.record
+        self.connections.append(connection)
         if self.random.random() < 0.8:
-            self._push(link, whole=True)
+            self._push(connection, whole=True)
             self._pull(client)
 
     def _ask(self, client: Client) -> None:
         if client.record is not None:
             self.requests[client.record.cache.name].ask(client)
 
-    def _push(self, link: Link | None, whole: bool = False) -> None:
-        """Some more bytes arrive at the server; all, or a piece cut anywhere."""
-        if link is None or link.closed:
+    def _push(self, connection: SimulatedConnection | None, whole: bool = False) -> None:
+        """Some more bytes arrive at the server: all that were sent, or a part of any size."""
+        if connection is None or connection.closed:
             return
         random = self.random
-        size = len(link.up) if whole or random.random() < 0.7 else random.randint(0, len(link.up))
-        piece, link.up = link.up[:size], link.up[size:]
+        size = len(connection.up) if whole or random.random() < 0.7 else random.randint(0, len(connection.up))
+        piece, connection.up = connection.up[:size], connection.up[size:]
         if not piece:
             return
-        if link.protocol.backlog or (not whole and random.random() < 0.3):
-            # Read and not executed: where a takeover finds it.
-            link.protocol.feed(piece)
+        if connection.protocol.backlog or (not whole and random.random() < 0.3):
+            # Received and not executed, so that a takeover can find it.
+            connection.protocol.feed(piece)
         else:
-            self._hear(link, link.protocol.receive(piece, self.now_ms))
+            self._take_replies(connection, connection.protocol.receive(piece, self.now_ms))
 
-    def _turn(self, link: Link | None) -> None:
-        if link is not None and not link.closed:
-            link.woken = False
-            self._hear(link, link.protocol.turn(self.now_ms))
+    def _turn(self, connection: SimulatedConnection | None) -> None:
+        if connection is not None and not connection.closed:
+            connection.woken = False
+            self._take_replies(connection, connection.protocol.turn(self.now_ms))
 
-    def _hear(self, link: Link, replies: bytes) -> None:
-        """A turn of a channel is over: hold it against the model, and send its replies on their way."""
-        protocol = link.protocol
+    def _take_replies(self, connection: SimulatedConnection, replies: bytes) -> None:
+        """After a turn of a protocol: compare it with the model, and send its replies."""
+        protocol = connection.protocol
         if protocol.aborted:
-            assert not replies, "a connection that lost its session goes on"
-        self.audit.hold(protocol, link.record, self.now_ms)
+            assert not replies, "a connection without its session still replies"
+        self.audit.check(protocol, connection.record, self.now_ms)
         self.stalls += protocol._waiting
-        self._look_at_counts(protocol)
-        if link.client is not None:
-            link.down += replies
+        self._check_counts(protocol)
+        if connection.client is not None:
+            connection.down += replies
         if protocol.closing:
             if not protocol.aborted or self.random.random() < 0.7:
-                self._close(link)
+                self._close(connection)
             else:
-                link.woken = True  # it is to be closed; until then it may be given more
-        self._look_for_sleepers()
+                connection.woken = True  # it will be closed later; until then it may receive more input
+        self._check_missed_waiters()
 
-    def _look_at_counts(self, protocol: ServerProtocol) -> None:
+    def _check_counts(self, protocol: ServerProtocol) -> None:
         record = self.audit.records.get(protocol.session)
         if record is not None and record.named and not record.ended and protocol.session.outlet is protocol:
             assert protocol.session.accepted == record.accepted
@@ -219,116 +219,122 @@ class World:
 
     def _pull(self, client: Client) -> None:
         """Some more bytes arrive at the client."""
-        link = client.link
-        if link is None:
+        connection = client.connection
+        if connection is None:
             return
-        size = self.random.choice([len(link.down), self.random.randint(0, len(link.down))])
-        piece, link.down = link.down[:size], link.down[size:]
-        if client.hear(piece):
-            self._begin_anew(client, link)
-        elif link.closed and not link.down:
-            client.give_up()
+        size = self.random.choice([len(connection.down), self.random.randint(0, len(connection.down))])
+        piece, connection.down = connection.down[:size], connection.down[size:]
+        if client.receive(piece):
+            self._start_new_session(client, connection)
+        elif connection.closed and not connection.down:
+            client.drop_connection()
 
-    def _begin_anew(self, client: Client, link: Link) -> None:
-        """The session is over, and the client knows: it said bye, or was told `no_session`."""
+    def _start_new_session(self, client: Client, connection: SimulatedConnection) -> None:
+        """The session has ended, and the client knows it: it has sent bye, or received `no_session`."""
         assert client.record is not None
         assert client.record.ended, "the server does not know a session that has not ended"
-        if link.closed:
+        if connection.closed:
             client.session_id = None
-            client.give_up()
+            client.drop_connection()
         else:
             client.open(self._record(True))
 
     def _cut(self, client: Client) -> None:
-        """The client's connection breaks; some of what was sent may still arrive, and the server may not notice."""
-        link = client.give_up()
-        if link is not None and not link.closed:
-            link.up = link.up[: self.random.randint(0, len(link.up))]
+        """The client's connection breaks. Some of its bytes may still arrive, and the server may not notice."""
+        connection = client.drop_connection()
+        if connection is not None and not connection.closed:
+            connection.up = connection.up[: self.random.randint(0, len(connection.up))]
             if self.random.random() < 0.4:
-                self._close(link)
+                self._close(connection)
 
-    def _close(self, link: Link) -> None:
-        """The server notices that a connection is gone, or ends it."""
-        if link.closed:
+    def _close(self, connection: SimulatedConnection) -> None:
+        """The server notices that a connection is lost, or closes it."""
+        if connection.closed:
             return
-        link.closed = True
-        self.links.remove(link)
-        protocol = link.protocol
+        connection.closed = True
+        self.connections.remove(connection)
+        protocol = connection.protocol
         record = self.audit.records.get(protocol.session)
         if record is not None and protocol.session.outlet is protocol:
             record.lost_ms = self.now_ms
         if protocol.aborted:
             self.takeovers += 1
         protocol.close(self.now_ms)
-        self.audit.hold(None, None, self.now_ms)
+        self.audit.check(None, None, self.now_ms)
 
     def _advance(self, entries_max: int) -> int:
         done = self.engine.advance(self.now_ms, entries_max)
         assert not self.failures, f"a job of the sweeper raised: {self.failures}"
-        self.audit.hold(None, None, self.now_ms)
-        self._look_for_sleepers()
+        self.audit.check(None, None, self.now_ms)
+        self._check_missed_waiters()
         return done
 
-    # ------------------------------------------------------------------------------------- what must be
+    # ------------------------------------------------------------------------------------- checks
 
-    def _look_for_sleepers(self) -> None:
-        """Whoever can be granted has been, in the step that made it so. Two things may keep the engine: a shard that
-        is worked on (then it is in a hurry when that is over), and a counter that has expired and that nobody has
-        looked at since."""
+    def _check_missed_waiters(self) -> None:
+        """Check that each waiting request was granted in the step that made room for it.
+
+        A grant may be delayed for two reasons only: work goes on in a shard (afterwards the engine must be due at
+        once), or a counter has expired and was not taken out yet.
+        """
         for name, cache in self.engine.store.caches.items():
             if cache.locks.held or cache.wheel.due(self.now_ms, 1):
-                self.owed.add(name)
+                self.delayed.add(name)
                 continue
-            if name in self.owed and cache.waiters.unsettled:
-                assert self.engine.next_due(self.now_ms) == self.now_ms, "somebody could be answered, and no hurry"
+            if name in self.delayed and cache.waiters.unsettled:
+                assert self.engine.next_due(self.now_ms) == self.now_ms, (
+                    "a waiter could be answered, and the engine is not due"
+                )
                 continue
-            self.owed.discard(name)
+            self.delayed.discard(name)
             model = self.models[name]
             model.purge(self.now_ms)
-            assert not model.sleepers(), f"{model.sleepers()} could be answered and sleep"
-            assert not cache.waiters.unsettled, "somebody was not looked at"
+            assert not model.missed_waiters(), f"{model.missed_waiters()} should have been answered"
+            assert not cache.waiters.unsettled, "a waiter was not looked at"
 
     def _rest(self) -> None:
-        """Ask nothing more, and let everything arrive."""
+        """Send no more requests, and let everything arrive and be answered."""
         for _ in range(ROUNDS_MAX):
             moved = False
             for client in self.clients:
-                if client.link is None:
+                if client.connection is None:
                     self._connect(client)
-            for link in list(self.links):
-                moved |= bool(link.up)
-                self._push(link)
-                while not link.closed and (link.woken or link.protocol.wants_turn or self._has_input(link)):
+            for connection in list(self.connections):
+                moved |= bool(connection.up)
+                self._push(connection)
+                while not connection.closed and (
+                    connection.woken or connection.protocol.wants_turn or self._has_input(connection)
+                ):
                     moved = True
-                    self._turn(link)
+                    self._turn(connection)
             for client in self.clients:
-                if client.link is not None:
-                    moved |= bool(client.link.down) or client.link.closed
+                if client.connection is not None:
+                    moved |= bool(client.connection.down) or client.connection.closed
                     self._pull(client)
-            moved |= bool(self._advance(100_000)) or any(link.woken for link in self.links)
+            moved |= bool(self._advance(100_000)) or any(connection.woken for connection in self.connections)
             self.now_ms += 1
             if not moved and not any(record.named and self._is_to_end(record) for record in self.sessions):
                 break
         else:
-            raise AssertionError("it does not come to rest")
+            raise AssertionError("the work does not end")
         self.now_ms -= 1
-        self._look_at_what_is_left()
+        self._check_end_state()
 
     @staticmethod
-    def _has_input(link: Link) -> bool:
-        return link.protocol.backlog and not link.protocol._waiting
+    def _has_input(connection: SimulatedConnection) -> bool:
+        return connection.protocol.backlog and not connection.protocol._waiting
 
     def _is_to_end(self, record: Record) -> bool:
         return not record.ended and record.lost_ms is not None and record.lost_ms + record.lease_ms <= self.now_ms
 
-    def _look_at_what_is_left(self) -> None:
+    def _check_end_state(self) -> None:
         self.engine.invariants(self.now_ms)
         assert not self.engine.sessions.unfinished, "an ended session was not emptied"
         for client in self.clients:
             record = client.record
             if record is not None and client.ready:
                 assert client.received == len(record.replies), f"{client.received} of {len(record.replies)} replies"
-                assert record.accepted == len(record.stream), f"{record.stream[record.accepted]} never ran"
+                assert record.accepted == len(record.stream), f"{record.stream[record.accepted]} was never executed"
                 waiting = [request for request in record.stream if not request.answered]
                 assert {request.msgid for request in waiting} == set(record.waiters), f"{waiting} have no reply"
         for each in self.engine.sessions:
@@ -343,10 +349,10 @@ class World:
                 left.update(cache.counters_of(shard, self.now_ms, b""))
             assert left == model.values
             assert {key: at for shard in cache.deadlines for key, at in shard.items()} == model.deadlines
-            assert cache.locks.held == 0, "a lock was left behind"
-            assert not model.sleepers(), f"{model.sleepers()} could be answered and sleep"
+            assert cache.locks.held == 0, "a lock is still held"
+            assert not model.missed_waiters(), f"{model.missed_waiters()} should have been answered"
             assert not any(hold.record.ended and model.live(hold) for hold in model.holds.values()), (
-                "an ended session holds something"
+                "an ended session still has holds"
             )
             assert {key: len(queue) for key, queue in cache.waiters.queues.items()} == {
                 key: len(queue) for key, queue in model.queues.items()

@@ -1,0 +1,107 @@
+"""Accepting, with faults that cannot be caused from outside of the process: each is raised by a listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from naught_server.listeners import Acceptor
+from naught_server.stats import Stats
+
+LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+DEADLINE_S = 20
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+class FaultyListener:
+    """A listening socket whose `accept` raises these errors first."""
+
+    def __init__(self, *faults: int) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+        self._faults = list(faults)
+        self.accepts = 0  # how often `accept` was called
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def address(self) -> Any:
+        return self._socket.getsockname()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.accepts += 1
+        if self._faults:
+            fault = self._faults.pop(0)
+            raise OSError(fault, os.strerror(fault))
+        return self._socket.accept()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def accept_one(new_loop: NewLoop, *faults: int) -> tuple[FaultyListener, Stats]:
+    """Let one client connect to a listener with these faults, and wait until its connection is closed.
+
+    The connection is closed whether it is admitted or refused.
+    """
+    stats = Stats()
+    listener = FaultyListener(*faults)
+    client = socket.socket()
+
+    def admit(accepted: socket.socket) -> bool:
+        accepted.close()
+        return True
+
+    async def run() -> None:
+        acceptor = Acceptor([listener], admit, stats)  # type: ignore[list-item]
+        acceptor.start()
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, listener.address())
+        assert await asyncio.wait_for(loop.sock_recv(client, 1), DEADLINE_S) == b""
+        acceptor.stop()
+        acceptor.stop()
+
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run())
+    finally:
+        client.close()
+        listener.close()
+    return listener, stats
+
+
+@LOOPS
+@pytest.mark.parametrize("fault", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_the_reserve_is_enough_to_refuse(new_loop: NewLoop, fault: int, caplog: pytest.LogCaptureFixture) -> None:
+    _, stats = accept_one(new_loop, fault)
+    assert stats.connections_refused == 1
+    assert [record.getMessage() for record in caplog.records] == ["connections refused"]
+
+
+@LOOPS
+@pytest.mark.parametrize("faults", [(errno.EMFILE, errno.EMFILE), (errno.ENFILE, errno.ENFILE), (errno.EPERM,)])
+def test_when_nothing_helps_the_listener_rests(
+    new_loop: NewLoop, faults: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    listener, stats = accept_one(new_loop, *faults)
+    assert stats.connections_refused == 0
+    assert [record.getMessage() for record in caplog.records] == ["cannot accept"]
+    # No busy loop: one call for each fault, one for the client, and one that finds the queue empty.
+    assert listener.accepts <= len(faults) + 2
+
+
+@LOOPS
+def test_a_client_that_went_while_it_waited_is_passed_over(
+    new_loop: NewLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, stats = accept_one(new_loop, errno.ECONNABORTED)
+    assert stats.connections_refused == 0
+    assert caplog.records == []
