@@ -8,10 +8,9 @@ counters that have one, and a lock (`locks.py`). There is no object per counter.
 Python's hash of its bytes. That hash is keyed per process, so a client cannot choose keys that all fall into one
 shard.
 
-There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds. The
-loops over requests (`protocol.py`, `column.py`, `batch.py`, `lone.py`) do `incr`, `decr` and `apply` directly on
-`tables`, because a method call per request would cost a third of the throughput. They may do so only when `prepare`
-(in `lone.py` a few shorter checks) has found that nothing special needs to be checked.
+There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds,
+waiters. The hot path (`hot.py`) works on the same tables through `hot`, after `prepare` has told it what to check, and
+leaves to the methods every operation on a counter that is special.
 
 Eager eviction deletes an entry in the command that brings it to zero. Lazy eviction leaves the zero in the table, as
 a *raw entry*, until the sweeper removes it. All methods treat such a zero as absent.
@@ -208,9 +207,13 @@ class Cache:
         limit = self.policy.max_counters
         if limit is None:
             return
-        self.hot.spend(creations)
-        missing = self._over(limit) + creations
+        hot = self.hot
+        if hot.creations >= creations:  # a lower bound, so that most calls need not count the entries
+            hot.spend(creations)
+            return
+        missing = self._excess(limit) + creations
         if missing <= 0:
+            hot.allow(-missing)
             return
         self.expire(now_ms, max(missing, 1_000))
         missing = self._excess(limit) + creations
@@ -388,8 +391,7 @@ class Cache:
                 self.cleared_tables.append(self.deadlines[shard])
                 self.deadlines[shard] = {}
         if self.wheel.count:
-            self.swapped_out.extend(self.wheel.swap_out())
-        self.tables_replaced = True
+            self.cleared_tables.extend(self.wheel.clear())
         self.evictions["expired"] += expired
         self.evictions["cleared"] += evicted
         if self.waiters.watched:
