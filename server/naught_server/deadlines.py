@@ -42,7 +42,9 @@ Slots = list[dict[bytes, int] | None]
 
 def _slots(count: int) -> Slots:
     """A slot that was never used is None, but for Pythons that would track a dict made later."""
-    return [{} if _ALL_DICTS_ARE_TRACKED else None for _ in range(count)]
+    if not _ALL_DICTS_ARE_TRACKED:
+        return [None] * count
+    return [{} for _ in range(count)]
 
 
 class DeadlineWheel:
@@ -236,7 +238,6 @@ class DeadlineWheel:
         """All of it, for the check of invariants. O(slots + deadlines)."""
         found = dict(self._kept)
         for slots in (self._near, self._later):
-            for slot in slots:
-                if slot:
-                    found.update(slot)
+            for slot in filter(None, slots):
+                found.update(slot)
         return found
