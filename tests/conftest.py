@@ -6,8 +6,11 @@ pytest-xdist needs it, for its workers collect apart from each other, and so do 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
+
+from naught_loadtest.processes import reserved_port
 
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
 """The address of an object, which stands in the default text of most."""
@@ -19,3 +22,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     unstable = [item.nodeid for item in items if ADDRESS.search(item.nodeid)]
     if unstable:
         raise pytest.UsageError(f"an address in the id of a test, which needs ids=: {unstable[0]}")
+
+
+@pytest.fixture
+def own_port() -> Iterator[int]:
+    """A loopback port that nobody else is given, for a server that ends and comes back."""
+    with reserved_port() as port:
+        yield port

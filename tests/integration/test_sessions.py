@@ -312,9 +312,9 @@ def test_a_stopped_client_keeps_what_it_holds(run: Run, server: ServerProcess, l
 
 
 def test_a_server_that_starts_anew_has_lost_what_was_held_and_its_users_go_on(
-    run: Run, tmp_path: Path, loop_name: str
+    run: Run, tmp_path: Path, loop_name: str, own_port: int
 ) -> None:
-    first = ServerProcess(tmp_path)
+    first = ServerProcess(tmp_path, "--port", str(own_port))
     servers = [first]
 
     async def scenario() -> None:
