@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +30,11 @@ def own_port() -> Iterator[int]:
     """A loopback port that nobody else is given, for a server that ends and comes back."""
     with reserved_port() as port:
         yield port
+
+
+@pytest.fixture
+def mypy_cache(request: pytest.FixtureRequest) -> Path:
+    """Where this test's mypy keeps what it has found: from run to run, and apart from every other mypy."""
+    cache = request.config.cache
+    assert cache is not None
+    return cache.mkdir(f"mypy-{request.node.name}")

@@ -204,7 +204,18 @@ def test_versus_prints_a_ratio_for_each_peer(
     for program in ("redis-server", "memcached"):
         need(program)
     file = tmp_path / "versus.json"
-    words = ("--peers", "redis,redis-lua,memcached", "--rounds", "1", "--duration", "0.15", "--depths", "4")
+    words = (
+        "--peers",
+        "redis,redis-lua,memcached",
+        "--rounds",
+        "1",
+        "--duration",
+        "0.15",
+        "--depths",
+        "4",
+        "--scenario",
+        "inflight",
+    )
     code = main(["versus", *words, "-B", "10", "-c", "4", "--json", str(file)])
     out, err = capsys.readouterr()
     assert code == status.OK, out + err
