@@ -313,7 +313,7 @@ def test_a_search_confirms_the_rate_that_held(
 
 
 def test_a_search_that_finds_nothing(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.4", "--warmup", "0")
+    words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.2", "--warmup", "0")
     code = main([*words, "--start", "3", "--slo", "max<1ns"])
     assert code == status.OBJECTIVE_MISSED
     assert "no rate was found" in capsys.readouterr().out
@@ -393,8 +393,9 @@ def started(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_the_demonstration_as_a_newcomer_sees_it() -> None:
-    with started("demo", "--duration", "1.1") as demo:
+    with started("demo", "--duration", "2") as demo:
         out, err = demo.communicate(timeout=DEADLINE_S)
     assert demo.returncode == status.OK, out + err
     assert err == ""

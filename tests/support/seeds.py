@@ -14,8 +14,9 @@ import pytest
 
 
 def slow(*values: Any) -> list[Any]:
-    """These values of a parameter, as slow tests."""
-    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+    """These values of a parameter, or tuples of values of several, as slow tests."""
+    rows = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
 
 
 def seeds(quick: Sequence[int], more: Sequence[int] = ()) -> list[Any]:
