@@ -119,7 +119,7 @@ def annotated(program: str) -> str:
     return program.replace("self.open = {}", "self.open: dict[str, int] = {}")
 
 
-def test_strict_types(tmp_path: Path) -> None:
+def test_strict_types(tmp_path: Path, mypy_cache: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("mypy must be installed in CI")
@@ -136,7 +136,7 @@ def test_strict_types(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", "--hide-error-context"),
-            *("--config-file", str(ROOT / "pyproject.toml"), *map(str, files)),
+            *("--cache-dir", str(mypy_cache), "--config-file", str(ROOT / "pyproject.toml"), *map(str, files)),
         ],
         cwd=ROOT,
         capture_output=True,

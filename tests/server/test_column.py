@@ -17,6 +17,7 @@ from naught_server.protocol import ServerProtocol
 from simulation.faults import Fault
 from support.beside import Beside
 from support.conversation import decoded
+from support.seeds import slow
 
 COUNT = 3 * COLUMN_MIN
 FIRST = 70_000
@@ -109,6 +110,7 @@ def test_fewer_requests_are_no_column() -> None:
     assert beside.short_ways == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("odd", ODD)
 def test_whatever_stands_among_them(policy: str, odd: str) -> None:
@@ -123,6 +125,7 @@ def test_whatever_stands_among_them(policy: str, odd: str) -> None:
     beside.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1, 2, 100, 120, 250, 300, 65_530, 65_536, 1 << 24, 2**32 - COUNT])
 @pytest.mark.parametrize("value", [1, 120, 250, 300, 65_530, 70_000, 2**30 - 20, 2**32 - 20, 2**62, VALUE_MAX - 5])
 def test_every_width_of_msgid_and_value(first: int, value: int) -> None:
@@ -210,7 +213,7 @@ def at_random(seed: int) -> None:
         beside.check()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", [*range(8), *slow(*range(8, 40))])
 def test_at_random(seed: int) -> None:
     at_random(seed)
 

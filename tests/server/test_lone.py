@@ -17,6 +17,7 @@ from naught_server.session import Session
 from simulation.faults import Fault
 from support.beside import Beside
 from support.conversation import decoded
+from support.seeds import slow
 
 KEY = b"some key"
 OPEN = encode_request(1, "hello", [{"session": True}])
@@ -96,6 +97,7 @@ def test_what_is_no_such_request(strange: str) -> None:
     beside.send(request(b"\x04", b"\xa1k"), STRANGE[strange], request(b"\x05", b"\xa1k"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [b"\xa8some key", b"\xc4\x08some key", b"\xd9\x28" + b"k" * 40])
 @pytest.mark.parametrize("msgid", [b"\x05", b"\xcc\xfe", b"\xcd\x01\x00", b"\xce\x00\x01\x00\x00"])
 def test_however_it_is_cut_or_continued(msgid: bytes, key: bytes) -> None:
@@ -132,7 +134,7 @@ def at_random(seed: int) -> None:
     beside.check()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", [*range(8), *slow(*range(8, 40))])
 def test_at_random(seed: int) -> None:
     at_random(seed)
 
