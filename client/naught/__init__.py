@@ -13,8 +13,9 @@ that drops a key when its number reaches zero, and `naught.zeros`, which finds a
 
 from naught import blocking, zeros
 from naught._version import __version__
-from naught.calls import Acquired, Grant, ScanPage
-from naught.client import Client, connect
+from naught.aio.client import Client, connect
+from naught.core.calls import Acquired, Grant, ScanPage
+from naught.core.holds import Hold
 from naught.errors import (
     Busy,
     CacheFull,
@@ -38,7 +39,6 @@ from naught.errors import (
     Unavailable,
     UnknownMethod,
 )
-from naught.holds import Hold
 from naught.patterns import Permit, Semaphore
 from naught.safemap import SafeMap
 

@@ -18,27 +18,27 @@ WRONG_USAGE, INTERRUPTED = 2, 130
 
 # Name -> the module that does it, and what the help says of it.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "get": ("naught.command_line", "values; 0 for what is absent"),
-    "incr": ("naught.command_line", "add, and print the value after"),
-    "decr": ("naught.command_line", "take away, and print the value after; a counter that reaches zero is gone"),
-    "set": ("naught.command_line", "replace, and print the value before"),
-    "take": ("naught.command_line", "read and evict in one step"),
-    "scan": ("naught.command_line", "all counters under a prefix"),
-    "top": ("naught.command_line", "the largest counters"),
-    "count": ("naught.command_line", "how many counters there are"),
-    "wait-zero": ("naught.command_line", "wait until a counter is gone"),
-    "info": ("naught.command_line", "what the server says about itself"),
-    "sessions": ("naught.command_line", "the sessions of the server"),
-    "clear": ("naught.command_line", "evict every counter of the cache"),
-    "ping": ("naught.command_line", "ask for a sign of life"),
-    "stat": ("naught.command_line", "a line a second: rates, counters, deviation, loop lag"),
-    "config": ("naught.command_line", "settings that change while the server runs"),
-    "completion": ("naught.completion", "print what makes bash or zsh complete these commands"),
+    "get": ("naught.cli.counters", "values; 0 for what is absent"),
+    "incr": ("naught.cli.counters", "add, and print the value after"),
+    "decr": ("naught.cli.counters", "take away, and print the value after; a counter that reaches zero is gone"),
+    "set": ("naught.cli.counters", "replace, and print the value before"),
+    "take": ("naught.cli.counters", "read and evict in one step"),
+    "scan": ("naught.cli.counters", "all counters under a prefix"),
+    "top": ("naught.cli.counters", "the largest counters"),
+    "count": ("naught.cli.counters", "how many counters there are"),
+    "wait-zero": ("naught.cli.counters", "wait until a counter is gone"),
+    "info": ("naught.cli.counters", "what the server says about itself"),
+    "sessions": ("naught.cli.counters", "the sessions of the server"),
+    "clear": ("naught.cli.counters", "evict every counter of the cache"),
+    "ping": ("naught.cli.counters", "ask for a sign of life"),
+    "stat": ("naught.cli.counters", "a line a second: rates, counters, deviation, loop lag"),
+    "config": ("naught.cli.counters", "settings that change while the server runs"),
+    "completion": ("naught.cli.completion", "print what makes bash or zsh complete these commands"),
     "lint": ("naught.lint.command", "find where zeros pile up in Python source, and where they are misread"),
 }
 
 # Modules that do several commands, and are told which.
-_NAMED = {"naught.command_line"}
+_NAMED = {"naught.cli.counters"}
 
 
 def main(words: Sequence[str] | None = None) -> int:

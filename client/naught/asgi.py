@@ -18,11 +18,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from math import ceil
 from typing import Any, Final, Literal
 
-from naught.calls import check_integer, check_timeout
-from naught.client import Client, connect
+from naught.aio.client import Client, connect
+from naught.core.calls import check_integer, check_timeout
+from naught.core.holds import Hold
 from naught.errors import ConnectionFailed, InvalidRequest, NaughtError
-from naught.holds import Hold
-from naught.wire import VALUE_MAX, encode_key
+from naught.wire.codec import encode_key
+from naught.wire.limits import VALUE_MAX
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

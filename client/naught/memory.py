@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from naught_server.channel import Channel
 from naught_server.engine import Engine
+from naught_server.protocol import Channel
 
 SWEEP_ENTRIES: Final = 500
 

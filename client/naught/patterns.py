@@ -22,15 +22,16 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from naught.calls import Acquired, Key, check_integer, check_ttl
+from naught.core.calls import Acquired, Key, check_integer, check_ttl
 from naught.errors import CallTimeout, InvalidRequest, NaughtError, NotHeld
-from naught.wire import TTL_MS_MAX, VALUE_MAX, encode_key
+from naught.wire.codec import encode_key
+from naught.wire.limits import TTL_MS_MAX, VALUE_MAX
 
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from naught.commands import Commands
-    from naught.holds import Hold
+    from naught.core.commands import Commands
+    from naught.core.holds import Hold
 
 Items = Sequence[tuple[Key, int, int]]
 

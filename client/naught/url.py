@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from naught.errors import InvalidRequest
-from naught.wire import DEFAULT_PORT
+from naught.wire.limits import DEFAULT_PORT
 
 ALLOWED = "allowed are naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// and memory://name"
 

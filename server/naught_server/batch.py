@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from naught.errors import CommandError
-from naught.wire import KEY_BYTES_MAX, VALUE_MAX
+from naught.wire.limits import KEY_BYTES_MAX, VALUE_MAX
 from naught_server.store import Cache
 
 PORTION_ITEMS: Final = 256

@@ -22,7 +22,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import Final
 
-from naught.wire import KEY_BYTES_MAX, REQUEST, VALUE_MAX, Message, encode
+from naught.wire.codec import REQUEST, Message, encode
+from naught.wire.limits import KEY_BYTES_MAX, VALUE_MAX
 from naught_server.batch import DIGIT_MAX
 from naught_server.session import Session
 from naught_server.store import Cache

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from naught._version import __version__
 from naught.errors import InvalidRequest, NoSession, TooLarge
-from naught.wire import (
+from naught.wire.limits import (
     BATCH_ITEMS_MAX,
     KEY_BYTES_MAX,
     MSGID_MAX,
@@ -27,11 +27,11 @@ from naught.wire import (
     TTL_MS_MAX,
     VALUE_MAX,
     WAIT_MS_MAX,
-    Map,
 )
 from naught_server.batch import PORTION_ITEMS, Batch
 from naught_server.config import TURN_ITEMS_MAX
-from naught_server.waiting import ForRoom, ForZero, Waiter, sums_of
+from naught_server.decoder import Map
+from naught_server.waiters import ForRoom, ForZero, Waiter, sums_of
 
 if TYPE_CHECKING:
     from naught_server.session import Session

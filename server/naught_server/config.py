@@ -12,7 +12,7 @@ puts variables of its own into every container (`NAUGHT_SERVICE_HOST`, `NAUGHT_P
 they are told by their form.
 
 The limits of the server stand first, in one place, each with its reason; those of the wire are in
-`naught.wire`. Nothing here opens a socket or knows the engine: `store.py` and `engine.py` import from here.
+`naught.wire.codec`. Nothing here opens a socket or knows the engine: `store.py` and `engine.py` import from here.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
 from naught._version import __version__
-from naught.wire import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
+from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
 
 # ------------------------------------------------------------------------------------------------- limits
-# `tests/unit/test_config_limits.py` holds each by number.
+# `tests/server/test_config_limits.py` holds each by number.
 
 CONNECTIONS_MAX: Final = 10_000
 """Connections served at once unless configured. Each may have a message, a slice and its output buffered:

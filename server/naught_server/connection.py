@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from naught_server.channel import Channel
 from naught_server.config import LAME_DUCK_MS, OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
 from naught_server.engine import Engine
+from naught_server.protocol import Channel
 
 _log = logging.getLogger("naught.server")
 _clock_ns = time.monotonic_ns

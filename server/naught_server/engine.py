@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from naught._version import __version__
 from naught.errors import InvalidRequest
-from naught.wire import SESSION_ID_BYTES
-from naught_server.alarms import Alarms
+from naught.wire.limits import SESSION_ID_BYTES
 from naught_server.commands import COMMANDS
 from naught_server.config import (
     DRAIN_TIMEOUT_MS_MAX,
@@ -32,6 +31,7 @@ from naught_server.config import (
 from naught_server.session import Sessions
 from naught_server.store import Cache, Store
 from naught_server.sweep import Sweep
+from naught_server.timers import Alarms
 
 log = logging.getLogger("naught.server")
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from naught.wire import VALUE_MAX, encode
+from naught.wire.codec import encode
+from naught.wire.limits import VALUE_MAX
 from naught_server.session import Session
 from naught_server.store import Cache
 

@@ -41,7 +41,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from naught._version import __version__
-from naught.wire import KEEPALIVE
+from naught.wire.limits import KEEPALIVE
 from naught_server.config import (
     ACCEPTS_PER_TURN_MAX,
     FILES_RESERVED,

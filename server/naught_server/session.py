@@ -30,25 +30,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from naught.errors import Busy, CommandError, InvalidRequest, NoSession, NotHeld, TooLarge
-from naught.wire import (
+from naught.wire.codec import encode_error, encode_result
+from naught.wire.limits import (
     PARKED_MAX,
     REPLY_BYTES_MAX,
     SESSION_ID_BYTES,
     UNACKNOWLEDGED_BYTES_MAX,
     UNACKNOWLEDGED_MAX,
-    encode_error,
-    encode_result,
-    without_first,
 )
-from naught_server.alarms import Alarm
 from naught_server.config import HELD_ITEMS_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
-from naught_server.waiting import SETTLED_AT_ONCE, Life, Waiter
+from naught_server.decoder import without_first
+from naught_server.timers import Alarm
+from naught_server.waiters import SETTLED_AT_ONCE, Life, Waiter
 
 if TYPE_CHECKING:
     from naught_server.batch import Batch
-    from naught_server.channel import Channel
     from naught_server.commands import Slices
     from naught_server.engine import Engine
+    from naught_server.protocol import Channel
     from naught_server.store import Cache
 
 SHORT_REPLY_BYTES: Final = 32

@@ -31,11 +31,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnderflow, InvalidRequest
-from naught.wire import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
+from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
-from naught_server.deadlines import DeadlineWheel
+from naught_server.expiry import DeadlineWheel
 from naught_server.locks import ShardLocks
-from naught_server.waiting import SETTLED_AT_ONCE, Item, Waiting, sums_of
+from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiting, sums_of
 
 Reason = Literal["zero", "expired", "taken", "set", "cleared"]
 

@@ -26,10 +26,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
-from naught_server.alarms import Alarms
 from naught_server.session import Sessions
 from naught_server.store import Cache, Store
-from naught_server.waiting import SETTLED_AT_ONCE
+from naught_server.timers import Alarms
+from naught_server.waiters import SETTLED_AT_ONCE
 
 TABLE_BYTES_MIN: Final = 1 << 10
 """Smaller tables are not worth rebuilding: 256 of them are 256 KiB."""

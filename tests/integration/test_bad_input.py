@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
-from naught.wire import encode_error, encode_request, encode_result
+from naught.wire.codec import encode_error, encode_request, encode_result
 from support.server_process import MIB, ServerProcess, server_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

@@ -1,6 +1,6 @@
 """The client for threads over real sockets, between real processes: connections cut at random, servers that stop and
 start anew, forks, signals, and what is left of it all. What is too rare to be met here is forced in
-tests/session/test_blocking_link.py and drawn in tests/simulation/threads."""
+tests/client/blocking/test_link.py and drawn in tests/simulation/threads."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import pytest
 
 import naught
 from naught import blocking
+from support.paths import SUPPORT
 from support.proxy import Proxy
 from support.server_process import ServerProcess, server_process, wait_until
 
@@ -31,7 +32,7 @@ GUARD_S = 30.0
 """No test waits longer for anything; none takes a tenth of it."""
 
 LEASE_S = 0.3
-HOLDER = Path(__file__).parents[1] / "support" / "blocking_holder.py"
+HOLDER = SUPPORT / "blocking_holder.py"
 
 Client = blocking.Client[str]
 

@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 import naught
-from client_helpers import HELLO_RESULT, Peer, ScriptedServer, greeted
-from naught.wire import encode_result
+from naught.wire.codec import encode_result
+from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, greeted
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from naught import __main__ as entry
-from naught import command_line, completion
-from naught.stat import Stat
+from naught.cli import completion
+from naught.cli import counters as command_line
+from naught.cli.stat import Stat
 from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30
@@ -255,7 +256,7 @@ def test_colours_only_on_a_terminal_and_never_with_no_color() -> None:
 
 
 def test_the_table_of_commands_knows_them_all() -> None:
-    told = {name: summary for name, (module, summary) in entry.COMMANDS.items() if module == "naught.command_line"}
+    told = {name: summary for name, (module, summary) in entry.COMMANDS.items() if module == "naught.cli.counters"}
     assert told == {name: summary for name, (_, _, summary) in command_line.COMMANDS.items()}
 
 

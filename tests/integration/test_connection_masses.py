@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from naught.wire import encode_request
+from naught.wire.codec import encode_request
 from support.server_process import (
     MIB,
     SERVER,

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from naught.wire import VALUE_MAX, encode_request
+from naught.wire.codec import encode_request
+from naught.wire.limits import VALUE_MAX
 from naught_server import connection as connection_module
 from naught_server.config import OUTPUT_BYTES_MAX, TURN_ITEMS_MAX
 from naught_server.connection import Connection

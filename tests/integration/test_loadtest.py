@@ -23,19 +23,19 @@ from typing import Any
 
 import pytest
 
-from naught_loadtest import ceiling, status
 from naught_loadtest.__main__ import main
 from naught_loadtest.bars import libraries
+from naught_loadtest.commands import ceiling, status
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
-from naught_loadtest.link import Link
-from naught_loadtest.plan import Plan
-from naught_loadtest.processes import Server, environment, memcached_server, naught_server, redis_server
-from naught_loadtest.report import to_json
-from naught_loadtest.rounds import PEERS
-from naught_loadtest.runner import Run, new_prefix
-from naught_loadtest.target import parse_target
-from naught_loadtest.workload import SCENARIOS, key_name
+from naught_loadtest.drivers.probe import Link
+from naught_loadtest.drivers.servers import Server, environment, memcached_server, naught_server, redis_server
+from naught_loadtest.drivers.target import parse_target
+from naught_loadtest.generate.plan import Plan
+from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.generate.workload import SCENARIOS, key_name
+from naught_loadtest.measure.report import to_json
+from naught_loadtest.measure.rounds import PEERS
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.1", "--warmup", "0.02", "--no-ceiling")

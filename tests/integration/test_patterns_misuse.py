@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 import naught
+from support.paths import SUPPORT
 from support.proxy import Proxy
 from support.server_process import ServerProcess, server_process
 from support.two_clients import KINDS, connect
 
 pytest.register_assert_rewrite("cases_patterns")
 
-from cases_patterns import CASES, GUARD_S, run, until  # noqa: E402 - once it will be rewritten
+from support.cases_patterns import CASES, GUARD_S, run, until  # noqa: E402 - once it will be rewritten
 
 LEASE_S = 0.3
 
@@ -65,12 +66,11 @@ def test_in_memory(name: str, kind: str) -> None:
 @contextlib.asynccontextmanager
 async def holder(kind: str, url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """Somebody who holds by every pattern, and a number from before; see support/patterns_holder.py."""
-    folder = Path(__file__).parents[1]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "support.patterns_holder", kind, url, str(LEASE_S)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(SUPPORT.parent)},
     )
     try:
         assert process.stdout is not None

@@ -17,23 +17,19 @@ import pytest
 import naught
 import naught.asgi
 import naught.lint
-from client_helpers import ScriptedServer, greeted
+from support.client_helpers import ScriptedServer, greeted
+from support.paths import DOCS, ROOT
 
-ROOT = Path(__file__).parents[2]
 # Their examples have tests of their own.
 ELSEWHERE = {"lint.md", "safemap.md", "zeros.md"}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(
-        page
-        for page in sorted((ROOT / "docs").rglob("*.md"))
-        if page.name not in ELSEWHERE or page.parent.name != "docs"
-    ),
+    *(page for page in sorted(DOCS.rglob("*.md")) if page.name not in ELSEWHERE or page.parent != DOCS),
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in PAGES}
 
-# What each block of Python has in it, of which some test below runs it. `of_page` has the block itself.
+# How the blocks of Python are found that the tests below run: each has one of these texts.
 PROGRAMS = ("asyncio.run(main())", "naught.blocking.Client(")
 FUNCTIONS = (
     "async def arrive",
@@ -306,6 +302,23 @@ def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> No
 def test_commands_of_every_program_are_found() -> None:
     assert {line.split()[0] for line in COMMANDS} == set(MODULES)
     assert len(COMMANDS) > 12
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = {
+        path
+        for text in TEXTS.values()
+        for path in re.findall(r"`((?:client|server|loadtest|tests|docs|tools)/[\w./-]*)`", text)
+    }
+    # A drawing of a folder begins with its path, and the files of a line stand before what they are for.
+    for _, block in pages_with("text"):
+        folder, _, lines = block.partition("\n")
+        if folder.endswith("/"):
+            named |= {
+                folder + name for name in re.findall(r"(?:(?<=\n {4})|(?<=  ))[a-z]\w*(?:/|\.py)(?=\s)", f"\n{lines}")
+            }
+    assert len(named) > 40
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from naught.wire import encode_request, reply_unpacker
+from naught.wire.codec import encode_request, reply_unpacker
 from support.server_process import WITHOUT_UVLOOP
 
 DEADLINE_S = 20.0

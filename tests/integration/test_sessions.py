@@ -23,7 +23,8 @@ import pytest
 import uvloop
 
 import naught
-from naught.wire import PARKED_MAX
+from naught.wire.limits import PARKED_MAX
+from support.paths import SUPPORT
 from support.proxy import Proxy
 from support.server_process import ServerProcess, server_process
 
@@ -32,7 +33,7 @@ STOPPED_S = float(os.environ.get("NAUGHT_TEST_STOPPED_S", "2"))
 GUARD_S = 30.0 + STOPPED_S
 """No test waits longer for anything; none takes a tenth of the 30."""
 
-HOLDER = Path(__file__).parents[1] / "support" / "holder.py"
+HOLDER = SUPPORT / "holder.py"
 LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

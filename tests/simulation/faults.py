@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from naught_server import batch, commands
-from naught_server.channel import Channel
-from naught_server.deadlines import DeadlineWheel
+from naught_server.expiry import DeadlineWheel
 from naught_server.locks import ShardLocks
+from naught_server.protocol import Channel
 from naught_server.store import Cache
 from naught_server.sweep import Compact, RemoveZeros, ShardWork
 

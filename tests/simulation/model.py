@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from cases_counters import FULL, OVERFLOW, UNDERFLOW, VALUE_MAX, Refused
+from support.cases_counters import FULL, OVERFLOW, UNDERFLOW, VALUE_MAX, Refused
 
 
 class ModelCache:

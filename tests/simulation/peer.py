@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases_counters import Refused
-from naught.wire import encode_notification, encode_request, reply_unpacker
-from naught_server.channel import Channel
+from naught.wire.codec import encode_notification, encode_request, reply_unpacker
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.protocol import Channel
+from support.cases_counters import Refused
 
 
 def engine_of(**policy: Any) -> Engine:

@@ -12,11 +12,11 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from cases_counters import INVALID, TOO_LARGE, Refused
-from naught.wire import encode_request, reply_unpacker
-from naught_server.channel import SLICES_MAX, Channel
+from naught.wire.codec import encode_request, reply_unpacker
 from naught_server.engine import Engine
+from naught_server.protocol import SLICES_MAX, Channel
 from simulation.model import ModelCache
+from support.cases_counters import INVALID, TOO_LARGE, Refused
 
 BUSY = Refused("busy")
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from naught_server import channel, commands, deadlines, sweep
+from naught_server import commands, sweep
+from naught_server import expiry as deadlines
+from naught_server import protocol as channel
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
 

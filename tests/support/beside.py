@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from naught_server import channel
+from naught_server import protocol as channel
 from support.conversation import Conversation, engine_of
 
 

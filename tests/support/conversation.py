@@ -9,9 +9,9 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from naught_server.channel import Channel
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.protocol import Channel
 
 NOW_MS = 1_000_000
 

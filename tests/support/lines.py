@@ -21,7 +21,7 @@ import pytest
 
 from naught.blocking import keeper
 from naught.blocking.wires import Broken, Wait
-from naught.wire import encode_error, encode_result
+from naught.wire.codec import encode_error, encode_result
 from support.turns import Descriptor, Turns, stands_for_c
 
 ID = b"sixteen bytes id"

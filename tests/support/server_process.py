@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from naught.wire import encode_request
+from naught.wire.codec import encode_request
 from support.conversation import decoded
 
 DEADLINE_S = 20.0

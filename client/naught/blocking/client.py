@@ -12,21 +12,21 @@ from naught.blocking.future import run
 from naught.blocking.link import Link
 from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup
 from naught.blocking.waiting import making, waiting
-from naught.calls import SCAN_COUNT, Cursor, Key, KeyT, ScanPage
-from naught.commands import Commands, Timeout
-from naught.options import check_options
-from naught.wire import decode_key
+from naught.core.calls import SCAN_COUNT, Cursor, Key, KeyT, ScanPage
+from naught.core.commands import Commands, Timeout
+from naught.core.options import check_options
+from naught.wire.codec import decode_key
 
 if TYPE_CHECKING:
-    from naught.commands import Port
+    from naught.core.commands import Port
 
 
 class Client(Generic[KeyT]):
     """A client of one cache of one server, for any number of threads.
 
     Connects when it is made; use it with `with`, or `close` it. What it takes is explained by `naught.connect`, what
-    its methods have in common in `naught.commands`. Raises InvalidRequest for a bad URL or option, ConnectionFailed
-    when there is no connection in time, and what the server answers when it refuses the cache.
+    its methods have in common in `naught.core.commands`. Raises InvalidRequest for a bad URL or option,
+    ConnectionFailed when there is no connection in time, and what the server answers when it refuses the cache.
 
     A call costs the time of a round trip on the thread that makes it. KeyboardInterrupt, or whatever else a signal
     handler raises, may break off any call; the client stays usable, and a thread that is interrupted while it waits
@@ -122,7 +122,7 @@ class Client(Generic[KeyT]):
     def scan(
         self, cursor: Cursor = 0, *, count: int = SCAN_COUNT, prefix: Key = "", timeout: Timeout = ...
     ) -> ScanPage[KeyT]:
-        """One page of counters; see `naught.commands.Commands.scan`."""
+        """One page of counters; see `naught.core.commands.Commands.scan`."""
         return run(self._inner.scan(cursor, count=count, prefix=prefix, timeout=timeout))
 
     def scan_iter(
@@ -137,7 +137,7 @@ class Client(Generic[KeyT]):
                 return
 
     def top(self, n: int, *, prefix: Key = "", timeout: Timeout = ...) -> list[tuple[KeyT, int]]:
-        """The `n` largest counters, largest first; see `naught.commands.Commands.top`."""
+        """The `n` largest counters, largest first; see `naught.core.commands.Commands.top`."""
         return run(self._inner.top(n, prefix=prefix, timeout=timeout))
 
     count = waiting(Commands.count)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from naught.blocking.crowd import Crowd
     from naught.blocking.link import Link
     from naught.blocking.wires import Connection
-    from naught.session import Change, ClientSession
+    from naught.core.session import Change, ClientSession
 
 T = TypeVar("T")
 

@@ -41,22 +41,22 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from naught import fork
-from naught.backoff import Backoff
 from naught.blocking.crowd import LOOK_S
 from naught.blocking.exclusive import INSIDE, exclusive, exclusive_and_shut
 from naught.blocking.future import PENDING, Future, nobody
 from naught.blocking.gathering import GATHER_S, Gathering
 from naught.blocking.keeper import Keeper
 from naught.blocking.wires import LIMIT_S, Broken, from_outside
+from naught.core.backoff import Backoff
+from naught.core.session import OUTPUT_BYTES_MAX, ClientSession
 from naught.errors import Busy, ConnectionFailed, NaughtError, OutcomeUnknown
-from naught.session import OUTPUT_BYTES_MAX, ClientSession
 
 if TYPE_CHECKING:
     from naught.blocking.wires import Connection
-    from naught.calls import Call
-    from naught.holds import Hold
-    from naught.messages import Message
-    from naught.options import Options
+    from naught.core.calls import Call
+    from naught.core.holds import Hold
+    from naught.core.messages import Message
+    from naught.core.options import Options
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from naught import patterns
 from naught.blocking.waiting import waiting
 
 if TYPE_CHECKING:
-    from naught.calls import Key
-    from naught.holds import Hold
+    from naught.core.calls import Key
+    from naught.core.holds import Hold
 
 P = ParamSpec("P")
 T = TypeVar("T")

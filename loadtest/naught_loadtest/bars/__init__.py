@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from naught_loadtest import status
 from naught_loadtest.bars import capacity, client, drain, growth, latency, memory, safemap, threads
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
-from naught_loadtest.machine import machine_lines
-from naught_loadtest.processes import split_cores
-from naught_loadtest.report import write_json
+from naught_loadtest.commands import status
+from naught_loadtest.drivers.servers import split_cores
+from naught_loadtest.measure.machine import machine_lines
+from naught_loadtest.measure.report import write_json
 
 GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     capacity.GROUP: (capacity.measure, "single requests and applies beside Redis"),

@@ -5,10 +5,10 @@ One server core, one generator core, the up-and-down workload, 50 connections, r
 
 from __future__ import annotations
 
-from naught_loadtest import ceiling
 from naught_loadtest.bars.bar import INVALID, Bar, Bench, at_least, skipped
-from naught_loadtest.result import Result
-from naught_loadtest.rounds import Contender, Setting, Table, base_plan, run_rounds, started_all
+from naught_loadtest.commands import ceiling
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.rounds import Contender, Setting, Table, base_plan, run_rounds, started_all
 
 GROUP = "server"
 # Setting, contender, and at least how many times its throughput.

@@ -27,13 +27,13 @@ from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.bars.filling import Filler, drain_requests
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import NaughtDriver
-from naught_loadtest.link import Link
-from naught_loadtest.processes import Cores, held_to, resident_bytes
-from naught_loadtest.report import milliseconds
-from naught_loadtest.result import Result
-from naught_loadtest.rounds import Contender, base_plan, problems, started
-from naught_loadtest.runner import Run, new_prefix
-from naught_loadtest.target import parse_target
+from naught_loadtest.drivers.probe import Link
+from naught_loadtest.drivers.servers import Cores, held_to, resident_bytes
+from naught_loadtest.drivers.target import parse_target
+from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.report import milliseconds
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.rounds import Contender, base_plan, problems, started
 
 GROUP = "drain"
 COUNTERS = 1_000_000

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from naught_loadtest.drivers.base import failure_in
 from naught_loadtest.drivers.naught import request
+from naught_loadtest.drivers.probe import Link
 from naught_loadtest.drivers.redis import RedisDriver
-from naught_loadtest.link import Link
-from naught_loadtest.workload import key_name
+from naught_loadtest.generate.workload import key_name
 
 PORTION = 4000
 # Values of the counters that are to be too large for Python's ready-made small integers.

@@ -12,11 +12,11 @@ import statistics
 from naught_loadtest.bars.bar import Bar, Bench, at_most, skipped
 from naught_loadtest.bars.filling import Filler, RedisFiller
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.link import Link
-from naught_loadtest.processes import MissingProgramError, cpu_s
-from naught_loadtest.rounds import Contender, base_plan, started
-from naught_loadtest.runner import Run, new_prefix
-from naught_loadtest.target import parse_target
+from naught_loadtest.drivers.probe import Link
+from naught_loadtest.drivers.servers import MissingProgramError, cpu_s
+from naught_loadtest.drivers.target import parse_target
+from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.rounds import Contender, base_plan, started
 
 GROUP = "growth"
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)

@@ -10,10 +10,10 @@ import statistics
 from dataclasses import replace
 
 from naught_loadtest.bars.bar import INVALID, Bar, Bench, at_most, skipped
-from naught_loadtest.report import milliseconds
-from naught_loadtest.result import Result
-from naught_loadtest.rounds import base_plan, problems, spread, started_all
-from naught_loadtest.runner import Run, new_prefix
+from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.report import milliseconds
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.rounds import base_plan, problems, spread, started_all
 
 GROUP = "latency"
 CAPACITY_RUNS = 3

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from naught_loadtest.bars.bar import INVALID, REPORTED, Bar, Bench, at_least, skipped
-from naught_loadtest.processes import MissingProgramError, environment, held_to
-from naught_loadtest.rounds import spread, started_all
-from naught_loadtest.runner import RunError
+from naught_loadtest.drivers.servers import MissingProgramError, environment, held_to
+from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure.rounds import spread, started_all
 
-PEERS_FOLDER = Path(__file__).resolve().parents[2] / "peers"
+PEERS_FOLDER = Path(__file__).resolve().parent / "peers"
 # What a script's exit status is where its library is not installed.
 NOT_INSTALLED_STATUS = 77
 # A script measures for a few seconds; one that takes so long hangs.

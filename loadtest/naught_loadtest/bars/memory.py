@@ -14,11 +14,11 @@ import time
 from naught_loadtest.bars.bar import REPORTED, Bar, Bench, at_most
 from naught_loadtest.bars.filling import Filler, drain
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.link import Link
-from naught_loadtest.processes import resident_bytes
-from naught_loadtest.rounds import Contender, started
-from naught_loadtest.runner import new_prefix
-from naught_loadtest.target import parse_target
+from naught_loadtest.drivers.probe import Link
+from naught_loadtest.drivers.servers import resident_bytes
+from naught_loadtest.drivers.target import parse_target
+from naught_loadtest.generate.runner import new_prefix
+from naught_loadtest.measure.rounds import Contender, started
 
 GROUP = "memory"
 GROUP_AFTER = "memory-after"

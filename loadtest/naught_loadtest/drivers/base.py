@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from naught_loadtest.target import Target
+from naught_loadtest.drivers.target import Target
 
 
 class ProtocolFaultError(Exception):

@@ -13,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from naught_loadtest.drivers.base import Carrier, Inspector, ProtocolFaultError, Reply
 from naught_loadtest.drivers.naught import NaughtDriver
-from naught_loadtest.target import Target
+from naught_loadtest.drivers.target import Target
 
 
 class EchoDriver(NaughtDriver):

@@ -16,7 +16,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 
 from naught_loadtest.drivers.base import BatchDriver, Carrier, Failure, Inspector, ProtocolFaultError, Reply
-from naught_loadtest.target import Target
+from naught_loadtest.drivers.target import Target
 
 # Message ids of five bytes, enough of them for any pipeline, as replies come in order.
 ID_FIRST = 65_536

@@ -20,10 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from naught_loadtest import status
-from naught_loadtest.machine import machine_lines
-from naught_loadtest.report import write_json
-from naught_loadtest.runner import RunError
+from naught_loadtest.commands import status
+from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure.machine import machine_lines
+from naught_loadtest.measure.report import write_json
 from naught_loadtest.zeros import claims, table
 from naught_loadtest.zeros.maps import TITLES, TRACKED, UNTRACKED, VALUES, VARIANTS, counts
 from naught_loadtest.zeros.table import Figures, Place

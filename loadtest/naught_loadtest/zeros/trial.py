@@ -40,7 +40,7 @@ from time import process_time_ns
 from typing import Any
 
 from naught_loadtest.bars_safemap import ROUNDS, measure_workload
-from naught_loadtest.processes import resident_bytes
+from naught_loadtest.drivers.servers import resident_bytes
 from naught_loadtest.zeros.maps import Counters, amounts_for, open_counters
 
 BATCH = 1_000

@@ -26,17 +26,17 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from cases_counters import Refused
 from naught.errors import CommandError
-from naught.wire import reply_unpacker
+from naught.wire.codec import reply_unpacker
 from naught_server import batch as batches
 from naught_server import lone
 from naught_server.batch import Batch
-from naught_server.channel import Channel
 from naught_server.engine import Engine
+from naught_server.protocol import Channel
 from naught_server.session import Session
 from naught_server.store import Cache
 from simulation.sessions.model import PARKED, UNKNOWN, Record, Request
+from support.cases_counters import Refused
 
 OUTSIDE = 1 << 31
 """From here on the msgids of what stands outside the streams: hello, ack and bye."""

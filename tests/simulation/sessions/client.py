@@ -13,11 +13,11 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from cases_counters import Refused
-from naught.wire import encode_notification, encode_request, reply_unpacker
-from naught_server.channel import Channel
+from naught.wire.codec import encode_notification, encode_request, reply_unpacker
+from naught_server.protocol import Channel
 from simulation.sessions.audit import OUTSIDE
 from simulation.sessions.model import Record, Request
+from support.cases_counters import Refused
 
 
 class Link:

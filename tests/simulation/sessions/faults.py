@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from naught_server import batch, column, commands
-from naught_server.alarms import Alarms
 from naught_server.batch import Batch
-from naught_server.channel import Channel
+from naught_server.protocol import Channel
 from naught_server.session import Session, Sessions
 from naught_server.store import Cache
-from naught_server.waiting import ForRoom, ForZero, Waiter, Waiting
+from naught_server.timers import Alarms
+from naught_server.waiters import ForRoom, ForZero, Waiter, Waiting
 from simulation.faults import Fault
 
 FAULTS: list[Fault] = [

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
-from cases_counters import FULL, Refused
 from simulation.model import ModelCache
+from support.cases_counters import FULL, Refused
 
 BUSY: Final = Refused("busy")
 NOT_HELD: Final = Refused("not_held")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from cases_counters import INVALID
 from simulation.sessions.client import Client
+from support.cases_counters import INVALID
 
 
 class Requests:

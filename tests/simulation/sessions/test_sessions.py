@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from naught_server import batch, channel, commands, deadlines, session, sweep
+from naught_server import batch, commands, session, sweep
+from naught_server import expiry as deadlines
+from naught_server import protocol as channel
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World

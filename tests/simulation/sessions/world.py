@@ -17,9 +17,9 @@ from random import Random
 from typing import Any
 
 from naught_server import session
-from naught_server.channel import Channel
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.protocol import Channel
 from simulation.sessions.audit import Audit, listening
 from simulation.sessions.client import Client, Link
 from simulation.sessions.model import Numbers, Record, SessionCache

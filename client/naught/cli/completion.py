@@ -1,0 +1,55 @@
+"""`naught completion bash` and `naught completion zsh`: the script that makes a shell complete the commands.
+
+    source <(naught completion bash)
+
+Written from the commands' own parsers, so that it knows every option there is. Keys are not completed: that would ask
+a server at every press of a key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from naught.cli.counters import COMMANDS, parser_of
+
+SHELLS = ("bash", "zsh")
+
+_BASH = """_naught() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} options=
+    if ((COMP_CWORD == 1)); then
+        COMPREPLY=($(compgen -W "{commands} --help --version" -- "$word"))
+        return
+    fi
+    case ${{COMP_WORDS[1]}} in
+{cases}
+    esac
+    [[ $word == -* ]] && COMPREPLY=($(compgen -W "$options" -- "$word"))
+}}
+complete -o default -F _naught naught
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the script for one shell. The exit status."""
+    parser = argparse.ArgumentParser("naught completion", description=__doc__.partition("\n")[0])
+    parser.add_argument("shell", choices=SHELLS)
+    shell = parser.parse_args(words).shell
+    sys.stdout.write(script(shell))
+    return 0
+
+
+def script(shell: str) -> str:
+    """The script of a shell. That of zsh lets it run the one of bash."""
+    cases = "\n".join(f'        {name}) options="{" ".join(_options(name))}" ;;' for name in COMMANDS)
+    bash = _BASH.format(commands=" ".join([*COMMANDS, "completion", "lint"]), cases=cases)
+    if shell == "bash":
+        return bash
+    return "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n" + bash
+
+
+def _options(name: str) -> list[str]:
+    return [
+        option for action in parser_of(name)._actions for option in action.option_strings if option.startswith("--")
+    ]

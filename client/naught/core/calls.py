@@ -1,0 +1,500 @@
+"""What each method sends and how its reply becomes a result. Sans-IO, and the same for every kind of client.
+
+A function here has the name of a method of the wire. It checks its arguments, so that a bad one raises at once, costs
+no round trip and spoils nobody's batch, and returns a `Call`: method, params, how to read the result, and
+whether asking twice is harmless. Who waits, and on what, is the adapter's affair (`client.py`).
+
+`incr` and `decr` are not here except in their strict form: they travel joined (`session.JoinedChanges`), and
+what they have to check is checked where they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import ceil, isnan
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias
+
+from naught.core.holds import Hold
+from naught.errors import CommandError, InvalidRequest, ProtocolError, TooLarge, error_from_wire
+from naught.wire.codec import decode_key, encode, encode_key
+from naught.wire.limits import (
+    BATCH_ITEMS_MAX,
+    KEY_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    REPLY_BYTES_MAX,
+    TTL_MS_MAX,
+    VALUE_MAX,
+    WAIT_MS_MAX,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # Type checkers know this module without its being installed; `Client` alone then means `Client[str]`.
+    KeyT = TypeVar("KeyT", str, bytes, default=str)
+else:
+    from typing import TypeVar
+
+    KeyT = TypeVar("KeyT", str, bytes)
+
+ResultT = TypeVar("ResultT")
+
+Key: TypeAlias = str | bytes
+"""How callers name a counter: text is sent as UTF-8, and the same bytes are the same counter."""
+
+Cursor: TypeAlias = int | bytes
+"""Where a scan goes on: 0 at its start and at its end, opaque bytes between."""
+
+SCAN_COUNT: Final = 1_000
+"""Counters in a page of a scan unless the caller says otherwise: about 30 KiB, well under what a reply may have."""
+
+
+SMALL_REPLY_BYTES: Final = 512
+"""More than the reply of any call about a few counters has, errors included."""
+
+WAIT_REPLY_BYTES: Final = 128
+"""The same of a call that may wait, its values apart. There may be thousands of them at a time, and room is kept for
+the reply of each."""
+
+
+class Grant(NamedTuple):
+    """What `try_incr` answers."""
+
+    granted: bool
+    """Whether every item was added; if not, none was."""
+    values: list[int]
+    """The values after the call, in the order of its items."""
+
+
+class Acquired(NamedTuple):
+    """What `acquire` answers."""
+
+    granted: bool
+    """Whether every item was added and is held; if not, none was."""
+    values: list[int]
+    """The values after the call, in the order of its items."""
+    hold: Hold | None
+    """What is held; None when not granted."""
+
+
+class ScanPage(NamedTuple, Generic[KeyT]):
+    """One page of a scan."""
+
+    cursor: Cursor
+    """Give this to the next call; 0 says that this was the last page."""
+    counters: list[tuple[KeyT, int]]
+    """Keys with their values. May be empty before the scan is over."""
+
+
+class Call(Generic[ResultT]):
+    """A request that is checked and not yet sent."""
+
+    __slots__ = ("convert", "holds", "method", "params", "parks", "persistent", "repeatable", "reply_bytes")
+
+    def __init__(
+        self,
+        method: str,
+        params: tuple[Any, ...],
+        convert: Callable[[Any], ResultT],
+        *,
+        repeatable: bool,
+        reply_bytes: int = SMALL_REPLY_BYTES,
+        parks: bool = False,
+        persistent: bool = False,
+        holds: bool = False,
+    ) -> None:
+        self.method: Final = method
+        self.params: Final = params
+        # From what msgpack made of the result to what the caller gets. Raises ProtocolError for anything but what the
+        # method may answer.
+        self.convert: Final = convert
+        # Whether it may be asked again when nobody knows whether it was: it changes nothing, or only what ended with
+        # the session it was asked in.
+        self.repeatable: Final = repeatable
+        self.reply_bytes: Final = reply_bytes  # about the most its reply may have
+        self.parks: Final = parks  # the server may let it wait
+        self.persistent: Final = persistent  # it gives something back, so it is sent though its caller has gone
+        self.holds: Final = holds  # its result is an `Acquired`
+
+
+# ------------------------------------------------------------------------------------------------- arguments
+
+
+def check_integer(name: str, value: object, low: int, high: int) -> int:
+    """A whole number in a range. A bool is none, and neither is a float that happens to be whole."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidRequest(f"{name} is an int, not {type(value).__name__}")
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} is from {low} to {high}, not {value}")
+    return int(value)
+
+
+def check_amount(by: object) -> int:
+    """What `incr` adds and `decr` takes away."""
+    return check_integer("by", by, 1, VALUE_MAX)
+
+
+def check_ttl(ttl_ms: object) -> int | None:
+    """A time to live in milliseconds, or None for no limit."""
+    return None if ttl_ms is None else check_integer("ttl_ms", ttl_ms, 1, TTL_MS_MAX)
+
+
+def check_timeout(timeout: object) -> float | None:
+    """Seconds a call may take, or None for no limit. What is not above 0 has run out already."""
+    if timeout is None or (isinstance(timeout, float) and not isnan(timeout)):
+        return timeout  # nearly always, and half the cost
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or isnan(timeout):
+        raise InvalidRequest(f"timeout is a number of seconds or None, not {timeout!r}")
+    return float(timeout)
+
+
+def check_lease(lease: object) -> int | None:
+    """Seconds a session outlives its connection, as milliseconds; None leaves it to the server."""
+    seconds = check_timeout(lease)
+    if seconds is not None and not 0.1 <= seconds <= 300:
+        raise InvalidRequest(f"lease is from 0.1 to 300 seconds, or None, not {lease}")
+    return None if seconds is None else round(seconds * 1000)
+
+
+def check_wait(wait: object) -> int | None:
+    """Seconds to wait at the server, as its milliseconds; None for no limit. What is not above 0 does not wait."""
+    seconds = check_timeout(wait)
+    if seconds is None:
+        return None
+    if seconds * 1000 > WAIT_MS_MAX:
+        raise InvalidRequest(f"a wait is up to {WAIT_MS_MAX // 1000} seconds, or None for no limit, not {wait}")
+    return max(0, ceil(seconds * 1000))
+
+
+def _encode_prefix(prefix: Key) -> bytes:
+    return encode_key(prefix) if prefix or not isinstance(prefix, str | bytes) else b""
+
+
+def _encode_keys(keys: Iterable[Key]) -> list[bytes]:
+    if isinstance(keys, str | bytes):
+        raise InvalidRequest("keys is an iterable of keys, not one key")
+    encoded = [encode_key(key) for key in keys]
+    _check_batch(encoded)
+    return encoded
+
+
+def _check_batch(keys: list[bytes]) -> None:
+    if len(keys) > BATCH_ITEMS_MAX:
+        raise TooLarge(f"a call has at most {BATCH_ITEMS_MAX} items, not {len(keys)}")
+    # 32 bytes an item cover the headers of a key, two integers of 9 bytes and the item itself.
+    if sum(map(len, keys)) + 32 * len(keys) + 64 > MESSAGE_BYTES_MAX:
+        raise TooLarge(f"a message has at most {MESSAGE_BYTES_MAX} bytes; use fewer items or shorter keys")
+
+
+# --------------------------------------------------------------------------------------------------- results
+
+
+def integer(result: Any) -> int:
+    """A value, or a number of something."""
+    if result.__class__ is not int:
+        raise ProtocolError(f"an integer was expected, not {result!r:.80}")
+    return int(result)
+
+
+def _integers(count: int, result: Any) -> list[int]:
+    if result.__class__ is not list or len(result) != count:
+        raise ProtocolError(f"{count} integers were expected, not {result!r:.80}")
+    return [integer(value) for value in result]
+
+
+def _boolean(result: Any) -> bool:
+    if result.__class__ is not bool:
+        raise ProtocolError(f"true or false was expected, not {result!r:.80}")
+    return bool(result)
+
+
+def _integer_or_none(result: Any) -> int | None:
+    return None if result is None else integer(result)
+
+
+def _nothing(result: Any) -> None:
+    """What an acknowledgement says does not matter."""
+
+
+def item_error(item: Any) -> CommandError:
+    """The exception for a failed item of a batch, or for an error reply: `[code, message]`."""
+    if item.__class__ is not list or len(item) != 2 or item[0].__class__ is not bytes:
+        raise ProtocolError(f"an integer or [code, message] was expected, not {item!r:.80}")
+    return error_from_wire(item[0].decode("utf-8", "replace"), str(text(item[1])))
+
+
+def _items(count: int, result: Any) -> list[int | CommandError]:
+    if result.__class__ is not list or len(result) != count:
+        raise ProtocolError(f"{count} items were expected, not {result!r:.80}")
+    return [item if item.__class__ is int else item_error(item) for item in result]
+
+
+def _grant(count: int, result: Any) -> Grant:
+    if result.__class__ is not list or len(result) != 2:
+        raise ProtocolError(f"[granted, values] was expected, not {result!r:.80}")
+    return Grant(_boolean(result[0]), _integers(count, result[1]))
+
+
+def _pairs(decode: Callable[[bytes], KeyT], keys: Any, values: Any) -> list[tuple[KeyT, int]]:
+    if keys.__class__ is not list or values.__class__ is not list or len(keys) != len(values):
+        raise ProtocolError("as many keys as values were expected")
+    if not all(key.__class__ is bytes for key in keys):
+        raise ProtocolError("a key that is no binary")
+    return [(decode(key), integer(value)) for key, value in zip(keys, values, strict=True)]
+
+
+def _page(decode: Callable[[bytes], KeyT], result: Any) -> ScanPage[KeyT]:
+    if result.__class__ is not list or len(result) != 3:
+        raise ProtocolError(f"[cursor, keys, values] was expected, not {result!r:.80}")
+    cursor, keys, values = result
+    if cursor != 0 and cursor.__class__ is not bytes:
+        raise ProtocolError(f"a cursor is 0 or bytes, not {cursor!r:.80}")
+    return ScanPage(cursor, _pairs(decode, keys, values))
+
+
+def _ranking(decode: Callable[[bytes], KeyT], result: Any) -> list[tuple[KeyT, int]]:
+    if result.__class__ is not list or len(result) != 2:
+        raise ProtocolError(f"[keys, values] was expected, not {result!r:.80}")
+    return _pairs(decode, *result)
+
+
+def text(result: Any) -> Any:
+    """Words and sentences arrive as bytes, alone or inside lists and maps; here they become str."""
+    if isinstance(result, bytes):
+        return decode_key(result)
+    if isinstance(result, list):
+        return [text(item) for item in result]
+    if isinstance(result, dict):
+        return {text(word): text(value) for word, value in result.items()}
+    return result
+
+
+def _mapping(result: Any) -> dict[str, Any]:
+    if result.__class__ is not dict:
+        raise ProtocolError(f"a map was expected, not {result!r:.80}")
+    mapping: dict[str, Any] = text(result)
+    return mapping
+
+
+def _acquired(count: int, result: Any) -> Acquired:
+    if result.__class__ is not list or len(result) != 3:
+        raise ProtocolError(f"[granted, values, hold] was expected, not {result!r:.80}")
+    granted = _boolean(result[0])
+    if granted is (result[2] is None):
+        raise ProtocolError(f"a hold where granted and nowhere else was expected, not {result!r:.80}")
+    return Acquired(granted, _integers(count, result[1]), Hold(integer(result[2]), count) if granted else None)
+
+
+def _values(result: Any) -> list[int]:
+    if result.__class__ is not list:
+        raise ProtocolError(f"integers were expected, not {result!r:.80}")
+    return [integer(value) for value in result]
+
+
+def _held(decode: Callable[[bytes], KeyT], result: Any) -> list[tuple[int, dict[KeyT, int]]]:
+    try:
+        return [(integer(hold), {decode(key): integer(by) for key, by in items}) for hold, items in result]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"holds were expected, not {result!r:.80}") from error
+
+
+def _mappings(result: Any) -> list[dict[str, Any]]:
+    if result.__class__ is not list:
+        raise ProtocolError(f"maps were expected, not {result!r:.80}")
+    return [_mapping(each) for each in result]
+
+
+def _batch_reply_bytes(items: int) -> int:
+    """A batch of values, each of 9 bytes at most."""
+    return SMALL_REPLY_BYTES + 9 * items
+
+
+# --------------------------------------------------------------------------------------------------- methods
+
+
+def decr_strict(key: Key, by: int) -> Call[int]:
+    return Call("decr", (encode_key(key), check_amount(by), True), integer, repeatable=False)
+
+
+def apply(keys: Iterable[Key], deltas: Iterable[int] | int, ttl_ms: int | None) -> Call[list[int | CommandError]]:
+    encoded = _encode_keys(keys)
+    amounts: int | list[int]
+    if isinstance(deltas, Iterable):
+        amounts = [_check_delta(delta) for delta in deltas]
+        if len(amounts) != len(encoded):
+            raise InvalidRequest(f"as many deltas as keys, not {len(amounts)} and {len(encoded)}")
+    else:
+        amounts = _check_delta(deltas)
+    convert = partial(_items, len(encoded))
+    # Should all its items fail, the server refuses the reply as too large before this limit is passed.
+    return Call(
+        "apply",
+        _params(encoded, amounts, check_ttl(ttl_ms)),
+        convert,
+        repeatable=False,
+        reply_bytes=min(REPLY_BYTES_MAX, SMALL_REPLY_BYTES + 64 * len(encoded)),
+    )
+
+
+def _check_delta(delta: object) -> int:
+    checked = check_integer("a delta", delta, -VALUE_MAX, VALUE_MAX)
+    if not checked:
+        raise InvalidRequest("a delta is not 0")
+    return checked
+
+
+def _params(first: object, second: object, ttl_ms: int | None) -> tuple[Any, ...]:
+    return (first, second) if ttl_ms is None else (first, second, ttl_ms)
+
+
+def get(key: Key) -> Call[int]:
+    return Call("get", (encode_key(key),), integer, repeatable=True)
+
+
+def get_many(keys: Iterable[Key]) -> Call[list[int]]:
+    encoded = _encode_keys(keys)
+    convert = partial(_integers, len(encoded))
+    return Call("get_many", (encoded,), convert, repeatable=True, reply_bytes=_batch_reply_bytes(len(encoded)))
+
+
+def set(key: Key, value: int, ttl_ms: int | None) -> Call[int]:
+    params = _params(encode_key(key), check_integer("value", value, 0, VALUE_MAX), check_ttl(ttl_ms))
+    return Call("set", params, integer, repeatable=False)
+
+
+def take(keys: Iterable[Key]) -> Call[list[int]]:
+    encoded = _encode_keys(keys)
+    convert = partial(_integers, len(encoded))
+    return Call("take", (encoded,), convert, repeatable=False, reply_bytes=_batch_reply_bytes(len(encoded)))
+
+
+def _encode_limited(items: Iterable[tuple[Key, int, int]]) -> list[tuple[bytes, int, int]]:
+    encoded = [
+        (encode_key(key), check_amount(by), check_integer("a limit", limit, 0, VALUE_MAX)) for key, by, limit in items
+    ]
+    _check_batch([key for key, _, _ in encoded])
+    return encoded
+
+
+def try_incr(items: Iterable[tuple[Key, int, int]], ttl_ms: int | None) -> Call[Grant]:
+    encoded = _encode_limited(items)
+    params: tuple[Any, ...] = (encoded,) if ttl_ms is None else (encoded, check_ttl(ttl_ms))
+    convert = partial(_grant, len(encoded))
+    return Call("try_incr", params, convert, repeatable=False, reply_bytes=_batch_reply_bytes(len(encoded)))
+
+
+def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None) -> Call[Acquired]:
+    encoded = _encode_limited(items)
+    wait_ms = check_wait(wait)
+    # Asked again where the session was lost: what it may have granted went back with that session.
+    return Call(
+        "acquire",
+        (encoded,) if wait_ms == 0 else (encoded, wait_ms),
+        partial(_acquired, len(encoded)),
+        repeatable=True,
+        reply_bytes=WAIT_REPLY_BYTES + 9 * len(encoded),
+        parks=wait_ms != 0,
+        holds=True,
+    )
+
+
+def release(hold: Hold | int, items: Iterable[tuple[Key, int]] | None) -> Call[list[int]]:
+    number = hold.number if isinstance(hold, Hold) else check_integer("a hold", hold, 0, VALUE_MAX)
+    if items is None:
+        size = _batch_reply_bytes(hold.counters if isinstance(hold, Hold) else BATCH_ITEMS_MAX)
+        return Call("release", (number,), _values, repeatable=False, reply_bytes=size, persistent=True)
+    encoded = [(encode_key(key), check_amount(by)) for key, by in items]
+    _check_batch([key for key, _ in encoded])
+    return Call(
+        "release",
+        (number, encoded),
+        partial(_integers, len(encoded)),
+        repeatable=False,
+        reply_bytes=_batch_reply_bytes(len(encoded)),
+        persistent=True,
+    )
+
+
+def held(after: int, decode: Callable[[bytes], KeyT]) -> Call[list[tuple[int, dict[KeyT, int]]]]:
+    params = (check_integer("after", after, 0, VALUE_MAX),) if after else ()
+    return Call("held", params, partial(_held, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def wait_zero(key: Key, timeout: float | None) -> Call[bool]:
+    timeout_ms = check_wait(timeout)
+    return Call(
+        "wait_zero",
+        (encode_key(key), timeout_ms),
+        _boolean,
+        repeatable=True,
+        reply_bytes=WAIT_REPLY_BYTES,
+        parks=timeout_ms != 0,
+    )
+
+
+def sessions(after: int) -> Call[list[dict[str, Any]]]:
+    params = (check_integer("after", after, 0, VALUE_MAX),) if after else ()
+    return Call("sessions", params, _mappings, repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def expire(key: Key, ttl_ms: int | None) -> Call[bool]:
+    return Call("expire", (encode_key(key), check_ttl(ttl_ms)), _boolean, repeatable=False)
+
+
+def ttl(key: Key) -> Call[int | None]:
+    return Call("ttl", (encode_key(key),), _integer_or_none, repeatable=True)
+
+
+def scan(cursor: Cursor, count: int, prefix: Key, decode: Callable[[bytes], KeyT]) -> Call[ScanPage[KeyT]]:
+    if cursor.__class__ is not bytes and (cursor.__class__ is not int or cursor != 0):
+        raise InvalidRequest("a cursor is 0 or what the last page gave")
+    params = (cursor, check_integer("count", count, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
+    return Call("scan", params, partial(_page, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def top(n: int, prefix: Key, decode: Callable[[bytes], KeyT]) -> Call[list[tuple[KeyT, int]]]:
+    params = (check_integer("n", n, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
+    return Call("top", params, partial(_ranking, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def count(prefix: Key) -> Call[int]:
+    encoded = _encode_prefix(prefix)
+    return Call("count", (encoded,) if encoded else (), integer, repeatable=True)
+
+
+def clear() -> Call[int]:
+    return Call("clear", (), integer, repeatable=False)
+
+
+def ping() -> Call[None]:
+    return Call("ping", (), _nothing, repeatable=True)
+
+
+def info() -> Call[dict[str, Any]]:
+    return Call("info", (), _mapping, repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def config_get(name: str | None) -> Call[Any]:
+    return Call("config_get", () if name is None else (_check_name(name),), text, repeatable=True)
+
+
+def config_set(name: str, value: Any) -> Call[Any]:
+    try:
+        encode(value)
+    except Exception as error:
+        raise InvalidRequest(f"a setting cannot be {value!r:.80}") from error
+    return Call("config_set", (_check_name(name), value), text, repeatable=False)
+
+
+def _check_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidRequest(f"the name of a setting is a str, not {type(name).__name__}")
+    return name
+
+
+def sweep() -> Call[int]:
+    return Call("sweep", (), integer, repeatable=False)
+
+
+assert KEY_BYTES_MAX + 32 < MESSAGE_BYTES_MAX // 64

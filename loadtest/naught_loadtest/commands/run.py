@@ -1,0 +1,166 @@
+"""`naught-loadtest run`: one run against a server that is already there."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+
+from naught_loadtest.commands import status
+from naught_loadtest.commands.ceiling import ceiling_of
+from naught_loadtest.generate.plan import (
+    BATCH_MAX,
+    CONNECTIONS_DEFAULT,
+    DURATION_S_DEFAULT,
+    TIMEOUT_S_DEFAULT,
+    WARMUP_S_DEFAULT,
+    Plan,
+)
+from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.generate.schedule import ARRIVALS
+from naught_loadtest.generate.workload import SCENARIOS
+from naught_loadtest.measure.progress import Live
+from naught_loadtest.measure.report import text_lines, to_json, write_hgrm, write_json
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.slo import Objective, parse
+
+SEED_MAX = 1 << 31
+# How long the generator is measured against an echo, after a run.
+CEILING_S = 1.0
+
+
+def add_load_arguments(parser: argparse.ArgumentParser) -> None:
+    """What describes a load; `search` takes the same."""
+    add = parser.add_argument
+    add(
+        "--target",
+        required=True,
+        metavar="URL",
+        help="naught://host:port/cache, naught+unix:///path.sock, redis://host:port, redis-lua://host:port"
+        " (deletes at zero) or memcached://host:port",
+    )
+    add("--scenario", choices=SCENARIOS, default="churn", help="what is asked (%(default)s)")
+    add("-c", "--connections", type=int, default=CONNECTIONS_DEFAULT, metavar="N", help="(%(default)s)")
+    add(
+        "-B",
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help=f"counters a request carries, 1 to {BATCH_MAX}",
+    )
+    add("--arrival", choices=ARRIVALS, default="constant", help="open loop: the gaps between requests")
+    add("--duration", type=float, default=DURATION_S_DEFAULT, metavar="S", help="(%(default)g)")
+    add("--warmup", type=float, default=WARMUP_S_DEFAULT, metavar="S", help="not in the figures (%(default)g)")
+    add("--processes", type=int, default=1, metavar="N", help="load processes (%(default)s)")
+    add("--keys", type=int, default=0, metavar="N", help="counters at most (the scenario's own number)")
+    add("--seed", type=int, help="(a random one, printed)")
+    add(
+        "--timeout",
+        type=float,
+        default=TIMEOUT_S_DEFAULT,
+        metavar="S",
+        help="answered later: timed out (%(default)g)",
+    )
+    add("--json", metavar="FILE", help="the report as JSON; - for standard output")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `run`."""
+    add_load_arguments(parser)
+    add = parser.add_argument
+    add("-P", "--pipeline", type=int, default=1, metavar="N", help="requests in flight on a connection (1)")
+    add("--rate", type=float, metavar="N", help="open loop: requests a second of all connections together")
+    add("--hgrm", metavar="FILE", help="the latency distribution for HdrHistogram's plotter")
+    add(
+        "--slo",
+        type=objective,
+        action="append",
+        default=[],
+        metavar="'p99<2ms'",
+        help="an objective, repeatable; missed: exit status 99",
+    )
+    add(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the counters with what was acknowledged",
+    )
+    add(
+        "--ceiling",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="closed loop: show beside it what this generator does with an echo",
+    )
+    add("--keep", action="store_true", help="leave on the server what the run made")
+    add("--server-pid", type=int, metavar="PID", help="a server on this machine: show how busy it was")
+
+
+def objective(text: str) -> Objective:
+    """For argparse, which wants its own error."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
+    """The plan of the arguments. ValueError says what is wrong with them."""
+    seed = arguments.seed if arguments.seed is not None else random.randrange(SEED_MAX)
+    settings = {
+        "target": arguments.target,
+        "prefix": new_prefix(),
+        "scenario": arguments.scenario,
+        "connections": arguments.connections,
+        "batch": arguments.batch,
+        "arrival": arguments.arrival,
+        "duration_s": arguments.duration,
+        "warmup_s": arguments.warmup,
+        "processes": arguments.processes,
+        "keys": arguments.keys,
+        "seed": seed,
+        "timeout_s": arguments.timeout,
+        **changes,
+    }
+    return Plan.from_json(settings)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """The whole command. Its exit status."""
+    plan = plan_of(arguments, pipeline=arguments.pipeline, rate=arguments.rate)
+    to_stdout = arguments.json == "-"
+    people = sys.stderr if to_stdout else sys.stdout
+    print(f"{plan}\n", file=people, flush=True)
+    live = Live()
+    try:
+        result = Run(
+            plan,
+            server_pid=arguments.server_pid,
+            check=arguments.verify,
+            clean=not arguments.keep,
+            on_progress=live.show,
+        ).execute()
+    finally:
+        live.end()
+    if arguments.ceiling and not plan.open_loop:
+        result.ceiling = ceiling_of(plan, CEILING_S)
+    print(file=people)
+    for line in text_lines(result, arguments.slo):
+        print(line, file=people)
+    if arguments.json:
+        write_json(to_json(result, arguments.slo), arguments.json)
+    if arguments.hgrm:
+        write_hgrm(result.response, arguments.hgrm)
+    return exit_status(result, arguments.slo)
+
+
+def exit_status(result: Result, objectives: list[Objective]) -> int:
+    """What a run's exit status is. What is wrong comes before what is slow."""
+    failed = bool(result.failures or result.not_verified)
+    if failed or (result.verification is not None and not result.verification.passed):
+        return status.FAILED
+    if result.invalid:
+        return status.INVALID
+    if not all(each.judge(result.response)[0] for each in objectives):
+        return status.OBJECTIVE_MISSED
+    return status.OK

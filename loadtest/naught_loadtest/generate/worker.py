@@ -1,0 +1,351 @@
+"""One process of load: `python -m naught_loadtest.generate.worker`, started by the runner, never by hand.
+
+It speaks JSON lines. In comes the plan with the number of this process; when the connections stand and every
+request is encoded, out goes `ready`. In comes the moment to start; out go `progress` every second and at the
+end `result`. `enough` may come in meanwhile, and ends the measurement before its time. When its standard input
+closes, the parent is gone, and so is the worker.
+
+While it measures, the garbage collector is off: its pauses would be the generator's, not the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+from naught_loadtest.drivers import driver_for
+from naught_loadtest.drivers.base import BatchDriver, Driver, Failure
+from naught_loadtest.drivers.target import Target
+from naught_loadtest.generate.closed_loop import ClosedConnection
+from naught_loadtest.generate.closing import Closing
+from naught_loadtest.generate.lane import CYCLE_REQUESTS_MIN, encode, script_for
+from naught_loadtest.generate.open_loop import OpenConnection, Pacer, Queue
+from naught_loadtest.generate.plan import Plan
+from naught_loadtest.generate.schedule import due_times_ns
+from naught_loadtest.measure.expectation import closing_steps
+from naught_loadtest.measure.tally import Tally
+
+# A progress is sent at every whole second of the measurement, so that what the workers say adds up.
+PROGRESS_NS = 1_000_000_000
+CONNECT_S_MAX = 10.0
+
+Connection = ClosedConnection | OpenConnection
+
+
+class Greeter(asyncio.Protocol):
+    """Has a connection until its load begins, and waits for the one reply to its greeting."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._data = b""
+        # The reply; None when the connection ended before it came.
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        replies, _ = self._driver.parse(self._data)
+        if replies and not self.reply.done():
+            self.reply.set_result(replies[0])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.reply.done():
+            self.reply.set_result(None)
+
+
+class Worker:
+    """One process's share of a run."""
+
+    def __init__(self, plan: Plan, process: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._plan = plan
+        self._process = process
+        self._loop = loop
+        self._driver = driver_for(plan.parsed_target.kind)
+        self._tally = Tally(timeout_ns=int(plan.timeout_s * 1e9))
+        self._connections: list[Connection] = []
+        # Numbers of the connections that have nothing in flight any more, or are lost.
+        self._idle: set[int] = set()
+        self._all_idle: asyncio.Future[None] = loop.create_future()
+        # Open loop: what waits for a connection, and who hands out what is due.
+        self._queue = Queue()
+        self._pacer: Pacer | None = None
+
+    def _on_idle(self, number: int) -> None:
+        self._idle.add(number)
+        if len(self._idle) == len(self._connections) and not self._all_idle.done():
+            self._all_idle.set_result(None)
+
+    def encode(self) -> None:
+        """Write every request before anything is timed."""
+        plan = self._plan
+        # Message ids repeat with the cycle, and must not repeat within a pipeline.
+        cycle_min = max(CYCLE_REQUESTS_MIN, plan.pipeline)
+        # A server without a command for many counters gets the batch as so many single requests.
+        depth = plan.pipeline if isinstance(self._driver, BatchDriver) else plan.pipeline * plan.batch
+        for number in plan.connections_of(self._process):
+            script = script_for(self._driver, plan.workload.script(number))
+            lane = encode(self._driver, script, plan.prefix, cycle_min)
+            if plan.open_loop:
+                self._connections.append(
+                    OpenConnection(
+                        number,
+                        self._driver,
+                        lane,
+                        depth=plan.pipeline,
+                        queue=self._queue,
+                        tally=self._tally,
+                        on_idle=self._on_idle,
+                    )
+                )
+            else:
+                self._connections.append(
+                    ClosedConnection(
+                        number, self._driver, lane, depth=depth, tally=self._tally, on_idle=self._on_idle
+                    )
+                )
+
+    async def connect(self) -> list[asyncio.Transport]:
+        """All connections of this process, greeted."""
+        target = self._plan.parsed_target
+        async with asyncio.timeout(CONNECT_S_MAX):
+            return [await connect(self._loop, target, self._driver) for _ in self._connections]
+
+    async def run(
+        self,
+        transports: list[asyncio.Transport],
+        start_ns: int,
+        enough: asyncio.Future[Any],
+        say: Callable[..., None],
+    ) -> None:
+        """Drive the load through its three parts and report. `enough` ends the second before its time."""
+        plan = self._plan
+        measure_ns = start_ns + int(plan.warmup_s * 1e9)
+        end_ns = measure_ns + int(plan.duration_s * 1e9)
+        progress = asyncio.create_task(self._progress(measure_ns, say))
+        await self._until(start_ns)
+        if plan.open_loop:
+            self._start_open(transports, start_ns, measure_ns, end_ns)
+        else:
+            for connection, transport in zip(self._connections, transports, strict=True):
+                connection.start(transport)
+        await self._until(measure_ns)
+        # In an open loop requests know themselves whether they count.
+        if not plan.open_loop:
+            self._tally.begin()
+        cpu_s, begun_ns = time.process_time(), monotonic_ns()
+        await self._until(end_ns, enough)
+        early = enough.done()
+        if early and self._pacer is not None:
+            self._pacer.end_by(monotonic_ns())
+        elapsed_s, cpu_s = (monotonic_ns() - begun_ns) / 1e9, time.process_time() - cpu_s
+        measured = self._tally.to_json()
+        await self._settle()
+        progress.cancel()
+        measured_s = elapsed_s if early else plan.duration_s
+        if plan.open_loop:
+            # The figures are complete only now; but what was done in the measured time was done by its end.
+            measured = {**self._tally.to_json(), "operations": measured["operations"]}
+        # What failed after the measurement is told as well: nothing is dropped silently.
+        measured["failed"] = dict(self._tally.failed)
+        closings = await self._close_down(transports)
+        say(
+            "result",
+            tally=measured,
+            elapsed_s=elapsed_s,
+            cpu_share=cpu_s / elapsed_s,
+            busy_share=self._pacer.busy_ns / (measured_s * 1e9) if self._pacer is not None else None,
+            accounts=[
+                self._account(connection, closing)
+                for connection, closing in zip(self._connections, closings, strict=True)
+            ],
+        )
+
+    def _start_open(self, transports: list[asyncio.Transport], start_ns: int, measure_ns: int, end_ns: int) -> None:
+        plan = self._plan
+        assert plan.rate is not None
+        opened = [connection for connection in self._connections if isinstance(connection, OpenConnection)]
+        for connection, transport in zip(opened, transports, strict=True):
+            connection.start(transport)
+        self._pacer = Pacer(
+            self._loop,
+            opened,
+            self._queue,
+            due_times_ns(plan.arrival, plan.rate, self._process, plan.processes, plan.seed),
+            rate_per_s=plan.rate / plan.processes,
+            tally=self._tally,
+            spin=may_spin(plan),
+        )
+        self._pacer.start(start_ns, measure_ns, end_ns)
+
+    async def _until(self, moment_ns: int, *others: asyncio.Future[Any]) -> None:
+        """Until a moment of the run, or until every connection is lost, or one of the others comes."""
+        wait_s = (moment_ns - monotonic_ns()) / 1e9
+        if wait_s > 0:
+            await asyncio.wait([self._all_idle, *others], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _settle(self) -> None:
+        """Let what waits go out and what is out come in, each for as long as an answer may take."""
+        if self._pacer is not None:
+            await self._pacer.done
+        for connection in self._connections:
+            connection.stop()
+        await asyncio.wait([self._all_idle], timeout=self._plan.timeout_s)
+        if self._pacer is not None and not self._all_idle.done():
+            self._pacer.give_up(monotonic_ns())
+            await asyncio.wait([self._all_idle], timeout=self._plan.timeout_s)
+        now_ns = monotonic_ns()
+        for connection in self._connections:
+            flying = connection.sent - connection.answered
+            if flying and not connection.lost:
+                self._tally.fail("no_answer", flying)
+                if isinstance(connection, OpenConnection):
+                    connection.give_up(now_ns)
+
+    async def _close_down(self, transports: list[asyncio.Transport]) -> list[Closing | None]:
+        """Take off what is still up, connection by connection, and hang up."""
+        plan = self._plan
+        closings: list[Closing | None] = []
+        for connection, transport in zip(self._connections, transports, strict=True):
+            settled = not connection.lost and connection.sent == connection.answered
+            if not plan.workload.up_and_down or not settled:
+                closings.append(None)
+                continue
+            script = script_for(self._driver, plan.workload.script(connection.number))
+            closing = Closing(self._driver, closing_steps(script, connection.answered), plan.prefix)
+            closing.start(transport)
+            closings.append(closing)
+        waiting = [closing.finished for closing in closings if closing is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=max(plan.timeout_s, 1.0))
+        for transport in transports:
+            transport.abort()
+        return closings
+
+    def _account(self, connection: Connection, closing: Closing | None) -> dict[str, Any]:
+        return {
+            "connection": connection.number,
+            "sent": connection.sent,
+            "answered": connection.answered,
+            "failed": connection.failed,
+            "failures_dropped": connection.failures_dropped,
+            "closing_sent": closing.sent if closing else 0,
+            "closing_done": closing.done if closing else 0,
+        }
+
+    async def _progress(self, measure_ns: int, say: Callable[..., None]) -> None:
+        for number in itertools.count(1):
+            await asyncio.sleep((measure_ns + number * PROGRESS_NS - monotonic_ns()) / 1e9)
+            tally = self._tally
+            failed = sum(tally.failed.values()) + tally.timed_out
+            coarse = tally.response.coarse()
+            say("progress", number=number, operations=tally.operations, failed=failed, coarse=coarse)
+
+
+async def connect(loop: asyncio.AbstractEventLoop, target: Target, driver: Driver) -> asyncio.Transport:
+    """One connection to the target, greeted where the driver greets."""
+    transport: asyncio.Transport
+    if target.path is not None:
+        transport, greeter = await loop.create_unix_connection(lambda: Greeter(driver), target.path)
+    else:
+        transport, greeter = await loop.create_connection(lambda: Greeter(driver), target.host, target.port)
+    greeting = driver.greeting(target)
+    if greeting is not None:
+        transport.write(greeting)
+        reply = await greeter.reply
+        if reply is None:
+            raise ConnectionError("the server closed the connection")
+        if isinstance(reply, Failure):
+            raise ConnectionError(f"the server answers {reply.kind}: {reply.message}")
+    return transport
+
+
+def may_spin(plan: Plan) -> bool:
+    """Whether every worker can have a core to itself; without cores of its own, one is left to the server."""
+    if plan.cores:
+        return plan.processes <= len(plan.cores)
+    return plan.processes < usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _say(event: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+class Orders:
+    """The parent's lines, read while the loop runs. At their end the process leaves."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        self._rest = b""
+        loop.add_reader(0, self._read)
+
+    def _read(self) -> None:
+        data = os.read(0, 1 << 16)
+        if not data:
+            os._exit(1)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._lines.put_nowait(line)
+
+    async def next(self) -> dict[str, Any]:
+        order: dict[str, Any] = json.loads(await self._lines.get())
+        return order
+
+
+async def _main() -> None:
+    loop = asyncio.get_running_loop()
+    orders = Orders(loop)
+    order = await orders.next()
+    plan = Plan.from_json(order["plan"])
+    if plan.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, plan.cores)
+    worker = Worker(plan, order["process"], loop)
+    worker.encode()
+    try:
+        transports = await worker.connect()
+    except (OSError, TimeoutError) as error:
+        _say("failed", message=f"cannot connect to {plan.target}: {str(error) or 'no answer'}")
+        return
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    _say("ready")
+    start = await orders.next()
+    enough = asyncio.create_task(orders.next())
+    await worker.run(transports, start["start_ns"], enough, _say)
+    enough.cancel()
+
+
+def main() -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        # Ten thousand connections are more than most systems allow a process without being asked.
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Ctrl-C reaches the whole group of processes; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_main())
+    else:
+        uvloop.run(_main())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Requests that failed make a bench fail, whatever the figure; a bar that is missed does not. Without runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
+
+import pytest
+
+from naught_loadtest.__main__ import main
+from naught_loadtest.bars import GROUPS, capacity, drain, latency
+from naught_loadtest.bars.bar import Bar, Bench
+from naught_loadtest.commands import status
+from naught_loadtest.generate.plan import Plan
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.rounds import Table
+
+
+def outcome(failed: int = 0) -> Result:
+    made = Result(Plan("naught://h", "p:"), requests=1, throughput=1.0)
+    made.response.record(1_000_000)
+    made.cpu_shares.append(0.5)
+    if failed:
+        made.failed["internal"] = failed
+    return made
+
+
+def bar_of_capacity(mine: Result) -> Bar:
+    table = Table()
+    table.add("depth 1", "naught", mine)
+    table.add("depth 1", "redis", outcome())
+    table.add("depth 1", "echo", outcome())
+    return capacity._bar(table, table, ("depth 1", "redis", "depth 1", 2.0))
+
+
+def bar_of_drain(mine: Result) -> Bar:
+    memory = cast("drain.Memory", SimpleNamespace(settled=True, level_bytes=0))
+    return drain._bar(outcome(), mine, memory, cast("drain.Drainer", SimpleNamespace(took_s=0.0)), 1)
+
+
+def bar_of_latency(mine: Result) -> Bar:
+    return latency._bar("p99", 1.0, [(mine, outcome())])
+
+
+@pytest.mark.parametrize("make", [bar_of_capacity, bar_of_drain, bar_of_latency])
+def test_failed_requests_change_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], make: Callable[[Result], Bar]
+) -> None:
+    for failed, code in ((0, status.OK), (3, status.FAILED)):
+        bar = make(outcome(failed))
+        measure = cast("Callable[[Bench], list[Bar]]", Mock(return_value=[bar]))
+        monkeypatch.setitem(GROUPS, "server", (measure, "as made above"))
+        assert main(["bars", "--only", "server"]) == code
+        assert ("3 requests failed: internal" in capsys.readouterr().out) == (failed > 0)
+        assert (bar.verdict == "INVALID") == (failed > 0)

@@ -1,0 +1,107 @@
+"""A long `apply` is done in portions: the others have their turns between, and it loses nothing on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naught.wire.codec import encode_notification, encode_request
+from naught_server.batch import PORTION_ITEMS
+from naught_server.protocol import Channel
+from simulation.peer import Peer, engine_of
+from support.conversation import Conversation, decoded
+
+COUNT = 3 * PORTION_ITEMS + 7
+KEYS = [b"key:%d" % place for place in range(COUNT)]
+
+
+@pytest.mark.parametrize("deltas", [2, [2] * COUNT], ids=["one delta", "each its own"])
+@pytest.mark.parametrize("ttl", [(), (5_000,)], ids=["for good", "for a while"])
+def test_others_come_between_the_portions_and_nothing_of_its_own_does(deltas: Any, ttl: tuple[int, ...]) -> None:
+    engine = engine_of(shards=4)
+    peer, other = Peer(engine), Peer(engine)
+    data = encode_request(1, "apply", (KEYS, deltas, *ttl)) + encode_request(2, "get", (KEYS[-1],))
+    peer.take(peer.channel.receive(data, peer.now_ms))
+    assert peer.replies == {}
+    assert other.call("count") == PORTION_ITEMS, "one portion is done"
+    turns = 1
+    while 2 not in peer.replies:
+        assert peer.channel.wants_turn
+        peer.turn()
+        turns += 1
+    assert turns in (4, 5)
+    assert peer.replies == {1: [2] * COUNT, 2: 2}
+    assert other.call("count") == COUNT
+    assert (other.call("ttl", KEYS[-1]) == -1) is not bool(ttl)
+    assert engine.stats.commands["apply"] == 1
+    engine.invariants(peer.now_ms)
+
+
+def test_items_that_fail_fail_alone_in_any_portion() -> None:
+    peer = Peer(engine_of(max_counters=COUNT - 1))
+    keys: list[Any] = list(KEYS)
+    keys[0] = keys[-1] = b""
+    keys[PORTION_ITEMS] = 5
+    results = peer.call("apply", keys, 1)
+    assert [place for place, result in enumerate(results) if result != 1] == [0, PORTION_ITEMS, COUNT - 1]
+    assert peer.call("incr", b"a") == 1
+    assert peer.call("incr", b"b") == 1
+    assert peer.call("apply", KEYS, 1)[-1][0] == b"full"
+
+
+def test_a_notification_is_done_to_its_end_and_not_answered() -> None:
+    peer = Peer(engine_of())
+    peer.take(peer.channel.receive(encode_notification("apply", (KEYS, 1)), peer.now_ms))
+    while peer.channel.wants_turn:
+        peer.turn()
+    assert peer.channel.idle
+    assert peer.replies == {}
+    assert peer.call("count") == COUNT
+
+
+def test_it_waits_for_a_shard_that_is_held_in_the_middle() -> None:
+    engine = engine_of(shards=1)
+    peer = Peer(engine)
+    peer.take(peer.channel.receive(encode_request(1, "apply", (KEYS, 1)), peer.now_ms))
+    locks = peer.channel.session.cache.locks
+    assert locks.acquire(0, "a worker")
+    assert peer.turn() == []
+    assert not peer.channel.wants_turn
+    locks.release(0, "a worker")
+    assert peer.woken == 1
+    while peer.channel.wants_turn or 1 not in peer.replies:
+        peer.turn()
+    assert peer.replies[1] == [1] * COUNT
+    assert locks.held == 0
+
+
+def test_a_session_takes_it_along_to_its_next_connection() -> None:
+    conversation = Conversation()
+    (opened,) = decoded(conversation.send(encode_request(0, "hello", ({"session": True},))))
+    data = encode_request(1, "apply", (KEYS, 1)) + encode_request(2, "incr", (KEYS[0],))
+    assert conversation.channel.receive(data, conversation.now_ms) == b""
+    conversation.channel.close(conversation.now_ms)
+    conversation.channel = Channel(conversation.engine, lambda: None)
+    hello = {"session": opened[3][b"session"], "received": 0}
+    resumed, applied = decoded(conversation.send(encode_request(0, "hello", (hello,))))
+    assert resumed[3][b"accepted"] == 1, "the batch; what came behind it had not begun"
+    assert applied == [1, 1, None, [1] * COUNT]
+    ((_, _, _, counters),) = decoded(conversation.send(encode_request(3, "count", ())))
+    assert counters == COUNT
+
+
+def test_without_a_session_the_rest_goes_with_the_connection() -> None:
+    engine = engine_of()
+    peer, other = Peer(engine), Peer(engine)
+    peer.take(peer.channel.receive(encode_request(1, "apply", (KEYS, 1)), peer.now_ms))
+    peer.channel.close(peer.now_ms)
+    assert other.call("count") == PORTION_ITEMS
+    engine.invariants(peer.now_ms)
+
+
+def test_what_is_no_message_behind_it_is_answered_after_it() -> None:
+    conversation = Conversation()
+    messages = decoded(conversation.send(encode_request(1, "apply", (KEYS, 1)) + b"\x94\x00\x02\xc0\xc0"))
+    assert [message[1] for message in messages] == [1, 2]
+    assert conversation.closing

@@ -1,0 +1,69 @@
+"""Every command of the wire, from the tables of `cases_counters`, on every way a request can be served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naught.wire.codec import encode_request
+from naught_server.store import Cache
+from simulation.peer import Peer, engine_of
+from support.cases_counters import CASES, FULL_CASES, Case
+
+EVICTIONS = ["eager", "lazy"]
+SHARDS = [1, 256]
+
+
+def named(cases: list[Case]) -> list[Any]:
+    return [pytest.param(steps, id=name) for name, steps in cases]
+
+
+def play(peer: Peer, steps: list[Any]) -> None:
+    """Do the steps of a case one by one, and look at everything after each."""
+    for operation, arguments, expected in steps:
+        if operation == "pass":
+            peer.now_ms += arguments[0]
+            continue
+        result = peer.call(operation, *arguments)
+        assert result == expected, f"{operation}{arguments}"
+        assert type(result) is type(expected) or isinstance(expected, tuple), (
+            f"{operation}{arguments} gave {result!r}"
+        )
+        peer.engine.store.invariants(peer.now_ms)
+
+
+@pytest.mark.parametrize("shards", SHARDS)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+@pytest.mark.parametrize("steps", named(CASES))
+def test_answers(steps: list[Any], eviction: str, shards: int) -> None:
+    play(Peer(engine_of(eviction=eviction, shards=shards)), steps)
+
+
+@pytest.mark.parametrize("eviction", EVICTIONS)
+@pytest.mark.parametrize("steps", named(CASES))
+def test_answers_without_the_fast_loop(steps: list[Any], eviction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cache, "unhindered", lambda cache, now_ms, creations_max: False)
+    play(Peer(engine_of(eviction=eviction)), steps)
+
+
+@pytest.mark.parametrize("shards", SHARDS)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+@pytest.mark.parametrize("steps", named(FULL_CASES))
+def test_answers_of_a_full_cache(steps: list[Any], eviction: str, shards: int) -> None:
+    play(Peer(engine_of(eviction=eviction, shards=shards, max_counters=3)), steps)
+
+
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_all_at_once_answers_as_one_by_one(eviction: str) -> None:
+    """What stands in one piece of input is answered as if each request had come alone."""
+    for name, steps in CASES:
+        if any(operation in {"pass", "top", "count"} for operation, _, _ in steps):
+            continue
+        peer = Peer(engine_of(eviction=eviction))
+        requests = [encode_request(msgid, step[0], step[1]) for msgid, step in enumerate(steps)]
+        peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+        while peer.channel.wants_turn:
+            peer.turn()
+        assert [peer.replies[msgid] for msgid in range(len(steps))] == [step[2] for step in steps], name
+        assert list(peer.replies) == list(range(len(steps))), name

@@ -1,0 +1,134 @@
+"""The engine as a whole: deterministic, honest in its figures, caches kept apart."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from naught.wire.codec import encode_request
+from naught_server.config import CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from naught_server.protocol import Channel
+from simulation.peer import Peer, engine_of
+from support.cases_counters import CASES, Refused
+
+
+def conversation(eviction: Any) -> list[bytes]:
+    """Everything two sessions hear, from the same bytes, times and steps."""
+    random = Random(7)
+    engine = Engine(ServerConfig(caches={"default": CachePolicy("default", shards=4, eviction=eviction)}))
+    sessions = [Channel(engine, lambda: None) for _ in range(2)]
+    heard = []
+    now_ms = 1_000
+    requests = b""
+    for number in range(3_000):
+        steps = random.choice(CASES)[1]
+        method, params, _ = random.choice(steps)
+        if method not in {"pass", "config_set", "hello"}:
+            requests += encode_request(number, method, params)
+        if random.random() < 0.2:
+            cut = random.randint(0, len(requests))
+            heard.append(sessions[0].receive(requests[:cut], now_ms))
+            requests = requests[cut:]
+            heard.append(sessions[1].receive(encode_request(number, "incr", (b"%d" % number,)), now_ms))
+        if random.random() < 0.2:
+            heard.append(b"%d" % engine.advance(now_ms, random.choice([1, 5, 100])))
+        heard.append(sessions[0].turn(now_ms))
+        now_ms += random.choice([0, 1, 30])
+    engine.store.invariants(now_ms)
+    heard.append(encode_request(0, "info", (str(engine.info(now_ms)),)))
+    return heard
+
+
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+def test_the_same_bytes_times_and_steps_give_the_same_replies(eviction: str) -> None:
+    first = conversation(eviction)
+    assert first == conversation(eviction)
+    assert sum(map(len, first)) > 10_000
+
+
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+def test_how_the_input_is_cut_does_not_matter(eviction: str) -> None:
+    requests = [
+        encode_request(number, method, params)
+        for number, (method, params, _) in enumerate(step for _, steps in CASES for step in steps)
+        # Replies of slices may come out of order, and what nears a limit of the wire is tested with the wire.
+        if method not in {"pass", "top", "count", "info", "config_set", "config_get", "sweep"}
+        and len(str(params)) < 2_000
+    ]
+    whole = Channel(engine_of(eviction=eviction), lambda: None)
+    replies = whole.receive(b"".join(requests), 1_000)
+    while whole.wants_turn:
+        replies += whole.turn(1_000)
+    assert not whole.closing
+    single = Channel(engine_of(eviction=eviction), lambda: None)
+    assert b"".join(single.receive(request, 1_000) for request in requests) == replies
+    bytewise = Channel(engine_of(eviction=eviction), lambda: None)
+    data = b"".join(requests)
+    assert b"".join(bytewise.receive(data[at : at + 1], 1_000) for at in range(len(data))) == replies
+
+
+def test_caches_are_separate_sets_with_policies_of_their_own() -> None:
+    caches = {"default": CachePolicy("default"), "small": CachePolicy("small", max_counters=1, eviction="lazy")}
+    engine = Engine(ServerConfig(caches=caches))
+    first, second = Peer(engine), Peer(engine)
+    assert first.call("hello", {"cache": "small"})[b"cache"] == b"small"
+    assert first.call("incr", "k", 5) == 5
+    assert second.call("incr", "k") == 1
+    assert first.call("incr", "l") == Refused("full")
+    assert second.call("incr", "l") == 1
+    assert first.call("hello", {"cache": "nobody"}) == Refused("invalid")
+    assert first.call("get", "k") == 5, "the cache before stays"
+    assert first.call("clear") == 1
+    assert second.call("count") == 2
+    assert first.call("hello")[b"cache"] == b"small"
+
+
+def test_hello_in_the_middle_of_a_piece_of_input() -> None:
+    engine = Engine(ServerConfig(caches={"other": CachePolicy("other")}))
+    peer = Peer(engine)
+    methods: list[tuple[str, Any]] = [
+        ("incr", (b"k",)),
+        ("hello", ({"cache": "other"},)),
+        ("incr", (b"k", 5)),
+        ("hello", ({"cache": "default"},)),
+        ("get", (b"k",)),
+    ]
+    requests = [encode_request(number, method, params) for number, (method, params) in enumerate(methods)]
+    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+    assert [peer.replies[0], peer.replies[2], peer.replies[4]] == [1, 5, 1]
+
+
+def test_info_counts_what_happened() -> None:
+    peer = Peer(engine_of(eviction="lazy", shards=8, max_counters=50))
+    peer.call("apply", ["a", "b", "c", "d", "e"], 2)
+    peer.call("decr", "a", 2)
+    peer.call("set", "b", 0)
+    peer.call("take", ["c"])
+    peer.call("expire", "d", 10)
+    peer.call("incr", "f", 0)
+    peer.now_ms += 10
+    info = peer.call("info")
+    cache = info[b"caches"][b"default"]
+    assert (cache[b"counters"], cache[b"raw_entries"], cache[b"deadlines"]) == (1, 2, 0)
+    assert cache[b"deviation"] == 1.0
+    assert cache[b"evictions"] == {b"zero": 1, b"expired": 1, b"taken": 1, b"set": 1, b"cleared": 0}
+    assert (cache[b"shards"], cache[b"eviction"], cache[b"max_counters"]) == (8, b"lazy", 50)
+    assert info[b"errors"] == {b"invalid": 1}
+    assert info[b"commands"] == {b"apply": 1, b"decr": 1, b"set": 1, b"take": 1, b"expire": 1}
+    peer.call("clear")
+    assert peer.call("info")[b"caches"][b"default"][b"evictions"][b"cleared"] == 1
+
+
+def test_what_the_fast_loop_serves_is_counted_as_well() -> None:
+    peer = Peer(engine_of())
+    requests = [encode_request(number, "incr", (b"k",)) for number in range(5)]
+    requests += [encode_request(5, "get", (b"k",)), encode_request(6, "decr", (b"k", 5))]
+    requests += [encode_request(7, "apply", ([b"k", b"l"], [1, -1])), encode_request(8, "incr", (b"k", 0))]
+    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+    counted = {name: count for name, count in peer.engine.stats.commands.items() if count}
+    assert counted == {"incr": 5, "get": 1, "decr": 1, "apply": 1}
+    assert peer.channel.session.cache.evictions["zero"] == 1
+    assert peer.engine.stats.commands_total() == 8

@@ -1,0 +1,266 @@
+"""The wheels of deadlines against a plain dict, over many laps."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from naught_server import expiry as deadlines
+from naught_server.expiry import DeadlineWheel
+
+SEEDS = [1, 2, 3, 4]
+if "NAUGHT_TEST_SEED" in os.environ:
+    SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
+
+START_MS = 1_000_000
+GRAIN_MS = 1 << deadlines.GRAIN_BITS
+LAP_MS = deadlines.LATER_SLOTS * GRAIN_MS
+GRAIN_BEGINS_MS = START_MS + GRAIN_MS - START_MS % GRAIN_MS
+
+
+class Model:
+    """A wheel and a dict that must agree."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.wheel = DeadlineWheel()
+        self.deadlines: dict[bytes, int] = {}
+        self.now_ms = START_MS
+        self.interrupted = 0  # discards and replacements while a visit was under way
+
+    def add(self, ttls_ms: list[int]) -> None:
+        key = b"%d" % self.random.randrange(400)
+        self.discard(key)
+        deadline_ms = self.now_ms + self.random.choice(ttls_ms)
+        self.wheel.add(key, deadline_ms, self.now_ms)
+        self.deadlines[key] = deadline_ms
+
+    def discard(self, key: bytes) -> None:
+        if key in self.deadlines:
+            self.interrupted += bool(self.wheel._kept)
+            self.wheel.discard(key, self.deadlines.pop(key))
+
+    def replace(self) -> None:
+        if self.deadlines:
+            key = self.random.choice(list(self.deadlines))
+            self.interrupted += bool(self.wheel._kept)
+            copy = bytes(memoryview(key))
+            self.wheel.replace(copy, self.deadlines[key])
+            if len(key) > 1:
+                assert any(found is copy for found in self.wheel.entries())
+
+    def take(self, entries_max: int) -> None:
+        due = {key for key, deadline_ms in self.deadlines.items() if deadline_ms <= self.now_ms}
+        assert self.wheel.due(self.now_ms, len(due) + 1) == len(due)
+        assert self.wheel.due(self.now_ms, 1) >= bool(due)
+        taken, finished = self.wheel.take_due(self.now_ms, entries_max)
+        assert len(taken) <= entries_max
+        for key, deadline_ms in taken:
+            assert deadline_ms <= self.now_ms, "taken too early"
+            assert self.deadlines.pop(key) == deadline_ms
+            due.discard(key)
+        assert not (finished and due), "finished, and some are due still"
+
+    def check(self) -> None:
+        assert self.wheel.entries() == self.deadlines
+        assert self.wheel.count == len(self.deadlines)
+
+
+@pytest.mark.parametrize(("slots", "later"), [(64, 1), (64, 4), (256, 2), (deadlines.SLOTS, deadlines.LATER_SLOTS)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_wheel_is_a_sorted_list(seed: int, slots: int, later: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    print(f"NAUGHT_TEST_SEED={seed}")
+    monkeypatch.setattr(deadlines, "SLOTS", slots)
+    monkeypatch.setattr(deadlines, "_MASK", slots - 1)
+    monkeypatch.setattr(deadlines, "LATER_SLOTS", later)
+    monkeypatch.setattr(deadlines, "_LATER_MASK", later - 1)
+    model = Model(seed)
+    random = model.random
+    small = later < deadlines.LATER_SLOTS
+    lap = later * GRAIN_MS
+    ttls = [1, 2, 3, 50, GRAIN_MS, slots - 1, slots, slots + 1, 2 * slots]
+    ttls += [lap - 1, lap, lap + 1, lap + 3, 2 * lap, 5 * lap + 3]
+    for step in range(3_000 if small else 600):
+        what = random.random()
+        if what < 0.45:
+            model.add(ttls)
+        elif what < 0.55:
+            model.discard(b"%d" % random.randrange(400))
+        elif what < 0.65:
+            model.replace()
+        elif what < 0.9:
+            model.take(random.choice([1, 1, 2, 5, 50, 100_000]))
+        else:
+            model.now_ms += random.choice([0, 1, 1, 2, 7, 60, slots, slots + 1, lap - 1, lap, lap + 1, 10 * lap])
+        if small or not step % 100:
+            model.check()
+    assert model.interrupted or not small
+    while not model.wheel.take_due(model.now_ms, 10)[1]:
+        pass
+    model.now_ms += 6 * lap + 2 * slots
+    taken, finished = model.wheel.take_due(model.now_ms, 1_000_000)
+    assert finished
+    assert model.wheel.count == 0
+    assert all(deadline_ms <= model.now_ms for _, deadline_ms in taken)
+
+
+def test_a_deadline_comes_in_its_millisecond_and_not_before() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 5, START_MS)
+    assert wheel.take_due(START_MS + 4, 100) == ([], True)
+    assert wheel.take_due(START_MS + 5, 100) == ([(b"k", START_MS + 5)], True)
+
+
+@pytest.mark.parametrize("ahead_ms", [deadlines.SLOTS, deadlines.SLOTS + 1, LAP_MS, LAP_MS + 1, 3_600_000])
+@pytest.mark.parametrize("start_ms", [GRAIN_BEGINS_MS - 1, GRAIN_BEGINS_MS, GRAIN_BEGINS_MS + 1])
+def test_what_lies_far_ahead_comes_in_its_millisecond_too(start_ms: int, ahead_ms: int) -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", start_ms + ahead_ms, start_ms)
+    for now_ms in (start_ms, start_ms + ahead_ms // 2, start_ms + ahead_ms - 1):
+        assert wheel.due(now_ms, 1) == 0
+        assert wheel.take_due(now_ms, 1_000_000) == ([], True)
+    assert wheel.due(start_ms + ahead_ms, 2) == 1
+    assert wheel.take_due(start_ms + ahead_ms, 100) == ([(b"k", start_ms + ahead_ms)], True)
+    assert wheel.count == 0
+
+
+def test_counters_that_live_for_long_are_left_alone() -> None:
+    """Looked at once for each lap of the later wheel they live, and twice at their end, however often time passes."""
+    wheel = DeadlineWheel()
+    hour_ms = 3_600_000
+    count = 5_000
+    for number in range(count):
+        wheel.add(b"%d" % number, START_MS + hour_ms + number, START_MS)
+    now_ms = START_MS
+    while now_ms < START_MS + hour_ms - 1:
+        now_ms = min(now_ms + 997, START_MS + hour_ms - 1)
+        assert wheel.take_due(now_ms, 1_000_000) == ([], True)
+        if now_ms < START_MS + hour_ms % LAP_MS - GRAIN_MS:
+            assert wheel.visited == 0
+    assert wheel.visited <= count * (hour_ms // LAP_MS)
+    taken, finished = wheel.take_due(now_ms + count, 1_000_000)
+    assert (len(taken), finished) == (count, True)
+    assert wheel.visited <= count * (hour_ms // LAP_MS + 2)
+
+
+def test_short_lives_do_not_disturb_long_ones() -> None:
+    """Only what expires is looked at, though it shares its milliseconds with what stays."""
+    wheel = DeadlineWheel()
+    for number in range(5_000):
+        wheel.add(b"long %d" % number, START_MS + 600_000 + number, START_MS)
+    for now_ms in range(START_MS, START_MS + 300_000, 50):
+        wheel.add(b"short %d" % now_ms, now_ms + 100, now_ms)
+        wheel.take_due(now_ms, 1_000)
+    assert wheel.visited <= 6_000
+
+
+def test_a_long_pause_is_one_round_and_not_all_the_laps() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 10**9, START_MS)
+    taken, finished = wheel.take_due(START_MS + 10**9, 10_000)
+    assert (taken, finished) == ([(b"k", START_MS + 10**9)], True)
+
+
+def test_what_a_long_pause_left_behind_can_still_be_replaced_and_discarded() -> None:
+    """The one round after it passes by times at which something was due, and is still to be visited."""
+    wheel = DeadlineWheel()
+    keys = [b"key %d" % number for number in range(30)]
+    for number, key in enumerate(keys):
+        wheel.add(key, START_MS + LAP_MS + number * LAP_MS // 40, START_MS)
+    now_ms = START_MS + 10 * LAP_MS
+    taken, finished = wheel.take_due(now_ms, 1)
+    while not taken:
+        taken, finished = wheel.take_due(now_ms, 1)
+    assert not finished
+    left = wheel.entries()
+    assert wheel.due(now_ms, 100) == len(left) == 29
+    for key, deadline_ms in left.items():
+        wheel.replace(bytes(memoryview(key)), deadline_ms)
+    assert wheel.due(now_ms, 100) == 29
+    gone = keys[10]
+    wheel.discard(gone, left.pop(gone))
+    assert wheel.due(now_ms, 100) == 28
+    assert dict(wheel.take_due(now_ms, 1_000_000)[0]) == left
+
+
+@pytest.mark.parametrize("entries_max", [1, 7, 100])
+def test_a_step_is_bounded_by_what_it_looks_at(entries_max: int) -> None:
+    """Deadlines of a later lap cost their look as well, and a step ends among them."""
+    wheel = DeadlineWheel()
+    for number in range(1_000):
+        wheel.add(b"%d" % number, GRAIN_BEGINS_MS + 10 + LAP_MS * (1 + number % 2), START_MS)
+    steps = 0
+    finished = False
+    while not finished:
+        before = len(wheel._kept)
+        taken, finished = wheel.take_due(GRAIN_BEGINS_MS + 10, entries_max)
+        assert taken == []
+        assert finished or len(wheel._kept) - before <= entries_max
+        steps += 1
+    assert steps >= 1_000 // entries_max
+    assert wheel.count == 1_000
+
+
+def test_empty_slots_cost_something_too() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 60_000, START_MS)
+    steps = 1
+    while not wheel.take_due(START_MS + 60_000, 10)[1]:
+        steps += 1
+    assert steps >= 60_000 // (10 * deadlines._EMPTY_SLOTS_PER_ENTRY)
+
+
+def test_discarding_what_a_visit_has_set_aside() -> None:
+    wheel = DeadlineWheel()
+    later_ms = GRAIN_BEGINS_MS + 10 + LAP_MS
+    for number in range(10):
+        wheel.add(b"%d" % number, later_ms, START_MS)
+    assert wheel.take_due(GRAIN_BEGINS_MS + 10, 5) == ([], False)
+    assert len(wheel._kept) == 5
+    for number in range(10):
+        wheel.discard(b"%d" % number, later_ms)
+    assert wheel.count == 0
+    assert wheel.entries() == {}
+    wheel.add(b"new", GRAIN_BEGINS_MS + 11, GRAIN_BEGINS_MS + 10)
+    assert wheel.take_due(GRAIN_BEGINS_MS + 11, 5) == ([(b"new", GRAIN_BEGINS_MS + 11)], True)
+
+
+def test_swapping_out_in_the_middle_of_a_visit_takes_everything() -> None:
+    wheel = DeadlineWheel()
+    for number in range(10):
+        wheel.add(b"%d" % number, GRAIN_BEGINS_MS + 10 + LAP_MS, START_MS)
+    wheel.take_due(GRAIN_BEGINS_MS + 10, 5)
+    assert len(wheel._kept) == 5
+    full = wheel.swap_out()
+    assert sum(map(len, full)) == 10
+    assert wheel.entries() == {}
+    assert wheel.count == 0
+    wheel.add(b"0", GRAIN_BEGINS_MS + 11, GRAIN_BEGINS_MS + 10)
+    assert wheel.take_due(GRAIN_BEGINS_MS + 11, 5) == ([(b"0", GRAIN_BEGINS_MS + 11)], True)
+
+
+def test_what_a_slot_held_is_given_back() -> None:
+    wheel = DeadlineWheel()
+    for number in range(5_000):
+        wheel.add(b"%d" % number, START_MS + 10, START_MS)
+    slot = wheel._near[(START_MS + 10) & deadlines._MASK]
+    assert slot is not None
+    full = slot.__sizeof__()
+    wheel.take_due(START_MS + 10, 10_000)
+    assert slot.__sizeof__() < full // 100
+    for number in range(5_000):
+        wheel.add(b"%d" % number, START_MS + 20, START_MS + 10)
+    slot = wheel._near[(START_MS + 20) & deadlines._MASK]
+    assert slot is not None
+    for number in range(5_000):
+        wheel.discard(b"%d" % number, START_MS + 20)
+    assert slot.__sizeof__() < full // 100
+
+
+def test_discarding_what_is_not_there_is_an_error() -> None:
+    wheel = DeadlineWheel()
+    wheel.add(b"k", START_MS + 5, START_MS)
+    with pytest.raises(KeyError):
+        wheel.discard(b"l", START_MS + 5)

@@ -1,0 +1,225 @@
+"""Every limit of the wire by number: what just fits, and what is one beyond. PROTOCOL.md says the same numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naught.wire import limits
+from naught.wire.codec import encode, encode_notification, encode_request
+from naught_server import decoder
+from naught_server import protocol as channel
+from naught_server.config import TURN_ITEMS_MAX
+from support.conversation import Conversation, decoded, engine_of
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+def ask(conversation: Conversation, method: str, *params: Any) -> Any:
+    """The result of a call, or the code of its error."""
+    ((kind, msgid, error, result),) = decoded(conversation.send(encode_request(1, method, params)))
+    assert (kind, msgid) == (1, 1)
+    return result if error is None else error[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEY_BYTES_MAX", 512),
+        ("VALUE_MAX", 2**63 - 1),
+        ("BATCH_ITEMS_MAX", 4_096),
+        ("MESSAGE_BYTES_MAX", 1_048_576),
+        ("REPLY_BYTES_MAX", 262_144),
+        ("STRING_BYTES_MAX", 65_536),
+        ("MSGID_MAX", 4_294_967_295),
+        ("PARAMS_MAX", 3),
+        ("TTL_MS_MAX", 315_360_000_000),
+        ("WAIT_MS_MAX", 86_400_000),
+        ("SESSION_ID_BYTES", 16),
+        ("UNACKNOWLEDGED_MAX", 1_024),
+        ("UNACKNOWLEDGED_BYTES_MAX", 4_194_304),
+        ("PARKED_MAX", 8_192),
+        ("PEER_SILENT_S", 5),
+        ("PEER_PROBES", 5),
+        ("PEER_UNACKNOWLEDGED_MS", 10_000),
+        ("DEFAULT_PORT", 6480),
+        ("DEFAULT_CACHE", "default"),
+    ],
+)
+def test_numbers(name: str, value: object) -> None:
+    assert getattr(limits, name) == value
+
+
+def test_numbers_of_the_decoder() -> None:
+    assert decoder.SLICE_BYTES == 8_192
+    assert decoder.NARROW_ITEMS_MAX == 16
+
+
+def test_numbers_of_a_session() -> None:
+    assert channel.SLICES_MAX == 8
+    assert TURN_ITEMS_MAX == 1_000
+
+
+BATCHES = [
+    ("apply", lambda keys: (keys, 1)),
+    ("get_many", lambda keys: (keys,)),
+    ("take", lambda keys: (keys,)),
+    ("try_incr", lambda keys: ([[key, 1, 5] for key in keys],)),
+]
+
+
+@pytest.mark.parametrize(("method", "params_of"), BATCHES, ids=[method for method, _ in BATCHES])
+def test_items_of_a_call(method: str, params_of: Any) -> None:
+    conversation = Conversation()
+    keys = [b"%d" % number for number in range(4_097)]
+    result = ask(conversation, method, *params_of(keys[:4_096]))
+    values = result[1] if method == "try_incr" else result
+    assert len(values) == 4_096
+    ask(conversation, "clear")
+    assert ask(conversation, method, *params_of(keys)) == "too_large"
+    assert ask(conversation, "count") == 0
+    assert not conversation.closing
+
+
+@pytest.mark.parametrize("method", ["incr", "decr", "get", "ttl"])
+def test_bytes_of_a_key(method: str) -> None:
+    conversation = Conversation()
+    assert ask(conversation, method, "x" * 512) in (0, 1, None)
+    assert ask(conversation, method, "x" * 513) == "too_large"
+    # Bytes count, not characters.
+    assert ask(conversation, method, "é" * 256) in (0, 1, None)
+    assert ask(conversation, method, "é" * 257) == "too_large"
+
+
+def test_a_full_batch_of_the_longest_keys_does_not_fit_a_message() -> None:
+    """It need not: 2 000 keys of 512 bytes do."""
+    keys = [b"%0512d" % number for number in range(2_000)]
+    assert len(encode_request(1, "apply", (keys, 1))) < MIB
+    assert ask(Conversation(), "apply", keys, 1) == [1] * 2_000
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_bytes_of_a_message(extra: int) -> None:
+    keys = [b"%0500d" % number for number in range(2_000)]
+    rest = MIB + extra - len(encode_request(1, "nothing", [*keys, b""]))
+    filler = [b"x" * 40_000] * (rest // 40_003)
+    filler.append(b"x" * (MIB + extra - len(encode_request(1, "nothing", [*keys, *filler, b"x" * 300])) + 300))
+    data = encode_request(1, "nothing", [*keys, *filler])
+    assert len(data) == MIB + extra
+    conversation = Conversation()
+    ((_, msgid, error, _),) = decoded(conversation.send(data))
+    assert (msgid, error[0]) == (1, b"too_large" if extra else b"unknown_method")
+    assert conversation.closing == bool(extra)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_bytes_of_a_string(extra: int) -> None:
+    conversation = Conversation()
+    data = encode_request(1, "get", ["x" * (64 * KIB + extra)])
+    ((_, msgid, error, _),) = decoded(conversation.send(data))
+    # Both are too large for a key, but one of them is a message.
+    assert (msgid, error[0]) == (1, b"too_large")
+    assert conversation.closing == bool(extra)
+
+
+def test_a_string_is_refused_before_it_has_arrived() -> None:
+    conversation = Conversation()
+    head = b"\x94\x00\x05\xa3get\x91\xdb\xff\xff\xff\xff"
+    assert conversation.send(head + b"x" * (64 * KIB - 1)) == b""
+    assert not conversation.closing
+    ((_, msgid, error, _),) = decoded(conversation.send(b"x"))
+    assert (msgid, error) == (5, [b"too_large", b"a string has at most 65536 bytes"])
+    assert conversation.closing
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_levels_of_nesting(extra: int) -> None:
+    conversation = Conversation()
+    # The message and its params are two of them.
+    deep = b"\x91" * (1_022 + extra) + b"\xc0"
+    ((_, msgid, error, _),) = decoded(conversation.send(b"\x94\x00\x01\xa3get\x91" + deep))
+    assert (msgid, error[0]) == (1, b"invalid")
+    assert conversation.closing == bool(extra)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_map_in_a_long_message(extra: int) -> None:
+    size = 8 * KIB + extra
+    rest = size - len(encode_request(1, "hello", [{}, b"x" * 300])) + 300
+    data = encode_request(1, "hello", [{}, b"x" * rest])
+    assert len(data) == size
+    conversation = Conversation()
+    ((_, msgid, error, _),) = decoded(conversation.send(data))
+    assert (msgid, error[0]) == (1, b"invalid")
+    assert conversation.closing == bool(extra)
+
+
+@pytest.mark.parametrize(("msgid", "closes"), [(2**32 - 1, False), (2**32, True), (-1, True)])
+def test_msgids(msgid: int, closes: bool) -> None:
+    conversation = Conversation()
+    replies = conversation.send(encode_request(msgid, "ping", ()))
+    assert conversation.closing == closes
+    assert decoded(replies) == ([] if closes else [[1, msgid, None, b"pong"]])
+
+
+def test_values_and_times_to_live() -> None:
+    conversation = Conversation()
+    assert ask(conversation, "set", "k", 2**63 - 1, 315_360_000_000) == 0
+    assert ask(conversation, "get", "k") == 2**63 - 1
+    assert ask(conversation, "ttl", "k") == 315_360_000_000
+    assert ask(conversation, "set", "k", 2**63) == "invalid"
+    assert ask(conversation, "expire", "k", 315_360_000_001) == "invalid"
+    assert ask(conversation, "incr", "k") == "overflow"
+
+
+def test_a_scan_ends_its_page_before_the_reply_is_too_large() -> None:
+    conversation = Conversation()
+    keys = {b"%0512d" % number for number in range(1_500)}
+    assert ask(conversation, "apply", sorted(keys), 2**63 - 1) == [2**63 - 1] * 1_500
+    cursor: Any = 0
+    pages = []
+    while True:
+        reply = conversation.send(encode_request(2**32 - 1, "scan", (cursor, 4_096)))
+        assert len(reply) <= 256 * KIB
+        ((_, _, error, (cursor, page, _)),) = decoded(reply)
+        assert error is None
+        pages.append(page)
+        if cursor == 0:
+            break
+    assert sorted(key for page in pages for key in page) == sorted(keys)
+    assert max(map(len, pages)) > 480, "a page is far from full"
+
+
+def test_a_reply_that_would_be_too_large() -> None:
+    conversation = Conversation()
+    keys = [b"%0512d" % number for number in range(600)]
+    ask(conversation, "apply", keys, 1)
+    assert len(ask(conversation, "top", 500)[0]) == 500
+    assert ask(conversation, "top", 600) == "too_large"
+    assert conversation.engine.stats.errors == {"too_large": 1}
+    assert ask(conversation, "ping") == b"pong"
+
+
+def test_work_in_slices_at_the_same_time() -> None:
+    conversation = Conversation()
+    replies = conversation.send(b"".join(encode_request(number, "top", (1,)) for number in range(10)))
+    errors = {msgid: error and error[0] for _, msgid, error, _ in decoded(replies)}
+    assert errors == {**dict.fromkeys(range(8)), 8: b"busy", 9: b"busy"}
+    # A notification of such work is dropped: nobody would learn its result.
+    conversation.send(b"".join([encode_notification("top", (1,))] * 9))
+    assert ask(conversation, "top", 1) == [[], []]
+
+
+def test_the_longest_reply_of_a_batch_fits() -> None:
+    """Nothing that changes counters may be refused for its reply, because by then it has happened."""
+    sentences = [
+        b"the cache holds max_counters already",
+        b"the value would pass 2^63 - 1",
+        b"a delta is an integer, not 0",
+    ]
+    conversation = Conversation(engine_of(max_counters=1))
+    full = ask(conversation, "apply", [b"%d" % number for number in range(4_096)], 1)
+    assert full == [1] + [[b"full", sentences[0]]] * 4_095
+    assert len(encode([[b"unknown_method", max(sentences, key=len)]] * 4_096)) < 256 * KIB

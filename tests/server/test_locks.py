@@ -1,0 +1,401 @@
+"""The locks of shards: granted in order, never lost with a waiter, given back on every way out."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from naught_server import sweep
+from naught_server.locks import ShardLocks
+from naught_server.protocol import Channel
+from naught_server.store import Cache
+from naught_server.sweep import Compact, ShardWork
+from simulation.peer import Peer, engine_of
+from support.cases_counters import Refused
+
+
+class Waiter:
+    """Notes when it is granted a lock."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        self.log = log
+        self.name = name
+
+    def granted(self) -> None:
+        self.log.append(self.name)
+
+
+# ---------------------------------------------------------------------------------------- the object
+
+
+def test_a_free_shard_is_taken_and_given_back() -> None:
+    locks = ShardLocks(2)
+    assert locks.acquire(1, "a")
+    assert (locks.owner(0), locks.owner(1), locks.held) == (None, "a", 1)
+    assert locks.acquire(1, "a"), "an owner owns what it asks for again"
+    assert not locks.acquire(1, "b")
+    assert locks.waiting(1) == 0, "who gives no function does not queue"
+    locks.release(1, "a")
+    assert (locks.owner(1), locks.held) == (None, 0)
+
+
+def test_locks_are_granted_in_the_order_of_asking() -> None:
+    locks = ShardLocks(1)
+    log: list[str] = []
+    locks.acquire(0, "first")
+    waiters = [Waiter(log, name) for name in "abc"]
+    for waiter in waiters:
+        assert not locks.acquire(0, waiter, waiter.granted)
+    assert locks.waiting(0) == 3
+    locks.release(0, "first")
+    for waiter in waiters:
+        assert locks.owner(0) is waiter, "it owns first and is told second"
+        assert locks.held == 1
+        locks.release(0, waiter)
+    assert log == ["a", "b", "c"]
+    assert locks.held == 0
+
+
+def test_release_by_somebody_else_is_refused_and_changes_nothing() -> None:
+    locks = ShardLocks(1)
+    with pytest.raises(RuntimeError):
+        locks.release(0, "a")
+    locks.acquire(0, "a")
+    with pytest.raises(RuntimeError):
+        locks.release(0, "b")
+    assert locks.owner(0) == "a"
+
+
+def test_a_waiter_that_leaves_before_its_turn_is_passed_over() -> None:
+    locks = ShardLocks(1)
+    log: list[str] = []
+    a, b, c = (Waiter(log, name) for name in "abc")
+    locks.acquire(0, "first")
+    for waiter in (a, b, c):
+        locks.acquire(0, waiter, waiter.granted)
+    locks.withdraw(0, b)
+    locks.withdraw(0, b)
+    locks.release(0, "first")
+    locks.release(0, a)
+    assert locks.owner(0) is c
+    assert log == ["a", "c"]
+
+
+def test_a_waiter_that_leaves_after_its_turn_gives_the_lock_on() -> None:
+    locks = ShardLocks(1)
+    log: list[str] = []
+    a, b = (Waiter(log, name) for name in "ab")
+    locks.acquire(0, "first")
+    locks.acquire(0, a, a.granted)
+    locks.acquire(0, b, b.granted)
+    locks.release(0, "first")
+    locks.withdraw(0, a)
+    assert locks.owner(0) is b
+    locks.withdraw(0, b)
+    assert (locks.owner(0), locks.held) == (None, 0)
+
+
+def test_withdrawing_what_was_never_asked_for_does_nothing() -> None:
+    locks = ShardLocks(1)
+    locks.withdraw(0, "a")
+    locks.acquire(0, "b")
+    locks.withdraw(0, "a")
+    assert (locks.owner(0), locks.held) == ("b", 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_locks_against_a_model(seed: int) -> None:
+    print(f"seed {seed}")
+    random = Random(seed)
+    locks = ShardLocks(3)
+    queues: list[list[int]] = [[], [], []]  # the first is the owner
+    told: list[tuple[int, int]] = []
+    for _ in range(3_000):
+        shard, who = random.randrange(3), random.randrange(6)
+        queue = queues[shard]
+        owner_before = queue[0] if queue else None
+        if random.random() < 0.5:
+            if who not in queue[1:]:
+                granted = locks.acquire(shard, who, lambda shard=shard, who=who: told.append((shard, who)))  # type: ignore[misc]
+                assert granted is (not queue or queue[0] == who)
+                if who not in queue:
+                    queue.append(who)
+            continue
+        locks.withdraw(shard, who)
+        if who in queue:
+            queue.remove(who)
+        owner = queue[0] if queue else None
+        assert locks.owner(shard) == owner
+        assert told == ([(shard, owner)] if owner is not None and owner != owner_before else [])
+        told.clear()
+        assert locks.held == sum(map(bool, queues))
+        assert locks.waiting(shard) == max(0, len(queue) - 1)
+
+
+# ---------------------------------------------------------------------------------------- sessions that wait
+
+
+def key_in(cache: Cache, shard: int, prefix: str = "key") -> bytes:
+    """A key of that shard."""
+    return next(key for n in range(10**6) if cache.shard_of(key := b"%s%d" % (prefix.encode(), n)) == shard)
+
+
+def test_a_session_waits_where_its_request_meets_a_held_shard_and_others_go_on() -> None:
+    engine = engine_of(shards=4)
+    first, second = Peer(engine), Peer(engine)
+    cache = first.channel.session.cache
+    held, free = key_in(cache, 1), key_in(cache, 2)
+    cache.locks.acquire(1, "upkeep")
+    ahead = first.send("incr", free)
+    waiting = first.send("incr", held)
+    behind = first.send("incr", free)
+    assert set(first.replies) == {ahead}
+    assert not first.channel.wants_turn
+    assert not first.channel.idle
+    assert first.turn() == [], "a turn it did not ask for changes nothing"
+    assert second.call("incr", free) == 2
+    assert second.call("top", 5, "") == [[free], [2]], "who only looks around need not wait"
+    cache.locks.release(1, "upkeep")
+    assert first.woken == 1
+    assert first.turn() == [waiting, behind]
+    assert first.replies[behind] == 3
+    assert first.channel.idle
+    assert cache.locks.held == 0
+
+
+def test_sessions_are_served_in_the_order_they_came_to_the_shard() -> None:
+    engine = engine_of(shards=1)
+    peers = [Peer(engine) for _ in range(4)]
+    cache = peers[0].channel.session.cache
+    cache.locks.acquire(0, "upkeep")
+    asked = [peer.send("incr", "k") for peer in peers]
+    cache.locks.release(0, "upkeep")
+    for number, peer in enumerate(peers):
+        assert [other.woken for other in peers] == [1] * (number + 1) + [0] * (3 - number)
+        peer.turn()
+        assert peer.replies[asked[number]] == number + 1
+    assert cache.locks.held == 0
+
+
+def test_a_request_for_several_shards_has_them_all_or_changes_nothing() -> None:
+    engine = engine_of(shards=8)
+    peer, other = Peer(engine), Peer(engine)
+    cache = peer.channel.session.cache
+    keys = [key_in(cache, shard) for shard in (6, 2, 4)]
+    cache.locks.acquire(4, "upkeep")
+    cache.locks.acquire(6, "upkeep")
+    asked = peer.send("apply", keys, 1)
+    assert cache.locks.owner(2) is peer.channel, "it keeps what it has got"
+    assert cache.raw_entries() == 0
+    cache.locks.release(4, "upkeep")
+    assert peer.turn() == []
+    assert cache.raw_entries() == 0
+    assert Compact.begin(cache, 2) is None, "no work begins on what a session has got"
+    assert other.call("incr", keys[1]) == 1, "another session may use it"
+    cache.locks.release(6, "upkeep")
+    assert peer.turn() == [asked]
+    assert peer.replies[asked] == [1, 2, 1]
+    assert cache.locks.held == 0
+
+
+@pytest.mark.parametrize("when", ["waiting", "granted"])
+def test_a_session_that_closes_gives_back_what_it_has_and_wants(when: str) -> None:
+    engine = engine_of(shards=8)
+    peer, other = Peer(engine), Peer(engine)
+    cache = peer.channel.session.cache
+    keys = [key_in(cache, 1), key_in(cache, 5)]
+    cache.locks.acquire(5, "upkeep")
+    peer.send("apply", keys, 1)
+    waiting = other.send("incr", keys[1])
+    if when == "granted":
+        cache.locks.release(5, "upkeep")
+        assert cache.locks.owner(5) is peer.channel
+    peer.channel.close(peer.now_ms)
+    if when == "waiting":
+        cache.locks.release(5, "upkeep")
+    assert other.turn() == [waiting]
+    assert cache.locks.held == 0
+    assert cache.get(keys[0], 0) == 0
+    assert cache.get(keys[1], 0) == 1
+    assert peer.turn() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "expected"),
+    [
+        ("decr", ("k", 5, True), Refused("underflow")),
+        ("incr", ("k", 0), Refused("invalid")),
+        ("incr", ("k", 2**63 - 1), Refused("overflow")),
+        ("apply", (["k", "l"], [1]), Refused("invalid")),
+        ("try_incr", ([["k", 1, 0]],), [False, [3]]),
+        ("clear", (), 1),
+        ("take", (["k"],), [3]),
+        ("expire", ("k", 5), True),
+        ("ttl", ("k",), -1),
+        ("get", ("k",), 3),
+        ("get_many", (["k", "m"],), [3, 0]),
+        ("set", ("k", 9), 3),
+    ],
+)
+def test_a_lock_that_was_waited_for_is_released_on_every_way_out(
+    method: str, params: tuple[Any, ...], expected: Any
+) -> None:
+    peer = Peer(engine_of(shards=1))
+    cache = peer.channel.session.cache
+    peer.call("incr", "k", 3)
+    cache.locks.acquire(0, "upkeep")
+    asked = peer.send(method, *params)
+    assert asked not in peer.replies
+    cache.locks.release(0, "upkeep")
+    peer.turn()
+    assert peer.replies[asked] == expected
+    assert cache.locks.held == 0
+    assert peer.channel._wanted is None
+
+
+def test_a_lock_is_released_when_a_handler_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(engine_of(shards=1))
+    cache = peer.channel.session.cache
+    cache.locks.acquire(0, "upkeep")
+    asked = peer.send("take", ["k"])
+    monkeypatch.setattr(Cache, "take", lambda *arguments: 1 // 0)
+    cache.locks.release(0, "upkeep")
+    peer.turn()
+    assert peer.replies[asked] == Refused("unavailable")
+    assert cache.locks.held == 0
+
+
+@pytest.mark.parametrize("work", ["_visit", "_finish"])
+def test_a_lock_is_released_when_work_on_a_shard_fails(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(engine_of(shards=1))
+    cache = peer.channel.session.cache
+    peer.call("apply", ["a", "b", "c"], 1)
+    compact = Compact.begin(cache, 0)
+    assert compact is not None
+    monkeypatch.setattr(Compact, work, lambda *arguments: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        compact.step(100)
+    assert cache.locks.held == 0
+    cache.invariants(peer.now_ms)
+    assert peer.call("get_many", ["a", "b", "c"]) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_requests_for_many_shards_never_wait_in_a_ring(seed: int) -> None:
+    print(f"seed {seed}")
+    random = Random(seed)
+    engine = engine_of(shards=8)
+    peers = [Peer(engine) for _ in range(6)]
+    cache = peers[0].channel.session.cache
+    keys = [key_in(cache, shard) for shard in range(8)]
+    upkeep: dict[int, object] = {}
+    asked = 0
+    for _ in range(1_500):
+        shard = random.randrange(8)
+        if shard in upkeep:
+            cache.locks.release(shard, upkeep.pop(shard))
+        elif cache.locks.owner(shard) is None and len(upkeep) < 3:
+            upkeep[shard] = owner = object()
+            cache.locks.acquire(shard, owner)
+        peer = random.choice(peers)
+        peer.send("apply", random.sample(keys, random.randint(1, 8)), 1)
+        asked += 1
+        for other in peers:
+            if other.woken and random.random() < 0.5:
+                other.woken = 0
+                other.turn()
+    for shard, owner in upkeep.items():
+        cache.locks.release(shard, owner)
+    for _ in range(asked):
+        for peer in peers:
+            peer.turn()
+    assert sum(len(peer.replies) for peer in peers) == asked
+    assert cache.locks.held == 0
+
+
+def test_sessions_that_waited_leave_no_convoy_behind() -> None:
+    """While requests for many shards come in faster than they are served, somebody always waits. If a shard that a
+    session has got for a request of its own stopped the others, every one of them would come to stand in that
+    queue, and all of them would be served the slow way for as long as the load lasts."""
+    engine = engine_of(shards=8)
+    peers = [Peer(engine) for _ in range(4)]
+    cache = peers[0].channel.session.cache
+    keys = [key_in(cache, shard) for shard in range(8)]
+    cache.locks.acquire(3, "upkeep")
+    for peer in peers:
+        for _ in range(50):
+            peer.send("apply", keys * 100, 1)
+    assert not any(peer.replies for peer in peers)
+    cache.locks.release(3, "upkeep")
+    rounds = 0
+    while cache.locks.held:
+        for peer in peers:
+            if peer.woken or peer.channel.wants_turn:
+                peer.woken = 0
+                peer.turn()
+        rounds += 1
+    assert rounds <= 2
+    assert not any(peer.channel.idle for peer in peers), "the load still lasts"
+
+
+# ---------------------------------------------------------------------------------------- what they are for
+
+
+def increment_during_a_compaction() -> int:
+    """Increment a counter when a compaction has copied it already; the value in the end."""
+    peer = Peer(engine_of(shards=1))
+    cache = peer.channel.session.cache
+    peer.call("apply", ["a", "b", "c", "d"], 1)
+    work: ShardWork | None = Compact.begin(cache, 0)
+    assert work is not None
+    assert work.step(2) == (2, False)
+    asked = peer.send("incr", "a")
+    while not work.step(1)[1]:
+        pass
+    if asked not in peer.replies:
+        peer.turn()
+    assert peer.replies[asked] == 2
+    cache.invariants(peer.now_ms)
+    return cache.get(b"a", peer.now_ms)
+
+
+def test_an_increment_during_a_compaction_waits_and_is_not_lost() -> None:
+    assert increment_during_a_compaction() == 2
+
+
+def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check is for: nobody may take the locks for decoration."""
+    unhindered = Cache.unhindered
+
+    def blind(cache: Cache, now_ms: int, creations_max: int) -> bool:
+        held, cache.locks.held = cache.locks.held, 0
+        try:
+            return unhindered(cache, now_ms, creations_max)
+        finally:
+            cache.locks.held = held
+
+    monkeypatch.setattr(Cache, "unhindered", blind)
+    monkeypatch.setattr(Channel, "_need_shards", lambda *arguments: None)
+    assert increment_during_a_compaction() == 1
+
+
+def test_a_whole_sweep_with_increments_between_its_steps_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
+    peer = Peer(engine_of(shards=1))
+    cache = peer.channel.session.cache
+    keys = [b"%d" % number for number in range(2_000)]
+    peer.call("apply", keys, 1)
+    peer.call("apply", keys[20:], -1)
+    asked: list[int] = []
+    for _ in range(300):
+        peer.engine.advance(peer.now_ms, 4)
+        peer.now_ms += 100
+        asked.append(peer.send("incr", keys[len(asked) % 20]))
+        peer.turn()
+    assert peer.engine.sweep.table_bytes_freed > 0
+    while cache.locks.held:
+        peer.engine.advance(peer.now_ms, 4)
+        peer.turn()
+    assert [peer.replies[msgid] for msgid in asked] == [2 + number // 20 for number in range(300)]

@@ -1,0 +1,227 @@
+"""Turns of a session: no peer has more than its share of the loop, whatever it sends in one piece."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from naught.wire.codec import encode, encode_notification, encode_request
+from naught_server import commands
+from naught_server.config import TURN_ITEMS_MAX
+from naught_server.decoder import SLICE_BYTES
+from naught_server.protocol import SLICES_MAX
+from naught_server.store import SCAN_ENTRIES_MAX
+from simulation.peer import Peer, engine_of
+from support.cases_counters import Refused
+
+SLICE_REQUESTS_MAX = SLICE_BYTES // 10
+"""The shortest request that touches a counter has some 10 bytes, and a slice of input is never left half done."""
+
+
+def turns_of(peer: Peer, requests: list[bytes]) -> list[list[int]]:
+    """The msgids each turn answered, when all of it comes in one piece."""
+    turns = [peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))]
+    while peer.channel.wants_turn:
+        turns.append(peer.turn())
+    assert peer.channel.idle
+    return turns
+
+
+def test_a_flood_is_served_in_turns() -> None:
+    peer = Peer(engine_of())
+    turns = turns_of(peer, [encode_request(number, "incr", (b"k",)) for number in range(20_000)])
+    assert [msgid for turn in turns for msgid in turn] == list(range(20_000))
+    assert peer.replies[19_999] == 20_000
+    assert max(map(len, turns)) <= TURN_ITEMS_MAX + SLICE_REQUESTS_MAX
+    assert len(turns) >= 20_000 // (TURN_ITEMS_MAX + SLICE_REQUESTS_MAX)
+
+
+@pytest.mark.parametrize("method", ["ping", "ttl", "set", "nothing"])
+def test_so_is_a_flood_of_what_the_fast_loop_leaves_alone(method: str) -> None:
+    params = {"ping": (), "ttl": (b"k",), "set": (b"k", 1), "nothing": ()}[method]
+    peer = Peer(engine_of())
+    turns = turns_of(peer, [encode_request(number, method, params) for number in range(10_000)])
+    assert max(map(len, turns)) <= TURN_ITEMS_MAX + SLICE_REQUESTS_MAX
+
+
+def test_and_a_flood_of_notifications() -> None:
+    peer = Peer(engine_of())
+    peer.channel.receive(encode_notification("incr", (b"k",)) * 10_000, peer.now_ms)
+    turns = 1
+    while peer.channel.wants_turn:
+        peer.turn()
+        turns += 1
+    assert turns >= 10_000 // (TURN_ITEMS_MAX + SLICE_REQUESTS_MAX)
+    assert peer.call("get", "k") == 10_000
+
+
+@pytest.mark.parametrize("items", [4_096, 1_000, 100, 16])
+@pytest.mark.parametrize("method", ["apply", "apply with a time to live", "get_many", "take", "try_incr"])
+def test_a_batch_counts_its_items(method: str, items: int) -> None:
+    keys = [b"%d" % number for number in range(items)]
+    params: dict[str, tuple[Any, ...]] = {
+        "apply": (keys, 1),
+        "apply with a time to live": (keys, 1, 1_000),
+        "get_many": (keys,),
+        "take": (keys,),
+        "try_incr": ([(key, 1, 10**9) for key in keys],),
+    }
+    request = [
+        encode_request(number, method.split(maxsplit=1)[0], params[method]) for number in range(30_000 // items)
+    ]
+    turns = turns_of(Peer(engine_of()), request)
+    # A request is never cut, so a turn may be over by the last one it began.
+    assert max(map(len, turns)) * items <= TURN_ITEMS_MAX + items + SLICE_REQUESTS_MAX
+
+
+def test_a_scan_that_finds_nothing_has_its_price() -> None:
+    engine = engine_of()
+    peer = Peer(engine)
+    for start in range(0, SCAN_ENTRIES_MAX, 4_000):
+        peer.call("apply", [b"%d" % number for number in range(start, start + 4_000)], 1)
+    turns = turns_of(Peer(engine), [encode_request(number, "scan", (0, 1, "nobody")) for number in range(50)])
+    assert max(map(len, turns)) <= 2
+
+
+def test_a_sweep_that_was_asked_for_has_its_price() -> None:
+    engine = engine_of(eviction="lazy", shards=1)
+    peer = Peer(engine)
+    for start in range(0, 40_000, 4_000):
+        keys = [b"%d" % number for number in range(start, start + 4_000)]
+        peer.call("apply", keys, 1)
+        peer.call("apply", keys, -1)
+    turns = turns_of(Peer(engine), [encode_request(number, "sweep", ()) for number in range(30)])
+    assert [len(turn) for turn in turns[:4]] == [1, 1, 1, 1]
+
+
+def big_engine() -> Any:
+    engine = engine_of()
+    peer = Peer(engine)
+    for start in range(0, 20_000, 4_000):
+        peer.call("apply", [b"k%d" % number for number in range(start, start + 4_000)], 1)
+    return engine
+
+
+@pytest.mark.parametrize(("method", "params"), [("top", (3, "k")), ("count", ("k",))])
+def test_slices_let_other_requests_pass(method: str, params: tuple[Any, ...]) -> None:
+    peer = Peer(big_engine())
+    sliced = peer.send(method, *params)
+    others = []
+    while sliced not in peer.replies:
+        others.append(peer.send("incr", "other"))
+        assert others[-1] in peer.replies
+    assert len(others) >= 20_000 // commands.SLICE_ENTRIES - 1
+    assert peer.replies[sliced] == (20_000 if method == "count" else [[b"k0", b"k1", b"k10"], [1, 1, 1]])
+
+
+def test_slices_of_one_session_take_turns() -> None:
+    peer = Peer(big_engine())
+    first = peer.send("count", "k")
+    second = peer.send("count", "k")
+    turns = 0
+    while not {first, second} <= set(peer.replies):
+        peer.turn()
+        turns += 1
+    assert turns >= 2 * (20_000 // commands.SLICE_ENTRIES) - 2
+
+
+def test_at_most_eight_work_in_slices() -> None:
+    peer = Peer(big_engine())
+    requests = [encode_request(number, "count", ("k",)) for number in range(SLICES_MAX + 2)]
+    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+    assert peer.replies == {SLICES_MAX: Refused("busy"), SLICES_MAX + 1: Refused("busy")}
+    assert peer.engine.stats.errors == {"busy": 2}
+    assert peer.engine.stats.commands["count"] == SLICES_MAX
+    while peer.channel.wants_turn:
+        peer.turn()
+    assert [peer.replies[number] for number in range(SLICES_MAX)] == [20_000] * SLICES_MAX
+
+
+def test_a_closed_session_drops_its_slices() -> None:
+    peer = Peer(big_engine())
+    peer.send("top", 3)
+    peer.channel.close(peer.now_ms)
+    assert not peer.channel.wants_turn
+    assert peer.turn() == []
+    assert not peer.channel.session.slices
+
+
+@pytest.mark.parametrize("method", ["ping", "top"])
+def test_a_fault_of_ours_is_the_error_unavailable(
+    method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*arguments: object) -> Any:
+        raise RuntimeError("on purpose")
+        yield
+
+    def broken_at_once(*arguments: object) -> Any:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(commands, "_top", broken)
+    monkeypatch.setitem(commands.COMMANDS, b"ping", commands.COMMANDS[b"ping"]._replace(run=broken_at_once))
+    peer = Peer(engine_of())
+    with caplog.at_level(logging.ERROR, "naught.server"):
+        assert peer.call(method, *([3] if method == "top" else [])) == Refused("unavailable")
+    assert [record.getMessage() for record in caplog.records]
+    assert peer.engine.stats.errors == {"unavailable": 1}
+    assert peer.call("incr", "k") == 1
+
+
+def test_an_answer_above_the_limit_is_refused() -> None:
+    peer = Peer(engine_of())
+    for number in range(700):
+        peer.call("incr", b"%0512d" % number)
+    assert peer.call("top", 700) == Refused("too_large")
+    assert peer.engine.stats.errors == {"too_large": 1}
+    cursor, keys, _ = peer.call("scan", 0, 700)
+    seen = list(keys)
+    while cursor != 0:
+        cursor, keys, _ = peer.call("scan", cursor, 700)
+        seen += keys
+    assert sorted(seen) == [b"%0512d" % number for number in range(700)]
+
+
+NOT_REQUESTS: list[Any] = [
+    {0: 0, 1: 1, b"no_such": 2, (b"k",): 3},
+    (0, 1, b"incr", {b"k": 1}),
+    (0, 1, b"incr", {b"k": 1, 3: 1}),
+    (0, 1, b"decr", {b"k": 1}),
+    (0, 1, b"get", {b"k": 1}),
+    (0, 1, b"apply", {(b"k",): 1, 1: 1}),
+    (0, 1, b"incr", b"k"),
+    (0, True, b"ttl", (b"k",)),
+    (0, 1.0, b"ttl", (b"k",)),
+    (0, -1, b"incr", (b"k",)),
+    (0, 2**32, b"incr", (b"k",)),
+    (False, 1, b"incr", (b"k",)),
+    (0.0, 1, b"incr", (b"k",)),
+    (0, None, b"incr", (b"k",)),
+    (0, 1, [b"incr"], (b"k",)),
+    (0, 1, b"incr", (b"k",), 1),
+    (1, 1, None, 1),
+    (3, b"incr", (b"k",)),
+    5,
+    b"abcd",
+    [],
+]
+
+
+@pytest.mark.parametrize("value", NOT_REQUESTS, ids=repr)
+@pytest.mark.parametrize("careful", [False, True], ids=["fast loop", "careful loop"])
+def test_what_is_no_request_ends_the_conversation_on_every_way(
+    value: Any, careful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(engine_of())
+    if careful:
+        monkeypatch.setattr(
+            type(peer.channel.session.cache), "unhindered", lambda cache, now_ms, creations_max: False
+        )
+    good = encode_request(9, "incr", (b"good",))
+    peer.take(peer.channel.receive(good + encode(value) + encode_request(10, "incr", (b"good",)), peer.now_ms))
+    assert peer.channel.closing
+    assert peer.replies.pop(9) == 1
+    assert set(peer.replies.values()) <= {Refused("invalid")}
+    assert peer.channel.session.cache.get(b"k", peer.now_ms) == 0
+    assert peer.channel.session.cache.get(b"good", peer.now_ms) == 1

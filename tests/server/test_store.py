@@ -1,0 +1,180 @@
+"""Listings of a cache under changes, and what `invariants()` finds."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from naught.errors import InvalidRequest
+from naught.wire.codec import encode_result
+from naught.wire.limits import REPLY_BYTES_MAX
+from naught_server.config import CachePolicy
+from naught_server.store import SCAN_ENTRIES_MAX, Cache, Store
+
+NOW_MS = 1_000_000
+
+
+def cache_of(shards: int = 4, eviction: Any = "eager", limit: int | None = None) -> Cache:
+    return Cache(CachePolicy("default", shards=shards, eviction=eviction, max_counters=limit))
+
+
+def scan_all(cache: Cache, count: int, prefix: bytes = b"") -> list[bytes]:
+    cursor, seen = b"", []
+    while True:
+        cursor, keys, _ = cache.scan(cursor, count, prefix, NOW_MS)[:3]
+        assert len(keys) <= count
+        seen += keys
+        if not cursor:
+            return seen
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 4_096])
+@pytest.mark.parametrize("shards", [1, 4, 256])
+def test_a_scan_sees_every_counter_once(shards: int, count: int) -> None:
+    cache = cache_of(shards)
+    keys = [b"%d" % number for number in range(300)]
+    for key in keys:
+        cache.incr(key, 1, None, NOW_MS)
+    assert sorted(scan_all(cache, count)) == sorted(keys)
+    assert sorted(scan_all(cache, count, b"1")) == sorted(key for key in keys if key.startswith(b"1"))
+
+
+@pytest.mark.parametrize("length", [512, 511, 300, 100, 1])
+@pytest.mark.parametrize("shards", [1, 16, 256])
+def test_a_page_of_the_longest_keys_and_largest_values_fits_a_reply(shards: int, length: int) -> None:
+    cache = cache_of(shards)
+    random = Random(length)
+    keys = {random.randbytes(length) for _ in range(3_000)}
+    for key in keys:
+        cache.incr(key, 2**63 - 1, None, NOW_MS)
+    cursor, seen = b"", []
+    while True:
+        page = cache.scan(cursor, 4_096, b"", NOW_MS)[:3]
+        assert len(encode_result(2**32 - 1, page)) <= REPLY_BYTES_MAX
+        cursor, found, _ = page
+        seen += found
+        if not cursor:
+            break
+    assert sorted(seen) == sorted(keys)
+
+
+def test_a_scan_of_a_large_cache_ends_its_pages_early() -> None:
+    cache = cache_of(256)
+    for number in range(3 * SCAN_ENTRIES_MAX):
+        cache.incr(b"%d" % number, 1, None, NOW_MS)
+    pages = 0
+    cursor = b""
+    while True:
+        cursor, keys, _ = cache.scan(cursor, 10, b"nobody", NOW_MS)[:3]
+        assert keys == []
+        pages += 1
+        if not cursor:
+            break
+    assert pages >= 3
+
+
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_counter_that_lives_through_a_scan_is_seen_once_any_other_at_most_once(seed: int, eviction: str) -> None:
+    print(f"seed {seed}")
+    random = Random(seed)
+    cache = cache_of(random.choice([1, 4, 16]), eviction)
+    keys = [b"%d" % number for number in range(200)]
+    for key in keys[::2]:
+        cache.incr(key, 1, random.choice([None, 5, 10_000]), NOW_MS)
+    lives_through = {key for key in keys if cache.get(key, NOW_MS)}
+    cursor, seen, now_ms = b"", [], NOW_MS
+    while True:
+        cursor, found, values = cache.scan(cursor, random.choice([1, 3, 20]), b"", now_ms)[:3]
+        assert [cache.get(key, now_ms) for key in found] == values
+        seen += found
+        if not cursor:
+            break
+        for key in random.sample(keys, 2):
+            if random.random() < 0.5:
+                cache.incr(key, 1, None, now_ms)
+            else:
+                cache.decr(key, 10**6, False, now_ms)
+                lives_through.discard(key)
+        now_ms += random.choice([0, 1])
+        lives_through = {key for key in lives_through if cache.get(key, now_ms)}
+    assert len(seen) == len(set(seen))
+    assert lives_through
+    assert lives_through <= set(seen)
+
+
+@pytest.mark.parametrize("cursor", [b"abc", b"\0\0\0\x04", b"\xff\xff\xff\xff", b"\0" * 517])
+def test_a_cursor_nobody_gave_is_refused(cursor: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        cache_of(4).scan(cursor, 10, b"", NOW_MS)
+
+
+def test_caches_by_name() -> None:
+    store = Store([CachePolicy("a"), CachePolicy("b", shards=1)])
+    assert store.cache("b").policy.shards == 1
+    with pytest.raises(InvalidRequest, match="a, b"):
+        store.cache("c")
+    store.invariants(NOW_MS)
+
+
+def broken(cache: Cache, how: str) -> None:
+    key = next(iter(next(table for table in cache.tables if table)))
+    shard = cache.shard_of(key)
+    table = cache.tables[shard]
+    if how == "a negative value":
+        table[key] = -1
+    elif how == "a value too large":
+        table[key] = 2**63
+    elif how == "a stored zero":
+        table[key] = 0
+    elif how == "a bool":
+        table[key] = True
+    elif how == "an empty key":
+        cache.tables[cache.shard_of(b"")][b""] = 1
+    elif how == "a key in the wrong shard":
+        cache.tables[shard ^ 1][key] = 1
+    elif how == "a deadline without a counter":
+        cache.deadlines[shard][b"nobody"] = NOW_MS + 5
+    elif how == "a deadline the wheel does not know":
+        cache.deadlines[shard][key] = NOW_MS + 5
+    elif how == "a deadline only the wheel knows":
+        cache.wheel.add(b"nobody", NOW_MS + 5, NOW_MS)
+    elif how == "a count of the wheel":
+        cache.wheel.count += 1
+    elif how == "a count of zeros":
+        cache.zeros[shard] += 1
+    elif how == "a count of locks":
+        cache.locks.held += 1
+    elif how == "one more than max_counters":
+        cache.tables[cache.shard_of(b"more")][b"more"] = 1
+
+
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a negative value",
+        "a value too large",
+        "a stored zero",
+        "a bool",
+        "an empty key",
+        "a key in the wrong shard",
+        "a deadline without a counter",
+        "a deadline the wheel does not know",
+        "a deadline only the wheel knows",
+        "a count of the wheel",
+        "a count of zeros",
+        "a count of locks",
+        "one more than max_counters",
+    ],
+)
+def test_invariants_find_what_is_wrong(how: str, eviction: str) -> None:
+    cache = cache_of(4, eviction, limit=2)
+    cache.incr(b"k", 5, None, NOW_MS)
+    cache.incr(b"l", 5, 50, NOW_MS)
+    cache.invariants(NOW_MS)
+    broken(cache, how)
+    with pytest.raises(AssertionError):
+        cache.invariants(NOW_MS)

@@ -1,0 +1,396 @@
+"""The sweeper's jobs: bounded steps, turns for all, faults kept apart, memory really given up."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from naught_server import expiry as deadlines
+from naught_server import sweep
+from naught_server.config import CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from naught_server.store import Cache
+from naught_server.sweep import BYTES_PER_ENTRY_MAX, TABLE_BYTES_MIN, Compact, Compaction, Expiry, Measuring, Zeros
+from simulation.peer import engine_of
+
+START_MS = 1_000_000
+LONG_MS = 3_600_000
+
+
+def cache_of(engine: Engine) -> Cache:
+    return engine.store.cache("default")
+
+
+def fill(cache: Cache, count: int, ttl_ms: int | None = None, prefix: bytes = b"key:") -> list[bytes]:
+    keys = [b"%s%012d" % (prefix, number) for number in range(count)]
+    for key in keys:
+        cache.incr(key, 1_000, ttl_ms, START_MS)
+    return keys
+
+
+def run(engine: Engine, now_ms: int, entries_max: int = 1_000, steps_max: int = 10_000) -> int:
+    """Sweep until nothing is left to do; how many steps it took."""
+    idle = 0
+    for step in range(steps_max):
+        # A table is rebuilt when it has stopped emptying, so time has to pass.
+        idle = 0 if engine.advance(now_ms + step * 100, entries_max) else idle + 1
+        if idle > 30:
+            return step
+    raise AssertionError("it never ends")
+
+
+# ---------------------------------------------------------------------------------------- the jobs
+
+
+@pytest.mark.parametrize("shards", [1, 256])
+def test_expired_counters_go(shards: int) -> None:
+    engine = engine_of(shards=shards)
+    cache = cache_of(engine)
+    fill(cache, 2_000, ttl_ms=50)
+    fill(cache, 10, prefix=b"stays:")
+    engine.advance(START_MS + 49, 1_000)
+    assert cache.raw_entries() == 2_010
+    run(engine, START_MS + 50)
+    assert cache.raw_entries() == 10
+    assert cache.evictions["expired"] == 2_000
+    cache.invariants(START_MS + 50)
+
+
+@pytest.mark.parametrize("shards", [1, 256])
+def test_lazy_zeros_go(shards: int) -> None:
+    engine = engine_of(shards=shards, eviction="lazy")
+    cache = cache_of(engine)
+    keys = fill(cache, 2_000)
+    for key in keys[10:]:
+        cache.decr(key, 1_000, False, START_MS)
+    assert cache.raw_entries() == 2_000
+    assert cache.live(START_MS) == (10, True)
+    run(engine, START_MS)
+    assert cache.raw_entries() == 10
+    assert sum(cache.zeros) == 0
+    assert cache.evictions["zero"] == 1_990, "a zero is evicted once, when it became zero"
+    cache.invariants(START_MS)
+
+
+def test_what_clear_swapped_out_goes() -> None:
+    engine = engine_of()
+    cache = cache_of(engine)
+    fill(cache, 2_000, ttl_ms=LONG_MS)
+    assert cache.clear(START_MS) == 2_000
+    assert cache.swapped_out
+    run(engine, START_MS)
+    assert not cache.swapped_out
+    assert engine.sweep.table_bytes_freed > 0
+    assert engine.sweep.to_release
+
+
+def test_measuring_follows_the_tables() -> None:
+    engine = engine_of()
+    cache = cache_of(engine)
+    for _ in range(10):
+        engine.advance(START_MS, 1_000)
+    empty = cache.table_bytes
+    assert empty == 256 * 2 * sys.getsizeof({})
+    fill(cache, 5_000)
+    for _ in range(10):
+        engine.advance(START_MS, 1_000)
+    assert cache.table_bytes == sum(map(cache.measure, range(256))) > empty
+
+
+# ---------------------------------------------------------------------------------------- compaction
+
+
+def drain(cache: Cache, keys: list[bytes], keep_every: int) -> list[bytes]:
+    kept = keys[::keep_every]
+    keep = set(kept)
+    for key in keys:
+        if key not in keep:
+            cache.decr(key, 1_000, False, START_MS)
+    return kept
+
+
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+@pytest.mark.parametrize("shards", [1, 16])
+def test_after_a_scattered_drain_tables_are_small_and_keys_are_copies(shards: int, eviction: str) -> None:
+    engine = engine_of(shards=shards, eviction=eviction)
+    cache = cache_of(engine)
+    keys = fill(cache, 20_000, ttl_ms=LONG_MS)
+    full = sum(map(cache.measure, range(shards)))
+    kept = drain(cache, keys, 100)
+    before = {key: (key, value) for table in cache.tables for key, value in table.items()}
+    tables = list(map(id, cache.tables))
+    run(engine, START_MS)
+    after = sum(map(cache.measure, range(shards)))
+    assert after <= full // 20 + shards * TABLE_BYTES_MIN
+    assert engine.sweep.table_bytes_freed >= full // 2
+    assert list(map(id, cache.tables)) == tables, "rebuilt in place"
+    held = {key: (shard, value) for shard, table in enumerate(cache.tables) for key, value in table.items()}
+    assert sorted(held) == kept
+    wheel = {key: key for key in cache.wheel.entries()}
+    for key, (shard, value) in held.items():
+        old_key, old_value = before[key]
+        assert key is not old_key, "the key's old bytes are still used"
+        assert value == old_value == 1_000
+        assert value is not old_value, "the value's old object is still used"
+        assert next(found for found in cache.deadlines[shard] if found == key) is key
+        assert wheel[key] is key, "the wheel keeps the old bytes alive"
+        assert cache.ttl(key, START_MS) == LONG_MS
+    assert cache.locks.held == 0
+    cache.invariants(START_MS)
+
+
+def test_when_nothing_is_left_nothing_stays() -> None:
+    engine = engine_of(shards=4)
+    cache = cache_of(engine)
+    keys = fill(cache, 10_000, ttl_ms=LONG_MS)
+    cache.take(keys, START_MS)
+    run(engine, START_MS)
+    assert max(map(cache.measure, range(4))) <= TABLE_BYTES_MIN
+    assert cache.wheel.count == 0
+
+
+def test_deadlines_that_were_moved_still_come() -> None:
+    engine = engine_of(shards=2)
+    cache = cache_of(engine)
+    kept = drain(cache, fill(cache, 4_000, ttl_ms=LONG_MS), 100)
+    run(engine, START_MS)
+    assert cache.live(START_MS + LONG_MS - 1) == (len(kept), True)
+    assert cache.live(START_MS + LONG_MS) == (0, True)
+    cache.invariants(START_MS + LONG_MS)
+
+
+def test_a_table_that_is_still_emptying_is_left_alone() -> None:
+    engine = engine_of(shards=1)
+    cache = cache_of(engine)
+    keys = fill(cache, 10_000)
+    now_ms = START_MS
+    for start in range(0, 10_000, 500):
+        for key in keys[start : start + 500]:
+            cache.decr(key, 1_000, False, now_ms)
+        now_ms += 400
+        engine.advance(now_ms, 100_000)
+        if len(cache.tables[0]) >= 2_000:
+            assert engine.sweep.table_bytes_freed == 0
+    assert len(cache.tables[0]) == 0
+    run(engine, now_ms)
+    assert engine.sweep.table_bytes_freed > 0
+
+
+@pytest.mark.parametrize("with_deadline", [0, 1, "all"])
+def test_a_table_that_was_rebuilt_is_not_rebuilt_again(with_deadline: Any) -> None:
+    """Whatever its size: else the sweeper would never come to rest."""
+    for count in [*range(1, 100), 171, 172, 683, 684, 5_461, 5_462, 10_923]:
+        cache = Cache(CachePolicy("default", shards=1))
+        keys = fill(cache, count)
+        for key in keys[: count if with_deadline == "all" else with_deadline]:
+            cache.expire_in(key, LONG_MS, START_MS)
+        work = Compact.begin(cache, 0)
+        assert work is not None
+        assert work.step(count + 1)[1]
+        entries = len(cache.tables[0]) + len(cache.deadlines[0])
+        assert cache.measure(0) <= max(TABLE_BYTES_MIN, BYTES_PER_ENTRY_MAX * entries), f"{count} counters"
+
+
+def test_nothing_begins_on_a_shard_that_is_held() -> None:
+    engine = engine_of(shards=1, eviction="lazy")
+    cache = cache_of(engine)
+    keys = fill(cache, 1_000)
+    for key in keys:
+        cache.decr(key, 1_000, False, START_MS)
+    cache.locks.acquire(0, "somebody")
+    for step in range(50):
+        engine.advance(START_MS + step * 100, 1_000)
+    assert cache.raw_entries() == 1_000
+    cache.locks.release(0, "somebody")
+    run(engine, START_MS)
+    assert cache.raw_entries() == 0
+
+
+# ---------------------------------------------------------------------------------------- bounds
+
+
+def test_expiry_takes_no_more_than_its_allowance() -> None:
+    cache = cache_of(engine_of(shards=1))
+    fill(cache, 1_000, ttl_ms=10)
+    job = Expiry(cache)
+    assert job.step(START_MS + 10, 30) == 30
+    assert cache.raw_entries() == 970
+
+
+def test_expiry_says_it_works_when_it_only_sorts_out_later_laps() -> None:
+    """Else the sweeper would take it for idle, and come by once in 100 ms, for as long as the sorting lasts."""
+    cache = cache_of(engine_of(shards=1))
+    grain_ms = 1 << deadlines.GRAIN_BITS
+    fill(cache, 1_000, ttl_ms=deadlines.LATER_SLOTS * grain_ms + grain_ms)
+    job = Expiry(cache)
+    done = [job.step(START_MS + grain_ms, 100) for _ in range(12)]
+    assert done[:9] == [100] * 9
+    assert sum(done) == 1_000
+    assert cache.raw_entries() == 1_000
+
+
+@pytest.mark.parametrize("entries_max", [1, 10])
+def test_zeros_takes_no_more_than_its_allowance(entries_max: int) -> None:
+    cache = cache_of(engine_of(shards=1, eviction="lazy"))
+    for key in fill(cache, 1_000):
+        cache.decr(key, 1_000, False, START_MS)
+    job = Zeros(cache)
+    steps = 0
+    while (before := cache.raw_entries()) or cache.locks.held:
+        assert job.step(START_MS, entries_max) > 0
+        assert before - cache.raw_entries() <= entries_max * 5
+        cache.invariants(START_MS)
+        steps += 1
+    assert steps <= 2 * 1_000 // entries_max
+    assert job.step(START_MS, entries_max) == 0
+
+
+def test_compaction_moves_no_more_than_its_allowance() -> None:
+    cache = cache_of(engine_of(shards=1))
+    drain(cache, fill(cache, 20_000), 100)
+    job = Compaction(cache, lambda freed: None)
+    steps = 1
+    while job.step(START_MS, 10) and cache.locks.held:
+        steps += 1
+    assert steps == 200 // 10 + 1
+    assert cache.raw_entries() == 200
+
+
+def test_remains_frees_no_more_than_its_allowance() -> None:
+    engine = engine_of(shards=1)
+    cache = cache_of(engine)
+    fill(cache, 1_000)
+    cache.clear(START_MS)
+    engine.sweep.advance(START_MS, 20)
+    assert len(cache.swapped_out[0]) >= 980
+
+
+@pytest.mark.parametrize("job", [Zeros, Compaction, Measuring])
+def test_a_step_does_not_look_at_all_of_very_many_shards(job: Any) -> None:
+    looked_at: list[int] = []
+
+    class Watched(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            looked_at.append(index)
+            return super().__getitem__(index)
+
+    cache = Cache(CachePolicy("default", shards=65_536, eviction="lazy"))
+    cache.tables = Watched(cache.tables)
+    cache.zeros = Watched(cache.zeros)
+    one = job(cache, lambda freed: None) if job is Compaction else job(cache)
+    one.step(START_MS, 10)
+    assert len(looked_at) <= 10 * sweep.SHARDS_PER_ENTRY * 2
+
+
+def test_zeros_in_the_last_of_many_shards_are_found() -> None:
+    cache = Cache(CachePolicy("default", shards=4_096, eviction="lazy"))
+    key = next(key for n in range(10**6) if cache.shard_of(key := b"%d" % n) == 4_095)
+    cache.incr(key, 1, None, START_MS)
+    cache.decr(key, 1, False, START_MS)
+    job = Zeros(cache)
+    for _ in range(4_096):
+        job.step(START_MS, 1)
+    assert cache.raw_entries() == 0
+
+
+# ---------------------------------------------------------------------------------------- turns
+
+
+def test_no_job_starves_another() -> None:
+    """Every job of two caches has more to do than a step allows; each still gets on in every step or two."""
+    policies = {name: CachePolicy(name, shards=1, eviction="lazy") for name in ("default", "other")}
+    engine = Engine(ServerConfig(caches=policies))
+    for cache in engine.store.caches.values():
+        fill(cache, 3_000, prefix=b"cleared:")
+        cache.clear(START_MS)
+        fill(cache, 3_000, ttl_ms=10, prefix=b"expiring:")
+    steps = 40
+    for _ in range(steps):
+        engine.advance(START_MS + 10, 4)
+    for cache in engine.store.caches.values():
+        assert cache.evictions["expired"] >= steps
+        assert len(cache.swapped_out[0]) <= 3_000 - steps
+
+
+def test_expiry_has_its_turn_however_long_other_work_lasts() -> None:
+    """Zeros and compaction hold shards over their steps, and nothing is taken out meanwhile. Whatever the sizes,
+    there are moments between."""
+    for per_shard in (20, 30, 50, 77, 100, 120):
+        engine = engine_of(shards=4, eviction="lazy")
+        cache = cache_of(engine)
+        fill(cache, 2_000, ttl_ms=10, prefix=b"expiring:")
+        busy = fill(cache, 4 * per_shard, prefix=b"busy:")
+        expired = []
+        for _ in range(400):
+            for key in busy:  # zeros without end
+                cache_value = cache.get(key, START_MS) if not cache.locks.held else 0
+                if cache_value:
+                    cache.decr(key, 1_000, False, START_MS + 10)
+                elif not cache.locks.held:
+                    cache.incr(key, 1_000, None, START_MS + 10)
+            engine.advance(START_MS + 10, 8)
+            expired.append(cache.evictions["expired"])
+        assert expired[-1] > expired[200] > 0 or expired[-1] == 2_000, per_shard
+
+
+@pytest.mark.parametrize("name", ["expiry", "zeros", "remains", "compaction", "measuring"])
+def test_a_job_that_raises_is_logged_and_counted_and_the_others_go_on(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_of(shards=1, eviction="lazy")
+    cache = cache_of(engine)
+    fill(cache, 500, prefix=b"cleared:")
+    cache.clear(START_MS)
+    fill(cache, 500, ttl_ms=10)
+    for key in fill(cache, 500, prefix=b"zero:"):
+        cache.decr(key, 1_000, False, START_MS)
+    broken = next(job for job in engine.sweep._jobs if job.name == name)
+    broken.step = lambda now_ms, entries_max: 1 // 0  # type: ignore[method-assign]
+    with caplog.at_level(logging.ERROR, "naught.server"):
+        for step in range(100):
+            engine.advance(START_MS + 10 + step * 100, 1_000)
+    assert engine.sweep.failures == 100
+    assert len(caplog.records) == 100
+    assert name in caplog.records[0].getMessage()
+    assert cache.raw_entries() == {"expiry": 500, "zeros": 0 if name != "zeros" else 500}.get(name, 0)
+    assert bool(cache.swapped_out) is (name == "remains")
+    assert cache.locks.held == 0
+
+
+def test_a_step_that_raises_in_the_middle_of_a_shard_gives_the_shard_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_of(shards=4)
+    cache = cache_of(engine)
+    kept = drain(cache, fill(cache, 4_000, ttl_ms=LONG_MS), 100)
+    visit = Compact._visit
+    visits = 0
+
+    def fails_once(work: Compact, key: bytes, value: int) -> None:
+        nonlocal visits
+        visits += 1
+        if visits == 7:
+            raise RuntimeError("on purpose")
+        visit(work, key, value)
+
+    monkeypatch.setattr(Compact, "_visit", fails_once)
+    with caplog.at_level(logging.ERROR, "naught.server"):
+        run(engine, START_MS)
+    assert engine.sweep.failures == 1
+    assert cache.locks.held == 0
+    assert cache.live(START_MS) == (len(kept), True)
+    cache.invariants(START_MS)
+
+
+def test_next_due_is_soon_while_there_is_work_and_later_when_idle() -> None:
+    engine = engine_of()
+    cache = cache_of(engine)
+    fill(cache, 100, ttl_ms=10)
+    assert engine.advance(START_MS + 10, 1_000) == 100
+    assert engine.next_due(START_MS + 10) == START_MS + 20
+    assert engine.advance(START_MS + 20, 1_000) == 0
+    assert engine.next_due(START_MS + 20) == START_MS + 120
+    assert engine.next_due(START_MS + 500) == START_MS + 500

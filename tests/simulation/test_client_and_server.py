@@ -1,0 +1,739 @@
+"""Real client sessions against the server's own engine, in one process and on a virtual clock, seeded.
+
+The network cuts at any byte, delays, tells the two ends of a cut at different times, and lets a new connection
+overlap with the old one and with the leftovers of earlier ones. Callers change, read, acquire, release, wait, give up
+and time out. An answer shows whose it is: every change has a digit of its own in the counter it shares with others,
+every read a length of its own.
+
+At quiet: every counter is what the callers were told, digit by digit; a call ended as it had to, in doubt only where
+its session was really lost; nothing is held that no caller has; nobody waits at the server for a caller who has gone.
+A test puts faults in on purpose and shows that each is found.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import pytest
+
+from naught.core import calls, windows
+from naught.core import session as client_session
+from naught.core.calls import Call
+from naught.core.holds import Hold
+from naught.core.messages import CancelWait, Message
+from naught.core.session import ClientSession
+from naught.core.windows import Windows
+from naught.errors import CallTimeout, NotHeld, OutcomeUnknown
+from naught_server import session as server_session
+from naught_server.config import CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from naught_server.protocol import Channel
+from naught_server.session import Session
+from support.client_helpers import FakeWaiter
+
+LEASE_MS: Final = 200
+ACTIONS: Final = 220
+DIGITS: Final = 31
+"""Changes of one counter: digits to the base of 4, so one that ran twice is seen and one above it is not touched."""
+
+SEMAPHORES: Final = {b"s0": 2, b"s1": 3}
+QUIET_S: Final = 2.0
+"""Longer than every delay and lease there is."""
+
+
+class World:
+    """The clock, what is to happen on it, the server, and the clients with their callers."""
+
+    def __init__(self, seed: int, clients: int = 2) -> None:
+        self.random = random.Random(seed)
+        self.now = 1_000.0  # seconds
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._number = itertools.count()
+        ids = random.Random(seed)
+        few_shards = ServerConfig(caches={"default": CachePolicy("default", shards=2)})  # sweeping 256 takes the time
+        self.engine = Engine(few_shards, new_session_id=lambda: ids.randbytes(16))
+        self.calm = False  # nothing breaks any more
+        self.reached: Counter[str] = Counter()  # what the run came across
+        self.clients = [Client(self) for _ in range(clients)]
+        self._tick()
+
+    @property
+    def now_ms(self) -> int:
+        return int(self.now * 1000)
+
+    def later(self, delay: float, call: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._events, (self.now + delay, next(self._number), call, arguments))
+
+    def at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._events, (max(when, self.now), next(self._number), call, arguments))
+
+    def run(self, duration: float) -> None:
+        end = self.now + duration
+        events = self._events
+        while events[0][0] <= end:
+            self.now, _, call, arguments = heapq.heappop(events)
+            call(*arguments)
+        self.now = end
+
+    def _tick(self) -> None:
+        self.engine.advance(self.now_ms, 1_000)
+        for client in self.clients:
+            client.watch_the_clock()
+        self.later(0.01, self._tick)
+
+    def knows(self, session_id: bytes) -> bool:
+        return session_id in self.engine.sessions._by_id
+
+
+class Wire:
+    """One connection. Each direction delivers a prefix of what was written, in order; a cut decides how much."""
+
+    def __init__(self, world: World, client: Client) -> None:
+        self.world = world
+        self.client = client
+        self.channel = Channel(world.engine, self.wake)
+        self.server_open = True
+        self.cut_off = False
+        self._arrives = {"up": 0.0, "down": 0.0}  # when the last piece does
+        self._room = {"up": 1 << 40, "down": 1 << 40}  # bytes that still get through
+
+    def write(self, way: str, data: bytes, arrive: Callable[[bytes], None]) -> None:
+        random_ = self.world.random
+        while data:
+            size = len(data) if random_.random() < 0.7 else random_.randint(1, len(data))
+            piece, data = data[:size], data[size:]
+            when = max(self._arrives[way], self.world.now + random_.choice([0.0, 0.001, 0.004, 0.015]))
+            self._arrives[way] = when
+            self.world.at(when, self._arrive, way, piece, arrive)
+
+    def _arrive(self, way: str, piece: bytes, arrive: Callable[[bytes], None]) -> None:
+        piece = piece[: self._room[way]]
+        self._room[way] -= len(piece)
+        if piece:
+            arrive(piece)
+
+    def cut(self) -> None:
+        """It breaks: some of what is on its way still arrives, and the ends learn of it when they do."""
+        if self.cut_off:
+            return
+        self.cut_off = True
+        random_ = self.world.random
+        for way in self._room:
+            self._room[way] = random_.choice([0, 0, random_.randint(1, 40), random_.randint(1, 400), 1 << 40])
+        self.world.later(random_.choice([0.0, 0.003, 0.03]), self.client.gone, self)
+        self.world.later(random_.choice([0.0, 0.003, 0.03, 0.3, 0.3]), self.server_gone)
+
+    # The server's end, as connection.py has it.
+
+    def arrive_up(self, piece: bytes) -> None:
+        if not self.server_open or self.channel.closing:
+            return
+        if self.client.wire is not self:
+            self.world.reached["bytes of an earlier connection"] += 1
+        self._send(self.channel.receive(piece, self.world.now_ms))
+
+    def wake(self) -> None:
+        self.world.later(0.0, self.turn)
+
+    def turn(self) -> None:
+        if not self.server_open:
+            return
+        if self.channel.aborted:
+            self.world.reached["taken over"] += 1
+            self.server_gone()
+            return
+        self._send(self.channel.turn(self.world.now_ms))
+
+    def _send(self, replies: bytes) -> None:
+        if replies:
+            self.write("down", replies, self.arrive_down)
+        if self.channel.closing:
+            self.server_gone()
+        elif self.channel.wants_turn:
+            self.world.later(0.0, self.turn)
+
+    def server_gone(self) -> None:
+        if self.server_open:
+            self.server_open = False
+            self.channel.close(self.world.now_ms)
+            self.world.at(self._arrives["down"] + 0.001, self.client.gone, self)
+
+    # The client's end.
+
+    def arrive_down(self, piece: bytes) -> None:
+        if self.client.wire is self:
+            self.client.received(piece)
+
+
+class Client:
+    """What link.py does, on the world's clock, and what the callers of one client know."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.session = ClientSession(cache=None, wake=self._wake, resumable=True, lease_ms=LEASE_MS)
+        self.wire: Wire | None = None
+        self.losses = 0  # sessions that ended
+        self.permits: dict[int, Permit] = {}  # what callers have and have not begun to release, by number
+        self.connect()
+
+    def _wake(self) -> None:
+        self.world.later(0.0, self._turn)
+
+    def _turn(self) -> None:
+        self.session.end_turn(self.world.now)
+        self._write()
+
+    def _write(self) -> None:
+        while self.wire is not None and self.session.has_output:
+            if not self.world.calm and self.world.random.random() < 0.05:  # the transport is full
+                self.world.later(0.01, self._write)
+                return
+            data = self.session.output(self.world.now)
+            if data:
+                self.wire.write("up", data, self.wire.arrive_up)
+
+    def connect(self) -> None:
+        self.wire = Wire(self.world, self)
+        if self.session._windows.in_flight:
+            self.world.reached["resumed with calls under way"] += 1
+        self.wire.write("up", self.session.connected(FakeWaiter()), self.wire.arrive_up)
+        if not self.world.calm and self.world.random.random() < 0.2:
+            self.world.later(self.world.random.random() * 0.02, self.wire.cut)  # perhaps before hello is answered
+
+    def received(self, piece: bytes) -> None:
+        before, given_up = self.session._id, bool(self.session._stale)
+        self.session.receive(piece)
+        if given_up and self.session._id == before and not self.session._stale:
+            self.world.reached["a session found alive though it was given up"] += 1
+        if before is not None and self.session._id != before:
+            assert not self.world.knows(before), "given up though the server knows it"
+            self.world.reached["a session that was lost"] += 1
+            self.losses += 1
+        self._write()
+
+    def gone(self, wire: Wire) -> None:
+        wire.cut()
+        if wire is not self.wire:
+            return
+        self.wire = None
+        self.session.disconnected(ConnectionResetError("cut"), self.world.now)
+        # Most are back soon, some a little later than they trust in their lease, some when it is over.
+        pause = self.world.random.choice([*[self.world.random.random() * 0.05] * 24, 0.25, 0.25, 0.6])
+        self.world.later(0.0 if self.world.calm else pause, self.connect)
+
+    def watch_the_clock(self) -> None:
+        due = self.session.next_due()
+        if due is not None and due <= self.world.now:
+            self.session.advance(self.world.now)
+
+    def at_the_server(self) -> Session:
+        session_id = self.session._id
+        assert session_id is not None
+        return self.world.engine.sessions._by_id[session_id]
+
+
+class Permit:
+    """What a caller was granted."""
+
+    def __init__(self, client: Client, hold: Hold, amounts: dict[bytes, int]) -> None:
+        self.client = client
+        self.hold = hold
+        self.amounts = amounts
+        self.in_doubt = False  # how much of it was given back
+        self.session_id = client.session._id
+
+
+class Attempt:
+    """One call of one caller, until it has ended and the caller has looked."""
+
+    def __init__(
+        self, client: Client, kind: str, settle: Callable[[Attempt], None], *, endless: bool = False
+    ) -> None:
+        self.client = client
+        self.kind = kind
+        self.waiter = FakeWaiter()
+        self.message: Message | None = None
+        self.settle = settle  # what the caller makes of its end
+        self.endless = endless  # waits without limit
+        self.losses = client.losses
+
+    @property
+    def error(self) -> BaseException | None:
+        return self.waiter.error
+
+    @property
+    def unsent(self) -> bool:
+        return isinstance(self.error, CallTimeout) and "not sent" in str(self.error)
+
+    @property
+    def answered(self) -> bool:
+        return not self.waiter.cancelled and self.waiter.error is None
+
+
+class Callers:
+    """Everybody who calls, at random; and what they must find in the end."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.random = world.random
+        self.active: list[Attempt] = []
+        self.digits: dict[
+            int, bool | None
+        ] = {}  # by number of the change: whether it is in its counter; None: who knows
+        self.stored: dict[bytes, int | None] = {}  # counters of one caller each
+        self._changes = itertools.count()
+        self._reads = itertools.count(1)
+
+    # ------------------------------------------------------------------------------------------ calling
+
+    def act(self) -> None:
+        client = self.random.choice(self.world.clients)
+        choice = self.random.random()
+        if choice < 0.34:
+            self.change(client)
+        elif choice < 0.42:
+            self.read(client)
+        elif choice < 0.48:
+            self.store(client)
+        elif choice < 0.64:
+            self.acquire(client)
+        elif choice < 0.76:
+            self.release(client)
+        elif choice < 0.80:
+            self.wait_zero(client)
+        elif choice < 0.88:
+            self.give_up()
+        elif choice < 0.92 and client.wire is not None:
+            client.wire.cut()
+        self.look(0.7)
+
+    def _timeout(self) -> float | None:
+        return self.random.choice([None, None, 0.02, 0.3, 1.0])
+
+    def _ask(self, attempt: Attempt, call: Call[Any], timeout: float | None) -> None:
+        attempt.message = attempt.client.session.ask(call, timeout, attempt.waiter)
+        self.active.append(attempt)
+
+    def change(self, client: Client) -> None:
+        """Put a digit in, or take one out that is there for certain."""
+        present = [number for number, known in self.digits.items() if known]
+        up = not present or self.random.random() < 0.7
+        number = next(self._changes) if up else self.random.choice(present)
+        self.digits[number] = None  # until it is answered
+        amount = 4 ** (number % DIGITS)
+
+        def settle(attempt: Attempt) -> None:
+            if attempt.answered:
+                digits = digits_of(attempt.waiter.result)
+                assert set(digits) <= {0, 1}, f"the counter of change {number} is {digits}"
+                assert digits[number % DIGITS] == up, f"change {number} is not in the answer to it"
+                self.digits[number] = up
+            elif attempt.unsent:
+                self.digits[number] = not up
+
+        attempt = Attempt(client, "change", settle)
+        timeout = self._timeout()
+        change = counter_of(number), amount if up else -amount, None, timeout
+        # As a thread does with every one, where nothing else goes on.
+        alone = client.session.change_alone(change, attempt.waiter, self.world.now) if number % 2 else b""
+        if alone:
+            assert client.wire is not None
+            client.wire.write("up", alone, client.wire.arrive_up)
+            self.world.reached["a change alone"] += 1
+        else:
+            client.session.change(*change, attempt.waiter)
+        self.active.append(attempt)
+
+    def read(self, client: Client) -> None:
+        length = 1 + next(self._reads) % 97
+
+        def settle(attempt: Attempt) -> None:
+            if attempt.answered:
+                assert attempt.waiter.result == [0] * length, "the answer to another read"
+
+        self._ask(Attempt(client, "read", settle), calls.get_many([b"none"] * length), self._timeout())
+
+    def store(self, client: Client) -> None:
+        """Set a counter of its own, or take one that is there for certain."""
+        present = [key for key, value in self.stored.items() if value]
+        taken = bool(present) and self.random.random() < 0.5
+        key = self.random.choice(present) if taken else b"own%d" % len(self.stored)
+        value = self.stored.get(key)
+        number = value or len(self.stored) + 1
+        self.stored[key] = None
+
+        def settle(attempt: Attempt) -> None:
+            if attempt.answered:
+                assert attempt.waiter.result == ([number] if taken else 0)
+                self.stored[key] = 0 if taken else number
+            elif attempt.unsent:
+                self.stored[key] = number if taken else 0
+
+        call: Call[Any] = calls.take([key]) if taken else calls.set(key, number, None)
+        self._ask(Attempt(client, "store", settle), call, self._timeout())
+
+    def acquire(self, client: Client) -> None:
+        keys = self.random.choice([[b"s0"], [b"s1"], [b"s0", b"s1"]])
+        amounts = {key: self.random.randint(1, SEMAPHORES[key]) for key in keys}
+        wait = self.random.choice([0.0, 0.01, 0.2, None, None])
+
+        def settle(attempt: Attempt) -> None:
+            if attempt.answered and attempt.waiter.result.hold is not None:
+                hold = attempt.waiter.result.hold
+                client.permits[hold.number] = Permit(client, hold, amounts)
+
+        items = [(key, by, SEMAPHORES[key]) for key, by in amounts.items()]
+        attempt = Attempt(client, "acquire", settle, endless=wait is None)
+        self._ask(attempt, calls.acquire(items, wait), wait or (None if wait is None else 0.5))
+
+    def release(self, client: Client) -> None:
+        if not client.permits:
+            return
+        permit = client.permits[self.random.choice(list(client.permits))]
+        split = [key for key, by in permit.amounts.items() if by > 1]
+        if permit.hold.lost:
+            del client.permits[permit.hold.number]
+        elif split and not permit.in_doubt and self.random.random() < 0.4:
+            self._release_one(permit, self.random.choice(split))
+        else:
+            self.release_all_of(permit)
+
+    def release_all_of(self, permit: Permit) -> None:
+        client = permit.client
+        del client.permits[permit.hold.number]
+        client.session.forget(permit.hold)
+
+        def settle(attempt: Attempt) -> None:
+            if isinstance(attempt.error, NotHeld):
+                assert not self.world.knows(permit.session_id or b""), "it was held"
+
+        self._ask(Attempt(client, "release", settle), calls.release(permit.hold, None), self._timeout())
+
+    def _release_one(self, permit: Permit, key: bytes) -> None:
+        permit.amounts[key] -= 1
+        permit.in_doubt = True
+
+        def settle(attempt: Attempt) -> None:
+            if isinstance(attempt.error, NotHeld):
+                # What came first may have given all back: its caller, or the session that had taken it for lost.
+                given_back = permit.client.permits.get(permit.hold.number) is not permit or permit.hold.lost
+                assert given_back or not self.world.knows(permit.session_id or b""), "it was held"
+            permit.in_doubt = not attempt.answered
+
+        call = calls.release(permit.hold, [(key, 1)])
+        self._ask(Attempt(permit.client, "release", settle), call, self._timeout())
+
+    def wait_zero(self, client: Client) -> None:
+        timeout = self.random.choice([0.0, 0.05, None])
+        key = self.random.choice([b"s0", b"none", b"d0"])
+        attempt = Attempt(client, "wait_zero", lambda attempt: None, endless=timeout is None)
+        self._ask(attempt, calls.wait_zero(key, timeout), None if timeout is None else timeout + 0.01)
+
+    def give_up(self) -> None:
+        if self.active:
+            attempt = self.random.choice(self.active[-8:])
+            self.cancel(attempt)
+            wire = attempt.client.wire
+            if wire is not None and self.random.random() < 0.2:
+                self.world.later(0.0, wire.cut)  # perhaps before what it says of that is there
+
+    def cancel(self, attempt: Attempt) -> None:
+        """As `Client.acquire` does it: a grant that came in the same turn is given back."""
+        session = attempt.client.session
+        if attempt.waiter.done():
+            if attempt.kind == "acquire" and attempt.answered and attempt.waiter.result.hold is not None:
+                session.give_back(attempt.waiter.result.hold)
+                self.active.remove(attempt)
+                self.world.reached["a grant given back by its caller"] += 1
+            return
+        attempt.waiter.cancel()
+        if attempt.kind in {"acquire", "wait_zero"}:
+            assert attempt.message is not None
+            session.give_up(attempt.message)
+        self.world.reached["cancelled"] += 1
+
+    # ------------------------------------------------------------------------------------------ looking
+
+    def look(self, share: float = 1.0) -> None:
+        """Callers look at what became of their calls."""
+        left = []
+        for attempt in self.active:
+            if not attempt.waiter.done() or self.random.random() > share:
+                left.append(attempt)
+            else:
+                self._check_end(attempt)
+        self.active = left
+
+    def _check_end(self, attempt: Attempt) -> None:
+        error = attempt.error
+        if isinstance(error, OutcomeUnknown):
+            assert attempt.client.losses > attempt.losses, "in doubt though no session was lost"
+            assert attempt.kind in {"change", "store"}
+            self.world.reached["in doubt"] += 1
+        elif isinstance(error, NotHeld):
+            assert attempt.kind == "release"
+        else:
+            assert error is None or type(error) is CallTimeout, f"{attempt.kind}: {error!r}"
+        if error is None and not attempt.waiter.cancelled:
+            self.world.reached[f"{attempt.kind} answered"] += 1
+        attempt.settle(attempt)
+
+    def check_quiet(self) -> None:
+        """No connection has broken for long, and nobody has called."""
+        world = self.world
+        waiting = [attempt for attempt in self.active if attempt.endless]
+        assert len(waiting) == len(self.active), "a call hangs"
+        assert len(world.engine.sessions) == len(world.clients), "a session that nobody has"
+        for client in world.clients:
+            session, there = client.session, client.at_the_server()
+            assert (session._windows.sent, session._windows.received) == (there.accepted, there.replied)
+            under_way = session._windows.in_flight.values()
+            assert all(message.parks for message in under_way), "one is not answered"
+            assert there.parked.keys() == session._windows.in_flight.keys()
+            assert not any(message.abandoned() for message in under_way), "one waits for a caller who has gone"
+            assert not any((session._queue, session._urgent, session._stale)), "something was never sent"
+            assert not session._set_aside or len(there.parked) == windows.PARKED_MAX
+            known = {number: permit for number, permit in client.permits.items() if not permit.hold.lost}
+            assert there.holds.keys() == session._holds.keys() == known.keys(), "held, and nobody knows"
+            for number, permit in known.items():
+                held = {key: by for key, (by, _) in there.holds[number].amounts.items()}
+                if not permit.in_doubt:
+                    assert held == permit.amounts
+        self._check_counters()
+        world.engine.invariants(world.now_ms)
+
+    def _check_counters(self) -> None:
+        engine = self.world.engine
+        cache = engine.store.caches["default"]
+        held: Counter[bytes] = Counter()
+        for session in engine.sessions:
+            for hold in session.holds.values():
+                held.update({key: by for key, (by, _) in hold.amounts.items()})
+        for key in SEMAPHORES:
+            assert cache.get(key, self.world.now_ms) == held[key], f"{key!r} is not what is held"
+        for number, known in self.digits.items():
+            digit = digits_of(cache.get(counter_of(number), self.world.now_ms))[number % DIGITS]
+            assert digit in {0, 1} if known is None else digit == known, f"change {number}: {digit}, not {known}"
+        for key, value in self.stored.items():
+            if value is not None:
+                assert cache.get(key, self.world.now_ms) == value
+
+
+def counter_of(number: int) -> bytes:
+    return b"d%d" % (number // DIGITS)
+
+
+def digits_of(value: int) -> list[int]:
+    return [value >> 2 * place & 3 for place in range(DIGITS)]
+
+
+def live(seed: int) -> Counter[str]:
+    """One seeded run, from the first call to the last release; what it came across."""
+    world = World(seed)
+    callers = Callers(world)
+    for _ in range(ACTIONS):
+        callers.act()
+        world.run(world.random.choice([0.0, 0.001, 0.003, 0.01]))
+    world.calm = True
+    world.run(QUIET_S)
+    callers.look()
+    callers.check_quiet()
+    # Everybody gives back, and who waits gets it.
+    for attempt in [attempt for attempt in callers.active if attempt.kind == "wait_zero"]:
+        callers.cancel(attempt)
+    for _ in range(200):
+        for client in world.clients:
+            for permit in [permit for permit in client.permits.values() if not permit.hold.lost]:
+                callers.release_all_of(permit)
+            client.permits.clear()
+        world.run(0.1)
+        callers.look()
+        if not callers.active and not any(client.permits for client in world.clients):
+            break
+    assert not callers.active, "nobody holds and somebody waits"
+    callers.check_quiet()
+    assert world.engine.info(world.now_ms)["sessions"]["holds"] == 0
+    assert not any(client.session._windows.in_flight for client in world.clients)
+    return world.reached
+
+
+def live_through(seeds: Iterable[int]) -> Counter[str]:
+    reached: Counter[str] = Counter()
+    for seed in seeds:
+        try:
+            reached += live(seed)
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+    return reached
+
+
+SEEDS_PER_TEST: Final = 80
+
+
+@pytest.mark.parametrize("first_seed", range(0, 320, SEEDS_PER_TEST))
+def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
+    reached = live_through(range(first_seed, first_seed + SEEDS_PER_TEST))
+    wanted = {
+        "a grant given back by its caller",
+        "a session found alive though it was given up",
+        "a session that was lost",
+        "acquire answered",
+        "bytes of an earlier connection",
+        "cancelled",
+        "change answered",
+        "in doubt",
+        "read answered",
+        "release answered",
+        "resumed with calls under way",
+        "store answered",
+        "taken over",
+        "wait_zero answered",
+    }
+    assert wanted <= set(reached), "the runs do not reach what they are for"
+
+
+def test_narrow_windows_are_kept_over_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client keeps within what the server allows: nobody is told that it is busy, and nobody waits for ever."""
+    for module in (windows, server_session):
+        monkeypatch.setattr(module, "UNACKNOWLEDGED_MAX", 12)
+        monkeypatch.setattr(module, "PARKED_MAX", 4)
+    monkeypatch.setattr(client_session, "UNACKNOWLEDGED_MAX", 12)
+    monkeypatch.setattr(windows, "ACKNOWLEDGE_EVERY", 4)
+    live_through(range(1_000, 1_000 + SEEDS_PER_TEST))
+
+
+# ------------------------------------------------------------------------------------------------- faults put in
+
+
+def skip_the_count_of_a_reply(patch: pytest.MonkeyPatch) -> None:
+    land = Windows.land
+    count = itertools.count(1)
+
+    def faulty(self: Windows, message: Message, *, kept: bool) -> None:
+        land(self, message, kept=kept and next(count) % 40 > 0)
+
+    patch.setattr(Windows, "land", faulty)
+
+
+def send_what_was_accepted_again(patch: pytest.MonkeyPatch) -> None:
+    resume = ClientSession._resume
+
+    def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
+        if self._windows.sent - len(self._windows.in_flight) < answer[b"accepted"]:
+            answer[b"accepted"] -= 1
+        resume(self, answer)
+
+    patch.setattr(ClientSession, "_resume", faulty)
+
+
+def leave_out_what_was_not_accepted(patch: pytest.MonkeyPatch) -> None:
+    resume = ClientSession._resume
+
+    def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
+        answer[b"accepted"] = min(answer[b"accepted"] + 1, self._windows.sent)
+        resume(self, answer)
+
+    patch.setattr(ClientSession, "_resume", faulty)
+
+
+def use_a_msgid_too_early(patch: pytest.MonkeyPatch) -> None:
+    time_out = ClientSession._time_out
+
+    def faulty(self: ClientSession, message: Message) -> None:
+        time_out(self, message)
+        if message.msgid >= 0 and not message.parks:
+            self._windows.land(message, kept=False)
+
+    patch.setattr(ClientSession, "_time_out", faulty)
+
+
+def keep_a_grant_nobody_took(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClientSession, "give_back", lambda self, hold: self._holds.pop(hold.number, None))
+
+
+def end_no_wait_again(patch: pytest.MonkeyPatch) -> None:
+    requeue = ClientSession._requeue
+
+    def faulty(self: ClientSession, messages: Iterable[Message]) -> None:
+        requeue(self, [message for message in messages if not isinstance(message, CancelWait)])
+
+    patch.setattr(ClientSession, "_requeue", faulty)
+
+
+def end_no_wait(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClientSession, "give_up", lambda self, message: None)
+
+
+def forget_a_release_whose_caller_has_gone(patch: pytest.MonkeyPatch) -> None:
+    release = calls.release
+
+    def faulty(*arguments: Any) -> Call[list[int]]:
+        call = release(*arguments)
+        call.persistent = False  # type: ignore[misc]
+        return call
+
+    patch.setattr(calls, "release", faulty)
+
+
+def keep_what_was_given_up_as_lost(patch: pytest.MonkeyPatch) -> None:
+    resume = ClientSession._resume
+
+    def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
+        self._stale.clear()
+        resume(self, answer)
+
+    patch.setattr(ClientSession, "_resume", faulty)
+
+
+def call_doubt_what_was_never_sent(patch: pytest.MonkeyPatch) -> None:
+    disconnected = ClientSession.disconnected
+
+    def faulty(self: ClientSession, error: BaseException, now: float) -> None:
+        disconnected(self, error, now)
+        for message in self._queue:
+            if not (message.settled or message.repeatable or message.persistent):
+                message.fail(lambda: OutcomeUnknown("so"))
+
+    patch.setattr(ClientSession, "disconnected", faulty)
+
+
+def ask_changes_again(patch: pytest.MonkeyPatch) -> None:
+    lose = ClientSession._lose_session
+
+    def faulty(self: ClientSession, error: BaseException) -> None:
+        for message in self._windows.in_flight.values():
+            message.repeatable = True
+        lose(self, error)
+
+    patch.setattr(ClientSession, "_lose_session", faulty)
+
+
+FAULTS = [
+    skip_the_count_of_a_reply,
+    send_what_was_accepted_again,
+    leave_out_what_was_not_accepted,
+    use_a_msgid_too_early,
+    keep_a_grant_nobody_took,
+    end_no_wait_again,
+    end_no_wait,
+    forget_a_release_whose_caller_has_gone,
+    keep_what_was_given_up_as_lost,
+    call_doubt_what_was_never_sent,
+    ask_changes_again,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_that_is_put_in_is_found(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - an assertion here, or in what the fault confused
+        live_through(range(4 * SEEDS_PER_TEST))  # most are found in the first
+    assert caught.value.__notes__[0].startswith("seed ")
