@@ -69,7 +69,7 @@ fmt: $(VENV)/.dev ## correct what ruff can correct, and format
 
 cov: $(VENV)/.dev ## the tests with coverage of lines and branches, in all their processes; the report
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage run -m pytest -q $(if $(WORKERS),-n $(WORKERS) --dist worksteal)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --skip-covered
 

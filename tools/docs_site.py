@@ -2,10 +2,13 @@
 
 The README is the site's first page, and PROTOCOL.md stays beside the server that it describes. Every page links to
 files by their place in the repository. Here such a link becomes one to the page that the file is in the site.
+
+A page that would load something from another host is a warning, and so an error of a strict build.
 """
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from pathlib import Path
@@ -30,6 +33,13 @@ PLACES = {site: repository for repository, site in OUTSIDE.items()}
 
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 
+# What a browser loads by itself, unlike <a>. The theme fetches the program that draws a .mermaid block.
+LOADS = re.compile(
+    r"""<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|href)="(?:https?:)?//[^>]*>|class="mermaid"""
+)
+
+log = logging.getLogger("mkdocs.plugins.docs_site")
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that live outside of docs/."""
@@ -52,3 +62,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return posixpath.relpath(place, posixpath.dirname(here) or ".")
 
     return LINK.sub(in_site, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Look at the finished page."""
+    for found in LOADS.finditer(output):
+        log.warning("%s loads from another host: %s", page.file.src_uri, found[0])
+    return output
