@@ -17,6 +17,8 @@ import pytest
 import naught
 import naught.asgi
 import naught.lint
+import naught_loadtest.__main__ as naught_loadtest
+from naught.cli import counters
 from support.client_helpers import ScriptedServer, greeted
 from support.paths import DOCS, ROOT
 
@@ -289,7 +291,7 @@ def help_of(*command: str) -> str:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> None:
-    program, *words = shlex.split(line, comments=True)
+    program, *words = shlex.split(line.partition(" < ")[0], comments=True)
     names = [word for word in words[:1] if not word.startswith("-") and program != "naught-server"]
     options = {word.partition("=")[0] for word in words if re.match(r"-{1,2}[a-zA-Z]", word)} - {
         "--help",
@@ -297,6 +299,10 @@ def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> No
     }
     text = help_of(MODULES[program], *names)
     assert [option for option in options if not re.search(rf"{option}\b", text)] == []
+    if program == "naught-loadtest":
+        naught_loadtest.parser().parse_args(words)
+    elif program == "naught" and words[0] in counters.COMMANDS and len(words) > 1:
+        counters.parser_of(words[0]).parse_intermixed_args(words[1:])
 
 
 def test_commands_of_every_program_are_found() -> None:
