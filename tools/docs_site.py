@@ -31,6 +31,9 @@ OUTSIDE = {
 }
 PLACES = {site: repository for repository, site in OUTSIDE.items()}
 
+# Beside the first page the navigation would be empty, and the tables of the figures need the width.
+HIDDEN = {"index.md": ["navigation"], "zeros-figures.md": ["toc"]}
+
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 
 # What a browser loads by itself, unlike <a>. The theme fetches the program that draws a .mermaid block.
@@ -52,8 +55,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links of one page to where the files are in the site. A strict build refuses those that are left."""
     here = page.file.src_uri
-    if here == "index.md":
-        page.meta["hide"] = ["navigation"]  # beside the first page it would be empty
+    page.meta["hide"] = HIDDEN.get(here, [])
     folder = posixpath.dirname(PLACES.get(here, f"docs/{here}"))
 
     def in_site(found: re.Match[str]) -> str:
