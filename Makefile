@@ -67,9 +67,10 @@ fmt: $(VENV)/.dev ## correct what ruff can correct, and format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# The tests of memory are left out: they would measure the memory of the tracer.
 cov: $(VENV)/.dev ## the tests with coverage of lines and branches, in all their processes; the report
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q $(if $(WORKERS),-n $(WORKERS) --dist worksteal)
+	@$(BIN)/coverage run -m pytest -q --ignore tests/integration/test_memory.py $(if $(WORKERS),-n $(WORKERS) --dist worksteal)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --skip-covered
 
