@@ -67,10 +67,6 @@ CIRCLES_ALLOWED: dict[frozenset[str], str] = {
     frozenset(
         f"naught.safemap.{name}" for name in ("cleaner", "forks", "map", "views")
     ): "parts name the map's class",
-    frozenset({"naught_server.store", "naught_server.waiters"}): "waiters name the cache's class",
-    frozenset(
-        f"naught_server.{name}" for name in ("column", "commands", "engine", "lone", "protocol", "session", "sweep")
-    ): "a session knows its engine and its connection",
 }
 
 AT_RUN_TIME = {"msgpack", "uvloop", *PACKAGES}

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final
 
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 
 SWEEP_ENTRIES: Final = 500
 
@@ -42,9 +42,9 @@ class Host:
 
     now_ms = staticmethod(_now_ms)
 
-    def open(self, wake: Callable[[], None]) -> Channel:
+    def open(self, wake: Callable[[], None]) -> ServerProtocol:
         """A new connection, for who drives it by hand; `wake` says that it can go on. Hold the lock to use it."""
-        return Channel(self.engine, wake)
+        return ServerProtocol(self.engine, wake)
 
     def sweep(self) -> None:
         """One step of sweeping, if it is time for one."""
@@ -93,7 +93,7 @@ class _Transport(asyncio.Transport):
         self._loop: Final = asyncio.get_running_loop()
         self._host: Final = host
         self._protocol: Final = protocol
-        self._channel: Final = Channel(host.engine, self._wake)
+        self._channel: Final = ServerProtocol(host.engine, self._wake)
         self._replies: list[bytes] = []  # not delivered yet
         self._scheduled = False  # _deliver will run
         self._turn_scheduled = False  # _turn will run

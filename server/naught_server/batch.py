@@ -48,13 +48,13 @@ class Batch:
         """Those of the next portion."""
         return self.keys[self.done : self.done + PORTION_ITEMS]
 
-    def go_on(self, cache: Cache, now_ms: int, *, unhindered: bool) -> None:
+    def go_on(self, cache: Cache, now_ms: int, *, direct: bool) -> None:
         """Do the next portion. Whoever calls has seen to the shards of its keys."""
         keys = self.next_keys()
         deltas = self.deltas
         if not isinstance(deltas, int):
             deltas = deltas[self.done : self.done + PORTION_ITEMS]
-        if unhindered and self.ttl_ms is None:
+        if direct and self.ttl_ms is None:
             self.results += apply_plainly(cache, keys, deltas, now_ms)
         else:
             each = (deltas,) * len(keys) if isinstance(deltas, int) else deltas
@@ -64,7 +64,7 @@ class Batch:
 
 
 def apply_plainly(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...] | int, now_ms: int) -> list[Any]:
-    """Add to each key its delta, or the one good one for all, on a cache that is `unhindered`; the values after, or
+    """Add to each key its delta, or the one good one for all, on a cache that is `prepare`d; the values after, or
     [code, message] for an item that failed."""
     if not isinstance(deltas, int):
         return apply_each(cache, keys, deltas, now_ms)
@@ -75,8 +75,8 @@ def apply_each(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...], now
     """Add to each key its own delta, in order; the values after, or [code, message] for an item that failed."""
     tables = cache.tables
     mask = len(tables) - 1
-    plain = cache.plain
-    queues = cache.waiting.queues
+    plain = cache.eviction_is_delete
+    queues = cache.waiters.queues
     results: list[Any] = []
     append = results.append
     evicted = 0
@@ -91,7 +91,7 @@ def apply_each(cache: Cache, keys: tuple[Any, ...], deltas: tuple[Any, ...], now
                         table[key] = value
                         append(value)
                         if queues and by < 0 and key in queues:
-                            cache.fell(key, now_ms)
+                            cache.on_decrease(key, now_ms)
                         continue
                 elif plain and by >= -VALUE_MAX:
                     del table[key]
@@ -136,8 +136,8 @@ def take_from_all(cache: Cache, keys: tuple[Any, ...], by: int, now_ms: int) -> 
     """Add `by`, a good negative delta, to every key."""
     tables = cache.tables
     mask = len(tables) - 1
-    plain = cache.plain
-    queues = cache.waiting.queues
+    plain = cache.eviction_is_delete
+    queues = cache.waiters.queues
     results: list[Any] = []
     append = results.append
     evicted = 0
@@ -148,7 +148,7 @@ def take_from_all(cache: Cache, keys: tuple[Any, ...], by: int, now_ms: int) -> 
             table[key] = value
             append(value)
             if queues and key in queues:
-                cache.fell(key, now_ms)
+                cache.on_decrease(key, now_ms)
             continue
         if plain and value > by:
             del table[key]

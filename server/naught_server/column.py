@@ -1,6 +1,6 @@
 """Many requests for a counter each, one after another: served as a column. Pure.
 
-    served = serve(session, messages, out)      # how many of them, from the first on
+    served = serve(session, messages, commands)      # how many of them, from the first on
 
 A slice of pipelined requests mostly is `incr`, `decr` and `get` of one shape, with msgids that are equally wide and
 values that are too. Then little is left to do for each of them: the loop finds the key's table, changes the value and
@@ -9,7 +9,7 @@ the replies are laid out as rows of one length and filled column by column, the 
 second ones, at 10 instructions a byte where a head and a value of its own for each reply cost 700.
 
 This only is a shorter way for what `Channel._run` does, which says what the conditions are: the cache is
-`unhindered`, and the session has room. Whatever is not plain ends the column, always before anything is changed for
+`prepare`d, and the session has room. Whatever is not plain ends the column, always before anything is changed for
 it: what comes from there on is served as if there were no columns. So nothing here refuses anything.
 
 A slice of 100 costs 5 950 instructions a request so, decoding included, and 7 300 without (in process, CPython 3.11).
@@ -39,10 +39,9 @@ _msgid_of: Final = itemgetter(1)
 _method_of: Final = itemgetter(2)
 
 
-def serve(session: Session, messages: list[Message], out: list[bytes]) -> int:
-    """Serve as many of the messages, from the first on, as are plain; how many. Their replies go to `out`."""
+def serve(session: Session, messages: list[Message], commands: dict[str, int]) -> int:
+    """Serve the messages up to the first that is not plain; how many. Their replies go to the session's outbox."""
     cache = session.cache
-    commands = session.engine.stats.commands
     try:
         msgids = list(map(_msgid_of, messages))
         # Refuses what is no integer, or too large. A bool passes for one, and is below 2.
@@ -64,17 +63,15 @@ def serve(session: Session, messages: list[Message], out: list[bytes]) -> int:
             values = _by_some(cache, messages, commands)
         elif method == b"incr" and _all_are(method, messages):
             values = _incr_all(cache, messages, commands)
-        elif method == b"decr" and cache.plain and _all_are(method, messages):
+        elif method == b"decr" and cache.eviction_is_delete and _all_are(method, messages):
             values = _decr_all(cache, messages, commands)
         else:
             values = _by_one(cache, messages, commands)
     except (IndexError, TypeError, struct.error):  # before anything is changed: the loops do not raise
         return 0
     if values:
-        out.append(_replies(mark, heads, values))
-    if session.id is not None:
-        session.accepted += len(values)
-        session.replied += len(values)
+        session.outbox.append(_replies(mark, heads, values))
+    session.count(len(values), len(values))
     return len(values)
 
 
@@ -176,7 +173,7 @@ def _by_one(cache: Cache, messages: list[Message], commands: dict[str, int]) -> 
     """Of `incr`, `decr` and `get` mixed, without an amount."""
     tables = cache.tables
     mask = len(tables) - 1
-    plain = cache.plain
+    plain = cache.eviction_is_delete
     zero = REQUEST
     values: list[int] = []
     append = values.append
@@ -228,7 +225,7 @@ def _by_some(cache: Cache, messages: list[Message], commands: dict[str, int]) ->
     """Of `incr` and `decr` mixed, with an amount."""
     tables = cache.tables
     mask = len(tables) - 1
-    plain = cache.plain
+    plain = cache.eviction_is_delete
     zero = REQUEST
     values: list[int] = []
     append = values.append

@@ -22,7 +22,7 @@ from typing import cast
 
 from naught_server.config import LAME_DUCK_MS, OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 
 _log = logging.getLogger("naught.server")
 _clock_ns = time.monotonic_ns
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
         self._engine = engine
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(engine, self._schedule_turn)
+        self._channel = ServerProtocol(engine, self._schedule_turn)
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport hands over what arrives
         self._turn_due = False  # call_soon has a turn of ours
@@ -63,21 +63,19 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
-        stats = self._engine.stats
-        stats.connections += 1
-        stats.connections_accepted += 1
+        self._engine.stats.count_opened()
 
     def data_received(self, data: bytes) -> None:
-        channel = self._channel
+        protocol = self._channel
         if self._reading and not self._turn_due:
-            replies = channel.receive(data, _clock_ns() // 1_000_000)
+            replies = protocol.receive(data, _clock_ns() // 1_000_000)
             if replies:
                 self._transport.write(replies)  # type: ignore[union-attr]
-            if channel.idle and not channel.closing:
+            if protocol.idle and not protocol.closing:
                 return
             self._settle()
         else:
-            channel.feed(data)
+            protocol.feed(data)
 
     def eof_received(self) -> bool:
         # The peer may still read: what it sent before is answered first.
@@ -102,7 +100,7 @@ class Connection(asyncio.Protocol):
         if self._output_timer is not None:
             self._output_timer.cancel()
         self._channel.close(_clock_ns() // 1_000_000)
-        self._engine.stats.connections -= 1
+        self._engine.stats.count_closed()
         self._on_lost(self)
 
     # ---------------------------------------------------------------------------------------- from the server
@@ -146,22 +144,22 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        channel = self._channel
+        protocol = self._channel
         output_paused = self._output_timer is not None
-        if self._draining and channel.idle and not channel.refusing:
-            channel.refuse()
+        if self._draining and protocol.idle and not protocol.refusing:
+            protocol.refuse()
             lame_duck_ms = min(LAME_DUCK_MS, self._engine.settings.drain_timeout_ms / 4)
             self._loop.call_later(lame_duck_ms / 1000, self._end)
-        if channel.closing or (self._ending and channel.idle):
+        if protocol.closing or (self._ending and protocol.idle):
             # Closing flushes. A peer that does not read its last replies has as long as any other.
             if self._output_timer is None:
                 self._output_timer = self._loop.call_later(OUTPUT_PAUSED_MS_MAX / 1000, self._give_up)
             transport.close()
             return
-        if channel.wants_turn and not output_paused:
+        if protocol.wants_turn and not output_paused:
             self._schedule_turn()
         # Work in slices goes on beside what comes later, so it is no reason not to read.
-        reading = not (channel.backlog or output_paused or self._ending)
+        reading = not (protocol.backlog or output_paused or self._ending)
         if reading is not self._reading:
             self._reading = reading
             if reading:

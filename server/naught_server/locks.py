@@ -49,7 +49,7 @@ class ShardLocks:
         owner = self._locks[shard].owner
         return owner is not None and not getattr(owner, "waits_only", False)
 
-    def waiting(self, shard: int) -> int:
+    def queue_length(self, shard: int) -> int:
         """How many stand in a shard's queue."""
         return len(self._locks[shard].queue)
 

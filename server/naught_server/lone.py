@@ -1,6 +1,6 @@
 """A lone request: `incr` or `decr` of a counter by one, read from its bytes and answered in bytes. Pure.
 
-    reply = serve(session, data)        # None: not such a request, or not now, and nothing was changed
+    reply = serve(session, data, commands)        # None: not such a request, or not now, and nothing was changed
 
 Whoever awaits each reply before the next request sends chunks that are one small request each. There it counts what
 is done for a chunk, not what is done for a request: taking in the input, cutting a slice from it, asking msgpack,
@@ -41,24 +41,22 @@ _LONGER: Final = (0xD9 - 0xA0, 0xC4 - 0xA0)
 """A string and a binary with their length in the next byte."""
 
 
-def serve(session: Session, data: bytes) -> bytes | None:
+def serve(session: Session, data: bytes, commands: dict[str, int]) -> bytes | None:
     """The reply, where `data` is exactly one such request and nothing is in its way; else None."""
     cache = session.cache
-    # What `Cache.unhindered` asks, as simply as can be; where something is in the way, `turn` looks closer.
+    # What `Cache.prepare` asks, as simply as can be; where something is in the way, `turn` looks closer.
     if (
-        not cache.plain
+        not cache.eviction_is_delete
         or cache.locks.held
-        or cache.waiting.unsettled
+        or cache.waiters.unsettled
         or cache.policy.max_counters is not None
-        or session.posted
+        or session.outbox
         or not (session.id is None or session.has_room(1))
     ):
         return None
-    reply = _answer(cache, data, session.engine.stats.commands)
-    if reply is not None and session.id is not None:
-        session.accepted += 1
-        session.replied += 1
-        session.keep(reply)
+    reply = _answer(cache, data, commands)
+    if reply is not None:
+        session.reply_alone(reply)
     return reply
 
 

@@ -50,8 +50,9 @@ from naught_server.config import (
     ServerConfig,
 )
 from naught_server.connection import Connection
-from naught_server.engine import Engine, Stats
+from naught_server.engine import Engine
 from naught_server.logs import LOGGER_NAME, fields
+from naught_server.stats import Stats
 from naught_server.sweeper import Sweeper
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
@@ -402,7 +403,7 @@ class _Acceptor:
         self._loop.add_reader(listener, self._accept_from, listener)
 
     def _count_refused(self, why: str) -> None:
-        self._stats.connections_refused += 1
+        self._stats.count_refused()
         self._refused_why = why
         if self._log_timer is None:
             self._log_refused()
@@ -469,14 +470,14 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_signal, number)
                 ending.callback(self._loop.remove_signal_handler, number)
-            watch = _PauseWatch(self._engine.stats.gc_pause)
+            watch = _PauseWatch(self._engine.stats.collections.add)
             gc.callbacks.append(watch)
             ending.callback(gc.callbacks.remove, watch)
             # What is here now stays, tables included: no collection need ever look at it again.
             gc.collect()
             gc.freeze()
             if sys.version_info >= (3, 14):  # where the collector looks at every dict it was not told to leave alone
-                self._engine.tables_replaced = gc.freeze
+                self._engine.watch(on_tables_replaced=gc.freeze)
             ending.callback(gc.unfreeze)
 
             sweeper = self._loop.create_task(Sweeper(self._engine).run(), name="sweeper")

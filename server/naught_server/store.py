@@ -8,7 +8,7 @@ told by Python's hash of its bytes, which is keyed per process, so nobody outsid
 
 Two ways in. The methods below are complete: they look for expired counters, lazy zeros and bounds. The loops over
 requests (`channel.py`, `column.py`, `batch.py`, and `lone.py` for a single one) do `incr`, `decr` and `apply`
-themselves, on the tables, while `unhindered()`, or for `lone.py` a few shorter questions, says that there is none of
+themselves, on the tables, while `prepare()`, or for `lone.py` a few shorter questions, says that there is none of
 that to look for; a call per request would cost a third of the throughput.
 
 Eager eviction deletes the entry in the command that brought it to zero. Lazy eviction leaves the zero as a *raw
@@ -35,7 +35,7 @@ from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
 from naught_server.expiry import DeadlineWheel
 from naught_server.locks import ShardLocks
-from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiting, sums_of
+from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 
 Reason = Literal["zero", "expired", "taken", "set", "cleared"]
 
@@ -68,7 +68,7 @@ class Cache:
         "table_bytes",
         "tables",
         "tables_replaced",
-        "waiting",
+        "waiters",
         "wheel",
         "zeros",
     )
@@ -81,7 +81,7 @@ class Cache:
         self.deadlines: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]
         self.wheel = DeadlineWheel()  # all of `deadlines` by time
         self.locks = ShardLocks(policy.shards)
-        self.waiting = Waiting(self)  # who waits for these counters, and who holds them
+        self.waiters = Waiters(self)  # who waits for these counters, and who holds them
         self.zeros = [0] * policy.shards  # by shard: raw entries that are no counters (lazy eviction only)
         self.evictions: dict[Reason, int] = {"zero": 0, "expired": 0, "taken": 0, "set": 0, "cleared": 0}
         self.swapped_out: deque[dict[bytes, int]] = deque()  # tables that `clear` took out; the sweeper empties them
@@ -110,7 +110,7 @@ class Cache:
         due = 0 if self.expire(now_ms, 1_000) else self.wheel.due(now_ms, DUE_COUNTED_MAX)
         return self.raw_entries() - sum(self.zeros) - due, due < DUE_COUNTED_MAX
 
-    def unhindered(self, now_ms: int, creations_max: int) -> bool:
+    def prepare(self, now_ms: int, creations_max: int) -> bool:
         """Whether a loop may work on `tables` directly: no shard is held, nothing is expired but still there, and
         `creations_max` more counters fit. Lazy zeros it must look for itself."""
         if self.locks.held:
@@ -120,7 +120,7 @@ class Cache:
         limit = self.policy.max_counters
         if limit is None:
             return True
-        if self.waiting.queues:
+        if self.waiters.queues:
             return False  # a waiter may be granted, and create, in the middle of the loop
         self._credit -= creations_max
         if self._credit < 0:
@@ -128,12 +128,12 @@ class Cache:
         return self._credit >= 0
 
     @property
-    def plain(self) -> bool:
+    def eviction_is_delete(self) -> bool:
         """Whether taking out a counter that came to zero is deleting its entry and nothing more."""
         if self._lazy or self.wheel.count:
             return False
-        waiting = self.waiting
-        return not (waiting.lives or waiting.queues or waiting.awaited)
+        waiters = self.waiters
+        return not (waiters.generations or waiters.queues or waiters.awaited)
 
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""
@@ -151,10 +151,10 @@ class Cache:
         if self.wheel.count:
             self._drop_deadline(shard, key)
         self.evictions[reason] += 1
-        if self.waiting.watched:
-            self.waiting.absent(key)
+        if self.waiters.watched:
+            self.waiters.on_absent(key)
 
-    def zeroed(self, shard: int, key: bytes) -> None:
+    def on_zero(self, shard: int, key: bytes) -> None:
         """A counter came to zero by counting down: take it out, or with lazy eviction leave the zero."""
         if self._lazy:
             self.tables[shard][key] = 0
@@ -162,15 +162,15 @@ class Cache:
             if self.wheel.count:
                 self._drop_deadline(shard, key)
             self.evictions["zero"] += 1
-            if self.waiting.watched:
-                self.waiting.absent(key)
+            if self.waiters.watched:
+                self.waiters.on_absent(key)
         else:
             self._evict(shard, key, "zero")
 
-    def fell(self, key: bytes, now_ms: int) -> None:
+    def on_decrease(self, key: bytes, now_ms: int) -> None:
         """For the loops over a batch: a counter that others queue for has less than before."""
-        self.waiting.freed(key)
-        self.waiting.settle(now_ms, SETTLED_AT_ONCE)
+        self.waiters.on_decrease(key)
+        self.waiters.settle(now_ms, SETTLED_AT_ONCE)
 
     def _drop_deadline(self, shard: int, key: bytes) -> None:
         deadline_ms = self.deadlines[shard].pop(key, None)
@@ -234,13 +234,13 @@ class Cache:
         left = value - by
         if left > 0:
             self.tables[shard][key] = left
-            if key in self.waiting.queues:
-                self.waiting.freed(key)
+            if key in self.waiters.queues:
+                self.waiters.on_decrease(key)
             return left
         if strict and left:
             raise CounterUnderflow("the counter has less than that")
         if value:
-            self.zeroed(shard, key)
+            self.on_zero(shard, key)
         return 0
 
     def get(self, key: bytes, now_ms: int) -> int:
@@ -259,8 +259,8 @@ class Cache:
         else:
             self.tables[shard][key] = value
             self._set_deadline(shard, key, ttl_ms, now_ms)
-            if value < before and key in self.waiting.queues:
-                self.waiting.freed(key)
+            if value < before and key in self.waiters.queues:
+                self.waiters.on_decrease(key)
         return before
 
     def expire_in(self, key: bytes, ttl_ms: int | None, now_ms: int) -> bool:
@@ -300,8 +300,8 @@ class Cache:
             return CacheFull("the cache holds max_counters already")
         finally:
             # An item is a command of its own, so it wakes who waits for it before the next one runs.
-            if self.waiting.unsettled:
-                self.waiting.settle(now_ms, SETTLED_AT_ONCE)
+            if self.waiters.unsettled:
+                self.waiters.settle(now_ms, SETTLED_AT_ONCE)
 
     def take(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
         """Read and evict, all in one step; their values. A key named twice gives 0 the second time."""
@@ -322,7 +322,7 @@ class Cache:
         changed.
         """
         sums = sums_of(items)
-        queues = self.waiting.queues
+        queues = self.waiters.queues
         if queues and not queues.keys().isdisjoint(sums):
             return False, [self.get(key, now_ms) for key, _, _ in items]
         return self.add_within(items, sums, ttl_ms, now_ms)
@@ -346,14 +346,16 @@ class Cache:
 
     def peek(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
         """Values, 0 for absent, without touching anything: also while their shards are held."""
-        return [0 if self.expired(key, now_ms) else self.tables[hash(key) & self._mask].get(key, 0) for key in keys]
+        return [
+            0 if self.is_expired(key, now_ms) else self.tables[hash(key) & self._mask].get(key, 0) for key in keys
+        ]
 
-    def expired(self, key: bytes, now_ms: int) -> bool:
+    def is_expired(self, key: bytes, now_ms: int) -> bool:
         """Whether the time to live of a counter has ended and it was not taken out yet."""
         deadline_ms = self.deadlines[hash(key) & self._mask].get(key)
         return deadline_ms is not None and deadline_ms <= now_ms
 
-    def being_worked_on(self, keys: Iterable[bytes]) -> bool:
+    def is_worked_on(self, keys: Iterable[bytes]) -> bool:
         """Whether somebody works on the shard of one of these, over several steps."""
         locks = self.locks
         return bool(locks.held) and any(locks.worked_on(hash(key) & self._mask) for key in keys)
@@ -381,8 +383,8 @@ class Cache:
         self._credit = 0
         self.evictions["expired"] += expired
         self.evictions["cleared"] += evicted
-        if self.waiting.watched:
-            self.waiting.all_absent()
+        if self.waiters.watched:
+            self.waiters.on_all_absent()
         return evicted
 
     # -------------------------------------------------------------------------------------- looking around
@@ -463,9 +465,9 @@ class Cache:
             del self.deadlines[shard][key]
             del self.tables[shard][key]
         self.evictions["expired"] += len(due)
-        if self.waiting.watched:
+        if self.waiters.watched:
             for key, _ in due:
-                self.waiting.absent(key)
+                self.waiters.on_absent(key)
         return finished
 
     def invariants(self, now_ms: int) -> None:
@@ -494,7 +496,7 @@ class Cache:
         if limit is not None:
             over = self._over(limit) - self.wheel.due(now_ms, self.wheel.count)
             assert over <= 0, f"{limit + over} counters in a cache of {limit}"
-        self.waiting.invariants(now_ms)
+        self.waiters.invariants(now_ms)
 
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""

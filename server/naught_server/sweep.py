@@ -1,22 +1,22 @@
-"""What the sweeper does, in bounded steps. Pure: `now_ms` and an allowance of entries come in, the work done
-comes out.
+"""What the sweeper does, in bounded steps. Pure: `now_ms` and an allowance of entries come in, the work done comes
+out.
 
-Jobs take turns, and each step of a job is bounded by entries and by one shard, so none can starve another:
+Jobs take turns. Each step of a job is bounded in entries, so no job can starve another:
 
-    Waits        ends waits that run out and leases, and answers who could not be answered at once
-    Ended        lets what ended sessions hold go back
-    Expiry       takes out counters whose time to live has ended
-    Zeros        takes out the zeros that lazy eviction left
-    Remains      empties tables that `clear` swapped out
-    Compaction   rebuilds tables that are mostly empty, and with them the keys' own memory
-    Measuring    notes how much memory the tables have
+    FireTimers       ends waits that run out and leases, and answers waiters that could not be answered at once
+    ReleaseEnded     gives back what ended sessions hold
+    RemoveExpired    takes out counters whose time to live has ended
+    RemoveZeros      takes out the zeros that lazy eviction left
+    FreeTables       empties tables that `clear` swapped out
+    CompactTables    rebuilds tables that are mostly empty, and with them the memory of the keys
+    MeasureTables    notes how much memory the tables have
 
-Two jobs work on a shard over several steps. They hold its lock meanwhile (`ShardWork`), so nobody changes the table
-under them, and they give it back on every way out.
+Two jobs work on a shard over several steps. They hold its lock meanwhile (`ShardWork`), so the table does not change
+under them, and they release it on every way out.
 
-Why compaction copies keys: a dict does not shrink when its entries go, and the bytes objects of the keys that
-stay lie scattered over the allocator's arenas, which go back to the system only when empty. With one counter in
-a hundred left, 61 % of the memory stays when only the table is rebuilt, and 4 % when keys are copied too.
+Compaction copies keys because a dict does not shrink when its entries go, and the bytes objects of the remaining keys
+lie scattered over the allocator's arenas, which go back to the system only when empty. With one counter in a hundred
+left, 61 % of the memory stays when only the table is rebuilt, and 4 % when keys are copied too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
-from naught_server.session import Sessions
+from naught_server.sessions import Sessions
 from naught_server.store import Cache, Store
-from naught_server.timers import Alarms
+from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
 
 TABLE_BYTES_MIN: Final = 1 << 10
@@ -38,10 +38,10 @@ BYTES_PER_ENTRY_MAX: Final = 128
 """A table with more bytes than this per entry is mostly empty: a rebuilt one has 27 to 54."""
 
 SETTLED_MS: Final = 1_000
-"""A table is rebuilt when it has not lost a quarter of its entries for so long, and at most twice as long."""
+"""A table is rebuilt once it has lost less than a quarter of its entries in this time (at most twice this time)."""
 
 BYTES_FREED_PER_ENTRY: Final = 1 << 10
-"""Freeing so much of a table costs about what moving an entry costs."""
+"""Freeing this many bytes of a table costs about as much as moving an entry."""
 
 SHARDS_PER_ENTRY: Final = 4
 """Looking at a shard's size costs a quarter of what moving an entry costs."""
@@ -53,36 +53,35 @@ class Job(Protocol):
     name: str
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        """Do up to about `entries_max` entries of work, on one shard at most; how many were done. 0: nothing to
-        do."""
+        """Do up to about `entries_max` entries of work, on one shard at most. Returns how many; 0: nothing to do."""
 
 
-class Waits:
-    """Rings the alarms that are due: waits that have run out, leases that have ended. And settles what is noted."""
+class FireTimers:
+    """Fires due timers: waits that have run out, leases that have ended. And settles waiters that are noted."""
 
-    name = "waits"
+    name = "timers"
 
-    def __init__(self, alarms: Alarms, caches: Iterable[Cache]) -> None:
-        self._alarms = alarms
+    def __init__(self, timers: Timers, caches: Iterable[Cache]) -> None:
+        self._timers = timers
         self._caches = list(caches)
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        done = self._alarms.step(now_ms, entries_max)
+        done = self._timers.fire_due(now_ms, entries_max)
         for cache in self._caches:
-            if cache.waiting.unsettled:
-                done += cache.waiting.settle(now_ms, max(1, entries_max - done))
+            if cache.waiters.unsettled:
+                done += cache.waiters.settle(now_ms, max(1, entries_max - done))
         return done
 
     @property
     def urgent(self) -> bool:
-        """Whether somebody could be answered and was not, for want of time."""
-        return any(cache.waiting.unsettled and not cache.locks.held for cache in self._caches)
+        """Whether a waiter could be answered and was not, because the step was over."""
+        return any(cache.waiters.unsettled and not cache.locks.held for cache in self._caches)
 
 
-class Ended:
-    """Lets what ended sessions hold go back."""
+class ReleaseEnded:
+    """Empties sessions that have ended: their waiters leave their queues, their holds are given back."""
 
-    name = "ended"
+    name = "ended sessions"
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -91,10 +90,10 @@ class Ended:
         return self._sessions.step(now_ms, entries_max) if self._sessions.unfinished else 0
 
 
-class Expiry:
+class RemoveExpired:
     """Takes out counters whose time to live has ended."""
 
-    name = "expiry"
+    name = "expired counters"
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -103,20 +102,20 @@ class Expiry:
         wheel = self._cache.wheel
         before = wheel.visited
         self._cache.expire(now_ms, entries_max)
-        waiting = self._cache.waiting
-        if waiting.unsettled:
-            waiting.settle(now_ms, SETTLED_AT_ONCE)
+        waiters = self._cache.waiters
+        if waiters.unsettled:
+            waiters.settle(now_ms, SETTLED_AT_ONCE)
         return wheel.visited - before
 
 
-class Remains:
-    """Empties what `clear` swapped out, entry by entry: freeing a table of a million at once takes 100 ms."""
+class FreeTables:
+    """Empties tables that `clear` swapped out, entry by entry: freeing a table of a million at once takes 100 ms."""
 
-    name = "remains"
+    name = "cleared tables"
 
     def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
         self._cache = cache
-        self._freed = freed  # told how many bytes a table had that is gone
+        self._freed = freed  # called with the bytes of a table that was freed
 
     def step(self, now_ms: int, entries_max: int) -> int:
         tables = self._cache.swapped_out
@@ -145,7 +144,7 @@ class ShardWork:
 
     @classmethod
     def begin(cls, cache: Cache, shard: int) -> ShardWork | None:
-        """Take the shard's lock; None when somebody else has it."""
+        """Take the shard's lock. None when it is held already."""
         if cache.locks.owner(shard) is not None:
             return None
         work = cls(cache, shard)
@@ -153,7 +152,8 @@ class ShardWork:
         return work
 
     def step(self, entries_max: int) -> tuple[int, bool]:
-        """Go on; entries done, and whether that was the end. The lock goes back at the end and when this raises."""
+        """Go on. Returns the entries done, and whether the work is finished. Releases the lock at the end, and when
+        it raises."""
         finished = True
         try:
             done = 0
@@ -172,15 +172,16 @@ class ShardWork:
         return done, finished
 
     def _visit(self, key: bytes, value: int) -> None:
-        raise AssertionError("a kind of work says what it does with an entry")
+        raise AssertionError("each kind of work visits entries in its own way")
 
     def _finish(self, entries_max: int) -> int:
-        """After the last visit: up to that many more entries of work; how many were done. Fewer is the end."""
-        raise AssertionError("a kind of work says what it does at the end")
+        """After the last visit: do up to `entries_max` more entries of work. Returns how many; fewer means
+        finished."""
+        raise AssertionError("each kind of work finishes in its own way")
 
 
-class RemoveZeros(ShardWork):
-    """Find a shard's zeros, then take them out."""
+class ZeroRemoval(ShardWork):
+    """Finds a shard's zeros, then takes them out."""
 
     __slots__ = ("_found",)
 
@@ -202,8 +203,8 @@ class RemoveZeros(ShardWork):
         return count
 
 
-class Compact(ShardWork):
-    """Copy a shard's counters, with their keys, to new tables of the right size; then let them take the old place."""
+class ShardCompaction(ShardWork):
+    """Copies a shard's counters, with their keys, to new tables of the right size, then replaces the old contents."""
 
     __slots__ = ("_deadlines", "_table", "_zeros")
 
@@ -211,7 +212,7 @@ class Compact(ShardWork):
         super().__init__(cache, shard)
         self._table: dict[bytes, int] = {}
         self._deadlines: dict[bytes, int] = {}
-        self._zeros = 0  # raw entries that are left behind
+        self._zeros = 0  # raw entries that are not copied
 
     def _visit(self, key: bytes, value: int) -> None:
         if not value:
@@ -226,7 +227,7 @@ class Compact(ShardWork):
 
     def _finish(self, entries_max: int) -> int:
         cache = self._cache
-        # In place: the tables are older than gc.freeze(), so that from Python 3.14 the collector passes them by.
+        # In place: the tables were there before gc.freeze(), so from Python 3.14 on the collector skips them.
         for old, new in ((cache.tables, self._table), (cache.deadlines, self._deadlines)):
             table = old[self.shard]
             table.clear()
@@ -235,7 +236,7 @@ class Compact(ShardWork):
         return 0
 
 
-class Zeros:
+class RemoveZeros:
     """Takes out the zeros that lazy eviction left, a shard at a time."""
 
     name = "zeros"
@@ -252,11 +253,11 @@ class Zeros:
                 shard = self._next
                 self._next = (shard + 1) % len(zeros)
                 if zeros[shard]:
-                    self._work = RemoveZeros.begin(self._cache, shard)
+                    self._work = ZeroRemoval.begin(self._cache, shard)
                     break
         if self._work is None:
             return 0
-        # A look at an entry costs a fifth of what moving one costs.
+        # Looking at an entry costs a fifth of moving one.
         work, self._work = self._work, None
         done, finished = work.step(entries_max * 5)
         if not finished:
@@ -264,22 +265,24 @@ class Zeros:
         return done // 5 + 1
 
 
-class Compaction:
+class CompactTables:
     """Rebuilds tables that are mostly empty, a shard at a time, once they have stopped emptying.
 
-    To wait for that matters: copies go where memory was freed last. Made all along a drain they are strewn over the
-    whole heap, and of a million counters drained to one in a hundred 16 % of the memory stays; made after it, 4 %.
+    Waiting for that matters, because copies are put where memory was freed last. Copies made during a drain are
+    scattered over the whole heap: of a million counters drained to one in a hundred, 16 % of the memory stays. With
+    copies made after the drain it is 4 %.
     """
 
     name = "compaction"
 
     def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
         self._cache = cache
-        self._freed = freed  # told how many bytes of tables a rebuilt shard gave up
+        self._freed = freed  # called with the bytes of tables that a rebuilt shard gave up
         self._next = 0  # the shard to look at next
         self._work: ShardWork | None = None
         self._bytes_before = 0  # of the shard under work
-        # By shard: its entries when they were last noted, and the time before, which is SETTLED_MS ago at least.
+        # By shard: its entries when they were last noted, and when they were noted before that, at least SETTLED_MS
+        # ago.
         self._noted = self._noted_before = [0] * len(cache.tables)
         self._noted_ms = 0  # when they were last noted
 
@@ -306,7 +309,7 @@ class Compaction:
         return done
 
     def _look(self, shards_max: int) -> int:
-        """Find a shard that is mostly empty and begin its work; how many were looked at."""
+        """Find a shard that is mostly empty and begin its work. Returns how many shards were looked at."""
         cache = self._cache
         shards = len(cache.tables)
         for looked_at in range(1, shards_max + 1):
@@ -319,15 +322,15 @@ class Compaction:
                 and size > BYTES_PER_ENTRY_MAX * (entries + len(cache.deadlines[shard]))
                 and entries * 4 >= self._noted_before[shard] * 3
             ):
-                self._work = Compact.begin(cache, shard)
+                self._work = ShardCompaction.begin(cache, shard)
                 self._bytes_before = size
                 if self._work is not None:
                     return looked_at
         return shards_max
 
 
-class Measuring:
-    """Notes how much memory the tables of a cache have: a part of the shards each time, a sum when round."""
+class MeasureTables:
+    """Notes how much memory the tables of a cache have: some shards in each step, the sum after the last shard."""
 
     name = "measuring"
 
@@ -345,26 +348,26 @@ class Measuring:
         if stop == shards:
             self._cache.table_bytes = self._sum
             self._next = self._sum = 0
-        return 0  # never a reason to come back soon
+        return 0  # never a reason for an early next step
 
 
 class Sweep:
     """All jobs of all caches, in turns."""
 
     def __init__(
-        self, store: Store, alarms: Alarms, sessions: Sessions, failed: Callable[[str, Exception], None]
+        self, store: Store, timers: Timers, sessions: Sessions, failed: Callable[[str, Exception], None]
     ) -> None:
-        self._failed = failed  # told of a job that raised; the others go on
+        self._failed = failed  # called with a job that raised; the other jobs go on
         self.entries_done = 0  # since the start
         self.steps = 0  # calls of `advance`
         self.failures = 0  # jobs that raised
         self.table_bytes_freed = 0  # since the start
-        self.to_release = False  # memory was freed that the allocator may give back to the system
-        self._waits = Waits(alarms, store.caches.values())
-        self._jobs: list[Job] = [self._waits, Ended(sessions)]
+        self.to_release = False  # memory was freed that the allocator can give back to the system
+        self._timers = FireTimers(timers, store.caches.values())
+        self._jobs: list[Job] = [self._timers, ReleaseEnded(sessions)]
         for cache in store.caches.values():
-            self._jobs += [Expiry(cache), Zeros(cache), Remains(cache, self._freed)]
-            self._jobs += [Compaction(cache, self._freed), Measuring(cache)]
+            self._jobs += [RemoveExpired(cache), RemoveZeros(cache), FreeTables(cache, self._freed)]
+            self._jobs += [CompactTables(cache, self._freed), MeasureTables(cache)]
         self._next = 0  # the job whose turn it is
 
     def _freed(self, table_bytes: int) -> None:
@@ -373,13 +376,14 @@ class Sweep:
 
     @property
     def urgent(self) -> bool:
-        """Whether the next step should not wait for its time."""
-        return self._waits.urgent
+        """Whether the next step should come at once."""
+        return self._timers.urgent
 
     def advance(self, now_ms: int, entries_max: int) -> int:
-        """Let every job have its turn once, with about `entries_max` entries for all; how many were done.
+        """Give each job one turn, with about `entries_max` entries for all. Returns how many entries were done.
 
-        A job gets at most half of what is left, so the last in turn has something too, and who is first changes.
+        A job gets at most half of what is left, so the last job gets something too, and the first job changes from
+        step to step.
         """
         self.steps += 1
         jobs = self._jobs

@@ -47,7 +47,7 @@ class Sweeper:
         lag = engine.stats.loop_lag
         now_ns = time.monotonic_ns()
         engine.start(now_ns // 1_000_000)
-        engine.alarms.sooner = self._due_sooner
+        engine.watch(on_earlier=self._on_earlier)
         while True:
             self._due_ms = engine.next_due(now_ns // 1_000_000)
             pause_ms = self._due_ms - now_ns // 1_000_000
@@ -73,8 +73,8 @@ class Sweeper:
         if self._asleep is not None and not self._asleep.done():
             self._asleep.set_result(on_time)
 
-    def _due_sooner(self) -> None:
-        due_ms = self._engine.alarms.next_due()
+    def _on_earlier(self) -> None:
+        due_ms = self._engine.timers.next_due()
         if due_ms is not None and due_ms < self._due_ms:
             self._rouse(False)
 

@@ -1,9 +1,9 @@
-"""What time alone brings about at a set moment: a wait that runs out, a lease that ends. Sans-IO.
+"""Callbacks at a set time: a wait that runs out, a lease that ends. Sans-IO: the time is an argument.
 
-A heap of times. An alarm that is cancelled stays in it until its time comes, or until such ones are the larger part:
-most waits end long before they run out, and taking an entry out of the middle of a heap costs more than all of this.
+The timers are a heap. A cancelled timer stays in the heap until its time comes, or until more than half of the heap
+is cancelled: most waits end long before they run out, and removing an entry from the middle of a heap costs more.
 
-Counters that expire are not here: there are millions of them, and the sweeper's wheel (`deadlines.py`) is theirs.
+Counters that expire are not here. There can be millions of them, and `expiry.py` keeps them in a wheel.
 """
 
 from __future__ import annotations
@@ -12,79 +12,87 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-Ring = Callable[[int], None]
+Callback = Callable[[int], None]
+"""Called with `now_ms`."""
 
-_PRUNE_AT: Final = 1_024
-"""Fewer cancelled alarms than this are not worth a look."""
-
-
-class Alarm:
-    """One moment, and what to do then; see `Alarms.set`."""
-
-    __slots__ = ("due_ms", "ring")
-
-    def __init__(self, due_ms: int, ring: Ring) -> None:
-        self.due_ms = due_ms
-        self.ring: Ring | None = ring  # None once it rang or was cancelled
+_PRUNE_MIN: Final = 1_024
+"""Cancelled timers below which the heap is not pruned."""
 
 
-class Alarms:
-    """All alarms of one engine. Whoever owns the engine asks `next_due`, and calls `step` when that has come."""
+class Timer:
+    """One callback and its time; see `Timers.set`."""
 
-    __slots__ = ("_cancelled", "_heap", "_number", "sooner")
+    __slots__ = ("callback", "due_ms")
+
+    def __init__(self, due_ms: int, callback: Callback) -> None:
+        self.due_ms: Final = due_ms
+        self.callback: Callback | None = callback  # None once it was called or cancelled
+
+    def take(self) -> Callback | None:
+        """The callback, which the timer forgets; None when it was called or cancelled before."""
+        callback, self.callback = self.callback, None
+        return callback
+
+
+class Timers:
+    """All timers of one engine. The engine's owner asks `next_due`, and calls `fire_due` at that time."""
+
+    __slots__ = ("_cancelled", "_heap", "_number", "_on_earlier")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Alarm]] = []  # by time, then in the order they were set
-        self._number = 0  # alarms set since the start
-        self._cancelled = 0  # how many in the heap will not ring
-        self.sooner: Callable[[], None] = _nobody  # called when `next_due` has become earlier
+        self._heap: list[tuple[int, int, Timer]] = []  # by time, then in the order they were set
+        self._number = 0  # timers set since the start
+        self._cancelled = 0  # timers in the heap that are cancelled
+        self._on_earlier: Callable[[], None] = _ignore  # called when `next_due` has become earlier
 
     def __len__(self) -> int:
-        """How many will ring."""
+        """Timers that are set and not cancelled."""
         return len(self._heap) - self._cancelled
 
-    def set(self, due_ms: int, ring: Ring) -> Alarm:
-        """Have `ring(now_ms)` called once it is `due_ms`. O(log n)."""
-        alarm = Alarm(due_ms, ring)
-        self._number += 1
-        heapq.heappush(self._heap, (due_ms, self._number, alarm))
-        if self._heap[0][2] is alarm:
-            self.sooner()
-        return alarm
+    def watch(self, on_earlier: Callable[[], None]) -> None:
+        """Have `on_earlier` called whenever `next_due` becomes earlier, so that the owner can wake up in time."""
+        self._on_earlier = on_earlier
 
-    def cancel(self, alarm: Alarm) -> None:
-        """Let it not ring. Nothing happens when it has rung, or was cancelled before. O(1) over time."""
-        if alarm.ring is None:
+    def set(self, due_ms: int, callback: Callback) -> Timer:
+        """Have `callback(now_ms)` called at `due_ms` or soon after. O(log n)."""
+        timer = Timer(due_ms, callback)
+        self._number += 1
+        heapq.heappush(self._heap, (due_ms, self._number, timer))
+        if self._heap[0][2] is timer:
+            self._on_earlier()
+        return timer
+
+    def cancel(self, timer: Timer) -> None:
+        """Do not call it. Does nothing when it was called or cancelled before. O(1) amortized."""
+        if timer.take() is None:
             return
-        alarm.ring = None
         self._cancelled += 1
-        if self._cancelled > _PRUNE_AT and self._cancelled * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].ring is not None]
+        if self._cancelled > _PRUNE_MIN and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
 
     def next_due(self) -> int | None:
-        """The time of the next to ring; None when there is none."""
+        """The earliest time a timer is set for; None when there is none."""
         heap = self._heap
-        while heap and heap[0][2].ring is None:
+        while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
             self._cancelled -= 1
         return heap[0][0] if heap else None
 
-    def step(self, now_ms: int, entries_max: int) -> int:
-        """Ring what is due, in the order of time, at most so many; how many rang."""
-        rang = 0
-        while rang < entries_max:
+    def fire_due(self, now_ms: int, timers_max: int) -> int:
+        """Call what is due, in the order of time, up to `timers_max`. Returns how many were called."""
+        fired = 0
+        while fired < timers_max:
             due_ms = self.next_due()
             if due_ms is None or due_ms > now_ms:
                 break
-            alarm = heapq.heappop(self._heap)[2]
-            ring, alarm.ring = alarm.ring, None
-            assert ring is not None
-            rang += 1
-            ring(now_ms)
-        return rang
+            callback = heapq.heappop(self._heap)[2].take()
+            assert callback is not None, "next_due drops cancelled timers"
+            fired += 1
+            callback(now_ms)
+        return fired
 
 
-def _nobody() -> None:
-    """Nobody waits for the time."""
+def _ignore() -> None:
+    """The owner has not asked to be woken."""

@@ -137,7 +137,7 @@ def outcome_of(pieces: list[bytes], eviction: str) -> tuple[list[Any], bool, dic
     conversation = Conversation(engine_of(small, shards=1, eviction=eviction))
     replies = conversation.send(*pieces)
     conversation.engine.store.invariants(conversation.now_ms)
-    assert not conversation.channel.wants_turn
+    assert not conversation.protocol.wants_turn
     assert all(not cache.locks.held for cache in conversation.engine.store.caches.values())
     held = {name: live_of(cache) for name, cache in conversation.engine.store.caches.items()}
     return decoded(replies), conversation.closing, held

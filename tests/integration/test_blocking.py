@@ -358,7 +358,7 @@ class Holder:
         self.process.stdin.write(f"{command}\n")
 
 
-def lives(process: str) -> bool:
+def generations(process: str) -> bool:
     state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
     return state not in "ZX"
 
@@ -386,7 +386,7 @@ def test_what_a_killed_process_held_comes_back(server: ServerProcess, direct: Cl
         assert permit.number > max(map(int, said["holding"]))
         wait_until(lambda: direct.get("s") == 1, "all came back")
         wait_until(lambda: direct.info()["connections"] == 1, "its connection has ended")
-        assert not child or lives(child)
+        assert not child or generations(child)
         permit.release()
 
 
@@ -403,7 +403,7 @@ def test_a_child_of_a_process_that_was_connecting_keeps_no_connection_open() -> 
                 assert word == "child"
                 holder.process.kill()
                 assert connected.recv(1_000) == b""
-                assert lives(child)
+                assert generations(child)
 
 
 # ------------------------------------------------------------------------------------------------- signals

@@ -201,7 +201,7 @@ async def test_a_peer_that_goes_while_it_waits_leaves_no_lock_behind() -> None:
     assert cache.locks.held == 2
     for each in waiting:
         each.connection_lost(None)
-    assert cache.locks.waiting(0) == cache.locks.waiting(1) == 0
+    assert cache.locks.queue_length(0) == cache.locks.queue_length(1) == 0
     cache.locks.release(1, owner)
     assert cache.locks.held == 0
     assert engine.stats.connections == 0

@@ -17,8 +17,8 @@ import uvloop
 
 from naught_server import server as server_module
 from naught_server.config import ServerConfig
-from naught_server.engine import Stats
 from naught_server.server import Server, _Acceptor
+from naught_server.stats import Stats
 from naught_server.sweeper import Sweeper
 
 LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])

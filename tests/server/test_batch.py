@@ -8,7 +8,7 @@ import pytest
 
 from naught.wire.codec import encode_notification, encode_request
 from naught_server.batch import PORTION_ITEMS
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from simulation.peer import Peer, engine_of
 from support.conversation import Conversation, decoded
 
@@ -22,12 +22,12 @@ def test_others_come_between_the_portions_and_nothing_of_its_own_does(deltas: An
     engine = engine_of(shards=4)
     peer, other = Peer(engine), Peer(engine)
     data = encode_request(1, "apply", (KEYS, deltas, *ttl)) + encode_request(2, "get", (KEYS[-1],))
-    peer.take(peer.channel.receive(data, peer.now_ms))
+    peer.take(peer.protocol.receive(data, peer.now_ms))
     assert peer.replies == {}
     assert other.call("count") == PORTION_ITEMS, "one portion is done"
     turns = 1
     while 2 not in peer.replies:
-        assert peer.channel.wants_turn
+        assert peer.protocol.wants_turn
         peer.turn()
         turns += 1
     assert turns in (4, 5)
@@ -52,10 +52,10 @@ def test_items_that_fail_fail_alone_in_any_portion() -> None:
 
 def test_a_notification_is_done_to_its_end_and_not_answered() -> None:
     peer = Peer(engine_of())
-    peer.take(peer.channel.receive(encode_notification("apply", (KEYS, 1)), peer.now_ms))
-    while peer.channel.wants_turn:
+    peer.take(peer.protocol.receive(encode_notification("apply", (KEYS, 1)), peer.now_ms))
+    while peer.protocol.wants_turn:
         peer.turn()
-    assert peer.channel.idle
+    assert peer.protocol.idle
     assert peer.replies == {}
     assert peer.call("count") == COUNT
 
@@ -63,14 +63,14 @@ def test_a_notification_is_done_to_its_end_and_not_answered() -> None:
 def test_it_waits_for_a_shard_that_is_held_in_the_middle() -> None:
     engine = engine_of(shards=1)
     peer = Peer(engine)
-    peer.take(peer.channel.receive(encode_request(1, "apply", (KEYS, 1)), peer.now_ms))
-    locks = peer.channel.session.cache.locks
+    peer.take(peer.protocol.receive(encode_request(1, "apply", (KEYS, 1)), peer.now_ms))
+    locks = peer.protocol.session.cache.locks
     assert locks.acquire(0, "a worker")
     assert peer.turn() == []
-    assert not peer.channel.wants_turn
+    assert not peer.protocol.wants_turn
     locks.release(0, "a worker")
     assert peer.woken == 1
-    while peer.channel.wants_turn or 1 not in peer.replies:
+    while peer.protocol.wants_turn or 1 not in peer.replies:
         peer.turn()
     assert peer.replies[1] == [1] * COUNT
     assert locks.held == 0
@@ -80,9 +80,9 @@ def test_a_session_takes_it_along_to_its_next_connection() -> None:
     conversation = Conversation()
     (opened,) = decoded(conversation.send(encode_request(0, "hello", ({"session": True},))))
     data = encode_request(1, "apply", (KEYS, 1)) + encode_request(2, "incr", (KEYS[0],))
-    assert conversation.channel.receive(data, conversation.now_ms) == b""
-    conversation.channel.close(conversation.now_ms)
-    conversation.channel = Channel(conversation.engine, lambda: None)
+    assert conversation.protocol.receive(data, conversation.now_ms) == b""
+    conversation.protocol.close(conversation.now_ms)
+    conversation.protocol = ServerProtocol(conversation.engine, lambda: None)
     hello = {"session": opened[3][b"session"], "received": 0}
     resumed, applied = decoded(conversation.send(encode_request(0, "hello", (hello,))))
     assert resumed[3][b"accepted"] == 1, "the batch; what came behind it had not begun"
@@ -94,8 +94,8 @@ def test_a_session_takes_it_along_to_its_next_connection() -> None:
 def test_without_a_session_the_rest_goes_with_the_connection() -> None:
     engine = engine_of()
     peer, other = Peer(engine), Peer(engine)
-    peer.take(peer.channel.receive(encode_request(1, "apply", (KEYS, 1)), peer.now_ms))
-    peer.channel.close(peer.now_ms)
+    peer.take(peer.protocol.receive(encode_request(1, "apply", (KEYS, 1)), peer.now_ms))
+    peer.protocol.close(peer.now_ms)
     assert other.call("count") == PORTION_ITEMS
     engine.invariants(peer.now_ms)
 

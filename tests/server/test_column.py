@@ -13,7 +13,7 @@ from naught.wire.codec import encode, encode_notification, encode_request
 from naught.wire.limits import KEY_BYTES_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 from naught_server import column
 from naught_server.column import COLUMN_MIN
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from simulation.faults import Fault
 from support.beside import Beside
 from support.conversation import decoded
@@ -170,7 +170,7 @@ def test_a_session_counts_and_keeps() -> None:
     beside.send(OPEN)
     for _ in range(UNACKNOWLEDGED_MAX // COUNT + 1):
         beside.send(b"".join(plain("incr")))
-    assert beside.quick.channel.session.replied == UNACKNOWLEDGED_MAX // COUNT * COUNT + COUNT
+    assert beside.quick.protocol.session.replied == UNACKNOWLEDGED_MAX // COUNT * COUNT + COUNT
     beside.send(encode_notification("ack", (COUNT,)) + b"".join(plain("decr")))
     beside.send(b"".join(plain("decr")))
 
@@ -179,7 +179,7 @@ def test_a_server_that_stops() -> None:
     beside = Beside()
     beside.send(b"".join(plain("incr")))
     for each in (beside.quick, beside.plain):
-        each.channel.refuse()
+        each.protocol.refuse()
     beside.send(b"".join(plain("incr")))
     assert beside.short_ways == 1
 
@@ -220,13 +220,15 @@ FAULTS = [
     Fault("it takes a zero for nothing", column, "_incr_all", "key in table or", ""),
     Fault("decrements leave a zero", column, "_decr_all", "value > 0", "value >= 0"),
     Fault("a mix leaves a zero", column, "_by_one", "value > 1", "value"),
-    Fault("it only deletes where there is more to do", column, "serve", "cache.plain and ", ""),
+    Fault("it only deletes where there is more to do", column, "serve", "cache.eviction_is_delete and ", ""),
     Fault("a mix only deletes where there is more to do", column, "_by_one", "not plain", "False"),
     Fault("amounts are not checked", column, "_by_some", "by.__class__ is not int or by < 1", "False"),
     Fault("an id too short is not noticed", column, "serve", "0 in heads[::2]", "False"),
     Fault("values too wide are not noticed", column, "_replies", "tails.isascii()", "True"),
-    Fault("what ends it is passed over", Channel, "_run_column", "messages[served:]", "messages[served + 1 :]"),
-    Fault("it is not counted", column, "serve", "session.replied += len(values)", "pass"),
+    Fault(
+        "what ends it is passed over", ServerProtocol, "_run_column", "messages[served:]", "messages[served + 1 :]"
+    ),
+    Fault("it is not counted", column, "serve", "session.count(len(values), len(values))", "pass"),
     Fault("evictions are not counted", column, "_decr_all", 'cache.evictions["zero"] += evicted', "pass"),
 ]
 

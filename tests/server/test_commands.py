@@ -43,7 +43,7 @@ def test_answers(steps: list[Any], eviction: str, shards: int) -> None:
 @pytest.mark.parametrize("eviction", EVICTIONS)
 @pytest.mark.parametrize("steps", named(CASES))
 def test_answers_without_the_fast_loop(steps: list[Any], eviction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Cache, "unhindered", lambda cache, now_ms, creations_max: False)
+    monkeypatch.setattr(Cache, "prepare", lambda cache, now_ms, creations_max: False)
     play(Peer(engine_of(eviction=eviction)), steps)
 
 
@@ -62,8 +62,8 @@ def test_all_at_once_answers_as_one_by_one(eviction: str) -> None:
             continue
         peer = Peer(engine_of(eviction=eviction))
         requests = [encode_request(msgid, step[0], step[1]) for msgid, step in enumerate(steps)]
-        peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
-        while peer.channel.wants_turn:
+        peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
+        while peer.protocol.wants_turn:
             peer.turn()
         assert [peer.replies[msgid] for msgid in range(len(steps))] == [step[2] for step in steps], name
         assert list(peer.replies) == list(range(len(steps))), name

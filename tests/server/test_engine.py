@@ -10,7 +10,7 @@ import pytest
 from naught.wire.codec import encode_request
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from simulation.peer import Peer, engine_of
 from support.cases_counters import CASES, Refused
 
@@ -19,7 +19,7 @@ def conversation(eviction: Any) -> list[bytes]:
     """Everything two sessions hear, from the same bytes, times and steps."""
     random = Random(7)
     engine = Engine(ServerConfig(caches={"default": CachePolicy("default", shards=4, eviction=eviction)}))
-    sessions = [Channel(engine, lambda: None) for _ in range(2)]
+    sessions = [ServerProtocol(engine, lambda: None) for _ in range(2)]
     heard = []
     now_ms = 1_000
     requests = b""
@@ -58,14 +58,14 @@ def test_how_the_input_is_cut_does_not_matter(eviction: str) -> None:
         if method not in {"pass", "top", "count", "info", "config_set", "config_get", "sweep"}
         and len(str(params)) < 2_000
     ]
-    whole = Channel(engine_of(eviction=eviction), lambda: None)
+    whole = ServerProtocol(engine_of(eviction=eviction), lambda: None)
     replies = whole.receive(b"".join(requests), 1_000)
     while whole.wants_turn:
         replies += whole.turn(1_000)
     assert not whole.closing
-    single = Channel(engine_of(eviction=eviction), lambda: None)
+    single = ServerProtocol(engine_of(eviction=eviction), lambda: None)
     assert b"".join(single.receive(request, 1_000) for request in requests) == replies
-    bytewise = Channel(engine_of(eviction=eviction), lambda: None)
+    bytewise = ServerProtocol(engine_of(eviction=eviction), lambda: None)
     data = b"".join(requests)
     assert b"".join(bytewise.receive(data[at : at + 1], 1_000) for at in range(len(data))) == replies
 
@@ -97,7 +97,7 @@ def test_hello_in_the_middle_of_a_piece_of_input() -> None:
         ("get", (b"k",)),
     ]
     requests = [encode_request(number, method, params) for number, (method, params) in enumerate(methods)]
-    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+    peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
     assert [peer.replies[0], peer.replies[2], peer.replies[4]] == [1, 5, 1]
 
 
@@ -127,8 +127,8 @@ def test_what_the_fast_loop_serves_is_counted_as_well() -> None:
     requests = [encode_request(number, "incr", (b"k",)) for number in range(5)]
     requests += [encode_request(5, "get", (b"k",)), encode_request(6, "decr", (b"k", 5))]
     requests += [encode_request(7, "apply", ([b"k", b"l"], [1, -1])), encode_request(8, "incr", (b"k", 0))]
-    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+    peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
     counted = {name: count for name, count in peer.engine.stats.commands.items() if count}
     assert counted == {"incr": 5, "get": 1, "decr": 1, "apply": 1}
-    assert peer.channel.session.cache.evictions["zero"] == 1
+    assert peer.protocol.session.cache.evictions["zero"] == 1
     assert peer.engine.stats.commands_total() == 8

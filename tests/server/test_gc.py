@@ -37,7 +37,7 @@ def fill(peer: Peer, start: int, count: int, ttl_ms: int | None) -> None:
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 def test_counters_add_nothing_for_the_collector(eviction: str, ttl_ms: int | None) -> None:
     peer = Peer(engine_of(eviction=eviction))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     fill(peer, 0, 1_000, ttl_ms)
     gc.collect()
     before = len(gc.get_objects())
@@ -51,7 +51,7 @@ def test_counters_add_nothing_for_the_collector(eviction: str, ttl_ms: int | Non
 @pytest.mark.skipif(ALL_DICTS_ARE_TRACKED, reason="from 3.14 tables are frozen instead")
 def test_nor_do_they_after_a_drain_a_compaction_and_a_clear() -> None:
     peer = Peer(engine_of(shards=8))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     fill(peer, 0, 20_000, 3_600_000)
     for at in range(200, 20_000, 4_000):
         peer.call("take", [b"key:%d" % number for number in range(at, min(at + 4_000, 20_000))])
@@ -68,7 +68,7 @@ def test_nor_do_they_after_a_drain_a_compaction_and_a_clear() -> None:
 def test_compaction_makes_no_new_tables(shards: int) -> None:
     """From 3.14 a table made after gc.freeze() would be walked through by every full collection."""
     peer = Peer(engine_of(shards=shards))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     tables = [*map(id, cache.tables), *map(id, cache.deadlines)]
     fill(peer, 0, 4_000, 3_600_000)
     peer.call("take", [b"key:%d" % number for number in range(40, 4_000)])

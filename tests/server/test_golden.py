@@ -97,7 +97,7 @@ def fresh() -> Conversation:
 def go_on(conversation: Conversation, stretch: Stretch) -> None:
     """What comes before a stretch: time, or the end of a connection."""
     conversation.now_ms += stretch.passed_ms
-    conversation.engine.alarms.step(conversation.now_ms, 1_000)
+    conversation.engine.timers.fire_due(conversation.now_ms, 1_000)
     if stretch.broken:
         conversation.reconnect()
 

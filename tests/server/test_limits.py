@@ -9,7 +9,7 @@ import pytest
 from naught.wire import limits
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import decoder
-from naught_server import protocol as channel
+from naught_server import session as session_module
 from naught_server.config import TURN_ITEMS_MAX
 from support.conversation import Conversation, decoded, engine_of
 
@@ -58,7 +58,7 @@ def test_numbers_of_the_decoder() -> None:
 
 
 def test_numbers_of_a_session() -> None:
-    assert channel.SLICES_MAX == 8
+    assert session_module.SLICES_MAX == 8
     assert TURN_ITEMS_MAX == 1_000
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from naught_server import sweep
 from naught_server.locks import ShardLocks
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache
-from naught_server.sweep import Compact, ShardWork
+from naught_server.sweep import ShardCompaction, ShardWork
 from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
 
@@ -36,7 +36,7 @@ def test_a_free_shard_is_taken_and_given_back() -> None:
     assert (locks.owner(0), locks.owner(1), locks.held) == (None, "a", 1)
     assert locks.acquire(1, "a"), "an owner owns what it asks for again"
     assert not locks.acquire(1, "b")
-    assert locks.waiting(1) == 0, "who gives no function does not queue"
+    assert locks.queue_length(1) == 0, "who gives no function does not queue"
     locks.release(1, "a")
     assert (locks.owner(1), locks.held) == (None, 0)
 
@@ -48,7 +48,7 @@ def test_locks_are_granted_in_the_order_of_asking() -> None:
     waiters = [Waiter(log, name) for name in "abc"]
     for waiter in waiters:
         assert not locks.acquire(0, waiter, waiter.granted)
-    assert locks.waiting(0) == 3
+    assert locks.queue_length(0) == 3
     locks.release(0, "first")
     for waiter in waiters:
         assert locks.owner(0) is waiter, "it owns first and is told second"
@@ -131,7 +131,7 @@ def test_locks_against_a_model(seed: int) -> None:
         assert told == ([(shard, owner)] if owner is not None and owner != owner_before else [])
         told.clear()
         assert locks.held == sum(map(bool, queues))
-        assert locks.waiting(shard) == max(0, len(queue) - 1)
+        assert locks.queue_length(shard) == max(0, len(queue) - 1)
 
 
 # ---------------------------------------------------------------------------------------- sessions that wait
@@ -145,15 +145,15 @@ def key_in(cache: Cache, shard: int, prefix: str = "key") -> bytes:
 def test_a_session_waits_where_its_request_meets_a_held_shard_and_others_go_on() -> None:
     engine = engine_of(shards=4)
     first, second = Peer(engine), Peer(engine)
-    cache = first.channel.session.cache
+    cache = first.protocol.session.cache
     held, free = key_in(cache, 1), key_in(cache, 2)
     cache.locks.acquire(1, "upkeep")
     ahead = first.send("incr", free)
     waiting = first.send("incr", held)
     behind = first.send("incr", free)
     assert set(first.replies) == {ahead}
-    assert not first.channel.wants_turn
-    assert not first.channel.idle
+    assert not first.protocol.wants_turn
+    assert not first.protocol.idle
     assert first.turn() == [], "a turn it did not ask for changes nothing"
     assert second.call("incr", free) == 2
     assert second.call("top", 5, "") == [[free], [2]], "who only looks around need not wait"
@@ -161,14 +161,14 @@ def test_a_session_waits_where_its_request_meets_a_held_shard_and_others_go_on()
     assert first.woken == 1
     assert first.turn() == [waiting, behind]
     assert first.replies[behind] == 3
-    assert first.channel.idle
+    assert first.protocol.idle
     assert cache.locks.held == 0
 
 
 def test_sessions_are_served_in_the_order_they_came_to_the_shard() -> None:
     engine = engine_of(shards=1)
     peers = [Peer(engine) for _ in range(4)]
-    cache = peers[0].channel.session.cache
+    cache = peers[0].protocol.session.cache
     cache.locks.acquire(0, "upkeep")
     asked = [peer.send("incr", "k") for peer in peers]
     cache.locks.release(0, "upkeep")
@@ -182,17 +182,17 @@ def test_sessions_are_served_in_the_order_they_came_to_the_shard() -> None:
 def test_a_request_for_several_shards_has_them_all_or_changes_nothing() -> None:
     engine = engine_of(shards=8)
     peer, other = Peer(engine), Peer(engine)
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     keys = [key_in(cache, shard) for shard in (6, 2, 4)]
     cache.locks.acquire(4, "upkeep")
     cache.locks.acquire(6, "upkeep")
     asked = peer.send("apply", keys, 1)
-    assert cache.locks.owner(2) is peer.channel, "it keeps what it has got"
+    assert cache.locks.owner(2) is peer.protocol, "it keeps what it has got"
     assert cache.raw_entries() == 0
     cache.locks.release(4, "upkeep")
     assert peer.turn() == []
     assert cache.raw_entries() == 0
-    assert Compact.begin(cache, 2) is None, "no work begins on what a session has got"
+    assert ShardCompaction.begin(cache, 2) is None, "no work begins on what a session has got"
     assert other.call("incr", keys[1]) == 1, "another session may use it"
     cache.locks.release(6, "upkeep")
     assert peer.turn() == [asked]
@@ -204,15 +204,15 @@ def test_a_request_for_several_shards_has_them_all_or_changes_nothing() -> None:
 def test_a_session_that_closes_gives_back_what_it_has_and_wants(when: str) -> None:
     engine = engine_of(shards=8)
     peer, other = Peer(engine), Peer(engine)
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     keys = [key_in(cache, 1), key_in(cache, 5)]
     cache.locks.acquire(5, "upkeep")
     peer.send("apply", keys, 1)
     waiting = other.send("incr", keys[1])
     if when == "granted":
         cache.locks.release(5, "upkeep")
-        assert cache.locks.owner(5) is peer.channel
-    peer.channel.close(peer.now_ms)
+        assert cache.locks.owner(5) is peer.protocol
+    peer.protocol.close(peer.now_ms)
     if when == "waiting":
         cache.locks.release(5, "upkeep")
     assert other.turn() == [waiting]
@@ -243,7 +243,7 @@ def test_a_lock_that_was_waited_for_is_released_on_every_way_out(
     method: str, params: tuple[Any, ...], expected: Any
 ) -> None:
     peer = Peer(engine_of(shards=1))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     peer.call("incr", "k", 3)
     cache.locks.acquire(0, "upkeep")
     asked = peer.send(method, *params)
@@ -252,12 +252,12 @@ def test_a_lock_that_was_waited_for_is_released_on_every_way_out(
     peer.turn()
     assert peer.replies[asked] == expected
     assert cache.locks.held == 0
-    assert peer.channel._wanted is None
+    assert peer.protocol._wanted is None
 
 
 def test_a_lock_is_released_when_a_handler_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     peer = Peer(engine_of(shards=1))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     cache.locks.acquire(0, "upkeep")
     asked = peer.send("take", ["k"])
     monkeypatch.setattr(Cache, "take", lambda *arguments: 1 // 0)
@@ -270,11 +270,11 @@ def test_a_lock_is_released_when_a_handler_fails(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("work", ["_visit", "_finish"])
 def test_a_lock_is_released_when_work_on_a_shard_fails(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = Peer(engine_of(shards=1))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     peer.call("apply", ["a", "b", "c"], 1)
-    compact = Compact.begin(cache, 0)
+    compact = ShardCompaction.begin(cache, 0)
     assert compact is not None
-    monkeypatch.setattr(Compact, work, lambda *arguments: 1 // 0)
+    monkeypatch.setattr(ShardCompaction, work, lambda *arguments: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         compact.step(100)
     assert cache.locks.held == 0
@@ -288,7 +288,7 @@ def test_requests_for_many_shards_never_wait_in_a_ring(seed: int) -> None:
     random = Random(seed)
     engine = engine_of(shards=8)
     peers = [Peer(engine) for _ in range(6)]
-    cache = peers[0].channel.session.cache
+    cache = peers[0].protocol.session.cache
     keys = [key_in(cache, shard) for shard in range(8)]
     upkeep: dict[int, object] = {}
     asked = 0
@@ -321,7 +321,7 @@ def test_sessions_that_waited_leave_no_convoy_behind() -> None:
     queue, and all of them would be served the slow way for as long as the load lasts."""
     engine = engine_of(shards=8)
     peers = [Peer(engine) for _ in range(4)]
-    cache = peers[0].channel.session.cache
+    cache = peers[0].protocol.session.cache
     keys = [key_in(cache, shard) for shard in range(8)]
     cache.locks.acquire(3, "upkeep")
     for peer in peers:
@@ -332,12 +332,12 @@ def test_sessions_that_waited_leave_no_convoy_behind() -> None:
     rounds = 0
     while cache.locks.held:
         for peer in peers:
-            if peer.woken or peer.channel.wants_turn:
+            if peer.woken or peer.protocol.wants_turn:
                 peer.woken = 0
                 peer.turn()
         rounds += 1
     assert rounds <= 2
-    assert not any(peer.channel.idle for peer in peers), "the load still lasts"
+    assert not any(peer.protocol.idle for peer in peers), "the load still lasts"
 
 
 # ---------------------------------------------------------------------------------------- what they are for
@@ -346,9 +346,9 @@ def test_sessions_that_waited_leave_no_convoy_behind() -> None:
 def increment_during_a_compaction() -> int:
     """Increment a counter when a compaction has copied it already; the value in the end."""
     peer = Peer(engine_of(shards=1))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     peer.call("apply", ["a", "b", "c", "d"], 1)
-    work: ShardWork | None = Compact.begin(cache, 0)
+    work: ShardWork | None = ShardCompaction.begin(cache, 0)
     assert work is not None
     assert work.step(2) == (2, False)
     asked = peer.send("incr", "a")
@@ -367,24 +367,24 @@ def test_an_increment_during_a_compaction_waits_and_is_not_lost() -> None:
 
 def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the check is for: nobody may take the locks for decoration."""
-    unhindered = Cache.unhindered
+    direct = Cache.prepare
 
     def blind(cache: Cache, now_ms: int, creations_max: int) -> bool:
         held, cache.locks.held = cache.locks.held, 0
         try:
-            return unhindered(cache, now_ms, creations_max)
+            return direct(cache, now_ms, creations_max)
         finally:
             cache.locks.held = held
 
-    monkeypatch.setattr(Cache, "unhindered", blind)
-    monkeypatch.setattr(Channel, "_need_shards", lambda *arguments: None)
+    monkeypatch.setattr(Cache, "prepare", blind)
+    monkeypatch.setattr(ServerProtocol, "_need_shards", lambda *arguments: None)
     assert increment_during_a_compaction() == 1
 
 
 def test_a_whole_sweep_with_increments_between_its_steps_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     peer = Peer(engine_of(shards=1))
-    cache = peer.channel.session.cache
+    cache = peer.protocol.session.cache
     keys = [b"%d" % number for number in range(2_000)]
     peer.call("apply", keys, 1)
     peer.call("apply", keys[20:], -1)

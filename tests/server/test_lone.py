@@ -11,9 +11,9 @@ import pytest
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught.wire.limits import UNACKNOWLEDGED_MAX, VALUE_MAX
 from naught_server import lone
-from naught_server import protocol as channel
 from naught_server.lone import LONE_BYTES_MAX
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
+from naught_server.session import Session
 from simulation.faults import Fault
 from support.beside import Beside
 from support.conversation import decoded
@@ -138,13 +138,13 @@ def test_at_random(seed: int) -> None:
 
 
 FAULTS = [
-    Fault("it only deletes where there is more to do", lone, "serve", "not cache.plain", "False"),
+    Fault("it only deletes where there is more to do", lone, "serve", "not cache.eviction_is_delete", "False"),
     Fault("it leaves a zero", lone, "_answer", "if value > 0:", "if value >= 0:"),
     Fault("it does not look for room", lone, "serve", "max_counters is not None", "max_counters == 0"),
     Fault("it ignores overflow", lone, "_answer", "value > VALUE_MAX", "False"),
-    Fault("its reply is not kept", lone, "serve", "session.keep(reply)", "pass"),
-    Fault("it is not counted", lone, "serve", "session.accepted += 1", "pass"),
-    Fault("it comes in the middle of another", Channel, "turn", "self._decoder.between and", ""),
+    Fault("its reply is not kept", Session, "reply_alone", "self._keep(reply)", "pass"),
+    Fault("it is not counted", Session, "reply_alone", "self.accepted += 1", "pass"),
+    Fault("it comes in the middle of another", ServerProtocol, "_note_pending", "self._decoder.between and", ""),
 ]
 
 
@@ -171,9 +171,9 @@ def test_what_another_connection_woke_is_sent_first() -> None:
     beside = Beside()
     beside.send(OPEN, encode_request(7, "incr", (KEY,)), encode_request(8, "wait_zero", (KEY, 90_000)))
     for each in (beside.quick, beside.plain):
-        other = channel.Channel(each.engine, lambda: None)
+        other = ServerProtocol(each.engine, lambda: None)
         other.receive(encode_request(1, "decr", (KEY,)), each.now_ms)
-        assert each.channel.session.posted
+        assert each.protocol.session.outbox
     replies = decoded(beside.send(encode_request(9, "incr", (b"other",))))
     assert [msgid for _, msgid, _, _ in replies] == [8, 9]
 
@@ -190,7 +190,7 @@ def test_a_window_that_is_full() -> None:
 def test_a_server_that_stops() -> None:
     beside = Beside()
     for each in (beside.quick, beside.plain):
-        each.channel.refuse()
+        each.protocol.refuse()
     replies = beside.send(encode_request(7, "incr", (KEY,)))
     assert decoded(replies)[0][2][0] == b"shutting_down"
 
@@ -198,8 +198,8 @@ def test_a_server_that_stops() -> None:
 def test_a_connection_that_is_over() -> None:
     beside = Beside()
     for each in (beside.quick, beside.plain):
-        each.channel.close(each.now_ms)
-        assert each.channel.receive(encode_request(7, "incr", (KEY,)), each.now_ms) == b""
+        each.protocol.close(each.now_ms)
+        assert each.protocol.receive(encode_request(7, "incr", (KEY,)), each.now_ms) == b""
 
 
 def test_a_shard_that_is_held() -> None:
@@ -215,7 +215,7 @@ def test_a_shard_that_is_held() -> None:
 def test_what_was_fed_for_a_later_turn_comes_first() -> None:
     beside = Beside()
     for each in (beside.quick, beside.plain):
-        each.channel.feed(encode_request(7, "incr", (KEY,)))
+        each.protocol.feed(encode_request(7, "incr", (KEY,)))
     assert [msgid for _, msgid, _, _ in decoded(beside.send(encode_request(8, "incr", (KEY,))))] == [7, 8]
 
 
@@ -223,5 +223,5 @@ def test_a_chunk_that_is_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) 
     beside = Beside()
     data = text("k" * 54)
     assert len(data) > LONE_BYTES_MAX
-    monkeypatch.setattr(channel.lone, "_answer", None)
+    monkeypatch.setattr(lone, "_answer", None)
     beside.send(data)

@@ -15,7 +15,8 @@ from naught import errors
 from naught.wire import limits
 from naught.wire.codec import encode_request
 from naught_server import commands, config
-from naught_server import protocol as channel
+from naught_server import protocol as protocol_module
+from naught_server import session as session_module
 from naught_server.commands import COMMANDS
 from naught_server.decoder import SLICE_BYTES
 from support.conversation import Conversation, decoded, engine_of
@@ -134,7 +135,7 @@ def number_of(text: str) -> int:
         ("one string or binary", limits.STRING_BYTES_MAX),
         ("reply", limits.REPLY_BYTES_MAX),
         ("nesting", 1_024),
-        ("requests of a client that work in slices at the same time", channel.SLICES_MAX),
+        ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
         ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
         ("work for one connection in one turn", config.TURN_ITEMS_MAX),
         ("connections", config.CONNECTIONS_MAX),
@@ -155,7 +156,7 @@ def test_the_limits(limit: str, expected: int) -> None:
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "10 s of that: the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
-        (channel._TABLED, 16_384, "Ids below 16 384"),
+        (protocol_module._TABLED, 16_384, "Ids below 16 384"),
         (limits.UNACKNOWLEDGED_BYTES_MAX, 4_194_304, "1 024, and 4 MiB (4 194 304 bytes)"),
         (limits.WAIT_MS_MAX, 86_400_000, "`wait_ms` is 0 to 86 400 000 (a day)"),
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),
@@ -193,7 +194,7 @@ def test_the_words_of_info() -> None:
 
 def test_the_settings() -> None:
     text = section("### config_get, config_set")
-    words = engine_of().settings.words()
+    words = engine_of().settings.as_dict()
     assert all(f"`{word}`" in text for word in words)
     assert f"`sweep_budget_ms` ({config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g})" in text
     assert "`drain_timeout_ms` (0 to 3 600 000)" in text

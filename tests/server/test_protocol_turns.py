@@ -11,7 +11,7 @@ from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import commands
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import SLICE_BYTES
-from naught_server.protocol import SLICES_MAX
+from naught_server.session import SLICES_MAX
 from naught_server.store import SCAN_ENTRIES_MAX
 from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
@@ -22,10 +22,10 @@ SLICE_REQUESTS_MAX = SLICE_BYTES // 10
 
 def turns_of(peer: Peer, requests: list[bytes]) -> list[list[int]]:
     """The msgids each turn answered, when all of it comes in one piece."""
-    turns = [peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))]
-    while peer.channel.wants_turn:
+    turns = [peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))]
+    while peer.protocol.wants_turn:
         turns.append(peer.turn())
-    assert peer.channel.idle
+    assert peer.protocol.idle
     return turns
 
 
@@ -48,9 +48,9 @@ def test_so_is_a_flood_of_what_the_fast_loop_leaves_alone(method: str) -> None:
 
 def test_and_a_flood_of_notifications() -> None:
     peer = Peer(engine_of())
-    peer.channel.receive(encode_notification("incr", (b"k",)) * 10_000, peer.now_ms)
+    peer.protocol.receive(encode_notification("incr", (b"k",)) * 10_000, peer.now_ms)
     turns = 1
-    while peer.channel.wants_turn:
+    while peer.protocol.wants_turn:
         peer.turn()
         turns += 1
     assert turns >= 10_000 // (TURN_ITEMS_MAX + SLICE_REQUESTS_MAX)
@@ -130,11 +130,11 @@ def test_slices_of_one_session_take_turns() -> None:
 def test_at_most_eight_work_in_slices() -> None:
     peer = Peer(big_engine())
     requests = [encode_request(number, "count", ("k",)) for number in range(SLICES_MAX + 2)]
-    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+    peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
     assert peer.replies == {SLICES_MAX: Refused("busy"), SLICES_MAX + 1: Refused("busy")}
     assert peer.engine.stats.errors == {"busy": 2}
     assert peer.engine.stats.commands["count"] == SLICES_MAX
-    while peer.channel.wants_turn:
+    while peer.protocol.wants_turn:
         peer.turn()
     assert [peer.replies[number] for number in range(SLICES_MAX)] == [20_000] * SLICES_MAX
 
@@ -142,10 +142,10 @@ def test_at_most_eight_work_in_slices() -> None:
 def test_a_closed_session_drops_its_slices() -> None:
     peer = Peer(big_engine())
     peer.send("top", 3)
-    peer.channel.close(peer.now_ms)
-    assert not peer.channel.wants_turn
+    peer.protocol.close(peer.now_ms)
+    assert not peer.protocol.wants_turn
     assert peer.turn() == []
-    assert not peer.channel.session.slices
+    assert not peer.protocol.session.slices
 
 
 @pytest.mark.parametrize("method", ["ping", "top"])
@@ -215,13 +215,11 @@ def test_what_is_no_request_ends_the_conversation_on_every_way(
 ) -> None:
     peer = Peer(engine_of())
     if careful:
-        monkeypatch.setattr(
-            type(peer.channel.session.cache), "unhindered", lambda cache, now_ms, creations_max: False
-        )
+        monkeypatch.setattr(type(peer.protocol.session.cache), "prepare", lambda cache, now_ms, creations_max: False)
     good = encode_request(9, "incr", (b"good",))
-    peer.take(peer.channel.receive(good + encode(value) + encode_request(10, "incr", (b"good",)), peer.now_ms))
-    assert peer.channel.closing
+    peer.take(peer.protocol.receive(good + encode(value) + encode_request(10, "incr", (b"good",)), peer.now_ms))
+    assert peer.protocol.closing
     assert peer.replies.pop(9) == 1
     assert set(peer.replies.values()) <= {Refused("invalid")}
-    assert peer.channel.session.cache.get(b"k", peer.now_ms) == 0
-    assert peer.channel.session.cache.get(b"good", peer.now_ms) == 1
+    assert peer.protocol.session.cache.get(b"k", peer.now_ms) == 0
+    assert peer.protocol.session.cache.get(b"good", peer.now_ms) == 1

@@ -22,7 +22,7 @@ from naught_server.config import (
     ServerConfig,
 )
 from naught_server.engine import Engine
-from naught_server.sweep import Compact
+from naught_server.sweep import ShardCompaction
 from naught_server.waiters import SETTLED_AT_ONCE
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 
@@ -159,7 +159,7 @@ def test_waits_are_counted_apart_up_to_their_own_bound() -> None:
     here = opened()
     here.send(requests("acquire", [[b"k", 1, 1]]))
     here.send(requests("acquire", [[b"k", 1, 1]], None, start=20, count=PARKED_MAX))
-    assert len(here.channel.session.parked) == PARKED_MAX
+    assert len(here.protocol.session.parked) == PARKED_MAX
     assert result_of(here, "acquire", [[b"k", 1, 1]], None) == "busy"
     assert result_of(here, "wait_zero", b"k", None) == "busy"
     assert result_of(here, "acquire", [[b"k", 1, 1]]) == [False, [1], None], "what does not wait is no wait"
@@ -169,7 +169,7 @@ def test_waits_are_counted_apart_up_to_their_own_bound() -> None:
     assert result_of(here, "wait_zero", b"k", None) == "busy", "the one that is over was not acknowledged"
     here.send(encode_notification("ack", [7]))
     here.send(requests("wait_zero", b"k", None, start=16))
-    assert len(here.channel.session.parked) == PARKED_MAX
+    assert len(here.protocol.session.parked) == PARKED_MAX
 
 
 def test_waits_that_are_over_leave_the_window_alone() -> None:
@@ -178,7 +178,7 @@ def test_waits_that_are_over_leave_the_window_alone() -> None:
     here.now_ms += 1
     here.engine.advance(here.now_ms, 20_000)
     assert len(decoded(here.send(b"", requests("ping")))) == 3_001
-    assert here.channel.session.unacknowledged() == 2
+    assert here.protocol.session.unacknowledged() == 2
 
 
 def test_without_a_session_nobody_acknowledges_and_nothing_is_kept() -> None:
@@ -189,8 +189,8 @@ def test_without_a_session_nobody_acknowledges_and_nothing_is_kept() -> None:
         here.send(requests("decr", b"k", 9))
         here.engine.advance(here.now_ms, 100_000)
         here.send(b"")
-        assert not here.channel.session.parked
-    assert here.channel.session.kept_bytes == 0
+        assert not here.protocol.session.parked
+    assert here.protocol.session.kept_bytes == 0
 
 
 # ---------------------------------------------------------------------------------------- expiry and who waits
@@ -219,7 +219,7 @@ def test_and_before_a_portion_of_a_batch_that_began_earlier() -> None:
     first, second = waiting_for_an_expired_counter()
     second.now_ms -= 5
     data = requests("apply", [b"j"] * PORTION_ITEMS + [b"k"], 1)
-    assert second.channel.receive(data, second.now_ms) == b""
+    assert second.protocol.receive(data, second.now_ms) == b""
     second.now_ms += 5
     ((_, _, _, values),) = decoded(second.send(b""))
     assert values == [*range(1, PORTION_ITEMS + 1), 2]
@@ -232,7 +232,7 @@ def test_a_wait_for_zero_that_ends_after_its_counter_expired_is_true(ends: str) 
     here.send(requests("incr", b"k", 1, 5) + requests("wait_zero", b"k", 8, start=20))
     here.now_ms += 10
     if ends == "at its timeout":
-        here.engine.alarms.step(here.now_ms, 1)  # before anybody looks for expired counters
+        here.engine.timers.fire_due(here.now_ms, 1)  # before anybody looks for expired counters
         assert decoded(here.send(requests("ping", start=30)))[0] == [1, 20, None, True]
     else:
         assert decoded(here.send(requests("cancel", 20, start=30)))[0] == [1, 20, None, True]
@@ -259,10 +259,10 @@ def test_a_refused_resumption_leaves_the_connection_alone(received: int, code: s
 def test_a_takeover_drops_what_the_old_connection_has_read() -> None:
     engine = engine_of()
     old, new = opened(engine), Conversation(engine)
-    old.channel.feed(requests("incr", b"k"))
+    old.protocol.feed(requests("incr", b"k"))
     (hello,) = decoded(new.send(resumption()))
     assert hello[3][b"accepted"] == 0
-    assert old.channel.aborted
+    assert old.protocol.aborted
     assert old.send(requests("incr", b"k")) == b""
     assert result_of(new, "get", b"k") == 0
 
@@ -272,14 +272,14 @@ def test_a_takeover_from_a_connection_that_waits_for_a_shard() -> None:
     cache = engine.store.caches["default"]
     old, new = opened(engine), Conversation(engine)
     old.send(requests("incr", b"k", 4))
-    work = Compact.begin(cache, 0)
+    work = ShardCompaction.begin(cache, 0)
     assert work is not None
     assert old.send(requests("incr", b"k", start=11), requests("incr", b"k", start=12)) == b""
-    assert cache.locks.waiting(0) == 1
+    assert cache.locks.queue_length(0) == 1
     (hello, first) = decoded(new.send(resumption()))
     assert hello[3][b"accepted"] == 1, "what waits for a shard was not accepted"
     assert first == [1, 10, None, 4]
-    assert cache.locks.waiting(0) == 0
+    assert cache.locks.queue_length(0) == 0
     while not work.step(10)[1]:
         pass
     assert cache.locks.held == 0
@@ -320,8 +320,8 @@ def test_slices_go_on_with_the_next_connection(method: str, monkeypatch: pytest.
     here = opened(engine_of(shards=64))
     here.send(requests("apply", [b"k%d" % number for number in range(500)], 1))
     params = (1, b"k") if method == "top" else (b"k",)
-    assert here.channel.receive(requests(method, *params, start=11), here.now_ms) == b""
-    assert here.channel.wants_turn
+    assert here.protocol.receive(requests(method, *params, start=11), here.now_ms) == b""
+    assert here.protocol.wants_turn
     here.reconnect()
     replies = decoded(here.send(resumption(received=1)))
     assert replies[0][3][b"accepted"] == 2
@@ -375,7 +375,7 @@ def test_no_lease_runs_while_there_is_a_connection() -> None:
     here.now_ms += 100 * LEASE_MS_DEFAULT
     here.engine.advance(here.now_ms, 10)
     assert result_of(here, "ping") == b"pong"
-    assert len(here.engine.alarms) == 0
+    assert len(here.engine.timers) == 0
 
 
 def test_there_are_so_many_sessions_and_no_more() -> None:
@@ -438,7 +438,7 @@ def test_a_session_holds_so_much_and_no_more() -> None:
     here = opened()
     for start in range(0, HELD_ITEMS_MAX, 4_096):
         keys = [[b"%d" % (start + number), 1, 1] for number in range(4_096)]
-        here.send(requests("acquire", keys), encode_notification("ack", [here.channel.session.replied + 1]))
+        here.send(requests("acquire", keys), encode_notification("ack", [here.protocol.session.replied + 1]))
     assert result_of(here, "acquire", [[b"k", 1, 1]]) == "busy"
     assert result_of(here, "release", 1, [[b"7", 1]]) == [0]
     assert result_of(here, "acquire", [[b"k", 1, 2], [b"k", 1, 2]])[0] is True
@@ -480,7 +480,7 @@ def test_a_release_after_expiry_that_nobody_could_find_yet() -> None:
     key = next(b"%d" % number for number in range(99) if cache.shard_of(b"%d" % number) == 1)
     here = opened(engine)
     here.send(requests("acquire", [[key, 1, 1]]) + requests("expire", key, 5, start=11))
-    assert Compact.begin(cache, 0) is not None, "while a shard is held nothing is taken out"
+    assert ShardCompaction.begin(cache, 0) is not None, "while a shard is held nothing is taken out"
     here.now_ms += 5
     assert result_of(here, "held") == []
     assert result_of(here, "release", 1) == "not_held"
@@ -496,7 +496,7 @@ def test_parts_of_a_hold_are_released_until_nothing_is_left() -> None:
     assert result_of(here, "held") == [[1, [[b"k", 1]]]]
     assert result_of(here, "release", 1, [[b"k", 1]]) == [5]
     assert result_of(here, "release", 1, [[b"k", 1]]) == "not_held"
-    assert here.channel.session.held_items == 0
+    assert here.protocol.session.holds.items == 0
 
 
 def test_what_was_taken_away_meanwhile_is_not_given_back_from_others() -> None:
@@ -512,7 +512,7 @@ def test_an_ended_session_gives_back_in_bounded_steps() -> None:
     holds = 30_000
     for _ in range(0, holds, 1_000):
         here.send(requests("acquire", key, count=1_000))
-        here.send(encode_notification("ack", [here.channel.session.replied]))
+        here.send(encode_notification("ack", [here.protocol.session.replied]))
     assert result_of(other, "get", b"k") == holds
     here.send(requests("bye"))
     left = result_of(other, "get", b"k")
@@ -536,7 +536,7 @@ def test_many_ended_sessions_take_turns_and_one_that_waits_for_a_shard_stops_nob
     both = [opened(engine) for _ in keys]
     for here, key in zip(both, keys, strict=True):
         here.send(requests("acquire", [[key, 1, 1]]))
-    work = Compact.begin(cache, 0)
+    work = ShardCompaction.begin(cache, 0)
     assert work is not None
     for here in both:
         here.send(requests("bye"))
@@ -619,14 +619,14 @@ def test_items_of_a_batch_wake_who_waits_one_by_one(cut: Any) -> None:
 def test_notifications_run_and_nobody_waits_for_them() -> None:
     here = Conversation()
     assert here.send(encode_notification("hello", [{"session": True}])) == b""
-    assert here.channel.session.id is not None
-    session = here.channel.session
+    assert here.protocol.session.id is not None
+    session = here.protocol.session
     here.send(encode_notification("acquire", [[[b"k", 1, 1]]]))
     here.send(encode_notification("acquire", [[[b"k", 1, 1]], None]))
     here.send(encode_notification("wait_zero", [b"k", None]))
     here.send(encode_notification("release", [99]))
     assert (len(session.holds), len(session.parked)) == (1, 0)
-    assert not here.engine.store.caches["default"].waiting.queues
+    assert not here.engine.store.caches["default"].waiters.queues
     here.send(requests("wait_zero", b"k", None, start=20))
     assert [msgid for _, msgid, _, _ in decoded(here.send(encode_notification("cancel", [20])))] == [20]
     assert (session.accepted, session.replied) == (1, 1)
@@ -635,7 +635,7 @@ def test_notifications_run_and_nobody_waits_for_them() -> None:
     here.send(encode_notification("release", [1]))
     assert result_of(here, "get", b"k") == 0
     here.send(encode_notification("bye", []))
-    assert here.channel.session.id is None
+    assert here.protocol.session.id is None
 
 
 def test_the_list_of_sessions_never_shows_an_id() -> None:
@@ -707,7 +707,7 @@ def replay(script: list[tuple[int, int, str, bytes]], cut: Any) -> list[bytes]:
             peers[peer].reconnect()
         replies[peer] += peers[peer].send(*cut(data))
         for at, each in enumerate(peers):
-            replies[at] += each.send(b"") if each.channel.wants_turn else b""
+            replies[at] += each.send(b"") if each.protocol.wants_turn else b""
         engine.invariants(now_ms)
     return replies
 

@@ -12,7 +12,7 @@ from naught_server.batch import Batch
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from naught_server.sweep import Sweep
 from support.cases_shared import CASES, Step
 
@@ -22,17 +22,17 @@ class StoreUnderTest:
 
     def __init__(self, policy: CachePolicy) -> None:
         engine = Engine(ServerConfig(caches={"default": policy}))
-        self.channel = Channel(engine, wake=lambda: None)
+        self.protocol = ServerProtocol(engine, wake=lambda: None)
         self.store = engine.store
         self.sweep: Sweep = engine.sweep
 
     def _run(self, method: bytes, *params: Any) -> Any:
         command = COMMANDS[method]
         assert command.params_min <= len(params) <= command.params_max
-        result = command.run(self.channel.session, params, 0)
+        result = command.run(self.protocol, params, 0)
         if isinstance(result, Batch):
             while not result.finished:
-                result.go_on(self.channel.session.cache, 0, unhindered=False)
+                result.go_on(self.protocol.session.cache, 0, direct=False)
             result = result.results
         if hasattr(result, "send"):
             try:

@@ -22,11 +22,11 @@ def test_a_batch_and_what_follows_it_in_one_piece_of_input_share_the_room(evicti
     keys = [b"%d" % number for number in range(990)]
     requests = [encode_request(1, "apply", (keys, 1))]
     requests += [encode_request(2 + number, "incr", (b"more%d" % number,)) for number in range(30)]
-    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
-    while peer.channel.wants_turn:
+    peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
+    while peer.protocol.wants_turn:
         peer.turn()
     assert [peer.replies[2 + number] for number in range(30)] == [1] * 10 + [FULL] * 20
-    assert peer.channel.session.cache.live(peer.now_ms) == (1_000, True)
+    assert peer.protocol.session.cache.live(peer.now_ms) == (1_000, True)
 
 
 def test_many_narrow_batches_in_one_piece_of_input_share_the_room() -> None:
@@ -35,18 +35,18 @@ def test_many_narrow_batches_in_one_piece_of_input_share_the_room() -> None:
         encode_request(number, "apply", ([b"%d-%d" % (number, item) for item in range(15)], 1))
         for number in range(80)
     ]
-    peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
-    while peer.channel.wants_turn:
+    peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
+    while peer.protocol.wants_turn:
         peer.turn()
-    assert peer.channel.session.cache.live(peer.now_ms) == (1_000, True)
+    assert peer.protocol.session.cache.live(peer.now_ms) == (1_000, True)
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 def test_single_increments_fill_a_cache_to_the_last_place(eviction: str) -> None:
     peer = Peer(engine_of(eviction=eviction, max_counters=2_000))
     requests = b"".join(encode_request(number, "incr", (b"%d" % number,)) for number in range(2_100))
-    peer.take(peer.channel.receive(requests, peer.now_ms))
-    while peer.channel.wants_turn:
+    peer.take(peer.protocol.receive(requests, peer.now_ms))
+    while peer.protocol.wants_turn:
         peer.turn()
     answers = [peer.replies[number] for number in range(2_100)]
     assert answers == [1] * 2_000 + [FULL] * 100
@@ -60,7 +60,7 @@ def test_sessions_do_not_promise_the_same_room_twice() -> None:
             requests = [
                 encode_request(number, "incr", (b"%d-%d" % (who, number),)) for number in range(start, start + 100)
             ]
-            peer.take(peer.channel.receive(b"".join(requests), peer.now_ms))
+            peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
             engine.store.invariants(peer.now_ms)
     granted = [answer for peer in peers for answer in peer.replies.values() if not isinstance(answer, Refused)]
     assert len(granted) == 1_500

@@ -13,7 +13,15 @@ from naught_server import sweep
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.store import Cache
-from naught_server.sweep import BYTES_PER_ENTRY_MAX, TABLE_BYTES_MIN, Compact, Compaction, Expiry, Measuring, Zeros
+from naught_server.sweep import (
+    BYTES_PER_ENTRY_MAX,
+    TABLE_BYTES_MIN,
+    CompactTables,
+    MeasureTables,
+    RemoveExpired,
+    RemoveZeros,
+    ShardCompaction,
+)
 from simulation.peer import engine_of
 
 START_MS = 1_000_000
@@ -187,7 +195,7 @@ def test_a_table_that_was_rebuilt_is_not_rebuilt_again(with_deadline: Any) -> No
         keys = fill(cache, count)
         for key in keys[: count if with_deadline == "all" else with_deadline]:
             cache.expire_in(key, LONG_MS, START_MS)
-        work = Compact.begin(cache, 0)
+        work = ShardCompaction.begin(cache, 0)
         assert work is not None
         assert work.step(count + 1)[1]
         entries = len(cache.tables[0]) + len(cache.deadlines[0])
@@ -215,7 +223,7 @@ def test_nothing_begins_on_a_shard_that_is_held() -> None:
 def test_expiry_takes_no_more_than_its_allowance() -> None:
     cache = cache_of(engine_of(shards=1))
     fill(cache, 1_000, ttl_ms=10)
-    job = Expiry(cache)
+    job = RemoveExpired(cache)
     assert job.step(START_MS + 10, 30) == 30
     assert cache.raw_entries() == 970
 
@@ -225,7 +233,7 @@ def test_expiry_says_it_works_when_it_only_sorts_out_later_laps() -> None:
     cache = cache_of(engine_of(shards=1))
     grain_ms = 1 << deadlines.GRAIN_BITS
     fill(cache, 1_000, ttl_ms=deadlines.LATER_SLOTS * grain_ms + grain_ms)
-    job = Expiry(cache)
+    job = RemoveExpired(cache)
     done = [job.step(START_MS + grain_ms, 100) for _ in range(12)]
     assert done[:9] == [100] * 9
     assert sum(done) == 1_000
@@ -237,7 +245,7 @@ def test_zeros_takes_no_more_than_its_allowance(entries_max: int) -> None:
     cache = cache_of(engine_of(shards=1, eviction="lazy"))
     for key in fill(cache, 1_000):
         cache.decr(key, 1_000, False, START_MS)
-    job = Zeros(cache)
+    job = RemoveZeros(cache)
     steps = 0
     while (before := cache.raw_entries()) or cache.locks.held:
         assert job.step(START_MS, entries_max) > 0
@@ -251,7 +259,7 @@ def test_zeros_takes_no_more_than_its_allowance(entries_max: int) -> None:
 def test_compaction_moves_no_more_than_its_allowance() -> None:
     cache = cache_of(engine_of(shards=1))
     drain(cache, fill(cache, 20_000), 100)
-    job = Compaction(cache, lambda freed: None)
+    job = CompactTables(cache, lambda freed: None)
     steps = 1
     while job.step(START_MS, 10) and cache.locks.held:
         steps += 1
@@ -268,7 +276,7 @@ def test_remains_frees_no_more_than_its_allowance() -> None:
     assert len(cache.swapped_out[0]) >= 980
 
 
-@pytest.mark.parametrize("job", [Zeros, Compaction, Measuring])
+@pytest.mark.parametrize("job", [RemoveZeros, CompactTables, MeasureTables])
 def test_a_step_does_not_look_at_all_of_very_many_shards(job: Any) -> None:
     looked_at: list[int] = []
 
@@ -280,7 +288,7 @@ def test_a_step_does_not_look_at_all_of_very_many_shards(job: Any) -> None:
     cache = Cache(CachePolicy("default", shards=65_536, eviction="lazy"))
     cache.tables = Watched(cache.tables)
     cache.zeros = Watched(cache.zeros)
-    one = job(cache, lambda freed: None) if job is Compaction else job(cache)
+    one = job(cache, lambda freed: None) if job is CompactTables else job(cache)
     one.step(START_MS, 10)
     assert len(looked_at) <= 10 * sweep.SHARDS_PER_ENTRY * 2
 
@@ -290,7 +298,7 @@ def test_zeros_in_the_last_of_many_shards_are_found() -> None:
     key = next(key for n in range(10**6) if cache.shard_of(key := b"%d" % n) == 4_095)
     cache.incr(key, 1, None, START_MS)
     cache.decr(key, 1, False, START_MS)
-    job = Zeros(cache)
+    job = RemoveZeros(cache)
     for _ in range(4_096):
         job.step(START_MS, 1)
     assert cache.raw_entries() == 0
@@ -336,7 +344,7 @@ def test_expiry_has_its_turn_however_long_other_work_lasts() -> None:
         assert expired[-1] > expired[200] > 0 or expired[-1] == 2_000, per_shard
 
 
-@pytest.mark.parametrize("name", ["expiry", "zeros", "remains", "compaction", "measuring"])
+@pytest.mark.parametrize("name", ["expired counters", "zeros", "cleared tables", "compaction", "measuring"])
 def test_a_job_that_raises_is_logged_and_counted_and_the_others_go_on(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -355,8 +363,8 @@ def test_a_job_that_raises_is_logged_and_counted_and_the_others_go_on(
     assert engine.sweep.failures == 100
     assert len(caplog.records) == 100
     assert name in caplog.records[0].getMessage()
-    assert cache.raw_entries() == {"expiry": 500, "zeros": 0 if name != "zeros" else 500}.get(name, 0)
-    assert bool(cache.swapped_out) is (name == "remains")
+    assert cache.raw_entries() == {"expired counters": 500, "zeros": 0 if name != "zeros" else 500}.get(name, 0)
+    assert bool(cache.swapped_out) is (name == "cleared tables")
     assert cache.locks.held == 0
 
 
@@ -366,17 +374,17 @@ def test_a_step_that_raises_in_the_middle_of_a_shard_gives_the_shard_back(
     engine = engine_of(shards=4)
     cache = cache_of(engine)
     kept = drain(cache, fill(cache, 4_000, ttl_ms=LONG_MS), 100)
-    visit = Compact._visit
+    visit = ShardCompaction._visit
     visits = 0
 
-    def fails_once(work: Compact, key: bytes, value: int) -> None:
+    def fails_once(work: ShardCompaction, key: bytes, value: int) -> None:
         nonlocal visits
         visits += 1
         if visits == 7:
             raise RuntimeError("on purpose")
         visit(work, key, value)
 
-    monkeypatch.setattr(Compact, "_visit", fails_once)
+    monkeypatch.setattr(ShardCompaction, "_visit", fails_once)
     with caplog.at_level(logging.ERROR, "naught.server"):
         run(engine, START_MS)
     assert engine.sweep.failures == 1

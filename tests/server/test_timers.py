@@ -5,76 +5,76 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
-from naught_server import timers as alarms
-from naught_server.timers import Alarm, Alarms
+from naught_server import timers
+from naught_server.timers import Timer, Timers
 
 
 def test_alarms_ring_in_the_order_of_time_and_then_of_setting() -> None:
-    source = Alarms()
+    source = Timers()
     rang: list[tuple[str, int]] = []
     for name, due_ms in [("late", 20), ("early", 10), ("second", 20), ("never", 31)]:
         source.set(due_ms, lambda now_ms, name=name: rang.append((name, now_ms)))  # type: ignore[misc]
     assert source.next_due() == 10
-    assert source.step(9, 100) == 0
-    assert source.step(10, 100) == 1
-    assert source.step(30, 100) == 2
+    assert source.fire_due(9, 100) == 0
+    assert source.fire_due(10, 100) == 1
+    assert source.fire_due(30, 100) == 2
     assert rang == [("early", 10), ("late", 30), ("second", 30)]
     assert (len(source), source.next_due()) == (1, 31)
 
 
-def test_a_step_rings_at_most_so_many() -> None:
-    source = Alarms()
+def test_a_step_fires_up_to_its_limit() -> None:
+    source = Timers()
     rang: list[int] = []
     for number in range(5):
         source.set(10, lambda _, number=number: rang.append(number))  # type: ignore[misc]
-    assert [source.step(10, 2) for _ in range(4)] == [2, 2, 1, 0]
+    assert [source.fire_due(10, 2) for _ in range(4)] == [2, 2, 1, 0]
     assert rang == [0, 1, 2, 3, 4]
     assert source.next_due() is None
 
 
 def test_a_cancelled_alarm_does_not_ring_and_may_be_cancelled_again() -> None:
-    source = Alarms()
+    source = Timers()
     rang: list[int] = []
     first = source.set(5, rang.append)
     source.set(6, rang.append)
     source.cancel(first)
     source.cancel(first)
     assert (len(source), source.next_due()) == (1, 6)
-    source.step(7, 10)
+    source.fire_due(7, 10)
     assert rang == [7]
     source.cancel(first)
     assert (len(source), source.next_due()) == (0, None)
 
 
 def test_an_alarm_that_rang_is_not_cancelled_any_more() -> None:
-    source = Alarms()
+    source = Timers()
     first = source.set(5, lambda _: None)
-    source.step(5, 1)
+    source.fire_due(5, 1)
     source.cancel(first)
     source.set(6, lambda _: None)
     assert len(source) == 1
 
 
 def test_an_alarm_may_cancel_and_set_others_as_it_rings() -> None:
-    source = Alarms()
+    source = Timers()
     rang: list[str] = []
 
-    def ring(now_ms: int) -> None:
+    def fire(now_ms: int) -> None:
         rang.append("first")
         source.cancel(second)
         source.set(now_ms, lambda _: rang.append("third"))
 
-    source.set(5, ring)
+    source.set(5, fire)
     second = source.set(5, lambda _: rang.append("second"))
-    assert source.step(5, 10) == 2
+    assert source.fire_due(5, 10) == 2
     assert rang == ["first", "third"]
     assert not len(source)
 
 
-def test_whoever_waits_hears_when_it_has_become_sooner() -> None:
-    source = Alarms()
+def test_the_owner_is_called_when_the_next_time_has_become_earlier() -> None:
+    source = Timers()
     heard: list[int | None] = []
-    source.sooner = lambda: heard.append(source.next_due())
+    source.watch(lambda: heard.append(source.next_due()))
     source.set(10, lambda _: None)
     source.set(20, lambda _: None)
     source.set(10, lambda _: None)
@@ -89,21 +89,21 @@ def test_whoever_waits_hears_when_it_has_become_sooner() -> None:
 
 
 def test_cancelled_alarms_take_no_more_room_than_the_others() -> None:
-    source = Alarms()
+    source = Timers()
     kept = [source.set(1_000, lambda _: None) for _ in range(10)]
     for number in range(20_000):
         source.cancel(source.set(500 + number, lambda _: None))
     assert len(source) == len(kept)
-    assert len(source._heap) <= alarms._PRUNE_AT + 2 * len(kept) + 1
-    assert source.step(10_000, 100) == len(kept)
+    assert len(source._heap) <= timers._PRUNE_MIN + 2 * len(kept) + 1
+    assert source.fire_due(10_000, 100) == len(kept)
 
 
 def test_whatever_is_set_and_cancelled_rings_as_a_sorted_list_would() -> None:
     for seed in range(20):
         random = Random(seed)
-        source = Alarms()
+        source = Timers()
         rang: list[int] = []
-        expected: dict[int, tuple[int, Alarm]] = {}
+        expected: dict[int, tuple[int, Timer]] = {}
         now_ms = 0
         for number in range(3_000):
             what = random.random()
@@ -117,7 +117,7 @@ def test_whatever_is_set_and_cancelled_rings_as_a_sorted_list_would() -> None:
                 due = sorted((due_ms, each) for each, (due_ms, _) in expected.items() if due_ms <= now_ms)
                 rang.clear()
                 allowed = random.choice([3, 10_000])
-                assert source.step(now_ms, allowed) == min(allowed, len(due))
+                assert source.fire_due(now_ms, allowed) == min(allowed, len(due))
                 assert rang == [each for _, each in due[:allowed]], f"seed {seed}"
                 for each in rang:
                     del expected[each]

@@ -10,8 +10,9 @@ import pytest
 from naught.errors import CommandError
 from naught_server.config import CachePolicy
 from naught_server.store import Cache
-from naught_server.sweep import Compact
-from naught_server.waiters import ForRoom, ForZero, Waiter
+from naught_server.sweep import ShardCompaction
+from naught_server.timers import Timers
+from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter
 from support.cases_counters import FULL, Refused
 
 NOW = 1_000
@@ -22,32 +23,32 @@ class Waits:
 
     def __init__(self, **policy: Any) -> None:
         self.cache = Cache(CachePolicy("default", **{"shards": 1, **policy}))
-        self.waiting = self.cache.waiting
+        self.waiters = self.cache.waiters
+        self.timers = Timers()
         self.answers: dict[str, Any] = {}  # in the order they came
-        self.waiters: dict[str, Waiter] = {}
+        self.parked: dict[str, Waiter] = {}  # by name
 
     def room(self, name: str, *items: tuple[bytes, int, int], wait_ms: int | None = None) -> None:
         """Have an acquire wait."""
-        self._stand(name, ForRoom(self.waiting, wait_ms, items, lambda _: 7))
+        self._park(name, AcquireWaiter(self.waiters, wait_ms, items, lambda _: 7))
 
     def zero(self, name: str, key: bytes) -> None:
         """Have a wait_zero wait."""
-        self._stand(name, ForZero(self.waiting, None, key))
+        self._park(name, ZeroWaiter(self.waiters, None, key))
 
-    def _stand(self, name: str, waiter: Waiter) -> None:
+    def _park(self, name: str, waiter: Waiter) -> None:
         def answer(result: object) -> None:
             assert name not in self.answers, f"{name} is answered twice"
             self.answers[name] = Refused(result.code) if isinstance(result, CommandError) else result
 
-        waiter.answer = answer
-        waiter.stand()
-        self.waiters[name] = waiter
+        waiter.park(answer, self.timers, NOW)
+        self.parked[name] = waiter
 
     def settle(self, waiters_max: int = 1_000) -> list[str]:
         """Act on the notes; who was answered, in order."""
         before = len(self.answers)
-        self.waiting.settle(NOW, waiters_max)
-        self.waiting.invariants(NOW)
+        self.waiters.settle(NOW, waiters_max)
+        self.waiters.invariants(NOW)
         return list(self.answers)[before:]
 
 
@@ -75,7 +76,7 @@ WAYS_TO_BE_ABSENT: list[tuple[str, Callable[[Cache], object]]] = [
     ("clear", clear),
     ("expiry, swept", expire),
     ("expiry, found by who reads", read_after_expiry),
-    ("the fast loop's decr", lambda cache: cache.zeroed(0, b"k")),
+    ("the fast loop's decr", lambda cache: cache.on_zero(0, b"k")),
 ]
 
 WAYS_TO_FALL: list[tuple[str, Callable[[Cache], object]]] = [
@@ -98,8 +99,8 @@ def test_every_way_of_becoming_absent_wakes_both_kinds(name: str, way: Any, evic
     way(here.cache)
     here.settle()
     assert here.answers == {"zero": True, "room": (True, [1], 7)}
-    assert not here.waiting.queues
-    assert not here.waiting.awaited
+    assert not here.waiters.queues
+    assert not here.waiters.awaited
 
 
 @pytest.mark.parametrize(("name", "way"), WAYS_TO_FALL)
@@ -116,10 +117,10 @@ def test_every_way_of_falling_makes_room(name: str, way: Any) -> None:
 def test_a_life_ends_when_its_counter_is_absent(name: str, way: Any) -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
-    here.waiting.lives[b"k"] = life = type("Held", (), {"holds": 1})()
+    here.waiters.generations[b"k"] = life = type("Held", (), {"holds": 1})()
     way(here.cache)
     here.cache.incr(b"k", 1, None, NOW)
-    assert here.waiting.lives.get(b"k") is not life
+    assert here.waiters.generations.get(b"k") is not life
 
 
 def test_first_come_is_first_served_and_small_ones_do_not_slip_past() -> None:
@@ -155,7 +156,7 @@ def test_a_key_named_twice_stands_once_in_its_queue() -> None:
     here = Waits()
     here.cache.incr(b"k", 2, None, NOW)
     here.room("twice", (b"k", 1, 3), (b"k", 1, 2))
-    assert len(here.waiting.queues[b"k"]) == 1
+    assert len(here.waiters.queues[b"k"]) == 1
     here.cache.decr(b"k", 1, False, NOW)
     assert here.settle() == []
     here.cache.decr(b"k", 1, False, NOW)
@@ -168,9 +169,9 @@ def test_whoever_leaves_the_front_lets_the_next_be_looked_at() -> None:
     here.cache.incr(b"k", 3, None, NOW)
     here.room("large", (b"k", 3, 3))
     here.room("small", (b"k", 1, 4))
-    here.waiters["large"].end(NOW)
+    here.parked["large"].end(NOW)
     assert here.answers == {"large": (False, [3], None), "small": (True, [4], 7)}
-    here.waiting.invariants(NOW)
+    here.waiters.invariants(NOW)
 
 
 def test_whoever_leaves_the_middle_changes_nothing() -> None:
@@ -178,9 +179,9 @@ def test_whoever_leaves_the_middle_changes_nothing() -> None:
     here.cache.incr(b"k", 3, None, NOW)
     for name in ("a", "b", "c"):
         here.room(name, (b"k", 1, 3))
-    here.waiters["b"].end(NOW)
-    here.waiters["b"].end(NOW)
-    assert not here.waiting.unsettled
+    here.parked["b"].end(NOW)
+    here.parked["b"].end(NOW)
+    assert not here.waiters.unsettled
     here.cache.decr(b"k", 2, False, NOW)
     assert here.settle() == ["a", "c"]
 
@@ -207,10 +208,10 @@ def test_a_shard_that_is_worked_on_is_waited_for_and_holds_up_nobody_else() -> N
         here.room(key.decode(), (key, 1, 1))
     here.cache.set(here_key, 0, None, NOW)
     here.cache.set(there_key, 0, None, NOW)
-    work = Compact.begin(here.cache, 0)
+    work = ShardCompaction.begin(here.cache, 0)
     assert work is not None
     assert here.settle() == [there_key.decode()]
-    assert here.waiting.unsettled
+    assert here.waiters.unsettled
     while not work.step(10)[1]:
         pass
     assert here.settle() == [here_key.decode()]
@@ -227,10 +228,10 @@ def test_a_step_answers_at_most_so_many_and_the_rest_stays_noted() -> None:
     assert here.settle(4) == ["4", "5", "6", "7"]
     # Who was woken and not answered yet was woken all the same, whatever has become of the counter.
     here.cache.incr(b"k", 1, None, NOW)
-    here.waiters["9"].end(NOW)
+    here.parked["9"].end(NOW)
     assert here.answers["9"] is True
     assert list(here.answers)[8:] == ["9", "8"], "an end of a wait settles, too"
-    assert not here.waiting.unsettled
+    assert not here.waiters.unsettled
 
 
 def test_decrements_of_a_batch_wake_item_by_item() -> None:
@@ -292,5 +293,5 @@ def test_nothing_is_noted_where_nobody_waits() -> None:
     here.cache.decr(b"k", 1, False, NOW)
     here.cache.decr(b"k", 2, False, NOW)
     here.cache.clear(NOW)
-    assert not here.waiting.unsettled
-    assert not here.waiting.watched
+    assert not here.waiters.unsettled
+    assert not here.waiters.watched

@@ -16,9 +16,9 @@ import pytest
 from naught_server import batch, commands
 from naught_server.expiry import DeadlineWheel
 from naught_server.locks import ShardLocks
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache
-from naught_server.sweep import Compact, RemoveZeros, ShardWork
+from naught_server.sweep import ShardCompaction, ShardWork, ZeroRemoval
 
 
 class Fault(NamedTuple):
@@ -52,7 +52,7 @@ FAULTS: list[Fault] = [
     Fault("expiry is not seen by who reads", Cache, "_value", "deadline_ms <= now_ms", "deadline_ms <= now_ms - 1"),
     Fault("expiry comes a millisecond late", Cache, "counters_of", "> now_ms]", ">= now_ms]"),
     Fault("an evicted counter leaves its deadline", Cache, "_evict", "if self.wheel.count:", "if False:"),
-    Fault("a lazy zero keeps its deadline", Cache, "zeroed", "if self.wheel.count:", "if False:"),
+    Fault("a lazy zero keeps its deadline", Cache, "on_zero", "if self.wheel.count:", "if False:"),
     Fault("a decrement goes one too far", Cache, "decr", "left > 0", "left >= 0"),
     Fault("strict refuses what is exactly there", Cache, "decr", "if strict and left:", "if strict:"),
     Fault("set keeps the old time to live", Cache, "set", "self._set_deadline(shard, key, ttl_ms, now_ms)", "pass"),
@@ -81,13 +81,13 @@ FAULTS: list[Fault] = [
     ),
     Fault(
         "a batch uses room promised to what follows it",
-        Channel,
-        "turn",
-        "unhindered = cache.unhindered(now_ms, requests_max)",
-        "unhindered = cache.unhindered(now_ms, 0)",
+        ServerProtocol,
+        "_serve_input",
+        "direct = cache.prepare(now_ms, requests_max)",
+        "direct = cache.prepare(now_ms, 0)",
     ),
     Fault(
-        "the fast loop does not look for expired ones", Cache, "unhindered", "if self.wheel.count and", "if False and"
+        "the fast loop does not look for expired ones", Cache, "prepare", "if self.wheel.count and", "if False and"
     ),
     Fault("a scan goes on after the wrong key", Cache, "scan", "item[0] > after", "item[0] >= after"),
     Fault("a scan forgets where it was", Cache, "scan", "if after:", "if False:"),
@@ -95,23 +95,35 @@ FAULTS: list[Fault] = [
     Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
     Fault("a batch takes a zero for a counter", batch, "apply_each", " and key not in table", ""),
     Fault("a batch decrement leaves a zero", batch, "take_from_all", "value > 0", "value >= 0"),
-    Fault("the fast loop ignores overflow", Channel, "_run", "(value > DIGIT_MAX and value > VALUE_MAX)", "False"),
-    Fault("what ends a column is passed over", Channel, "_run_column", "messages[served:]", "messages[served + 1 :]"),
-    Fault("the fast loop counts a zero twice", Channel, "_run", "if value != -by:", "if True:"),
+    Fault(
+        "the fast loop ignores overflow", ServerProtocol, "_run", "(value > DIGIT_MAX and value > VALUE_MAX)", "False"
+    ),
+    Fault(
+        "what ends a column is passed over",
+        ServerProtocol,
+        "_run_column",
+        "messages[served:]",
+        "messages[served + 1 :]",
+    ),
+    Fault("the fast loop counts a zero twice", ServerProtocol, "_run", "if value != -by:", "if True:"),
     Fault("equal heads of the top in any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
     Fault("the top of one slice only", commands, "_top", "best + found", "found"),
-    Fault("a compaction loses deadlines", Compact, "_visit", "if deadline_ms is not None:", "if False:"),
+    Fault("a compaction loses deadlines", ShardCompaction, "_visit", "if deadline_ms is not None:", "if False:"),
     Fault(
-        "a compaction keeps no account of zeros", Compact, "_finish", "cache.zeros[self.shard] -= self._zeros", "pass"
+        "a compaction keeps no account of zeros",
+        ShardCompaction,
+        "_finish",
+        "cache.zeros[self.shard] -= self._zeros",
+        "pass",
     ),
     Fault(
         "a compaction leaves the last entry behind",
-        Compact,
+        ShardCompaction,
         "_finish",
         "table.update(new)",
         "new and new.popitem(); table.update(new)",
     ),
-    Fault("a sweep of zeros counts one off", RemoveZeros, "_finish", "-= count", "-= count - 1"),
+    Fault("a sweep of zeros counts one off", ZeroRemoval, "_finish", "-= count", "-= count - 1"),
     Fault("a compaction takes a shard that is held", ShardWork, "begin", "is not None", "is False"),
     Fault(
         "a shard's work never gives its lock back",
@@ -120,11 +132,13 @@ FAULTS: list[Fault] = [
         "if finished:\n            self._cache",
         "if False:\n            self._cache",
     ),
-    Fault("requests do not look at locks", Channel, "_need_shards", "if not any(", "if True or any("),
-    Fault("the fast loop does not look at locks", Cache, "unhindered", "if self.locks.held:", "if False:"),
+    Fault("requests do not look at locks", ServerProtocol, "_need_shards", "if not any(", "if True or any("),
+    Fault("the fast loop does not look at locks", Cache, "prepare", "if self.locks.held:", "if False:"),
     Fault("a lock's queue is forgotten", ShardLocks, "release", "if lock.queue:", "if False:"),
-    Fault("a channel keeps its lock", Channel, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"),
-    Fault("a closed channel keeps its lock", Channel, "_forget", "self._release_shards()", "pass"),
+    Fault(
+        "a connection keeps its lock", ServerProtocol, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"
+    ),
+    Fault("a closed connection keeps its lock", ServerProtocol, "_forget", "self._release_shards()", "pass"),
     Fault("a waiter that left is granted", ShardLocks, "withdraw", "if entry[0] is not owner", "if entry"),
     Fault(
         "the wheel drops deadlines of later laps",

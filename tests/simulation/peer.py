@@ -7,7 +7,7 @@ from typing import Any
 from naught.wire.codec import encode_notification, encode_request, reply_unpacker
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from support.cases_counters import Refused
 
 
@@ -23,7 +23,7 @@ class Peer:
         self.engine = engine
         self.now_ms = now_ms
         self.woken = 0  # how often the session asked for a turn
-        self.channel = Channel(engine, self._wake)
+        self.protocol = ServerProtocol(engine, self._wake)
         self.replies: dict[int, Any] = {}  # by msgid: a result or a Refused, as they came
         self._unpacker = reply_unpacker()
         self._msgid = 0
@@ -34,16 +34,16 @@ class Peer:
     def send(self, method: str, *params: Any) -> int:
         """Give the session a request and the one turn that comes with it; the msgid."""
         msgid = self._msgid = self._msgid + 1
-        self.take(self.channel.receive(encode_request(msgid, method, params), self.now_ms))
+        self.take(self.protocol.receive(encode_request(msgid, method, params), self.now_ms))
         return msgid
 
     def notify(self, method: str, *params: Any) -> None:
         """Give the session a notification."""
-        self.take(self.channel.receive(encode_notification(method, params), self.now_ms))
+        self.take(self.protocol.receive(encode_notification(method, params), self.now_ms))
 
     def turn(self) -> list[int]:
         """One more turn; the msgids that were answered."""
-        return self.take(self.channel.turn(self.now_ms))
+        return self.take(self.protocol.turn(self.now_ms))
 
     def take(self, data: bytes) -> list[int]:
         """Read replies; the msgids they are for."""
@@ -60,6 +60,6 @@ class Peer:
         """A request and its reply, however many turns it takes."""
         msgid = self.send(method, *params)
         while msgid not in self.replies:
-            assert self.channel.wants_turn, f"no reply to {method} and no wish for a turn"
+            assert self.protocol.wants_turn, f"no reply to {method} and no wish for a turn"
             self.turn()
         return self.replies[msgid]

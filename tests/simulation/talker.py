@@ -14,7 +14,8 @@ from typing import Any
 
 from naught.wire.codec import encode_request, reply_unpacker
 from naught_server.engine import Engine
-from naught_server.protocol import SLICES_MAX, Channel
+from naught_server.protocol import ServerProtocol
+from naught_server.session import SLICES_MAX
 from simulation.model import ModelCache
 from support.cases_counters import INVALID, TOO_LARGE, Refused
 
@@ -112,7 +113,7 @@ class Talker:
     """A session and its client's side. `models` are the caches by name."""
 
     def __init__(self, engine: Engine, models: dict[str, ModelCache], random: Random) -> None:
-        self.channel = Channel(engine, self._wake)
+        self.protocol = ServerProtocol(engine, self._wake)
         self.woken = False  # the session asked for a turn
         self.stalls = 0  # how often it was seen waiting for a shard
         self.answered = 0
@@ -162,27 +163,27 @@ class Talker:
         size = len(self._outbox) if size is None else size
         piece, self._outbox = self._outbox[:size], self._outbox[size:]
         if self._random.random() < 0.5:
-            self.channel.feed(piece)
+            self.protocol.feed(piece)
             self.turn(now_ms)
         else:
-            self._hear(self.channel.receive(piece, now_ms), now_ms)
+            self._hear(self.protocol.receive(piece, now_ms), now_ms)
 
     def turn(self, now_ms: int) -> None:
         """A turn of the session."""
         self.woken = False
-        self._hear(self.channel.turn(now_ms), now_ms)
+        self._hear(self.protocol.turn(now_ms), now_ms)
 
     def close(self, now_ms: int) -> None:
         """Leave, whatever is under way."""
-        self.channel.close(now_ms)
+        self.protocol.close(now_ms)
         if self._scan is not None:
             self._scan.leave()
 
     # ------------------------------------------------------------------------------------- hearing
 
     def _hear(self, data: bytes, now_ms: int) -> None:
-        assert not self.channel.closing, "the session takes a good request for a bad one"
-        self.stalls += self.channel._waiting
+        assert not self.protocol.closing, "the session takes a good request for a bad one"
+        self.stalls += self.protocol._waiting
         self._unpacker.feed(data)
         ends: list[tuple[int, Any]] = []
         for kind, msgid, error, result in self._unpacker:
@@ -196,7 +197,7 @@ class Talker:
                 assert not ends, "a slice ended before the requests of its turn"
                 self._begin_until(msgid)
                 self._check(msgid, answer, now_ms)
-        in_session = [msgid for msgid, _ in self.channel.session.slices]
+        in_session = [msgid for msgid, _ in self.protocol.session.slices]
         for msgid in [*in_session, *(msgid for msgid, _ in ends)]:
             if msgid not in self._begun:
                 self._begin_until(msgid, inclusive=True)
@@ -218,7 +219,7 @@ class Talker:
         """The requests before this one that have no reply yet must be slices that have begun."""
         while self._order[0] != msgid or inclusive:
             first = self._order.popleft()
-            assert self._sliced(first) or first in {at for at, _ in self.channel.session.slices}, (
+            assert self._sliced(first) or first in {at for at, _ in self.protocol.session.slices}, (
                 f"{self._requests[first]} was passed over"
             )
             assert len(self._begun) < SLICES_MAX

@@ -32,7 +32,7 @@ from naught.errors import CallTimeout, NotHeld, OutcomeUnknown
 from naught_server import session as server_session
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from support.client_helpers import FakeWaiter
 
@@ -96,7 +96,7 @@ class Wire:
     def __init__(self, world: World, client: Client) -> None:
         self.world = world
         self.client = client
-        self.channel = Channel(world.engine, self.wake)
+        self.protocol = ServerProtocol(world.engine, self.wake)
         self.server_open = True
         self.cut_off = False
         self._arrives = {"up": 0.0, "down": 0.0}  # when the last piece does
@@ -131,11 +131,11 @@ class Wire:
     # The server's end, as connection.py has it.
 
     def arrive_up(self, piece: bytes) -> None:
-        if not self.server_open or self.channel.closing:
+        if not self.server_open or self.protocol.closing:
             return
         if self.client.wire is not self:
             self.world.reached["bytes of an earlier connection"] += 1
-        self._send(self.channel.receive(piece, self.world.now_ms))
+        self._send(self.protocol.receive(piece, self.world.now_ms))
 
     def wake(self) -> None:
         self.world.later(0.0, self.turn)
@@ -143,24 +143,24 @@ class Wire:
     def turn(self) -> None:
         if not self.server_open:
             return
-        if self.channel.aborted:
+        if self.protocol.aborted:
             self.world.reached["taken over"] += 1
             self.server_gone()
             return
-        self._send(self.channel.turn(self.world.now_ms))
+        self._send(self.protocol.turn(self.world.now_ms))
 
     def _send(self, replies: bytes) -> None:
         if replies:
             self.write("down", replies, self.arrive_down)
-        if self.channel.closing:
+        if self.protocol.closing:
             self.server_gone()
-        elif self.channel.wants_turn:
+        elif self.protocol.wants_turn:
             self.world.later(0.0, self.turn)
 
     def server_gone(self) -> None:
         if self.server_open:
             self.server_open = False
-            self.channel.close(self.world.now_ms)
+            self.protocol.close(self.world.now_ms)
             self.world.at(self._arrives["down"] + 0.001, self.client.gone, self)
 
     # The client's end.
@@ -499,9 +499,11 @@ class Callers:
             assert not any((session._queue, session._urgent, session._stale)), "something was never sent"
             assert not session._set_aside or len(there.parked) == windows.PARKED_MAX
             known = {number: permit for number, permit in client.permits.items() if not permit.hold.lost}
-            assert there.holds.keys() == session._holds.keys() == known.keys(), "held, and nobody knows"
+            assert {hold.number for hold in there.holds} == session._holds.keys() == known.keys(), (
+                "held, and nobody knows"
+            )
             for number, permit in known.items():
-                held = {key: by for key, (by, _) in there.holds[number].amounts.items()}
+                held = {key: by for key, (by, _) in there.holds.get(number).amounts.items()}
                 if not permit.in_doubt:
                     assert held == permit.amounts
         self._check_counters()
@@ -512,7 +514,7 @@ class Callers:
         cache = engine.store.caches["default"]
         held: Counter[bytes] = Counter()
         for session in engine.sessions:
-            for hold in session.holds.values():
+            for hold in session.holds:
                 held.update({key: by for key, (by, _) in hold.amounts.items()})
         for key in SEMAPHORES:
             assert cache.get(key, self.world.now_ms) == held[key], f"{key!r} is not what is held"

@@ -12,7 +12,7 @@ import pytest
 
 from naught_server import commands, sweep
 from naught_server import expiry as deadlines
-from naught_server import protocol as channel
+from naught_server import protocol as protocol_module
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
 
@@ -31,7 +31,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
     monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
-    monkeypatch.setattr(channel, "COLUMN_MIN", 3)
+    monkeypatch.setattr(protocol_module, "COLUMN_MIN", 3)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

@@ -70,7 +70,7 @@ class World:
             talker.push(self.now_ms, random.choice([size, size, random.randint(0, size)]))
         elif what < 0.60:
             talker = random.choice(self.talkers)
-            if talker.woken or talker.channel.wants_turn or random.random() < 0.2:
+            if talker.woken or talker.protocol.wants_turn or random.random() < 0.2:
                 talker.turn(self.now_ms)
         elif what < 0.85:
             self.engine.advance(self.now_ms, random.choice([1, 2, 4, 20, 200, 2_000]))
@@ -163,7 +163,7 @@ class World:
             talker.push(self.now_ms)
         for _ in range(TURNS_MAX):
             for talker in self.talkers:
-                if talker.woken or talker.channel.wants_turn:
+                if talker.woken or talker.protocol.wants_turn:
                     talker.turn(self.now_ms)
             done = self.engine.advance(self.now_ms, 50)
             self.now_ms += 1
@@ -171,7 +171,7 @@ class World:
                 break
         else:
             raise AssertionError(f"stuck: {[talker._requests for talker in self.talkers]}")
-        assert all(talker.channel.idle for talker in self.talkers)
+        assert all(talker.protocol.idle for talker in self.talkers)
 
     def _look_at_what_is_left(self) -> None:
         for talker in self.talkers:

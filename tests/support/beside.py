@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from naught_server import protocol as channel
+from naught_server import protocol as protocol_module
 from support.conversation import Conversation, engine_of
 
 
@@ -23,12 +23,12 @@ class Beside:
     def send(self, *pieces: bytes) -> bytes:
         """The replies, which are the same, of servers that are the same afterwards."""
         with pytest.MonkeyPatch.context() as counting:
-            for module in (channel.column, channel.lone):
+            for module in (protocol_module.column, protocol_module.lone):
                 counting.setattr(module, "serve", self._counting(module.serve))
             quick = self.quick.send(*pieces)
         with pytest.MonkeyPatch.context() as without:
-            without.setattr(channel, "COLUMN_MIN", 1 << 30)
-            without.setattr(channel, "LONE_BYTES_MAX", -1)
+            without.setattr(protocol_module, "COLUMN_MIN", 1 << 30)
+            without.setattr(protocol_module, "LONE_BYTES_MAX", -1)
             plain = self.plain.send(*pieces)
         assert quick == plain
         assert self._state(self.quick) == self._state(self.plain)
@@ -37,7 +37,7 @@ class Beside:
     @property
     def over(self) -> bool:
         """Whether the connections have ended."""
-        return self.quick.channel.closing
+        return self.quick.protocol.closing
 
     def check(self) -> None:
         """What always holds, does. Costs ten times what a `send` costs."""
@@ -58,14 +58,14 @@ class Beside:
 
     @staticmethod
     def _state(here: Conversation) -> Any:
-        engine, session = here.engine, here.channel.session
+        engine, session = here.engine, here.protocol.session
         counts = None if session.id is None else (session.accepted, session.replied, session.kept_bytes)
         caches = engine.store.caches.values()
         return (
             [sorted((key, value) for table in cache.tables for key, value in table.items()) for cache in caches],
             [(cache.evictions, sum(cache.zeros), cache.wheel.count) for cache in caches],
-            engine.stats.commands,
+            {method: count for method, count in engine.stats.commands.items() if count},
             engine.stats.errors,
-            (counts, b"".join(chunk for _, chunk in session.kept)),
-            (here.channel.closing, here.channel.idle, here.channel.backlog),
+            (counts, session.kept_replies()),
+            (here.protocol.closing, here.protocol.idle, here.protocol.backlog),
         )

@@ -67,7 +67,7 @@ async def run(scenario: Case, kind: str, url: str) -> None:
             await scenario(bench)
             assert [await client.held() for client in (mine, theirs)] == [{}, {}]
             assert dict(await theirs.top(10)) == {}, "something was left behind"
-            await bench.waiting(0)
+            await bench.waiters(0)
             assert not mine._link.session._holds, "the client keeps what it does not hold"
 
 
@@ -213,7 +213,7 @@ async def of_many_who_are_done_at_once_as_many_are_as_were_added(bench: Bench) -
         group = bench.mine.wait_group("g", held=held)
         assert sorted(await asyncio.gather(*(group.add() for _ in range(20)))) == list(range(1, 21))
         waiting = asyncio.ensure_future(bench.theirs.wait_group("g").wait())
-        await bench.waiting(1)
+        await bench.waiters(1)
         ended = await asyncio.gather(*(group.done() for _ in range(25)), return_exceptions=True)
         assert sorted(left for left in ended if isinstance(left, int)) == list(range(20))
         assert Counter(type(each) for each in ended) == {int: 20, refusal: 5}
@@ -343,7 +343,7 @@ async def who_waits_is_told_that_the_client_was_closed(bench: Bench) -> None:
             doomed.wait_group("g", held=True).wait(timeout=GUARD_S),
         ]
         waiting = [asyncio.ensure_future(call) for call in calls]
-        await bench.waiting(len(calls))
+        await bench.waiters(len(calls))
         assert not own.lost
         await doomed.close()
         ended = await asyncio.gather(*waiting, return_exceptions=True)
@@ -354,7 +354,7 @@ async def who_waits_is_told_that_the_client_was_closed(bench: Bench) -> None:
             await own.release()
         with pytest.raises(naught.ClientClosed):
             await doomed.semaphore("own", limit=1).acquire()
-    await bench.waiting(0)
+    await bench.waiters(0)
     assert await bench.theirs.get_many(["own", "free", "gpu", "g"]) == [0, 0, 1, 1]
     await held.release()
     await bench.theirs.decr("g")
@@ -395,7 +395,7 @@ async def held_work_of_a_closed_client_is_done(bench: Bench) -> None:
         group = doomed.wait_group("g", held=True)
         await group.add(3)
         waiting = asyncio.ensure_future(bench.theirs.wait_group("g").wait())
-        await bench.waiting(1)
+        await bench.waiters(1)
         await doomed.close()
         assert await waiting is True
         with pytest.raises(naught.ClientClosed):
@@ -413,9 +413,9 @@ async def who_says_a_higher_limit_gets_in_and_who_says_the_lower_waits_on(bench:
     first, second = await low.acquire(), await high.acquire()
     assert await low.try_acquire() is None
     waiting = asyncio.ensure_future(low.acquire())
-    await bench.waiting(1)
+    await bench.waiters(1)
     await first.release()
-    await bench.waiting(1)  # one is still out, which is all that `low` allows
+    await bench.waiters(1)  # one is still out, which is all that `low` allows
     await second.release()
     await (await waiting).release()
 
@@ -425,13 +425,13 @@ async def a_limit_below_what_is_out_takes_nothing_away(bench: Bench) -> None:
     wide, narrow = bench.mine.semaphore("gpu", limit=3), bench.theirs.semaphore("gpu", limit=1)
     permits = [await wide.acquire() for _ in range(3)]
     waiting = asyncio.ensure_future(narrow.acquire())
-    await bench.waiting(1)
+    await bench.waiters(1)
     assert not any(permit.lost for permit in permits)
     await permits.pop().release()
     assert await wide.try_acquire() is None, "there is room for it, and somebody came before"
     behind = asyncio.ensure_future(wide.acquire())
     for permit in permits:
-        await bench.waiting(2)
+        await bench.waiters(2)
         await permit.release()
     await (await waiting).release()
     await (await behind).release()
@@ -445,9 +445,9 @@ async def one_name_with_another_limit_holds_up_all_of_several(bench: Bench) -> N
     assert await bench.theirs.get_many(["a", "b"]) == [1, 1]
     more = await bench.mine.acquire_all({"a": 2, "b": 2}, timeout=0)
     waiting = asyncio.ensure_future(bench.mine.acquire_all({"a": 1, "b": 2}))
-    await bench.waiting(1)
+    await bench.waiters(1)
     await held.release()
-    await bench.waiting(1)
+    await bench.waiters(1)
     await more.release()
     await (await waiting).release()
 
@@ -463,7 +463,7 @@ async def what_is_counted_by_hand_takes_a_place_and_makes_room(bench: Bench) -> 
     assert await gpu.try_acquire() is None
     for make_room in (lambda: bench.theirs.decr("gpu"), lambda: bench.theirs.set("gpu", 1)):
         waiting = asyncio.ensure_future(gpu.acquire())
-        await bench.waiting(1)
+        await bench.waiters(1)
         await make_room()
         second = await waiting
         assert await bench.theirs.get("gpu") == 2
@@ -505,7 +505,7 @@ async def a_permit_on_a_counter_that_was_evicted_is_not_held(bench: Bench) -> No
     for evict in EVICTIONS:
         late = await bench.mine.semaphore("n", limit=1).acquire()
         waiting = asyncio.ensure_future(bench.theirs.semaphore("n", limit=1).acquire())
-        await bench.waiting(1)
+        await bench.waiters(1)
         await evict(bench.theirs)
         permit = await waiting
         assert permit.number > late.number
@@ -534,7 +534,7 @@ async def a_group_whose_counter_was_evicted_is_done(bench: Bench) -> None:
         await held.add(2)
         await group.add(3)
         waiting = [asyncio.ensure_future(client.wait_group("n").wait()) for client in (bench.mine, bench.theirs)]
-        await bench.waiting(2)
+        await bench.waiters(2)
         await evict(bench.theirs)
         assert await asyncio.gather(*waiting) == [True, True]
         await bench.theirs.incr("n", 3)
@@ -601,7 +601,7 @@ async def a_counter_as_large_as_can_be(bench: Bench) -> None:
     assert await bench.mine.quota("n", limit=VALUE_MAX, per=60).use() is False
     assert await bench.mine.semaphore("n", limit=VALUE_MAX).try_acquire() is None
     waiting = asyncio.ensure_future(entered(bench.mine.in_flight("n")))
-    await bench.waiting(1)
+    await bench.waiters(1)
     assert await bench.theirs.set("n", 0) == VALUE_MAX
     await waiting
 

@@ -11,7 +11,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 
 NOW_MS = 1_000_000
 
@@ -32,27 +32,27 @@ class Conversation:
     def __init__(self, engine: Engine | None = None) -> None:
         self.engine = engine or engine_of()
         self.now_ms = NOW_MS
-        self.channel = Channel(self.engine, lambda: None)
+        self.protocol = ServerProtocol(self.engine, lambda: None)
 
     def reconnect(self) -> None:
         """The connection breaks, and another begins."""
-        self.channel.close(self.now_ms)
-        self.channel = Channel(self.engine, lambda: None)
+        self.protocol.close(self.now_ms)
+        self.protocol = ServerProtocol(self.engine, lambda: None)
 
     @property
     def closing(self) -> bool:
         """Whether the server is done with this peer."""
-        return self.channel.closing
+        return self.protocol.closing
 
     def send(self, *pieces: bytes) -> bytes:
         """The replies to these pieces. What comes after the session has closed is never given to it."""
         replies = b""
         for piece in pieces:
-            if self.channel.closing:
+            if self.protocol.closing:
                 break
-            replies += self.channel.receive(piece, self.now_ms)
-            while self.channel.wants_turn:
-                replies += self.channel.turn(self.now_ms)
+            replies += self.protocol.receive(piece, self.now_ms)
+            while self.protocol.wants_turn:
+                replies += self.protocol.turn(self.now_ms)
         return replies
 
 

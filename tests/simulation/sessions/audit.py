@@ -4,16 +4,15 @@ The replies alone do not tell that order: what one session's request frees is gr
 later or on its next connection. So the engine is listened to at the few places where something becomes final, in
 methods that are wrapped while a `World` lives:
 
-    Channel.turn           a turn begins: its replies are noted as they come
-    Channel._run, _run_column
-                           the fast loop begins, and ends; its requests show by their replies
-    lone.serve             the same, for one request outside of a turn
-    Channel._answer        any other request begins
-    Batch.go_on            a portion of an apply begins, and ends
-    Cache.apply_item       an item of an apply begins, where it is not a loop's
-    Session.answer         a request that waited has its answer
-    Session.give_back      holds of an ended session go back
-    Sessions.end           a session ends
+    ServerProtocol.turn                a turn begins: its replies are noted as they come
+    ServerProtocol._run, _run_column   the fast loop begins, and ends; its requests show by their replies
+    lone.serve                         the same, for one request outside of a turn
+    ServerProtocol._answer             any other request begins
+    Batch.go_on                        a portion of an apply begins, and ends
+    Cache.apply_item                   an item of an apply begins, where it is not a loop's
+    Session._answer                    a request that waited has its answer
+    Holds.give_back                    holds of an ended session go back
+    Sessions.end                       a session ends
 
 A wrapper only makes a note. When the turn or the step is over, `Audit.hold` goes through the notes and has the model
 do the same: each request when it ran, each grant where it was made.
@@ -32,7 +31,8 @@ from naught_server import batch as batches
 from naught_server import lone
 from naught_server.batch import Batch
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.holds import Holds
+from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from naught_server.store import Cache
 from simulation.sessions.model import PARKED, UNKNOWN, Record, Request
@@ -74,31 +74,51 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
 
         return mock.patch.object(owner, name, noting)
 
-    turn = Channel.turn
-    give_back = Session.give_back
-    run = Channel._run
-    run_column = Channel._run_column
+    turn = ServerProtocol.turn
+    give_back = Holds.give_back
+    resume_session = ServerProtocol.resume_session
+    end_session = ServerProtocol.end_session
+    run = ServerProtocol._run
+    run_column = ServerProtocol._run_column
     serve_lone = lone.serve
     go_on = Batch.go_on
 
-    def turning(channel: Channel, now_ms: int) -> bytes:
-        channel.session.posted = _Replies(notes, channel.session.posted)
-        try:
-            return turn(channel, now_ms)
-        finally:
-            # Between turns what is posted is no reply of a turn.
-            channel.session.posted = list(channel.session.posted)
+    noted: list[Session] = []  # sessions whose replies are noted in this turn
 
-    def going_on(batch: Batch, cache: Cache, now_ms: int, *, unhindered: bool) -> None:
+    def note_replies(session: Session) -> None:
+        session.outbox = _Replies(notes, session.outbox)
+        noted.append(session)
+
+    def resuming(protocol: ServerProtocol, *args: Any) -> Session:
+        session = resume_session(protocol, *args)
+        note_replies(session)
+        return session
+
+    def ending(protocol: ServerProtocol, now_ms: int) -> None:
+        end_session(protocol, now_ms)
+        note_replies(protocol.session)
+
+    def turning(protocol: ServerProtocol, now_ms: int) -> bytes:
+        note_replies(protocol.session)
+        try:
+            return turn(protocol, now_ms)
+        finally:
+            # Between turns what is in an outbox is no reply of a turn.
+            for session in noted:
+                session.outbox = list(session.outbox)
+            noted.clear()
+
+    def going_on(batch: Batch, cache: Cache, now_ms: int, *, direct: bool) -> None:
         keys = batch.next_keys()
-        notes.append(("portion", len(keys), unhindered and batch.ttl_ms is None))
-        go_on(batch, cache, now_ms, unhindered=unhindered)
+        notes.append(("portion", len(keys), direct and batch.ttl_ms is None))
+        go_on(batch, cache, now_ms, direct=direct)
         notes.append(("portion_end",))
 
-    def giving_back(session: Session, *args: Any) -> int:
-        before = list(session.holds)
-        done = give_back(session, *args)
-        notes.extend(("gave_back", session, number) for number in before if number not in session.holds)
+    def giving_back(holds: Holds, *args: Any) -> int:
+        session = next(each for each in engine.sessions._ended if each.holds is holds)
+        before = [hold.number for hold in holds]
+        done = give_back(holds, *args)
+        notes.extend(("gave_back", session, number) for number in before if holds.get(number) is None)
         return done
 
     def running(*args: Any) -> None:
@@ -118,15 +138,19 @@ def listening(engine: Engine, notes: list[Note]) -> Iterator[None]:
         return reply
 
     with (
-        mock.patch.object(Channel, "turn", turning),
+        mock.patch.object(ServerProtocol, "turn", turning),
         mock.patch.object(Batch, "go_on", going_on),
-        mock.patch.object(Session, "give_back", giving_back),
-        mock.patch.object(Channel, "_run", running),
-        mock.patch.object(Channel, "_run_column", running_column),
+        mock.patch.object(Holds, "give_back", giving_back),
+        mock.patch.object(ServerProtocol, "resume_session", resuming),
+        mock.patch.object(ServerProtocol, "end_session", ending),
+        mock.patch.object(ServerProtocol, "_run", running),
+        mock.patch.object(ServerProtocol, "_run_column", running_column),
         mock.patch.object(lone, "serve", serving_lone),
-        wrap(Channel, "_answer", lambda channel, msgid, method, _, params, __: ("begin", msgid, method, params)),
+        wrap(
+            ServerProtocol, "_answer", lambda protocol, msgid, method, _, params, __: ("begin", msgid, method, params)
+        ),
         wrap(Cache, "apply_item", lambda _, key, delta, *__: ("item", key, delta)),
-        wrap(Session, "answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),
+        wrap(Session, "_answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),
         wrap(engine.sessions, "end", lambda session, _: ("ended", session)),
     ):
         yield
@@ -148,7 +172,7 @@ class Audit:
         self.answered = 0
         self.ends = 0
         self._now_ms = 0
-        self._record = Record(False, None, 0)  # type: ignore[arg-type]  # of the channel whose turn it was
+        self._record = Record(False, None, 0)  # type: ignore[arg-type]  # of the connection whose turn it was
         self._unpacker = reply_unpacker()
         self._received = 0  # what the hello under way says
         self._begun: Request | None = None  # it has begun, and its answer must be `_right`
@@ -157,8 +181,8 @@ class Audit:
         self._later: list[Note] = []  # in the fast loop: waits that ended within the request whose reply comes next
         self._portion = 0  # of a batch, that is done in the fast loop: its items
 
-    def hold(self, channel: Channel | None, record: Record | None, now_ms: int) -> None:
-        """Go through the notes. `record` is that of the channel whose turn it was, as its client knows it."""
+    def hold(self, protocol: ServerProtocol | None, record: Record | None, now_ms: int) -> None:
+        """Go through the notes. `record` is that of the connection whose turn it was, as its client knows it."""
         notes = self.notes.copy()
         self.notes.clear()
         self._now_ms = now_ms
@@ -166,17 +190,17 @@ class Audit:
             self._record = record
         self._fast = False
         for kind, *what in notes:
-            getattr(self, f"on_{kind}")(channel, *what)
+            getattr(self, f"on_{kind}")(protocol, *what)
         assert self._begun is None, f"{self._begun} was not answered"
 
     # ------------------------------------------------------------------------------------- requests
 
-    def on_fast(self, channel: Channel, begins: bool) -> None:
+    def on_fast(self, protocol: ServerProtocol, begins: bool) -> None:
         self._fast = begins
         assert not self._later, "a wait ended in the fast loop, and no reply followed"
 
-    def on_begin(self, channel: Channel, msgid: int | None, method: bytes, params: tuple[Any, ...]) -> None:
-        self.on_fast(channel, False)
+    def on_begin(self, protocol: ServerProtocol, msgid: int | None, method: bytes, params: tuple[Any, ...]) -> None:
+        self.on_fast(protocol, False)
         assert self._begun is None, f"{self._begun} was not answered {self._right}"
         record = self._record
         if msgid is None or msgid >= OUTSIDE:
@@ -204,20 +228,20 @@ class Audit:
             request = Request(request.msgid, "apply", ([], []))
         return record.cache.execute(record, request, self._now_ms)
 
-    def on_item(self, channel: Channel, key: bytes, delta: int) -> None:
+    def on_item(self, protocol: ServerProtocol, key: bytes, delta: int) -> None:
         request = self._begun or self._record.batch
         if not self._fast and request is not None:
             ttl_ms = request.params[2] if len(request.params) == 3 else None
             answer = self._right if request is self._begun else self._record.batch_answer
             answer.append(self._record.cache.answer("_change", (key, delta, ttl_ms), self._now_ms))
 
-    def on_portion(self, channel: Channel, items: int, fast: bool) -> None:
+    def on_portion(self, protocol: ServerProtocol, items: int, fast: bool) -> None:
         if self._begun is None:
             assert self._record.batch is not None, "a portion of no batch"
             self._fast = fast
             self._portion = items
 
-    def on_portion_end(self, channel: Channel) -> None:
+    def on_portion_end(self, protocol: ServerProtocol) -> None:
         record = self._record
         if self._fast and self._portion:
             assert record.batch is not None
@@ -226,17 +250,17 @@ class Audit:
         self._fast = False
         self._portion = 0
 
-    def on_reply(self, channel: Channel, piece: bytes) -> None:
+    def on_reply(self, protocol: ServerProtocol, piece: bytes) -> None:
         self._unpacker.feed(piece)
         for kind, msgid, error, result in self._unpacker:
             assert kind == 1
             answer = result if error is None else Refused(error[0].decode())
             if msgid >= OUTSIDE:
-                self._outside(channel, answer)
+                self._outside(protocol, answer)
             elif not any(note[2] == msgid for note in self._later if self.records[note[1]] is self._record):
-                self._answered(channel, msgid, answer)
+                self._answered(protocol, msgid, answer)
 
-    def _answered(self, channel: Channel, msgid: int, answer: Any) -> None:
+    def _answered(self, protocol: ServerProtocol, msgid: int, answer: Any) -> None:
         record = self._record
         request = record.by_msgid.get(msgid)
         assert request is not None, f"a reply to {msgid}, which nobody asked"
@@ -286,20 +310,20 @@ class Audit:
             while later and any(waiter.request.msgid == later[0][2] for waiter in cache.sleepers()):
                 self._wake(*later.pop(0)[1:])
 
-    def _outside(self, channel: Channel, answer: Any) -> None:
+    def _outside(self, protocol: ServerProtocol, answer: Any) -> None:
         record = self._record
         if isinstance(answer, dict) and b"accepted" in answer:
-            assert self.records[channel.session] is record, "a session is given to somebody else"
+            assert self.records[protocol.session] is record, "a session is given to somebody else"
             assert answer[b"accepted"] == record.accepted
             record.acknowledge(self._received)
             assert answer[b"replies_from"] == record.acknowledged + 1
             record.lost_ms = None
         elif isinstance(answer, dict) and b"session" in answer:
-            self.records[channel.session] = record
+            self.records[protocol.session] = record
 
     # ------------------------------------------------------------------------------------- waits, ends, holds
 
-    def on_woken(self, channel: Channel | None, session: Session, msgid: int, answer: Any) -> None:
+    def on_woken(self, protocol: ServerProtocol | None, session: Session, msgid: int, answer: Any) -> None:
         if self._fast:
             self._later.append(("woken", session, msgid, answer))
         else:
@@ -312,7 +336,7 @@ class Audit:
         record.reply(record.by_msgid[msgid], answer)
         self.answered += 1
 
-    def on_ended(self, channel: Channel | None, session: Session) -> None:
+    def on_ended(self, protocol: ServerProtocol | None, session: Session) -> None:
         record = self.records.get(session)
         if record is None:
             return  # the nameless one that follows on a session that has ended
@@ -326,6 +350,6 @@ class Audit:
         record.cache.ended_session(record)
         self.ends += 1
 
-    def on_gave_back(self, channel: Channel | None, session: Session, number: int) -> None:
+    def on_gave_back(self, protocol: ServerProtocol | None, session: Session, number: int) -> None:
         record = self.records[session]
         record.cache.gave_back(record, number, self._now_ms)

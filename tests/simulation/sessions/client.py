@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from naught.wire.codec import encode_notification, encode_request, reply_unpacker
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from simulation.sessions.audit import OUTSIDE
 from simulation.sessions.model import Record, Request
 from support.cases_counters import Refused
@@ -30,7 +30,7 @@ class Link:
         self.record: Record | None = None  # the session the client means to have on it
         self.woken = False  # the channel asked for a turn
         self.closed = False  # at the server's end
-        self.channel: Channel  # set by the world, which owns the engine
+        self.protocol: ServerProtocol  # set by the world, which owns the engine
 
     def wake(self) -> None:
         """For the channel."""

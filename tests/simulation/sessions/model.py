@@ -162,7 +162,7 @@ class SessionCache(ModelCache):
         super().__init__(limit)
         self.name = name
         self.numbers = numbers
-        self.lives: Counter[bytes] = Counter()  # by key: how many lives have ended
+        self.generations: Counter[bytes] = Counter()  # by key: how many lives have ended
         self.queues: dict[bytes, list[Waiter]] = {}
         self.awaited: dict[bytes, list[Waiter]] = {}
         self.woken: list[Waiter] = []  # wait_zero whose counter has been absent, and that are not answered yet
@@ -173,7 +173,7 @@ class SessionCache(ModelCache):
 
     def _gone(self, key: bytes, reason: str) -> None:
         super()._gone(key, reason)
-        self.lives[key] += 1
+        self.generations[key] += 1
         for waiter in self.awaited.pop(key, ()):
             waiter.woken = True
             self.woken.append(waiter)
@@ -239,12 +239,16 @@ class SessionCache(ModelCache):
 
     def _hold(self, record: Record, items: list[Any]) -> int:
         number = self.numbers.following()
-        self.holds[number] = Hold(record, {key: (by, self.lives[key]) for key, by in _sums(items).items()})
+        self.holds[number] = Hold(record, {key: (by, self.generations[key]) for key, by in _sums(items).items()})
         return number
 
     def live(self, hold: Hold) -> dict[bytes, int]:
         """What of a hold is still held."""
-        return {key: by for key, (by, life) in hold.amounts.items() if key in self.values and self.lives[key] == life}
+        return {
+            key: by
+            for key, (by, life) in hold.amounts.items()
+            if key in self.values and self.generations[key] == life
+        }
 
     def _release(
         self, record: Record, request: Request, now_ms: int, number: int, items: list[Any] | None = None

@@ -12,7 +12,7 @@ import pytest
 
 from naught_server import batch, commands, session, sweep
 from naught_server import expiry as deadlines
-from naught_server import protocol as channel
+from naught_server import protocol as protocol_module
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
@@ -32,9 +32,9 @@ def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
     monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
-    for module in (batch, channel, commands):
+    for module in (batch, protocol_module, commands):
         monkeypatch.setattr(module, "PORTION_ITEMS", 16)
-    monkeypatch.setattr(channel, "COLUMN_MIN", 3)
+    monkeypatch.setattr(protocol_module, "COLUMN_MIN", 3)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

@@ -19,7 +19,7 @@ from typing import Any
 from naught_server import session
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.protocol import Channel
+from naught_server.protocol import ServerProtocol
 from simulation.sessions.audit import Audit, listening
 from simulation.sessions.client import Client, Link
 from simulation.sessions.model import Numbers, Record, SessionCache
@@ -160,11 +160,11 @@ class World:
 
     def _connect(self, client: Client) -> None:
         link = Link(client)
-        link.channel = Channel(self.engine, link.wake)
+        link.protocol = ServerProtocol(self.engine, link.wake)
         client.connect(link, self._record(client.named))
         if not client.named:
             assert link.record is not None
-            self.audit.records[link.channel.session] = link.record
+            self.audit.records[link.protocol.session] = link.record
         self.links.append(link)
         if self.random.random() < 0.8:
             self._push(link, whole=True)
@@ -183,39 +183,39 @@ class World:
         piece, link.up = link.up[:size], link.up[size:]
         if not piece:
             return
-        if link.channel.backlog or (not whole and random.random() < 0.3):
+        if link.protocol.backlog or (not whole and random.random() < 0.3):
             # Read and not executed: where a takeover finds it.
-            link.channel.feed(piece)
+            link.protocol.feed(piece)
         else:
-            self._hear(link, link.channel.receive(piece, self.now_ms))
+            self._hear(link, link.protocol.receive(piece, self.now_ms))
 
     def _turn(self, link: Link | None) -> None:
         if link is not None and not link.closed:
             link.woken = False
-            self._hear(link, link.channel.turn(self.now_ms))
+            self._hear(link, link.protocol.turn(self.now_ms))
 
     def _hear(self, link: Link, replies: bytes) -> None:
         """A turn of a channel is over: hold it against the model, and send its replies on their way."""
-        channel = link.channel
-        if channel.aborted:
+        protocol = link.protocol
+        if protocol.aborted:
             assert not replies, "a connection that lost its session goes on"
-        self.audit.hold(channel, link.record, self.now_ms)
-        self.stalls += channel._waiting
-        self._look_at_counts(channel)
+        self.audit.hold(protocol, link.record, self.now_ms)
+        self.stalls += protocol._waiting
+        self._look_at_counts(protocol)
         if link.client is not None:
             link.down += replies
-        if channel.closing:
-            if not channel.aborted or self.random.random() < 0.7:
+        if protocol.closing:
+            if not protocol.aborted or self.random.random() < 0.7:
                 self._close(link)
             else:
                 link.woken = True  # it is to be closed; until then it may be given more
         self._look_for_sleepers()
 
-    def _look_at_counts(self, channel: Channel) -> None:
-        record = self.audit.records.get(channel.session)
-        if record is not None and record.named and not record.ended and channel.session.channel is channel:
-            assert channel.session.accepted == record.accepted
-            assert channel.session.replied == len(record.replies)
+    def _look_at_counts(self, protocol: ServerProtocol) -> None:
+        record = self.audit.records.get(protocol.session)
+        if record is not None and record.named and not record.ended and protocol.session.outlet is protocol:
+            assert protocol.session.accepted == record.accepted
+            assert protocol.session.replied == len(record.replies)
 
     def _pull(self, client: Client) -> None:
         """Some more bytes arrive at the client."""
@@ -253,13 +253,13 @@ class World:
             return
         link.closed = True
         self.links.remove(link)
-        channel = link.channel
-        record = self.audit.records.get(channel.session)
-        if record is not None and channel.session.channel is channel:
+        protocol = link.protocol
+        record = self.audit.records.get(protocol.session)
+        if record is not None and protocol.session.outlet is protocol:
             record.lost_ms = self.now_ms
-        if channel.aborted:
+        if protocol.aborted:
             self.takeovers += 1
-        channel.close(self.now_ms)
+        protocol.close(self.now_ms)
         self.audit.hold(None, None, self.now_ms)
 
     def _advance(self, entries_max: int) -> int:
@@ -279,14 +279,14 @@ class World:
             if cache.locks.held or cache.wheel.due(self.now_ms, 1):
                 self.owed.add(name)
                 continue
-            if name in self.owed and cache.waiting.unsettled:
+            if name in self.owed and cache.waiters.unsettled:
                 assert self.engine.next_due(self.now_ms) == self.now_ms, "somebody could be answered, and no hurry"
                 continue
             self.owed.discard(name)
             model = self.models[name]
             model.purge(self.now_ms)
             assert not model.sleepers(), f"{model.sleepers()} could be answered and sleep"
-            assert not cache.waiting.unsettled, "somebody was not looked at"
+            assert not cache.waiters.unsettled, "somebody was not looked at"
 
     def _rest(self) -> None:
         """Ask nothing more, and let everything arrive."""
@@ -298,7 +298,7 @@ class World:
             for link in list(self.links):
                 moved |= bool(link.up)
                 self._push(link)
-                while not link.closed and (link.woken or link.channel.wants_turn or self._has_input(link)):
+                while not link.closed and (link.woken or link.protocol.wants_turn or self._has_input(link)):
                     moved = True
                     self._turn(link)
             for client in self.clients:
@@ -316,7 +316,7 @@ class World:
 
     @staticmethod
     def _has_input(link: Link) -> bool:
-        return link.channel.backlog and not link.channel._waiting
+        return link.protocol.backlog and not link.protocol._waiting
 
     def _is_to_end(self, record: Record) -> bool:
         return not record.ended and record.lost_ms is not None and record.lost_ms + record.lease_ms <= self.now_ms
@@ -348,7 +348,7 @@ class World:
             assert not any(hold.record.ended and model.live(hold) for hold in model.holds.values()), (
                 "an ended session holds something"
             )
-            assert {key: len(queue) for key, queue in cache.waiting.queues.items()} == {
+            assert {key: len(queue) for key, queue in cache.waiters.queues.items()} == {
                 key: len(queue) for key, queue in model.queues.items()
             }
         self.sessions = [record for record in self.sessions if not record.ended]

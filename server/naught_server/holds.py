@@ -1,0 +1,158 @@
+"""What one session holds: amounts it has added to counters, each given back exactly once. Pure; `now_ms` comes in.
+
+A hold is made by `acquire`, under a number that only grows. It ends by `release`, by `give_back` after its session
+has ended, or counter by counter when the counter's generation ends (see `waiters.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from naught.errors import Busy, NotHeld, TooLarge
+from naught.wire.limits import REPLY_BYTES_MAX
+from naught_server.config import HELD_ITEMS_MAX
+from naught_server.store import Cache
+from naught_server.waiters import Generation
+
+
+class Hold:
+    """The amounts that one `acquire` has added and that are still to be given back."""
+
+    __slots__ = ("amounts", "number")
+
+    def __init__(self, number: int, amounts: dict[bytes, tuple[int, Generation]]) -> None:
+        self.number: Final = number
+        # By key: how much, and of which generation. What was given back is not here any more.
+        self.amounts: Final = amounts
+
+
+class Holds:
+    """All holds of one session, on the counters of one cache."""
+
+    __slots__ = ("_by_number", "_cache", "items")
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache: Final = cache
+        self._by_number: dict[int, Hold] = {}  # in rising order
+        self.items = 0  # amounts in all holds, those of ended generations included
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Hold]:
+        """In the order they were made."""
+        return iter(self._by_number.values())
+
+    def get(self, number: int) -> Hold | None:
+        """The hold of that number."""
+        return self._by_number.get(number)
+
+    def need_room(self, items: int) -> None:
+        """Raise Busy where the session holds too much already."""
+        if self.items + items > HELD_ITEMS_MAX:
+            raise Busy(f"a session holds at most {HELD_ITEMS_MAX} amounts")
+
+    def add(self, number: int, sums: dict[bytes, int]) -> None:
+        """Note that these amounts, which have just been added to the counters, are held."""
+        waiters = self._cache.waiters
+        amounts = {key: (by, waiters.generation_to_hold(key)) for key, by in sums.items()}
+        self.items += len(amounts)
+        self._by_number[number] = Hold(number, amounts)
+
+    def live_amounts(self, hold: Hold, now_ms: int) -> dict[bytes, int]:
+        """The amounts of a hold whose generation has not ended. O(amounts of the hold)."""
+        cache = self._cache
+        generations = cache.waiters.generations
+        return {
+            key: by
+            for key, (by, generation) in hold.amounts.items()
+            if generations.get(key) is generation and not cache.is_expired(key, now_ms)
+        }
+
+    def release(self, number: int, items: Sequence[tuple[bytes, int]] | None, now_ms: int) -> list[int]:
+        """Give back a whole hold, or these amounts of it; the values after. Raises NotHeld, with nothing changed."""
+        hold = self._by_number.get(number)
+        live = {} if hold is None else self.live_amounts(hold, now_ms)
+        if hold is None or not live:
+            if hold is not None:
+                self._forget(hold)
+            raise NotHeld(f"hold {number} is not, or no longer, held by this session")
+        if items is None:
+            values = [self._give_back(hold, key, by, now_ms) for key, by in live.items()]
+            self._forget(hold)
+            return values
+        sums: dict[bytes, int] = {}
+        for key, by in items:
+            sums[key] = sums.get(key, 0) + by
+        for key, by in sums.items():
+            if live.get(key, 0) < by:
+                raise NotHeld(f"hold {number} has {live.get(key, 0)} of a counter of which {by} was to be released")
+        after = {key: self._give_back(hold, key, by, now_ms) for key, by in sums.items()}
+        if not hold.amounts:
+            del self._by_number[number]
+        return [after[key] for key, _ in items]
+
+    def give_back(self, now_ms: int, items_max: int) -> int:
+        """The session has ended: give back up to about `items_max` amounts. Returns how many were given back.
+
+        Stops early at a hold on a shard with work under way.
+        """
+        done = 0
+        while self._by_number and done < items_max:
+            hold = next(iter(self._by_number.values()))
+            if self._cache.is_worked_on(hold.amounts):
+                break
+            live = self.live_amounts(hold, now_ms)
+            for key, by in live.items():
+                self._give_back(hold, key, by, now_ms)
+            done += len(live) + 1
+            self._forget(hold)
+        return done
+
+    def page(self, after: int, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
+        """The holds with numbers above `after`, as many as fit one reply. Raises TooLarge if the first does not."""
+        found: list[tuple[int, list[tuple[bytes, int]]]] = []
+        room = REPLY_BYTES_MAX - 64
+        for number, hold in self._by_number.items():
+            if number <= after:
+                continue
+            live = self.live_amounts(hold, now_ms)
+            if not live:
+                continue
+            room -= 16 + sum(len(key) + 13 for key in live)
+            if room < 0:
+                if not found:  # an empty page would mean that there are no more
+                    raise TooLarge(
+                        f"hold {number} has {len(live)} amounts, more than fit a reply; ask for those after it"
+                    )
+                break
+            found.append((number, list(live.items())))
+        return found
+
+    def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int) -> int:
+        """Take all or a part of a held amount off its counter; the value after."""
+        held, generation = hold.amounts[key]
+        if by < held:
+            hold.amounts[key] = (held - by, generation)
+        else:
+            del hold.amounts[key]
+            self.items -= 1
+            self._cache.waiters.let_go(key, generation)
+        return self._cache.decr(key, by, False, now_ms)
+
+    def _forget(self, hold: Hold) -> None:
+        """Drop a hold whose remaining amounts are of generations that have ended."""
+        for key, (_, generation) in hold.amounts.items():
+            self._cache.waiters.let_go(key, generation)
+        self.items -= len(hold.amounts)
+        del self._by_number[hold.number]
+
+    def invariants(self) -> None:
+        """Raise AssertionError, naming what is wrong, unless holds and their count agree."""
+        assert self.items == sum(len(hold.amounts) for hold in self), "the count of held amounts is off"
+        numbers = list(self._by_number)
+        assert numbers == sorted(numbers), "holds are not in order"
+        for hold in self:
+            for key, (by, _) in hold.amounts.items():
+                assert by > 0, f"{key!r}: nothing is held"

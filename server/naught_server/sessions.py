@@ -1,0 +1,183 @@
+"""All sessions of an engine: opening, resuming and ending them. Sans-IO.
+
+A session ends by `bye`, when its lease has run out after its connection was lost, or because its client broke the
+protocol. From that moment it is unknown to clients. Its waiters leave their queues and its holds are given back in
+bounded steps; each hold is taken off the list in the step that gives it back, so it is given back exactly once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from naught.errors import Busy, InvalidRequest, NoSession
+from naught.wire.limits import SESSION_ID_BYTES
+from naught_server.session import Outlet, Session
+from naught_server.stats import Stats
+from naught_server.store import Cache, Store
+from naught_server.timers import Timers
+from naught_server.waiters import SETTLED_AT_ONCE
+
+
+class Sessions:
+    """All sessions of an engine by their id, and those that have ended and still wait or hold something."""
+
+    def __init__(
+        self,
+        store: Store,
+        timers: Timers,
+        stats: Stats,
+        *,
+        new_id: Callable[[], bytes],
+        first_hold: int,
+        sessions_max: int,
+    ) -> None:
+        self.timers: Final = timers
+        self.stats: Final = stats
+        self._store: Final = store
+        self._new_id: Final = new_id
+        self._sessions_max: Final = sessions_max
+        self._by_id: dict[bytes, Session] = {}
+        self._ended: deque[Session] = deque()  # to be emptied by `step`
+        self._opened = 0  # since the start
+        self._hold = first_hold - 1  # the last number given to a hold
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Session]:
+        """In the order they were opened."""
+        return iter(self._by_id.values())
+
+    def next_hold(self) -> int:
+        """A number for a hold, higher than all before."""
+        self._hold += 1
+        return self._hold
+
+    def nameless(self, cache: Cache, outlet: Outlet) -> Session:
+        """A session for a connection that has asked for none."""
+        return Session(self, cache, outlet)
+
+    def open(self, session: Session, lease_ms: int | None, now_ms: int) -> None:
+        """Give a nameless session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
+        if session.id is not None:
+            raise InvalidRequest("this connection has a session; bye ends it")
+        if len(self._by_id) >= self._sessions_max:
+            raise Busy(f"the server has {self._sessions_max} sessions already")
+        self._opened += 1
+        session_id = self._new_id()
+        assert len(session_id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
+        session.open(session_id, self._opened, lease_ms, now_ms)
+        self._by_id[session_id] = session
+
+    def resume(self, nameless: Session, session_id: bytes, received: int) -> Session:
+        """The session of this id, with the connection of the nameless one; its former connection is closed.
+
+        Raises NoSession where there is none of that id, or its replies from there on are gone; InvalidRequest where
+        the connection's own session is in use, or `received` cannot be.
+        """
+        session = self._by_id.get(session_id)
+        if session is None:
+            raise NoSession("the server does not know this session, or no longer")
+        if session is nameless:
+            raise InvalidRequest("this connection has that session already")
+        if nameless.id is not None or nameless.parked or nameless.slices:
+            raise InvalidRequest("this connection has work under way; resume on a new one")
+        if received < session.acknowledged:
+            raise NoSession("the replies from there on were acknowledged, and are gone")
+        session.need_sent(received)
+        # Before anything is counted: requests that the old connection has read and not executed were never accepted.
+        if session.outlet is not None:
+            session.outlet.taken_over()
+        session.acknowledge(received)
+        session.detach()
+        outlet = nameless.outlet
+        assert outlet is not None, "a request comes from a connection"
+        session.attach(outlet)
+        return session
+
+    def leave(self, session: Session, now_ms: int) -> None:
+        """Its connection is lost: the lease begins. A nameless session ends."""
+        session.detach()
+        if session.id is None:
+            self.end(session, now_ms)
+        else:
+            session.start_lease(now_ms, partial(self.end, session))
+
+    def end(self, session: Session, now_ms: int) -> None:
+        """End a session. A connection that still has it must take another one."""
+        if session.id is not None:
+            self._by_id.pop(session.id, None)
+        session.end()
+        if session.parked or session.holds:
+            self._ended.append(session)
+            self.step(now_ms, SETTLED_AT_ONCE)
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        """Empty ended sessions. Returns how many waiters and amounts were worked on, about `entries_max` at most."""
+        done = 0
+        for _ in range(len(self._ended)):
+            session = self._ended[0]
+            done += _empty(session, now_ms, entries_max - done)
+            self._ended.popleft()
+            if session.parked or session.holds:
+                self._ended.append(session)  # its shard may be held, which must not stop the others
+            if done >= entries_max:
+                break
+        return done
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self._ended)
+
+    def page(self, after: int, count_max: int, now_ms: int) -> list[dict[str, Any]]:
+        """The sessions with numbers above `after`, for operators."""
+        found: list[dict[str, Any]] = []
+        for session in self:
+            if session.number > after:
+                found.append(session.as_dict(now_ms))
+                if len(found) == count_max:
+                    break
+        return found
+
+    def totals(self) -> dict[str, int]:
+        """For `info`. O(sessions)."""
+        sessions: Iterable[Session] = [*self, *self._ended]
+        return {
+            "open": len(self._by_id),
+            "connected": sum(session.outlet is not None for session in sessions),
+            "opened": self._opened,
+            "holds": sum(len(session.holds) for session in sessions),
+            "parked": sum(len(session.parked) for session in sessions),
+        }
+
+    def invariants(self) -> None:
+        """Raise AssertionError, naming what is wrong, unless sessions, holds and generations agree. O(everything)."""
+        holds: dict[int, int] = {}
+        for session in [*self, *self._ended]:
+            session.invariants()
+            generations = session.cache.waiters.generations
+            for hold in session.holds:
+                for key, (_, generation) in hold.amounts.items():
+                    if generations.get(key) is generation:
+                        holds[id(generation)] = holds.get(id(generation), 0) + 1
+        for session in self:
+            assert (session.outlet is None) == session.has_lease_running, "a lease runs where it should not"
+        for cache in self._store.caches.values():
+            for key, generation in cache.waiters.generations.items():
+                assert holds.get(id(generation)) == generation.holds, (
+                    f"{key!r}: {generation.holds} holds noted, {holds.get(id(generation))} there"
+                )
+
+
+def _empty(session: Session, now_ms: int, entries_max: int) -> int:
+    """Let an ended session's waiters leave their queues and give back its holds. Returns how many of both."""
+    done = session.empty_queues(entries_max)
+    done += session.holds.give_back(now_ms, entries_max - done)
+    waiters = session.cache.waiters
+    if waiters.unsettled:
+        waiters.settle(now_ms, SETTLED_AT_ONCE)
+    return done

@@ -1,0 +1,86 @@
+"""What a server counts for its operator: requests, errors, connections, pauses. Plain numbers, read by `info`.
+
+Each number has one place that adds to it: requests and errors the protocol, connections their adapter, pauses the
+process. Nothing here knows the clock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, Final
+
+
+class Durations:
+    """How often something took time, how long in total and at most, and a histogram. In nanoseconds."""
+
+    __slots__ = ("buckets", "count", "max_ns", "total_ns")
+
+    BUCKETS: Final = 25
+    """The last bucket counts durations above 8 s."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total_ns = 0
+        self.max_ns = 0
+        # Bucket i counts durations below 2^i us that are not below half of that.
+        self.buckets = [0] * self.BUCKETS
+
+    def add(self, duration_ns: int) -> None:
+        """Count one duration."""
+        self.count += 1
+        self.total_ns += duration_ns
+        self.max_ns = max(self.max_ns, duration_ns)
+        self.buckets[min((duration_ns // 1000).bit_length(), self.BUCKETS - 1)] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `info`."""
+        return {
+            "count": self.count,
+            "total_us": self.total_ns // 1000,
+            "max_us": self.max_ns // 1000,
+            "histogram": self.buckets,
+        }
+
+
+class Stats:
+    """The figures of one engine since its start."""
+
+    __slots__ = (
+        "collections",
+        "commands",
+        "connections",
+        "connections_accepted",
+        "connections_refused",
+        "errors",
+        "loop_lag",
+    )
+
+    def __init__(self) -> None:
+        self.commands: defaultdict[str, int] = defaultdict(int)  # requests executed, by method
+        self.errors: defaultdict[str, int] = defaultdict(int)  # error replies, by code; items of a batch not included
+        self.connections = 0  # open now
+        self.connections_accepted = 0
+        self.connections_refused = 0  # over the limit, or no descriptor was left
+        self.collections = Durations()  # pauses of Python's garbage collector
+        self.loop_lag = Durations()  # how late the event loop ran the sweeper
+
+    def commands_total(self) -> int:
+        """Requests executed since the start."""
+        return sum(self.commands.values())
+
+    def count_error(self, code: str) -> None:
+        """An error reply was made."""
+        self.errors[code] += 1
+
+    def count_opened(self) -> None:
+        """A connection was opened."""
+        self.connections += 1
+        self.connections_accepted += 1
+
+    def count_closed(self) -> None:
+        """A connection was closed."""
+        self.connections -= 1
+
+    def count_refused(self) -> None:
+        """A connection was refused."""
+        self.connections_refused += 1
