@@ -76,5 +76,45 @@ check: test slow lint types ## every test, ruff and mypy --strict: under ten min
 bench: $(VENV)/.dev ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
-clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+.PHONY: fmt cov docs wheel hooks
+
+fmt: $(VENV)/.dev ## correct what ruff can correct, and format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# The tests of memory are left out: they would measure the memory of the tracer.
+cov: $(VENV)/.dev ## the tests with coverage of lines and branches, in all their processes; the report
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q --ignore tests/integration/test_memory.py $(if $(WORKERS),-n $(WORKERS) --dist worksteal)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report --skip-covered
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.product
+	@echo "installing what builds the documentation into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group docs
+	@touch $@
+
+# The variable keeps mkdocs-material from announcing MkDocs 2, which pyproject.toml excludes.
+docs: $(VENV)/.docs ## the documentation as a site, in ./site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
+$(VENV)/.wheel: pyproject.toml $(VENV)/.product
+	@echo "installing what builds the distributions into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group wheel
+	@touch $@
+
+# What is built is installed once into an environment of its own, and its three commands answer.
+wheel: $(VENV)/.wheel ## the sdist and the wheel in ./dist, checked and installed once
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
+	@trial=$$(mktemp -d) && trap 'rm -rf "$$trial"' EXIT && 		$(BIN)/python -m venv "$$trial" && 		"$$trial/bin/pip" install -q --disable-pip-version-check dist/*.whl && cd "$$trial" && 		bin/naught --version && bin/naught-server --version && bin/naught-loadtest --help >/dev/null
+	@ls -l dist
+
+hooks: $(VENV)/.dev ## have git run ruff and mypy before each commit
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group hooks
+	@$(BIN)/pre-commit install
+
+clean: ## remove the environment, the caches and what was built
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site dist
