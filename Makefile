@@ -1,9 +1,10 @@
 # Everything a person types here sets up what it needs by itself, in .venv of this checkout.
 #
-#   make demo    a server, ten seconds of load, the report           make test    the tests
-#   make check   the tests, ruff and mypy --strict                   make bench   the speed bars of the README
+#   make demo    a server, ten seconds of load, the report           make test    the quick tests
+#   make check   every test, ruff and mypy --strict                  make bench   the speed bars of the README
+#   make soak    the tests that get better with hours
 #
-# PYTHON picks the interpreter (3.11 or later) the environment is made with.
+# PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests.
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -12,7 +13,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench clean
+.PHONY: help demo test slow check soak lint types bench clean
+
+WORKERS ?= auto
+# The tests start hundreds of interpreters. Without bytecode on the disk each would compile the packages again,
+# which takes longer than what it is started for.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+# How long `make soak` takes: seconds for each fuzzer, further seeds for each simulation, where they start.
+SOAK_S ?= 3600
+SOAK_SEEDS ?= 200
+SOAK_SEED ?= $(shell date +%s)
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,11 +54,15 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.test
 demo: $(VENV)/.product ## a server, ten seconds of load from other processes, the report
 	@$(BIN)/python -m naught_loadtest demo
 
-test: $(VENV)/.test ## the tests
-	@$(BIN)/python -m pytest -q
+test: $(VENV)/.test ## the tests but the slow ones: under two minutes on two cores
+	@$(PYTEST) -m "not slow"
 
-long: $(VENV)/.test ## the tests of what takes time: a client stopped for 20 seconds
-	@NAUGHT_TEST_STOPPED_S=20 $(BIN)/python -m pytest -q tests/integration/test_sessions.py -k stopped
+slow: $(VENV)/.test ## the tests that `make test` leaves out: further seeds, whole sizes, every combination
+	@$(PYTEST) -m slow
+
+soak: $(VENV)/.test ## every test, with an hour of fuzzing, SOAK_SEEDS further seeds, a client stopped for 20 seconds
+	@NAUGHT_FUZZ_SECONDS=$(SOAK_S) NAUGHT_TEST_SEEDS=$(SOAK_SEEDS) NAUGHT_TEST_SEED=$(SOAK_SEED) NAUGHT_TEST_STOPPED_S=20 \
+		$(PYTEST)
 
 lint: $(VENV)/.dev ## ruff
 	@$(BIN)/ruff check .
@@ -56,10 +71,50 @@ lint: $(VENV)/.dev ## ruff
 types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/mypy
 
-check: test lint types ## the tests, ruff and mypy --strict
+check: test slow lint types ## every test, ruff and mypy --strict: under ten minutes on two cores
 
 bench: $(VENV)/.dev ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
-clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+.PHONY: fmt cov docs wheel hooks
+
+fmt: $(VENV)/.dev ## correct what ruff can correct, and format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# The tests of memory are left out: they would measure the memory of the tracer.
+cov: $(VENV)/.dev ## the tests with coverage of lines and branches, in all their processes; the report
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q --ignore tests/integration/test_memory.py $(if $(WORKERS),-n $(WORKERS) --dist worksteal)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report --skip-covered
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.product
+	@echo "installing what builds the documentation into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group docs
+	@touch $@
+
+# The variable keeps mkdocs-material from announcing MkDocs 2, which pyproject.toml excludes.
+docs: $(VENV)/.docs ## the documentation as a site, in ./site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
+$(VENV)/.wheel: pyproject.toml $(VENV)/.product
+	@echo "installing what builds the distributions into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group wheel
+	@touch $@
+
+# What is built is installed once into an environment of its own, and its three commands answer.
+wheel: $(VENV)/.wheel ## the sdist and the wheel in ./dist, checked and installed once
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
+	@trial=$$(mktemp -d) && trap 'rm -rf "$$trial"' EXIT && 		$(BIN)/python -m venv "$$trial" && 		"$$trial/bin/pip" install -q --disable-pip-version-check dist/*.whl && cd "$$trial" && 		bin/naught --version && bin/naught-server --version && bin/naught-loadtest --help >/dev/null
+	@ls -l dist
+
+hooks: $(VENV)/.dev ## have git run ruff and mypy before each commit
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group hooks
+	@$(BIN)/pre-commit install
+
+clean: ## remove the environment, the caches and what was built
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site dist

@@ -322,10 +322,12 @@ def _dismiss(answers: Iterable[Future[Any]]) -> None:
 class Reference:
     """Count who uses something, and learn who lets go last.
 
-    await counters.reference("blob:9f3a").retain()
-    ...
-    if await counters.reference("blob:9f3a").release():
-        delete_blob("9f3a")                 # true for exactly one caller
+        await counters.reference("blob:9f3a").retain()
+        ...
+        if await counters.reference("blob:9f3a").release():
+            delete_blob("9f3a")                 # true for exactly one caller
+
+    A name without users has no counter.
     """
 
     __slots__ = ("_client", "name")
@@ -359,8 +361,10 @@ class Reference:
 class InFlight:
     """Count what is going on right now: up on entering, down on leaving, and down too when the process dies.
 
-    async with counters.in_flight("uploads"): ...
-    await counters.in_flight("uploads").value()
+        async with counters.in_flight("uploads"): ...
+        await counters.in_flight("uploads").value()
+
+    Nothing is limited: for a limit there is `Semaphore`.
     """
 
     __slots__ = ("_client", "_entered", "name")

@@ -47,7 +47,9 @@ Slots = list[dict[bytes, int] | None]
 
 def _slots(count: int) -> Slots:
     """New slots: None until they are first used, except where the collector would track a dict that is made later."""
-    return [{} if _ALL_DICTS_ARE_TRACKED else None for _ in range(count)]
+    if not _ALL_DICTS_ARE_TRACKED:
+        return [None] * count
+    return [{} for _ in range(count)]
 
 
 class DeadlineWheel:
@@ -244,7 +246,6 @@ class DeadlineWheel:
         """All deadlines by key, for the check of invariants. O(slots + deadlines)."""
         found = dict(self._kept)
         for slots in (self._near, self._later):
-            for slot in slots:
-                if slot:
-                    found.update(slot)
+            for slot in filter(None, slots):
+                found.update(slot)
         return found

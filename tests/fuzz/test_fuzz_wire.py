@@ -1,4 +1,5 @@
-"""The fuzzers of the wire for a few seconds, from a printed seed. See `fuzz_wire.py` for hours of it."""
+"""The fuzzers of the wire for a moment, from a printed seed; slow: for seconds, or as many as NAUGHT_FUZZ_SECONDS
+says. See `fuzz_wire.py` for hours of it."""
 
 from __future__ import annotations
 
@@ -7,17 +8,21 @@ import os
 import pytest
 
 from fuzz.fuzz_wire import ROUNDS, fuzz, seed_of_environment
+from support.seeds import slow
+
+SECONDS = float(os.environ.get("NAUGHT_FUZZ_SECONDS") or 5)
 
 
+@pytest.mark.parametrize("seconds", [0.5, pytest.param(SECONDS, id="long", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", ROUNDS)
-def test_fuzz(target: str) -> None:
-    seconds = float(os.environ.get("NAUGHT_FUZZ_SECONDS") or 3)
+def test_fuzz(target: str, seconds: float) -> None:
     assert fuzz(target, seed_of_environment(), seconds) > 0
 
 
+@pytest.mark.parametrize("first_seed", [0, *slow(*range(5, 40, 5))])
 @pytest.mark.parametrize("target", ROUNDS)
-def test_the_same_seeds_every_time(target: str) -> None:
-    for seed in range(20):
+def test_the_same_seeds_every_time(target: str, first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + 5):
         fuzz(target, seed, 0)
 
 

@@ -227,8 +227,8 @@ def test_a_permit_is_lost_when_the_lease_ends_offline(server: ServerProcess, dir
 # ------------------------------------------------------------------------------------------------- servers
 
 
-def test_a_server_that_is_killed_and_starts_anew(tmp_path: Path) -> None:
-    first = ServerProcess(tmp_path)
+def test_a_server_that_is_killed_and_starts_anew(tmp_path: Path, own_port: int) -> None:
+    first = ServerProcess(tmp_path, "--port", str(own_port))
     servers = [first]
     told = [0] * 4
     anew = threading.Event()

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 import naught
+from naught.aio import connection as link
 from naught.wire.codec import encode_result
 from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, greeted
 
@@ -22,6 +23,12 @@ Run = Callable[[Coroutine[Any, Any, T]], T]
 
 GUARD_S = 30.0
 """No test waits longer for anything; none takes a tenth of it."""
+
+
+@pytest.fixture(autouse=True)
+def _nobody_answers_a_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted server says nothing to `bye`, and every test that closes its client would wait for it."""
+    monkeypatch.setattr(link, "FAREWELL_S", 0.005)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -419,6 +426,7 @@ def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> No
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client._link._backoff.BOUND_MAX = 0.001
             call = client.get("a")
             for _ in range(5):
                 peer.abort()
@@ -438,6 +446,7 @@ def test_a_greeting_with_garbage_behind_it_is_no_connection(run: Run[None]) -> N
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client._link._backoff.BOUND_MAX = 0.001
             call = client.get("a")
             peer.abort()
             for _ in range(3):

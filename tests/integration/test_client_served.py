@@ -261,9 +261,9 @@ def test_cancelling_at_every_await_point_gives_nobody_another_answer(url: str, s
 # ------------------------------------------------------------------------------------------------- stopping
 
 
-def test_a_server_that_is_stopped_under_load_leaves_nobody_in_doubt(tmp_path: Path) -> None:
+def test_a_server_that_is_stopped_under_load_leaves_nobody_in_doubt(tmp_path: Path, own_port: int) -> None:
     """What it answered happened, what it refused runs on the next server. A counter per task shows both."""
-    server = Server(tmp_path)
+    server = Server(tmp_path, own_port)
 
     async def scenario() -> None:
         nonlocal server
@@ -290,8 +290,8 @@ def test_a_server_that_is_stopped_under_load_leaves_nobody_in_doubt(tmp_path: Pa
     server.end()
 
 
-def test_a_server_that_is_killed_is_replaced_and_doubt_is_told(tmp_path: Path) -> None:
-    server = Server(tmp_path)
+def test_a_server_that_is_killed_is_replaced_and_doubt_is_told(tmp_path: Path, own_port: int) -> None:
+    server = Server(tmp_path, own_port)
 
     async def scenario() -> None:
         nonlocal server

@@ -1,7 +1,9 @@
-"""`naught get`, `naught stat` and the others, as somebody types them: real processes, a real server."""
+"""`naught get`, `naught stat` and the others, against a real server. In this process, with streams of their own, but
+where the process is the point: its entry, its exit status, signals, terminals, pipes."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -27,14 +29,28 @@ NAUGHT = [sys.executable, "-W", "error", "-m", "naught"]
 class Ran:
     """A command that has ended."""
 
-    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
-        self.status = done.returncode
-        self.out = done.stdout
-        self.err = done.stderr
+    def __init__(self, status: int, out: str, err: str) -> None:
+        assert "Traceback" not in err, err
+        self.status = status
+        self.out = out
+        self.err = err
 
     @property
     def found(self) -> tuple[int, str]:
         return self.status, self.out
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream that is no file; the bytes in it."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._bytes = io.BytesIO(data)
+        super().__init__(self._bytes, encoding="utf-8", newline="\n")
+
+    def text(self) -> str:
+        """What was written."""
+        self.flush()
+        return self._bytes.getvalue().decode(errors="surrogateescape")
 
 
 class Shell:
@@ -45,7 +61,22 @@ class Shell:
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT")}
         self.environment["NAUGHT_URL"] = self.url
 
-    def run(self, *words: str, given: str = "", **environment: str) -> Ran:
+    def run(self, *words: str, given: str = "") -> Ran:
+        """Run a command here."""
+        out, err = Stream(), Stream()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NAUGHT_URL", self.url)
+            patch.setattr(sys, "stdin", Stream(given.encode(errors="surrogateescape")))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            try:
+                status: Any = entry.main(words)
+            except SystemExit as leaving:  # argparse has said what it does not understand
+                status = leaving.code
+        return Ran(status, out.text(), err.text())
+
+    def process(self, *words: str, given: str = "") -> Ran:
+        """Run a command in a process of its own."""
         done = subprocess.run(
             [*NAUGHT, *words],
             input=given,
@@ -53,11 +84,10 @@ class Shell:
             text=True,
             timeout=GUARD_S,
             check=False,
-            env=self.environment | environment,
+            env=self.environment,
             errors="surrogateescape",
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ran(done)
+        return Ran(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +115,17 @@ def test_counting_and_looking(shell: Shell) -> None:
     assert shell.run("scan", "se").found == (0, "seats\t3\n")
     assert shell.run("take", "seats", "rows").found == (0, "seats\t3\nrows\t9\n")
     assert shell.run("wait-zero", "seats").found == (0, "")
+
+
+def test_as_processes(shell: Shell) -> None:
+    """What differs there: the streams and their encoding, and the exit status."""
+    assert shell.process("incr", "-", given="\udcff\udcfe\nseats 4\n").found == (0, "\udcff\udcfe\t1\nseats\t4\n")
+    assert sorted(shell.process("scan").out.splitlines()) == ["seats\t4", "\udcff\udcfe\t1"]
+    assert shell.process("get", "seats", "--json").found == (0, "4\n")
+    for words, status in ((["decr", "nobody", "--strict"], 1), (["incr", "a", "x"], 2), (["config", "nothing"], 2)):
+        ran = shell.process(*words)
+        assert ran.found == (status, "")
+        assert ran.err.splitlines()[-1].startswith("naught"), ran.err
 
 
 def test_json_everywhere(shell: Shell) -> None:
@@ -225,7 +266,12 @@ def test_control_c_ends_it_quietly(shell: Shell) -> None:
         stderr=subprocess.PIPE,
         env=shell.environment,
     )
-    wait_until(lambda: "\t1\t" in shell.run("sessions").out.split("holds\n", 1)[-1], "it waits")
+
+    def it_waits() -> bool:
+        sessions = shell.run("sessions", "--json").out.splitlines()
+        return any(json.loads(session)["parked"] == 1 for session in sessions)
+
+    wait_until(it_waits, "it waits")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=GUARD_S)
     assert (process.returncode, err) == (130, b"")

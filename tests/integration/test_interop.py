@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +24,15 @@ except ImportError:
     pytest.skip("aio-msgpack-rpc is not installed", allow_module_level=True)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with server_process(tmp_path) as found:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with server_process(tmp_path_factory.mktemp("server")) as found:
         yield found
 
 
 @pytest.fixture
 async def client(server: ServerProcess) -> AsyncIterator[Any]:
+    server.call("clear")
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     stranger = aio_msgpack_rpc.Client(reader, writer, response_timeout=30)
     yield stranger

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import pytest
 
 from naught_loadtest.__main__ import main
 from naught_loadtest.bars import libraries
-from naught_loadtest.commands import ceiling, status
+from naught_loadtest.commands import ceiling, status, versus
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
 from naught_loadtest.drivers.probe import Link
@@ -35,10 +35,11 @@ from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.generate.workload import SCENARIOS, key_name
 from naught_loadtest.measure.report import to_json
-from naught_loadtest.measure.rounds import PEERS
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.rounds import PEERS, Setting
 
 DEADLINE_S = 30.0
-TIMES = ("--duration", "0.1", "--warmup", "0.02", "--no-ceiling")
+TIMES = ("--duration", "0.15", "--warmup", "0.02", "--no-ceiling")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,19 @@ WAYS = {
 SMALL = ("--keys", "200", "-c", "4", "--seed", "1")
 
 
+QUICK_SETTINGS = [Setting("depth 1", 1), Setting("apply of 20", 1, 20)]
+"""Of the generator's ceiling; to encode applies of 1 000 takes longer than all the rest of it."""
+
+
+def each_once(names: Iterable[str], ways: Sequence[str]) -> list[Any]:
+    """Every name with every way, as slow tests but for one way of each name, of which each way has its turn."""
+    return [
+        pytest.param(name, way, marks=[] if ways[place % len(ways)] == way else [pytest.mark.slow])
+        for place, name in enumerate(names)
+        for way in ways
+    ]
+
+
 def check(code: int, report: dict[str, Any], way: str, scenario: str) -> dict[str, Any]:
     """What every verified run must say, whatever it was against. Its verification."""
     assert acceptable(code)
@@ -125,8 +139,7 @@ def check(code: int, report: dict[str, Any], way: str, scenario: str) -> dict[st
     return verification
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("scenario", "way"), each_once(SCENARIOS, list(WAYS)))
 def test_every_scenario_counts_right(
     naught: Server, capsys: pytest.CaptureFixture[str], scenario: str, way: str
 ) -> None:
@@ -143,8 +156,7 @@ def test_every_scenario_counts_right(
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("way", ["pipelined", "applied", "due"])
-@pytest.mark.parametrize("kind", PEERS)
+@pytest.mark.parametrize(("kind", "way"), each_once(PEERS, ["pipelined", "applied", "due"]))
 def test_the_peers_count_right_and_keep_their_zeros_or_not(
     request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], kind: str, way: str
 ) -> None:
@@ -185,11 +197,25 @@ def test_an_objective_decides_the_exit_status(naught: Server, capsys: pytest.Cap
 
 
 @pytest.mark.peer
-def test_versus_prints_a_ratio_for_each_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_versus_prints_a_ratio_for_each_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versus, "WARMUP_S", 0.02)
     for program in ("redis-server", "memcached"):
         need(program)
     file = tmp_path / "versus.json"
-    words = ("--peers", "redis,redis-lua,memcached", "--rounds", "1", "--duration", "0.05", "--depths", "4")
+    words = (
+        "--peers",
+        "redis,redis-lua,memcached",
+        "--rounds",
+        "1",
+        "--duration",
+        "0.15",
+        "--depths",
+        "4",
+        "--scenario",
+        "inflight",
+    )
     code = main(["versus", *words, "-B", "10", "-c", "4", "--json", str(file)])
     out, err = capsys.readouterr()
     assert code == status.OK, out + err
@@ -212,12 +238,20 @@ def test_versus_prints_a_ratio_for_each_peer(tmp_path: Path, capsys: pytest.Capt
     assert "round 1/1" in err
 
 
-def test_the_ceiling_of_the_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("settings", [QUICK_SETTINGS, pytest.param(ceiling.SETTINGS, marks=pytest.mark.slow)])
+def test_the_ceiling_of_the_generator(
+    settings: list[Setting],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ceiling, "WARMUP_S", 0.02)
+    monkeypatch.setattr(ceiling, "SETTINGS", settings)
     file = tmp_path / "ceiling.json"
-    assert main(["ceiling", "--duration", "0.05", "-c", "4", "--json", str(file)]) == status.OK
+    assert main(["ceiling", "--duration", "0.15", "-c", "4", "--json", str(file)]) == status.OK
     out = capsys.readouterr().out
     document = json.loads(file.read_text())
-    assert [each["setting"] for each in document["runs"]] == [setting.name for setting in ceiling.SETTINGS]
+    assert [each["setting"] for each in document["runs"]] == [setting.name for setting in settings]
     for each in document["runs"]:
         assert each["throughput_per_s"][0] > 0
         assert f"\n{each['setting']} " in out
@@ -263,23 +297,23 @@ def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> N
         ask(naught, "clear")
 
 
-def test_a_search_confirms_the_rate_that_held(naught: Server, tmp_path: Path) -> None:
+def test_a_search_confirms_the_rate_that_held(
+    naught: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a machine that is busy with other tests the generator is late, and its probes would be repeated.
+    monkeypatch.setattr(Result, "invalid", [])
     file = tmp_path / "search.json"
     words = ("search", "--target", naught.url, "--scenario", "inflight", "-c", "2", "--duration", "0.1")
     limits = ("--start", "250", "--most", "500", "--slo", "max<1000s")
     code = main([*words, "--warmup", "0", "--confirm", "0.2", *limits, "--json", str(file)])
     document = json.loads(file.read_text())
-    if document["generator_limited"]:
-        # The machine was so busy that the generator spoiled a probe twice: whatever was found then is right.
-        assert code in (status.OK, status.OBJECTIVE_MISSED)
-        return
     assert code == status.OK
     assert document["confirmed"]["rate_per_s"] == 500
     assert [each["rate_per_s"] for each in document["probes"] if each["held"]] == [250, 500, 500]
 
 
 def test_a_search_that_finds_nothing(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.4", "--warmup", "0")
+    words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.2", "--warmup", "0")
     code = main([*words, "--start", "3", "--slo", "max<1ns"])
     assert code == status.OBJECTIVE_MISSED
     assert "no rate was found" in capsys.readouterr().out
@@ -306,29 +340,29 @@ def test_a_stray_counter_under_the_runs_prefix_fails_the_verification(naught: Se
 
 
 def test_the_self_test_a_stopped_server_shows_in_the_response_and_not_in_the_service_time(naught: Server) -> None:
-    """The reason for the open loop: for one second of four the server is stopped.
+    """The reason for the open loop: for half a second of two the server is stopped.
 
-    Requests that fell due meanwhile waited up to that second, a quarter of all. Only as many as there are
+    Requests that fell due meanwhile waited up to that time, a quarter of all. Only as many as there are
     connections were on their way, so the service time knows of less than one in a hundred.
     """
-    plan = Plan(naught.url, new_prefix(), connections=20, rate=1500.0, duration_s=4.0, warmup_s=0.2, scenario="zipf")
+    plan = Plan(naught.url, new_prefix(), connections=10, rate=1500.0, duration_s=2.0, warmup_s=0.1, scenario="zipf")
     load = Run(plan)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(load.execute)
         assert load.measuring.wait(DEADLINE_S)
         os.kill(naught.pid, signal.SIGSTOP)
         try:
-            # Not a wait for something: this second is what is measured.
-            time.sleep(1.0)
+            # Not a wait for something: this time is what is measured.
+            time.sleep(0.5)
         finally:
             os.kill(naught.pid, signal.SIGCONT)
         result = outcome.result(DEADLINE_S)
     assert result.verification is not None
     assert result.verification.passed
-    assert result.offered == result.requests == 6000
-    assert result.response.percentile(99) > 500_000_000
+    assert result.offered == result.requests == 3000
+    assert result.response.percentile(99) > 250_000_000
     assert result.service.percentile(99) < 250_000_000
-    assert result.service.max_ns > 500_000_000
+    assert result.service.max_ns > 250_000_000
     report = to_json(result)
     assert report["response_ns"]["p95"] > report["service_ns"]["p95"]
 
@@ -359,6 +393,7 @@ def started(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_the_demonstration_as_a_newcomer_sees_it() -> None:
     with started("demo", "--duration", "2") as demo:
         out, err = demo.communicate(timeout=DEADLINE_S)

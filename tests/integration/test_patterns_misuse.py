@@ -211,9 +211,9 @@ def test_a_release_that_takes_too_long_says_so_unless_the_block_raises_itself(
 class Restarted:
     """A server that can be killed, and started anew on the same port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         self._folder = folder
-        self.server = ServerProcess(folder)
+        self.server = ServerProcess(folder, "--port", str(port))
         self.url = url_of(self.server)
 
     def stand_still(self) -> None:
@@ -229,8 +229,8 @@ class Restarted:
 
 
 @pytest.fixture
-def restarted(tmp_path: Path) -> Iterator[Restarted]:
-    restarted = Restarted(tmp_path)
+def restarted(tmp_path: Path, own_port: int) -> Iterator[Restarted]:
+    restarted = Restarted(tmp_path, own_port)
     try:
         yield restarted
         restarted.server.stop()

@@ -1,12 +1,14 @@
-"""The examples of the README run, and print what their comments say."""
+"""The examples of the README and of the guides run, and print what their comments say."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,56 @@ import pytest
 import naught
 import naught.asgi
 import naught.lint
+import naught_loadtest.__main__ as naught_loadtest
+from naught.cli import counters
 from support.client_helpers import ScriptedServer, greeted
-from support.paths import ROOT
+from support.paths import DOCS, ROOT
 
-README = (ROOT / "README.md").read_text("utf-8")
+# Their examples have tests of their own.
+ELSEWHERE = {"lint.md", "safemap.md", "zeros.md"}
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(page for page in sorted(DOCS.rglob("*.md")) if page.name not in ELSEWHERE or page.parent != DOCS),
+]
+TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in PAGES}
+
+# How the blocks of Python are found that the tests below run: each has one of these texts.
+PROGRAMS = ("asyncio.run(main())", "naught.blocking.Client(")
+FUNCTIONS = (
+    "async def arrive",
+    "async def drain",
+    "async def book",
+    "async def within_quota",
+    "async def render",
+    "async def copy",
+    "async def publish",
+    "async def import_all",
+    "async def let_go",
+    "async def upload",
+    "async def call",
+    "async def finished",
+    "async def place",
+    "def limited",
+    "def count_down",
+    "def tidy",
+)
+CHECKED = ("class Connections",)
+COUNTED = "server = Conversation()"
+
+
+def pages_with(language: str) -> list[tuple[str, str]]:
+    """All blocks of a language, each with the page that it is in."""
+    found = [
+        (page, each)
+        for page, text in TEXTS.items()
+        for each in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    ]
+    return [(page, block) for page, (name, block) in found if name == language]
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [block for _, block in pages_with(language)]
 
 
 def block_with(language: str, text: str) -> str:
@@ -31,31 +75,30 @@ def block_with(language: str, text: str) -> str:
 
 
 def namespace_of(*texts: str) -> dict[str, Any]:
+    assert set(texts) <= set(FUNCTIONS)
     space: dict[str, Any] = {"asyncio": asyncio, "naught": naught}
     for text in texts:
         exec(compile(block_with("python", text), "README.md", "exec"), space)
     return space
 
 
-def test_the_first_program_prints_what_it_says() -> None:
-    program = block_with("python", "asyncio.run(main())")
-    expected = re.findall(r"# (\d+)", program)
+def test_every_block_of_python_is_run_or_checked() -> None:
+    known = (*PROGRAMS, *FUNCTIONS, *CHECKED, COUNTED)
+    for page, block in pages_with("python"):
+        assert [text for text in known if text in block], f"no test runs this block of {page}:\n{block}"
+    ran = Path(__file__).read_text("utf-8").partition("def test_every_block")[2]
+    assert [text for text in FUNCTIONS if f'"{text}"' not in ran] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "program"),
+    [each for each in pages_with("python") if any(text in each[1] for text in PROGRAMS)],
+    ids=lambda each: each if each in TEXTS else "",
+)
+def test_a_program_prints_what_it_says(page: str, program: str) -> None:
+    expected = re.findall(r"print\(.*\)  # ([^:;\n]+)", program)
+    assert len(expected) == program.count("print(") >= 4
     assert "naught://localhost:6480" in program
-    result = subprocess.run(
-        [sys.executable, "-c", program.replace("naught://localhost:6480", "memory://")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert result.stdout.split() == expected
-    assert result.stderr == ""
-
-
-def test_threads() -> None:
-    program = block_with("python", "naught.blocking.Client(")
-    expected = re.findall(r"print\(.*\)  # ([^:\n]+)", program)
-    assert len(expected) == 4
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program.replace("naught://localhost:6480", "memory://")],
         capture_output=True,
@@ -65,6 +108,19 @@ def test_threads() -> None:
     )
     assert result.stdout.splitlines() == expected
     assert result.stderr == ""
+
+
+def test_the_program_whose_instructions_are_counted_runs() -> None:
+    program = block_with("python", COUNTED)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import sys; sys.path.append('tests')\n{program}", "3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 async def test_limits_and_quotas() -> None:
@@ -125,7 +181,9 @@ async def test_semaphores() -> None:
 
 
 async def test_more_patterns() -> None:
-    space = namespace_of("async def import_all", "def limited")
+    space = namespace_of(
+        "async def import_all", "async def let_go", "async def upload", "async def call", "def limited"
+    )
     async with naught.connect("memory://") as counters:
 
         async def hand_out(files: list[str]) -> None:
@@ -187,13 +245,14 @@ def test_without_a_server() -> None:
 
 
 def test_the_checker_finds_what_the_example_says() -> None:
-    """On the lines whose comments say so, and nowhere else in the page's Python."""
-    for block in blocks("python"):
+    """On the lines whose comments say so, and nowhere else in the pages' Python."""
+    for page, block in pages_with("python"):
         said = [
             (line, rule) for line, text in enumerate(block.split("\n"), 1) for rule in re.findall(r"# (NZ\d+):", text)
         ]
-        assert [(found.line, found.rule) for found in naught.lint.check_source(block, "README.md")] == said
-    assert "# NZ101:" in block_with("python", "class Connections")
+        assert [(found.line, found.rule) for found in naught.lint.check_source(block, page)] == said
+    for text in CHECKED:
+        assert "# NZ101:" in block_with("python", text)
 
 
 @pytest.mark.parametrize("toml", blocks("toml"))
@@ -205,16 +264,70 @@ def test_the_configuration_is_good(toml: str, tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
 
-def test_every_command_that_is_named_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in set(re.findall(r"(?:^|`)make (\w+)", README, re.MULTILINE)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for command in set(re.findall(r"bin/naught (\w+)", README)):
-        help_text = [sys.executable, "-m", "naught", command, "--help"]
-        assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
-    for command in set(re.findall(r"^naught ([a-z-]+)", README, re.MULTILINE)) - {"--help"}:
-        help_text = [sys.executable, "-m", "naught", command, "--help"]
-        assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
-    for command in set(re.findall(r"naught-loadtest (\w+)", README)):
-        help_text = [sys.executable, "-m", "naught_loadtest", command, "--help"]
-        assert subprocess.run(help_text, capture_output=True, timeout=60, check=False).returncode == 0, command
+# -- commands -----------------------------------------------------------------------------------------------
+
+TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+MODULES = {"naught": "naught", "naught-server": "naught_server", "naught-loadtest": "naught_loadtest"}
+# Both of command lines and of what stands between backticks in a sentence.
+COMMANDS = sorted(
+    {
+        line.removeprefix(".venv/bin/").strip()
+        for text in TEXTS.values()
+        for block in [*re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S), *re.findall(r"`([^`\n]+)`", text)]
+        for line in block.splitlines()
+        if re.match(rf"(\.venv/bin/)?({'|'.join(MODULES)}) ", line)
+    }
+)
+
+
+@cache
+def help_of(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> None:
+    program, *words = shlex.split(line.partition(" < ")[0], comments=True)
+    names = [word for word in words[:1] if not word.startswith("-") and program != "naught-server"]
+    options = {word.partition("=")[0] for word in words if re.match(r"-{1,2}[a-zA-Z]", word)} - {
+        "--help",
+        "--version",
+    }
+    text = help_of(MODULES[program], *names)
+    assert [option for option in options if not re.search(rf"{option}\b", text)] == []
+    if program == "naught-loadtest":
+        naught_loadtest.parser().parse_args(words)
+    elif program == "naught" and words[0] in counters.COMMANDS and len(words) > 1:
+        counters.parser_of(words[0]).parse_intermixed_args(words[1:])
+
+
+def test_commands_of_every_program_are_found() -> None:
+    assert {line.split()[0] for line in COMMANDS} == set(MODULES)
+    assert len(COMMANDS) > 12
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = {
+        path
+        for text in TEXTS.values()
+        for path in re.findall(r"`((?:client|server|loadtest|tests|docs|tools)/[\w./-]*)`", text)
+    }
+    # A drawing of a folder begins with its path, and the files of a line stand before what they are for.
+    for _, block in pages_with("text"):
+        folder, _, lines = block.partition("\n")
+        if folder.endswith("/"):
+            named |= {
+                folder + name for name in re.findall(r"(?:(?<=\n {4})|(?<=  ))[a-z]\w*(?:/|\.py)(?=\s)", f"\n{lines}")
+            }
+    assert len(named) > 40
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    named = {name for text in TEXTS.values() for name in re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)}
+    assert named >= {"demo", "test", "bench", "docs"}
+    assert named - TARGETS == set()

@@ -1,7 +1,7 @@
-"""The examples of the README as somebody would write them who checks types with mypy --strict.
+"""The examples of the README and the guides as a user would write them who checks types with mypy --strict.
 
-The README leaves annotations out, to be read by everybody. Here each of its functions gets the signature that such a
-user would write; the bodies are the README's, and mypy has nothing to say about them.
+The pages leave annotations out, to be easy to read. Here each of their functions gets the signature that such a user
+would write. The bodies are those of the pages, and mypy finds nothing wrong in them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ SIGNATURES = {
     "closed": "(self, address: str) -> None",
 }
 
-# What the README does not show, by both clients: what each method answers with, and what is refused.
+# What the pages do not show, by both clients: what each method returns, and what is refused.
 MORE = """
 async def asked(counters: naught.Client) -> None:
     assert_type(await counters.incr("a"), int)
@@ -119,7 +119,7 @@ def annotated(program: str) -> str:
     return program.replace("self.open = {}", "self.open: dict[str, int] = {}")
 
 
-def test_strict_types(tmp_path: Path) -> None:
+def test_strict_types(tmp_path: Path, mypy_cache: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("mypy must be installed in CI")
@@ -136,7 +136,7 @@ def test_strict_types(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", "--hide-error-context"),
-            *("--config-file", str(ROOT / "pyproject.toml"), *map(str, files)),
+            *("--cache-dir", str(mypy_cache), "--config-file", str(ROOT / "pyproject.toml"), *map(str, files)),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -1,8 +1,8 @@
 """Sessions, holds and semaphores over real sockets and real processes, on both loops: connections cut at random,
 clients killed, stopped and forked, servers that start anew, callers cancelled anywhere.
 
-NAUGHT_TEST_STOPPED_S says how long a client is stopped. `make long` gives it 20 seconds, which is longer than
-keepalive takes to find a dead one.
+NAUGHT_TEST_STOPPED_S says how long a client is stopped in the slow test of it. `make soak` gives it 20 seconds,
+which is longer than keepalive takes to find a dead one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import naught
 from naught.wire.limits import PARKED_MAX
 from support.paths import SUPPORT
 from support.proxy import Proxy
+from support.seeds import slow
 from support.server_process import ServerProcess, server_process
 
 LEASE_S = 0.3
@@ -278,13 +279,16 @@ async def clean_of(client: naught.Client, sessions: int) -> None:
         await client.set(name, 0)
 
 
-def test_a_stopped_client_keeps_what_it_holds(run: Run, server: ServerProcess, loop_name: str) -> None:
-    """Its kernel answers for it. The stop is ten times its lease, and may be longer than keepalive takes."""
+@pytest.mark.parametrize("stopped_s", [0.6, pytest.param(STOPPED_S, id="long", marks=pytest.mark.slow)])
+def test_a_stopped_client_keeps_what_it_holds(
+    run: Run, server: ServerProcess, loop_name: str, stopped_s: float
+) -> None:
+    """Its kernel answers for it. The stop is five times its lease, and may be longer than keepalive takes."""
 
     async def scenario() -> None:
         async with (
             naught.connect(url_of(server), timeout=GUARD_S) as client,
-            holder(server, loop_name, 2, lease=STOPPED_S / 10) as it,
+            holder(server, loop_name, 2, lease=stopped_s / 5) as it,
         ):
             await clean_of(client, 2)
             await it.said("holding")
@@ -293,7 +297,7 @@ def test_a_stopped_client_keeps_what_it_holds(run: Run, server: ServerProcess, l
             try:
                 # That nobody gets a permit for so long is what is tested: there is no event to wait for.
                 with pytest.raises(naught.CallTimeout):
-                    await semaphore.acquire(timeout=STOPPED_S)
+                    await semaphore.acquire(timeout=stopped_s)
                 assert await client.get("s") == 2
                 waiting = asyncio.ensure_future(semaphore.acquire())
             finally:
@@ -313,9 +317,9 @@ def test_a_stopped_client_keeps_what_it_holds(run: Run, server: ServerProcess, l
 
 
 def test_a_server_that_starts_anew_has_lost_what_was_held_and_its_users_go_on(
-    run: Run, tmp_path: Path, loop_name: str
+    run: Run, tmp_path: Path, loop_name: str, own_port: int
 ) -> None:
-    first = ServerProcess(tmp_path)
+    first = ServerProcess(tmp_path, "--port", str(own_port))
     servers = [first]
 
     async def scenario() -> None:
@@ -465,9 +469,10 @@ def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: Ser
 # ------------------------------------------------------------------------------------------------- cancellation
 
 
+@pytest.mark.parametrize("count", [1_200, *slow(4_000)])
 @pytest.mark.parametrize("cuts", [False, True], ids=["", "over cut connections"])
 def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
-    run: Run, server: ServerProcess, cuts: bool
+    run: Run, server: ServerProcess, cuts: bool, count: int
 ) -> None:
     """Every call has a key and an amount of its own. Cancellation meets tasks wherever they are: before the write,
     in the queue, at the server, with the grant in the same turn, in the release."""
@@ -511,7 +516,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             client._link._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
             await direct.clear()
             tasks: list[asyncio.Task[None]] = []
-            for number in range(1, 4_001):
+            for number in range(1, count + 1):
                 tasks.append(asyncio.ensure_future(call(client, number)))
                 if draw.random() < 0.6:
                     draw.choice(tasks[-30:]).cancel()
@@ -522,7 +527,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             await asyncio.gather(*tasks, return_exceptions=True)
             failed = [task.exception() for task in tasks if not task.cancelled() and task.exception() is not None]
             assert not failed, f"seed {seed}"
-            assert min(ends["answered"], ends["cancelled"]) > 800, ends
+            assert min(ends["answered"], ends["cancelled"]) > count // 5, ends
 
             async def given_back() -> bool:
                 return await direct.get_many(["s1", "s2", "s3"]) == [0, 0, 0] and await client.held() == {}
@@ -535,7 +540,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             assert not client._link.session._windows.in_flight
             assert not client._link.session._holds
             if cuts:
-                assert proxy.cuts > 3
+                assert proxy.cuts > count // 1_000
             await direct.clear()
 
     run(scenario())

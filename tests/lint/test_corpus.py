@@ -1,4 +1,4 @@
-"""tools/lint_corpus.py without its downloads: the draw, and that docs/lint.md names what it reads."""
+"""tools/lint_corpus.py without its downloads: the draw, and that the documentation names what it reads."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def test_a_file_that_only_the_checker_gives_up_on_is_there_to_be_judged(corpus: 
 
 @pytest.mark.parametrize(("which", "begins"), [("first", "and (?=aiohttp,)"), ("second", "written:\\s+")])
 def test_the_documentation_names_the_packages(corpus: ModuleType, which: str, begins: str) -> None:
-    page = (ROOT / "docs" / "lint.md").read_text("utf-8")
+    page = (ROOT / "docs" / "appendix" / "lint-precision.md").read_text("utf-8")
     (named,) = re.findall(rf"{begins}(.*?)\.", page, re.DOTALL)
     assert re.split(r",\s+|\s+and\s+", named) == [package.partition("==")[0] for package in corpus.SETS[which]]

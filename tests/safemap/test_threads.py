@@ -24,6 +24,7 @@ import pytest
 
 from naught.safemap import SafeMap, cleaner, forks, shard
 from naught.safemap.shard import Shard
+from support.seeds import slow
 
 THREADS = 8
 JOIN_S = 60.0
@@ -102,8 +103,9 @@ def compaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("compaction")
+@pytest.mark.parametrize("rounds", [1_000, *slow(3_000)])
 @pytest.mark.parametrize("options", MAPS, ids=str)
-def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
+def test_eight_threads_against_a_model(options: dict[str, Any], rounds: int) -> None:
     """Each thread takes away only what it has added, so the end is the sum of all, whatever the order.
 
     And every life of a counter begins once and ends once: an incr by 1 that answers 1 began one, a decr that
@@ -118,7 +120,7 @@ def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
         def work(number: int) -> None:
             chance = random.Random(thread_seeds[number])
             mine = nets[number]
-            for _ in range(3_000):
+            for _ in range(rounds):
                 key = BIG + chance.randrange(6)
                 if mine[key] and chance.random() < 0.55:
                     mine[key] -= 1
@@ -144,8 +146,9 @@ def test_eight_threads_against_a_model(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("compaction")
+@pytest.mark.parametrize("rounds", [500, *slow(1_500)])
 @pytest.mark.parametrize("options", MAPS, ids=str)
-def test_everything_at_once_keeps_the_sum(options: dict[str, Any]) -> None:
+def test_everything_at_once_keeps_the_sum(options: dict[str, Any], rounds: int) -> None:
     """All operations at once. What went in is what came out plus what is left; no value below 1 is seen."""
     thread_seeds = seeds()
     put = [0] * THREADS
@@ -154,7 +157,7 @@ def test_everything_at_once_keeps_the_sum(options: dict[str, Any]) -> None:
 
         def work(number: int) -> None:
             chance = random.Random(thread_seeds[number])
-            for _ in range(1_500):
+            for _ in range(rounds):
                 key = BIG + chance.randrange(40)
                 match chance.randrange(12):
                     case 0 | 1 | 2 | 3:

@@ -30,7 +30,7 @@ def test_the_examples_refuse_something() -> None:
     assert len(AT_RUN_TIME) > 30
 
 
-def test_mypy_refuses_exactly_the_marked_lines(tmp_path: Path) -> None:
+def test_mypy_refuses_exactly_the_marked_lines(mypy_cache: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("mypy must be installed in CI")
@@ -39,7 +39,7 @@ def test_mypy_refuses_exactly_the_marked_lines(tmp_path: Path) -> None:
         [
             *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty"),
             *("--hide-error-context", "--no-warn-unreachable"),
-            *("--config-file", str(ROOT / "pyproject.toml"), str(EXAMPLES)),
+            *("--cache-dir", str(mypy_cache), "--config-file", str(ROOT / "pyproject.toml"), str(EXAMPLES)),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 import pytest
 
 from naught_server import expiry as deadlines
 from naught_server.expiry import DeadlineWheel
-
-SEEDS = [1, 2, 3, 4]
-if "NAUGHT_TEST_SEED" in os.environ:
-    SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
+from support.seeds import seeds
 
 START_MS = 1_000_000
 GRAIN_MS = 1 << deadlines.GRAIN_BITS
@@ -69,7 +65,7 @@ class Model:
 
 
 @pytest.mark.parametrize(("slots", "later"), [(64, 1), (64, 4), (256, 2), (deadlines.SLOTS, deadlines.LATER_SLOTS)])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", seeds([1], [2, 3, 4]))
 def test_the_wheel_is_a_sorted_list(seed: int, slots: int, later: int, monkeypatch: pytest.MonkeyPatch) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")
     monkeypatch.setattr(deadlines, "SLOTS", slots)

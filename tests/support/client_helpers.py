@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -12,6 +13,7 @@ from naught.core import calls
 from naught.core.calls import Call
 from naught.core.session import ClientSession
 from naught.wire.codec import encode, encode_error, encode_key, encode_result
+from naught_loadtest.drivers.servers import reserved_port
 
 HELLO_RESULT = {"server": "naught", "version": "0", "cache": "default"}
 
@@ -200,6 +202,7 @@ class ScriptedServer:
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()
         self._all: list[Peer] = []
         self._server: asyncio.Server | None = None
+        self._reserved = ExitStack()
         self.port = 0
 
     @property
@@ -207,13 +210,13 @@ class ScriptedServer:
         return f"naught://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> ScriptedServer:
+        self.port = self._reserved.enter_context(reserved_port())
         await self.listen()
         return self
 
     async def listen(self) -> None:
-        """Take connections, on the same port as before if there was one."""
+        """Take connections, always on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Take no more connections."""
@@ -237,6 +240,7 @@ class ScriptedServer:
         for peer in self._all:
             peer.abort()
             await asyncio.gather(peer._writer.wait_closed(), return_exceptions=True)
+        self._reserved.close()
 
 
 async def greeted(connecting: Any, server: ScriptedServer) -> tuple[Any, Peer]:

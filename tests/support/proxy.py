@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import ExitStack
+
+from naught_loadtest.drivers.servers import reserved_port
 
 
 class Proxy:
@@ -23,6 +26,7 @@ class Proxy:
         self._open: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}  # to the client -> to the server
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
+        self._reserved = ExitStack()
         self.port = 0
         self.cuts = 0  # connections broken
         self.half_open: list[asyncio.StreamWriter] = []  # to the server; the client has gone and nobody told
@@ -37,13 +41,13 @@ class Proxy:
         self._bytes_max = 0
 
     async def __aenter__(self) -> Proxy:
+        self.port = self._reserved.enter_context(reserved_port())
         await self.listen()
         return self
 
     async def listen(self) -> None:
-        """Take connections, on the same port as before if there was one."""
+        """Take connections, always on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Take no more connections."""
@@ -57,6 +61,7 @@ class Proxy:
         for writer in self.half_open:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._reserved.close()
 
     def cut(self) -> None:
         """Break all connections on both sides."""

@@ -133,32 +133,32 @@ def _wait_for_ports(process: subprocess.Popen[bytes], ports_file: Path, director
 @contextlib.contextmanager
 def echo_server(cores: list[int] | None = None) -> Iterator[Server]:
     """The harness's own echo."""
-    port = free_port()
-    words = [sys.executable, "-m", "naught_loadtest.drivers.echo_server", str(port)]
-    with _peer(words, f"echo://127.0.0.1:{port}", cores) as server:
-        yield server
+    with reserved_port() as port:
+        words = [sys.executable, "-m", "naught_loadtest.drivers.echo_server", str(port)]
+        with _peer(words, f"echo://127.0.0.1:{port}", cores) as server:
+            yield server
 
 
 @contextlib.contextmanager
 def redis_server(cores: list[int] | None = None) -> Iterator[Server]:
     """A Redis with no configuration, no persistence and a directory of its own. Its URL is redis://."""
     program = _program("redis-server", "valkey-server")
-    port = free_port()
-    words = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with _peer(words, f"redis://127.0.0.1:{port}", cores) as server:
-        yield server
+    with reserved_port() as port:
+        words = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        with _peer(words, f"redis://127.0.0.1:{port}", cores) as server:
+            yield server
 
 
 @contextlib.contextmanager
 def memcached_server(cores: list[int] | None = None) -> Iterator[Server]:
     """A memcached with one worker thread: one core, like the others."""
     program = _program("memcached")
-    port = free_port()
-    words = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-m", "1024"]
-    if os.geteuid() == 0:
-        words += ["-u", "root"]
-    with _peer(words, f"memcached://127.0.0.1:{port}", cores) as server:
-        yield server
+    with reserved_port() as port:
+        words = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-m", "1024"]
+        if os.geteuid() == 0:
+            words += ["-u", "root"]
+        with _peer(words, f"memcached://127.0.0.1:{port}", cores) as server:
+            yield server
 
 
 @contextlib.contextmanager
@@ -233,12 +233,21 @@ def _check_running(process: subprocess.Popen[bytes], directory: Path, until: flo
         raise ServerStartError(f"{name} did not answer within {START_S_MAX:g} s:\n{said}")
 
 
-def free_port() -> int:
-    """A loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A loopback port for a server that cannot pick one itself, or that has to come back on the same one.
+
+    A port that is only looked for and let go of can be given to another program before the server listens on it. On
+    Linux a socket that is bound and does not listen keeps it: the kernel gives it to nobody, and a server that names
+    it and sets SO_REUSEADDR, as all do, may listen there. Elsewhere that would keep the server out too.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port: int = keeper.getsockname()[1]
+        if sys.platform != "linux":
+            keeper.close()
+        yield port
 
 
 def cpu_s(pid: int) -> float | None:

@@ -1,11 +1,12 @@
 """Thousands of sessions over connections that break, compared with plain queues and lists.
 
-The seed is in the test's name and is printed first; set NAUGHT_TEST_SEED to run another seed too.
+The seed stands in the test's name and is printed first; set NAUGHT_TEST_SEED to run another one too, and
+NAUGHT_TEST_SEEDS to run as many from there on.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 from typing import Any
 
 import pytest
@@ -16,10 +17,7 @@ from naught_server import protocol as protocol_module
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
-
-SEEDS = [1, 2, 3]
-if "NAUGHT_TEST_SEED" in os.environ:
-    SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
+from support.seeds import seeds
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 """Shards and max_counters: with fewer shards, more requests touch a shard that is held."""
@@ -45,7 +43,7 @@ def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 @pytest.mark.parametrize(("shards", "limit"), SHAPES)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", seeds([1], [2, 3]))
 def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, eviction: Any) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")
     with World(seed, eviction, shards, limit) as world:
@@ -59,15 +57,36 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
             assert world.stalls
 
 
+FOUND_LATE = {
+    "a column is not counted": (2, "lazy"),
+    "replies not sent yet are lost with the connection": (15, "lazy"),
+    "a grant does not look at shards": (12, "lazy"),
+    "an end of a wait wakes nobody": (11, "lazy"),
+    "a mixed batch wakes nobody": (2, "eager"),
+    "expired ones are overtaken": (17, "lazy"),
+    "clear wakes nobody": (2, "eager"),
+    "clear wakes no wait for zero": (18, "eager"),
+    "what expired meanwhile is not absent": (6, "lazy"),
+    "a batch is lost with its connection": (1, "lazy"),
+    "a part gives back the whole": (8, "lazy"),
+    "holds outlive clear": (19, "eager"),
+    "a hold is anybody's": (12, "lazy"),
+    "what ended sessions hold wakes nobody": (12, "eager"),
+}
+"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    for seed in range(1, 41):
+    worlds = list(itertools.product(range(1, 41), ("eager", "lazy")))
+    if fault.name in FOUND_LATE:
+        worlds.insert(0, FOUND_LATE[fault.name])
+    for seed, eviction in worlds:
         shards, limit = SHAPES[seed % len(SHAPES)]
-        for eviction in ("eager", "lazy"):
-            try:
-                with World(seed, eviction, shards, limit) as world:
-                    world.run(1_200)
-            except Exception:
-                return
-    pytest.fail("the fault was not found")
+        try:
+            with World(seed, eviction, shards, limit) as world:
+                world.run(1_200)
+        except Exception:
+            return
+    pytest.fail("nobody noticed")

@@ -1,0 +1,34 @@
+"""What holds for every test: an id that is the same in each run. And fixtures that many of them use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from naught_loadtest.drivers.servers import reserved_port
+from support import ids
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m and -k leave tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse ids that differ from run to run."""
+    found = ids.unstable(item.nodeid for item in items)
+    if found:
+        raise pytest.UsageError(f"an address in the id of a test, which needs ids=: {found[0]}")
+
+
+@pytest.fixture
+def own_port() -> Iterator[int]:
+    """A loopback port that nobody else is given, for a server that ends and comes back."""
+    with reserved_port() as port:
+        yield port
+
+
+@pytest.fixture
+def mypy_cache(request: pytest.FixtureRequest) -> Path:
+    """Where this test's mypy keeps what it has found: from run to run, and apart from every other mypy."""
+    cache = request.config.cache
+    assert cache is not None
+    return cache.mkdir(f"mypy-{request.node.name}")

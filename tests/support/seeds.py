@@ -1,0 +1,26 @@
+"""Seeds for tests of random input: a few for every run, more for the slow one, as many as you like for a soak.
+
+NAUGHT_TEST_SEED adds a seed, and NAUGHT_TEST_SEEDS says how many from there on (1). They come from the environment
+and not from a clock, so that all processes that run the tests have the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+
+def slow(*values: Any) -> list[Any]:
+    """These values of a parameter, or tuples of values of several, as slow tests."""
+    rows = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
+
+
+def seeds(quick: Sequence[int], more: Sequence[int] = ()) -> list[Any]:
+    """For parametrize: `quick` in every run, `more` as slow tests, then those of the environment."""
+    first, count = os.environ.get("NAUGHT_TEST_SEED"), int(os.environ.get("NAUGHT_TEST_SEEDS") or 1)
+    told = range(int(first), int(first) + count) if first else ()
+    return [*quick, *slow(*more), *(seed for seed in told if seed not in {*quick, *more})]
