@@ -49,6 +49,7 @@ ADAPTERS = {
     "naught_loadtest.generate.open_loop",
     "naught_loadtest.generate.runner",
     "naught_loadtest.generate.worker",
+    "naught_loadtest.processes",
     "naught_loadtest.zeros",
     "naught_server.connection",
     "naught_server.server",

@@ -15,8 +15,9 @@ from types import ModuleType
 from naught_loadtest import bars
 from naught_loadtest.commands import ceiling, demo, search, status, versus
 from naught_loadtest.commands import run as run_command
-from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError, stopped_on_signals
+from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
 from naught_loadtest.generate.runner import RunError
+from naught_loadtest.processes import stopped_on_signals
 from naught_loadtest.zeros import command as zeros
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {

@@ -28,14 +28,15 @@ from naught_loadtest.bars import libraries
 from naught_loadtest.commands import ceiling, status
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
-from naught_loadtest.drivers.probe import Link
-from naught_loadtest.drivers.servers import Server, environment, memcached_server, naught_server, redis_server
+from naught_loadtest.drivers.probe import Probe
+from naught_loadtest.drivers.servers import Server, memcached_server, naught_server, redis_server
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.generate.workload import SCENARIOS, key_name
 from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.rounds import PEERS
+from naught_loadtest.processes import environment
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.1", "--warmup", "0.02", "--no-ceiling")
@@ -79,8 +80,8 @@ def run(target: str, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[i
 
 def ask(server: Server, method: str, *params: Any) -> Any:
     target = parse_target(server.url)
-    with Link(target, driver_for(target.kind)) as link:
-        return link.ask(request(method, *params))[0]
+    with Probe(target, driver_for(target.kind)) as probe:
+        return probe.ask(request(method, *params))[0]
 
 
 def counted(server: Server) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from naught_loadtest.bars import capacity, client, drain, growth, latency, memory, safemap, threads
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.commands import status
-from naught_loadtest.drivers.servers import split_cores
+from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.machine import machine_lines
 from naught_loadtest.measure.report import write_json
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from naught_loadtest.drivers.servers import Cores
+from naught_loadtest.measure.cores import Cores
 
 PASS = "PASS"
 MISSED = "MISSED"

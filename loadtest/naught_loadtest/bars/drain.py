@@ -27,13 +27,14 @@ from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.bars.filling import Filler, drain_requests
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import NaughtDriver
-from naught_loadtest.drivers.probe import Link
-from naught_loadtest.drivers.servers import Cores, held_to, resident_bytes
+from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.cores import Cores, held_to
 from naught_loadtest.measure.report import milliseconds
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Contender, base_plan, problems, started
+from naught_loadtest.measure.usage import resident_bytes
 
 GROUP = "drain"
 COUNTERS = 1_000_000
@@ -74,8 +75,8 @@ def measure(bench: Bench) -> list[Bar]:
 
 def _fill(server: Contender, prefix: str, count: int) -> None:
     target = parse_target(server.url)
-    with Link(target, driver_for(target.kind)) as link:
-        Filler(link, prefix).fill_to(count)
+    with Probe(target, driver_for(target.kind)) as probe:
+        Filler(probe, prefix).fill_to(count)
 
 
 class Memory:
@@ -115,13 +116,13 @@ class Drainer:
         self._cores = cores
         # How long it took in the end.
         self.took_s = 0.0
-        self._link = Link(parse_target(server.url), driver)
+        self._probe = Probe(parse_target(server.url), driver)
 
     def __enter__(self) -> Drainer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._link.close()
+        self._probe.close()
 
     def drain(self) -> None:
         """All of it. For a thread of its own, as it gives up the thread's share of the processor for good."""
@@ -133,11 +134,11 @@ class Drainer:
             wait_s = start_s + drained / DRAIN_PER_S - time.monotonic()
             if wait_s > 0:
                 time.sleep(wait_s)
-            self._link.send(request)
+            self._probe.send(request)
             expected += reply
             drained += counters
             if number % READ_EVERY == 0 or number == len(self._messages):
-                if self._link.read(len(expected)) != expected:
+                if self._probe.read(len(expected)) != expected:
                     raise RuntimeError("the server's answers to the drain are not all zeros")
                 expected = b""
         self.took_s = time.monotonic() - start_s

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from naught_loadtest.drivers.base import failure_in
 from naught_loadtest.drivers.naught import request
-from naught_loadtest.drivers.probe import Link
+from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.redis import RedisDriver
 from naught_loadtest.generate.workload import key_name
 
@@ -25,8 +25,8 @@ DRAIN_PORTION = 1000
 class Filler:
     """Adds counters of one prefix to a server."""
 
-    def __init__(self, link: Link, prefix: str, *, large: bool = False, ttl_ms: int | None = None) -> None:
-        self._link = link
+    def __init__(self, probe: Probe, prefix: str, *, large: bool = False, ttl_ms: int | None = None) -> None:
+        self._probe = probe
         self._prefix = prefix
         self._large = large
         self._ttl_ms = ttl_ms
@@ -42,15 +42,15 @@ class Filler:
             # Values differ one from another, as those of real counters do: one shared object would flatter.
             deltas = self._source.sample(LARGE, len(names)) if self._large else 1
             params = [names, deltas] if self._ttl_ms is None else [names, deltas, self._ttl_ms]
-            _check(self._link.ask(request("apply", *params)))
+            _check(self._probe.ask(request("apply", *params)))
             self.filled = end
 
 
 class RedisFiller:
     """The same for Redis, by pipelined INCRBY."""
 
-    def __init__(self, link: Link, prefix: str) -> None:
-        self._link = link
+    def __init__(self, probe: Probe, prefix: str) -> None:
+        self._probe = probe
         self._prefix = prefix
         self._driver = RedisDriver()
         self.filled = 0
@@ -60,7 +60,7 @@ class RedisFiller:
             end = min(count, self.filled + PORTION)
             names = (key_name(self._prefix, number) for number in range(self.filled, end))
             requests = b"".join(self._driver.single(0, name, 1) for name in names)
-            _check(self._link.ask(requests, end - self.filled))
+            _check(self._probe.ask(requests, end - self.filled))
             self.filled = end
 
 
@@ -77,10 +77,10 @@ def drain_requests(prefix: str, count: int, keep_every: int = 0) -> Iterator[tup
         yield request("apply", names, -1), len(names)
 
 
-def drain(link: Link, prefix: str, count: int, keep_every: int = 0) -> None:
+def drain(probe: Probe, prefix: str, count: int, keep_every: int = 0) -> None:
     """All of it, as fast as it goes."""
     for message, _ in drain_requests(prefix, count, keep_every):
-        _check(link.ask(message))
+        _check(probe.ask(message))
 
 
 def _check(replies: list[object]) -> None:

@@ -12,11 +12,12 @@ import statistics
 from naught_loadtest.bars.bar import Bar, Bench, at_most, skipped
 from naught_loadtest.bars.filling import Filler, RedisFiller
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.probe import Link
-from naught_loadtest.drivers.servers import MissingProgramError, cpu_s
+from naught_loadtest.drivers.probe import Probe
+from naught_loadtest.drivers.servers import MissingProgramError
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.rounds import Contender, base_plan, started
+from naught_loadtest.measure.usage import cpu_s
 
 GROUP = "growth"
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -61,8 +62,8 @@ def _costs(bench: Bench, name: str, sizes: tuple[int, ...]) -> dict[int, float]:
             return dict.fromkeys(sizes, 0.0)
         prefix = new_prefix()
         target = parse_target(server.url)
-        with Link(target, driver_for(target.kind)) as link:
-            filler = Filler(link, prefix) if name == "naught" else RedisFiller(link, prefix)
+        with Probe(target, driver_for(target.kind)) as probe:
+            filler = Filler(probe, prefix) if name == "naught" else RedisFiller(probe, prefix)
             for size in sizes:
                 filler.fill_to(size)
                 costs[size] = statistics.median(_cost(bench, server, prefix, size) for _ in range(RUNS))

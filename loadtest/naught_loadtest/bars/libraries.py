@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from naught_loadtest.bars.bar import INVALID, REPORTED, Bar, Bench, at_least, skipped
-from naught_loadtest.drivers.servers import MissingProgramError, environment, held_to
+from naught_loadtest.drivers.servers import MissingProgramError
 from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure.cores import held_to
 from naught_loadtest.measure.rounds import spread, started_all
+from naught_loadtest.processes import environment
 
 PEERS_FOLDER = Path(__file__).resolve().parent / "peers"
 # What a script's exit status is where its library is not installed.

@@ -14,11 +14,11 @@ import time
 from naught_loadtest.bars.bar import REPORTED, Bar, Bench, at_most
 from naught_loadtest.bars.filling import Filler, drain
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.probe import Link
-from naught_loadtest.drivers.servers import resident_bytes
+from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import new_prefix
 from naught_loadtest.measure.rounds import Contender, started
+from naught_loadtest.measure.usage import resident_bytes
 
 GROUP = "memory"
 GROUP_AFTER = "memory-after"
@@ -47,16 +47,16 @@ def measure(bench: Bench) -> list[Bar]:
     return [_cost(bench, *case) for case in cases]
 
 
-def _link(server: Contender) -> Link:
+def _probe(server: Contender) -> Probe:
     target = parse_target(server.url)
-    return Link(target, driver_for(target.kind))
+    return Probe(target, driver_for(target.kind))
 
 
 def _cost(bench: Bench, name: str, large: bool, ttl_ms: int | None, bar: float | None) -> Bar:
     steps: dict[int, float] = {}
-    with started("naught", bench.cores.server) as server, _link(server) as link:
+    with started("naught", bench.cores.server) as server, _probe(server) as probe:
         empty = resident_bytes(server.pid)
-        filler = Filler(link, new_prefix(), large=large, ttl_ms=ttl_ms)
+        filler = Filler(probe, new_prefix(), large=large, ttl_ms=ttl_ms)
         for count in range(FIRST, LAST + 1, QUICK_STEP if bench.quick else STEP):
             filler.fill_to(count)
             steps[count] = (resident_bytes(server.pid) - empty) / count
@@ -84,11 +84,11 @@ def measure_after(bench: Bench) -> list[Bar]:
 def _after(bench: Bench, name: str, keep_every: int, bar: float) -> Bar:
     count = DRAINED // 5 if bench.quick else DRAINED
     prefix = new_prefix()
-    with started("naught", bench.cores.server) as server, _link(server) as link:
+    with started("naught", bench.cores.server) as server, _probe(server) as probe:
         empty = resident_bytes(server.pid)
-        Filler(link, prefix).fill_to(count)
+        Filler(probe, prefix).fill_to(count)
         full = resident_bytes(server.pid)
-        drain(link, prefix, count, keep_every)
+        drain(probe, prefix, count, keep_every)
         time.sleep(AFTER_S)
         after = resident_bytes(server.pid)
     part = (after - empty) / (full - empty)

@@ -11,9 +11,10 @@ import argparse
 import sys
 
 from naught_loadtest.commands import status
-from naught_loadtest.drivers.servers import Cores, echo_server, split_cores
+from naught_loadtest.drivers.servers import echo_server
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.cores import Cores, split_cores
 from naught_loadtest.measure.report import write_json
 from naught_loadtest.measure.rounds import Setting, Table, base_plan, run_rounds, started
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from naught_loadtest.commands import ceiling, status
-from naught_loadtest.drivers.servers import split_cores
 from naught_loadtest.generate.workload import SCENARIOS
+from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.machine import machine_lines
 from naught_loadtest.measure.report import write_json
 from naught_loadtest.measure.result import Result

@@ -1,7 +1,7 @@
 """What a driver is: one server's language, without a socket.
 
 A driver turns steps of a workload into request bytes, and reply bytes into replies. It opens nothing: the
-generator (asynchronous) and the `Link` (blocking, for preparing and checking) carry the bytes. So all servers
+generator (asynchronous) and the `Probe` (blocking, for preparing and checking) carry the bytes. So all servers
 are driven by one and the same loop, and a comparison compares the servers.
 
 Reading replies must cost next to nothing, or the generator measures itself. `ReplyCounter` has two ways:
@@ -51,7 +51,7 @@ def failure_in(reply: Reply) -> Failure | None:
 
 
 class Carrier(Protocol):
-    """What an inspector needs of a `Link`: bytes there, so many replies back."""
+    """What an inspector needs of a `Probe`: bytes there, so many replies back."""
 
     def ask(self, request: bytes, replies: int = 1) -> list[Reply]: ...
 
@@ -89,7 +89,7 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    def inspector(self, link: Carrier) -> Inspector:
+    def inspector(self, probe: Carrier) -> Inspector:
         """The same server seen by whoever prepares and checks a run."""
 
 
@@ -112,8 +112,8 @@ class Inspector(ABC):
     # Whether a counter at zero stays in the server, and in what `left` counts.
     keeps_zeros: ClassVar[bool] = True
 
-    def __init__(self, link: Carrier) -> None:
-        self.link = link
+    def __init__(self, probe: Carrier) -> None:
+        self.probe = probe
 
     @abstractmethod
     def prepare(self) -> None:

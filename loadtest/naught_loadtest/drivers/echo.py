@@ -48,8 +48,8 @@ class EchoDriver(NaughtDriver):
             raise ProtocolFaultError(f"no echo: {error}") from error
         return replies, used
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return EchoInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return EchoInspector(probe)
 
 
 class EchoInspector(Inspector):
@@ -58,7 +58,7 @@ class EchoInspector(Inspector):
     keeps_zeros = False
 
     def prepare(self) -> None:
-        self.link.ask(NaughtDriver().single(0, "are you there", 0))
+        self.probe.ask(NaughtDriver().single(0, "are you there", 0))
 
     def version(self) -> str:
         return "the harness's own echo server"

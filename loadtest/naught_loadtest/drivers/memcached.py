@@ -45,8 +45,8 @@ class MemcachedDriver(Driver):
             reply, used = parsed
             replies.append(reply)
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return MemcachedInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return MemcachedInspector(probe)
 
 
 def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
@@ -78,10 +78,10 @@ class MemcachedInspector(Inspector):
         self.version()
 
     def version(self) -> str:
-        return f"memcached {self.link.ask(b'version' + bytes((13, 10)))[0]}"
+        return f"memcached {self.probe.ask(b'version' + bytes((13, 10)))[0]}"
 
     def _read(self, names: list[str]) -> list[Reply]:
-        return self.link.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))
+        return self.probe.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))
 
     def values(self, names: list[str]) -> list[int]:
         return [value or 0 for value in self._read(names)]
@@ -90,4 +90,4 @@ class MemcachedInspector(Inspector):
         return sum(sum(value is not None for value in self._read(portion)) for portion in names)
 
     def remove(self, names: list[str]) -> None:
-        self.link.ask(b"".join(b"md %s\r\n" % name.encode() for name in names), len(names))
+        self.probe.ask(b"".join(b"md %s\r\n" % name.encode() for name in names), len(names))

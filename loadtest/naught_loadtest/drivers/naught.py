@@ -81,8 +81,8 @@ class NaughtDriver(BatchDriver):
             raise ProtocolFaultError(f"no MessagePack: {error}") from error
         return replies, used
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return NaughtInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return NaughtInspector(probe)
 
 
 def request(method: str, *params: Any) -> bytes:
@@ -121,7 +121,7 @@ class NaughtInspector(Inspector):
     keeps_zeros = False
 
     def _ask(self, method: str, *params: Any) -> Any:
-        reply = self.link.ask(request(method, *params))[0]
+        reply = self.probe.ask(request(method, *params))[0]
         if isinstance(reply, Failure):
             raise RuntimeError(f"{method}: the server answers {reply.kind}: {reply.message}")
         return reply

@@ -56,8 +56,8 @@ class RedisDriver(Driver):
             reply, used = parsed
             replies.append(reply)
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return RedisInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return RedisInspector(probe)
 
 
 class RedisLuaDriver(RedisDriver):
@@ -112,7 +112,7 @@ class RedisInspector(Inspector):
     """Checks by MGET and EXISTS, cleans up by DEL."""
 
     def _ask(self, *words: bytes) -> Reply:
-        reply = self.link.ask(command(*words))[0]
+        reply = self.probe.ask(command(*words))[0]
         if isinstance(reply, Failure):
             raise RuntimeError(f"{words[0].decode()}: the server answers {reply.kind} {reply.message}")
         return reply

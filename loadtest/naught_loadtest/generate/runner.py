@@ -24,13 +24,14 @@ from typing import Any
 
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import BatchDriver, Inspector
-from naught_loadtest.drivers.probe import inspect
-from naught_loadtest.drivers.servers import cpu_s
+from naught_loadtest.drivers.probe import open_probe
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.measure.expectation import expected
 from naught_loadtest.measure.histogram import coarse_percentile
 from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.usage import cpu_s
 from naught_loadtest.measure.verification import clean_up, verify
+from naught_loadtest.processes import environment
 
 # From the last `ready` to the start: every worker must have read the order by then.
 START_DELAY_S = 0.1
@@ -117,10 +118,10 @@ class Run:
     def execute(self) -> Result:
         """Drive the load, check the answer, clean up. RunError when it cannot be done."""
         try:
-            link, inspector = inspect(self.plan.parsed_target)
+            probe, inspector = open_probe(self.plan.parsed_target)
         except (OSError, RuntimeError) as error:
             raise RunError(f"cannot reach {self.plan.target}: {error}") from error
-        with link:
+        with probe:
             try:
                 inspector.prepare()
                 self._result.server = inspector.version()
@@ -268,7 +269,7 @@ def _start_worker() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=environment(),
     )
 
 

@@ -32,6 +32,7 @@ from naught_loadtest.generate.lane import CYCLE_REQUESTS_MIN, encode, script_for
 from naught_loadtest.generate.open_loop import OpenConnection, Pacer, Queue
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.schedule import due_times_ns
+from naught_loadtest.measure.cores import usable_core_count
 from naught_loadtest.measure.expectation import closing_steps
 from naught_loadtest.measure.tally import Tally
 
@@ -272,12 +273,7 @@ def may_spin(plan: Plan) -> bool:
     """Whether every worker can have a core to itself; without cores of its own, one is left to the server."""
     if plan.cores:
         return plan.processes <= len(plan.cores)
-    return plan.processes < usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return plan.processes < usable_core_count()
 
 
 def _say(event: str, **fields: Any) -> None:

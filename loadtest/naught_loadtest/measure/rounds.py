@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from naught_loadtest.drivers.servers import (
-    Cores,
     MissingProgramError,
     Server,
     echo_server,
@@ -28,6 +27,7 @@ from naught_loadtest.drivers.servers import (
 )
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.cores import Cores
 from naught_loadtest.measure.result import Result
 
 PEERS = ("redis", "redis-lua", "memcached")

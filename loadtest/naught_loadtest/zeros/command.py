@@ -17,12 +17,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TextIO
 
 from naught_loadtest.commands import status
 from naught_loadtest.generate.runner import RunError
-from naught_loadtest.measure.machine import machine_lines
+from naught_loadtest.measure.machine import available_bytes, machine_lines
 from naught_loadtest.measure.report import write_json
 from naught_loadtest.zeros import claims, table
 from naught_loadtest.zeros.maps import TITLES, TRACKED, UNTRACKED, VALUES, VARIANTS, counts
@@ -142,17 +141,6 @@ def run_trial(task: Task) -> dict[str, Any]:
         raise RunError(f"{TITLES.get(task.variant, task.kind)}, {task.keys:,} keys: {said[-1] if said else 'killed'}")
     figures: dict[str, Any] = json.loads(done.stdout)["figures"]
     return figures
-
-
-def available_bytes() -> int | None:
-    """The memory that can be had without swapping; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
 
 
 def document(heading: list[str], figures: Figures, verdicts: list[claims.Verdict]) -> dict[str, Any]:

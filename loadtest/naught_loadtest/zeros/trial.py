@@ -28,19 +28,17 @@ import asyncio
 import gc
 import json
 import os
-import resource
 import statistics
 import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from time import process_time_ns
 from typing import Any
 
 from naught_loadtest.bars_safemap import ROUNDS, measure_workload
-from naught_loadtest.drivers.servers import resident_bytes
+from naught_loadtest.measure.usage import own_peak_bytes, resident_bytes
 from naught_loadtest.zeros.maps import Counters, amounts_for, open_counters
 
 BATCH = 1_000
@@ -94,19 +92,6 @@ def batches(first: int, last: int, skip_every: int = 0) -> Iterator[list[str]]:
 def live_after(keys: int) -> int:
     """How many live when the drain is over."""
     return (keys + LIVE_EVERY - 1) // LIVE_EVERY
-
-
-def peak_bytes() -> int:
-    """The most that was ever resident in this process."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    # Not the first choice: on Linux it would begin with what the parent had when it started this process.
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 async def at_rest(counters: Counters, rest_s_max: float) -> int:
@@ -184,7 +169,7 @@ async def work(task: Task) -> dict[str, Any]:
         **_pause_figures(pauses.found_ns, fill.taken_ns + drain.taken_ns + churn.taken_ns),
         "full_collection_ns": full_collection_ns,
         "empty_bytes": empty,
-        "peak_bytes": peak_bytes() - empty,
+        "peak_bytes": own_peak_bytes() - empty,
         "full_bytes": full - empty,
         "kept_bytes": kept - empty,
         "churn_growth_bytes": after_churn - kept,

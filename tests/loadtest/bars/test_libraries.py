@@ -20,8 +20,9 @@ from naught_loadtest.__main__ import main
 from naught_loadtest.bars import GROUPS, client, libraries, threads
 from naught_loadtest.bars.bar import Bench
 from naught_loadtest.commands import status
-from naught_loadtest.drivers.servers import MissingProgramError, split_cores
+from naught_loadtest.drivers.servers import MissingProgramError
 from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.rounds import Contender
 
 BENCH = Bench(split_cores(), rounds=1, quick=True, seed=1)

@@ -8,22 +8,21 @@ import sys
 
 import pytest
 
+from naught_loadtest import processes
 from naught_loadtest.commands.search import Bisection
 from naught_loadtest.commands.versus import compared, numbers, peers, settings_for
-from naught_loadtest.drivers import servers as processes
 from naught_loadtest.drivers.servers import (
     MissingProgramError,
     ServerStartError,
-    end,
-    held_to,
     naught_server,
     redis_server,
-    resident_bytes,
-    split_cores,
 )
 from naught_loadtest.generate.plan import Plan
+from naught_loadtest.measure.cores import held_to, split_cores
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Setting, Table, spread
+from naught_loadtest.measure.usage import resident_bytes
+from naught_loadtest.processes import end
 
 
 @pytest.mark.parametrize("edge", [17.0, 999.0, 1000.0, 1001.0, 47_000.0, 1_234_567.0])
