@@ -25,7 +25,7 @@ import pytest
 
 from naught_loadtest.__main__ import main
 from naught_loadtest.bars import libraries
-from naught_loadtest.commands import ceiling, status
+from naught_loadtest.commands import status
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
 from naught_loadtest.drivers.probe import Probe
@@ -34,6 +34,7 @@ from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.generate.workload import SCENARIOS, key_name
+from naught_loadtest.measure import ceiling
 from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.rounds import PEERS
 from naught_loadtest.processes import environment

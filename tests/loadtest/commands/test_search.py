@@ -109,7 +109,7 @@ def test_lists_of_the_command_line() -> None:
     assert peers("redis,memcached") == ["redis", "memcached"]
     assert numbers("16,1,16") == [1, 16]
     for wrong in ("", "mysql"):
-        with pytest.raises(Exception, match="peers are among"):
+        with pytest.raises(Exception, match="peers are some of"):
             peers(wrong)
     for wrong in ("", "0,1", "x"):
         with pytest.raises(Exception, match="whole numbers"):
