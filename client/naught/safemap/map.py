@@ -230,7 +230,7 @@ class SafeMap(Mapping[K, V]):
             if key in table:
                 before: V = table[key]
                 # The eviction branch. It compares before it subtracts, and answers with what was made once,
-                # so an eviction costs little more than a count: see naught_loadtest/bars_safemap.py. It
+                # so an eviction costs little more than a count: see naught_loadtest/bars/safemap.py. It
                 # has 97 % of the rate that it would have without, and 99 where counters stay above zero.
                 if before > by:
                     value: V = before - by
