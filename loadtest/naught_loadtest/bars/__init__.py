@@ -4,6 +4,5 @@ A bar is a figure that naught should reach, most often a ratio to another progra
 group has a function that takes a `Bench` and returns its `Bar` objects, both defined in `bars.bar`. `commands.bars`
 lists the groups and prints what they return.
 
-The package imports nothing: the programs in `bars.peers` and the trials of `zeros` must not load what they do not
-use.
+The package imports nothing, so that the programs in `bars.peers` load only what they measure.
 """

@@ -29,7 +29,7 @@ from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.drivers.probe import Probe, open_probe
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import Run, new_prefix
-from naught_loadtest.measure.cores import Cores, held_to
+from naught_loadtest.measure.cores import Cores, pinned_to
 from naught_loadtest.measure.report import milliseconds
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Contender, base_plan, problems, started
@@ -56,7 +56,7 @@ READ_EVERY = 20
 def measure(bench: Bench) -> list[Bar]:
     """The one bar of the drain."""
     count = COUNTERS // 10 if bench.quick else COUNTERS
-    with started("naught", bench.cores.server) as server, held_to(bench.cores.generator):
+    with started("naught", bench.cores.server) as server, pinned_to(bench.cores.generator):
         empty_bytes = resident_bytes(server.pid)
         drain_s = count / DRAIN_PER_S
         base = base_plan(bench.cores, rate=STEADY_PER_S, warmup_s=1.0, seed=bench.seed)

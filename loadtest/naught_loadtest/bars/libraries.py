@@ -17,7 +17,7 @@ from naught_loadtest.bars.bar import INVALID, REPORTED, Bar, Bench, at_least, sk
 from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
 from naught_loadtest.drivers.servers import MissingProgramError
 from naught_loadtest.generate.runner import RunError
-from naught_loadtest.measure.cores import held_to
+from naught_loadtest.measure.cores import pinned_to
 from naught_loadtest.measure.rounds import spread, started_all
 from naught_loadtest.processes import environment
 
@@ -106,7 +106,7 @@ def run_program(program: str, url: str, callers: int, bench: Bench) -> float:
     MissingProgramError when its library is not installed, RunError when it fails or hangs.
     """
     command = [sys.executable, "-m", f"{PEERS}.{program}", url, str(callers), "1" if bench.quick else "3"]
-    with held_to(bench.cores.generator):
+    with pinned_to(bench.cores.generator):
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=PROGRAM_S_MAX, env=environment()

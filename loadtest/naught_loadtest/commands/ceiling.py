@@ -1,7 +1,8 @@
 """`naught-loadtest ceiling`: the most this generator can do on this machine, against a server that only echoes.
 
 No figure of this harness can be above its ceiling, and a figure close to it says more about the generator than about
-the server. The echo server takes its part of the kernel's work too, so the true ceiling is somewhat higher.
+the server. The echo server costs time too, as it shares the kernel's work of moving bytes, so the true ceiling is
+somewhat higher.
 """
 
 from __future__ import annotations

@@ -181,11 +181,11 @@ class Search:
     def _run(self, rate: float, duration_s: float) -> Attempt:
         # Long enough that every percentile asked for has its hundred samples beyond it, and a tenth longer.
         percents = [each.percent for each in self._objectives if each.percent is not None]
-        observations = max((SAMPLES_BEYOND_MIN * 100 / (100 - percent) for percent in percents), default=0)
+        samples = max((SAMPLES_BEYOND_MIN * 100 / (100 - percent) for percent in percents), default=0)
         changes = {
             "prefix": new_prefix(),
             "rate": rate,
-            "duration_s": max(duration_s, 1.1 * observations / rate),
+            "duration_s": max(duration_s, 1.1 * samples / rate),
         }
         result = Run(Plan.from_json({**self._plan.to_json(), **changes})).execute()
         judged = [each.judge(result.response) for each in self._objectives]

@@ -1,7 +1,7 @@
 """naught's protocol, MessagePack-RPC, encoded and decoded here without naught's client library.
 
-Requests are encoded once, before the run. Their message ids repeat with the connection's cycle and lie between 65
-536 and 131 071, as those of a client that has been running for a while. So each id takes five bytes, and every
+Requests are encoded once, before the run. Their message ids repeat with the connection's cycle and lie between
+65 536 and 131 071, as those of a client that has been running for a while. So each id takes five bytes, and every
 successful reply begins with 94 01 ce 00 01 (array of four, reply, 32-bit number, its upper half). Replies are
 counted by these five bytes. A value can contain them only from 2^32 on, and no run counts that far.
 """
@@ -20,9 +20,6 @@ from naught_loadtest.drivers.target import Target
 # Message ids of five bytes. There are enough of them for any pipeline, because replies come in order.
 ID_FIRST = 65_536
 IDS = 65_536
-
-# The limit of the server on the items of a batch.
-BATCH_MAX = 4096
 
 _packer = msgpack.Packer(autoreset=True)
 

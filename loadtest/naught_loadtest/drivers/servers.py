@@ -22,7 +22,7 @@ from typing import Any
 
 from naught_loadtest.drivers.probe import open_probe
 from naught_loadtest.drivers.target import parse_target
-from naught_loadtest.measure.cores import held_to
+from naught_loadtest.measure.cores import pinned_to
 from naught_loadtest.processes import STOP_S_MAX, end, environment
 
 START_S_MAX = 15.0
@@ -132,7 +132,7 @@ def _program(*names: str) -> str:
 @contextlib.contextmanager
 def _running(command: list[str], cores: list[int] | None, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is ended with the block. Its output goes to a file, for the message when it does not start."""
-    with open(directory / "log", "wb") as log, held_to(cores or []):
+    with open(directory / "log", "wb") as log, pinned_to(cores or []):
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory, env=environment()
         )

@@ -7,8 +7,8 @@ reply frees a connection. Two latencies are recorded for every request:
 - the *response time*, from the moment the request was **due**. If the server stands still for a second, every
   request that fell due meanwhile is charged with its wait. This is the figure to believe.
 - the *service time*, from the write of the request. Beside the response time it shows how much of it was waiting.
-  Alone it hides a stall, because at most one request per connection was written before the stall. Measuring only
-  this is called coordinated omission.
+  Alone it hides a stall: only the few requests in flight when it began show it. Measuring only this is called
+  coordinated omission.
 
 The `Pacer` sends what is due. The timers of an event loop have a resolution of a millisecond, which is far too
 coarse. So shortly before the next request the pacer spins: it runs once in every turn of the loop, and the sockets

@@ -66,7 +66,7 @@ class Plan:
             (self.duration_s > 0, f"the duration must be above 0 seconds, not {self.duration_s}"),
             (self.warmup_s >= 0, f"the warm-up must be 0 seconds or more, not {self.warmup_s}"),
             (self.timeout_s > 0, f"the timeout must be above 0 seconds, not {self.timeout_s}"),
-            (self.keys >= 0, f"keys must be at least 1, not {self.keys}"),
+            (self.keys >= 0, f"keys must be 0 (the scenario's own number) or more, not {self.keys}"),
             (
                 1 <= self.processes <= self.connections,
                 f"processes must be 1 to the number of connections ({self.connections}), not {self.processes}",

@@ -1,7 +1,7 @@
 """The generator's ceiling: the most it can do on this machine, measured against a server that only echoes.
 
 A throughput close to the ceiling says more about the generator than about the server, so reports show both. The echo
-server takes its part of the kernel's work too, so the generator's true ceiling is somewhat higher.
+server costs time too, as it shares the kernel's work of moving bytes, so the true ceiling is somewhat higher.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Processor cores: which ones servers and generators run on, so that neither takes the other's time.
 
-Where the system can hold a process to given cores (Linux) and at least two are usable, the server gets one and the
+Where the system can pin a process to cores (Linux) and at least two are usable, the server gets one and the
 generator the others. Elsewhere both run wherever the system puts them, and the report says so.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """The cores of servers and of generators. An empty list: not held to any core."""
+    """The cores of servers and of generators. An empty list: not pinned."""
 
     server: list[int]
     generator: list[int]
@@ -25,7 +25,7 @@ class Cores:
 def split_cores() -> Cores:
     """One core for the server and the others for the generator, where the system allows it and there are two."""
     if not hasattr(os, "sched_setaffinity"):
-        return Cores([], [], "cores: this system cannot hold processes to cores; server and generator may share one")
+        return Cores([], [], "cores: this system cannot pin processes to cores; server and generator may share one")
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         return Cores([], [], "cores: only one is usable; server and generator share it")
@@ -43,7 +43,7 @@ def usable_core_count() -> int:
 
 
 @contextlib.contextmanager
-def held_to(cores: list[int]) -> Iterator[None]:
+def pinned_to(cores: list[int]) -> Iterator[None]:
     """Processes started in this block run on these cores only. The caller gets its own cores back afterwards.
 
     With an empty list nothing changes.

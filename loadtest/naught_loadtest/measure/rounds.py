@@ -81,7 +81,7 @@ def spread(values: list[float]) -> Spread:
 
 @contextlib.contextmanager
 def started(name: str, cores: list[int], arguments: tuple[str, ...] = ()) -> Iterator[Contender]:
-    """A fresh server of this name, held to these cores. MissingProgramError when it is not installed."""
+    """A fresh server of this name, pinned to these cores. MissingProgramError when it is not installed."""
     with contextlib.ExitStack() as stack:
         server: Server
         if name == "naught":

@@ -38,7 +38,7 @@ class Objective:
                 return False, f"{self.text}: nothing was measured"
         else:
             if not histogram.printable(self.percent):
-                return False, f"{self.text}: too few samples to tell ({histogram.records} observations)"
+                return False, f"{self.text}: too few samples to tell ({histogram.records} samples)"
             reached_ns = histogram.percentile(self.percent)
         met = reached_ns < self.limit_ns if self.strict else reached_ns <= self.limit_ns
         return met, f"{self.text}: {'met' if met else 'MISSED'} with {reached_ns / 1e6:.3f} ms"

@@ -7,6 +7,6 @@
     claims    the claims of an article about such zeros, and what the figures say about each
 
 The command itself, which starts the trials, is `commands.zeros`. The package imports nothing, because a trial runs
-as a module of it and must not load more than it measures. (`naught.zeros` is unrelated: it finds zeros in a
-program's data.)
+as `python -m naught_loadtest.zeros.trial`, and Python warns if the package has imported that module before.
+(`naught.zeros` is unrelated: it finds zeros in the data of a program.)
 """

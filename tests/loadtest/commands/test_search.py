@@ -18,7 +18,7 @@ from naught_loadtest.drivers.servers import (
     redis_server,
 )
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.measure.cores import held_to, split_cores
+from naught_loadtest.measure.cores import pinned_to, split_cores
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Setting, Table, spread
 from naught_loadtest.measure.usage import resident_bytes
@@ -131,7 +131,7 @@ def test_a_server_that_does_not_start_says_why() -> None:
 def test_what_is_started_inherits_its_cores_and_the_caller_keeps_its_own() -> None:
     before = os.sched_getaffinity(0)
     core = sorted(before)[-1]
-    with held_to([core]):
+    with pinned_to([core]):
         asked = "import os; print(sorted(os.sched_getaffinity(0)))"
         said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
     assert said.strip() == f"[{core}]"
