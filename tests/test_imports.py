@@ -39,6 +39,7 @@ ADAPTERS = {
     "naught.memory",
     "naught.patterns",
     "naught.safemap",
+    "naught.sockets",
     "naught_loadtest.bars",
     "naught_loadtest.bars_safemap",
     "naught_loadtest.drivers.echo_server",
@@ -60,7 +61,6 @@ CIRCLES_ALLOWED: dict[frozenset[str], str] = {
     frozenset(
         f"naught.blocking.{name}" for name in ("exclusive", "future", "gathering", "keeper", "link", "wires")
     ): "the client for threads shares its state over six modules; it is to be written anew around one loop",
-    frozenset({"naught.core.commands", "naught.patterns"}): "the patterns name the client's class",
     frozenset(
         {"naught_loadtest.zeros.claims", "naught_loadtest.zeros.table"}
     ): "the table names the class of a verdict",

@@ -377,9 +377,9 @@ def test_a_release_that_was_refused_at_once_leaves_the_hold_as_it_was(arguments:
         assert acquired.hold is not None
         with pytest.raises(ValueError, match=r"."):
             first.release(acquired.hold, **arguments)
-        assert first._link.session._holds == {acquired.hold.number: acquired.hold}, "it can still be lost"
+        assert first._connection.session._holds == {acquired.hold.number: acquired.hold}, "it can still be lost"
         await first.release(acquired.hold)
-        assert not first._link.session._holds
+        assert not first._connection.session._holds
 
     both(scenario)
 
@@ -426,7 +426,7 @@ async def cut_off(client: naught.Client, host: Host, monkeypatch: pytest.MonkeyP
         raise ConnectionRefusedError("so")
 
     monkeypatch.setattr(host, "attach", refuse)
-    transport = client._link._connection.transport  # type: ignore[union-attr]
+    transport = client._connection._protocol.transport  # type: ignore[union-attr]
     assert transport is not None
     transport.abort()
 
@@ -493,7 +493,7 @@ def test_a_permit_is_not_lost_over_a_connection_that_comes_back(monkeypatch: pyt
     async def scenario(client: naught.Client, host: Host) -> None:
         async with client.semaphore("gpu", limit=1) as permit:
             for _ in range(20):
-                transport = client._link._connection.transport  # type: ignore[union-attr]
+                transport = client._connection._protocol.transport  # type: ignore[union-attr]
                 assert transport is not None
                 transport.abort()
                 assert await client.get("gpu") == 1

@@ -186,7 +186,7 @@ def test_threads_share_one_group(counters: blocking.Client, url: str, held: bool
             left = all_at_once(lambda number: [group.done(amounts[-1 - number]) for _ in range(10)])
             assert finished.result(GUARD_S) is True
         assert [value for values in left for value in values].count(0) == 1, "one was the last"
-    assert not counters._link.session._holds, "the client keeps nothing of what is done"
+    assert not counters._connection.session._holds, "the client keeps nothing of what is done"
 
 
 def test_blocks_on_one_object_nest_in_one_thread(counters: blocking.Client) -> None:

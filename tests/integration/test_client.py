@@ -213,7 +213,7 @@ def test_one_timer_serves_all_calls(run: Run[None], monkeypatch: pytest.MonkeyPa
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await greeted(naught.connect(server.url), server)
-            link = client._link
+            link = client._connection
             made = 0
             set_timer = link._set_timer
 
@@ -316,7 +316,7 @@ def test_what_was_called_without_connection_is_sent_on_the_next(run: Run[None]) 
             client, peer = await greeted(naught.connect(server.url, timeout=None), server)
             server.refuse()
             peer.abort()
-            await until(lambda: client._link._connection is None)
+            await until(lambda: client._connection._protocol is None)
             calls = [client.incr("a"), client.incr("b")]
             await turns()
             calls.append(client.incr("c"))
@@ -339,7 +339,7 @@ def test_a_reply_cut_at_every_byte(run: Run[None], kind: str) -> None:
             client, peer = await greeted(
                 naught.connect(server.url, timeout=None, session=False, random=Random(2)), server
             )
-            client._link._backoff.BOUND_MAX = 0.001
+            client._connection._backoff.BOUND_MAX = 0.001
             for cut in range(1, 14):
                 call = client.incr("a") if kind == "change" else client.get("a")
                 _, msgid, _, _ = await peer.request()
@@ -460,7 +460,7 @@ def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.M
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await greeted(naught.connect(server.url, timeout=None), server)
-            monkeypatch.setattr(client._link._connection, "transport", Closing())
+            monkeypatch.setattr(client._connection._protocol, "transport", Closing())
             call = client.incr("a")
             await turns()
             peer.abort()
@@ -476,7 +476,7 @@ def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> N
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await greeted(naught.connect(server.url, timeout=None), server)
-            old = client._link._connection
+            old = client._connection._protocol
             peer.send(b"\xc1")
             peer = await server.peer()
             call = client.get("a")
@@ -500,7 +500,7 @@ def test_a_server_that_served_is_looked_for_without_delay_again(run: Run[None]) 
                 assert await call == value
                 peer.abort()
                 peer = await server.peer()
-            assert client._link._backoff._failures == 1
+            assert client._connection._backoff._failures == 1
             await client.close()
 
     run(scenario())
@@ -516,13 +516,13 @@ def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Ru
             peer.pause()
             keys = [f"{place:0500}" for place in range(1_000)]
             calls = [client.get_many(keys) for _ in range(100)]  # 50 MB: more than any socket takes
-            await until(lambda: client._link._connection.paused)
+            await until(lambda: client._connection._protocol.writing_paused)
             later = client.incr("later")
             await turns(50)
-            session = client._link.session
+            session = client._connection.session
             unsent = len(session._queue)
             assert unsent > 20
-            assert client._link._connection.transport.get_write_buffer_size() < 4 << 20
+            assert client._connection._protocol.transport.get_write_buffer_size() < 4 << 20
             gone, calls = calls[-1], calls[:-1]
             gone.cancel()
             peer.resume()
@@ -585,7 +585,7 @@ def test_closing_ends_the_search_for_a_server(run: Run[None]) -> None:
             server.refuse()
             peer.abort()
             call = client.get("a")
-            await until(lambda: client._link._connecting is not None)
+            await until(lambda: client._connection._reconnect_task is not None)
             await client.close()
             assert await outcome(call) is naught.ClientClosed
             assert len(asyncio.all_tasks()) <= 2 + len(server._all)

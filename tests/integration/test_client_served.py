@@ -252,7 +252,7 @@ def test_cancelling_at_every_await_point_gives_nobody_another_answer(url: str, s
             stored = {name: value async for name, value in counters.scan_iter()}
             assert all(stored[name] == number for name, number in answered.items())
             assert all(value == int(name[1:]) for name, value in stored.items())
-            assert not counters._link.session._windows.in_flight
+            assert not counters._connection.session._windows.in_flight
             await counters.clear()
 
     run(scenario())

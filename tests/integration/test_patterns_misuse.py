@@ -358,4 +358,4 @@ async def _called(call: Callable[[Any], Any], before: Any) -> Any:
 
 
 async def _in_flight(counters: Any, count: int) -> bool:
-    return len(counters._link.session._windows.in_flight) == count
+    return len(counters._connection.session._windows.in_flight) == count

@@ -68,7 +68,7 @@ async def run(scenario: Case, kind: str, url: str) -> None:
             assert [await client.held() for client in (mine, theirs)] == [{}, {}]
             assert dict(await theirs.top(10)) == {}, "something was left behind"
             await bench.waiting(0)
-            assert not mine._link.session._holds, "the client keeps what it does not hold"
+            assert not mine._connection.session._holds, "the client keeps what it does not hold"
 
 
 async def until(true: Callable[[], Awaitable[Any]]) -> None:

@@ -109,7 +109,7 @@ class Desk:
         return self.session.has_output
 
     def finished(self) -> bool:
-        return self.session.finished
+        return self.session.drained
 
     def served(self) -> bool:
         return self.session.served

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from naught.aio.connection import keep_alive
 from naught.errors import NaughtError
+from naught.sockets import keep_alive
 from naught.url import Address, MemoryAddress, TcpAddress
 
 if TYPE_CHECKING:

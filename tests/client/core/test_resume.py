@@ -441,7 +441,7 @@ def test_what_nobody_waits_for_is_lost_with_the_session() -> None:
     given_back = desk.ask(calls.release(5, None), timeout=0.1)
     desk.turn()
     gone.cancel()
-    desk.session.give_up(wait)
+    desk.session.cancel_wait(wait)
     desk.session.advance(desk.now + 0.1)
     assert [waiter.outcome for waiter in (late, late_change, given_back)] == [CallTimeout] * 3
     desk.lose()
@@ -745,8 +745,8 @@ def test_what_gives_back_passes_the_windows() -> None:
     desk.turn()
     assert desk.turn() == []
     waits[0][0].cancel()
-    desk.session.give_up(waits[0][1])
-    desk.session.give_back(holds[1])
+    desk.session.cancel_wait(waits[0][1])
+    desk.session.release_untaken(holds[1])
     assert [(message[2], message[3]) for message in desk.turn()] == [
         ("cancel", [waits[0][1].msgid]),
         ("release", [2]),
@@ -761,7 +761,7 @@ def test_thousands_who_give_up_at_once_do_so_within_what_a_server_bears() -> Non
     desk.turn()
     for waiter, message in waits:
         waiter.cancel()
-        desk.session.give_up(message)
+        desk.session.cancel_wait(message)
     cancels = desk.turn()
     assert methods(cancels) == ["cancel"] * 2 * UNACKNOWLEDGED_MAX
     read = desk.get()
@@ -788,7 +788,7 @@ def test_giving_up_a_wait_ends_it_at_the_server() -> None:
         ((_, msgid, _, _),) = desk.turn()
         waiter.cancel()
         woken = desk.woken
-        desk.session.give_up(message)
+        desk.session.cancel_wait(message)
         assert desk.woken == woken + 1, "nobody else may call in this turn"
         ((_, other, method, params),) = desk.turn()
         assert (method, params) == ("cancel", [msgid])
@@ -815,7 +815,7 @@ def test_there_is_nothing_to_end(when: str) -> None:
             desk.lost_session()
             desk.opened()
     waiter.cancel()
-    desk.session.give_up(message)
+    desk.session.cancel_wait(message)
     assert desk.turn() == []
 
 
@@ -824,7 +824,7 @@ def test_a_wait_that_ended_before_its_cancel_was_written_is_not_cancelled() -> N
     waiter, message = desk.wait()
     ((_, msgid, _, _),) = desk.turn()
     waiter.cancel()
-    desk.session.give_up(message)
+    desk.session.cancel_wait(message)
     desk.reply(msgid, [False, [1], None])
     assert desk.turn() == []
 
@@ -848,7 +848,7 @@ def test_a_cancel_over_a_cut(accepted: int, written: list[str]) -> None:
     waiter, message = desk.wait()
     ((_, msgid, _, _),) = desk.turn()
     waiter.cancel()
-    desk.session.give_up(message)
+    desk.session.cancel_wait(message)
     assert methods(desk.turn()) == ["cancel"]
     desk.lose()
     again = desk.resume(accepted)
@@ -862,7 +862,7 @@ def test_a_wait_given_up_without_connection_is_ended_on_the_next() -> None:
     ((_, msgid, _, _),) = desk.turn()
     desk.lose()
     waiter.cancel()
-    desk.session.give_up(message)
+    desk.session.cancel_wait(message)
     assert desk.turn() == []
     ((_, _, method, params),) = desk.resume(1)
     assert (method, params) == ("cancel", [msgid])
@@ -903,7 +903,7 @@ def test_a_grant_that_comes_again_after_a_cut_meets_who_waits() -> None:
 def test_a_grant_nobody_took_in_time_is_given_back_once() -> None:
     desk = SessionDesk()
     held = desk.hold(4)
-    desk.session.give_back(held)
+    desk.session.release_untaken(held)
     assert desk.numbers_held() == []
     assert [message[2:] for message in desk.turn()] == [["release", [4]]]
     assert desk.turn() == []
@@ -958,7 +958,7 @@ def test_a_session_found_alive_after_its_lease_gets_back_what_was_given_up() -> 
     desk = SessionDesk()
     first, second, third = (desk.hold(number) for number in (3, 4, 5))
     released = desk.ask(calls.release(third, None), timeout=None)
-    desk.session.forget(third)
+    desk.session.untrack(third)
     assert methods(desk.turn()) == ["release"]
     desk.lose()
     desk.now += LEASE_MS / 1000
@@ -987,7 +987,7 @@ def test_a_released_hold_is_not_lost() -> None:
     desk = SessionDesk()
     held = desk.hold(3)
     desk.session.advance(desk.now + 1)
-    desk.session.forget(held)
+    desk.session.untrack(held)
     desk.lose()
     assert desk.session.next_due() is None
     desk.lost_session()
@@ -1012,7 +1012,7 @@ def test_a_release_is_sent_though_its_caller_has_gone(how: str, when: str) -> No
     if when != "in flight":
         desk.lose()
     waiter = desk.ask(calls.release(held, None), timeout=0.5)
-    desk.session.forget(held)
+    desk.session.untrack(held)
     if when != "fresh" or how == "timed out":
         desk.turn()
     if how == "cancelled":
@@ -1063,24 +1063,24 @@ def test_a_release_that_was_never_sent_is_answered_by_the_next_session() -> None
 
 def test_a_farewell_ends_the_session_where_there_is_one() -> None:
     desk = SessionDesk(connect=False)
-    assert desk.session.farewell() == b""
+    assert desk.session.encode_bye() == b""
     desk.hello()
-    assert desk.session.farewell() == b"", "there is none yet"
+    assert desk.session.encode_bye() == b"", "there is none yet"
     desk.opened()
-    assert requests_in(desk.session.farewell()) == [[2, "bye", []]]
+    assert requests_in(desk.session.encode_bye()) == [[2, "bye", []]]
     desk.lose()
-    assert desk.session.farewell() == b"", "there is nobody to say it to"
+    assert desk.session.encode_bye() == b"", "there is nobody to say it to"
     desk.hello()
-    assert desk.session.farewell() == b"", "it is not resumed yet"
+    assert desk.session.encode_bye() == b"", "it is not resumed yet"
     desk.reply(0, resumed(0, 1))
-    assert requests_in(desk.session.farewell()) == [[2, "bye", []]]
+    assert requests_in(desk.session.encode_bye()) == [[2, "bye", []]]
     desk.get()
     ((_, msgid, _, _),) = desk.turn()
     desk.reply_error(msgid, "shutting_down")
-    assert requests_in(desk.session.farewell()) == [[2, "bye", []]]
+    assert requests_in(desk.session.encode_bye()) == [[2, "bye", []]]
     desk.session.close()
-    assert desk.session.farewell() == b""
-    assert Desk().session.farewell() == b""
+    assert desk.session.encode_bye() == b""
+    assert Desk().session.encode_bye() == b""
 
 
 def test_closing_ends_every_call_of_a_session() -> None:
@@ -1117,14 +1117,14 @@ def test_another_process_gets_nothing_out_of_it_and_settles_nobody(
         desk.turn()
     if state == "greeting":
         desk.hello()
-    desk.session.forsake("this is another process")
+    desk.session.after_fork("this is another process")
     with pytest.raises(ClientClosed, match="another process"):
         call(desk)
     assert desk.turn() == []
-    assert desk.session.farewell() == b""
+    assert desk.session.encode_bye() == b""
     desk.lose()
     if held is not None:
-        desk.session.give_back(held)
+        desk.session.release_untaken(held)
         assert held.lost, "it is the other's, and nobody would tell this one of its loss"
     assert desk.turn() == []
     assert not any(waiter.done() for waiter in pending)
@@ -1177,7 +1177,7 @@ def test_an_attempt_that_failed_leaves_the_session_as_it_is(error: BaseException
     waiter = desk.incr()
     desk.turn()
     desk.lose()
-    desk.session.unreachable(error)
+    desk.session.connect_failed(error)
     assert not waiter.done()
     assert not held.lost
     assert desk.hello()["received"] == 1

@@ -45,7 +45,7 @@ def state(desk: Desk) -> dict[str, Any]:
             return [told(each) for each in value]
         return value
 
-    left_out = {"_wake", "_unpacker", "_greeted"}
+    left_out = {"_wake", "_unpacker", "_handshake"}
     return {name: told(value) for name, value in vars(desk.session).items() if name not in left_out}
 
 
@@ -99,7 +99,7 @@ def test_what_is_queued_can_be_sent_where_there_is_a_connection() -> None:
         lambda desk: desk.incr("a"),
         queued,
         get_in_flight,
-        lambda desk: desk.session.give_back(Hold(1, 1)),
+        lambda desk: desk.session.release_untaken(Hold(1, 1)),
         lambda desk: desk.lose(),
         lambda desk: desk.session.close(),
     ],
@@ -708,7 +708,7 @@ def test_an_unknown_cache_fails_the_greeting_and_what_waited_for_it() -> None:
         desk.reply_error(0, "invalid", "there is no cache named nope")
     desk.session.disconnected(caught.value, desk.now)
     assert greeted.error is caught.value
-    desk.session.unreachable(caught.value)
+    desk.session.connect_failed(caught.value)
     assert waiter.outcome is InvalidRequest
     assert waiter.error is not caught.value
 
@@ -718,7 +718,7 @@ def test_what_waits_goes_on_waiting_while_a_server_may_come_back(error: BaseExce
     desk = Desk(connect=False)
     waiter = desk.incr()
     desk.turn()
-    desk.session.unreachable(error)
+    desk.session.connect_failed(error)
     assert not waiter.done()
 
 

@@ -138,7 +138,7 @@ class Run:
         arrived, self.server.out = self.server.out[:count], self.server.out[count:]
         if arrived and self.online:
             self.desk.session.receive(arrived)
-            if self.desk.session.finished:
+            if self.desk.session.drained:
                 self.cut()
             elif self.desk.session.has_output:
                 self.write()
