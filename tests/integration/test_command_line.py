@@ -1,4 +1,4 @@
-"""`naught get`, `naught stat` and the others, as somebody types them: real processes, a real server."""
+"""The commands `naught get`, `naught stat` and so on, each in a process of its own, against a server process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from naught import __main__ as entry
-from naught.cli import completion
-from naught.cli import counters as command_line
+from naught.cli import completion, counters
+from naught.cli import main as dispatch
 from naught.cli.stat import Stat
 from support.server_process import ServerProcess, server_process, wait_until
 
@@ -24,8 +23,8 @@ GUARD_S = 30
 NAUGHT = [sys.executable, "-W", "error", "-m", "naught"]
 
 
-class Ran:
-    """A command that has ended."""
+class Result:
+    """Exit status and output of a command that has ended."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.status = done.returncode
@@ -45,7 +44,7 @@ class Shell:
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT")}
         self.environment["NAUGHT_URL"] = self.url
 
-    def run(self, *words: str, given: str = "", **environment: str) -> Ran:
+    def run(self, *words: str, given: str = "", **environment: str) -> Result:
         done = subprocess.run(
             [*NAUGHT, *words],
             input=given,
@@ -57,7 +56,7 @@ class Shell:
             errors="surrogateescape",
         )
         assert "Traceback" not in done.stderr, done.stderr
-        return Ran(done)
+        return Result(done)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_counting_and_looking(shell: Shell) -> None:
     assert shell.run("incr", "seats", "4", "--ttl", "100").found == (0, "5\n")
     assert shell.run("decr", "seats", "--strict", "2").found == (0, "3\n")
     assert shell.run("get", "seats").found == (0, "3\n")
-    assert shell.run("get", "seats", "nobody").found == (0, "seats\t3\nnobody\t0\n")
+    assert shell.run("get", "seats", "absent").found == (0, "seats\t3\nabsent\t0\n")
     assert shell.run("set", "rows", "9", "--ttl", "50.5").found == (0, "0\n")
     assert shell.run("top", "1").found == (0, "rows\t9\n")
     assert shell.run("count").found == (0, "2\n")
@@ -126,7 +125,7 @@ def test_standard_input_travels_in_batches(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("a 1 2", "line 2 of standard input has 3 words"),
         ("a x", "line 2 of standard input"),
@@ -134,10 +133,10 @@ def test_standard_input_travels_in_batches(shell: Shell) -> None:
         ("x" * 513, "line 2 of standard input: a key has at most 512 bytes"),
     ],
 )
-def test_a_bad_line_is_named(shell: Shell, line: str, said: str) -> None:
+def test_a_bad_line_is_named(shell: Shell, line: str, message: str) -> None:
     ran = shell.run("incr", "-", given=f"good\n{line}\n")
     assert ran.status == 2
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_items_that_fail_are_named_and_the_others_count(shell: Shell) -> None:
@@ -162,7 +161,7 @@ def test_keys_that_are_no_text_come_out_as_they_are(shell: Shell) -> None:
         (["incr", "a", "0"], 2),
         (["incr", "a", "x"], 2),
         (["decr", "-", "--strict"], 2),
-        (["decr", "nobody", "--strict"], 1),
+        (["decr", "absent", "--strict"], 1),
         (["get", "a", "--url", "naught://127.0.0.1:1", "--timeout", "0.1"], 1),
         (["get", "a", "--url", "naught+unix:///nowhere", "--timeout", "0.1"], 1),
         (["config", "nothing"], 2),
@@ -212,7 +211,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(shell: Shell) -> None:
 
 def test_control_c_ends_it_quietly(shell: Shell) -> None:
     shell.run("incr", "here")
-    # What starts the tests in the background has it ignored, and children inherit that.
+    # If the tests run in the background, they may ignore SIGINT, and child processes inherit that.
     as_in_a_terminal = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
         [
@@ -225,7 +224,9 @@ def test_control_c_ends_it_quietly(shell: Shell) -> None:
         stderr=subprocess.PIPE,
         env=shell.environment,
     )
-    wait_until(lambda: "\t1\t" in shell.run("sessions").out.split("holds\n", 1)[-1], "it waits")
+    wait_until(
+        lambda: "\t1\t" in shell.run("sessions").out.split("holds\n", 1)[-1], "the command waits at the server"
+    )
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=GUARD_S)
     assert (process.returncode, err) == (130, b"")
@@ -252,12 +253,12 @@ def test_colours_only_on_a_terminal_and_never_with_no_color() -> None:
         assert (sample["commands_per_s"], sample["errors_per_s"], sample["deviation"]) == (10.0, 2.0, 0.5)
         assert sample["lag_p99_ms"] == 1.024
         assert ("\x1b[" in stat.line(sample)) is coloured
-        assert stat.sample(info) is None, "the server was started anew"
+        assert stat.sample(info) is None, "the server was restarted"
 
 
 def test_the_table_of_commands_knows_them_all() -> None:
-    told = {name: summary for name, (module, summary) in entry.COMMANDS.items() if module == "naught.cli.counters"}
-    assert told == {name: summary for name, (_, _, summary) in command_line.COMMANDS.items()}
+    listed = {name: text for name, (module, text) in dispatch.COMMANDS.items() if module == "naught.cli.counters"}
+    assert listed == {name: text for name, (_, _, text) in counters.COMMANDS.items()}
 
 
 @pytest.mark.parametrize("words", [["get"], ["incr", "--"], ["clear", "--y"]])
