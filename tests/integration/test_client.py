@@ -15,7 +15,7 @@ import uvloop
 
 import naught
 from naught.wire.codec import encode_result
-from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, greeted
+from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, connected
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
@@ -67,7 +67,7 @@ def test_connecting_both_ways_and_closing_twice(run: Run[None]) -> None:
             client = await entering
             with pytest.raises(naught.ClientClosed):
                 client.incr("a")
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             await client.close()
             await client.aclose()
             await peer.ended()
@@ -121,7 +121,7 @@ def test_a_server_that_closes_what_it_accepts_is_no_connection(run: Run[None]) -
 
     async def close_all(server: ScriptedServer) -> None:
         while True:
-            (await server.peer(greet=False)).close()
+            (await server.peer(answer_hello=False)).close()
 
     run(scenario())
 
@@ -130,7 +130,7 @@ def test_a_refused_cache_raises_what_the_server_said_at_once(run: Run[None]) -> 
     async def scenario() -> None:
         async with ScriptedServer() as server:
             connecting = asyncio.ensure_future(opened(naught.connect(f"{server.url}/nope", connect_timeout=GUARD_S)))
-            peer = await server.peer(greet=False)
+            peer = await server.peer(answer_hello=False)
             _, msgid, method, params = await peer.request()
             assert (method, params) == ("hello", [{"cache": "nope", "session": True}])
             peer.reply_error(msgid, "invalid")
@@ -143,7 +143,7 @@ def test_cancelling_while_connecting_leaves_nothing_open(run: Run[None]) -> None
     async def scenario() -> None:
         async with ScriptedServer() as server:
             connecting = asyncio.ensure_future(opened(naught.connect(server.url)))
-            peer = await server.peer(greet=False)
+            peer = await server.peer(answer_hello=False)
             await peer.request()
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -165,7 +165,7 @@ def test_bad_options_raise_at_once(options: dict[str, Any]) -> None:
 def test_the_calls_of_a_turn_share_a_message_and_a_lone_one_waits_for_nobody(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             both = asyncio.gather(client.incr("a"), client.decr("b", 3), client.get("a"))
             _, msgid, method, params = await peer.request()
             assert (method, params) == ("apply", [[b"a", b"b"], [1, -3]])
@@ -187,7 +187,7 @@ def test_the_calls_of_a_turn_share_a_message_and_a_lone_one_waits_for_nobody(run
 def test_bad_arguments_raise_from_the_call_and_spoil_nothing(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             good = asyncio.gather(client.incr("a"), client.incr("\udcff"), client.incr(b"b"))
             bad: list[Any] = ["", "k" * 513, b"", 5, None, "ä" * 257]
             for key in bad:
@@ -212,7 +212,7 @@ def test_bad_arguments_raise_from_the_call_and_spoil_nothing(run: Run[None]) -> 
 def test_one_timer_serves_all_calls(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             link = client._connection
             made = 0
             set_timer = link._set_timer
@@ -239,7 +239,7 @@ def test_one_timer_serves_all_calls(run: Run[None], monkeypatch: pytest.MonkeyPa
 def test_an_unanswered_call_times_out_and_the_connection_goes_on(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=0.05), server)
+            client, peer = await connected(naught.connect(server.url, timeout=0.05), server)
             late = client.incr("a")
             slow = await peer.request()
             with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s") as caught:
@@ -259,7 +259,7 @@ def test_an_unanswered_call_times_out_and_the_connection_goes_on(run: Run[None])
 def test_a_call_without_connection_times_out_unsent(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             server.refuse()
             peer.abort()
             in_doubt = await outcome(client.get("a", timeout=0.05))
@@ -275,7 +275,7 @@ def test_a_call_without_connection_times_out_unsent(run: Run[None]) -> None:
 def test_every_deadline_has_its_turn(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, _ = await greeted(naught.connect(server.url), server)
+            client, _ = await connected(naught.connect(server.url), server)
             calls = [client.get("a", timeout=seconds) for seconds in (0.06, 0.02, 0.04, 0)]
             assert [await outcome(call) for call in calls] == [naught.CallTimeout] * 4
             await client.close()
@@ -289,7 +289,7 @@ def test_every_deadline_has_its_turn(run: Run[None]) -> None:
 def test_a_lost_reply_leaves_a_change_in_doubt_and_a_read_is_repeated(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, session=False, random=Random(1)), server)
+            client, peer = await connected(naught.connect(server.url, session=False, random=Random(1)), server)
             change, read = client.incr("a"), client.get("b", timeout=None)
             await peer.request()
             await peer.request()
@@ -313,7 +313,7 @@ def test_a_lost_reply_leaves_a_change_in_doubt_and_a_read_is_repeated(run: Run[N
 def test_what_was_called_without_connection_is_sent_on_the_next(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             server.refuse()
             peer.abort()
             await until(lambda: client._connection._protocol is None)
@@ -336,7 +336,7 @@ def test_what_was_called_without_connection_is_sent_on_the_next(run: Run[None]) 
 def test_a_reply_cut_at_every_byte(run: Run[None], kind: str) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(
+            client, peer = await connected(
                 naught.connect(server.url, timeout=None, session=False, random=Random(2)), server
             )
             client._connection._backoff.BOUND_MAX = 0.001
@@ -376,7 +376,7 @@ def test_garbage_ends_the_connection_and_the_next_one_serves(
 ) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None, session=False), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None, session=False), server)
             change, read = client.incr("a"), client.get("b")
             await peer.request()
             peer.send(garbage)
@@ -397,7 +397,7 @@ def test_garbage_ends_the_connection_and_the_next_one_serves(
 def test_a_stopping_server_is_left_and_what_it_refused_runs_on_the_next(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             calls = [client.incr("a"), client.get("z"), client.incr("b")]
             for _ in calls:
                 peer.reply_error((await peer.request())[1], "shutting_down")
@@ -418,11 +418,11 @@ def test_a_stopping_server_is_left_and_what_it_refused_runs_on_the_next(run: Run
 def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             call = client.get("a")
             for _ in range(5):
                 peer.abort()
-                peer = await server.peer(greet=False)
+                peer = await server.peer(answer_hello=False)
                 _, msgid, _, _ = await peer.request()
                 peer.reply(msgid, HELLO_RESULT)
                 peer.close()  # greeted and gone, in one read of the client
@@ -437,11 +437,11 @@ def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> No
 def test_a_greeting_with_garbage_behind_it_is_no_connection(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             call = client.get("a")
             peer.abort()
             for _ in range(3):
-                peer = await server.peer(greet=False)
+                peer = await server.peer(answer_hello=False)
                 peer.send(encode_result((await peer.request())[1], HELLO_RESULT) + b"\xc1")
                 await peer.ended()
             peer = await server.peer()
@@ -459,7 +459,7 @@ def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.M
 
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             monkeypatch.setattr(client._connection._protocol, "transport", Closing())
             call = client.incr("a")
             await turns()
@@ -475,7 +475,7 @@ def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.M
 def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             old = client._connection._protocol
             peer.send(b"\xc1")
             peer = await server.peer()
@@ -493,7 +493,7 @@ def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> N
 def test_a_server_that_served_is_looked_for_without_delay_again(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             for value in range(10):
                 call = client.incr("a")
                 peer.reply((await peer.request())[1], value)
@@ -512,7 +512,7 @@ def test_a_server_that_served_is_looked_for_without_delay_again(run: Run[None]) 
 def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             peer.pause()
             keys = [f"{place:0500}" for place in range(1_000)]
             calls = [client.get_many(keys) for _ in range(100)]  # 50 MB: more than any socket takes
@@ -541,7 +541,7 @@ def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Ru
 def test_more_calls_than_the_window_all_get_answered(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             answering = asyncio.ensure_future(answer(peer))
             results = await asyncio.gather(*(client.get(f"{place}") for place in range(5_000)))
             assert results == list(range(5_000))
@@ -567,7 +567,7 @@ def test_more_calls_than_the_window_all_get_answered(run: Run[None]) -> None:
 def test_closing_ends_calls_in_flight_queued_and_fresh(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             calls = [client.incr("a")]
             await peer.request()
             calls.append(client.get("b"))
@@ -581,7 +581,7 @@ def test_closing_ends_calls_in_flight_queued_and_fresh(run: Run[None]) -> None:
 def test_closing_ends_the_search_for_a_server(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             server.refuse()
             peer.abort()
             call = client.get("a")
@@ -601,7 +601,7 @@ def forget(clients: list[naught.Client]) -> None:
 def test_a_forgotten_client_warns_and_lets_go(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             await turns()  # the loop's handle for this step knows the client too
             forgotten = [client]
             del client

@@ -56,10 +56,10 @@ from naught.errors import (
     OutcomeUnknown,
     ProtocolError,
     ShuttingDown,
-    caused,
+    copy_of_refusal,
     error_from_wire,
     is_refusal,
-    refused,
+    with_cause,
 )
 from naught.wire.codec import REPLY, encode_notification, encode_request, reply_unpacker
 from naught.wire.limits import SESSION_ID_BYTES, UNACKNOWLEDGED_MAX
@@ -419,9 +419,8 @@ class ClientSession:
                 message.fail(partial(ProtocolError, *fault.args))
             else:
                 cause = fault
-                message.fail(
-                    lambda: caused(OutcomeUnknown("the reply is malformed; the call may have taken effect"), cause)
-                )
+                unknown = "the reply is malformed; the call may have taken effect"
+                message.fail(lambda: with_cause(OutcomeUnknown(unknown), cause))
             raise
         if not isinstance(failure, ShuttingDown):
             self.served = True
@@ -516,10 +515,10 @@ class ClientSession:
             if message.repeatable:
                 again.append(message)
             elif message.persistent:
-                message.fail(lambda: caused(NotHeld("the session was lost, and its holds with it"), error))
+                message.fail(lambda: with_cause(NotHeld("the session was lost, and its holds with it"), error))
             else:
                 message.fail(
-                    lambda: caused(
+                    lambda: with_cause(
                         OutcomeUnknown("the connection broke before the reply came; the call may have taken effect"),
                         error,
                     )
@@ -594,7 +593,7 @@ class ClientSession:
             return
         for message in (*self._queue, *self._deferred):
             if not message.settled:
-                message.fail(lambda: refused(error))
+                message.fail(lambda: copy_of_refusal(error))
         self._queue.clear()
         self._deferred.clear()
 
@@ -686,5 +685,5 @@ class ClientSession:
             reason = f"not sent within {message.timeout:g} s: {cause or 'not connected'}"
         else:
             reason = f"not sent within {message.timeout:g} s: earlier calls are unanswered"
-        message.fail(lambda: caused(CallTimeout(reason), cause))
+        message.fail(lambda: with_cause(CallTimeout(reason), cause))
         self.cancel_wait(message)
