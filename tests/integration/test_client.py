@@ -1,4 +1,4 @@
-"""The asyncio client over real sockets, against a server that does as the test says. On both loops."""
+"""The asyncio client over TCP against a `ScriptedServer`, with asyncio's event loop and with uvloop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
 
 GUARD_S = 30.0
-"""No test waits longer for anything; none takes a tenth of it."""
+"""The time limit of a test. A test normally takes less than a tenth of it."""
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -37,7 +37,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
 
 
 async def outcome(awaitable: Awaitable[Any]) -> Any:
-    """What it gives, or the class of what it raises."""
+    """The result, or the class of the exception."""
     try:
         return await awaitable
     except Exception as error:
@@ -45,13 +45,13 @@ async def outcome(awaitable: Awaitable[Any]) -> Any:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Let the loop turn until it is true."""
-    while not true():  # noqa: ASYNC110 - states of the client that nothing announces
+    """Let the event loop run until it is true."""
+    while not true():  # noqa: ASYNC110 - the client does not notify of this state
         await asyncio.sleep(0)
 
 
 async def turns(count: int = 5) -> None:
-    """Let the loop turn."""
+    """Let the event loop run `count` turns."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -213,16 +213,16 @@ def test_one_timer_serves_all_calls(run: Run[None], monkeypatch: pytest.MonkeyPa
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await connected(naught.connect(server.url), server)
-            link = client._connection
+            connection = client._connection
             made = 0
-            set_timer = link._set_timer
+            set_timer = connection._set_timer
 
             def counted(due: float) -> None:
                 nonlocal made
                 made += 1
                 set_timer(due)
 
-            monkeypatch.setattr(link, "_set_timer", counted)
+            monkeypatch.setattr(connection, "_set_timer", counted)
             for value in range(200):
                 call = client.incr("a", timeout=20.0)
                 peer.reply((await peer.request())[1], value)
@@ -425,7 +425,7 @@ def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> No
                 peer = await server.peer(answer_hello=False)
                 _, msgid, _, _ = await peer.request()
                 peer.reply(msgid, HELLO_RESULT)
-                peer.close()  # greeted and gone, in one read of the client
+                peer.close()  # the client reads the reply and the end together
             peer = await server.peer()
             peer.reply((await peer.request())[1], 4)
             assert await call == 4
@@ -466,7 +466,7 @@ def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.M
             peer.abort()
             peer = await server.peer()
             peer.reply((await peer.request())[1], 4)
-            assert await call == 4, "it was never sent, so it is in no doubt"
+            assert await call == 4, "it was not sent, so its outcome is known"
             await client.close()
 
     run(scenario())
@@ -515,7 +515,7 @@ def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Ru
             client, peer = await connected(naught.connect(server.url, timeout=None), server)
             peer.pause()
             keys = [f"{place:0500}" for place in range(1_000)]
-            calls = [client.get_many(keys) for _ in range(100)]  # 50 MB: more than any socket takes
+            calls = [client.get_many(keys) for _ in range(100)]  # 50 MB: more than the socket buffers hold
             await until(lambda: client._connection._protocol.writing_paused)
             later = client.incr("later")
             await turns(50)
@@ -526,7 +526,7 @@ def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Ru
             gone, calls = calls[-1], calls[:-1]
             gone.cancel()
             peer.resume()
-            # Not one is answered before all are read: the client goes on writing because it may.
+            # The server answers only after it has read every request, so the client must continue to write.
             for _, msgid, method, params in [await peer.request() for _ in calls]:
                 assert method == "get_many"
                 peer.reply(msgid, [1] * len(params[0]))
@@ -552,7 +552,7 @@ def test_more_calls_than_the_window_all_get_answered(run: Run[None]) -> None:
         try:
             while True:
                 kind, *rest = await peer.request()
-                if kind == 0:  # and no acknowledgement
+                if kind == 0:  # a request; acknowledgements are notifications
                     msgid, _, (key,) = rest
                     peer.reply(msgid, int(key))
         except EOFError:
@@ -602,7 +602,7 @@ def test_a_forgotten_client_warns_and_lets_go(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
             client, peer = await connected(naught.connect(server.url), server)
-            await turns()  # the loop's handle for this step knows the client too
+            await turns()  # the loop's handle of the current step refers to the client too
             forgotten = [client]
             del client
             with pytest.warns(ResourceWarning, match=r"unclosed <naught\.Client naught://"):
