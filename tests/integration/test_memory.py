@@ -21,15 +21,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory
 COUNTERS = 300_000
 PORTION = 4_000
 LEAST = 1_000
-"""The smallest value of a counter. Python shares the objects of integers up to 256, so those would take less memory."""
+"""The smallest value of a counter. Python shares the objects of integers up to 256, so those would need less."""
 
 LEFT_S_MAX = 60.0
 """Lazy eviction takes a few seconds on an idle machine: the sweeper first removes zeros, then rebuilds tables."""
 
 # (eviction, n): one counter in n is left, none if n is 0. The value is the part of the memory that may stay. The
-# comment has the measured part, on an idle machine and on a busy one. With scattered counters, 0.73 stays if the keys are not
-# copied, and all of it if the tables are not rebuilt. A few MiB always stay, in the arenas of the copies: 0.04 of the
-# memory of a million counters.
+# comment has the measured part, on an idle machine and on a busy one. With scattered counters, 0.73 stays if the keys
+# are not copied, and all of it if the tables are not rebuilt. A few MiB always stay, in the arenas of the copies:
+# 0.04 of the memory of a million counters.
 CASES = {
     ("eager", 0): 0.15,  # 0.02 to 0.08
     ("eager", 100): 0.45,  # 0.08 to 0.25

@@ -1,4 +1,4 @@
-"""`Client`: every method of the wire for threads."""
+"""`naught.blocking.Client`: every method of the wire, blocking the calling thread until the reply is there."""
 
 from __future__ import annotations
 

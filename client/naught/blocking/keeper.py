@@ -1,4 +1,4 @@
-"""The client's own thread: connects, reads while nobody calls, and says goodbye.
+"""`Keeper`: the client's own thread. It connects, reads while no thread calls, and ends the session at `close`.
 
 It is there because a session must be kept when no thread of the program calls: a connection that breaks then is to be
 replaced within the lease, and a permit that is lost is to be known as lost. While threads call, they read themselves

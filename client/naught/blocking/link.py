@@ -1,10 +1,10 @@
-"""One connection to a server, shared by threads: what stands between a `ClientSession` and the threads that call.
+"""`Link`: the connection of a blocking client, shared by threads. It drives a `ClientSession`.
 
     Commands  --calls-->  ClientSession  --bytes-->  Link  --bytes-->  Wire
 
-No thread stands in between when few wait: of the threads that wait for replies one *reads*, for all, and hands
-that on to another when its own reply has come. So a lone call costs one write and one read on its own thread. The
-client's own thread (`keeper.py`) connects, and reads while nobody calls, or many do (`gathering.py`).
+While few threads call, no other thread is involved: one of the threads that wait for replies *reads* for all of them,
+and passes that role to another when its own reply has come. So a lone call costs one write and one read in its own
+thread. The client's own thread (`keeper.py`) connects, and reads while no thread calls or many do (`gathering.py`).
 
 **Together.** A call is written at once when nothing is on its way and nobody is about to call; else it waits for
 others to go with it, joined where they can be, until half of the callers have gathered (`gathering.py`) or that is

@@ -4,8 +4,8 @@
     JoinedChanges    increments and decrements of one turn, as one `apply`
     CancelWait       the session's own request to end a wait whose callers have gone
 
-A message knows who waits for its reply, how it is encoded and how its reply is read. The session (`session.py`)
-decides when it is sent and what happens to it when a connection breaks.
+A message has the waiters of its reply, encodes the request, and converts the reply. The session (`session.py`)
+decides when it is sent, and what happens to it when a connection breaks.
 
 A call comes with a *waiter*, the future on which its result is set. A waiter is any object with the three methods of
 `Waiter`; `asyncio.Future` and `concurrent.futures.Future` have them. A waiter that is done already (its caller has

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 REPLIES_BYTES_MAX: Final = 2 << 20
 PARKED_REPLIES_BYTES_MAX: Final = 1280 << 10
-"""Bytes that the replies to messages in flight may have together: to messages that are answered at once, and to
-messages that may wait. The server keeps up to 4 MiB per session. The rest is for replies that are not acknowledged
-yet, and for the replies to urgent messages."""
+"""Bytes that the replies to messages in flight may have together: to messages that the server answers immediately,
+and to messages that may wait. The server keeps up to 4 MiB per session. The rest is for replies that are not
+acknowledged yet, and for the replies to urgent messages."""
 
 ACKNOWLEDGE_EVERY: Final = 256
 ACKNOWLEDGE_BYTES: Final = 64 << 10
@@ -54,7 +54,7 @@ class Windows:
         self.in_flight: dict[int, Message] = {}  # by msgid, in the order sent; includes abandoned messages
         self.sent = 0  # requests sent since the server opened the session
         self.received = 0  # replies received since then
-        self.acknowledged = 0  # of `received`, how many the server has been told of
+        self.acknowledged = 0  # of `received`: how many were acknowledged
         self.must_acknowledge = False  # ACKNOWLEDGE_EVERY or ACKNOWLEDGE_BYTES is reached
         self.parked_unacknowledged = 0  # unacknowledged replies to messages that may have waited
         self._unacknowledged_bytes = 0  # bytes received since the last acknowledgement
