@@ -64,7 +64,8 @@ class CommandError(NaughtError):
     """An error reply of the server: it did not do what was asked.
 
     `code` is for programs and stable (one of the codes in PROTOCOL.md); `str(error)` is a sentence for people. A code
-    that this version does not know becomes a plain `CommandError` with that code.
+    that this version does not know becomes a plain `CommandError` with that code. For requests that the client can
+    check itself, it raises the same exceptions without asking the server.
     """
 
     code: str = "unknown"

@@ -1,9 +1,9 @@
 """What happens to connections when the process forks: they stay the parent's, although the child has a copy of each.
 
 A client registers itself with `register`; its `after_fork` is called in the child before any other code runs there.
-A connection attempt that is under way during a fork is a gap in this: the client does not know its socket yet, so the
-child cannot close it. Therefore the parent compares `count` before and after the attempt. If a fork happened
-meanwhile, it shuts the new connection down and connects again.
+This does not cover a connection attempt that is under way during a fork: the client does not know its socket yet, so
+`after_fork` cannot close it. Therefore the parent compares `count` before and after the attempt. If the process has
+forked in between, the parent shuts the new connection down and connects again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ForkHandler(Protocol):
     """A client that has connections."""
 
     def after_fork(self) -> None:
-        """Give up the connections, in the child, without a word to the server."""
+        """Close the child's copies of the connections, without sending anything to the server."""
 
 
 _handlers: weakref.WeakSet[ForkHandler] = weakref.WeakSet()

@@ -15,8 +15,6 @@ from naught.wire.limits import PARKED_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 
 GUARD_S = 30.0
 
-Clients = tuple[naught.Client[str], naught.Client[str]]
-
 
 def both(scenario: Callable[..., Any], **options: Any) -> None:
     """Run `scenario` with two clients of one server. Afterwards no hold, no wait and no counter may be left."""

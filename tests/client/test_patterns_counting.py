@@ -11,8 +11,6 @@ import pytest
 import naught
 from naught.patterns import InFlight, Quota, Reference, WaitGroup
 
-Clients = tuple[naught.Client[str], naught.Client[str]]
-
 
 def both(scenario: Callable[..., Any]) -> None:
     """Run `scenario` with two clients of one server. Afterwards no counter may be left."""

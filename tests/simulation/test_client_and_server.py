@@ -171,7 +171,7 @@ class Wire:
 
 
 class Client:
-    """What link.py does, on the world's clock, and what the callers of one client know."""
+    """What naught/aio/connection.py does, on the world's clock, and what the callers of one client know."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -18,9 +18,7 @@ class Hold:
 
     def __init__(self, number: int, counters: int) -> None:
         self.number: Final = number
-        self.counters: Final = (
-            counters  # upper bound of the counters it was acquired on: `acquire` had that many items
-        )
+        self.counters: Final = counters  # the number of items of `acquire`: an upper bound of the held counters
         self.lost = False  # the session has ended, or may have: other clients may hold the amount by now
         self._listeners: list[Callable[[], None]] = []  # called once each, when the hold is lost
 

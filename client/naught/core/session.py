@@ -9,8 +9,8 @@ An adapter owns the socket, the clock and the timer (`naught/aio/connection.py` 
     session.connected(handshake) -> bytes        there is a new connection; returns what to write on it first
     session.receive(data)                        bytes were read; on ProtocolError the adapter drops the connection
     session.disconnected(error, now)             the connection is gone
-    session.next_due(), session.advance(now)     deadlines; an adapter without a timer uses
-    session.tidy() -> bool                       forget the deadlines of settled calls; is there something to write?
+    session.next_due(), session.advance(now)     when the next deadline is; time has passed
+    session.tidy() -> bool                       instead of `next_due`, for an adapter without a timer
 
 Every call, or several calls joined, is a *message* (`messages.py`). Messages keep the order of the calls.
 

@@ -7,7 +7,8 @@ client whose unacknowledged replies exceed its limits. So the client limits itse
   at most `REPLIES_BYTES_MAX` together.
 - Messages that may wait at the server (`acquire` with a wait, `wait_zero`) have limits of their own, `PARKED_MAX` and
   `PARKED_REPLIES_BYTES_MAX`. They count there until their replies are acknowledged.
-- Urgent messages (those that give something back) may exceed the first two limits, up to twice their values.
+- Urgent messages (the `cancel` and `release` requests that the session makes itself) may exceed the first two limits,
+  up to twice their values.
 
 `Windows` owns the msgids, the messages in flight and the counts of both streams, and is the only class that assigns
 `Message.msgid` and `Message.number`. The session (`session.py`) decides which message is sent next, and whether a
@@ -87,9 +88,9 @@ class Windows:
     def has_room_for_urgent(self, message: Message) -> bool:
         """Whether an urgent message may be sent now.
 
-        The server executes requests that give something back beyond the limits too, but it ends a session that
-        reaches twice the limits without acknowledging. Thousands of callers may give up in the same turn, so this
-        needs a limit as well.
+        Beyond the limits the server still executes `cancel` and `release`, but it ends a session that reaches twice
+        the limits without acknowledging. Thousands of callers may give up in the same turn, so urgent messages need a
+        limit as well.
         """
         unacknowledged = len(self.in_flight) - self._parked + self.received - self.acknowledged
         return unacknowledged < 2 * UNACKNOWLEDGED_MAX and (
