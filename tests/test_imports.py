@@ -40,6 +40,7 @@ ADAPTERS = {
     "naught.memory",
     "naught.patterns",
     "naught.safemap",
+    "naught.sockets",
     "naught_loadtest.bars.drain",
     "naught_loadtest.bars.memory",
     "naught_loadtest.bars.peers.callers",
@@ -65,7 +66,6 @@ CIRCLES_ALLOWED: dict[frozenset[str], str] = {
     frozenset(
         f"naught.blocking.{name}" for name in ("exclusive", "future", "gathering", "keeper", "link", "wires")
     ): "the client for threads shares its state over six modules; it is to be written anew around one loop",
-    frozenset({"naught.core.commands", "naught.patterns"}): "the patterns name the client's class",
 }
 
 AT_RUN_TIME = {"msgpack", "uvloop", *PACKAGES}

@@ -26,6 +26,7 @@ import pytest
 from naught_loadtest.__main__ import main
 from naught_loadtest.bars import libraries
 from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
+from naught_loadtest.commands import ceiling as ceiling_command
 from naught_loadtest.commands import status, versus
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
@@ -248,8 +249,9 @@ def test_the_ceiling_of_the_generator(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ceiling, "WARMUP_S", 0.02)
-    monkeypatch.setattr(ceiling, "SETTINGS", settings)
+    for module in (ceiling, ceiling_command):
+        monkeypatch.setattr(module, "WARMUP_S", 0.02)
+    monkeypatch.setattr(ceiling_command, "SETTINGS", settings)
     file = tmp_path / "ceiling.json"
     assert main(["ceiling", "--duration", "0.15", "-c", "4", "--json", str(file)]) == status.OK
     out = capsys.readouterr().out

@@ -124,7 +124,7 @@ def test_counts_are_what_the_callers_were_told_over_cut_connections(
                 Proxy(server.port, seed, bytes_max=3_000) as proxy,
                 naught.connect(proxy.url, timeout=None, random=random.Random(seed)) as client,
             ):
-                client._link._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
+                client._connection._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
                 await asyncio.gather(*(work(client, number) for number in range(50)))
                 assert proxy.cuts > 10, f"seed {seed}"
                 assert await direct.get("permits") == 0
@@ -335,7 +335,7 @@ def test_a_server_that_starts_anew_has_lost_what_was_held_and_its_users_go_on(
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             first.kill()
-            await until(lambda: _is(client._link._connection, None))
+            await until(lambda: _is(client._connection._protocol, None))
             later = client.incr("b")
             servers.append(
                 await loop.run_in_executor(None, lambda: ServerProcess(tmp_path, "--port", str(first.port)))
@@ -513,7 +513,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             Proxy(server.port, seed, bytes_max=20_000 if cuts else 0) as proxy,
             naught.connect(proxy.url, timeout=GUARD_S, random=random.Random(seed)) as client,
         ):
-            client._link._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
+            client._connection._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
             await direct.clear()
             tasks: list[asyncio.Task[None]] = []
             for number in range(1, count + 1):
@@ -537,8 +537,8 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             stored = {name: value async for name, value in direct.scan_iter(prefix="c")}
             assert all(stored[name] == number for name, number in answered.items()), f"seed {seed}"
             assert all(value == int(name[1:]) for name, value in stored.items()), f"seed {seed}"
-            assert not client._link.session._windows.in_flight
-            assert not client._link.session._holds
+            assert not client._connection.session._windows.in_flight
+            assert not client._connection.session._holds
             if cuts:
                 assert proxy.cuts > count // 1_000
             await direct.clear()

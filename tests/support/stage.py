@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def link(self) -> Link:
-        return self.client._link
+        return self.client._connection
 
     @property
     def keeper(self) -> Keeper:
