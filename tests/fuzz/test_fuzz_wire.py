@@ -1,4 +1,4 @@
-"""The fuzzers of the wire for a few seconds, from a printed seed. See `fuzz_wire.py` for hours of it."""
+"""The fuzzers of the wire for a few seconds, from a printed seed. `fuzz_wire.py` runs them for longer."""
 
 from __future__ import annotations
 

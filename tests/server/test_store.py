@@ -1,4 +1,4 @@
-"""Listings of a cache under changes, and what `invariants()` finds."""
+"""Listings of a cache while it changes, and the faults that `invariants()` finds."""
 
 from __future__ import annotations
 

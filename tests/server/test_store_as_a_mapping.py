@@ -1,4 +1,4 @@
-"""The server's store means what `SafeMap` means: both are held to the table in `cases_shared`."""
+"""The server's store and `SafeMap` have the same semantics: both are tested with the table in `cases_shared`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.cases_shared import CASES, Step
 
 
 class StoreUnderTest:
-    """The table's operations as commands of a session. Time stands still."""
+    """The table's operations as commands of a connection. The time does not change."""
 
     def __init__(self, policy: CachePolicy) -> None:
         engine = Engine(ServerConfig(caches={"default": policy}))
@@ -74,7 +74,7 @@ class StoreUnderTest:
 
     def top(self, n: Any) -> Any:
         if n == 0:
-            return []  # a mapping has an answer where the wire has an error
+            return []  # where the wire answers an error, a mapping has a value
         keys, values = self._run(b"top", n)
         return [(key.decode(), value) for key, value in zip(keys, values, strict=True)]
 

@@ -1,4 +1,4 @@
-"""`max_counters`: never one more, and never a refusal while what has expired would make room."""
+"""`max_counters`: never one counter more, and no refusal while expired counters would make room."""
 
 from __future__ import annotations
 
