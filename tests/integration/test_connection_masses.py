@@ -91,7 +91,7 @@ def come_and_go(server: ServerProcess, asking: RawPeer) -> None:
             peers = [stack.enter_context(server.connect()) for _ in range(WAVE)]
             for number, peer in enumerate(peers):
                 WAYS[number % len(WAYS)](peer)
-        wait_until(lambda: asking.call("info")[b"connections"] == 1, "only the one who asks was connected")
+        wait_until(lambda: asking.call("info")[b"connections"] == 1, "only the asking connection was open")
 
 
 def descriptors(server: ServerProcess) -> int:

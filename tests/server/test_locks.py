@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_locks_are_granted_in_the_order_of_asking() -> None:
     assert locks.held == 0
 
 
-def test_release_by_somebody_else_is_refused_and_changes_nothing() -> None:
+def test_release_by_another_owner_is_refused_and_changes_nothing() -> None:
     locks = ShardLocks(1)
     with pytest.raises(RuntimeError):
         locks.release(0, "a")
@@ -111,25 +112,25 @@ def test_locks_against_a_model(seed: int) -> None:
     random = Random(seed)
     locks = ShardLocks(3)
     queues: list[list[int]] = [[], [], []]  # the first is the owner
-    told: list[tuple[int, int]] = []
+    grants: list[tuple[int, int]] = []
     for _ in range(3_000):
-        shard, who = random.randrange(3), random.randrange(6)
+        shard, caller = random.randrange(3), random.randrange(6)
         queue = queues[shard]
         owner_before = queue[0] if queue else None
         if random.random() < 0.5:
-            if who not in queue[1:]:
-                granted = locks.acquire(shard, who, lambda shard=shard, who=who: told.append((shard, who)))  # type: ignore[misc]
-                assert granted is (not queue or queue[0] == who)
-                if who not in queue:
-                    queue.append(who)
+            if caller not in queue[1:]:
+                granted = locks.acquire(shard, caller, partial(grants.append, (shard, caller)))  # type: ignore[misc]
+                assert granted is (not queue or queue[0] == caller)
+                if caller not in queue:
+                    queue.append(caller)
             continue
-        locks.withdraw(shard, who)
-        if who in queue:
-            queue.remove(who)
+        locks.withdraw(shard, caller)
+        if caller in queue:
+            queue.remove(caller)
         owner = queue[0] if queue else None
         assert locks.owner(shard) == owner
-        assert told == ([(shard, owner)] if owner is not None and owner != owner_before else [])
-        told.clear()
+        assert grants == ([(shard, owner)] if owner is not None and owner != owner_before else [])
+        grants.clear()
         assert locks.held == sum(map(bool, queues))
         assert locks.queue_length(shard) == max(0, len(queue) - 1)
 

@@ -183,7 +183,7 @@ def test_waits_that_are_over_leave_the_window_alone() -> None:
     assert here.protocol.session.unacknowledged() == 2
 
 
-def test_without_a_session_nobody_acknowledges_and_nothing_is_kept() -> None:
+def test_without_a_session_replies_are_neither_acknowledged_nor_kept() -> None:
     here = Conversation()
     for start in range(0, 3 * PARKED_MAX, PARKED_MAX):
         here.send(requests("incr", b"k") + requests("wait_zero", b"k", None, start=start, count=PARKED_MAX))
@@ -240,7 +240,7 @@ def test_a_wait_for_zero_that_ends_after_its_counter_expired_is_true(ends: str) 
         assert decoded(here.send(requests("cancel", 20, start=30)))[0] == [1, 20, None, True]
 
 
-def test_nobody_is_said_to_sleep_before_the_expired_counter_was_found() -> None:
+def test_invariants_hold_before_an_expired_counter_is_taken_out() -> None:
     first, _ = waiting_for_an_expired_counter()
     first.engine.invariants(first.now_ms)
 
@@ -288,7 +288,7 @@ def test_a_takeover_from_a_connection_that_waits_for_a_shard() -> None:
     assert result_of(new, "get", b"k") == 4
 
 
-def test_replies_made_while_nobody_was_connected_come_first_and_in_order() -> None:
+def test_replies_made_without_a_connection_come_first_and_in_order() -> None:
     engine = engine_of()
     here, other = opened(engine), Conversation(engine)
     here.send(requests("incr", b"k", 2) + requests("wait_zero", b"k", None, start=11))
@@ -476,7 +476,7 @@ def test_a_late_release_leaves_the_next_life_alone(method: str, by_whom: str) ->
     assert result_of(other, "release", 2) == [0]
 
 
-def test_a_release_after_expiry_that_nobody_could_find_yet() -> None:
+def test_a_release_after_an_expiry_that_was_not_found_yet() -> None:
     engine = engine_of(shards=2)
     cache = engine.store.caches["default"]
     key = next(b"%d" % number for number in range(99) if cache.shard_of(b"%d" % number) == 1)
@@ -531,7 +531,7 @@ def test_an_ended_session_gives_back_in_bounded_steps() -> None:
     assert not engine.sessions.unfinished
 
 
-def test_many_ended_sessions_take_turns_and_one_that_waits_for_a_shard_stops_nobody() -> None:
+def test_many_ended_sessions_take_turns_and_one_that_waits_for_a_shard_stops_no_other() -> None:
     engine = engine_of(shards=2)
     cache = engine.store.caches["default"]
     keys = [next(b"%d" % n for n in range(99) if cache.shard_of(b"%d" % n) == shard) for shard in range(2)]
@@ -620,7 +620,7 @@ def test_items_of_a_batch_wake_who_waits_one_by_one(cut: Any) -> None:
     ]
 
 
-def test_notifications_run_and_nobody_waits_for_them() -> None:
+def test_notifications_are_executed_and_do_not_wait() -> None:
     here = Conversation()
     assert here.send(encode_notification("hello", [{"session": True}])) == b""
     assert here.protocol.session.id is not None

@@ -75,7 +75,7 @@ WAYS_TO_BE_ABSENT: list[tuple[str, Callable[[Cache], object]]] = [
     ("take", lambda cache: cache.take([b"k"], NOW)),
     ("clear", clear),
     ("expiry, swept", expire),
-    ("expiry, found by who reads", read_after_expiry),
+    ("expiry, found by a read", read_after_expiry),
     ("the fast loop's decr", lambda cache: cache.on_zero(0, b"k")),
 ]
 
@@ -164,7 +164,7 @@ def test_a_key_named_twice_stands_once_in_its_queue() -> None:
     assert here.answers == {"twice": (True, [2, 2], 7)}
 
 
-def test_whoever_leaves_the_front_lets_the_next_be_looked_at() -> None:
+def test_when_the_first_leaves_the_next_is_looked_at() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
     here.room("large", (b"k", 3, 3))
@@ -174,7 +174,7 @@ def test_whoever_leaves_the_front_lets_the_next_be_looked_at() -> None:
     here.waiters.invariants(NOW)
 
 
-def test_whoever_leaves_the_middle_changes_nothing() -> None:
+def test_when_another_leaves_nothing_changes() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
     for name in ("a", "b", "c"):
@@ -198,7 +198,7 @@ def test_a_full_cache_ends_the_wait_and_the_next_is_looked_at() -> None:
     assert here.cache.peek([b"x", b"y", b"z"], NOW) == [1, 1, 0]
 
 
-def test_a_shard_that_is_worked_on_is_waited_for_and_holds_up_nobody_else() -> None:
+def test_a_grant_waits_for_a_shard_with_work_and_delays_no_other() -> None:
     here = Waits(shards=2)
     keys = [b"%d" % number for number in range(50)]
     here_key = next(key for key in keys if here.cache.shard_of(key) == 0)
@@ -287,7 +287,7 @@ def test_who_was_kept_back_by_one_key_is_looked_at_for_the_next() -> None:
     assert here.settle() == ["both"]
 
 
-def test_nothing_is_noted_where_nobody_waits() -> None:
+def test_no_notes_without_waiters() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
     here.cache.decr(b"k", 1, False, NOW)

@@ -658,7 +658,7 @@ def use_a_msgid_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClientSession, "_time_out", faulty)
 
 
-def keep_a_grant_nobody_took(patch: pytest.MonkeyPatch) -> None:
+def keep_a_grant_that_was_not_taken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClientSession, "give_back", lambda self, hold: self._holds.pop(hold.number, None))
 
 
@@ -724,7 +724,7 @@ FAULTS = [
     send_what_was_accepted_again,
     leave_out_what_was_not_accepted,
     use_a_msgid_too_early,
-    keep_a_grant_nobody_took,
+    keep_a_grant_that_was_not_taken,
     end_no_wait_again,
     end_no_wait,
     forget_a_release_whose_caller_has_gone,
