@@ -83,7 +83,7 @@ def test_lazy_zeros_go(shards: int) -> None:
     cache.invariants(START_MS)
 
 
-def test_what_clear_swapped_out_goes() -> None:
+def test_cleared_tables_are_freed() -> None:
     engine = engine_of()
     cache = cache_of(engine)
     fill(cache, 2_000, ttl_ms=LONG_MS)
@@ -267,7 +267,7 @@ def test_compaction_moves_no_more_than_its_allowance() -> None:
     assert cache.raw_entries() == 200
 
 
-def test_remains_frees_no_more_than_its_allowance() -> None:
+def test_cleared_tables_are_freed_within_the_allowance() -> None:
     engine = engine_of(shards=1)
     cache = cache_of(engine)
     fill(cache, 1_000)
