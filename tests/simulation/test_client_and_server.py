@@ -660,7 +660,7 @@ def use_a_msgid_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClientSession, "_time_out", faulty)
 
 
-def keep_a_grant_nobody_took(patch: pytest.MonkeyPatch) -> None:
+def keep_a_grant_that_was_not_taken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClientSession, "release_untaken", lambda self, hold: self._holds.pop(hold.number, None))
 
 
@@ -726,7 +726,7 @@ FAULTS = [
     send_what_was_accepted_again,
     leave_out_what_was_not_accepted,
     use_a_msgid_too_early,
-    keep_a_grant_nobody_took,
+    keep_a_grant_that_was_not_taken,
     end_no_wait_again,
     end_no_wait,
     forget_a_release_whose_caller_has_gone,

@@ -1,5 +1,5 @@
-"""The same bytes to two servers, one with the short ways (column.py, lone.py) and one without: nobody may tell them
-apart, not by a reply, a counter, a statistic or a session."""
+"""The same bytes to two servers, one with the short ways (column.py, lone.py) and one without: replies, counters,
+statistics and sessions must be the same."""
 
 from __future__ import annotations
 
