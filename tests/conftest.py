@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found = ids.unstable(item.nodeid for item in items)
     if found:
         raise pytest.UsageError(f"an address in the id of a test, which needs ids=: {found[0]}")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of the collector's sight: thousands of tests are most of the heap, many tests ask
+    for a full collection, and each would walk through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let it be seen again: what is imported for the summary looks for references among all objects."""
+    gc.unfreeze()
 
 
 @pytest.fixture

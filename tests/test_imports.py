@@ -40,8 +40,11 @@ ADAPTERS = {
     "naught.memory",
     "naught.patterns",
     "naught.safemap",
-    "naught_loadtest.bars",
-    "naught_loadtest.bars_safemap",
+    "naught.sockets",
+    "naught_loadtest.bars.drain",
+    "naught_loadtest.bars.memory",
+    "naught_loadtest.bars.peers.callers",
+    "naught_loadtest.bars.safemap",
     "naught_loadtest.drivers.echo_server",
     "naught_loadtest.drivers.probe",
     "naught_loadtest.drivers.servers",
@@ -50,7 +53,8 @@ ADAPTERS = {
     "naught_loadtest.generate.open_loop",
     "naught_loadtest.generate.runner",
     "naught_loadtest.generate.worker",
-    "naught_loadtest.zeros",
+    "naught_loadtest.processes",
+    "naught_loadtest.zeros.trial",
     "naught_server.connection",
     "naught_server.listeners",
     "naught_server.server",
@@ -62,10 +66,6 @@ CIRCLES_ALLOWED: dict[frozenset[str], str] = {
     frozenset(
         f"naught.blocking.{name}" for name in ("exclusive", "future", "gathering", "keeper", "link", "wires")
     ): "the client for threads shares its state over six modules; it is to be written anew around one loop",
-    frozenset({"naught.core.commands", "naught.patterns"}): "the patterns name the client's class",
-    frozenset(
-        {"naught_loadtest.zeros.claims", "naught_loadtest.zeros.table"}
-    ): "the table names the class of a verdict",
 }
 
 AT_RUN_TIME = {"msgpack", "uvloop", *PACKAGES}

@@ -6,9 +6,10 @@
         await counters.incr("seats:42")   # 1
         await counters.decr("seats:42")   # 0: gone
 
-What is needed every day is here: `connect`, `Client`, and the exceptions, whose tree `naught.errors` draws. Threads
-use `naught.blocking.Client`, which has the same calls. For programs with no server there are `SafeMap`, a mapping
-that drops a key when its number reaches zero, and `naught.zeros`, which finds and clears zeros in nested data.
+This package exports what most programs need: `connect`, `Client`, and the exceptions (`naught.errors` shows their
+tree). Threads use `naught.blocking.Client`, which has the same methods. Two tools work without a server: `SafeMap`, a
+mapping that removes a key when its number reaches zero, and `naught.zeros`, which finds and clears zeros in nested
+data.
 """
 
 from naught import blocking, zeros

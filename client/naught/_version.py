@@ -1,3 +1,3 @@
-"""The one place that knows the version of the distribution."""
+"""The version of the distribution. It is defined only here; pyproject.toml reads it from this file."""
 
 __version__ = "0.1.0"

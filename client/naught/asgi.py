@@ -1,13 +1,14 @@
-"""A limit on the requests in flight of an ASGI application, across all its workers and machines.
+"""`InFlightLimit`: ASGI middleware that limits the requests in flight, across all workers and machines of an
+application.
 
     app = InFlightLimit(app, "naught://localhost:6480", limit=200)
 
-Pure ASGI: no framework is imported, and any will do. Each worker process connects for itself, at the start of its
-lifespan or with its first request, and closes with its lifespan. A request takes one hold and gives it back when the
-application has answered, so what a worker had in flight when it died comes back by itself.
+It is plain ASGI and works with any framework. Each worker process has a client of its own, which connects when the
+lifespan starts or the first request comes, and is closed when the lifespan ends. Each request acquires a hold, which
+is released when the application has answered. If a worker dies, the server gives its holds back.
 
-What is counted is a counter like any other: `naught get` shows how many are in flight, and there is nothing left when
-there are none.
+The requests are counted in an ordinary counter: `naught get in-flight` prints their number, and with no requests in
+flight there is no counter.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ logger = logging.getLogger("naught")
 
 
 class InFlightLimit:
-    """ASGI middleware: at most `limit` HTTP requests in flight, among everybody who uses the counter `name`.
+    """ASGI middleware: at most `limit` HTTP requests in flight, counted in the counter `name` by all its users.
 
-    `url`: the server, as for `naught.connect`. `key`: gives, from a request's scope, whose limit it counts against (a
-    user, a route); None for no limit, and without the function all requests count together. `status`: what a request
-    beyond the limit is answered, 503 or 429, with `Retry-After: retry_after` seconds. `unreachable`: "open" lets
-    requests pass while the server cannot be reached, "closed" refuses them with 503. `timeout`: seconds to wait for
-    the server, per request. Websockets and the lifespan pass uncounted.
+    `url`: the server, as for `naught.connect`. `key`: a function from a request's scope to the name of the group that
+    the request counts in (a user, a route), each group with the whole limit; it returns None for a request without a
+    limit. Without the function all requests are one group. `status`: the status of the response to a request beyond
+    the limit, 503 or 429, sent with `Retry-After: retry_after` seconds. `unreachable`: while the server cannot be
+    reached, "open" passes requests on uncounted and "closed" refuses them with 503. `timeout`: seconds to wait for
+    the server, per request. Websockets and the lifespan are not counted.
 
-    Costs a request one round trip to the server; giving back is not waited for.
+    Costs each request one round trip to the server. The release is not waited for.
     """
 
     def __init__(
@@ -68,37 +70,39 @@ class InFlightLimit:
             raise InvalidRequest(f"retry_after is from 0 to 86400 seconds, not {retry_after!r}")
         self._app: Final = app
         self._url: Final = url
-        connect(url, timeout=timeout)  # what cannot be meant is said at once
+        connect(url, timeout=timeout)  # checks both and raises InvalidRequest; connects to nothing
         self._timeout: Final = timeout
         self._limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
         self._name: Final = name
-        self._key: Final = key
+        self._group_of: Final = key
         self._status: Final = status
         self._retry_after: Final = str(ceil(seconds)).encode()
         self._open: Final = unreachable == "open"
-        # The client of this worker's loop, and the task that makes it: one attempt at a time, which no request ends.
-        self._client: Client[str] | None = None
+        self._client: Client[str] | None = None  # of this worker's event loop, once connected
+        # Makes `_client`. There is one attempt at a time, and a request that gives up does not cancel it.
         self._connecting: asyncio.Task[Client[str]] | None = None
-        self._warned = False  # that the server cannot be reached was said, and not yet that it can
+        self._warned = (
+            False  # a warning was logged that the server cannot be reached, and no request was counted since
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a connection, as ASGI has it."""
+        """The ASGI entry point: serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await self._serve_lifespan(scope, receive, send)
         elif scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
-            await self._serve(scope, receive, send)
+            await self._serve_request(scope, receive, send)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._begin_to_connect()
+    async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._start_connecting()
         try:
             await self._app(scope, receive, send)
         finally:
             await self.close()
 
     async def close(self) -> None:
-        """Close this worker's client. For who runs the application without a lifespan."""
+        """Close this worker's client. Only needed where the application is run without a lifespan."""
         connecting, self._connecting = self._connecting, None
         client, self._client = self._client, None
         if connecting is not None and client is None:
@@ -109,28 +113,28 @@ class InFlightLimit:
         if client is not None:
             await client.close()
 
-    def _begin_to_connect(self) -> asyncio.Task[Client[str]]:
+    def _start_connecting(self) -> asyncio.Task[Client[str]]:
         if self._connecting is None or (self._connecting.done() and self._client is None):
             self._connecting = asyncio.get_running_loop().create_task(self._make_client())
-            self._connecting.add_done_callback(_retrieve)
+            self._connecting.add_done_callback(_discard_result)
         return self._connecting
 
     async def _make_client(self) -> Client[str]:
         self._client = await connect(self._url, timeout=self._timeout)
         return self._client
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        whose = self._key(scope) if self._key is not None else ""
-        if whose is None:
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        group = self._group_of(scope) if self._group_of is not None else ""
+        if group is None:
             await self._app(scope, receive, send)
             return
-        counter = f"{self._name}:{whose}" if whose else self._name
+        counter = f"{self._name}:{group}" if group else self._name
         try:
             client, hold = await self._acquire(counter)
         except (NaughtError, TimeoutError) as error:
             self._warn(error)
             if not self._open:
-                await self._refuse(send, 503, b"the limit on requests in flight cannot be kept\n")
+                await self._refuse(send, 503, b"the limit on requests in flight cannot be checked\n")
                 return
             await self._app(scope, receive, send)
             return
@@ -141,25 +145,25 @@ class InFlightLimit:
         try:
             await self._app(scope, receive, send)
         finally:
-            client.release(hold).add_done_callback(_retrieve)
+            client.release(hold).add_done_callback(_discard_result)
 
     async def _acquire(self, counter: str) -> tuple[Client[str], Hold | None]:
         client = self._client
-        # A server that is known to be away makes nobody wait: the next connection is being made already.
+        # While the server is known to be unreachable, requests do not wait for it: a task is connecting already.
         if self._warned and (client is None or not client.connected):
-            self._begin_to_connect()
+            self._start_connecting()
             raise ConnectionFailed("not connected")
         if client is None:
             async with asyncio.timeout(self._timeout):
-                client = await asyncio.shield(self._begin_to_connect())
+                client = await asyncio.shield(self._start_connecting())
         acquired = await client.acquire([(counter, 1, self._limit)])
         return client, acquired.hold
 
     def _warn(self, error: BaseException) -> None:
         if not self._warned:
             self._warned = True
-            done = "pass uncounted" if self._open else "are refused"
-            logger.warning("no limit on requests in flight can be kept, so they %s: %r", done, error)
+            effect = "pass uncounted" if self._open else "are refused"
+            logger.warning("the limit on requests in flight cannot be checked, requests %s: %r", effect, error)
 
     async def _refuse(self, send: Send, status: int, body: bytes) -> None:
         headers = [
@@ -171,7 +175,7 @@ class InFlightLimit:
         await send({"type": "http.response.body", "body": body})
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for this; without this line the loop would complain of that when it fails."""
+def _discard_result(future: asyncio.Future[Any]) -> None:
+    """Mark an exception as retrieved, so that asyncio does not log it: no code awaits this future."""
     if not future.cancelled():
         future.exception()

@@ -1,13 +1,13 @@
-"""Everything naught raises, in one tree, and the codes that stand for it on the wire.
+"""The exceptions of naught, as one tree, and the error codes of the wire that they stand for.
 
     NaughtError
-    |-- CommandError                 the server answered [code, message]; the connection stays usable
+    |-- CommandError                 the server replied [code, message]; the connection stays usable
     |   |-- InvalidRequest           invalid          also a ValueError
     |   |-- TooLarge                 too_large        also a ValueError
     |   |-- UnknownMethod            unknown_method
     |   |-- CounterOverflow          overflow         also an OverflowError; nothing changed
     |   |-- CounterUnderflow         underflow        also an ArithmeticError; nothing changed
-    |   |-- CacheFull                full             nothing was created, nothing thrown away
+    |   |-- CacheFull                full             nothing was created and nothing evicted
     |   |-- NotHeld                  not_held
     |   |-- NoSession                no_session
     |   |-- Unauthenticated          unauthenticated  also a PermissionError
@@ -16,14 +16,14 @@
     |   |-- ServerTimeout            timeout          also a TimeoutError
     |   |-- ShuttingDown             shutting_down    also a ConnectionError; not executed
     |   `-- Unavailable              unavailable      also a ConnectionError
-    |-- CallTimeout                  no answer within the call's deadline; also a TimeoutError
-    |-- ConnectionFailed             no connection could be made in time; also a ConnectionError
-    |-- OutcomeUnknown               the connection broke after a change was sent and before its reply
-    |                                came: it may or may not have happened; also a ConnectionError
+    |-- CallTimeout                  no reply within the call's timeout; also a TimeoutError
+    |-- ConnectionFailed             no connection within the connect timeout; also a ConnectionError
+    |-- OutcomeUnknown               the connection broke after a change was sent and before its reply came:
+    |                                it may have taken effect or not; also a ConnectionError
     |-- ClientClosed                 the client was closed before the call ended; also a ConnectionError
-    `-- ProtocolError                a peer sent what is no MessagePack-RPC; also a ConnectionError
+    `-- ProtocolError                the peer sent bytes that are not MessagePack-RPC; also a ConnectionError
 
-A code belongs to one class and a class to one code: a second claim on a code fails when its class is defined.
+Each code has one class and each class one code: defining a second class for a code raises TypeError.
 """
 
 from __future__ import annotations
@@ -57,14 +57,15 @@ __all__ = [
 
 
 class NaughtError(Exception):
-    """The root: `except NaughtError` catches whatever this library raises on purpose."""
+    """The root: `except NaughtError` catches every exception that this library defines."""
 
 
 class CommandError(NaughtError):
-    """The server's own answer that it did not do what was asked.
+    """An error reply of the server: it did not do what was asked.
 
-    `code` is the stable word for programs (one of the codes of PROTOCOL.md); `str(error)` is the sentence for
-    people. A code this version does not know arrives as a plain `CommandError` with that code.
+    `code` is for programs and stable (one of the codes in PROTOCOL.md); `str(error)` is a sentence for people. A code
+    that this version does not know becomes a plain `CommandError` with that code. For requests that the client can
+    check itself, it raises the same exceptions without asking the server.
     """
 
     code: str = "unknown"
@@ -74,7 +75,7 @@ class CommandError(NaughtError):
         super().__init_subclass__()
         taken_by = CommandError._class_of_code.setdefault(code, cls)
         if taken_by is not cls:
-            raise TypeError(f"the code {code!r} belongs to {taken_by.__name__} already")
+            raise TypeError(f"the code {code!r} already belongs to {taken_by.__name__}")
         cls.code = code
 
 
@@ -95,57 +96,57 @@ class CounterOverflow(CommandError, OverflowError, code="overflow"):
 
 
 class CounterUnderflow(CommandError, ArithmeticError, code="underflow"):
-    """A strict decrement asked for more than there is. Nothing changed."""
+    """A strict decrement by more than the value. Nothing changed."""
 
 
 class CacheFull(CommandError, code="full"):
-    """The cache holds `max_counters` already. Nothing was created and nothing thrown away."""
+    """The cache has `max_counters` counters already. Nothing was created and nothing evicted."""
 
 
 class NotHeld(CommandError, code="not_held"):
-    """The hold is not there, or holds less than was to be released. Nothing changed."""
+    """There is no such hold, or it holds less than was to be released. Nothing changed."""
 
 
 class NoSession(CommandError, code="no_session"):
-    """The method needs a session, or the server no longer knows the one that was named."""
+    """The method needs a session, or the server no longer knows the session that `hello` named."""
 
 
 class Unauthenticated(CommandError, PermissionError, code="unauthenticated"):
-    """The server wants to know who asks first."""
+    """The server requires authentication before this request."""
 
 
 class Denied(CommandError, PermissionError, code="denied"):
-    """This role may not do that."""
+    """The user's role does not permit this request."""
 
 
 class Busy(CommandError, code="busy"):
-    """The server did not execute this because too much of this client's work is unfinished."""
+    """The server did not execute this, because too much work of this client is unfinished."""
 
 
 class ServerTimeout(CommandError, TimeoutError, code="timeout"):
-    """The server gave up on a request of its own accord."""
+    """The server's own time limit for this request has expired."""
 
 
 class ShuttingDown(CommandError, ConnectionError, code="shutting_down"):
-    """The server is going away and did not execute this."""
+    """The server is shutting down and did not execute this."""
 
 
 class Unavailable(CommandError, ConnectionError, code="unavailable"):
-    """The server cannot serve this now: too many connections, or a fault of its own (its log says which)."""
+    """The server cannot serve this now: too many connections, or an internal error (see its log)."""
 
 
 class CallTimeout(NaughtError, TimeoutError):
-    """No answer came within the call's deadline. This says nothing about whether the call took effect."""
+    """No reply came within the call's timeout. The call may have taken effect or not."""
 
 
 class ConnectionFailed(NaughtError, ConnectionError):
-    """No connection could be made within the time there was."""
+    """No connection could be made within the connect timeout."""
 
 
 class OutcomeUnknown(NaughtError, ConnectionError):
     """The connection broke after a change was sent and before its reply came.
 
-    It happened once or not at all, and nobody can tell which; it is never sent again by the library.
+    It took effect once or not at all, which the client cannot know. The library never sends it again.
     """
 
 
@@ -154,11 +155,11 @@ class ClientClosed(NaughtError, ConnectionError):
 
 
 class ProtocolError(NaughtError, ConnectionError):
-    """Bytes that are no MessagePack-RPC, or none within the limits; the connection cannot go on."""
+    """The peer sent bytes that are not MessagePack-RPC, or exceed its limits. The connection is closed."""
 
 
 def error_from_wire(code: str, message: str) -> CommandError:
-    """The exception for an error reply `[code, message]`. Costs a dictionary look-up; never raises itself."""
+    """The exception for an error reply `[code, message]`, for any code. Costs a dictionary look-up."""
     found = CommandError._class_of_code.get(code)
     if found is not None:
         return found(message)
@@ -168,18 +169,20 @@ def error_from_wire(code: str, message: str) -> CommandError:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a failed attempt to connect is the server's last word (it knows no such cache), not a matter of
-    time."""
+    """Whether an attempt to connect failed because the server has refused the client, so that retrying is useless.
+
+    For example, the server has no such cache. A server that is busy or shutting down has not refused.
+    """
     return isinstance(error, CommandError) and not isinstance(error, Busy | ConnectionError | TimeoutError)
 
 
-def refused(error: BaseException) -> NaughtError:
-    """The same refusal for one more caller: an error of its own."""
+def copy_of_refusal(error: BaseException) -> NaughtError:
+    """A copy of a refusal (see `is_refusal`) for one more caller, with the original as its `__cause__`."""
     assert isinstance(error, CommandError)
-    return caused(error_from_wire(error.code, str(error)), error)
+    return with_cause(error_from_wire(error.code, str(error)), error)
 
 
-def caused(error: NaughtError, cause: BaseException | None) -> NaughtError:
-    """`error`, with what it comes from."""
+def with_cause(error: NaughtError, cause: BaseException | None) -> NaughtError:
+    """`error`, with its `__cause__` set."""
     error.__cause__ = cause
     return error

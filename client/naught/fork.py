@@ -1,8 +1,9 @@
-"""What a fork means for a connection: it stays the parent's, and ends with the parent though the child has a copy.
+"""What happens to connections when the process forks: they stay the parent's, although the child has a copy of each.
 
-Whoever has connections registers with `watch`, and is told in the child by `forsake`, before anything else runs
-there. What is being connected at that moment is nobody's yet, so the child cannot know that it has a copy: the parent
-finds by `count` that there was a fork meanwhile, hangs up, and connects anew.
+A client registers itself with `register`; its `after_fork` is called in the child before any other code runs there.
+This does not cover a connection attempt that is under way during a fork: the client does not know its socket yet, so
+`after_fork` cannot close it. Therefore the parent compares `count` before and after the attempt. If the process has
+forked in between, the parent shuts the new connection down and connects again.
 """
 
 from __future__ import annotations
@@ -14,57 +15,65 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 
-class _Forsaker(Protocol):
-    def forsake(self) -> None: ...
+class ForkHandler(Protocol):
+    """A client that has connections."""
+
+    def after_fork(self) -> None:
+        """Close the child's copies of the connections, without sending anything to the server."""
 
 
-_watched: weakref.WeakSet[_Forsaker] = weakref.WeakSet()
-_forks: Final = [0, 0]  # begun and ended, of this process
+_handlers: weakref.WeakSet[ForkHandler] = weakref.WeakSet()
+_forks: Final = [0, 0]  # forks of this process: begun, ended
 
 
-def watch(who: _Forsaker) -> None:
-    """Have `forsake` called in every child of a fork from now on."""
-    _watched.add(who)
+def register(handler: ForkHandler) -> None:
+    """Have `handler.after_fork` called in the child of every later fork, as long as the handler exists."""
+    _handlers.add(handler)
 
 
 def count() -> object:
-    """How often this process has forked. The same as before only if no child can have been made between: while a
-    fork is under way, what the child will have cannot be told, and the answer is like no other."""
+    """A value that two calls return equally only if no child was made between them.
+
+    It is the number of forks of this process, or a new object while a fork is under way, as that child may inherit
+    what the caller is about to open.
+    """
     begun, ended = _forks
     return begun if begun == ended else object()
 
 
-def replace_with_nothing(descriptor: int) -> None:
-    """Let go of a descriptor in the child without closing its number, which its owner there may close later."""
+def replace_with_devnull(descriptor: int) -> None:
+    """Close the file behind a descriptor, but keep the number in use: its owner may close the number later."""
     try:
-        nothing = os.open(os.devnull, os.O_RDWR)
-    except OSError:  # no descriptor is free, and one is about to be
+        devnull = os.open(os.devnull, os.O_RDWR)
+    except OSError:  # the process has no free descriptor number: then this one is freed
         os.close(descriptor)
         return
-    os.dup2(nothing, descriptor, inheritable=False)
-    os.close(nothing)
+    os.dup2(devnull, descriptor, inheritable=False)
+    os.close(devnull)
 
 
-def hang_up(connected: socket.socket | None) -> None:
-    """End the connection whoever else has its descriptor, which closing would not."""
+def shut_down(connected: socket.socket | None) -> None:
+    """End the connection even if another process has a copy of its descriptor; closing ours would not end it."""
     if connected is not None:
         with suppress(OSError), socket.socket(fileno=os.dup(connected.fileno())) as same:
             same.shutdown(socket.SHUT_RDWR)
 
 
-def _begin() -> None:
+def _before_fork() -> None:
     _forks[0] += 1
 
 
-def _end() -> None:
+def _after_fork_in_parent() -> None:
     _forks[1] += 1
 
 
-def _forsake_all() -> None:
+def _after_fork_in_child() -> None:
     _forks[1] = _forks[0]
-    for who in list(_watched):
-        who.forsake()
+    for handler in list(_handlers):
+        handler.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_begin, after_in_parent=_end, after_in_child=_forsake_all)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

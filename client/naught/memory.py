@@ -1,15 +1,15 @@
-"""memory:// - the server's own engine in this process, behind the same client, with no socket between.
+"""`memory://`: the server's engine in this process, behind the same client, without a socket.
 
-What a client writes goes to a server channel as if it had come from a socket, and the replies come back in the next
-turn of the loop: the same bytes, the same code, so what holds here holds against a server. Imported only when such a
-URL is connected to; this is the one place where the client's package knows the server's.
+The bytes that a client writes go directly to the server's protocol object, and its replies come back in the next turn
+of the event loop. Bytes and code are the same as with a server, so code that works here works against a server. This
+is the only module of `naught` that imports `naught_server`; it is imported when a client connects to such a URL.
 
-A *host* is an engine and what keeps it going. One with a name lives as long as the process, whether or not somebody
-is connected, as a server would; one without lives with its client. Clients of one host may run in loops of different
-threads: a lock keeps their turns apart.
+A *host* is an engine with its lock and its sweeping. A host with a name lives as long as the process, with or without
+clients, as a server does. A host without a name lives as long as its client. Clients of one host may run in event
+loops of different threads: the host's lock makes their turns exclusive.
 
-Sweeping is driven from here, by a timer of each connection, in steps of SWEEP_ENTRIES: a step takes well under
-1 ms, and the engine asks for the next one 10 ms later, or 100 ms when there was nothing to do.
+A timer of each connection runs the sweeper, in steps of SWEEP_ENTRIES. A step takes well under 1 ms. The engine asks
+for the next step 10 ms later, or 100 ms later if there was nothing to do.
 """
 
 from __future__ import annotations
@@ -25,29 +25,33 @@ from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
 
 SWEEP_ENTRIES: Final = 500
+"""Table entries that one step of the sweeper may look at."""
 
 
 def _now_ms() -> int:
-    """One clock for all loops of the process."""
+    """The monotonic clock, common to all event loops of the process."""
     return time.monotonic_ns() // 1_000_000
 
 
 class Host:
-    """An engine that clients of this process connect to."""
+    """An engine to which clients of this process connect."""
 
     def __init__(self) -> None:
         self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
-        self.lock: Final = threading.RLock()  # held for every call into the engine and its channels
-        self.sweep_due_ms = 0  # when `sweep` has something to do
+        self.lock: Final = threading.RLock()  # held during every call into the engine and its channels
+        self.sweep_due_ms = 0  # when `sweep` has something to do next
 
     now_ms = staticmethod(_now_ms)
 
     def open(self, wake: Callable[[], None]) -> ServerProtocol:
-        """A new connection, for who drives it by hand; `wake` says that it can go on. Hold the lock to use it."""
+        """A new connection that the caller drives itself, while it holds the lock.
+
+        `wake` is called when a waiting request of the connection can continue.
+        """
         return ServerProtocol(self.engine, wake)
 
     def sweep(self) -> None:
-        """One step of sweeping, if it is time for one."""
+        """Run one step of the sweeper, if one is due."""
         now_ms = _now_ms()
         with self.lock:
             if now_ms >= self.sweep_due_ms:
@@ -55,16 +59,16 @@ class Host:
             self.sweep_due_ms = max(self.engine.next_due(now_ms), now_ms + 1)
 
     def attach(self, protocol: asyncio.Protocol) -> None:
-        """A new connection for `protocol`, which hears connection_made at once."""
-        protocol.connection_made(_Transport(self, protocol))
+        """A new connection for `protocol`, whose `connection_made` is called before this returns."""
+        protocol.connection_made(_MemoryTransport(self, protocol))
 
 
-_hosts: dict[str, Host] = {}
-_hosts_lock = threading.Lock()
+_hosts: dict[str, Host] = {}  # those with a name
+_hosts_lock = threading.Lock()  # guards `_hosts`
 
 
 def find_host(name: str | None) -> Host:
-    """The host of that name, made when it is first asked for; a new one for None."""
+    """The host of that name, which the first call creates; for None a new one."""
     if name is None:
         return Host()
     with _hosts_lock:
@@ -75,8 +79,8 @@ def find_host(name: str | None) -> Host:
 
 
 def _forget_hosts() -> None:
-    """In the child of a fork: the engines stay the parent's, one of whose threads may have been inside one."""
-    global _hosts_lock  # noqa: PLW0603 - it may be held by a thread that is not here
+    """In the child of a fork: drop all hosts, as a thread of the parent may have been changing an engine."""
+    global _hosts_lock  # noqa: PLW0603 - a thread of the parent may hold the old lock
     _hosts_lock = threading.Lock()
     _hosts.clear()
 
@@ -85,8 +89,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_hosts)
 
 
-class _Transport(asyncio.Transport):
-    """Writing is executing. Nothing is ever buffered on the way in, so writing is never paused."""
+class _MemoryTransport(asyncio.Transport):
+    """The transport of one connection. `write` executes the requests, so there is no write buffer and no pausing."""
 
     def __init__(self, host: Host, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -94,27 +98,27 @@ class _Transport(asyncio.Transport):
         self._host: Final = host
         self._protocol: Final = protocol
         self._channel: Final = ServerProtocol(host.engine, self._wake)
-        self._replies: list[bytes] = []  # not delivered yet
-        self._scheduled = False  # _deliver will run
-        self._turn_scheduled = False  # _turn will run
-        self._closing = False
+        self._replies: list[bytes] = []  # for the client, not delivered yet
+        self._delivery_scheduled = False  # `_deliver` will run in this turn of the loop or the next
+        self._turn_scheduled = False  # `_turn` will run
+        self._closing = False  # `close` was called
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._sweep_due_ms = 0  # what the timer is set for; meaningful while there is one
+        self._sweep_due_ms = 0  # the time that `_sweep_timer` is set for; meaningless without a timer
 
-    # The side of the client.
+    # The client's side.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closing:
             return
         now_ms = _now_ms()
         with self._host.lock:
-            self._took(self._channel.receive(bytes(data), now_ms), now_ms)
+            self._handle_output(self._channel.receive(bytes(data), now_ms), now_ms)
 
     def is_closing(self) -> bool:
         return self._closing
 
     def can_write_eof(self) -> bool:
-        return False  # what was written has been executed: closing loses nothing
+        return False  # everything written has been executed, so `close` loses nothing
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -132,10 +136,10 @@ class _Transport(asyncio.Transport):
     def abort(self) -> None:
         self.close()
 
-    # The side of the server.
+    # The server's side.
 
     def _wake(self) -> None:
-        """The channel can go on. Called inside somebody's turn, perhaps in another thread."""
+        """A waiting request can continue. Called during a turn of any connection, possibly in another thread."""
         if not self._closing and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._turn)
 
@@ -147,23 +151,23 @@ class _Transport(asyncio.Transport):
             return
         now_ms = _now_ms()
         with self._host.lock:
-            self._took(self._channel.turn(now_ms), now_ms)
+            self._handle_output(self._channel.turn(now_ms), now_ms)
 
-    def _took(self, replies: bytes, now_ms: int) -> None:
-        """The channel has had a turn, which gave `replies`."""
+    def _handle_output(self, replies: bytes, now_ms: int) -> None:
+        """The server's protocol object has run and has returned `replies`: schedule what follows from that."""
         if replies:
             self._replies.append(replies)
-        if (self._replies or self._channel.closing) and not self._scheduled:
-            # Not at once: the client is in the middle of its own turn.
-            self._scheduled = True
+        if (self._replies or self._channel.closing) and not self._delivery_scheduled:
+            # Not delivered immediately, because the client is in the middle of its own turn.
+            self._delivery_scheduled = True
             self._loop.call_soon(self._deliver)
         if self._channel.wants_turn and not self._turn_scheduled:
             self._turn_scheduled = True
             self._loop.call_soon(self._turn)
-        self._plan_sweep(now_ms)
+        self._update_sweep_timer(now_ms)
 
     def _deliver(self) -> None:
-        self._scheduled = False
+        self._delivery_scheduled = False
         if self._closing:
             return
         replies, self._replies = self._replies, []
@@ -174,7 +178,7 @@ class _Transport(asyncio.Transport):
 
     # Sweeping.
 
-    def _plan_sweep(self, now_ms: int) -> None:
+    def _update_sweep_timer(self, now_ms: int) -> None:
         due_ms = max(self._host.engine.next_due(now_ms), now_ms + 1)
         if self._sweep_timer is not None:
             if self._sweep_due_ms <= due_ms:
@@ -188,4 +192,4 @@ class _Transport(asyncio.Transport):
         now_ms = _now_ms()
         with self._host.lock:
             self._host.engine.advance(now_ms, SWEEP_ENTRIES)
-            self._plan_sweep(now_ms)
+            self._update_sweep_timer(now_ms)

@@ -1,13 +1,14 @@
-"""What counters are used for, on top of the commands and the holds.
+"""Common uses of counters, built on the commands and on holds.
 
-    Semaphore    at most so many at a time               counters.semaphore(name, limit)
-    WaitGroup    wait until all work is done             counters.wait_group(name)
-    Reference    who lets go last                        counters.reference(name)
-    InFlight     how many are at it right now            counters.in_flight(name)
-    Quota        so many in a window of time             counters.quota(name, limit, per)
+    Semaphore    at most `limit` permits at a time        counters.semaphore(name, limit)
+    WaitGroup    wait until all work is done              counters.wait_group(name)
+    Reference    learn who releases the last reference    counters.reference(name)
+    InFlight     how many operations are running          counters.in_flight(name)
+    Quota        at most `limit` uses in a time window    counters.quota(name, limit, per)
 
-A pattern is one counter with a meaning, and keeps nothing else at the server: whoever uses the same name with the
-same meaning shares it, also with a client in another language. It costs what its commands cost, a round trip each.
+A pattern is one counter with a meaning. Nothing else is stored at the server, so all clients that use the same name
+with the same meaning share the pattern, including clients in other languages. Each method costs one round trip per
+command that it uses, mostly one.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from contextlib import suppress
 from functools import wraps
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
-from naught.core.calls import Acquired, Key, check_integer, check_ttl
+from naught.core.calls import Acquired, Grant, Key, check_integer, check_ttl
 from naught.errors import CallTimeout, InvalidRequest, NaughtError, NotHeld
 from naught.wire.codec import encode_key
 from naught.wire.limits import TTL_MS_MAX, VALUE_MAX
@@ -30,8 +31,8 @@ from naught.wire.limits import TTL_MS_MAX, VALUE_MAX
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from naught.core.commands import Commands
     from naught.core.holds import Hold
+    from naught.core.sink import CallSink
 
 Items = Sequence[tuple[Key, int, int]]
 
@@ -39,25 +40,41 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class PatternClient(Protocol):
+    """What the patterns use of a client: these methods of `naught.core.commands.Commands`, and its sink."""
+
+    @property
+    def _sink(self) -> CallSink: ...
+
+    def incr(self, key: Key, by: int = 1) -> Future[int]: ...
+    def decr(self, key: Key, by: int = 1, *, strict: bool = False) -> Future[int]: ...
+    def get(self, key: Key) -> Future[int]: ...
+    def ttl(self, key: Key) -> Future[int | None]: ...
+    def try_incr(self, items: Iterable[tuple[Key, int, int]], *, ttl_ms: int | None = None) -> Future[Grant]: ...
+    def release(self, hold: Hold | int, items: Iterable[tuple[Key, int]] | None = None) -> Future[list[int]]: ...
+    async def acquire(self, items: Iterable[tuple[Key, int, int]], *, wait: float | None = 0.0) -> Acquired: ...
+    async def wait_zero(self, key: Key, *, timeout: float | None = None) -> bool: ...  # noqa: ASYNC109 - the server's
+
+
 class Lost:
     """Whether a permit is lost: test it (`if permit.lost`), or wait for it (`await permit.lost`)."""
 
-    __slots__ = ("_happened", "_hold")
+    __slots__ = ("_event", "_hold")
 
     def __init__(self, hold: Hold) -> None:
         self._hold: Final = hold
-        self._happened: asyncio.Event | None = None  # made when somebody waits
+        self._event: asyncio.Event | None = None  # set when the hold is lost; made by the first `wait`
 
     def __bool__(self) -> bool:
         return self._hold.lost
 
     async def wait(self) -> None:
-        """Return once it is lost."""
+        """Return once the permit is lost."""
         if not self._hold.lost:
-            if self._happened is None:
-                self._happened = asyncio.Event()
-                self._hold.when_lost(self._happened.set)
-            await self._happened.wait()
+            if self._event is None:
+                self._event = asyncio.Event()
+                self._hold.when_lost(self._event.set)
+            await self._event.wait()
 
     def __await__(self) -> Generator[Any, None, None]:
         return self.wait().__await__()
@@ -67,35 +84,37 @@ class Lost:
 
 
 class Permit:
-    """What a semaphore has granted. Give it back with `release`, or use it with `async with`."""
+    """One grant of a semaphore, or of several. Give it back with `release`, or use it with `async with`."""
 
     __slots__ = ("_client", "_hold", "_released", "lost")
 
-    def __init__(self, client: Commands[Any], hold: Hold) -> None:
+    def __init__(self, client: PatternClient, hold: Hold) -> None:
         self._client: Final = client
         self._hold: Final = hold
-        self._released = False
-        # True once the session is lost, at the latest a lease after its connection was: somebody else may have the
-        # permit by now.
+        self._released = False  # `release` was called, and not refused by the client itself
+        # True once the session is lost, at the latest one lease after its connection was lost. From then on another
+        # client may have the permit.
         self.lost: Final = Lost(hold)
 
     @property
     def hold(self) -> Hold:
-        """What was granted, as the client knows it."""
+        """The hold behind the permit."""
         return self._hold
 
     @property
     def number(self) -> int:
-        """Higher than that of every permit granted before by this server: a fencing token. What the permit protects
-        refuses whoever comes with a number lower than it has seen."""
+        """A fencing token: higher than the number of every permit that this server has granted before.
+
+        The resource that the permit protects should refuse requests with a lower number than it has seen.
+        """
         return self._hold.number
 
     async def release(self) -> None:
-        """Give it back, and wake who waits for it.
+        """Give the permit back, which wakes the next waiter.
 
-        Raises NotHeld when it was not held any more: released before, lost, or its counter was cleared, taken or set
-        to 0 since. It changes nothing then. Given back even when the caller is cancelled, or the connection is broken
-        at the moment.
+        Raises NotHeld, with nothing changed, when the permit is not held any more: it was released before, it is
+        lost, or its counter was cleared, taken or set to 0 meanwhile. The permit is given back even if the caller is
+        cancelled or there is no connection at the moment.
         """
         if self._released:
             raise NotHeld(f"permit {self.number} was released before")
@@ -103,7 +122,7 @@ class Permit:
             self._released = True
             raise NotHeld(f"permit {self.number} is lost: the session ended, or may have")
         answer = self._client.release(self._hold)
-        self._released = True  # not before: where that was refused at once, nothing was sent
+        self._released = True  # set after the call above, which raises if the release cannot be sent
         await answer
 
     async def __aenter__(self) -> Permit:
@@ -119,21 +138,25 @@ class Permit:
         return f"<naught.Permit {self.number} {state}>"
 
 
-class _Entered:
-    """Permits of tasks (or threads) that are inside of `async with`, the latest last: many may share one pattern."""
+class _EnteredPermits:
+    """The permits of the tasks (or threads) that are inside `async with` of one pattern object, which they share."""
 
-    __slots__ = ("_by_caller", "_caller")
+    __slots__ = ("_by_caller", "_current_caller")
 
-    def __init__(self, client: Commands[Any]) -> None:
-        self._caller: Final = client._port.caller
-        self._by_caller: dict[Hashable, list[Permit]] = {}
+    def __init__(self, client: PatternClient) -> None:
+        self._current_caller: Final = client._sink.current_caller
+        self._by_caller: dict[Hashable, list[Permit]] = {}  # by task or thread, the innermost block's permit last
 
     def push(self, permit: Permit) -> None:
-        self._by_caller.setdefault(self._caller(), []).append(permit)
+        self._by_caller.setdefault(self._current_caller(), []).append(permit)
 
     def pop(self) -> Permit:
-        """That of the caller; or, as a block may be left in another task than it was entered in, the latest one."""
-        caller = self._caller()
+        """The permit of the caller's innermost block.
+
+        A block may be left in another task than it was entered in. If the caller has entered none, this returns the
+        innermost permit of the caller that has entered last.
+        """
+        caller = self._current_caller()
         if caller not in self._by_caller:
             if not self._by_caller:
                 raise RuntimeError("a block was left more often than it was entered")
@@ -153,33 +176,34 @@ class Semaphore:
         @counters.semaphore("gpu", limit=4)
         async def render(job): ...
 
-    First come, first served. A permit whose process dies, or that loses its connection for longer than the lease,
-    comes back by itself. It shows that its owner was alive a moment ago, and is no mutual exclusion: check
-    `permit.lost` before what must not happen twice, or have it refuse old numbers (`permit.number`).
+    First come, first served. If the process of a permit dies, or is disconnected for longer than the lease, the
+    server gives the permit back. So a permit shows that its owner was alive a moment ago, but it is not mutual
+    exclusion. Before an action that must not happen twice, check `permit.lost`, or let the resource refuse old
+    numbers (`permit.number`).
 
-    The counter `name` has the number of permits out as its value, and is absent when there are none. Everybody says
-    the limit; a lower one makes who says it wait longer.
+    The value of the counter `name` is the number of granted permits; it is absent when there are none. The limit is
+    stated by each client and not stored: a client with a lower limit waits longer.
     """
 
     __slots__ = ("_client", "_entered", "_items", "limit", "name")
 
-    def __init__(self, client: Commands[Any], name: Key, limit: int) -> None:
+    def __init__(self, client: PatternClient, name: Key, limit: int) -> None:
         encode_key(name)
         self.name: Final = name
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
         self._client: Final = client
         self._items: Final = ((name, 1, limit),)
-        self._entered: Final = _Entered(client)
+        self._entered: Final = _EnteredPermits(client)
 
     async def acquire(self, *, timeout: float | None = None) -> Permit:  # noqa: ASYNC109 - the server keeps it
-        """Wait for a permit, up to `timeout` seconds or without limit. Raises CallTimeout, which is a TimeoutError.
+        """Wait for a permit, up to `timeout` seconds, None for no limit. Raises CallTimeout, which is a TimeoutError.
 
-        Cancelling it leaves no permit behind. Costs a round trip, and as long as others have all.
+        If it is cancelled, no permit is held. Costs one round trip, and the time until a permit is free.
         """
         return await acquire_permit(self._client, self._items, timeout)
 
     async def try_acquire(self) -> Permit | None:
-        """A permit if there is one right now and nobody waits for it, else None."""
+        """A permit if one is free now and no other client is waiting for it, otherwise None."""
         acquired: Acquired = await self._client.acquire(self._items)
         return Permit(self._client, acquired.hold) if acquired.hold is not None else None
 
@@ -194,7 +218,7 @@ class Semaphore:
         await release_at_exit(self._entered.pop(), error)
 
     def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """As a decorator: every call of the coroutine function has a permit while it runs."""
+        """As a decorator: every call of the coroutine function holds a permit while it runs."""
 
         @wraps(function)
         async def limited(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -207,8 +231,8 @@ class Semaphore:
         return f"<naught.Semaphore {self.name!r} of {self.limit}>"
 
 
-async def acquire_permit(client: Commands[Any], items: Items, timeout: float | None) -> Permit:  # noqa: ASYNC109 - so
-    """Wait for a permit of all these items at once. Raises CallTimeout."""
+async def acquire_permit(client: PatternClient, items: Items, timeout: float | None) -> Permit:  # noqa: ASYNC109
+    """Wait for one permit of all these items, all or nothing; the server enforces the timeout. Raises CallTimeout."""
     acquired = await client.acquire(items, wait=timeout)
     if acquired.hold is None:
         names = ", ".join(str(name) for name, _, _ in items)
@@ -217,8 +241,11 @@ async def acquire_permit(client: Commands[Any], items: Items, timeout: float | N
 
 
 async def release_at_exit(permit: Permit, error: BaseException | None) -> None:
-    """Release at the end of a block. What goes wrong with that is raised, unless the block raises itself: that it was
-    not held any more, or that the server did not answer in time (it is given back then as soon as it can be)."""
+    """Release at the end of a block that has raised `error`, or None.
+
+    An error of the release is raised only if the block has not raised: NotHeld when the permit was not held any more,
+    CallTimeout when the server did not answer in time. After a CallTimeout the release is still sent.
+    """
     try:
         await permit.release()
     except NaughtError:
@@ -227,31 +254,33 @@ async def release_at_exit(permit: Permit, error: BaseException | None) -> None:
 
 
 class WaitGroup:
-    """Wait until all work is done, whoever does it and wherever.
+    """Wait until all work is done, in any number of processes.
 
         group = counters.wait_group("import-7")
         await group.add(len(files))
         ...                                     # each worker, in any process: await group.done()
         await group.wait(timeout=60)
 
-    Add before the work is handed out: a group that nothing was added to is done. With `held=True` what was added here
-    belongs to this client, which also says `done` for it: work that dies with its process counts as done.
+    Call `add` before the workers start, because an empty group counts as done. With `held=True` the work that this
+    object adds belongs to this client, and only this object can call `done` for it. If the process dies, its work
+    counts as done.
     """
 
     __slots__ = ("_client", "_held", "_holds", "_lock", "name")
 
-    def __init__(self, client: Commands[Any], name: Key, *, held: bool = False) -> None:
+    def __init__(self, client: PatternClient, name: Key, *, held: bool = False) -> None:
         encode_key(name)
         self.name: Final = name
         self._client: Final = client
         self._held: Final = held
-        # With `held`, what is not done yet, as [hold, amount]; and threads may share it. A finalizer that runs while
-        # its own thread has the lock may say that something is done.
+        # With `held`: the work that is not done yet, as [hold, amount], oldest first. Empty otherwise.
         self._holds: Final[deque[list[Any]]] = deque()
+        # Guards `_holds`, which threads may share. Reentrant, because a finalizer that calls `done` may interrupt a
+        # thread that has the lock.
         self._lock: Final = threading.RLock()
 
     async def add(self, n: int = 1) -> int:
-        """`n` more to be done; how many there are then."""
+        """Add `n` pieces of work. Returns the number of unfinished pieces."""
         if not self._held:
             return await self._client.incr(self.name, n)
         acquired = await self._client.acquire([(self.name, n, VALUE_MAX)])
@@ -262,30 +291,34 @@ class WaitGroup:
         return acquired.values[0]
 
     async def done(self, n: int = 1) -> int:
-        """`n` are done; how many are left.
+        """`n` pieces of work are done. Returns the number of unfinished pieces.
 
-        Raises CounterUnderflow, with nothing changed, when there are not so many. With `held`, NotHeld when this
-        client has not added so many, or some of them count as done already: the session was lost, or the counter was
-        cleared. Done even when the caller is cancelled.
+        Raises CounterUnderflow, with nothing changed, when fewer than `n` are unfinished. With `held`, raises NotHeld
+        when fewer than `n` of those that this object has added are unfinished, or when some of them count as done
+        already, because the session was lost or the counter was cleared. With `held`, they count as done even if the
+        caller is cancelled.
         """
         if not self._held:
             return await self._client.decr(self.name, n, strict=True)
         left = 0
-        answers = self._give_back(check_integer("n", n, 1, VALUE_MAX))
+        answers = self._release_oldest(check_integer("n", n, 1, VALUE_MAX))
         try:
             for answer in answers:
                 (left,) = await answer
         finally:
-            _dismiss(answers)
+            _discard_results(answers)
         return left
 
-    def _give_back(self, n: int) -> list[Future[list[int]]]:
-        """Release the oldest `n` that are not done, each part from the hold it is of. All of it is on its way before
-        anybody waits, so that who is cancelled then, or has lost one of the holds, has released the others."""
+    def _release_oldest(self, n: int) -> list[Future[list[int]]]:
+        """Release the oldest `n` unfinished pieces, one release for each hold they belong to.
+
+        All releases are sent before the caller awaits the first. So if the caller is cancelled, or one of the holds
+        is lost, the others are released nevertheless.
+        """
         answers = []
         with self._lock:
             if sum(amount for _, amount in self._holds) < n:
-                raise NotHeld(f"less than {n} that was added here is still to be done")
+                raise NotHeld(f"less than {n} of the work that this object has added is unfinished")
             while n:
                 oldest = self._holds[0]
                 hold, amount = oldest
@@ -296,23 +329,23 @@ class WaitGroup:
                     oldest[1] -= part
                 else:
                     self._holds.popleft()
-                    self._client._port.forget(hold)
+                    self._client._sink.untrack(hold)
         return answers
 
     async def wait(self, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
-        """Wait until nothing is left to be done: true then, false when `timeout` seconds have passed."""
+        """Wait until no work is unfinished. Returns True then, or False after `timeout` seconds."""
         return await self._client.wait_zero(self.name, timeout=timeout)
 
     async def value(self) -> int:
-        """How many are still to be done."""
+        """The number of unfinished pieces of work."""
         return await self._client.get(self.name)
 
     def __repr__(self) -> str:
         return f"<naught.WaitGroup {self.name!r}>"
 
 
-def _dismiss(answers: Iterable[Future[Any]]) -> None:
-    """Nobody waits for them any more, and nobody has to be told of what went wrong with them."""
+def _discard_results(answers: Iterable[Future[Any]]) -> None:
+    """Cancel the futures that are not done, and mark the exceptions of the others as retrieved."""
     for answer in answers:
         answer.cancel()
         if not answer.cancelled():
@@ -320,7 +353,7 @@ def _dismiss(answers: Iterable[Future[Any]]) -> None:
 
 
 class Reference:
-    """Count who uses something, and learn who lets go last.
+    """Count the users of something, and learn which release was the last.
 
         await counters.reference("blob:9f3a").retain()
         ...
@@ -332,26 +365,25 @@ class Reference:
 
     __slots__ = ("_client", "name")
 
-    def __init__(self, client: Commands[Any], name: Key) -> None:
+    def __init__(self, client: PatternClient, name: Key) -> None:
         encode_key(name)
         self.name: Final = name
         self._client: Final = client
 
     async def retain(self) -> int:
-        """One more uses it; how many do."""
+        """Add a reference. Returns the number of references."""
         return await self._client.incr(self.name)
 
     async def release(self) -> bool:
-        """One less uses it; whether that was the last. Raises CounterUnderflow, with nothing changed, when nobody
-        did.
+        """Remove a reference. Returns whether it was the last.
 
-        Where the answer is lost with the session (OutcomeUnknown), nobody may have been told: what was the last
-        release is then found by `value` being 0.
+        Raises CounterUnderflow, with nothing changed, when there are no references. If it raises OutcomeUnknown, this
+        may have been the last release, with no caller that got True: check whether `value` is 0.
         """
         return await self._client.decr(self.name, strict=True) == 0
 
     async def value(self) -> int:
-        """How many use it."""
+        """The number of references."""
         return await self._client.get(self.name)
 
     def __repr__(self) -> str:
@@ -359,7 +391,7 @@ class Reference:
 
 
 class InFlight:
-    """Count what is going on right now: up on entering, down on leaving, and down too when the process dies.
+    """Count running operations: up when a block is entered, down when it is left or its process dies.
 
         async with counters.in_flight("uploads"): ...
         await counters.in_flight("uploads").value()
@@ -369,11 +401,11 @@ class InFlight:
 
     __slots__ = ("_client", "_entered", "name")
 
-    def __init__(self, client: Commands[Any], name: Key) -> None:
+    def __init__(self, client: PatternClient, name: Key) -> None:
         encode_key(name)
         self.name: Final = name
         self._client: Final = client
-        self._entered: Final = _Entered(client)
+        self._entered: Final = _EnteredPermits(client)
 
     async def __aenter__(self) -> None:
         self._entered.push(await acquire_permit(self._client, ((self.name, 1, VALUE_MAX),), None))
@@ -382,12 +414,12 @@ class InFlight:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         permit = self._entered.pop()
-        # Uncounted already, where it is not held any more: the counter was cleared, or the session was lost.
+        # NotHeld: it is not counted any more, because the counter was cleared or the session was lost.
         with suppress(NotHeld):
             await release_at_exit(permit, error)
 
     async def value(self) -> int:
-        """How many there are."""
+        """The number of running operations."""
         return await self._client.get(self.name)
 
     def __repr__(self) -> str:
@@ -395,18 +427,19 @@ class InFlight:
 
 
 class Quota:
-    """At most `limit` in a window of `per` seconds, which begins with the first use and is fixed then.
+    """At most `limit` uses in a time window of `per` seconds. The window starts with its first use and does not move.
 
         quota = counters.quota("calls:ann", limit=100, per=3600)
         if not await quota.use():
             raise TooMany(retry_after=await quota.retry_after())
 
-    A fixed window lets up to twice the limit through around its end. It costs one counter, gone when the window ends.
+    With fixed windows, up to twice the limit may pass around the end of a window. The state is one counter, which
+    expires with the window.
     """
 
     __slots__ = ("_client", "_per_ms", "limit", "name")
 
-    def __init__(self, client: Commands[Any], name: Key, limit: int, per: float) -> None:
+    def __init__(self, client: PatternClient, name: Key, limit: int, per: float) -> None:
         encode_key(name)
         self.name: Final = name
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
@@ -416,18 +449,18 @@ class Quota:
         self._client: Final = client
 
     async def use(self, n: int = 1) -> bool:
-        """Use `n` of it, all or nothing; whether there was so much left."""
+        """Use `n`, all or nothing. Returns False, with nothing used, if fewer than `n` are left."""
         granted, _ = await self._client.try_incr([(self.name, n, self.limit)], ttl_ms=self._per_ms)
         return granted
 
     async def remaining(self) -> int:
-        """How much is left in this window."""
+        """The number of uses left in this window."""
         return max(0, self.limit - await self._client.get(self.name))
 
     async def retry_after(self) -> float:
-        """Seconds until the window ends, where nothing is left; 0 where something is.
+        """Seconds until the window ends, if no uses are left; otherwise 0.
 
-        Infinity where it does not end: somebody has `set` the counter, which leaves it without a time to live.
+        Infinity if the window never ends, because a client has removed the counter's time to live (`set`, `expire`).
         """
         left_ms = await self._client.ttl(self.name)
         if left_ms is None or await self._client.get(self.name) < self.limit:

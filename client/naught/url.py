@@ -1,11 +1,11 @@
-"""Addresses: the URL of a server, taken apart. Sans-IO.
+"""Parses the URL of a server into an address. Sans-IO.
 
-    naught://HOST[:PORT][/CACHE]              TCP; the port is 6480 unless given, IPv6 hosts stand in brackets
+    naught://HOST[:PORT][/CACHE]              TCP; the default port is 6480, IPv6 hosts are written in brackets
     naught+unix:///PATH.sock[?cache=CACHE]    a Unix socket
-    memory://                                 the server's engine in this process, for this client alone
-    memory://NAME                             the same, shared by all clients of the process that say NAME
+    memory://                                 the server's engine in this process, private to this client
+    memory://NAME                             the same, shared by all clients of the process with this NAME
 
-Whatever is no such URL raises `InvalidRequest`, which names what is wrong and what is allowed; nothing is guessed.
+Any other URL raises `InvalidRequest`, which names the mistake and the allowed forms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TcpAddress:
     host: str
     port: int
     cache: str | None = None
-    """None: the connection stays with the cache a server gives whoever asks for none."""
+    """None for the server's default cache."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -46,7 +46,7 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class MemoryAddress:
-    """An engine in this process; `name` None for one that nobody else sees."""
+    """An engine in this process; `name` is None for an engine that only one client uses."""
 
     name: str | None = None
     cache: None = None
@@ -59,12 +59,12 @@ Address = TcpAddress | UnixAddress | MemoryAddress
 
 
 def parse_url(url: str) -> Address:
-    """Take a URL apart.
+    """Parse a URL.
 
     >>> parse_url("naught://localhost/orders")
     TcpAddress(host='localhost', port=6480, cache='orders')
 
-    Raises `InvalidRequest` (a ValueError). Costs a few microseconds; looks nothing up.
+    Raises `InvalidRequest` (a ValueError). Costs a few microseconds; no host name is looked up.
     """
     if not isinstance(url, str):
         raise InvalidRequest(f"a URL is a str, not {type(url).__name__}; {ALLOWED}")
@@ -75,8 +75,8 @@ def parse_url(url: str) -> Address:
     if parts.fragment or "#" in url:
         raise _bad(url, "a URL has no fragment")
     if "@" in parts.netloc:
-        # The message leaves the URL out: it holds a password.
-        raise InvalidRequest(f"a URL has no user or password, as there is no authentication yet; {ALLOWED}")
+        # The message does not contain the URL, which may contain a password.
+        raise InvalidRequest(f"a URL has no user or password, because authentication is not supported yet; {ALLOWED}")
     if parts.scheme == "naught":
         return _tcp(url, parts)
     if parts.scheme == "naught+unix":
@@ -84,7 +84,7 @@ def parse_url(url: str) -> Address:
     if parts.scheme == "memory":
         return _memory(url, parts)
     if parts.scheme == "naughts":
-        raise _bad(url, "naughts:// (TLS) is not there yet")
+        raise _bad(url, "naughts:// (TLS) is not supported yet")
     raise _bad(url, f"unknown scheme {parts.scheme!r}" if parts.scheme else "no scheme")
 
 
@@ -114,7 +114,7 @@ def _unix(url: str, parts: SplitResult) -> UnixAddress:
         raise _bad(url, f"a Unix socket has no host ({parts.netloc!r}); write three slashes before its path")
     path = _unquoted(url, parts.path)
     if len(path) < 2 or path.endswith("/"):
-        raise _bad(url, "no path of a socket")
+        raise _bad(url, "no path to a socket")
     return UnixAddress(path, _query_cache(url, parts.query))
 
 
@@ -151,7 +151,7 @@ def _unquoted(url: str, quoted: str) -> str:
     try:
         return unquote(quoted, errors="strict")
     except UnicodeDecodeError as error:
-        raise _bad(url, "what %xx stands for is no UTF-8") from error
+        raise _bad(url, "the bytes that %xx stands for are not UTF-8") from error
 
 
 def _bad(url: str, what: str) -> InvalidRequest:

@@ -1,8 +1,7 @@
 """The command line: `naught-loadtest`, or `python -m naught_loadtest`.
 
-Exit status: 0 all well; 1 the run failed, requests failed, or the counters are not what was acknowledged;
-2 wrong usage; 3 the figures are INVALID, spoiled by the generator itself; 99 an objective (--slo) was missed;
-130 interrupted.
+Each subcommand is a module of `naught_loadtest.commands`. This module builds the argument parser from them, runs the
+one that was named, and turns exceptions into a message on standard error and an exit status (`commands.status`).
 """
 
 from __future__ import annotations
@@ -12,30 +11,31 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from naught_loadtest import bars
-from naught_loadtest.commands import ceiling, demo, search, status, versus
+from naught_loadtest.commands import bars, ceiling, demo, search, status, versus, zeros
 from naught_loadtest.commands import run as run_command
-from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError, stopped_on_signals
+from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
 from naught_loadtest.generate.runner import RunError
-from naught_loadtest.zeros import command as zeros
+from naught_loadtest.processes import stopped_on_signals
 
+# Each subcommand's module and its summary for --help.
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
-    "run": (run_command, "one run against a server"),
-    "demo": (demo, "a server of its own, ten seconds of load, the report"),
-    "versus": (versus, "naught beside Redis and memcached, started here, in one run"),
+    "run": (run_command, "one run against a server that is already running"),
+    "demo": (demo, "start a server, ten seconds of load, the report"),
+    "versus": (versus, "naught compared with Redis and memcached, all started here"),
     "search": (search, "the highest rate at which an objective holds"),
-    "bars": (bars, "the speed bars, each with the figure reached here"),
-    "zeros": (zeros, "what zeros that stay cost in Python: dicts, SafeMap, the engine in process"),
-    "ceiling": (ceiling, "the most this generator can do, against an echo"),
+    "bars": (bars, "the speed bars, each with the figure reached on this machine"),
+    "zeros": (zeros, "what zeros that are not deleted cost in Python: dicts, SafeMap, memory://"),
+    "ceiling": (ceiling, "the most this generator can do, against an echo server"),
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole grammar of the command line."""
+    """The parser of the whole command line."""
     result = argparse.ArgumentParser(
         prog="naught-loadtest",
-        description="Load tests for naught, and for Redis and memcached beside it.",
-        epilog="Exit status: 0 all well, 1 failed, 2 usage, 3 figures invalid, 99 objective missed.",
+        description="Load tests for naught, and the same load for Redis and memcached.",
+        epilog="Exit status: 0 success; 1 the run or requests failed, or counters are wrong; 2 wrong usage;"
+        " 3 the generator made the figures INVALID; 99 an objective was missed; 130 interrupted.",
     )
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
@@ -46,15 +46,15 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(words: list[str] | None = None) -> int:
-    """Do what the words say. The exit status."""
-    arguments = parser().parse_args(words)
+def main(argv: list[str] | None = None) -> int:
+    """Run the subcommand that the arguments name. Returns the exit status."""
+    arguments = parser().parse_args(argv)
     execute: Callable[[argparse.Namespace], int] = arguments.execute
     try:
         with stopped_on_signals():
             return execute(arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted; everything that was started has been stopped", file=sys.stderr)
+        print("\ninterrupted; all processes that were started have been stopped", file=sys.stderr)
         return status.INTERRUPTED
     except ValueError as error:
         print(f"naught-loadtest {arguments.command}: {error}", file=sys.stderr)

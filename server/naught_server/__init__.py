@@ -1,4 +1,4 @@
-"""The network service: counters in memory behind a socket. `python -m naught_server` or `naught-server` starts it.
+"""The naught server: counters in memory, served over MessagePack-RPC (PROTOCOL.md). `engine.py` shows its parts.
 
 Some of its modules run compiled where there was a compiler; see `naught._compiled`.
 """

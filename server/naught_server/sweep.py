@@ -7,7 +7,7 @@ Jobs take turns. Each step of a job is bounded in entries, so no job can starve 
     ReleaseEnded     gives back what ended sessions hold
     RemoveExpired    takes out counters whose time to live has ended
     RemoveZeros      takes out the zeros that lazy eviction left
-    FreeTables       empties tables that `clear` swapped out
+    FreeTables       empties tables that `clear` has replaced
     CompactTables    rebuilds tables that are mostly empty, and with them the memory of the keys
     MeasureTables    notes how much memory the tables have
 

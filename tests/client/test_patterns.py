@@ -1,4 +1,4 @@
-"""Semaphores, their permits, and several at once. On an engine in the process."""
+"""Semaphores, their permits, and permits of several semaphores at once, with two clients of an engine in memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from naught.wire.limits import PARKED_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 
 GUARD_S = 30.0
 
-Clients = tuple[naught.Client[str], naught.Client[str]]
-
 
 def both(scenario: Callable[..., Any], **options: Any) -> None:
-    """Run with two clients of one server; nothing is held and nobody waits in the end."""
+    """Run `scenario` with two clients of one server. Afterwards no hold, no wait and no counter may be left."""
 
     async def run() -> None:
         url = f"memory://{scenario.__qualname__}"
@@ -30,7 +28,7 @@ def both(scenario: Callable[..., Any], **options: Any) -> None:
             async with asyncio.timeout(GUARD_S):
                 await scenario(first, second)
             assert [await client.held() for client in (first, second)] == [{}, {}]
-            assert await second.count() == 0, "something was left behind"
+            assert await second.count() == 0, "a counter is left"
             sessions = (await first.info())["sessions"]
             assert (sessions["holds"], sessions["parked"]) == (0, 0)
             find_host(scenario.__qualname__).engine.invariants(0)
@@ -57,7 +55,7 @@ def test_the_counter_is_the_number_of_permits_out() -> None:
         assert await second.get("gpu") == 2
         assert [permit.number for permit in (*permits, third)] == sorted(
             {permit.number for permit in (*permits, third)}
-        ), "numbers only grow"
+        ), "each number is higher than all before"
         await third.release()
         await permits[0].release()
         assert await first.get("gpu") == 0
@@ -78,7 +76,7 @@ def test_a_permit_is_released_once() -> None:
                 await permit.release()
         assert await first.get("gpu") == 1
         with pytest.raises(naught.NotHeld):
-            await second.release(other.number)  # nobody gives back what is another's
+            await second.release(other.number)  # the hold of another client
         await other.release()
 
     both(scenario)
@@ -110,7 +108,7 @@ def test_permits_are_granted_in_the_order_they_were_asked_for() -> None:
         tasks = []
         for number in range(30):
             tasks.append(asyncio.ensure_future(work(number)))
-            await (first, second)[number % 2].ping()  # it has been asked for
+            await (first, second)[number % 2].ping()  # the server has the request now
         assert await second.semaphore("gpu", limit=1).try_acquire() is None
         await permit.release()
         await asyncio.gather(*tasks)
@@ -124,7 +122,9 @@ def test_nobody_overtakes_who_waits() -> None:
         one = await first.semaphore("gpu", limit=1).acquire()
         waiting = asyncio.ensure_future(second.semaphore("gpu", limit=1).acquire())
         await second.ping()
-        assert await first.semaphore("gpu", limit=5).try_acquire() is None, "there is room, and somebody came before"
+        assert await first.semaphore("gpu", limit=5).try_acquire() is None, (
+            "there is room, but another client was first"
+        )
         assert not (await first.try_incr([("gpu", 1, 5)])).granted
         behind = asyncio.ensure_future(first.semaphore("gpu", limit=5).acquire())
         await first.ping()
@@ -208,8 +208,8 @@ def test_many_tasks_share_one_semaphore_object() -> None:
 
         await asyncio.gather(*(work() for _ in range(40)))
         assert most == 3
-        assert len(numbers) == 200, "every grant has a number of its own"
-        assert not gpu._entered._by_caller, "nothing is kept of tasks that have left"
+        assert len(numbers) == 200, "every grant has a different number"
+        assert not gpu._entered._by_caller, "no entry is left of tasks that have left"
 
     both(scenario)
 
@@ -287,10 +287,10 @@ def test_who_waits_for_several_stands_in_the_queue_of_each() -> None:
         held = await first.semaphore("a", limit=1).acquire()
         several = asyncio.ensure_future(second.acquire_all({"a": 1, "b": 1}))
         await second.ping()
-        assert await first.get("b") == 0, "it holds nothing while it waits"
+        assert await first.get("b") == 0, "a waiter holds nothing"
         behind = asyncio.ensure_future(first.semaphore("b", limit=1).acquire())
         await first.ping()
-        assert waits(behind), "b is free, and somebody came before"
+        assert waits(behind), "b is free, but another waiter was first"
         await held.release()
         permit = await several
         assert waits(behind)
@@ -331,7 +331,7 @@ def test_no_semaphores_at_all_are_an_error() -> None:
 
 @pytest.mark.parametrize("turns", range(6))
 def test_a_cancelled_acquire_leaves_nothing(turns: int) -> None:
-    """In whichever turn it is: before it was sent, while it waits, and when the permit has come in that very turn."""
+    """Cancelled before it was sent, while it waits, and in the same turn in which the permit arrives."""
 
     async def scenario(first: naught.Client, second: naught.Client) -> None:
         for free in (True, False):
@@ -346,8 +346,8 @@ def test_a_cancelled_acquire_leaves_nothing(turns: int) -> None:
             if isinstance(ended, naught.NaughtError | asyncio.CancelledError):
                 assert isinstance(ended, asyncio.CancelledError)
             else:
-                await ended.release()  # it had ended before
-            while await first.get("gpu"):  # noqa: ASYNC110 - what nobody took is on its way back
+                await ended.release()  # the task had ended before it was cancelled
+            while await first.get("gpu"):  # noqa: ASYNC110 - the client is releasing the permit
                 await asyncio.sleep(0)
 
     both(scenario)
@@ -355,7 +355,7 @@ def test_a_cancelled_acquire_leaves_nothing(turns: int) -> None:
 
 def test_a_cancelled_release_releases() -> None:
     async def scenario(first: naught.Client, second: naught.Client) -> None:
-        for turns in range(1, 5):  # before the first it has not begun
+        for turns in range(1, 5):  # with 0 the task has not started
             permit = await first.semaphore("gpu", limit=1).acquire()
             task = asyncio.ensure_future(permit.release())
             for _ in range(turns):
@@ -377,9 +377,11 @@ def test_a_release_that_was_refused_at_once_leaves_the_hold_as_it_was(arguments:
         assert acquired.hold is not None
         with pytest.raises(ValueError, match=r"."):
             first.release(acquired.hold, **arguments)
-        assert first._link.session._holds == {acquired.hold.number: acquired.hold}, "it can still be lost"
+        assert first._connection.session._holds == {acquired.hold.number: acquired.hold}, (
+            "the session still tracks the hold"
+        )
         await first.release(acquired.hold)
-        assert not first._link.session._holds
+        assert not first._connection.session._holds
 
     both(scenario)
 
@@ -389,7 +391,7 @@ def test_a_release_that_was_refused_at_once_leaves_the_hold_as_it_was(arguments:
 
 @pytest.mark.parametrize("count", [UNACKNOWLEDGED_MAX + 1, 3 * UNACKNOWLEDGED_MAX])
 def test_thousands_of_permits_in_one_turn(count: int) -> None:
-    """None of them has to wait, which nobody knows beforehand: their answers must fit what the server keeps."""
+    """All are granted without waiting, but the client cannot know that: the replies must fit the server's limits."""
 
     async def scenario(first: naught.Client, second: naught.Client) -> None:
         permits = await asyncio.gather(*(first.semaphore(f"s{place}", limit=1).acquire() for place in range(count)))
@@ -420,19 +422,19 @@ def test_thousands_who_give_up_in_one_turn() -> None:
 
 
 async def cut_off(client: naught.Client, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection breaks, and no other can be made."""
+    """Break the connection and refuse every later one."""
 
     def refuse(protocol: asyncio.Protocol) -> None:
         raise ConnectionRefusedError("so")
 
     monkeypatch.setattr(host, "attach", refuse)
-    transport = client._link._connection.transport  # type: ignore[union-attr]
+    transport = client._connection._protocol.transport  # type: ignore[union-attr]
     assert transport is not None
     transport.abort()
 
 
 def lost_after(scenario: Callable[[naught.Client, Host], Awaitable[None]]) -> None:
-    """Run with a client of its own server, and a lease that is over soon."""
+    """Run `scenario` with one client, whose lease is short, and its server."""
 
     async def run() -> None:
         name = scenario.__qualname__
@@ -457,7 +459,7 @@ def test_a_permit_is_lost_a_lease_after_the_connection(monkeypatch: pytest.Monke
         await cut_off(client, host, monkeypatch)
         await permit.lost
         await asyncio.gather(*watching)
-        await permit.lost  # who comes late need not wait
+        await permit.lost  # returns immediately
         assert permit.lost
         assert not released.lost
         assert repr(permit) == f"<naught.Permit {permit.number} lost>"
@@ -493,7 +495,7 @@ def test_a_permit_is_not_lost_over_a_connection_that_comes_back(monkeypatch: pyt
     async def scenario(client: naught.Client, host: Host) -> None:
         async with client.semaphore("gpu", limit=1) as permit:
             for _ in range(20):
-                transport = client._link._connection.transport  # type: ignore[union-attr]
+                transport = client._connection._protocol.transport  # type: ignore[union-attr]
                 assert transport is not None
                 transport.abort()
                 assert await client.get("gpu") == 1

@@ -1,5 +1,5 @@
-"""A task that uses a pattern is cancelled at every place where it waits, and at three moments of each: before its
-call was sent, once it was, and in the turn that brings the answer. On an engine in the process.
+"""A task that uses a pattern is cancelled at each of its await points, and at each in three moments: before the call
+was sent, after it was sent, and in the turn in which its reply arrives. With an engine in memory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MOMENTS = ("before it is sent", "once it is sent", "with the answer")
 
 
 class Cancelled:
-    """A coroutine in a task, cancelled as it waits for the `place`th time."""
+    """Runs a coroutine in a task, and cancels the task at await point number `place`, counted from 0."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], place: int, moment: str) -> None:
-        self.reached = False
+        self.reached = False  # the coroutine has reached that await point
         self._coroutine = coroutine
-        self._left = place
+        self._left = place  # await points before it
         self._moment = moment
         self.task = asyncio.ensure_future(self._run())
 
@@ -54,29 +54,29 @@ class Cancelled:
             self.task.cancel()
         elif self._moment == "once it is sent":
             asyncio.get_running_loop().call_soon(self.task.cancel)
-        else:  # ahead of the task, which has not asked the future to wake it yet
+        else:  # this callback runs before the one that wakes the task, which is added later
             future.add_done_callback(lambda _: self.task.cancel())
 
 
 class Left(NamedTuple):
-    """What is on the counter `n` afterwards."""
+    """The value of the counter `n` afterwards."""
 
-    unsent: int = 0  # where it was cancelled before it was sent
-    sent: int = 0  # later
-    done: int = 0  # where it was not cancelled
+    unsent: int = 0  # if cancelled before the call was sent
+    sent: int = 0  # if cancelled later
+    done: int = 0  # if not cancelled
 
 
 class Use(NamedTuple):
-    """A use of a pattern that is to be cancelled."""
+    """A use of a pattern that the test cancels."""
 
-    prepare: Callable[[naught.Client], Awaitable[Any]]
+    prepare: Callable[[naught.Client], Awaitable[Any]]  # runs before it; its result is the second argument of `use`
     use: Callable[[naught.Client, Any], Coroutine[Any, Any, Any]]
     left: Left = Left()
-    taken: bool = False  # it waits for a permit of `n` that another client has
+    taken: bool = False  # another client has the permit of `n`, so the use waits
 
 
 async def nothing(_: naught.Client) -> None:
-    """Nothing is to be prepared."""
+    """The `prepare` of uses that need none."""
 
 
 async def inside(pattern: Any, client: naught.Client) -> None:
@@ -85,7 +85,7 @@ async def inside(pattern: Any, client: naught.Client) -> None:
 
 
 async def acquired(permit: Coroutine[Any, Any, naught.Permit | None]) -> None:
-    """Acquire and release: where the cancellation is too late for the first, it meets the second."""
+    """Acquire and release. A cancellation that comes too late for the first hits the second."""
     granted = await permit
     if granted is not None:
         await granted.release()
@@ -136,7 +136,7 @@ USES = {
 
 
 async def cancel(use: Use, place: int, moment: str, client: naught.Client, other: naught.Client) -> bool:
-    """Do that once; whether there was such a place."""
+    """Run `use` once, with the cancellation. Returns whether it has such an await point."""
     permit = await permit_of(other) if use.taken else None
     prepared = await use.prepare(client)
     cancelled = Cancelled(use.use(client, prepared), place, moment)
@@ -161,7 +161,7 @@ async def cancel(use: Use, place: int, moment: str, client: naught.Client, other
 
 
 async def until(true: Callable[[], Awaitable[Any]]) -> None:
-    while not await true():  # noqa: ASYNC110 - what nobody took is on its way back
+    while not await true():  # noqa: ASYNC110 - the client is still releasing
         await asyncio.sleep(0)
 
 
@@ -185,13 +185,13 @@ def test_cancelled(name: str, moment: str) -> None:
                 async with asyncio.timeout(GUARD_S):
                     reached = await cancel(use, place, moment, client, other)
                     held = await client.held()
-                    assert set(client._link.session._holds) == set(held), "the client keeps what it does not hold"
+                    assert set(client._connection.session._holds) == set(held), "the client tracks a hold it has lost"
                     assert not held or name.startswith(("add", "done"))
                 await other.clear()
             if not reached:
                 break
             place += 1
-        assert place, "it waits somewhere"
+        assert place, "the use has no await point"
         find_host(url[9:]).engine.invariants(0)
 
     asyncio.run(scenario(f"memory://{name.replace(' ', '-')}.{MOMENTS.index(moment)}"))

@@ -1,4 +1,4 @@
-"""Wait groups, references, counts in flight and quotas, each with its misuse. On an engine in the process."""
+"""Wait groups, references, `in_flight` and quotas, also misused, with two clients of an engine in memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import pytest
 import naught
 from naught.patterns import InFlight, Quota, Reference, WaitGroup
 
-Clients = tuple[naught.Client[str], naught.Client[str]]
-
 
 def both(scenario: Callable[..., Any]) -> None:
-    """Run with two clients of one server."""
+    """Run `scenario` with two clients of one server. Afterwards no counter may be left."""
 
     async def run() -> None:
         url = f"memory://{scenario.__qualname__}"
         async with naught.connect(url) as first, naught.connect(url) as second:
             await asyncio.wait_for(scenario(first, second), 30)
-            assert await second.count() == 0, "something was left behind"
+            assert await second.count() == 0, "a counter is left"
 
     asyncio.run(run())
 
@@ -30,7 +28,7 @@ def both(scenario: Callable[..., Any]) -> None:
 def test_a_wait_group_wakes_who_waits_when_the_last_is_done(held: bool) -> None:
     async def scenario(first: naught.Client[str], second: naught.Client[str]) -> None:
         group = first.wait_group("import", held=held)
-        assert await group.wait(timeout=0) is True, "nothing was added: it is done"
+        assert await group.wait(timeout=0) is True, "an empty group is done"
         assert await group.add(3) == 3
         assert await group.add() == 4
         waiting = asyncio.ensure_future(second.wait_group("import").wait())
@@ -127,7 +125,7 @@ def test_what_is_in_flight_is_uncounted_however_it_ends() -> None:
         async with uploads:
             await second.clear()
             await second.incr("uploads", 3)
-        assert await second.take(["uploads"]) == [3], "a later life is not uncounted"
+        assert await second.take(["uploads"]) == [3], "leaving the block did not change the new counter"
 
     both(scenario)
 
@@ -143,7 +141,7 @@ def test_a_quota_grants_so_many_and_says_when_to_come_back() -> None:
         assert await second.quota("calls:ann", 3, per=3600).use() is True
         assert await quota.use() is False
         assert 3500 < await quota.retry_after() <= 3600
-        # Somebody says another limit.
+        # Another client states another limit.
         assert await second.quota("calls:ann", 2, per=1).remaining() == 0
         assert await second.quota("calls:ann", 5, per=1).use(2) is True
         assert await quota.remaining() == 0
@@ -197,7 +195,7 @@ def test_a_semaphore_as_a_decorator() -> None:
 def test_what_cannot_be_meant_is_said_at_once(make: Callable[[Any], object]) -> None:
     async def run() -> None:
         async with naught.connect("memory://") as client:
-            with pytest.raises(ValueError):  # noqa: PT011  (of two classes, both of which are one)
+            with pytest.raises(ValueError):  # noqa: PT011 - InvalidRequest or TooLarge
                 make(client)
 
     asyncio.run(run())

@@ -1,5 +1,5 @@
-"""What only the blocking client has: threads that share one object, decorated functions, permits that are watched
-with a time; and its listings. On an engine in the process, alone and beside the asyncio client.
+"""Patterns of the blocking client (objects shared by threads, decorated functions, `lost.wait` with a timeout), and
+its listings. With an engine in memory, alone and together with an asyncio client.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def counters(url: str) -> Iterator[blocking.Client]:
-    """A client; nothing is held and nobody waits in the end."""
+    """A client. At the end of the test no hold, no wait and no counter may be left."""
     with blocking.Client(url, timeout=GUARD_S) as client:
         yield client
         assert client.held() == {}
-        assert client.count() == 0, "something was left behind"
+        assert client.count() == 0, "a counter is left"
         sessions = client.info()["sessions"]
         assert (sessions["holds"], sessions["parked"]) == (0, 0)
     find_host(url.removeprefix("memory://")).engine.invariants(0)
 
 
 def all_at_once(work: Callable[[int], Any], count: int = THREADS) -> list[Any]:
-    """What so many threads return that begin together."""
+    """Call `work` in `count` threads that start together. Returns their results."""
     begin = threading.Barrier(count)
 
     def thread(number: int) -> Any:
@@ -139,8 +139,8 @@ def test_threads_share_one_semaphore(counters: blocking.Client) -> None:
 
     all_at_once(work)
     assert most == 3
-    assert len(numbers) == THREADS * 10, "every grant has a number of its own"
-    assert not gpu._inner._entered._by_caller, "nothing is kept of threads that have left"
+    assert len(numbers) == THREADS * 10, "every grant has a different number"
+    assert not gpu._inner._entered._by_caller, "no entry is left of threads that have left"
 
 
 def test_threads_share_one_count_in_flight(counters: blocking.Client) -> None:
@@ -181,12 +181,12 @@ def test_threads_share_one_group(counters: blocking.Client, url: str, held: bool
         assert max(map(max, added)) == 10 * sum(amounts) == group.value()
         with blocking.Client(url, timeout=GUARD_S) as other, ThreadPoolExecutor(1) as pool:
             finished = pool.submit(other.wait_group("import").wait, timeout=GUARD_S)
-            wait_until(lambda: parked(counters, 1), "it is waited for")
-            # Each says of other pieces that they are done than it has added.
+            wait_until(lambda: parked(counters, 1), "the other client waits for the group")
+            # Each thread calls `done` with other amounts than it has added.
             left = all_at_once(lambda number: [group.done(amounts[-1 - number]) for _ in range(10)])
             assert finished.result(GUARD_S) is True
-        assert [value for values in left for value in values].count(0) == 1, "one was the last"
-    assert not counters._link.session._holds, "the client keeps nothing of what is done"
+        assert [value for values in left for value in values].count(0) == 1, "exactly one release was the last"
+    assert not counters._connection.session._holds, "the session tracks no hold that is done"
 
 
 def test_blocks_on_one_object_nest_in_one_thread(counters: blocking.Client) -> None:
@@ -214,11 +214,11 @@ def test_who_waits_in_many_threads_is_served_by_one_who_releases(counters: block
     permit = gpu.acquire()
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = [pool.submit(gpu.acquire, timeout=GUARD_S) for _ in range(THREADS)]
-        wait_until(lambda: parked(counters, THREADS), "all wait")
+        wait_until(lambda: parked(counters, THREADS), "all threads wait")
         numbers = []
         for _ in range(THREADS):
             permit.release()
-            wait_until(lambda: any(each.done() for each in waiting), "one is served")
+            wait_until(lambda: any(each.done() for each in waiting), "one thread has a permit")
             (served,) = [each for each in waiting if each.done()]
             waiting.remove(served)
             permit = served.result()
@@ -237,11 +237,11 @@ def test_a_permit_is_watched_with_a_time(url: str) -> None:
     for timeout in (0, 0.001, 0.01):
         assert permit.lost.wait(timeout) is False
     with ThreadPoolExecutor(THREADS) as pool:
-        told = [pool.submit(permit.lost.wait, GUARD_S if number % 2 else None) for number in range(THREADS)]
+        watching = [pool.submit(permit.lost.wait, GUARD_S if number % 2 else None) for number in range(THREADS)]
         client.close()
-        assert [each.result(GUARD_S) for each in told] == [True] * THREADS
+        assert [each.result(GUARD_S) for each in watching] == [True] * THREADS
     assert permit.lost
-    assert permit.lost.wait() is True, "who comes late need not wait"
+    assert permit.lost.wait() is True, "returns immediately"
     assert repr(permit.lost) == "<lost: True>"
     assert repr(permit) == f"<naught.Permit {permit.number} lost>"
     with pytest.raises(naught.NotHeld, match="is lost"):
@@ -269,7 +269,7 @@ while permit.lost._happened is None:
 child = os.fork()
 if not child:
     try:
-        assert permit.lost and permit.lost.wait(20), "it is the parent's"
+        assert permit.lost and permit.lost.wait(20), "the hold is the parent's"
         try:
             permit.release()
         except naught.NotHeld:
@@ -304,7 +304,7 @@ def test_an_engine_with_a_name_is_shared(counters: blocking.Client, url: str) ->
         assert another.count() == 0
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(other.semaphore("gpu", limit=1).acquire, timeout=GUARD_S)
-            wait_until(lambda: parked(counters, 1), "it waits")
+            wait_until(lambda: parked(counters, 1), "the other client waits")
             permit.release()
             waiting.result(GUARD_S).release()
         assert len(counters.sessions()) == 2
@@ -312,7 +312,7 @@ def test_an_engine_with_a_name_is_shared(counters: blocking.Client, url: str) ->
 
 
 def test_a_blocking_client_and_an_asyncio_client_share_an_engine(counters: blocking.Client, url: str) -> None:
-    """The one in this thread, the other in a loop of another; permits go to and fro."""
+    """One in this thread, the other in an event loop of another thread. They hand a permit back and forth."""
     rounds = 50
     order: list[str] = []
 
@@ -339,14 +339,15 @@ def test_a_blocking_client_and_an_asyncio_client_share_an_engine(counters: block
         with counters.semaphore("baton", limit=1):
             order.append("blocking")
             wait_until(
-                lambda: order.count("asyncio") == rounds or parked(counters, 1), "the other waits for its turn"
+                lambda: order.count("asyncio") == rounds or parked(counters, 1),
+                "the asyncio client waits for the permit",
             )
     assert group.wait(timeout=GUARD_S)
     counters.decr("end")
     loop.join()
     assert sorted(order) == ["asyncio"] * rounds + ["blocking"] * rounds
     first = order[:2]
-    assert order == first * rounds, "they took turns"
+    assert order == first * rounds, "they alternate"
 
 
 # ------------------------------------------------------------------------------------------------- listings
@@ -361,7 +362,7 @@ def test_listings_page_by_page(counters: blocking.Client) -> None:
     assert list(counters.scan_iter(prefix="none")) == []
     begun = counters.scan_iter(count=1)
     assert next(begun)[0] in stored
-    begun.close()  # type: ignore[attr-defined]  # left in the middle
+    begun.close()  # type: ignore[attr-defined]  # before its end
     page = counters.scan(count=10)
     rest = []
     while page.cursor:
@@ -415,7 +416,7 @@ def test_what_is_held_is_listed(counters: blocking.Client) -> None:
 
 
 def test_more_is_held_than_fits_one_answer(counters: blocking.Client) -> None:
-    """As of sessions, which come in pages too."""
+    """The client reads the list page by page."""
     prefix = "x" * 490
     holds = []
     for number in range(1_000):

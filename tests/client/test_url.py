@@ -1,4 +1,4 @@
-"""URLs: what each says, and what is wrong with the others."""
+"""Parsing of URLs: the address of each good one, and the error message for each bad one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BAD: dict[str, str] = {
     "localhost:6480": "unknown scheme 'localhost'",
     "/run/naught.sock": "no scheme",
     "redis://localhost": "unknown scheme 'redis'",
-    "naughts://localhost": "TLS) is not there yet",
+    "naughts://localhost": "TLS) is not supported yet",
     "naught://": "no host",
     "naught://:6480": "no host",
     "naught:///orders": "no host",

@@ -1,12 +1,12 @@
-"""Any bytes give a message, need more, or a protocol error, however they are cut into pieces.
+"""Fuzzers of the decoder and of a whole server: random and mutated bytes, cut into pieces at random.
 
-That is held of the decoder. Of a whole server it is held that nothing a peer sends makes it raise or log a fault
-of its own, that its replies are MessagePack-RPC, one at most for each request, that its invariants hold, and that it
-answers, executes and refuses the same whatever the cuts.
+The decoder: any bytes are a message, the beginning of one, or a protocol error, the same for all cuts. The server: no
+input makes it raise or log a fault; its replies are MessagePack-RPC, at most one for each request; its invariants
+hold; replies and state are the same for all cuts.
 
-    python tests/fuzz/fuzz_wire.py      for as long as NAUGHT_FUZZ_SECONDS says (an hour), from NAUGHT_FUZZ_SEED
+    python tests/fuzz/fuzz_wire.py      runs for NAUGHT_FUZZ_SECONDS (default an hour), from NAUGHT_FUZZ_SEED
 
-What fails is printed with the seed of its round, which alone repeats it: NAUGHT_FUZZ_SEED=that NAUGHT_FUZZ_SECONDS=0.
+A failing round prints its seed. To repeat only this round: NAUGHT_FUZZ_SEED=that NAUGHT_FUZZ_SECONDS=0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from naught_server.store import Cache
 from support.conversation import NOW_MS, Conversation, byte_by_byte, cut, decoded, engine_of, random_cuts
 
 ROUNDS_BYTE_BY_BYTE = 3_000
-"""Longer inputs are not fed byte by byte, which would be most of the time."""
+"""Longer inputs are not fed byte by byte, because that would take most of the time."""
 
 
 def cuts_of(data: bytes, source: random.Random) -> list[list[bytes]]:
@@ -46,7 +46,7 @@ def cuts_of(data: bytes, source: random.Random) -> list[list[bytes]]:
 
 
 def flat(value: Any) -> list[Any]:
-    """A value as one flat list that can be compared and is never too deep."""
+    """A value as one flat list, which can be compared without recursion."""
     found: list[Any] = []
     rest = [value]
     while rest:
@@ -64,7 +64,7 @@ def flat(value: Any) -> list[Any]:
 
 
 def decode(pieces: list[bytes]) -> tuple[list[Any], Any]:
-    """The messages, and how it ended: with an error, or with so many bytes of an unfinished message."""
+    """The messages, and the end: an error, or the number of bytes of an unfinished message."""
     decoder = Decoder()
     messages: list[Any] = []
     try:
@@ -115,7 +115,7 @@ def decoder_round(seed: int) -> None:
 
 
 class Faults(logging.Handler):
-    """Takes note of what a server logs about itself."""
+    """Keeps the errors that a server logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -128,11 +128,11 @@ class Faults(logging.Handler):
 
 FAULTS = Faults()
 TIMED = {b"info", b"sweep", b"top", b"count"}
-"""Their replies depend on turns, and so on cuts: they tell how the server works, or see what happened meanwhile."""
+"""Methods whose replies depend on turns, and so on the cuts of the input."""
 
 
 def outcome_of(pieces: list[bytes], eviction: str) -> tuple[list[Any], bool, dict[str, Any]]:
-    """Replies in the order of their bytes, whether it closed, and what each cache holds then."""
+    """The replies in order, whether the connection closed, and the counters of each cache then."""
     small = CachePolicy("small", shards=2, eviction=eviction, max_counters=3)  # type: ignore[arg-type]
     conversation = Conversation(engine_of(small, shards=1, eviction=eviction))
     replies = conversation.send(*pieces)
@@ -149,7 +149,7 @@ def live_of(cache: Cache) -> list[tuple[bytes, int]]:
 
 
 def requests_of(data: bytes) -> tuple[dict[Any, int], set[Any]]:
-    """How many requests have each msgid, as far as the input is good; and the msgids of those that are timed."""
+    """The number of requests by msgid, up to the first bad input; and the msgids of those with a method in TIMED."""
     counts: dict[Any, int] = {}
     timed = set()
     decoder = Decoder()
@@ -177,7 +177,7 @@ def check_replies(replies: list[Any], counts: dict[Any, int]) -> None:
             assert code != b"unavailable"
             assert sentence.decode()
         answered[msgid] = answered.get(msgid, 0) + 1
-    assert all(count <= counts.get(msgid, 0) for msgid, count in answered.items()), "a reply nobody asked for"
+    assert all(count <= counts.get(msgid, 0) for msgid, count in answered.items()), "a reply without a request"
 
 
 def session_round(seed: int) -> None:
@@ -210,7 +210,7 @@ ROUNDS = {"decoder": decoder_round, "session": session_round}
 
 
 def fuzz(target: str, seed: int, seconds: float) -> int:
-    """Rounds from this seed on, until the time is over; at least one. Returns how many."""
+    """Run rounds from this seed on until the time is over, at least one. Returns how many."""
     logger = logging.getLogger("naught.server")
     logger.addHandler(FAULTS)
     propagate, logger.propagate = logger.propagate, False
@@ -232,7 +232,7 @@ def fuzz(target: str, seed: int, seconds: float) -> int:
 
 
 def seed_of_environment() -> int:
-    """The seed to start from: as told, or a new one. Printed, so that a failure can be repeated."""
+    """The seed to start from: NAUGHT_FUZZ_SEED, or a random one. Printed, so that a failure can be repeated."""
     seed = int(os.environ.get("NAUGHT_FUZZ_SEED") or random.SystemRandom().randrange(2**40))
     print(f"NAUGHT_FUZZ_SEED={seed}")
     return seed

@@ -1,5 +1,5 @@
-"""The fuzzers of the wire for a moment, from a printed seed; slow: for seconds, or as many as NAUGHT_FUZZ_SECONDS
-says. See `fuzz_wire.py` for hours of it."""
+"""The fuzzers of the wire, from a printed seed: for a moment in the quick run, for some seconds in the slow one, or
+for as many as NAUGHT_FUZZ_SECONDS says. `fuzz_wire.py` runs them for hours."""
 
 from __future__ import annotations
 

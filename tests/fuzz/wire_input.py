@@ -1,4 +1,4 @@
-"""Bytes for the fuzzers: streams of valid messages, and what is left of them after some mutations. Seeded."""
+"""Input for the fuzzers: streams of valid messages, some of them mutated, from a seed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import msgpack  # type: ignore[import-untyped]
 
 
 class Source(random.Random):
-    """Random values that know what a counter server finds interesting."""
+    """A random source of keys, numbers, requests and streams, with many values near limits."""
 
     def key(self) -> Any:
-        """A key, mostly a good one; few, so that they meet."""
+        """A key, mostly a valid one. There are few keys, so requests often have the same one."""
         if self.random() < 0.05:
             return self.choice(["", "x" * 512, "x" * 513, b"\xff\x00", None, 7, True, ["k"], {"k": 1}])
         text = f"key:{self.randrange(6)}"
@@ -26,7 +26,7 @@ class Source(random.Random):
         return self.randrange(1, 4)
 
     def integer(self) -> Any:
-        """A number at an edge, or something that only looks like one."""
+        """An integer near a limit, or a value of another type."""
         if self.random() < 0.3:
             return self.choice([True, False, None, 1.0, 0.0, 2.5, "1"])
         return self.choice([0, 1, 2**7, 2**8, 2**16, 2**31, 2**32, 2**63, 2**64 - 2]) + self.choice([-1, 0, 1])
@@ -43,7 +43,7 @@ class Source(random.Random):
         return [self.key() for _ in range(count)]
 
     def deltas(self, count: int) -> Any:
-        """What goes with so many keys, or does not."""
+        """Deltas for this many keys, sometimes one too many, or one delta for all."""
         if self.random() < 0.4:
             return self.choice([1, -1, 5, 0, self.integer()])
         return [self.choice([1, 2, -1, -2, 0, self.integer()]) for _ in range(count + (self.random() < 0.05))]
@@ -112,34 +112,34 @@ def pack(value: Any) -> bytes:
     return packed
 
 
-# Each of these makes something else of a valid message, and knows what a message is made of.
+# Mutations: each changes a valid message.
 
 
 def flip(source: Source, data: bytes) -> bytes:
-    """One byte is another."""
+    """Change one byte."""
     place = source.randrange(len(data))
     return data[:place] + bytes([source.choice([source.randrange(256), 0xC1, 0xFF, 0x00])]) + data[place + 1 :]
 
 
 def drop(source: Source, data: bytes) -> bytes:
-    """A stretch is missing."""
+    """Remove some bytes."""
     begin = source.randrange(len(data))
     return data[:begin] + data[begin + source.randrange(1, 9) :]
 
 
 def double(source: Source, data: bytes) -> bytes:
-    """A stretch is there twice."""
+    """Repeat some bytes."""
     begin = source.randrange(len(data))
     return data[:begin] + data[begin : begin + source.randrange(1, 30)] + data[begin:]
 
 
 def truncate(source: Source, data: bytes) -> bytes:
-    """The end is missing."""
+    """Remove the end."""
     return data[: source.randrange(1, len(data) + 1)]
 
 
 def declare(source: Source, data: bytes) -> bytes:
-    """A header that promises much."""
+    """Insert a header that declares a large length."""
     size = source.choice([0, 1, 15, 16, 17, 255, 4_096, 8_192, 65_535, 65_536, 65_537, 2**20, 2**31, 2**32 - 1])
     first = source.choice([b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9"])
     place = source.randrange(len(data) + 1)
@@ -147,14 +147,14 @@ def declare(source: Source, data: bytes) -> bytes:
 
 
 def nest(source: Source, data: bytes) -> bytes:
-    """Arrays or maps in one another."""
+    """Insert nested arrays or maps."""
     header = source.choice([b"\x91", b"\x81", b"\xdc\x00\x10", b"\xdc\x10\x00", b"\xdd\xff\xff\xff\xff"])
     place = source.randrange(len(data) + 1)
     return data[:place] + header * source.choice([2, 100, 1_022, 1_023, 1_024, 1_025, 5_000]) + data[place:]
 
 
 def lengthen(source: Source, data: bytes) -> bytes:
-    """A parameter of a size near a limit."""
+    """A request with a parameter of a size near a limit."""
     size = source.choice([600, 7_000, 8_150, 8_192, 16_384, 65_535, 65_536, 65_537, 70_000])
     many = size // 2
     params = source.choice(
@@ -164,7 +164,7 @@ def lengthen(source: Source, data: bytes) -> bytes:
 
 
 def exceed(source: Source, data: bytes) -> bytes:
-    """A message near the largest there may be."""
+    """A message near the largest size allowed."""
     size = (1 << 20) + source.choice([-40, -20, -3, -2, -1, 0, 1, 2, 3, 40])
     strings = [b"x" * 60_000] * 17
     strings.append(b"x" * max(0, size - len(pack([0, 5, "nothing", [*strings, b"x" * 300]])) + 300))
@@ -172,7 +172,7 @@ def exceed(source: Source, data: bytes) -> bytes:
 
 
 def wrong_shape(source: Source, data: bytes) -> bytes:
-    """What MessagePack can say and the protocol does not know."""
+    """Valid MessagePack that is not a valid message."""
     shapes: list[Any] = [
         None, 7, "text", b"", [], {}, 1.5, True, [0], [0, 1], [0, 1, "incr"], [0, 1, "incr", ["k"], 1],
         [0, 1, "incr", "k"], [0, 1, "incr", {"k": 1}], [0, True, "incr", ["k"]], [0, 1.0, "incr", ["k"]],
@@ -184,7 +184,7 @@ def wrong_shape(source: Source, data: bytes) -> bytes:
 
 
 def noise(source: Source, data: bytes) -> bytes:
-    """Anything."""
+    """Random bytes."""
     return source.randbytes(source.choice([1, 2, 5, 40, 9_000]))
 
 

@@ -1,4 +1,4 @@
-"""The limit on requests in flight, under a real ASGI server and with a real counter server."""
+"""`naught.asgi.InFlightLimit` under uvicorn, with a server process or an engine in memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from support.server_process import ServerProcess, server_process
 GUARD_S = 30
 
 
-class Desk:
-    """An application that answers when the test lets it."""
+class App:
+    """An ASGI application that answers requests only when the test allows it."""
 
     def __init__(self) -> None:
-        self.arrived = asyncio.Semaphore(0)
-        self.go_on = asyncio.Event()
-        self.lifespans: list[str] = []
+        self.arrived = asyncio.Semaphore(0)  # one permit per request that has reached the application
+        self.may_answer = asyncio.Event()
+        self.lifespans: list[str] = []  # types of the lifespan messages
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -37,14 +37,14 @@ class Desk:
         self.arrived.release()
         if scope["path"] == "/fails":
             raise LookupError
-        await self.go_on.wait()
+        await self.may_answer.wait()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
 
 @contextlib.asynccontextmanager
 async def served(app: Any) -> AsyncIterator[int]:
-    """Serve an application with uvicorn, in this loop; the port."""
+    """Serve an application with uvicorn in the current event loop. Yields the port."""
     config = uvicorn.Config(app, port=0, lifespan="on", log_config=None, loop="asyncio")
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
@@ -63,7 +63,7 @@ async def served(app: Any) -> AsyncIterator[int]:
 
 
 async def get(port: int, path: str = "/") -> tuple[int, dict[str, str], bytes]:
-    """One HTTP request: status, headers, body."""
+    """Send one HTTP request. Returns status, headers and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -78,25 +78,25 @@ def run(scenario: Any) -> None:
 
 def test_requests_beyond_the_limit_are_refused_and_the_count_returns_to_nothing(tmp_path: Path) -> None:
     async def scenario(url: str) -> None:
-        desks = Desk(), Desk()
+        apps = App(), App()
         async with naught.connect(url) as counters, contextlib.AsyncExitStack() as stack:
             # Two workers share the limit.
-            ports = [await stack.enter_async_context(served(InFlightLimit(desk, url, limit=2))) for desk in desks]
+            ports = [await stack.enter_async_context(served(InFlightLimit(app, url, limit=2))) for app in apps]
             asked = [asyncio.ensure_future(get(port)) for port in ports]
-            for desk in desks:
-                await desk.arrived.acquire()
+            for app in apps:
+                await app.arrived.acquire()
             assert await counters.get("in-flight") == 2
             status, headers, body = await get(ports[0])
             assert (status, headers["retry-after"]) == (503, "1")
             assert body == b"too many requests in flight\n"
-            for desk in desks:
-                desk.go_on.set()
+            for app in apps:
+                app.may_answer.set()
             assert [(status, body) for status, _, body in await asyncio.gather(*asked)] == [(200, b"ok")] * 2
             assert await counters.wait_zero("in-flight", timeout=GUARD_S)
             assert (await get(ports[1], "/fails"))[0] == 500
             assert await counters.wait_zero("in-flight", timeout=GUARD_S)
             assert (await get(ports[1]))[0] == 200
-        assert [desk.lifespans for desk in desks] == [["lifespan.startup", "lifespan.shutdown"]] * 2
+        assert [app.lifespans for app in apps] == [["lifespan.startup", "lifespan.shutdown"]] * 2
 
     with server_process(tmp_path) as server:
         run(scenario(f"naught://127.0.0.1:{server.port}"))
@@ -105,19 +105,19 @@ def test_requests_beyond_the_limit_are_refused_and_the_count_returns_to_nothing(
 def test_each_key_has_its_own_limit_and_none_has_none() -> None:
     async def scenario() -> None:
         url = "memory://asgi-keys"
-        desk = Desk()
+        app = App()
         keys = {"/ann": "ann", "/ben": "ben"}
-        app = InFlightLimit(
-            desk, url, limit=1, name="http", key=lambda scope: keys.get(scope["path"]), status=429, retry_after=2.5
+        limited = InFlightLimit(
+            app, url, limit=1, name="http", key=lambda scope: keys.get(scope["path"]), status=429, retry_after=2.5
         )
-        async with naught.connect(url) as counters, served(app) as port:
+        async with naught.connect(url) as counters, served(limited) as port:
             asked = [asyncio.ensure_future(get(port, path)) for path in ("/ann", "/ben", "/", "/")]
             for _ in asked:
-                await desk.arrived.acquire()
+                await app.arrived.acquire()
             assert await counters.get_many(["http:ann", "http:ben", "http"]) == [1, 1, 0]
             status, headers, _ = await get(port, "/ann")
             assert (status, headers["retry-after"]) == (429, "3")
-            desk.go_on.set()
+            app.may_answer.set()
             assert [status for status, _, _ in await asyncio.gather(*asked)] == [200] * 4
             assert await counters.wait_zero("http:ann", timeout=GUARD_S)
             assert await counters.wait_zero("http:ben", timeout=GUARD_S)
@@ -130,24 +130,24 @@ def test_a_server_that_cannot_be_reached(
     unreachable: Any, status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(server: ServerProcess) -> None:
-        desk = Desk()
-        desk.go_on.set()
+        app = App()
+        app.may_answer.set()
         url = f"naught://127.0.0.1:{server.port}"
-        async with served(InFlightLimit(desk, url, limit=5, unreachable=unreachable)) as port:
+        async with served(InFlightLimit(app, url, limit=5, unreachable=unreachable)) as port:
             assert (await get(port))[0] == 200
             await asyncio.to_thread(server.stop)
             assert [(await get(port))[0] for _ in range(5)] == [status] * 5
 
     with server_process(tmp_path) as server, caplog.at_level("WARNING", logger="naught"):
         run(scenario(server))
-    assert sum("no limit" in record.message for record in caplog.records) == 1, "said once"
+    assert sum("cannot be checked" in record.message for record in caplog.records) == 1, "one warning"
 
 
 def test_a_server_that_was_never_there() -> None:
     async def scenario() -> None:
-        desk = Desk()
-        desk.go_on.set()
-        async with served(InFlightLimit(desk, "naught://127.0.0.1:1", limit=5, timeout=0.05)) as port:
+        app = App()
+        app.may_answer.set()
+        async with served(InFlightLimit(app, "naught://127.0.0.1:1", limit=5, timeout=0.05)) as port:
             assert [(await get(port))[0] for _ in range(3)] == [200] * 3
 
     run(scenario())
@@ -159,4 +159,4 @@ def test_a_server_that_was_never_there() -> None:
 )
 def test_what_cannot_be_meant_is_said_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(naught.InvalidRequest):
-        InFlightLimit(Desk(), "memory://", **{"limit": 1} | wrong)
+        InFlightLimit(App(), "memory://", **{"limit": 1} | wrong)

@@ -1,7 +1,7 @@
-"""What bad input gets, from a real server: the exact reply, and nothing else lost.
+"""A real server answers bad input with the exact expected bytes, and nothing else is affected.
 
-Each case sends raw bytes on a connection of its own, and looks at every byte that comes back and at whether the
-server closes. Then a fresh connection must work, and the server's memory must be what it was.
+Each case sends raw bytes on its own connection, compares every byte of the reply, and checks whether the server
+closes the connection. Then a new connection must work, and the server's memory must be as before.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LONG_STRING = encode_error(7, "too_large", "a string has at most 65536 bytes")
 LONG_MESSAGE = encode_error(7, "too_large", "a message has at most 1048576 bytes")
 
 MEMORY_BYTES_MAX = 12 * MIB
-"""How much more than before a case may leave behind for a while: what the allocator keeps of a message or two. What
-is to be caught is far more: one declared length of 4 GiB, or nested headers, which pin 44 MiB each time."""
+"""Memory that a case may leave in use: the allocator keeps a message or two. The faults to be found need far more: a
+declared length of 4 GiB, or nested headers, which allocate 44 MiB each time."""
 
 
 class Case(NamedTuple):
-    """What is sent, what comes back to the byte, and whether the server closes then."""
+    """The bytes sent, the exact reply, and whether the server closes the connection then."""
 
     sent: bytes
     reply: bytes
@@ -41,22 +41,22 @@ class Case(NamedTuple):
 
 
 def refused(code: str, sentence: str, method: str, *params: object) -> Case:
-    """A request that is a request, and not one that can be served."""
+    """A well-formed request that is answered with an error."""
     return Case(encode_request(7, method, params), encode_error(7, code, sentence), closes=False)
 
 
 def broken(sent: bytes, reply: bytes = b"") -> Case:
-    """What ends a conversation."""
+    """Input after which the server closes the connection."""
     return Case(sent, reply, closes=True)
 
 
 def unfinished(sent: bytes) -> Case:
-    """What may still become a request: silence."""
+    """An incomplete message: no reply, and the connection stays open."""
     return Case(sent, b"", closes=False)
 
 
 def started(after_method: bytes) -> bytes:
-    """A request with msgid 7, and what stands where its params begin."""
+    """A request with msgid 7, with these bytes where its params begin."""
     return b"\x94\x00\x07\xa3get" + after_method
 
 
@@ -162,7 +162,7 @@ CASES: dict[str, Case] = {
     "a message of 1 MiB and more": broken(
         started(b"\xdc\x01\x00" + (b"\xda\xea\x60" + b"x" * 60_000) * 18), LONG_MESSAGE
     ),
-    # Nested headers, under every cap there is.
+    # Nested headers, each below the limits.
     "nested arrays of 15": unfinished(started(b"\x9f" * 1_000)),
     "nested arrays of 16": unfinished(started(b"\xdc\x00\x10" * 1_000)),
     "nested arrays of 4096": unfinished(started(b"\xdc\x10\x00" * 1_000)),
@@ -173,7 +173,7 @@ CASES: dict[str, Case] = {
     "nesting 1 025 deep": broken(started(b"\x91" * 1_024), NO_MESSAGE),
     "nesting 100 000 deep": broken(started(b"\x91" * 100_000), NO_MESSAGE),
     "maps 100 000 deep": broken(started(b"\x91" + b"\x81" * 100_000), NO_MESSAGE),
-    # Half a message, and then silence.
+    # Half a message, and nothing after it.
     "one byte": unfinished(b"\x94"),
     "half a request": unfinished(PING[:5]),
     "a request without its last byte": unfinished(encode_request(7, "incr", ["k"])[:-1]),
@@ -184,7 +184,7 @@ CASES: dict[str, Case] = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with server_process(tmp_path_factory.mktemp("server")) as found:
-        # The first large message and the first refusal cost what the next find there.
+        # The first large message and the first refusal allocate memory that later ones use again.
         with found.connect() as peer:
             peer.call("get_many", ["k"] * 4_000)
             peer.send(CASES["nesting 100 000 deep"].sent)
@@ -202,7 +202,7 @@ def test_bad_input(server: ServerProcess, case: Case) -> None:
             assert peer.read_to_end() == case.reply
         else:
             assert peer.read(len(case.reply)) == case.reply
-            # On loopback, what a fresh connection is told was read after what this one sent.
+            # On loopback, the server has read this connection's bytes before a new connection is answered.
             assert server.call("ping") == b"pong"
             assert nothing_to_read(peer.socket)
         assert server.call("incr", "fresh") == 1
@@ -225,7 +225,7 @@ def nothing_to_read(connected: socket.socket) -> bool:
     "name", ["nested arrays of 16", "nested arrays of 8192", "a string of 4 GiB", "half of 1 MiB"]
 )
 def test_many_at_once(server: ServerProcess, name: str) -> None:
-    """Forty peers, each with all it can pin, cost forty times what arrived and not what was declared."""
+    """Forty peers with unfinished input cost memory for the bytes they sent, not for the lengths they declared."""
     before = server.resident_bytes()
     server.forget_highest()
     peers = [server.connect() for _ in range(40)]

@@ -141,7 +141,7 @@ class Threads:
 
 def hasten(client: Client) -> None:
     """Connect anew at once."""
-    client._link.backoff.BOUND_MAX = 0.005  # type: ignore[misc]
+    client._connection.backoff.BOUND_MAX = 0.005  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------------------- cut connections
@@ -198,9 +198,9 @@ def test_an_idle_client_keeps_its_session_and_its_permit(server: ServerProcess, 
         hasten(client)
         permit = client.semaphore("s", limit=1).acquire()
         for _ in range(3):
-            before = client._link.connection
+            before = client._connection.connection
             network.cut()
-            wait_until(lambda before=before: client._link.connection not in (None, before), "it connected anew")  # type: ignore[misc]
+            wait_until(lambda before=before: client._connection.connection not in (None, before), "it connected anew")  # type: ignore[misc]
         # Longer than the lease: that nothing happens is what is tested, and there is no event to wait for.
         assert not permit.lost.wait(2 * LEASE_S)
         assert direct.semaphore("s", limit=1).try_acquire() is None
@@ -299,7 +299,7 @@ def test_a_server_that_stands_still_costs_every_caller_its_own_time(server: Serv
         value = client.incr("k", timeout=GUARD_S)
         assert 1 <= value <= 9
         assert client.incr("k", timeout=GUARD_S) == value + 1
-        assert not client._link.session._windows.in_flight
+        assert not client._connection.session._windows.in_flight
 
 
 def test_more_than_fits_the_buffers_while_the_server_does_not_read(server: ServerProcess, direct: Client) -> None:
@@ -312,7 +312,8 @@ def test_more_than_fits_the_buffers_while_the_server_does_not_read(server: Serve
             for _ in range(8):
                 threads.start(lambda: told.append(client.apply(keys, 1)))
             wait_until(
-                lambda: client._link.connection is not None and bool(client._link.connection.unsent), "it is full"
+                lambda: (link := client._connection).connection is not None and bool(link.connection.unsent),
+                "it is full",
             )
             for _ in range(8):
                 threads.start(client.incr, "k")
@@ -576,7 +577,7 @@ def test_the_engine_in_the_process_goes_on_while_nobody_calls() -> None:
         client.incr("awaited", ttl_ms=100)
         assert client.wait_zero("awaited")
         client.apply([f"k:{number}" for number in range(1_000)], 1, ttl_ms=100)
-        keeper = client._link.keeper
+        keeper = client._connection.keeper
         assert keeper is not None
         assert keeper._memory is not None
         cache = keeper._memory.engine.store.caches["default"]
@@ -607,8 +608,8 @@ def test_a_process_with_many_descriptors() -> None:
         for _ in range(1_100):
             stack.enter_context(open(os.devnull))
         client = stack.enter_context(blocking.Client("memory://"))
-        assert client._link.connection is not None
-        assert client._link.connection.wire.fileno() > 1_024
+        assert client._connection.connection is not None
+        assert client._connection.connection.wire.fileno() > 1_024
         client.incr("k", ttl_ms=50)
         client.ping()
         assert client.wait_zero("k", timeout=GUARD_S)

@@ -1,4 +1,4 @@
-"""The asyncio client over real sockets, against a server that does as the test says. On both loops."""
+"""The asyncio client over TCP against a `ScriptedServer`, with asyncio's event loop and with uvloop."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pytest
 import uvloop
 
 import naught
-from naught.aio import connection as link
+from naught.aio import connection
 from naught.wire.codec import encode_result
-from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, greeted
+from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, connected
 
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
 
 GUARD_S = 30.0
-"""No test waits longer for anything; none takes a tenth of it."""
+"""The time limit of a test. A test normally takes less than a tenth of it."""
 
 
 @pytest.fixture(autouse=True)
-def _nobody_answers_a_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scripted server says nothing to `bye`, and every test that closes its client would wait for it."""
-    monkeypatch.setattr(link, "FAREWELL_S", 0.005)
+def _bye_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted server does not answer `bye`, and each test that closes its client would wait for the answer."""
+    monkeypatch.setattr(connection, "BYE_TIMEOUT_S", 0.005)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -44,7 +44,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
 
 
 async def outcome(awaitable: Awaitable[Any]) -> Any:
-    """What it gives, or the class of what it raises."""
+    """The result, or the class of the exception."""
     try:
         return await awaitable
     except Exception as error:
@@ -52,13 +52,13 @@ async def outcome(awaitable: Awaitable[Any]) -> Any:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Let the loop turn until it is true."""
-    while not true():  # noqa: ASYNC110 - states of the client that nothing announces
+    """Let the event loop run until it is true."""
+    while not true():  # noqa: ASYNC110 - the client does not notify of this state
         await asyncio.sleep(0)
 
 
 async def turns(count: int = 5) -> None:
-    """Let the loop turn."""
+    """Let the event loop run `count` turns."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -74,7 +74,7 @@ def test_connecting_both_ways_and_closing_twice(run: Run[None]) -> None:
             client = await entering
             with pytest.raises(naught.ClientClosed):
                 client.incr("a")
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             await client.close()
             await client.aclose()
             await peer.ended()
@@ -128,7 +128,7 @@ def test_a_server_that_closes_what_it_accepts_is_no_connection(run: Run[None]) -
 
     async def close_all(server: ScriptedServer) -> None:
         while True:
-            (await server.peer(greet=False)).close()
+            (await server.peer(answer_hello=False)).close()
 
     run(scenario())
 
@@ -137,7 +137,7 @@ def test_a_refused_cache_raises_what_the_server_said_at_once(run: Run[None]) -> 
     async def scenario() -> None:
         async with ScriptedServer() as server:
             connecting = asyncio.ensure_future(opened(naught.connect(f"{server.url}/nope", connect_timeout=GUARD_S)))
-            peer = await server.peer(greet=False)
+            peer = await server.peer(answer_hello=False)
             _, msgid, method, params = await peer.request()
             assert (method, params) == ("hello", [{"cache": "nope", "session": True}])
             peer.reply_error(msgid, "invalid")
@@ -150,7 +150,7 @@ def test_cancelling_while_connecting_leaves_nothing_open(run: Run[None]) -> None
     async def scenario() -> None:
         async with ScriptedServer() as server:
             connecting = asyncio.ensure_future(opened(naught.connect(server.url)))
-            peer = await server.peer(greet=False)
+            peer = await server.peer(answer_hello=False)
             await peer.request()
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -172,7 +172,7 @@ def test_bad_options_raise_at_once(options: dict[str, Any]) -> None:
 def test_the_calls_of_a_turn_share_a_message_and_a_lone_one_waits_for_nobody(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             both = asyncio.gather(client.incr("a"), client.decr("b", 3), client.get("a"))
             _, msgid, method, params = await peer.request()
             assert (method, params) == ("apply", [[b"a", b"b"], [1, -3]])
@@ -194,7 +194,7 @@ def test_the_calls_of_a_turn_share_a_message_and_a_lone_one_waits_for_nobody(run
 def test_bad_arguments_raise_from_the_call_and_spoil_nothing(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             good = asyncio.gather(client.incr("a"), client.incr("\udcff"), client.incr(b"b"))
             bad: list[Any] = ["", "k" * 513, b"", 5, None, "ä" * 257]
             for key in bad:
@@ -219,17 +219,17 @@ def test_bad_arguments_raise_from_the_call_and_spoil_nothing(run: Run[None]) -> 
 def test_one_timer_serves_all_calls(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
-            link = client._link
+            client, peer = await connected(naught.connect(server.url), server)
+            connection = client._connection
             made = 0
-            set_timer = link._set_timer
+            set_timer = connection._set_timer
 
             def counted(due: float) -> None:
                 nonlocal made
                 made += 1
                 set_timer(due)
 
-            monkeypatch.setattr(link, "_set_timer", counted)
+            monkeypatch.setattr(connection, "_set_timer", counted)
             for value in range(200):
                 call = client.incr("a", timeout=20.0)
                 peer.reply((await peer.request())[1], value)
@@ -246,7 +246,7 @@ def test_one_timer_serves_all_calls(run: Run[None], monkeypatch: pytest.MonkeyPa
 def test_an_unanswered_call_times_out_and_the_connection_goes_on(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=0.05), server)
+            client, peer = await connected(naught.connect(server.url, timeout=0.05), server)
             late = client.incr("a")
             slow = await peer.request()
             with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s") as caught:
@@ -266,7 +266,7 @@ def test_an_unanswered_call_times_out_and_the_connection_goes_on(run: Run[None])
 def test_a_call_without_connection_times_out_unsent(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             server.refuse()
             peer.abort()
             in_doubt = await outcome(client.get("a", timeout=0.05))
@@ -282,7 +282,7 @@ def test_a_call_without_connection_times_out_unsent(run: Run[None]) -> None:
 def test_every_deadline_has_its_turn(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, _ = await greeted(naught.connect(server.url), server)
+            client, _ = await connected(naught.connect(server.url), server)
             calls = [client.get("a", timeout=seconds) for seconds in (0.06, 0.02, 0.04, 0)]
             assert [await outcome(call) for call in calls] == [naught.CallTimeout] * 4
             await client.close()
@@ -296,7 +296,7 @@ def test_every_deadline_has_its_turn(run: Run[None]) -> None:
 def test_a_lost_reply_leaves_a_change_in_doubt_and_a_read_is_repeated(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, session=False, random=Random(1)), server)
+            client, peer = await connected(naught.connect(server.url, session=False, random=Random(1)), server)
             change, read = client.incr("a"), client.get("b", timeout=None)
             await peer.request()
             await peer.request()
@@ -320,10 +320,10 @@ def test_a_lost_reply_leaves_a_change_in_doubt_and_a_read_is_repeated(run: Run[N
 def test_what_was_called_without_connection_is_sent_on_the_next(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             server.refuse()
             peer.abort()
-            await until(lambda: client._link._connection is None)
+            await until(lambda: client._connection._protocol is None)
             calls = [client.incr("a"), client.incr("b")]
             await turns()
             calls.append(client.incr("c"))
@@ -343,10 +343,10 @@ def test_what_was_called_without_connection_is_sent_on_the_next(run: Run[None]) 
 def test_a_reply_cut_at_every_byte(run: Run[None], kind: str) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(
+            client, peer = await connected(
                 naught.connect(server.url, timeout=None, session=False, random=Random(2)), server
             )
-            client._link._backoff.BOUND_MAX = 0.001
+            client._connection._backoff.BOUND_MAX = 0.001
             for cut in range(1, 14):
                 call = client.incr("a") if kind == "change" else client.get("a")
                 _, msgid, _, _ = await peer.request()
@@ -383,7 +383,7 @@ def test_garbage_ends_the_connection_and_the_next_one_serves(
 ) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None, session=False), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None, session=False), server)
             change, read = client.incr("a"), client.get("b")
             await peer.request()
             peer.send(garbage)
@@ -404,7 +404,7 @@ def test_garbage_ends_the_connection_and_the_next_one_serves(
 def test_a_stopping_server_is_left_and_what_it_refused_runs_on_the_next(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             calls = [client.incr("a"), client.get("z"), client.incr("b")]
             for _ in calls:
                 peer.reply_error((await peer.request())[1], "shutting_down")
@@ -425,15 +425,15 @@ def test_a_stopping_server_is_left_and_what_it_refused_runs_on_the_next(run: Run
 def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
-            client._link._backoff.BOUND_MAX = 0.001
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
+            client._connection._backoff.BOUND_MAX = 0.001
             call = client.get("a")
             for _ in range(5):
                 peer.abort()
-                peer = await server.peer(greet=False)
+                peer = await server.peer(answer_hello=False)
                 _, msgid, _, _ = await peer.request()
                 peer.reply(msgid, HELLO_RESULT)
-                peer.close()  # greeted and gone, in one read of the client
+                peer.close()  # the client reads the reply and the end together
             peer = await server.peer()
             peer.reply((await peer.request())[1], 4)
             assert await call == 4
@@ -445,12 +445,12 @@ def test_a_connection_lost_behind_the_greeting_is_replaced(run: Run[None]) -> No
 def test_a_greeting_with_garbage_behind_it_is_no_connection(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
-            client._link._backoff.BOUND_MAX = 0.001
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
+            client._connection._backoff.BOUND_MAX = 0.001
             call = client.get("a")
             peer.abort()
             for _ in range(3):
-                peer = await server.peer(greet=False)
+                peer = await server.peer(answer_hello=False)
                 peer.send(encode_result((await peer.request())[1], HELLO_RESULT) + b"\xc1")
                 await peer.ended()
             peer = await server.peer()
@@ -468,14 +468,14 @@ def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.M
 
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
-            monkeypatch.setattr(client._link._connection, "transport", Closing())
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
+            monkeypatch.setattr(client._connection._protocol, "transport", Closing())
             call = client.incr("a")
             await turns()
             peer.abort()
             peer = await server.peer()
             peer.reply((await peer.request())[1], 4)
-            assert await call == 4, "it was never sent, so it is in no doubt"
+            assert await call == 4, "it was not sent, so its outcome is known"
             await client.close()
 
     run(scenario())
@@ -484,8 +484,8 @@ def test_a_closing_transport_gets_no_calls(run: Run[None], monkeypatch: pytest.M
 def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
-            old = client._link._connection
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
+            old = client._connection._protocol
             peer.send(b"\xc1")
             peer = await server.peer()
             call = client.get("a")
@@ -502,14 +502,14 @@ def test_a_connection_that_was_let_go_of_is_not_listened_to(run: Run[None]) -> N
 def test_a_server_that_served_is_looked_for_without_delay_again(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             for value in range(10):
                 call = client.incr("a")
                 peer.reply((await peer.request())[1], value)
                 assert await call == value
                 peer.abort()
                 peer = await server.peer()
-            assert client._link._backoff._failures == 1
+            assert client._connection._backoff._failures == 1
             await client.close()
 
     run(scenario())
@@ -521,21 +521,21 @@ def test_a_server_that_served_is_looked_for_without_delay_again(run: Run[None]) 
 def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             peer.pause()
             keys = [f"{place:0500}" for place in range(1_000)]
-            calls = [client.get_many(keys) for _ in range(100)]  # 50 MB: more than any socket takes
-            await until(lambda: client._link._connection.paused)
+            calls = [client.get_many(keys) for _ in range(100)]  # 50 MB: more than the socket buffers hold
+            await until(lambda: client._connection._protocol.writing_paused)
             later = client.incr("later")
             await turns(50)
-            session = client._link.session
+            session = client._connection.session
             unsent = len(session._queue)
             assert unsent > 20
-            assert client._link._connection.transport.get_write_buffer_size() < 4 << 20
+            assert client._connection._protocol.transport.get_write_buffer_size() < 4 << 20
             gone, calls = calls[-1], calls[:-1]
             gone.cancel()
             peer.resume()
-            # Not one is answered before all are read: the client goes on writing because it may.
+            # The server answers only after it has read every request, so the client must continue to write.
             for _, msgid, method, params in [await peer.request() for _ in calls]:
                 assert method == "get_many"
                 peer.reply(msgid, [1] * len(params[0]))
@@ -550,7 +550,7 @@ def test_a_server_that_does_not_read_holds_the_client_back_within_bounds(run: Ru
 def test_more_calls_than_the_window_all_get_answered(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url, timeout=None), server)
+            client, peer = await connected(naught.connect(server.url, timeout=None), server)
             answering = asyncio.ensure_future(answer(peer))
             results = await asyncio.gather(*(client.get(f"{place}") for place in range(5_000)))
             assert results == list(range(5_000))
@@ -561,7 +561,7 @@ def test_more_calls_than_the_window_all_get_answered(run: Run[None]) -> None:
         try:
             while True:
                 kind, *rest = await peer.request()
-                if kind == 0:  # and no acknowledgement
+                if kind == 0:  # a request; acknowledgements are notifications
                     msgid, _, (key,) = rest
                     peer.reply(msgid, int(key))
         except EOFError:
@@ -576,7 +576,7 @@ def test_more_calls_than_the_window_all_get_answered(run: Run[None]) -> None:
 def test_closing_ends_calls_in_flight_queued_and_fresh(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             calls = [client.incr("a")]
             await peer.request()
             calls.append(client.get("b"))
@@ -590,11 +590,11 @@ def test_closing_ends_calls_in_flight_queued_and_fresh(run: Run[None]) -> None:
 def test_closing_ends_the_search_for_a_server(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
+            client, peer = await connected(naught.connect(server.url), server)
             server.refuse()
             peer.abort()
             call = client.get("a")
-            await until(lambda: client._link._connecting is not None)
+            await until(lambda: client._connection._reconnect_task is not None)
             await client.close()
             assert await outcome(call) is naught.ClientClosed
             assert len(asyncio.all_tasks()) <= 2 + len(server._all)
@@ -610,8 +610,8 @@ def forget(clients: list[naught.Client]) -> None:
 def test_a_forgotten_client_warns_and_lets_go(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:
-            client, peer = await greeted(naught.connect(server.url), server)
-            await turns()  # the loop's handle for this step knows the client too
+            client, peer = await connected(naught.connect(server.url), server)
+            await turns()  # the loop's handle of the current step refers to the client too
             forgotten = [client]
             del client
             with pytest.warns(ResourceWarning, match=r"unclosed <naught\.Client naught://"):

@@ -1,6 +1,6 @@
-"""The asyncio client against the server itself: as a process over TCP and a Unix socket, and in memory.
+"""The asyncio client against the server: a server process over TCP and a Unix socket, and an engine in memory.
 
-Every method is asked of each; cancellation is asked of every await point, thousands of times; and a server is stopped
+Every method is called with each of them. Thousands of calls are cancelled at random await points. A server is stopped
 and killed under load.
 """
 
@@ -42,7 +42,7 @@ class Server:
         deadline = time.monotonic() + GUARD_S
         while not self._ports_file.exists():
             assert self.process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server does not start"
+            assert time.monotonic() < deadline, "the server has not started in time"
             time.sleep(0.01)
         self.port: int = json.loads(self._ports_file.read_text())["tcp"]["port"]
 
@@ -78,8 +78,8 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Let the loop turn until it is true."""
-    while not true():  # noqa: ASYNC110 - states that nothing announces
+    """Poll until it is true."""
+    while not true():  # noqa: ASYNC110 - no notification of this state
         await asyncio.sleep(0.001)
 
 
@@ -212,7 +212,8 @@ def test_many_tasks_count_right(url: str) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_cancelling_at_every_await_point_gives_nobody_another_answer(url: str, seed: int) -> None:
-    """Each call has a key and an amount of its own: the answer shows whose it is, and the count that it ran once."""
+    """Each call has a key and an amount of its own. A result shows which call it belongs to, and the counter that the
+    call was executed once."""
 
     async def scenario() -> None:
         draw = random.Random(seed)
@@ -252,7 +253,7 @@ def test_cancelling_at_every_await_point_gives_nobody_another_answer(url: str, s
             stored = {name: value async for name, value in counters.scan_iter()}
             assert all(stored[name] == number for name, number in answered.items())
             assert all(value == int(name[1:]) for name, value in stored.items())
-            assert not counters._link.session._windows.in_flight
+            assert not counters._connection.session._windows.in_flight
             await counters.clear()
 
     run(scenario())
@@ -262,7 +263,7 @@ def test_cancelling_at_every_await_point_gives_nobody_another_answer(url: str, s
 
 
 def test_a_server_that_is_stopped_under_load_leaves_nobody_in_doubt(tmp_path: Path, own_port: int) -> None:
-    """What it answered happened, what it refused runs on the next server. A counter per task shows both."""
+    """Calls that it answered were executed, and calls that it refused are executed by the next server."""
     server = Server(tmp_path, own_port)
 
     async def scenario() -> None:

@@ -1,5 +1,5 @@
-"""`naught get`, `naught stat` and the others, against a real server. In this process, with streams of their own, but
-where the process is the point: its entry, its exit status, signals, terminals, pipes."""
+"""The commands `naught get`, `naught stat` and so on, against a server process. They run in this process, with
+streams of their own, except where the process is the point: its entry, its exit status, signals, terminals, pipes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from naught import __main__ as entry
-from naught.cli import completion
-from naught.cli import counters as command_line
+from naught.cli import completion, counters
+from naught.cli import main as dispatch
 from naught.cli.stat import Stat
 from support.server_process import ServerProcess, server_process, wait_until
 
@@ -26,8 +25,8 @@ GUARD_S = 30
 NAUGHT = [sys.executable, "-W", "error", "-m", "naught"]
 
 
-class Ran:
-    """A command that has ended."""
+class Result:
+    """Exit status and output of a command that has ended."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
         assert "Traceback" not in err, err
@@ -61,7 +60,7 @@ class Shell:
         self.environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT")}
         self.environment["NAUGHT_URL"] = self.url
 
-    def run(self, *words: str, given: str = "") -> Ran:
+    def run(self, *words: str, given: str = "") -> Result:
         """Run a command here."""
         out, err = Stream(), Stream()
         with pytest.MonkeyPatch.context() as patch:
@@ -70,12 +69,12 @@ class Shell:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
             try:
-                status: Any = entry.main(words)
+                status: Any = dispatch.main(words)
             except SystemExit as leaving:  # argparse has said what it does not understand
                 status = leaving.code
-        return Ran(status, out.text(), err.text())
+        return Result(status, out.text(), err.text())
 
-    def process(self, *words: str, given: str = "") -> Ran:
+    def process(self, *words: str, given: str = "") -> Result:
         """Run a command in a process of its own."""
         done = subprocess.run(
             [*NAUGHT, *words],
@@ -87,7 +86,7 @@ class Shell:
             env=self.environment,
             errors="surrogateescape",
         )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +106,7 @@ def test_counting_and_looking(shell: Shell) -> None:
     assert shell.run("incr", "seats", "4", "--ttl", "100").found == (0, "5\n")
     assert shell.run("decr", "seats", "--strict", "2").found == (0, "3\n")
     assert shell.run("get", "seats").found == (0, "3\n")
-    assert shell.run("get", "seats", "nobody").found == (0, "seats\t3\nnobody\t0\n")
+    assert shell.run("get", "seats", "absent").found == (0, "seats\t3\nabsent\t0\n")
     assert shell.run("set", "rows", "9", "--ttl", "50.5").found == (0, "0\n")
     assert shell.run("top", "1").found == (0, "rows\t9\n")
     assert shell.run("count").found == (0, "2\n")
@@ -167,7 +166,7 @@ def test_standard_input_travels_in_batches(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("a 1 2", "line 2 of standard input has 3 words"),
         ("a x", "line 2 of standard input"),
@@ -175,10 +174,10 @@ def test_standard_input_travels_in_batches(shell: Shell) -> None:
         ("x" * 513, "line 2 of standard input: a key has at most 512 bytes"),
     ],
 )
-def test_a_bad_line_is_named(shell: Shell, line: str, said: str) -> None:
+def test_a_bad_line_is_named(shell: Shell, line: str, message: str) -> None:
     ran = shell.run("incr", "-", given=f"good\n{line}\n")
     assert ran.status == 2
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_items_that_fail_are_named_and_the_others_count(shell: Shell) -> None:
@@ -203,7 +202,7 @@ def test_keys_that_are_no_text_come_out_as_they_are(shell: Shell) -> None:
         (["incr", "a", "0"], 2),
         (["incr", "a", "x"], 2),
         (["decr", "-", "--strict"], 2),
-        (["decr", "nobody", "--strict"], 1),
+        (["decr", "absent", "--strict"], 1),
         (["get", "a", "--url", "naught://127.0.0.1:1", "--timeout", "0.1"], 1),
         (["get", "a", "--url", "naught+unix:///nowhere", "--timeout", "0.1"], 1),
         (["config", "nothing"], 2),
@@ -253,7 +252,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(shell: Shell) -> None:
 
 def test_control_c_ends_it_quietly(shell: Shell) -> None:
     shell.run("incr", "here")
-    # What starts the tests in the background has it ignored, and children inherit that.
+    # If the tests run in the background, they may ignore SIGINT, and child processes inherit that.
     as_in_a_terminal = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
         [
@@ -271,7 +270,7 @@ def test_control_c_ends_it_quietly(shell: Shell) -> None:
         sessions = shell.run("sessions", "--json").out.splitlines()
         return any(json.loads(session)["parked"] == 1 for session in sessions)
 
-    wait_until(it_waits, "it waits")
+    wait_until(it_waits, "the command waits at the server")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=GUARD_S)
     assert (process.returncode, err) == (130, b"")
@@ -298,12 +297,12 @@ def test_colours_only_on_a_terminal_and_never_with_no_color() -> None:
         assert (sample["commands_per_s"], sample["errors_per_s"], sample["deviation"]) == (10.0, 2.0, 0.5)
         assert sample["lag_p99_ms"] == 1.024
         assert ("\x1b[" in stat.line(sample)) is coloured
-        assert stat.sample(info) is None, "the server was started anew"
+        assert stat.sample(info) is None, "the server was restarted"
 
 
 def test_the_table_of_commands_knows_them_all() -> None:
-    told = {name: summary for name, (module, summary) in entry.COMMANDS.items() if module == "naught.cli.counters"}
-    assert told == {name: summary for name, (_, _, summary) in command_line.COMMANDS.items()}
+    listed = {name: text for name, (module, text) in dispatch.COMMANDS.items() if module == "naught.cli.counters"}
+    assert listed == {name: text for name, (_, _, text) in counters.COMMANDS.items()}
 
 
 @pytest.mark.parametrize("words", [["get"], ["incr", "--"], ["clear", "--y"]])

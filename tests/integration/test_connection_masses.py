@@ -1,9 +1,9 @@
-"""Connections that come and go in masses, however they end, leave nothing behind: no connection that the server
+"""Thousands of connections that open and end in different ways leave nothing behind: no connection that the server
 still counts, no descriptor, no memory.
 
-The peers are blocking sockets and the server is a process of its own. Where both share one event loop, connecting
-keeps the server from accepting, the listener's queue overflows, and the kernel lets some peers believe that they are
-connected who never will be.
+The peers are blocking sockets, and the server is a separate process. If both shared one event loop, connecting would
+keep the server from accepting, the listener's queue would overflow, and some peers would look connected although the
+server never accepts them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from support.server_process import (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors and resident memory are read from /proc")
 
 WAVE = 250
-"""Open at once. Fewer than a listener's queue holds, so that the kernel takes in every one of them."""
+"""Connections open at once: fewer than a listener's queue holds, so that the kernel accepts all of them."""
 
 WAVES = 8
 PING = encode_request(9, "ping", ())
@@ -42,8 +42,8 @@ LONG = encode_request(9, "get_many", ([b"%0100d" % number for number in range(4_
 RESET = struct.pack("ii", 1, 0)
 
 GROWTH_BYTES_MAX = 2 * MIB
-"""After a second mass like the first. Measured: 0.6 MiB at most. What is to be caught is far more: the sessions of
-2 000 connections alone are 2.5 MiB, and half messages of 200 KiB, from a fifth of them, are 80."""
+"""Growth allowed after a second mass like the first. Measured: 0.6 MiB at most. A leak would be far more: the
+sessions of 2 000 connections alone are 2.5 MiB, and half messages of 200 KiB, from a fifth of them, are 80 MiB."""
 
 
 def cleanly(peer: RawPeer) -> None:
@@ -62,14 +62,14 @@ def half_way(peer: RawPeer) -> None:
 
 
 def reset(peer: RawPeer) -> None:
-    """With replies on their way that nobody reads."""
+    """Ends while replies are on their way that the peer does not read."""
     peer.send(PING * 100)
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     peer.socket.close()
 
 
 def reset_half_way(peer: RawPeer) -> None:
-    """In a message that is long."""
+    """Ends in the middle of a long message."""
     peer.send(LONG[: len(LONG) // 2])
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     peer.socket.close()
@@ -86,13 +86,13 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerPro
 
 
 def come_and_go(server: ServerProcess, asking: RawPeer) -> None:
-    """Several waves, each of which the server has seen the end of before the next."""
+    """Several waves; the server has noticed the end of each before the next begins."""
     for _ in range(WAVES):
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(server.connect()) for _ in range(WAVE)]
             for number, peer in enumerate(peers):
                 WAYS[number % len(WAYS)](peer)
-        wait_until(lambda: asking.call("info")[b"connections"] == 1, "only the one who asks was connected")
+        wait_until(lambda: asking.call("info")[b"connections"] == 1, "only the asking connection was open")
 
 
 def descriptors(server: ServerProcess) -> int:
@@ -109,7 +109,7 @@ def test_masses_of_connections_leave_nothing_behind(server: ServerProcess) -> No
         wait_until(lambda: descriptors(server) == before, "the descriptors were given back")
         assert server.resident_bytes() - resident < GROWTH_BYTES_MAX
         info = asking.call("info")
-        # The one who asks, and nobody else in between.
+        # Only the connection that asks is open.
         assert info[b"connections_accepted"] == 1 + 2 * WAVES * WAVE
         assert info[b"connections_refused"] == 0
         assert asking.call("count") == 0

@@ -1,7 +1,7 @@
-"""Flow control: what one peer does, or does not, is its own affair and never that of the others.
+"""Flow control: a peer that floods, or does not read, never delays the others.
 
-Turns are counted with transports that have no sockets, so nothing here depends on how fast the machine is. What the
-loops themselves do (half-close, pausing, closing) is asked of real sockets, on both loops.
+Turns are counted on transports without sockets, so the results do not depend on the speed of the machine. What the
+loops do themselves (half-close, pausing, closing) is tested with real sockets, on both loops.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def connected(engine: Engine, name: str = "", journal: list[Any] | None = None) 
 
 
 async def turns_until(happened: Callable[[], bool]) -> int:
-    """Let the loop turn until it is so; how many turns that took."""
+    """Let the loop turn until `happened` is true. Returns the number of turns."""
     end = asyncio.get_running_loop().time() + DEADLINE_S
     for count in itertools.count():  # noqa: B007 (it is the answer)
         if happened():
@@ -54,7 +54,7 @@ async def turns_until(happened: Callable[[], bool]) -> int:
 
 
 def filled(count: int, **policy: Any) -> Engine:
-    """An engine with so many counters."""
+    """An engine with this many counters."""
     engine = engine_of(**policy)
     engine.store.caches["default"].try_incr([(b"%08d" % number, 1, VALUE_MAX) for number in range(count)], None, 1)
     return engine
@@ -63,8 +63,8 @@ def filled(count: int, **policy: Any) -> Engine:
 # ------------------------------------------------------------------------------------------------- a peer that floods
 
 FLOODS: dict[str, tuple[bytes, int]] = {
-    # The requests, and how many of them one turn may execute: about 1 000 counters' worth. A slice of input is
-    # finished in the fast loop, so of what is cheap a turn may do one slice more.
+    # The requests, and how many of them one turn may execute: about 1 000 counters' worth. The fast loop finishes a
+    # slice of input, so a turn of cheap requests may do one slice more.
     "incr": (encode_request(1, "incr", ["k"]), TURN_ITEMS_MAX + 8_192 // 10),
     "get": (encode_request(1, "get", ["k"]), TURN_ITEMS_MAX + 8_192 // 9),
     "ping": (encode_request(1, "ping", []), TURN_ITEMS_MAX + 8_192 // 9),
@@ -85,7 +85,7 @@ FLOODS: dict[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize("name", FLOODS)
 async def test_a_flood_is_served_in_turns(name: str) -> None:
-    """However much is asked at once, the others have their turns between, and after each a bounded wait."""
+    """However much one peer asks at once, the other connections have turns in between, after a bounded wait."""
     request, in_a_turn_max = FLOODS[name]
     engine = filled(20_000)
     journal: list[tuple[str, list[Any]]] = []
@@ -97,7 +97,7 @@ async def test_a_flood_is_served_in_turns(name: str) -> None:
     while len(flooding.replies()) < count:
         other.data_received(PING)
         pings += 1
-        assert journal[-1] == ("other", [PONG]), "the other waits although it is its turn"
+        assert journal[-1] == ("other", [PONG]), "the other connection was not served in its turn"
         await asyncio.sleep(0)
         assert pings <= 20 * count, "a turn of the longest batch does a sixteenth of it"
     floods = [len(replies) for writer, replies in journal if writer == "flood"]
@@ -130,11 +130,11 @@ async def test_reading_pauses_while_there_is_more_than_a_turn() -> None:
 
 
 async def test_what_arrives_between_two_turns_waits_for_the_next() -> None:
-    """Else a peer that sends in small pieces would have a turn for each of them."""
+    """Otherwise a peer that sends in small pieces would have a turn for each of them."""
     engine = filled(20_000)
     busy, transport = connected(engine)
     busy.data_received(encode_request(1, "top", [1]))
-    assert transport.reading, "work in slices is no reason not to read"
+    assert transport.reading, "work in slices must not pause reading"
     for _ in range(50):
         busy.data_received(PING)
     assert transport.replies() == []
@@ -147,7 +147,7 @@ async def test_what_arrives_between_two_turns_waits_for_the_next() -> None:
 
 
 async def test_work_in_slices_is_answered_before_the_end() -> None:
-    """What came before the bad bytes is answered, and what was asked before the peer's end too."""
+    """Requests before bad bytes are answered, and so are requests before the peer's end."""
     engine = filled(20_000)
     bad, transport = connected(engine)
     bad.data_received(encode_request(1, "top", [1]) + encode_request(2, "count", ["0"]) + PING + b"\x94\x00\x05\xc1")
@@ -178,7 +178,7 @@ async def test_a_peer_that_waits_for_a_shard_is_not_read_and_goes_on() -> None:
     waiting.data_received(encode_request(1, "incr", ["k"]) + PING)
     assert not transport.reading
     other.data_received(PING)
-    assert its.replies() == [PONG], "who needs no shard waits for none"
+    assert its.replies() == [PONG], "a request without a shard does not wait"
     assert transport.replies() == []
     for shard in range(2):
         cache.locks.release(shard, owner)
@@ -193,7 +193,7 @@ async def test_a_peer_that_goes_while_it_waits_leaves_no_lock_behind() -> None:
     cache = engine.store.caches["default"]
     owner = object()
     cache.locks.acquire(1, owner)
-    # Needs both: it gets the first, and waits for the second with the first in its hands.
+    # It needs both shards: it gets the first, and keeps it while it waits for the second.
     keys = [b"%d" % number for number in range(40)]
     waiting = [connected(engine)[0] for _ in range(3)]
     for each in waiting:
@@ -218,7 +218,7 @@ async def test_a_paused_peer_is_not_served() -> None:
     peer.pause_writing()
     served = len(transport.replies())
     assert not transport.reading
-    peer.data_received(PING)  # was on its way
+    peer.data_received(PING)  # received before the pause took effect
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(transport.replies()) == served
@@ -241,7 +241,7 @@ async def test_a_peer_that_leaves_its_replies_is_ended(how: str, monkeypatch: py
         peer.eof_received()
         peer.resume_writing()
         if how == "in sips":
-            # Closing flushes, and taking a little of it buys no more time.
+            # Closing flushes; a peer that reads a little of it gets no more time.
             peer.resume_writing()
     await asyncio.wait_for(transport.aborted.wait(), DEADLINE_S)
     peer.connection_lost(None)
@@ -285,7 +285,7 @@ async def test_a_drain_finishes_what_was_read(monkeypatch: pytest.MonkeyPatch) -
 
 
 def on_loop(loop: str, work: Callable[[Engine, int], Awaitable[None]], engine: Engine | None = None) -> Engine:
-    """Do something with a server of connections on this kind of loop; afterwards none of them may be left."""
+    """Run a scenario with a server on this kind of loop; no connection may be left afterwards."""
     engine = engine or engine_of()
 
     async def serve() -> None:
@@ -309,7 +309,7 @@ def on_loop(loop: str, work: Callable[[Engine, int], Awaitable[None]], engine: E
 
 
 async def asked_and_ended(port: int, data: bytes) -> list[Any]:
-    """Everything a server says to a peer that sends this and closes its side."""
+    """All replies to a peer that sends this and closes its side."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     writer.write_eof()
@@ -323,7 +323,7 @@ async def asked_and_ended(port: int, data: bytes) -> list[Any]:
 @BOTH_LOOPS
 @pytest.mark.parametrize("tail", [b"", PING[:4], b"\xc1"], ids=["whole", "half a message", "bad bytes"])
 def test_half_close(loop: str, tail: bytes) -> None:
-    """What was sent before the peer closed its side is answered, more than a turn and work in slices too."""
+    """Requests sent before the peer closed its side are answered, also more than a turn and work in slices."""
 
     async def work(engine: Engine, port: int) -> None:
         requests = encode_request(2, "top", [1]) + encode_request(1, "incr", ["k"]) * 20_000
@@ -345,7 +345,7 @@ def test_half_close_at_once(loop: str) -> None:
 
 @BOTH_LOOPS
 def test_a_slow_reader_gets_everything(loop: str) -> None:
-    """Pausing and going on, many times over, loses and repeats nothing."""
+    """Pausing and resuming many times neither loses nor repeats replies."""
 
     async def work(engine: Engine, port: int) -> None:
         narrow = socket.socket()
@@ -395,7 +395,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         with found.connect() as peer:
             for begin in range(0, 8_000, 2_000):
                 peer.call("apply", [b"%0100d" % number for number in range(begin, begin + 2_000)], VALUE_MAX)
-            # The largest replies once, so that what they need for a moment is there already.
+            # The largest replies once, so that the memory they need for a moment is counted before.
             peer.call("scan", 0, 4_096)
             peer.call("top", 2_000)
         yield found
@@ -412,7 +412,7 @@ MANY = [b"%0100d" % number for number in range(4_000)]
 def test_what_a_peer_costs_that_never_reads(
     server: ServerProcess, method: str, params: tuple[Any, ...], count: int
 ) -> None:
-    """Six peers ask for 1.4 to 95 MiB each and read nothing: none costs more than its cap, and others are served."""
+    """Six peers request 1.4 to 95 MiB each and read nothing: each costs at most its limit, and others are served."""
     peers = [server.connect() for _ in range(6)]
     try:
         for peer in peers:
@@ -427,13 +427,13 @@ def test_what_a_peer_costs_that_never_reads(
             calm = 0
             executed = -1
             while calm < 20:
-                # Each ping is at least one turn for everybody.
+                # Each ping is at least one turn of every connection.
                 assert other.call("ping") == b"pong"
                 found = sum(value for name, value in other.call("info")[b"commands"].items() if name != b"ping")
                 calm = calm + 1 if found == executed + 1 else 0
                 executed = found
         grown = server.highest_resident_bytes() - before
-        # 1 MiB of output, a turn's output on top, and what was read and not yet served.
+        # 1 MiB of output, the output of one more turn, and input that was read and not executed.
         assert grown < 6 * 3 * MIB
     finally:
         for peer in peers:

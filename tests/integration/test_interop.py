@@ -1,7 +1,7 @@
-"""A MessagePack-RPC client that nobody here wrote uses a real server: aio-msgpack-rpc, from start to end.
+"""A third-party MessagePack-RPC client, aio-msgpack-rpc, against a server process.
 
-It speaks the protocol as its specification has it and knows nothing of naught: no handshake, message ids that
-count up from 0, keys as text.
+It implements the MessagePack-RPC specification and has no code for naught: it sends no `hello`, its message ids count
+up from 0, and its keys are strings.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 async def client(server: ServerProcess) -> AsyncIterator[Any]:
     server.call("clear")
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    stranger = aio_msgpack_rpc.Client(reader, writer, response_timeout=30)
-    yield stranger
-    stranger.close()
+    third_party = aio_msgpack_rpc.Client(reader, writer, response_timeout=30)
+    yield third_party
+    third_party.close()
     await writer.wait_closed()
 
 

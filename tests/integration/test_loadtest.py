@@ -25,18 +25,22 @@ import pytest
 
 from naught_loadtest.__main__ import main
 from naught_loadtest.bars import libraries
-from naught_loadtest.commands import ceiling, status, versus
+from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
+from naught_loadtest.commands import ceiling as ceiling_command
+from naught_loadtest.commands import status, versus
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import request
-from naught_loadtest.drivers.probe import Link
-from naught_loadtest.drivers.servers import Server, environment, memcached_server, naught_server, redis_server
+from naught_loadtest.drivers.probe import Probe
+from naught_loadtest.drivers.servers import Server, memcached_server, naught_server, redis_server
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.generate.workload import SCENARIOS, key_name
+from naught_loadtest.measure import ceiling
 from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import PEERS, Setting
+from naught_loadtest.processes import environment
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.15", "--warmup", "0.02", "--no-ceiling")
@@ -80,8 +84,8 @@ def run(target: str, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[i
 
 def ask(server: Server, method: str, *params: Any) -> Any:
     target = parse_target(server.url)
-    with Link(target, driver_for(target.kind)) as link:
-        return link.ask(request(method, *params))[0]
+    with Probe(target, driver_for(target.kind)) as probe:
+        return probe.ask(request(method, *params))[0]
 
 
 def counted(server: Server) -> int:
@@ -245,8 +249,9 @@ def test_the_ceiling_of_the_generator(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ceiling, "WARMUP_S", 0.02)
-    monkeypatch.setattr(ceiling, "SETTINGS", settings)
+    for module in (ceiling, ceiling_command):
+        monkeypatch.setattr(module, "WARMUP_S", 0.02)
+    monkeypatch.setattr(ceiling_command, "SETTINGS", settings)
     file = tmp_path / "ceiling.json"
     assert main(["ceiling", "--duration", "0.15", "-c", "4", "--json", str(file)]) == status.OK
     out = capsys.readouterr().out
@@ -259,14 +264,14 @@ def test_the_ceiling_of_the_generator(
 
 def scripted(script: str, server: Server) -> subprocess.CompletedProcess[str]:
     """A script of a client library: three callers for a moment. Skips without the library."""
-    command = [sys.executable, "-W", "error", str(libraries.PEERS_FOLDER / script), server.url, "3", "0.05"]
+    command = [sys.executable, "-W", "error", "-m", f"{libraries.PEERS}.{script}", server.url, "3", "0.05"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S, env=environment())
-    if done.returncode == libraries.NOT_INSTALLED_STATUS:
+    if done.returncode == NOT_INSTALLED_STATUS:
         pytest.skip(done.stderr.strip())
     return done
 
 
-@pytest.mark.parametrize("script", ["naught_client.py", "naught_threads.py"])
+@pytest.mark.parametrize("script", ["naught_client", "naught_threads"])
 def test_the_scripts_of_the_client_drive_a_server(naught: Server, script: str) -> None:
     before = evicted(naught)
     done = scripted(script, naught)
@@ -280,7 +285,7 @@ def test_the_scripts_of_the_client_drive_a_server(naught: Server, script: str) -
 
 @pytest.mark.peer
 def test_the_script_of_redis_py_drives_a_pool(redis: Server) -> None:
-    done = scripted("redis_py_threads.py", redis)
+    done = scripted("redis_py_threads", redis)
     assert (done.returncode, done.stderr) == (0, "")
     said = json.loads(done.stdout)
     assert said["calls_per_s"] > 0
@@ -290,7 +295,7 @@ def test_the_script_of_redis_py_drives_a_pool(redis: Server) -> None:
 def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> None:
     ask(naught, "incr", "calls:0000000001", 5)
     try:
-        done = scripted("naught_threads.py", naught)
+        done = scripted("naught_threads", naught)
         assert done.returncode == 1
         assert done.stderr.endswith("RuntimeError: an increment did not answer 1\n")
     finally:

@@ -1,8 +1,8 @@
-"""Memory that counters took goes back to the system when they go: measured as what real servers have resident.
+"""The memory of counters goes back to the system when they are evicted: the resident memory of server processes.
 
-Nothing is forced: no command is sent after the drain, the sweeper finds by itself what there is to give back. The
-bars for a million counters are 5 % with none left and 10 % with one in a hundred left, scattered; of fewer
-counters, what a server keeps anyway is a larger part, so the bounds here are wider.
+No command is sent after the counters were drained: the sweeper must find the free memory by itself. The benchmark's
+bars for a million counters are 5 % with no counter left, and 10 % with one counter in a hundred left, scattered. The
+fixed part of a server's memory weighs more with fewer counters, so the bounds here are wider.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory
 COUNTERS = 300_000
 PORTION = 4_000
 LEAST = 1_000
-"""The smallest value. Python keeps integers to 256 ready-made, and a counter of one of those is cheaper."""
+"""The smallest value of a counter. Python shares the objects of integers up to 256, so those would need less."""
 
 LEFT_S_MAX = 60.0
-"""Lazy eviction takes a few seconds where a machine is calm: first the zeros, then the tables."""
+"""Lazy eviction takes a few seconds on an idle machine: the sweeper first removes zeros, then rebuilds tables."""
 
-# (eviction, one in so many left or 0 for none): the part of the memory that may stay, beside it what was measured on
-# a calm machine and on a busy one. Of scattered counters 0.73 stays where keys are not copied, and all of it where
-# tables are not rebuilt. A few MiB stay in any case, the copies' own arenas: of a million counters that is 0.04.
+# (eviction, n): one counter in n is left, none if n is 0. The value is the part of the memory that may stay. The
+# comment has the measured part, on an idle machine and on a busy one. With scattered counters, 0.73 stays if the keys
+# are not copied, and all of it if the tables are not rebuilt. A few MiB always stay, in the arenas of the copies:
+# 0.04 of the memory of a million counters.
 CASES = {
     ("eager", 0): 0.15,  # 0.02 to 0.08
     ("eager", 100): 0.45,  # 0.08 to 0.25
@@ -35,26 +36,26 @@ CASES = {
     (
         "lazy",
         100,
-    ): 0.55,  # 0.17 to 0.38: the zeros go at the sweeper's pace, and some tables are rebuilt before others
+    ): 0.55,  # 0.17 to 0.38: the sweeper removes zeros gradually, and rebuilds some tables before others
 }
 
 
 @dataclass(frozen=True)
 class Drained:
-    """A server that had many counters a moment ago."""
+    """A server whose counters were drained just now."""
 
     server: ServerProcess
-    empty_bytes: int  # resident before
-    added_bytes: int  # by the counters
+    empty_bytes: int  # resident before the counters were created
+    added_bytes: int  # resident memory that the counters have added
     left: int  # counters that were not drained
 
     def part(self) -> float:
-        """How much of what the counters took is still there."""
+        """The part of the added memory that is still resident."""
         return (self.server.resident_bytes() - self.empty_bytes) / self.added_bytes
 
 
 def change(peer: RawPeer, numbers: list[int], down: bool = False) -> None:
-    """Create the counters of these numbers, each with a value of its own, or take them to zero."""
+    """Create the counters with these numbers, each with a different value, or with `down` decrement them to zero."""
     for begin in range(0, len(numbers), PORTION):
         portion = numbers[begin : begin + PORTION]
         deltas = [-(LEAST + number) if down else LEAST + number for number in portion]
@@ -66,7 +67,7 @@ def filled_and_drained(server: ServerProcess, keep_every: int) -> Drained:
     numbers = list(range(COUNTERS))
     drained = [number for number in numbers if not keep_every or number % keep_every]
     with server.connect() as peer:
-        # What messages of this size need is there before anything is measured.
+        # Messages of this size make the server allocate buffers; that must happen before the first measurement.
         change(peer, numbers[:PORTION])
         change(peer, numbers[:PORTION], down=True)
         empty = server.resident_bytes()
@@ -89,6 +90,6 @@ def test_memory_is_returned_after_a_drain(tmp_path: Path, eviction: str, keep_ev
 
 
 def check(found: Drained, part_max: float) -> None:
-    assert found.added_bytes > 75 * COUNTERS, "a counter has a key, a number and a place in a table"
-    wait_until(lambda: found.part() <= part_max, f"all but {part_max:.0%} of the memory went back", LEFT_S_MAX)
+    assert found.added_bytes > 75 * COUNTERS, "a counter is a key, an integer and a table entry"
+    wait_until(lambda: found.part() <= part_max, f"all but {part_max:.0%} of the memory was returned", LEFT_S_MAX)
     assert found.server.call("count") == found.left

@@ -1,5 +1,5 @@
-"""A signal handler raises in the main thread while it waits in a pattern of the blocking client, as a time limit or
-Ctrl-C does: where it reads from the server itself, and where another thread does so for it.
+"""A signal handler raises an exception in the main thread while that waits in a pattern of the blocking client, as
+Ctrl-C does. Two cases: the main thread reads from the server itself, or another thread reads for it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30.0
 
-PLACES = {"reads": "SocketWire.receive", "is told": "Link._follow"}
-"""The function of naught.blocking in which the main thread waits for an answer."""
+PLACES = {"reads": "SocketWire.receive", "waits": "Link._follow"}
+"""The function of naught.blocking in which the main thread waits for a reply."""
 
 MAIN = threading.main_thread()
 
 
 class TooLong(Exception):
-    """What the handler raises."""
+    """The exception of the signal handler."""
 
 
 def too_long(number: int, frame: FrameType | None) -> None:
@@ -57,12 +57,12 @@ def mine(server: ServerProcess) -> Iterator[blocking.Client]:
 def theirs(server: ServerProcess) -> Iterator[blocking.Client]:
     with blocking.Client(f"naught://127.0.0.1:{server.port}", timeout=GUARD_S) as client:
         yield client
-        wait_until(lambda: not any(each["parked"] for each in client.sessions()), "nobody waits who has gone")
-        assert client.count() == 0, "something was left behind"
+        wait_until(lambda: not any(each["parked"] for each in client.sessions()), "no wait is left at the server")
+        assert client.count() == 0, "a counter is left"
 
 
 def waiting_place() -> str:
-    """The innermost function of naught that the main thread is in."""
+    """The innermost function of naught on the stack of the main thread."""
     frame = sys._current_frames().get(MAIN.ident or 0)
     while frame is not None and not frame.f_globals.get("__name__", "").startswith("naught."):
         frame = frame.f_back
@@ -70,7 +70,7 @@ def waiting_place() -> str:
 
 
 def interrupted(call: Callable[[], Any], waits: Callable[[], bool] = lambda: True, *, places: Any = PLACES) -> str:
-    """Call, and raise in it once it waits in one of these places; where that was."""
+    """Call `call`, and raise TooLong in it when it waits in one of the places. Returns the place."""
     met: list[str] = []
     names = places.values()
 
@@ -90,12 +90,12 @@ def interrupted(call: Callable[[], Any], waits: Callable[[], bool] = lambda: Tru
 
 
 @contextlib.contextmanager
-def somebody_reads(client: blocking.Client, theirs: blocking.Client) -> Iterator[None]:
-    """Another thread waits, and reads meanwhile."""
+def another_thread_reads(client: blocking.Client, theirs: blocking.Client) -> Iterator[None]:
+    """Inside the block, another thread waits for a reply, and reads for all threads."""
     theirs.incr("busy")
     reader = threading.Thread(target=client.wait_zero, args=("busy",))
     reader.start()
-    wait_until(lambda: parked(theirs) == 1, "it waits")
+    wait_until(lambda: parked(theirs) == 1, "the other thread waits")
     yield
     theirs.decr("busy")
     reader.join()
@@ -108,13 +108,14 @@ def parked(client: blocking.Client) -> int:
 def again_until_it_was(
     place: str, mine: blocking.Client, theirs: blocking.Client, attempt: Callable[[], str]
 ) -> None:
-    """Whether the main thread reads or the client's own one does is a matter of how long it has not called."""
+    """Repeat the attempt until the main thread was interrupted in that place. (If it has not called for a while, the
+    client's own thread reads.)"""
     for _ in range(100):
         mine.ping()
-        with somebody_reads(mine, theirs) if place == "is told" else contextlib.nullcontext():
+        with another_thread_reads(mine, theirs) if place == "waits" else contextlib.nullcontext():
             if attempt() == PLACES[place]:
                 return
-    raise AssertionError(f"it never {place}")
+    raise AssertionError(f"the main thread never {place}")
 
 
 # ------------------------------------------------------------------------------------------------- waiting
@@ -122,7 +123,7 @@ def again_until_it_was(
 
 def enter(block: Any) -> None:
     with block:
-        raise AssertionError("there was no room")
+        raise AssertionError("it was granted although there is no room")
 
 
 WAITS: dict[str, Callable[[blocking.Client], Any]] = {
@@ -146,10 +147,10 @@ def test_interrupted_while_it_waits_it_leaves_nothing(
     own = mine.semaphore("own", limit=1).acquire()
 
     def attempt() -> str:
-        with somebody_queues(theirs) if name.startswith("in flight") else contextlib.nullcontext():
+        with another_client_queues(theirs) if name.startswith("in flight") else contextlib.nullcontext():
             before = parked(theirs)
             met = interrupted(lambda: WAITS[name](mine), lambda: parked(theirs) == before + 1)
-            wait_until(lambda: parked(theirs) == before, "it waits no more at the server")
+            wait_until(lambda: parked(theirs) == before, "the wait at the server has ended")
             assert mine.held() == {own.number: {"own": 1}}
             assert theirs.get("n") == 1
         return met
@@ -163,8 +164,8 @@ def test_interrupted_while_it_waits_it_leaves_nothing(
 
 
 @contextlib.contextmanager
-def somebody_queues(client: blocking.Client) -> Iterator[None]:
-    """Somebody waits for a permit of `n`, which who comes later must not overtake."""
+def another_client_queues(client: blocking.Client) -> Iterator[None]:
+    """Inside the block, another client waits for a permit of `n`; later requests must not overtake it."""
     before = parked(client)
 
     def queue() -> None:
@@ -174,7 +175,7 @@ def somebody_queues(client: blocking.Client) -> Iterator[None]:
     with blocking.Client(f"naught://127.0.0.1:{client._address.port}", timeout=GUARD_S) as waiter:  # type: ignore[union-attr]
         queuing = threading.Thread(target=queue)
         queuing.start()
-        wait_until(lambda: parked(client) == before + 1, "it queues")
+        wait_until(lambda: parked(client) == before + 1, "the other client queues")
         yield
     queuing.join()
 
@@ -193,15 +194,15 @@ def test_interrupted_while_it_watches_a_permit_it_goes_on_as_before(
 
 
 class Change(NamedTuple):
-    """What a server that stands still does not answer, and what may be left of it on the counter `n`."""
+    """A change that a stopped server does not answer."""
 
-    prepare: Callable[[blocking.Client], Any]
+    prepare: Callable[[blocking.Client], Any]  # runs before it; its result is the second argument of `change`
     change: Callable[[blocking.Client, Any], Any]
-    left: set[int]
+    left: set[int]  # values that the counter `n` may have afterwards
 
 
 def nothing(_: blocking.Client) -> None:
-    """Nothing is to be prepared."""
+    """The `prepare` of changes that need none."""
 
 
 def group_of(client: blocking.Client, *amounts: int, held: bool = True) -> blocking.WaitGroup:
@@ -212,7 +213,7 @@ def group_of(client: blocking.Client, *amounts: int, held: bool = True) -> block
 
 
 def inside(pattern: Any) -> Any:
-    """As in its block."""
+    """Enter the pattern."""
     pattern.__enter__()
     return pattern
 
@@ -242,7 +243,7 @@ CHANGES = {
 
 
 @contextlib.contextmanager
-def standing_still(server: ServerProcess) -> Iterator[None]:
+def stopped(server: ServerProcess) -> Iterator[None]:
     server.process.send_signal(signal.SIGSTOP)
     try:
         yield
@@ -260,13 +261,13 @@ def test_interrupted_before_the_answer_it_gives_back_what_is_held(
     def attempt() -> str:
         prepared = prepare(mine)
         own = mine.semaphore("own", limit=1).acquire()
-        with standing_still(server):
+        with stopped(server):
             met = interrupted(lambda: change(mine, prepared))
         mine.ping()
         assert not own.lost
         own.release()
-        wait_until(lambda: theirs.get("n") in left, "all is given back")
-        wait_until(lambda: theirs.get("m") == 0, "all of it")
+        wait_until(lambda: theirs.get("n") in left, "the holds on n are released")
+        wait_until(lambda: theirs.get("m") == 0, "the holds on m are released")
         assert sum(amounts.get("n", 0) for amounts in mine.held().values()) <= max(left)
         theirs.set("n", 0)
         return met

@@ -1,4 +1,4 @@
-"""The patterns misused, meddled with, their processes killed and their server restarted: the same of both clients."""
+"""Patterns with both kinds of client: misused, with killed processes, cut connections and restarted servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.two_clients import KINDS, connect
 
 pytest.register_assert_rewrite("cases_patterns")
 
-from support.cases_patterns import CASES, GUARD_S, run, until  # noqa: E402 - once it will be rewritten
+from support.cases_patterns import CASES, GUARD_S, run, until  # noqa: E402 - after `register_assert_rewrite`
 
 LEASE_S = 0.3
 
@@ -65,7 +65,7 @@ def test_in_memory(name: str, kind: str) -> None:
 
 @contextlib.asynccontextmanager
 async def holder(kind: str, url: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """Somebody who holds by every pattern, and a number from before; see support/patterns_holder.py."""
+    """A process that uses every pattern (support/patterns_holder.py), and the number of one of its permits."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "support.patterns_holder", kind, url, str(LEASE_S)),
         stdin=subprocess.PIPE,
@@ -138,14 +138,14 @@ def test_a_lease_after_its_connection_what_was_held_is_lost(kind: str, server: S
             released = await semaphore.acquire()
             await released.release()
             await group.add(2)
-            told = [asyncio.ensure_future(each.lost.wait()) for each in (permit, permit, several)]
+            watching = [asyncio.ensure_future(each.lost.wait()) for each in (permit, permit, several)]
             waiting = asyncio.ensure_future(others.acquire_all({"s": 1, "a": 1, "b": 1}))
             async with counters.in_flight("f"):
                 await until(lambda: _parked(others, 1))
                 assert not permit.lost
                 proxy.refuse()
                 proxy.cut()
-                await asyncio.gather(*told)
+                await asyncio.gather(*watching)
                 theirs = await waiting
                 assert theirs.number > max(permit.number, several.number)
                 assert (bool(permit.lost), bool(several.lost), bool(released.lost)) == (True, True, False)
@@ -158,7 +158,7 @@ def test_a_lease_after_its_connection_what_was_held_is_lost(kind: str, server: S
                 await group.done(2)
             assert await group.value() == 0
             await others.incr("f")
-            assert await counters.in_flight("f").value() == 1, "leaving the block took nothing from others"
+            assert await counters.in_flight("f").value() == 1, "leaving the block did not decrement the new counter"
             await theirs.release()
             async with semaphore as again:
                 assert again.number > theirs.number
@@ -189,14 +189,14 @@ def test_a_release_that_takes_too_long_says_so_unless_the_block_raises_itself(
             connect(kind, url_of(server), timeout=GUARD_S) as others,
             connect(kind, url_of(server), timeout=0.02) as counters,
         ):
-            for error, told in ((ZeroDivisionError(), ZeroDivisionError), (None, naught.CallTimeout)):
+            for error, raised in ((ZeroDivisionError(), ZeroDivisionError), (None, naught.CallTimeout)):
                 for pattern in (
                     counters.semaphore("s", limit=1),
                     counters.in_flight("f"),
                     await counters.acquire_all({"a": 1, "b": 1}),
                 ):
                     try:
-                        with pytest.raises(told):
+                        with pytest.raises(raised):
                             await block(pattern, error)
                     finally:
                         server.process.send_signal(signal.SIGCONT)
@@ -209,7 +209,7 @@ def test_a_release_that_takes_too_long_says_so_unless_the_block_raises_itself(
 
 
 class Restarted:
-    """A server that can be killed, and started anew on the same port."""
+    """A server process that can be killed and started again on the same port."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._folder = folder
@@ -255,21 +255,21 @@ def test_a_restarted_server_knows_nothing_of_what_was_held(kind: str, restarted:
                 await pattern.add(2)
             await blob.retain()
             assert await quota.use()
-            told = [asyncio.ensure_future(each.lost.wait()) for each in (permit, several)]
+            watching = [asyncio.ensure_future(each.lost.wait()) for each in (permit, several)]
             waiting = [asyncio.ensure_future(call) for call in (others.semaphore("s", 1).acquire(), group.wait())]
             await until(lambda: _parked(counters, len(waiting)))
             async with counters.in_flight("f"):
                 with pytest.raises(naught.NotHeld, match="is lost"):
                     await _while_inside(counters.semaphore("t", limit=1), restarted)
-                await asyncio.gather(*told)
+                await asyncio.gather(*watching)
                 after, done = await asyncio.gather(*waiting)
                 assert done is True, "the new server has no such counter"
-                assert after.number > several.number, "numbers grow over a server's lives"
+                assert after.number > several.number, "numbers keep growing when the server is restarted"
             for lost in (permit, several):
                 assert lost.lost
                 with pytest.raises(naught.NotHeld, match="is lost"):
                     await lost.release()
-            assert await semaphore.try_acquire() is None, "who waited has it"
+            assert await semaphore.try_acquire() is None, "the waiter has it"
             await after.release()
             with pytest.raises(naught.NotHeld):
                 await held.done(2)
@@ -278,7 +278,7 @@ def test_a_restarted_server_knows_nothing_of_what_was_held(kind: str, restarted:
             for forgotten in (group.done, blob.release):
                 with pytest.raises(naught.CounterUnderflow):
                     await forgotten()
-            assert (await quota.remaining(), await quota.use()) == (1, True), "a window anew"
+            assert (await quota.remaining(), await quota.use()) == (1, True), "a new window"
             await others.take(["q"])
             async with semaphore, counters.in_flight("f"):
                 assert await held.add() == 1
@@ -296,8 +296,8 @@ async def _while_inside(semaphore: Any, restarted: Restarted) -> None:
         await permit.lost.wait()
 
 
-# What is asked of a server that is killed before it answers: the call, prepared by what was done before, and what
-# its caller is told.
+# Calls to a server that is killed before it answers: the call, which uses objects prepared before, and the exception
+# that it raises, None for a result.
 IN_DOUBT: dict[str, tuple[Callable[[Any], Any], type[BaseException] | None]] = {
     "add": (lambda before: before["group"].add(), naught.OutcomeUnknown),
     "done": (lambda before: before["group"].done(), naught.OutcomeUnknown),
@@ -333,15 +333,15 @@ def test_what_a_killed_server_was_asked_is_in_doubt_where_it_changes_anything(
             asked = [asyncio.ensure_future(_called(call, before)) for call, _ in IN_DOUBT.values()]
             acquiring = asyncio.ensure_future(counters.semaphore("n", limit=1).acquire())
             adding = asyncio.ensure_future(counters.wait_group("m", held=True).add(2))
-            # What was added in two pieces is released in two.
+            # `done` releases two holds, as the work was added in two calls: one message more.
             await until(lambda: _in_flight(counters, len(asked) + len((acquiring, adding)) + 1))
             restarted.kill()
             await restarted.start()
-            told = dict(zip(IN_DOUBT, await asyncio.gather(*asked, return_exceptions=True), strict=True))
-            assert {name: type(each) for name, each in told.items()} == {
+            results = dict(zip(IN_DOUBT, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+            assert {name: type(each) for name, each in results.items()} == {
                 name: error or int for name, (_, error) in IN_DOUBT.items()
             }
-            assert (told["read"], told["how much is left"]) == (0, 9), "reads are asked again"
+            assert (results["read"], results["how much is left"]) == (0, 9), "reads are repeated"
             permit = await acquiring
             assert await adding == 2
             held = await counters.held()
@@ -358,4 +358,4 @@ async def _called(call: Callable[[Any], Any], before: Any) -> Any:
 
 
 async def _in_flight(counters: Any, count: int) -> bool:
-    return len(counters._link.session._windows.in_flight) == count
+    return len(counters._connection.session._windows.in_flight) == count

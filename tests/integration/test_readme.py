@@ -19,7 +19,7 @@ import naught.asgi
 import naught.lint
 import naught_loadtest.__main__ as naught_loadtest
 from naught.cli import counters
-from support.client_helpers import ScriptedServer, greeted
+from support.client_helpers import ScriptedServer, connected
 from support.paths import DOCS, ROOT
 
 # Their examples have tests of their own.
@@ -219,7 +219,7 @@ async def test_more_patterns() -> None:
 async def test_what_a_lost_connection_means() -> None:
     space = namespace_of("async def place")
     async with ScriptedServer() as server:
-        counters, peer = await greeted(naught.connect(server.url), server)
+        counters, peer = await connected(naught.connect(server.url), server)
         placed = asyncio.ensure_future(space["place"](counters, 1))
         _, msgid, method, params = await peer.request()
         assert (method, params) == ("incr", [b"orders:1"])

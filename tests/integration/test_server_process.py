@@ -1,7 +1,7 @@
-"""`naught-server` as a process: how it starts, what it refuses, whom it turns away and how it ends.
+"""`naught-server` as a process: starting, wrong usage, refusing connections, draining and ending.
 
-A server is ready when its ports file is there, and has handled a signal when its port refuses connections. What is
-true of the loop's accepting and closing is asked of both loops.
+A server is ready when its ports file exists, and it has handled a signal when its port refuses connections. Accepting
+and closing are tested on both loops.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOPS = ("uvloop", "asyncio")
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> Any:
-    """Look until it is true, and say what never was."""
+    """Wait until `happened` returns a true value, which is returned. Fails with `what` after the deadline."""
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         found = happened()
@@ -61,12 +61,12 @@ def run_to_end(*arguments: str, prefix: Sequence[str] = (), **variables: str) ->
 
 
 def with_files_max(limit: int) -> list[str]:
-    """What to put before a command so that it can open so few files."""
+    """A prefix for a command that limits its open files."""
     return ["/bin/sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh"]
 
 
 class ServerProcess:
-    """A server on a free port, and what it wrote."""
+    """A server process on a free port, with its log."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ServerProcess:
             raise
 
     def log(self) -> str:
-        # In development mode asyncio reports callbacks above 100 ms, which on a busy machine is anybody's.
+        # In development mode asyncio reports callbacks above 100 ms, which any callback can reach on a busy machine.
         lines = self._log_file.read_text().splitlines(keepends=True)
         return "".join(line for line in lines if not ("Executing <" in line and " took " in line))
 
@@ -110,7 +110,7 @@ class ServerProcess:
         self.process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Tell it to stop, and wait. The exit status; a log without a trace of trouble is part of a good stop."""
+        """Send a signal and wait for the end. Returns the exit status. Fails on a traceback or warning in the log."""
         self.send(number)
         return self.wait()
 
@@ -121,7 +121,7 @@ class ServerProcess:
         return status
 
     def wait_until_it_stopped_listening(self) -> None:
-        """Only then has it handled the first signal."""
+        """Wait until it has handled the first signal: then its port refuses connections."""
 
         def refused() -> bool:
             try:
@@ -139,7 +139,7 @@ class ServerProcess:
 
 
 class Peer:
-    """A client of the wire: a socket, and what was read from it and not yet asked for."""
+    """A client on a socket, with the replies that were received and not used yet."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -193,7 +193,7 @@ Start = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers, and leaves none behind."""
+    """Starts servers, and kills them in the end."""
     started: list[ServerProcess] = []
 
     def start_one(*arguments: str, **how: Any) -> ServerProcess:
@@ -225,7 +225,7 @@ Connect = Callable[[ServerProcess], Peer]
 
 
 def one_line(text: str) -> str:
-    """What was said, which is one line and ends as lines do."""
+    """The text, which must be exactly one line, without its newline."""
     assert text.endswith("\n")
     assert text.count("\n") == 1, text
     return text[:-1]
@@ -317,7 +317,7 @@ def test_the_pauses_of_the_collector_are_counted(start: Start) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_what_was_read_is_finished_and_the_rest_refused(start: Start, connect: Connect, loop: str) -> None:
-    # More than a turn of the loop does, so some is read and not executed when the signal comes.
+    # More than one turn executes, so that some requests are read and not executed when the signal comes.
     server = start(loop=loop)
     peer = connect(server)
     peer.send(*[("incr", b"k")] * 15_000)
@@ -327,7 +327,7 @@ def test_what_was_read_is_finished_and_the_rest_refused(start: Start, connect: C
     while (reply := peer.reply()) is not None:
         replies.append(reply)
     assert server.wait() == 0
-    # Every command that was executed was answered, in order; and what was refused comes after all of them.
+    # Every command that was executed was answered, in order; refused ones come after all of them.
     executed = sum(error is None for _, _, error, _ in replies)
     assert replies[:executed] == [[1, number, None, number + 1] for number in range(executed)]
     assert [number for _, number, _, _ in replies] == list(range(len(replies)))
@@ -340,7 +340,7 @@ SCANS = 40
 
 
 def stuck_peer(server: ServerProcess) -> Peer:
-    """One that asked for 8 MiB of replies and reads none of them: no buffer on the way is so large."""
+    """A peer that requested 8 MiB of replies and reads none of them: no buffer on the way is that large."""
     with contextlib.closing(server.connect()) as filler:
         filler.call("apply", [b"%0100d" % number for number in range(2_000)], 1)
     narrow = socket.socket(socket.AF_INET)
@@ -349,7 +349,7 @@ def stuck_peer(server: ServerProcess) -> Peer:
     narrow.connect((server.bound["tcp"]["host"], server.bound["tcp"]["port"]))
     peer = Peer(narrow)
     peer.send(*[("scan", 0, 2_000, b"")] * SCANS)
-    # The requests are one segment: when the first is being answered, all were read.
+    # The requests are one segment: when the first is answered, all were read.
     assert narrow.recv(1, socket.MSG_PEEK)
     return peer
 
@@ -393,7 +393,7 @@ def test_a_second_signal_ends_at_once(start: Start, loop: str) -> None:
     assert not server.ports_file.exists()
 
 
-# ------------------------------------------------------------------------------------------- no room
+# ------------------------------------------------------------------------------------------- refusing connections
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -415,15 +415,15 @@ def test_one_connection_too_many_is_closed_at_once(start: Start, connect: Connec
     wait_until(lambda: served[0].call("info")[b"connections"] == 2, "the server noticed a peer was gone")
     assert connect(server).is_served()
     assert server.stop() == 0
-    # Once when it began; the four after it are in the line that was due a second later, or at the end.
+    # The first line reports one; the four after it are in the line a second later, or in the one at the end.
     counts = re.findall(r" warning connections refused count=(\d+) why=connections_max", server.log())
     assert sum(map(int, counts)) == 5
     assert counts[0] == "1"
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_out_of_descriptors_it_serves_who_is_connected(start: Start, connect: Connect, loop: str) -> None:
-    # Room is left for 64 - 32 connections; files it inherits, which it knows nothing of, take some of that.
+def test_out_of_descriptors_it_serves_open_connections(start: Start, connect: Connect, loop: str) -> None:
+    # It reserves descriptors for 64 - 32 connections; inherited files, which it does not know of, use some of these.
     inherited = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
     try:
         server = start(loop=loop, prefix=with_files_max(64), pass_fds=inherited)
@@ -476,7 +476,7 @@ def test_no_descriptors_for_any_connection() -> None:
     assert one_line(ended.stderr) == "naught-server: the limit on open files is 32; at least 33 are needed"
 
 
-# ------------------------------------------------------------------------------------------- not starting
+# ------------------------------------------------------------------------------------------- failing to start
 
 
 def test_a_port_in_use(start: Start, connect: Connect) -> None:
@@ -545,10 +545,10 @@ CANNOT_START = [
 def test_what_it_cannot_have(arguments: list[str], message: str | None) -> None:
     ended = run_to_end("--port", "0", *arguments)
     assert (ended.returncode, ended.stdout) == (1, "")
-    if message is None:  # the rest is the resolver's own words
+    if message is None:  # the rest is the resolver's text
         assert one_line(ended.stderr).startswith("naught-server: cannot listen on 'host.invalid': ")
     else:
-        # The ports file is written last, when it listens already.
+        # The ports file is written last, after it has begun to listen.
         assert ended.stderr.splitlines()[-1] == f"naught-server: {message}"
         assert "Traceback" not in ended.stderr
 
@@ -582,7 +582,7 @@ def test_the_pure_python_msgpack_is_refused() -> None:
     assert run_to_end("--version", MSGPACK_PUREPYTHON="1").returncode == 0
 
 
-# ------------------------------------------------------------------------------------------- only asking
+# ------------------------------------------------------------------------------------------- checking and printing
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Sessions, holds and semaphores over real sockets and real processes, on both loops: connections cut at random,
-clients killed, stopped and forked, servers that start anew, callers cancelled anywhere.
+clients killed, stopped and forked, servers restarted, callers cancelled at any point.
 
-NAUGHT_TEST_STOPPED_S says how long a client is stopped in the slow test of it. `make soak` gives it 20 seconds,
-which is longer than keepalive takes to find a dead one.
+NAUGHT_TEST_STOPPED_S says for how many seconds a client is stopped in the slow test of it. `make soak` sets 20, which
+is longer than keepalive needs to find a dead peer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from support.server_process import ServerProcess, server_process
 LEASE_S = 0.3
 STOPPED_S = float(os.environ.get("NAUGHT_TEST_STOPPED_S", "2"))
 GUARD_S = 30.0 + STOPPED_S
-"""No test waits longer for anything; none takes a tenth of the 30."""
+"""The longest time any test waits; none takes a tenth of the 30 s."""
 
 HOLDER = SUPPORT / "holder.py"
 LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
@@ -67,13 +67,13 @@ def url_of(server: ServerProcess) -> str:
 
 
 async def until(true: Callable[[], Awaitable[Any]]) -> None:
-    """Ask again and again until it is so; the guard ends what never is."""
+    """Wait until `true` returns a true value; the test's time limit ends the wait otherwise."""
     while not await true():  # noqa: ASYNC110 - states of another process
         await asyncio.sleep(0.005)
 
 
 async def clean(client: naught.Client) -> None:
-    """Nothing is left of the tests before: no counters, and no session but this one."""
+    """Remove what earlier tests left: all counters, and all sessions but this one."""
     await client.clear()
 
     async def alone() -> bool:
@@ -124,21 +124,21 @@ def test_counts_are_what_the_callers_were_told_over_cut_connections(
                 Proxy(server.port, seed, bytes_max=3_000) as proxy,
                 naught.connect(proxy.url, timeout=None, random=random.Random(seed)) as client,
             ):
-                client._link._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
+                client._connection._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
                 await asyncio.gather(*(work(client, number) for number in range(50)))
                 assert proxy.cuts > 10, f"seed {seed}"
                 assert await direct.get("permits") == 0
                 assert await client.held() == {}
                 assert {key: value async for key, value in direct.scan_iter()} == +told, f"seed {seed}"
                 (_, through) = await direct.sessions()
-                assert through["age_ms"] > 0, "it is the session of the beginning"
+                assert through["age_ms"] > 0, "the session must be the first one"
                 proxy.calm()
 
     run(scenario())
 
 
 def test_a_half_open_connection_is_taken_over(run: Run, server: ServerProcess) -> None:
-    """The server has not heard that the client's side is gone: whoever resumes gets the session at once."""
+    """The server does not know that the client's side is gone; a resumption gets the session at once."""
 
     async def scenario() -> None:
         async with naught.connect(url_of(server)) as direct:
@@ -167,16 +167,16 @@ async def _is(found: object, expected: object) -> bool:
 
 
 class Holder:
-    """A client in a process of its own; see support/holder.py."""
+    """A client in a separate process; see support/holder.py."""
 
-    def __init__(self, process: asyncio.subprocess.Process, life: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, child_pipe: int) -> None:
         self.process = process
-        self._life = life  # the write end: its child lives until this is closed
-        self.child: int | None = None
-        self._said: list[list[str]] = []  # and not asked for yet
+        self._child_pipe = child_pipe  # the write end; its child runs until this is closed
+        self.child: int | None = None  # the process id of its child
+        self._said: list[list[str]] = []  # lines that were read and not asked for yet
 
     async def said(self, word: str) -> list[str]:
-        """What followed this word, once it or its child has said it."""
+        """Wait until it or its child writes a line that begins with this word. Returns the rest of the line."""
         assert self.process.stdout is not None
         while True:
             for words in self._said:
@@ -197,9 +197,9 @@ class Holder:
         return state not in "ZX"
 
     def end_child(self) -> None:
-        if self._life >= 0:
-            os.close(self._life)
-            self._life = -1
+        if self._child_pipe >= 0:
+            os.close(self._child_pipe)
+            self._child_pipe = -1
 
 
 @contextlib.asynccontextmanager
@@ -236,7 +236,7 @@ async def holder(
 def test_what_a_killed_client_held_comes_back_and_the_next_waiter_runs(
     run: Run, server: ServerProcess, loop_name: str, how: str
 ) -> None:
-    """Also where a child that it had forked lives on, with a copy of all its descriptors."""
+    """Also when a child it has forked still runs, with a copy of all its descriptors."""
 
     async def scenario() -> None:
         async with naught.connect(url_of(server), timeout=GUARD_S) as client, holder(server, loop_name, 3, how) as it:
@@ -248,7 +248,7 @@ def test_what_a_killed_client_held_comes_back_and_the_next_waiter_runs(
             numbers = await it.said("holding")
             assert len(numbers) == 3
             it.do("count")
-            assert await it.said("counted") == ["1"], "the parent goes on undisturbed"
+            assert await it.said("counted") == ["1"], "the parent is not affected"
             semaphore = client.semaphore("s", limit=3)
             assert await semaphore.try_acquire() is None
             waiting = asyncio.ensure_future(semaphore.acquire())
@@ -269,7 +269,7 @@ def test_what_a_killed_client_held_comes_back_and_the_next_waiter_runs(
 
 
 async def clean_of(client: naught.Client, sessions: int) -> None:
-    """As `clean`, where so many sessions are about to be there: those of tests before are not."""
+    """As `clean`, and wait until there are this many sessions: none of earlier tests."""
 
     async def so_many() -> bool:
         return len(await client.sessions()) <= sessions
@@ -283,7 +283,8 @@ async def clean_of(client: naught.Client, sessions: int) -> None:
 def test_a_stopped_client_keeps_what_it_holds(
     run: Run, server: ServerProcess, loop_name: str, stopped_s: float
 ) -> None:
-    """Its kernel answers for it. The stop is five times its lease, and may be longer than keepalive takes."""
+    """Its kernel answers keepalive probes. The stop is five times its lease; it may be longer than keepalive
+    needs."""
 
     async def scenario() -> None:
         async with (
@@ -295,7 +296,7 @@ def test_a_stopped_client_keeps_what_it_holds(
             semaphore = client.semaphore("s", limit=2)
             it.process.send_signal(signal.SIGSTOP)
             try:
-                # That nobody gets a permit for so long is what is tested: there is no event to wait for.
+                # The test is that no permit is granted for this time, so there is no event to wait for.
                 with pytest.raises(naught.CallTimeout):
                     await semaphore.acquire(timeout=stopped_s)
                 assert await client.get("s") == 2
@@ -313,7 +314,7 @@ def test_a_stopped_client_keeps_what_it_holds(
     run(scenario())
 
 
-# ------------------------------------------------------------------------------------------------- a server anew
+# ------------------------------------------------------------------------------------------------- a restarted server
 
 
 def test_a_server_that_starts_anew_has_lost_what_was_held_and_its_users_go_on(
@@ -335,7 +336,7 @@ def test_a_server_that_starts_anew_has_lost_what_was_held_and_its_users_go_on(
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             first.kill()
-            await until(lambda: _is(client._link._connection, None))
+            await until(lambda: _is(client._connection._protocol, None))
             later = client.incr("b")
             servers.append(
                 await loop.run_in_executor(None, lambda: ServerProcess(tmp_path, "--port", str(first.port)))
@@ -351,7 +352,7 @@ def test_a_server_that_starts_anew_has_lost_what_was_held_and_its_users_go_on(
             with pytest.raises(naught.NotHeld, match="lost"):
                 await permit.release()
             after = await waiting
-            assert after.number > permit.number, "numbers grow over a server's lives"
+            assert after.number > permit.number, "numbers grow over restarts"
             assert await semaphore.try_acquire() is None
             await after.release()
             async with semaphore:
@@ -371,7 +372,7 @@ async def _awaited(awaitable: Any) -> Any:
     return await awaitable
 
 
-# ------------------------------------------------------------------------------------------------- another life
+# ------------------------------------------------------------------------------------------------- another generation
 
 EVICTIONS: dict[str, Callable[[naught.Client], Awaitable[Any]]] = {
     "cleared": lambda client: client.clear(),
@@ -428,7 +429,7 @@ def test_a_late_release_after_expiry_does_not_reach_the_next_life(run: Run, serv
 
 
 def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: ServerProcess) -> None:
-    """As many as may wait do, and some more that are kept back; then all but one give up in the same turn."""
+    """As many requests wait as may, and some more in the client; then all but one are cancelled in one turn."""
 
     async def scenario() -> None:
         async with (
@@ -443,7 +444,7 @@ def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: Ser
                 return (await direct.info())["sessions"]["parked"] == PARKED_MAX
 
             await until(all_wait)
-            assert await client.incr("a") == 1, "they are in nobody's way"
+            assert await client.incr("a") == 1, "they do not delay other requests"
             await permit.release()
             for place in range(200):
                 permit = await waiting[place]
@@ -458,7 +459,7 @@ def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: Ser
                 return (await direct.info())["sessions"]["parked"] == 0 and await direct.get("s") == 0
 
             await until(none_waits)
-            assert not other.lost, "the session has lived through it"
+            assert not other.lost, "the session has not ended"
             assert await client.held() == {other.number: {"other": 1}}
             await other.release()
             await client.clear()
@@ -474,8 +475,8 @@ def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: Ser
 def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
     run: Run, server: ServerProcess, cuts: bool, count: int
 ) -> None:
-    """Every call has a key and an amount of its own. Cancellation meets tasks wherever they are: before the write,
-    in the queue, at the server, with the grant in the same turn, in the release."""
+    """Every call has its own key and amount. Tasks are cancelled at any point: before the write, in the queue, at the
+    server, in the turn of the grant, in the release."""
     seed = 7
     draw = random.Random(seed)
     answered: dict[str, int] = {}
@@ -513,7 +514,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             Proxy(server.port, seed, bytes_max=20_000 if cuts else 0) as proxy,
             naught.connect(proxy.url, timeout=GUARD_S, random=random.Random(seed)) as client,
         ):
-            client._link._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
+            client._connection._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
             await direct.clear()
             tasks: list[asyncio.Task[None]] = []
             for number in range(1, count + 1):
@@ -533,12 +534,14 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
                 return await direct.get_many(["s1", "s2", "s3"]) == [0, 0, 0] and await client.held() == {}
 
             await until(given_back)
-            assert not any(each["parked"] for each in await direct.sessions()), "somebody waits who has gone"
+            assert not any(each["parked"] for each in await direct.sessions()), (
+                "a request waits for a caller that has given up"
+            )
             stored = {name: value async for name, value in direct.scan_iter(prefix="c")}
             assert all(stored[name] == number for name, number in answered.items()), f"seed {seed}"
             assert all(value == int(name[1:]) for name, value in stored.items()), f"seed {seed}"
-            assert not client._link.session._windows.in_flight
-            assert not client._link.session._holds
+            assert not client._connection.session._windows.in_flight
+            assert not client._connection.session._holds
             if cuts:
                 assert proxy.cuts > count // 1_000
             await direct.clear()

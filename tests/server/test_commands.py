@@ -1,4 +1,4 @@
-"""Every command of the wire, from the table in `cases_counters`, on every way a request can be served."""
+"""Every command of the wire, from the table in `cases_counters`, in every way the server can execute a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def named(cases: list[Case]) -> list[Any]:
 
 
 def play(peer: Peer, steps: list[Any]) -> None:
-    """Do the steps of a case one by one, and look at everything after each."""
+    """Execute the steps of a case one by one, and check the whole state after each."""
     for operation, arguments, expected in steps:
         if operation == "pass":
             peer.now_ms += arguments[0]
@@ -75,7 +75,7 @@ def test_answers_of_a_full_cache(steps: list[Any], eviction: str, shards: int) -
 
 @pytest.mark.parametrize("eviction", EVICTIONS)
 def test_all_at_once_answers_as_one_by_one(eviction: str) -> None:
-    """What stands in one piece of input is answered as if each request had come alone."""
+    """Requests in one piece of input are answered as if each had come alone."""
     for name, steps, _ in WIRE_CASES:
         if any(operation in {"pass", "keys", "top", "count"} for operation, _, _ in steps):
             continue

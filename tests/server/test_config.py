@@ -1,4 +1,4 @@
-"""Which source wins, what is taken, and what each mistake is told."""
+"""The configuration: which source wins, which values are accepted, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from naught_server.config import CachePolicy, ConfigError, ServerConfig, load, to_toml
 
-# One setting of every kind: the flag, the variable, the key, two texts for it and what they mean.
+# Settings of every kind: flag, variable, key, and for each source a text and the value it means.
 SOURCES = [
     ("--port", "NAUGHT_PORT", "port", ("7001", 7001), ("7002", 7002), ("7003", 7003)),
     ("--host", "NAUGHT_HOST", "host", ("127.0.0.2", "127.0.0.2"), ("::1", "::1"), ("localhost", "localhost")),
@@ -96,7 +96,7 @@ def test_caches_come_from_the_file_and_default_is_always_there(tmp_path: Path) -
 
 PORT_RULE = "must be a whole number from 0 to 65535, not"
 FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
-    # words nobody knows
+    # unknown words
     (["--prot", "1"], {}, "unknown flag --prot; did you mean --port?"),
     (["--drain-timeout=3"], {}, "unknown flag --drain-timeout; did you mean --drain-timeout-ms?"),
     (["--por", "1"], {}, "unknown flag --por; did you mean --port?"),
@@ -105,7 +105,7 @@ FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
     ([], {"NAUGHT_PROT": "1"}, "unknown environment variable NAUGHT_PROT; did you mean NAUGHT_PORT?"),
     ([], {"NAUGHT_URI": "1"}, "unknown environment variable NAUGHT_URI; did you mean NAUGHT_URL?"),
     ([], {"NAUGHT_QQQQQQQQQQ": "1"}, "unknown environment variable NAUGHT_QQQQQQQQQQ"),
-    # values, and where each stands
+    # wrong values, with their source
     (["--port", "x"], {}, f"--port {PORT_RULE} 'x'"),
     (["--port", "65536"], {}, f"--port {PORT_RULE} 65536"),
     (["--port", "-1"], {}, f"--port {PORT_RULE} -1"),
@@ -127,7 +127,7 @@ FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
     (["--sweep-budget-ms", "nan"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not 'nan'"),
     (["--sweep-budget-ms", "1e0"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not '1e0'"),
     (["--ports-file", "\udcff"], {}, "--ports-file must be a path of at most 4095 bytes of UTF-8, not '\\udcff'"),
-    # what cannot be together
+    # settings that exclude each other
     (["--host", ""], {}, "nothing to listen on: --host turns TCP off, and there is no Unix socket"),
     ([], {"NAUGHT_HOST": ""}, "nothing to listen on: NAUGHT_HOST turns TCP off, and there is no Unix socket"),
     # the file itself
@@ -151,7 +151,7 @@ def test_a_unix_path_is_no_longer_than_the_kernel_takes() -> None:
 
 SHARDS_RULE = "shards must be a power of two from 1 to 65536, not"
 NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or a digit, not"
-# None: it is no TOML, and the words are tomllib's own, which change.
+# None: it is not TOML, and the message is tomllib's, which differs between versions.
 FILE_MISTAKES = [
     ("prot = 1", "unknown key 'prot'; did you mean port?"),
     ("drain-timeout-ms = 1", "unknown key 'drain-timeout-ms'; did you mean drain_timeout_ms?"),
@@ -221,7 +221,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     [
         {"NAUGHT_URL": "naught://localhost"},
         {"NAUGHTY": "1", "naught_port": "1", "PORT": "1"},
-        # what a cluster puts into every container when it has services named naught and naught-server
+        # variables that Kubernetes puts into every container for services named naught and naught-server
         {
             "NAUGHT_SERVICE_HOST": "10.0.0.1",
             "NAUGHT_SERVICE_PORT": "6480",
@@ -237,7 +237,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         },
     ],
 )
-def test_variables_that_are_somebody_elses(environment: dict[str, str]) -> None:
+def test_variables_of_other_programs_are_ignored(environment: dict[str, str]) -> None:
     assert load([], environment).config == ServerConfig()
 
 
@@ -301,7 +301,7 @@ def test_what_is_printed_says_where_each_value_came_from() -> None:
         (["--print-config", "--check-config"], "print"),
     ],
 )
-def test_what_is_to_be_done(arguments: list[str], action: str) -> None:
+def test_the_action(arguments: list[str], action: str) -> None:
     assert load(arguments, {}).action == action
 
 

@@ -1,4 +1,4 @@
-"""The server's limits, each by number: a change of one is a change of what was promised, and is made here too."""
+"""The server's limits, each by number: users rely on them, so a change must be made here too."""
 
 from __future__ import annotations
 

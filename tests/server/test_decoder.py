@@ -1,4 +1,4 @@
-"""The decoder: the same messages and the same error however bytes are cut, and memory only for what arrived."""
+"""The decoder: the same messages and errors for any cuts of the input, and memory only for bytes that arrived."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def flat(value: Any) -> list[Any]:
 
 
 def outcome_of(pieces: Iterable[bytes]) -> tuple[list[Any], Fault | None]:
-    """What comes out of a decoder: messages, then the fault as (code, sentence, msgid)."""
+    """The result of a decoder: messages, then the error as (code, message, msgid)."""
     decoder = Decoder()
     messages: list[Any] = []
     try:
@@ -52,7 +52,7 @@ def outcome_of(pieces: Iterable[bytes]) -> tuple[list[Any], Fault | None]:
 
 
 def text(size: int) -> bytes:
-    """A string of this many bytes, its header apart."""
+    """A string of this many bytes, without its header."""
     return b"\xdb" + size.to_bytes(4, "big") + b"x" * size
 
 
@@ -235,7 +235,7 @@ HOSTILE: dict[str, bytes] = {
 @pytest.mark.parametrize("piece_size", [100, 8 * KIB, 256_000])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_pinned_memory(name: str, piece_size: int) -> None:
-    """Whatever was declared, no more than 2 MiB are kept for what arrived, at any moment."""
+    """At no moment more than 2 MiB are kept, whatever lengths the input declares."""
     pieces = cut(HOSTILE[name], range(0, len(HOSTILE[name]), piece_size))
     Decoder._idle.clear()
     tracemalloc.start()
@@ -255,7 +255,7 @@ def test_pinned_memory(name: str, piece_size: int) -> None:
 
 
 def test_a_drip_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that sends byte by byte has each byte scanned a fixed number of times, and copied as seldom."""
+    """When a peer sends byte by byte, each byte is scanned and copied a fixed number of times."""
     scanned = 0
 
     class Counting(msgpack.Unpacker):  # type: ignore[misc]

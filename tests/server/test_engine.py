@@ -1,4 +1,4 @@
-"""The engine as a whole: deterministic, honest in its figures, caches kept apart."""
+"""The engine as a whole: it is deterministic, its figures are right, and its caches are separate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.cases_counters import CASES, Refused
 
 
 def conversation(eviction: Any) -> list[bytes]:
-    """Everything two sessions hear, from the same bytes, times and steps."""
+    """All replies to two sessions, from the same bytes, times and steps."""
     random = Random(7)
     engine = Engine(ServerConfig(caches={"default": CachePolicy("default", shards=4, eviction=eviction)}))
     sessions = [ServerProtocol(engine, lambda: None) for _ in range(2)]
@@ -54,7 +54,7 @@ def test_how_the_input_is_cut_does_not_matter(eviction: str) -> None:
     requests = [
         encode_request(number, method, params)
         for number, (method, params, _) in enumerate(step for case in CASES for step in case.steps)
-        # Replies of slices may come out of order, and what nears a limit of the wire is tested with the wire.
+        # Replies of slices may come out of order, and limits of the wire have their own tests.
         if method not in {"pass", "keys", "top", "count", "info", "config_set", "config_get", "sweep"}
         and len(str(params)) < 2_000
     ]

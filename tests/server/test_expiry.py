@@ -1,4 +1,4 @@
-"""The wheels of deadlines against a plain dict, over many laps."""
+"""The deadline wheels compared with a plain dict, over many laps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Model:
         self.wheel = DeadlineWheel()
         self.deadlines: dict[bytes, int] = {}
         self.now_ms = START_MS
-        self.interrupted = 0  # discards and replacements while a visit was under way
+        self.interrupted = 0  # discards and replacements while a grain was being poured
 
     def add(self, ttls_ms: list[int]) -> None:
         key = b"%d" % self.random.randrange(400)
@@ -57,7 +57,7 @@ class Model:
             assert deadline_ms <= self.now_ms, "taken too early"
             assert self.deadlines.pop(key) == deadline_ms
             due.discard(key)
-        assert not (finished and due), "finished, and some are due still"
+        assert not (finished and due), "finished, and some deadlines are still due"
 
     def check(self) -> None:
         assert self.wheel.entries() == self.deadlines
@@ -123,7 +123,7 @@ def test_what_lies_far_ahead_comes_in_its_millisecond_too(start_ms: int, ahead_m
 
 
 def test_counters_that_live_for_long_are_left_alone() -> None:
-    """Looked at once for each lap of the later wheel they live, and twice at their end, however often time passes."""
+    """Deadlines are visited once for each lap of the later wheel, and twice at their end, for any steps of time."""
     wheel = DeadlineWheel()
     hour_ms = 3_600_000
     count = 5_000
@@ -142,7 +142,7 @@ def test_counters_that_live_for_long_are_left_alone() -> None:
 
 
 def test_short_lives_do_not_disturb_long_ones() -> None:
-    """Only what expires is looked at, though it shares its milliseconds with what stays."""
+    """Only due deadlines are visited, although others share their slots of the near wheel."""
     wheel = DeadlineWheel()
     for number in range(5_000):
         wheel.add(b"long %d" % number, START_MS + 600_000 + number, START_MS)
@@ -160,7 +160,7 @@ def test_a_long_pause_is_one_round_and_not_all_the_laps() -> None:
 
 
 def test_what_a_long_pause_left_behind_can_still_be_replaced_and_discarded() -> None:
-    """The one round after it passes by times at which something was due, and is still to be visited."""
+    """After a long pause one round over the wheel suffices, and finds deadlines of all the time that has passed."""
     wheel = DeadlineWheel()
     keys = [b"key %d" % number for number in range(30)]
     for number, key in enumerate(keys):
@@ -183,7 +183,7 @@ def test_what_a_long_pause_left_behind_can_still_be_replaced_and_discarded() -> 
 
 @pytest.mark.parametrize("entries_max", [1, 7, 100])
 def test_a_step_is_bounded_by_what_it_looks_at(entries_max: int) -> None:
-    """Deadlines of a later lap cost their look as well, and a step ends among them."""
+    """Visiting a deadline of a later lap counts as work too, and a step may end among them."""
     wheel = DeadlineWheel()
     for number in range(1_000):
         wheel.add(b"%d" % number, GRAIN_BEGINS_MS + 10 + LAP_MS * (1 + number % 2), START_MS)

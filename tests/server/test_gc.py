@@ -1,4 +1,4 @@
-"""The collector must have nothing to do with counters: a full collection must not grow with their number."""
+"""The garbage collector does not look at counters: the time of a full collection does not grow with their number."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ALL_DICTS_ARE_TRACKED = sys.version_info >= (3, 14)
 
 
 def slots_of(cache: Cache) -> list[Any]:
-    """Where deadlines stand."""
+    """All slots of the wheels."""
     return [*cache.wheel._near, *cache.wheel._later]
 
 
 def tracked(cache: Cache) -> int:
-    """How many of the tables a collection would walk through."""
+    """The number of tables and slots that the collector tracks."""
     slots = [slot for slot in slots_of(cache) if slot is not None]
     return sum(map(gc.is_tracked, [*cache.tables, *cache.deadlines, *slots]))
 
@@ -43,13 +43,13 @@ def test_counters_add_nothing_for_the_collector(eviction: str, ttl_ms: int | Non
     before = len(gc.get_objects())
     fill(peer, 1_000, 20_000, ttl_ms)
     gc.collect()
-    # Some slack for what the interpreter itself makes; a counter that cost one object would show 20 000.
+    # The interpreter makes some objects itself; one object per counter would be 20 000.
     assert len(gc.get_objects()) - before < 100
     assert tracked(cache) == 0
 
 
 @pytest.mark.skipif(ALL_DICTS_ARE_TRACKED, reason="from 3.14 tables are frozen instead")
-def test_nor_do_they_after_a_drain_a_compaction_and_a_clear() -> None:
+def test_nothing_is_tracked_after_a_drain_a_compaction_and_a_clear() -> None:
     peer = Peer(engine_of(shards=8))
     cache = peer.protocol.session.cache
     fill(peer, 0, 20_000, 3_600_000)
@@ -94,11 +94,11 @@ def test_all_tables_are_there_before_the_heap_is_frozen() -> None:
     assert {*map(id, slots_of(cache)), id(cache.wheel._kept)} == before
 
 
-def test_whoever_owns_the_heap_is_told_of_tables_that_are_new() -> None:
+def test_the_owner_is_notified_of_new_tables() -> None:
     peer = Peer(engine_of())
-    told: list[int] = []
-    peer.engine.tables_replaced = lambda: told.append(1)
+    calls: list[int] = []
+    peer.engine.watch(on_tables_replaced=lambda: calls.append(1))
     peer.call("incr", "k")
-    assert not told
+    assert not calls
     peer.call("clear")
-    assert told
+    assert calls

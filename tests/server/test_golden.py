@@ -1,4 +1,4 @@
-"""`golden.txt` held against the server: exact bytes in, exact bytes out, however they are cut."""
+"""The server replies to the bytes in `golden.txt` with exactly the bytes there, for any cuts of the input."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PONG = bytes.fromhex("9401cdffeec0a4706f6e67")
 
 
 class Stretch(NamedTuple):
-    """What happens without time passing: requests, replies and whether the connection ends then."""
+    """Requests and replies between two changes of time, and whether the connection closes after them."""
 
-    broken: bool  # the connection is a new one
+    broken: bool  # the last connection broke, and this is a new one
     passed_ms: int
     requests: tuple[bytes, ...]
     replies: tuple[bytes, ...]
@@ -37,7 +37,7 @@ class Golden(NamedTuple):
 
     @property
     def counted(self) -> bool:
-        """Whether one message more would be one more to count."""
+        """Whether one more message would change the counts."""
         return "session" in self.name
 
     @property
@@ -59,7 +59,7 @@ def bytes_of(notation: str) -> bytes:
 
 
 def conversations() -> list[Golden]:
-    """The file, read."""
+    """Parse the file."""
     golden: list[Golden] = []
     _explanation, _, text = GOLDEN.read_text().partition("\n\n\n")
     for line in text.splitlines():
@@ -95,7 +95,7 @@ def fresh() -> Conversation:
 
 
 def go_on(conversation: Conversation, stretch: Stretch) -> None:
-    """What comes before a stretch: time, or the end of a connection."""
+    """Do what comes before a stretch: let time pass, or break the connection."""
     conversation.now_ms += stretch.passed_ms
     conversation.engine.timers.fire_due(conversation.now_ms, 1_000)
     if stretch.broken:
@@ -151,7 +151,7 @@ def test_in_random_pieces(golden: Golden) -> None:
 
 @pytest.mark.parametrize("golden", [pytest.param(each, id=each.name) for each in GOLDENS if not each.counted])
 def test_with_more_behind_it(golden: Golden) -> None:
-    """A message, and half of one, behind each stretch changes nothing; behind what closes it is not looked at."""
+    """A message and a half after each stretch change nothing before them; after a close they are not read."""
     conversation = fresh()
     for stretch in golden.stretches:
         go_on(conversation, stretch)
@@ -172,7 +172,7 @@ def test_every_method_is_there() -> None:
         for message in decoded(request)
         if message[0] == 0
     }
-    # Its reply has figures of the moment; its words are tested with PROTOCOL.md.
+    # The reply of `info` has changing figures; its words are tested in test_protocol_page.py.
     assert set(COMMANDS) - asked == {b"info"}
 
 

@@ -1,4 +1,4 @@
-"""Every limit of the wire by number: what just fits, and what is one beyond. PROTOCOL.md says the same numbers."""
+"""Every limit of the wire by number: the largest that is allowed, and one more. PROTOCOL.md has the same numbers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_bytes_of_a_key(method: str) -> None:
 
 
 def test_a_full_batch_of_the_longest_keys_does_not_fit_a_message() -> None:
-    """It need not: 2 000 keys of 512 bytes do."""
+    """4 096 keys of 512 bytes do not fit into a message; 2 000 do."""
     keys = [b"%0512d" % number for number in range(2_000)]
     assert len(encode_request(1, "apply", (keys, 1))) < MIB
     assert ask(Conversation(), "apply", keys, 1) == [1] * 2_000
@@ -119,7 +119,7 @@ def test_bytes_of_a_string(extra: int) -> None:
     conversation = Conversation()
     data = encode_request(1, "get", ["x" * (64 * KIB + extra)])
     ((_, msgid, error, _),) = decoded(conversation.send(data))
-    # Both are too large for a key, but one of them is a message.
+    # Both are too long for a key, but only one of them is too long for a message.
     assert (msgid, error[0]) == (1, b"too_large")
     assert conversation.closing == bool(extra)
 
@@ -137,7 +137,7 @@ def test_a_string_is_refused_before_it_has_arrived() -> None:
 @pytest.mark.parametrize("extra", [0, 1])
 def test_levels_of_nesting(extra: int) -> None:
     conversation = Conversation()
-    # The message and its params are two of them.
+    # The message and its params are two of the levels.
     deep = b"\x91" * (1_022 + extra) + b"\xc0"
     ((_, msgid, error, _),) = decoded(conversation.send(b"\x94\x00\x01\xa3get\x91" + deep))
     assert (msgid, error[0]) == (1, b"invalid")
@@ -207,13 +207,13 @@ def test_work_in_slices_at_the_same_time() -> None:
     replies = conversation.send(b"".join(encode_request(number, "top", (1,)) for number in range(10)))
     errors = {msgid: error and error[0] for _, msgid, error, _ in decoded(replies)}
     assert errors == {**dict.fromkeys(range(8)), 8: b"busy", 9: b"busy"}
-    # A notification of such work is dropped: nobody would learn its result.
+    # A notification that would work in slices is dropped, because it has no result.
     conversation.send(b"".join([encode_notification("top", (1,))] * 9))
     assert ask(conversation, "top", 1) == [[], []]
 
 
 def test_the_longest_reply_of_a_batch_fits() -> None:
-    """Nothing that changes counters may be refused for its reply, because by then it has happened."""
+    """A command that changes counters must not fail because its reply is too large: it has been executed by then."""
     sentences = [
         b"the cache holds max_counters already",
         b"the value would pass 2^63 - 1",

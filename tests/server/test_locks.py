@@ -1,7 +1,8 @@
-"""The locks of shards: granted in order, never lost with a waiter, given back on every way out."""
+"""The locks of shards: granted in order, not lost with a cancelled waiter, released in every case."""
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from support.cases_counters import Refused
 
 
 class Waiter:
-    """Notes when it is granted a lock."""
+    """Makes a note when it is granted a lock."""
 
     def __init__(self, log: list[str], name: str) -> None:
         self.log = log
@@ -27,16 +28,16 @@ class Waiter:
         self.log.append(self.name)
 
 
-# ---------------------------------------------------------------------------------------- the object
+# ---------------------------------------------------------------------------------------- ShardLocks
 
 
 def test_a_free_shard_is_taken_and_given_back() -> None:
     locks = ShardLocks(2)
     assert locks.acquire(1, "a")
     assert (locks.owner(0), locks.owner(1), locks.held) == (None, "a", 1)
-    assert locks.acquire(1, "a"), "an owner owns what it asks for again"
+    assert locks.acquire(1, "a"), "an owner that asks again has it"
     assert not locks.acquire(1, "b")
-    assert locks.queue_length(1) == 0, "who gives no function does not queue"
+    assert locks.queue_length(1) == 0, "without a callback it does not queue"
     locks.release(1, "a")
     assert (locks.owner(1), locks.held) == (None, 0)
 
@@ -51,14 +52,14 @@ def test_locks_are_granted_in_the_order_of_asking() -> None:
     assert locks.queue_length(0) == 3
     locks.release(0, "first")
     for waiter in waiters:
-        assert locks.owner(0) is waiter, "it owns first and is told second"
+        assert locks.owner(0) is waiter, "it owns the lock before its callback is called"
         assert locks.held == 1
         locks.release(0, waiter)
     assert log == ["a", "b", "c"]
     assert locks.held == 0
 
 
-def test_release_by_somebody_else_is_refused_and_changes_nothing() -> None:
+def test_release_by_another_owner_is_refused_and_changes_nothing() -> None:
     locks = ShardLocks(1)
     with pytest.raises(RuntimeError):
         locks.release(0, "a")
@@ -111,34 +112,34 @@ def test_locks_against_a_model(seed: int) -> None:
     random = Random(seed)
     locks = ShardLocks(3)
     queues: list[list[int]] = [[], [], []]  # the first is the owner
-    told: list[tuple[int, int]] = []
+    grants: list[tuple[int, int]] = []
     for _ in range(3_000):
-        shard, who = random.randrange(3), random.randrange(6)
+        shard, caller = random.randrange(3), random.randrange(6)
         queue = queues[shard]
         owner_before = queue[0] if queue else None
         if random.random() < 0.5:
-            if who not in queue[1:]:
-                granted = locks.acquire(shard, who, lambda shard=shard, who=who: told.append((shard, who)))  # type: ignore[misc]
-                assert granted is (not queue or queue[0] == who)
-                if who not in queue:
-                    queue.append(who)
+            if caller not in queue[1:]:
+                granted = locks.acquire(shard, caller, partial(grants.append, (shard, caller)))  # type: ignore[misc]
+                assert granted is (not queue or queue[0] == caller)
+                if caller not in queue:
+                    queue.append(caller)
             continue
-        locks.withdraw(shard, who)
-        if who in queue:
-            queue.remove(who)
+        locks.withdraw(shard, caller)
+        if caller in queue:
+            queue.remove(caller)
         owner = queue[0] if queue else None
         assert locks.owner(shard) == owner
-        assert told == ([(shard, owner)] if owner is not None and owner != owner_before else [])
-        told.clear()
+        assert grants == ([(shard, owner)] if owner is not None and owner != owner_before else [])
+        grants.clear()
         assert locks.held == sum(map(bool, queues))
         assert locks.queue_length(shard) == max(0, len(queue) - 1)
 
 
-# ---------------------------------------------------------------------------------------- sessions that wait
+# ---------------------------------------------------------------------------------------- connections that wait
 
 
 def key_in(cache: Cache, shard: int, prefix: str = "key") -> bytes:
-    """A key of that shard."""
+    """A key of this shard."""
     return next(key for n in range(10**6) if cache.shard_of(key := b"%s%d" % (prefix.encode(), n)) == shard)
 
 
@@ -156,7 +157,7 @@ def test_a_session_waits_where_its_request_meets_a_held_shard_and_others_go_on()
     assert not first.protocol.idle
     assert first.turn() == [], "a turn it did not ask for changes nothing"
     assert second.call("incr", free) == 2
-    assert second.call("top", 5, "") == [[free], [2]], "who only looks around need not wait"
+    assert second.call("top", 5, "") == [[free], [2]], "a command that only reads all shards does not wait"
     cache.locks.release(1, "upkeep")
     assert first.woken == 1
     assert first.turn() == [waiting, behind]
@@ -187,13 +188,13 @@ def test_a_request_for_several_shards_has_them_all_or_changes_nothing() -> None:
     cache.locks.acquire(4, "upkeep")
     cache.locks.acquire(6, "upkeep")
     asked = peer.send("apply", keys, 1)
-    assert cache.locks.owner(2) is peer.protocol, "it keeps what it has got"
+    assert cache.locks.owner(2) is peer.protocol, "it keeps the shard it has got"
     assert cache.raw_entries() == 0
     cache.locks.release(4, "upkeep")
     assert peer.turn() == []
     assert cache.raw_entries() == 0
-    assert ShardCompaction.begin(cache, 2) is None, "no work begins on what a session has got"
-    assert other.call("incr", keys[1]) == 1, "another session may use it"
+    assert ShardCompaction.begin(cache, 2) is None, "no work begins on a shard that a connection has got"
+    assert other.call("incr", keys[1]) == 1, "another connection may use it"
     cache.locks.release(6, "upkeep")
     assert peer.turn() == [asked]
     assert peer.replies[asked] == [1, 2, 1]
@@ -316,8 +317,8 @@ def test_requests_for_many_shards_never_wait_in_a_ring(seed: int) -> None:
 
 
 def test_sessions_that_waited_leave_no_convoy_behind() -> None:
-    """While requests for many shards come in faster than they are served, somebody always waits. If a shard that a
-    session has got for a request of its own stopped the others, every one of them would come to stand in that
+    """While requests for many shards come in faster than they are served, some connection always waits. If a shard
+    that a session has got for a request of its own stopped the others, every one of them would come to stand in that
     queue, and all of them would be served the slow way for as long as the load lasts."""
     engine = engine_of(shards=8)
     peers = [Peer(engine) for _ in range(4)]
@@ -340,11 +341,11 @@ def test_sessions_that_waited_leave_no_convoy_behind() -> None:
     assert not any(peer.protocol.idle for peer in peers), "the load still lasts"
 
 
-# ---------------------------------------------------------------------------------------- what they are for
+# ---------------------------------------------------------------------------------------- why there are locks
 
 
 def increment_during_a_compaction() -> int:
-    """Increment a counter when a compaction has copied it already; the value in the end."""
+    """Increment a counter after a compaction has copied it. Returns its value in the end."""
     peer = Peer(engine_of(shards=1))
     cache = peer.protocol.session.cache
     peer.call("apply", ["a", "b", "c", "d"], 1)
@@ -366,7 +367,7 @@ def test_an_increment_during_a_compaction_waits_and_is_not_lost() -> None:
 
 
 def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the check is for: nobody may take the locks for decoration."""
+    """Without the check of locks the increment is lost."""
     direct = Cache.prepare
 
     def blind(cache: Cache, now_ms: int, creations_max: int) -> bool:

@@ -1,4 +1,4 @@
-"""Log lines: what they look like, and that nothing a peer sends can make one line look like two."""
+"""Log lines: their format, and that bytes of a peer cannot make one line look like two."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_traceback_follows_its_line_and_is_a_field_in_json() -> None:
         else:
             assert lines[0].endswith(" error a job failed job=sweep")
             assert "    ValueError: first" in lines
-            # Only the first line begins like one.
+            # Only the first line looks like a log line.
             assert [bool(re.match(TIMESTAMP, line)) for line in lines] == [True] + [False] * (len(lines) - 1)
 
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md is normative, so the server is held to it: every example runs, every number and word is the code's."""
+"""PROTOCOL.md is normative: its examples are run, and its numbers and words are compared with the code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLES = [(found["request"], found["reply"]) for found in EXAMPLE.finditer(PAG
 
 
 def section(title: str) -> str:
-    """What stands under a heading, up to the next of its kind."""
+    """The text under a heading, up to the next heading of the same level."""
     level, _, _ = title.partition(" ")
     _, _, after = PAGE.partition(f"\n{title}\n")
     assert after, f"the page has no heading {title!r}"
@@ -40,7 +40,7 @@ def section(title: str) -> str:
 
 
 def rows(text: str) -> Iterator[list[str]]:
-    """The cells of a table's rows, without its head."""
+    """The cells of a table's rows, without its header."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     for line in lines[2:]:
         yield [cell.strip() for cell in line.strip("|").split("|")]
@@ -51,7 +51,7 @@ def value_of(text: str) -> Any:
 
 
 def like(expected: Any, found: Any) -> bool:
-    """Whether they are equal, where "..." stands for any text."""
+    """Whether they are equal; "..." in `expected` matches any text."""
     if isinstance(expected, list):
         return (
             isinstance(found, list)
@@ -64,7 +64,7 @@ def like(expected: Any, found: Any) -> bool:
 
 
 def test_the_examples() -> None:
-    """In the order of the page, all on one server."""
+    """All examples, in the order of the page, on one server."""
     assert len(EXAMPLES) == PAGE.count("\n-> "), "an example is not understood"
     assert len(EXAMPLES) >= 6
     conversation = Conversation()
@@ -83,7 +83,7 @@ def test_every_method_has_its_signature() -> None:
     signatures = {found["name"]: found["params"] for found in SIGNATURE.finditer(methods)}
     assert sorted(signatures) == sorted(described)
     for name, params in signatures.items():
-        # Of a map only its own commas would be counted; `hello` says in words that its map may be left out.
+        # A map counts as one parameter. The page says in words that the map of `hello` may be left out.
         listed = [each for each in re.sub(r"\{.*?\}", "map", params).split(", ") if each]
         needed = [each for each in listed if "=" not in each and each != "map"]
         command = COMMANDS[name.encode()]
@@ -92,7 +92,7 @@ def test_every_method_has_its_signature() -> None:
 
 
 def test_the_defaults() -> None:
-    """Leaving a parameter out is giving the default that the page names."""
+    """Leaving out a parameter is the same as sending the default on the page."""
     steps: list[tuple[str, list[Any], list[Any]]] = [
         ("incr", ["k"], ["k", 1, None]),
         ("decr", ["k"], ["k", 1, False]),

@@ -1,4 +1,4 @@
-"""Turns of a session: no peer has more than its share of the loop, whatever it sends in one piece."""
+"""Turns of a connection: no peer takes more than its share of the loop, however much it sends at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
 
 SLICE_REQUESTS_MAX = SLICE_BYTES // 10
-"""The shortest request that touches a counter has some 10 bytes, and a slice of input is never left half done."""
+"""The shortest request that touches a counter has about 10 bytes, and a turn finishes the slice of input it began."""
 
 
 def turns_of(peer: Peer, requests: list[bytes]) -> list[list[int]]:
-    """The msgids each turn answered, when all of it comes in one piece."""
+    """The msgids that each turn has answered, when all input comes in one piece."""
     turns = [peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))]
     while peer.protocol.wants_turn:
         turns.append(peer.turn())
@@ -72,7 +72,7 @@ def test_a_batch_counts_its_items(method: str, items: int) -> None:
         encode_request(number, method.split(maxsplit=1)[0], params[method]) for number in range(30_000 // items)
     ]
     turns = turns_of(Peer(engine_of()), request)
-    # A request is never cut, so a turn may be over by the last one it began.
+    # A request is not divided, so a turn may exceed its limit by the last request.
     assert max(map(len, turns)) * items <= TURN_ITEMS_MAX + items + SLICE_REQUESTS_MAX
 
 

@@ -1,5 +1,5 @@
-"""The server's half of a session, edge by edge: windows, resumption, holds and waits; and that nothing of it depends
-on how the input was cut."""
+"""The server's half of a session in detail: windows, resumption, leases, holds and waits. None of it depends on how
+the input is cut."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPEN = encode_request(1, "hello", [{"session": True}])
 
 
 def requests(method: str, *params: Any, start: int = 10, count: int = 1) -> bytes:
-    """The same request some times over, with msgids from `start`."""
+    """The same request several times, with msgids from `start`."""
     return b"".join(encode_request(start + number, method, params) for number in range(count))
 
 
@@ -43,7 +43,7 @@ def opened(engine: Engine | None = None) -> Conversation:
 
 
 def result_of(here: Conversation, method: str, *params: Any) -> Any:
-    """The result of one more request, or the code of its error. Other replies that come are passed over."""
+    """The result of one more request, or the code of its error. Other replies are ignored."""
     for _, msgid, error, result in decoded(here.send(requests(method, *params, start=999_999))):
         if msgid == 999_999:
             return result if error is None else error[0].decode()
@@ -51,7 +51,7 @@ def result_of(here: Conversation, method: str, *params: Any) -> Any:
 
 
 def codes(replies: list[Any]) -> list[str | None]:
-    """Of replies: the code of the error, None where there is none."""
+    """For each reply the code of its error, or None."""
     return [None if error is None else error[0].decode() for _, _, error, _ in replies]
 
 
@@ -64,7 +64,7 @@ def resumption(msgid: int = 1, received: int = 0) -> bytes:
 
 
 def full_windows() -> dict[str, list[bytes]]:
-    """Conversations at the edge of a window, as the pieces that are sent together."""
+    """Inputs at the limit of a window, as pieces that are sent together."""
     large = 2**62
     keys = [b"%d" % number for number in range(4_096)]
     # Lists of 7.5 KiB each, of which one turn makes several.
@@ -74,7 +74,7 @@ def full_windows() -> dict[str, list[bytes]]:
     woken = b"".join(
         requests("incr", b"k", start=start)
         + requests("wait_zero", b"k", None, start=start + 1)
-        # Both are answered here: the one that waited first, so every third reply is one of those.
+        # Both are answered here, the request that waited first. So every third reply is one to such a request.
         + requests("decr", b"k", start=start + 2)
         for start in range(10, 610, 3)
     )
@@ -169,11 +169,13 @@ def test_waits_are_counted_apart_up_to_their_own_bound() -> None:
     assert len(here.protocol.session.parked) == PARKED_MAX
     assert result_of(here, "acquire", [[b"k", 1, 1]], None) == "busy"
     assert result_of(here, "wait_zero", b"k", None) == "busy"
-    assert result_of(here, "acquire", [[b"k", 1, 1]]) == [False, [1], None], "what does not wait is no wait"
-    # Full of waiters it can still release, and the next has it.
+    assert result_of(here, "acquire", [[b"k", 1, 1]]) == [False, [1], None], (
+        "an acquire that does not wait has no limit"
+    )
+    # With the most waiting requests it can still release, and the next waiter is granted.
     replies = decoded(here.send(requests("release", 1, start=15)))
     assert replies == [[1, 20, None, [True, [1], 2]], [1, 15, None, [0]]]
-    assert result_of(here, "wait_zero", b"k", None) == "busy", "the one that is over was not acknowledged"
+    assert result_of(here, "wait_zero", b"k", None) == "busy", "the wait that is over was not acknowledged"
     here.send(encode_notification("ack", [7]))
     here.send(requests("wait_zero", b"k", None, start=16))
     assert len(here.protocol.session.parked) == PARKED_MAX
@@ -188,7 +190,7 @@ def test_waits_that_are_over_leave_the_window_alone() -> None:
     assert here.protocol.session.unacknowledged() == 2
 
 
-def test_without_a_session_nobody_acknowledges_and_nothing_is_kept() -> None:
+def test_without_a_session_replies_are_neither_acknowledged_nor_kept() -> None:
     here = Conversation()
     for start in range(0, 3 * PARKED_MAX, PARKED_MAX):
         here.send(requests("incr", b"k") + requests("wait_zero", b"k", None, start=start, count=PARKED_MAX))
@@ -200,11 +202,11 @@ def test_without_a_session_nobody_acknowledges_and_nothing_is_kept() -> None:
     assert here.protocol.session.kept_bytes == 0
 
 
-# ---------------------------------------------------------------------------------------- expiry and who waits
+# ---------------------------------------------------------------------------------------- expiry and waiters
 
 
 def waiting_for_an_expired_counter() -> tuple[Conversation, Conversation]:
-    """One waits for room on a counter that has just expired, which nobody has looked at; and somebody else."""
+    """A request waits for room on a counter that has just expired and is still in its table. Another client acts."""
     engine = engine_of()
     first, second = Conversation(engine), Conversation(engine)
     first.send(OPEN + requests("incr", b"k", 1, 5) + requests("acquire", [[b"k", 1, 1]], None, start=20))
@@ -239,13 +241,13 @@ def test_a_wait_for_zero_that_ends_after_its_counter_expired_is_true(ends: str) 
     here.send(requests("incr", b"k", 1, 5) + requests("wait_zero", b"k", 8, start=20))
     here.now_ms += 10
     if ends == "at its timeout":
-        here.engine.timers.fire_due(here.now_ms, 1)  # before anybody looks for expired counters
+        here.engine.timers.fire_due(here.now_ms, 1)  # before expired counters are taken out
         assert decoded(here.send(requests("ping", start=30)))[0] == [1, 20, None, True]
     else:
         assert decoded(here.send(requests("cancel", 20, start=30)))[0] == [1, 20, None, True]
 
 
-def test_nobody_is_said_to_sleep_before_the_expired_counter_was_found() -> None:
+def test_invariants_hold_before_an_expired_counter_is_taken_out() -> None:
     first, _ = waiting_for_an_expired_counter()
     first.engine.invariants(first.now_ms)
 
@@ -284,7 +286,7 @@ def test_a_takeover_from_a_connection_that_waits_for_a_shard() -> None:
     assert old.send(requests("incr", b"k", start=11), requests("incr", b"k", start=12)) == b""
     assert cache.locks.queue_length(0) == 1
     (hello, first) = decoded(new.send(resumption()))
-    assert hello[3][b"accepted"] == 1, "what waits for a shard was not accepted"
+    assert hello[3][b"accepted"] == 1, "a request that waits for a shard was not accepted"
     assert first == [1, 10, None, 4]
     assert cache.locks.queue_length(0) == 0
     while not work.step(10)[1]:
@@ -293,7 +295,7 @@ def test_a_takeover_from_a_connection_that_waits_for_a_shard() -> None:
     assert result_of(new, "get", b"k") == 4
 
 
-def test_replies_made_while_nobody_was_connected_come_first_and_in_order() -> None:
+def test_replies_made_without_a_connection_come_first_and_in_order() -> None:
     engine = engine_of()
     here, other = opened(engine), Conversation(engine)
     here.send(requests("incr", b"k", 2) + requests("wait_zero", b"k", None, start=11))
@@ -302,7 +304,7 @@ def test_replies_made_while_nobody_was_connected_come_first_and_in_order() -> No
     other.send(requests("decr", b"k", 1, start=1) + requests("decr", b"k", 2, start=2))
     replies = decoded(here.send(resumption(received=1) + requests("ping", start=13)))
     assert replies[0][3][b"accepted"] == 3
-    # The first decrement granted, the second took that away with the rest, and woke who waited for it.
+    # The first decrement granted the waiter; the second evicted the counter and woke the wait for zero.
     assert [[msgid, result] for _, msgid, _, result in replies[1:]] == [
         [12, [True, [2], 1]],
         [11, True],
@@ -422,7 +424,7 @@ def test_held_comes_in_pages_and_a_hold_that_fits_none_ends_no_list() -> None:
 
 @pytest.mark.parametrize("method", ["acquire", "wait_zero"])
 def test_what_may_wait_counts_as_waiting_also_where_it_is_answered_at_once(method: str) -> None:
-    """A client has to know beforehand. What cannot wait counts with the rest, and neither is in the other's way."""
+    """A client has to know the limit beforehand. Requests that cannot wait have the other limit."""
     conversation = Conversation()
     conversation.send(OPEN)
 
@@ -475,19 +477,19 @@ def test_a_late_release_leaves_the_next_life_alone(method: str, by_whom: str) ->
     else:
         assert result_of(here, "release", 1, [[b"k", 1]]) == "not_held"
         assert result_of(here, "held") == [[1, [[b"j", 1]]]] + ([[2, [[b"k", 1]]]] if other is here else [])
-        assert result_of(here, "release", 1) == [0], "what is left of it is the other counter"
+        assert result_of(here, "release", 1) == [0], "only the other counter is left of it"
     assert result_of(here, "release", 1) == "not_held"
     assert result_of(other, "get", b"k") == 1
     assert result_of(other, "release", 2) == [0]
 
 
-def test_a_release_after_expiry_that_nobody_could_find_yet() -> None:
+def test_a_release_after_an_expiry_that_was_not_found_yet() -> None:
     engine = engine_of(shards=2)
     cache = engine.store.caches["default"]
     key = next(b"%d" % number for number in range(99) if cache.shard_of(b"%d" % number) == 1)
     here = opened(engine)
     here.send(requests("acquire", [[key, 1, 1]]) + requests("expire", key, 5, start=11))
-    assert ShardCompaction.begin(cache, 0) is not None, "while a shard is held nothing is taken out"
+    assert ShardCompaction.begin(cache, 0) is not None, "no counter is taken out while a shard is held"
     here.now_ms += 5
     assert result_of(here, "held") == []
     assert result_of(here, "release", 1) == "not_held"
@@ -497,7 +499,7 @@ def test_a_release_after_expiry_that_nobody_could_find_yet() -> None:
 def test_parts_of_a_hold_are_released_until_nothing_is_left() -> None:
     here = opened()
     here.send(requests("incr", b"k", 5) + requests("acquire", [[b"k", 2, 9], [b"j", 1, 9], [b"k", 1, 9]]))
-    assert result_of(here, "release", 1, [[b"k", 2], [b"k", 2]]) == "not_held", "items of one key add up"
+    assert result_of(here, "release", 1, [[b"k", 2], [b"k", 2]]) == "not_held", "amounts of one key are added up"
     assert result_of(here, "release", 1, [[b"k", 1], [b"j", 1], [b"k", 1]]) == [6, 0, 6]
     assert result_of(here, "release", 1, [[b"j", 1]]) == "not_held"
     assert result_of(here, "held") == [[1, [[b"k", 1]]]]
@@ -536,7 +538,7 @@ def test_an_ended_session_gives_back_in_bounded_steps() -> None:
     assert not engine.sessions.unfinished
 
 
-def test_many_ended_sessions_take_turns_and_one_that_waits_for_a_shard_stops_nobody() -> None:
+def test_many_ended_sessions_take_turns_and_one_that_waits_for_a_shard_stops_no_other() -> None:
     engine = engine_of(shards=2)
     cache = engine.store.caches["default"]
     keys = [next(b"%d" % n for n in range(99) if cache.shard_of(b"%d" % n) == shard) for shard in range(2)]
@@ -562,7 +564,9 @@ def test_the_msgid_of_a_request_that_waits_is_not_taken_twice() -> None:
     here = opened()
     here.send(requests("incr", b"k") + requests("wait_zero", b"k", None, start=20))
     assert codes(decoded(here.send(requests("wait_zero", b"k", None, start=20)))) == ["invalid"]
-    assert decoded(here.send(requests("get", b"k", start=20))) == [[1, 20, None, 1]], "the server never looks"
+    assert decoded(here.send(requests("get", b"k", start=20))) == [[1, 20, None, 1]], (
+        "the server does not check whether a msgid is in use"
+    )
     assert decoded(here.send(requests("decr", b"k", start=11))) == [[1, 20, None, True], [1, 11, None, 0]]
     assert result_of(here, "cancel", 20) is False
 
@@ -612,7 +616,7 @@ def test_items_of_a_batch_wake_who_waits_one_by_one(cut: Any) -> None:
     here.send(requests("acquire", [[b"k", 1, 3]], None, start=20, count=3))
     data = requests("apply", [b"k"] * 4, [-1, -1, 5, -1]) + requests("apply", [b"k", b"k"], -3, start=11)
     assert decoded(other.send(*cut(data))) == [
-        # After each of the first two somebody is granted; the fourth leaves no room.
+        # After each of the first two a waiter is granted; the fourth leaves no room.
         [1, 10, None, [2, 2, 8, 7]],
         [1, 11, None, [4, 1]],
     ]
@@ -623,7 +627,7 @@ def test_items_of_a_batch_wake_who_waits_one_by_one(cut: Any) -> None:
     ]
 
 
-def test_notifications_run_and_nobody_waits_for_them() -> None:
+def test_notifications_are_executed_and_do_not_wait() -> None:
     here = Conversation()
     assert here.send(encode_notification("hello", [{"session": True}])) == b""
     assert here.protocol.session.id is not None
@@ -661,11 +665,11 @@ def test_the_list_of_sessions_never_shows_an_id() -> None:
     assert [each[b"session"] for each in result_of(everyone[0], "sessions", 18)] == [19, 20]
 
 
-# ---------------------------------------------------------------------------------------- the same again
+# ---------------------------------------------------------------------------------------- determinism
 
 
 def conversation_of(seed: int) -> list[tuple[int, int, str, bytes]]:
-    """Bytes of three peers and what happens between, as one random source has it."""
+    """Bytes of three peers and the events between them, from one random source."""
     random = Random(seed)
     script: list[tuple[int, int, str, bytes]] = []
     received = [0, 0, 0]
@@ -699,7 +703,7 @@ def conversation_of(seed: int) -> list[tuple[int, int, str, bytes]]:
 
 
 def replay(script: list[tuple[int, int, str, bytes]], cut: Any) -> list[bytes]:
-    """By peer: all that it was sent."""
+    """By peer: all bytes it was sent."""
     engine = engine_of()
     peers = [opened(engine) for _ in range(3)]
     replies = [b"", b"", b""]

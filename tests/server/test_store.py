@@ -1,4 +1,4 @@
-"""Listings of a cache under changes, and what `invariants()` finds."""
+"""Listings of a cache while it changes, and the faults that `invariants()` finds."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_counter_that_lives_through_a_scan_is_seen_once_any_other_at_most_once
 
 
 @pytest.mark.parametrize("cursor", [b"abc", b"\0\0\0\x04", b"\xff\xff\xff\xff", b"\0" * 517])
-def test_a_cursor_nobody_gave_is_refused(cursor: bytes) -> None:
+def test_an_invented_cursor_is_refused(cursor: bytes) -> None:
     with pytest.raises(InvalidRequest):
         cache_of(4).scan(cursor, 10, b"", NOW_MS)
 

@@ -1,4 +1,4 @@
-"""`max_counters`: never one more, and never a refusal while what has expired would make room."""
+"""`max_counters`: never one counter more, and no refusal while expired counters would make room."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_sessions_do_not_promise_the_same_room_twice() -> None:
     engine = engine_of(max_counters=1_500)
     peers = [Peer(engine) for _ in range(4)]
     for start in range(0, 1_000, 100):
-        for who, peer in enumerate(peers):
+        for index, peer in enumerate(peers):
             requests = [
-                encode_request(number, "incr", (b"%d-%d" % (who, number),)) for number in range(start, start + 100)
+                encode_request(number, "incr", (b"%d-%d" % (index, number),)) for number in range(start, start + 100)
             ]
             peer.take(peer.protocol.receive(b"".join(requests), peer.now_ms))
             engine.store.invariants(peer.now_ms)

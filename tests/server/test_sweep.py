@@ -1,4 +1,4 @@
-"""The sweeper's jobs: bounded steps, turns for all, faults kept apart, memory really given up."""
+"""The sweeper's jobs: steps are bounded, all jobs have turns, a fault stops one job only, and memory is freed."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def fill(cache: Cache, count: int, ttl_ms: int | None = None, prefix: bytes = b"
 
 
 def run(engine: Engine, now_ms: int, entries_max: int = 1_000, steps_max: int = 10_000) -> int:
-    """Sweep until nothing is left to do; how many steps it took."""
+    """Sweep until no work is left. Returns the number of steps."""
     idle = 0
     for step in range(steps_max):
-        # A table is rebuilt when it has stopped emptying, so time has to pass.
+        # A table is rebuilt once it has stopped emptying, so time has to pass.
         idle = 0 if engine.advance(now_ms + step * 100, entries_max) else idle + 1
         if idle > 30:
             return step
@@ -83,7 +83,7 @@ def test_lazy_zeros_go(shards: int) -> None:
     cache.invariants(START_MS)
 
 
-def test_what_clear_swapped_out_goes() -> None:
+def test_cleared_tables_are_freed() -> None:
     engine = engine_of()
     cache = cache_of(engine)
     fill(cache, 2_000, ttl_ms=LONG_MS)
@@ -189,7 +189,7 @@ def test_a_table_that_is_still_emptying_is_left_alone() -> None:
 
 @pytest.mark.parametrize("with_deadline", [0, 1, "all"])
 def test_a_table_that_was_rebuilt_is_not_rebuilt_again(with_deadline: Any) -> None:
-    """Whatever its size: else the sweeper would never come to rest."""
+    """A rebuilt table of any size is not rebuilt again; otherwise the sweeper would never be idle."""
     for count in [*range(1, 100), 171, 172, 683, 684, 5_461, 5_462, 10_923]:
         cache = Cache(CachePolicy("default", shards=1))
         keys = fill(cache, count)
@@ -229,7 +229,7 @@ def test_expiry_takes_no_more_than_its_allowance() -> None:
 
 
 def test_expiry_says_it_works_when_it_only_sorts_out_later_laps() -> None:
-    """Else the sweeper would take it for idle, and come by once in 100 ms, for as long as the sorting lasts."""
+    """Otherwise the sweeper would count as idle during the sorting, and take a step only every 100 ms."""
     cache = cache_of(engine_of(shards=1))
     grain_ms = 1 << deadlines.GRAIN_BITS
     fill(cache, 1_000, ttl_ms=deadlines.LATER_SLOTS * grain_ms + grain_ms)
@@ -267,7 +267,7 @@ def test_compaction_moves_no_more_than_its_allowance() -> None:
     assert cache.raw_entries() == 200
 
 
-def test_remains_frees_no_more_than_its_allowance() -> None:
+def test_cleared_tables_are_freed_within_the_allowance() -> None:
     engine = engine_of(shards=1)
     cache = cache_of(engine)
     fill(cache, 1_000)
@@ -308,7 +308,7 @@ def test_zeros_in_the_last_of_many_shards_are_found() -> None:
 
 
 def test_no_job_starves_another() -> None:
-    """Every job of two caches has more to do than a step allows; each still gets on in every step or two."""
+    """Each job of two caches has more work than a step allows, and each makes progress in every step or two."""
     policies = {name: CachePolicy(name, shards=1, eviction="lazy") for name in ("default", "other")}
     engine = Engine(ServerConfig(caches=policies))
     for cache in engine.store.caches.values():
@@ -324,8 +324,8 @@ def test_no_job_starves_another() -> None:
 
 
 def test_expiry_has_its_turn_however_long_other_work_lasts() -> None:
-    """Zeros and compaction hold shards over their steps, and nothing is taken out meanwhile. Whatever the sizes,
-    there are moments between."""
+    """The jobs that hold shards over several steps leave time between, for tables of any size: expired counters are
+    taken out only while no shard is held."""
     for per_shard in (20, 30, 50, 77, 100, 120):
         engine = engine_of(shards=4, eviction="lazy")
         cache = cache_of(engine)
@@ -333,7 +333,7 @@ def test_expiry_has_its_turn_however_long_other_work_lasts() -> None:
         busy = fill(cache, 4 * per_shard, prefix=b"busy:")
         expired = []
         for _ in range(400):
-            for key in busy:  # zeros without end
+            for key in busy:  # new zeros all the time
                 cache_value = cache.get(key, START_MS) if not cache.locks.held else 0
                 if cache_value:
                     cache.decr(key, 1_000, False, START_MS + 10)

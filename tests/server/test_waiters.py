@@ -1,4 +1,4 @@
-"""Who waits for a cache's counters: the order of grants, every way to be woken, and what one step may do."""
+"""Requests that wait for a cache's counters: the order of grants, all events that wake them, the limit of a step."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ class Waits:
         self.parked: dict[str, Waiter] = {}  # by name
 
     def room(self, name: str, *items: tuple[bytes, int, int], wait_ms: int | None = None) -> None:
-        """Have an acquire wait."""
+        """Let an acquire wait."""
         self._park(name, AcquireWaiter(self.waiters, wait_ms, items, lambda _: 7))
 
     def zero(self, name: str, key: bytes) -> None:
-        """Have a wait_zero wait."""
+        """Let a wait_zero wait."""
         self._park(name, ZeroWaiter(self.waiters, None, key))
 
     def _park(self, name: str, waiter: Waiter) -> None:
         def answer(result: object) -> None:
-            assert name not in self.answers, f"{name} is answered twice"
+            assert name not in self.answers, f"{name} was answered twice"
             self.answers[name] = Refused(result.code) if isinstance(result, CommandError) else result
 
         waiter.park(answer, self.timers, NOW)
         self.parked[name] = waiter
 
     def settle(self, waiters_max: int = 1_000) -> list[str]:
-        """Act on the notes; who was answered, in order."""
+        """Act on the notes. Returns the names of the requests that were answered, in order."""
         before = len(self.answers)
         self.waiters.settle(NOW, waiters_max)
         self.waiters.invariants(NOW)
@@ -75,7 +75,7 @@ WAYS_TO_BE_ABSENT: list[tuple[str, Callable[[Cache], object]]] = [
     ("take", lambda cache: cache.take([b"k"], NOW)),
     ("clear", clear),
     ("expiry, swept", expire),
-    ("expiry, found by who reads", read_after_expiry),
+    ("expiry, found by a read", read_after_expiry),
     ("the fast loop's decr", lambda cache: cache.on_zero(0, b"k")),
 ]
 
@@ -130,7 +130,7 @@ def test_first_come_is_first_served_and_small_ones_do_not_slip_past() -> None:
     for name in ("a", "b", "c"):
         here.room(name, (b"k", 1, 5))
     here.cache.decr(b"k", 3, False, NOW)
-    assert here.settle() == [], "the first does not fit, and nobody overtakes"
+    assert here.settle() == [], "the first does not fit, and no other overtakes it"
     here.cache.decr(b"k", 1, False, NOW)
     assert here.settle() == ["large"]
     here.cache.decr(b"k", 2, False, NOW)
@@ -146,7 +146,7 @@ def test_who_needs_several_waits_until_it_is_first_in_all_queues() -> None:
     here.room("y", (b"y", 1, 2))
     assert here.settle() == []
     here.cache.set(b"y", 0, None, NOW)
-    assert here.settle() == [], "both is not the first for x, and y came after it"
+    assert here.settle() == [], "`both` is not the first for x, and y came after it"
     here.cache.set(b"x", 0, None, NOW)
     assert here.settle() == ["x", "both", "y"]
     assert here.answers["both"] == (True, [2, 1], 7)
@@ -164,7 +164,7 @@ def test_a_key_named_twice_stands_once_in_its_queue() -> None:
     assert here.answers == {"twice": (True, [2, 2], 7)}
 
 
-def test_whoever_leaves_the_front_lets_the_next_be_looked_at() -> None:
+def test_when_the_first_leaves_the_next_is_looked_at() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
     here.room("large", (b"k", 3, 3))
@@ -174,7 +174,7 @@ def test_whoever_leaves_the_front_lets_the_next_be_looked_at() -> None:
     here.waiters.invariants(NOW)
 
 
-def test_whoever_leaves_the_middle_changes_nothing() -> None:
+def test_when_another_leaves_nothing_changes() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
     for name in ("a", "b", "c"):
@@ -198,7 +198,7 @@ def test_a_full_cache_ends_the_wait_and_the_next_is_looked_at() -> None:
     assert here.cache.peek([b"x", b"y", b"z"], NOW) == [1, 1, 0]
 
 
-def test_a_shard_that_is_worked_on_is_waited_for_and_holds_up_nobody_else() -> None:
+def test_a_grant_waits_for_a_shard_with_work_and_delays_no_other() -> None:
     here = Waits(shards=2)
     keys = [b"%d" % number for number in range(50)]
     here_key = next(key for key in keys if here.cache.shard_of(key) == 0)
@@ -226,11 +226,11 @@ def test_a_step_answers_at_most_so_many_and_the_rest_stays_noted() -> None:
     here.cache.decr(b"k", 1, False, NOW)
     assert here.settle(4) == ["0", "1", "2", "3"]
     assert here.settle(4) == ["4", "5", "6", "7"]
-    # Who was woken and not answered yet was woken all the same, whatever has become of the counter.
+    # A wait that was woken and is not answered yet stays woken, even if the counter exists again.
     here.cache.incr(b"k", 1, None, NOW)
     here.parked["9"].end(NOW)
     assert here.answers["9"] is True
-    assert list(here.answers)[8:] == ["9", "8"], "an end of a wait settles, too"
+    assert list(here.answers)[8:] == ["9", "8"], "the end of a wait settles too"
     assert not here.waiters.unsettled
 
 
@@ -274,7 +274,7 @@ def test_who_was_kept_back_by_one_key_is_looked_at_for_the_next() -> None:
     for key, answered in [(b"z", []), (b"x", []), (b"y", ["first for y", "all"])]:
         here.cache.set(key, 0, None, NOW)
         assert here.settle() == answered
-    # Of those it has been found to have room for, one may have none again by the time.
+    # A waiter that was found to fit may not fit any more when it is granted.
     here.cache.set(b"x", 1, None, NOW)
     here.cache.set(b"y", 1, None, NOW)
     here.room("both", (b"x", 1, 1), (b"y", 1, 1))
@@ -287,7 +287,7 @@ def test_who_was_kept_back_by_one_key_is_looked_at_for_the_next() -> None:
     assert here.settle() == ["both"]
 
 
-def test_nothing_is_noted_where_nobody_waits() -> None:
+def test_no_notes_without_waiters() -> None:
     here = Waits()
     here.cache.incr(b"k", 3, None, NOW)
     here.cache.decr(b"k", 1, False, NOW)

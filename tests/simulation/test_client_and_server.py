@@ -172,7 +172,7 @@ class UnreliableConnection:
 
 
 class Client:
-    """What aio/connection.py does, on the world's clock, and the permits of one client's callers."""
+    """What naught/aio/connection.py does, on the world's clock, and what the callers of one client know."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -209,9 +209,9 @@ class Client:
             )  # perhaps before hello is answered
 
     def received(self, piece: bytes) -> None:
-        before, given_up = self.session._id, bool(self.session._stale)
+        before, given_up = self.session._id, bool(self.session._expired_holds)
         self.session.receive(piece)
-        if given_up and self.session._id == before and not self.session._stale:
+        if given_up and self.session._id == before and not self.session._expired_holds:
             self.world.reached["a session found alive though it was given up"] += 1
         if before is not None and self.session._id != before:
             assert not self.world.knows(before), "given up though the server knows it"
@@ -408,7 +408,7 @@ class Callers:
     def release_all_of(self, permit: Permit) -> None:
         client = permit.client
         del client.permits[permit.hold.number]
-        client.session.forget(permit.hold)
+        client.session.untrack(permit.hold)
 
         def settle(attempt: Attempt) -> None:
             if isinstance(attempt.error, NotHeld):
@@ -449,14 +449,14 @@ class Callers:
         session = attempt.client.session
         if attempt.waiter.done():
             if attempt.kind == "acquire" and attempt.answered and attempt.waiter.result.hold is not None:
-                session.give_back(attempt.waiter.result.hold)
+                session.release_untaken(attempt.waiter.result.hold)
                 self.active.remove(attempt)
                 self.world.reached["a grant given back by its caller"] += 1
             return
         attempt.waiter.cancel()
         if attempt.kind in {"acquire", "wait_zero"}:
             assert attempt.message is not None
-            session.give_up(attempt.message)
+            session.cancel_wait(attempt.message)
         self.world.reached["cancelled"] += 1
 
     # ------------------------------------------------------------------------------------------ outcomes
@@ -500,8 +500,8 @@ class Callers:
             assert not any(message.abandoned() for message in under_way), (
                 "a request waits for a caller that has given up"
             )
-            assert not any((session._queue, session._urgent, session._stale)), "something was never sent"
-            assert not session._set_aside or len(there.parked) == windows.PARKED_MAX
+            assert not any((session._queue, session._urgent, session._expired_holds)), "something was never sent"
+            assert not session._deferred or len(there.parked) == windows.PARKED_MAX
             known = {number: permit for number, permit in client.permits.items() if not permit.hold.lost}
             assert {hold.number for hold in there.holds} == session._holds.keys() == known.keys(), (
                 "a hold that no caller has"
@@ -619,13 +619,13 @@ def test_narrow_windows_are_kept_over_cuts(first_seed: int, monkeypatch: pytest.
 
 
 def skip_the_count_of_a_reply(patch: pytest.MonkeyPatch) -> None:
-    land = Windows.land
+    complete = Windows.complete
     count = itertools.count(1)
 
     def faulty(self: Windows, message: Message, *, kept: bool) -> None:
-        land(self, message, kept=kept and next(count) % 40 > 0)
+        complete(self, message, kept=kept and next(count) % 40 > 0)
 
-    patch.setattr(Windows, "land", faulty)
+    patch.setattr(Windows, "complete", faulty)
 
 
 def send_what_was_accepted_again(patch: pytest.MonkeyPatch) -> None:
@@ -655,13 +655,13 @@ def use_a_msgid_too_early(patch: pytest.MonkeyPatch) -> None:
     def faulty(self: ClientSession, message: Message) -> None:
         time_out(self, message)
         if message.msgid >= 0 and not message.parks:
-            self._windows.land(message, kept=False)
+            self._windows.complete(message, kept=False)
 
     patch.setattr(ClientSession, "_time_out", faulty)
 
 
-def keep_a_grant_nobody_took(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ClientSession, "give_back", lambda self, hold: self._holds.pop(hold.number, None))
+def keep_a_grant_that_was_not_taken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClientSession, "release_untaken", lambda self, hold: self._holds.pop(hold.number, None))
 
 
 def end_no_wait_again(patch: pytest.MonkeyPatch) -> None:
@@ -674,7 +674,7 @@ def end_no_wait_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def end_no_wait(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ClientSession, "give_up", lambda self, message: None)
+    patch.setattr(ClientSession, "cancel_wait", lambda self, message: None)
 
 
 def forget_a_release_whose_caller_has_gone(patch: pytest.MonkeyPatch) -> None:
@@ -692,7 +692,7 @@ def keep_what_was_given_up_as_lost(patch: pytest.MonkeyPatch) -> None:
     resume = ClientSession._resume
 
     def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
-        self._stale.clear()
+        self._expired_holds.clear()
         resume(self, answer)
 
     patch.setattr(ClientSession, "_resume", faulty)
@@ -711,14 +711,14 @@ def call_doubt_what_was_never_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 def ask_changes_again(patch: pytest.MonkeyPatch) -> None:
-    lose = ClientSession._lose_session
+    lose = ClientSession._session_lost
 
     def faulty(self: ClientSession, error: BaseException) -> None:
         for message in self._windows.in_flight.values():
             message.repeatable = True
         lose(self, error)
 
-    patch.setattr(ClientSession, "_lose_session", faulty)
+    patch.setattr(ClientSession, "_session_lost", faulty)
 
 
 FAULTS = [
@@ -726,7 +726,7 @@ FAULTS = [
     send_what_was_accepted_again,
     leave_out_what_was_not_accepted,
     use_a_msgid_too_early,
-    keep_a_grant_nobody_took,
+    keep_a_grant_that_was_not_taken,
     end_no_wait_again,
     end_no_wait,
     forget_a_release_whose_caller_has_gone,

@@ -1,12 +1,11 @@
-"""A client for threads in a process of its own, which holds permits and does what the test says. Run with
+"""A process with a client for threads, which holds permits and obeys commands of the test. Run with
 
     python blocking_holder.py URL LEASE HOW LIFE
 
 HOW is `hold`; `fork`, where a child uses the same client at once, beside a thread that waits in the parent; or
-`fork-connecting`, where the process forks while its client has a connection that the server has not greeted. Children
-live until the pipe LIFE (a descriptor, read end) is closed. It writes a line for each thing that has happened, and
-reads commands, a line each: `count`, `release`, and the end of its input, at which it ends without a word to the
-server.
+`fork-connecting`, where the process forks while its client has sent `hello` and has no reply yet. Children run until
+the pipe LIFE (a descriptor, read end) is closed. It writes a line for each event, and reads commands, one a line:
+`count` and `release`. At the end of its input it exits without closing its session.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ PERMITS = 3
 
 
 def say(*words: object) -> None:
-    """In one piece: its child says something, too."""
+    """Write a line with one system call, because its child writes to the same pipe."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def attempted(call: Callable[[], Any]) -> str:
-    """The name of what a call raises."""
+    """The name of the exception that a call raises."""
     try:
         call()
     except Exception as error:
@@ -39,7 +38,7 @@ def attempted(call: Callable[[], Any]) -> str:
 
 
 def fork(life: int, in_child: Callable[[], None]) -> None:
-    """A child that does one thing and lives on."""
+    """Fork a child that calls `in_child` and then waits for the end of the pipe."""
     if os.fork() == 0:
         try:
             in_child()

@@ -1,4 +1,9 @@
-"""What the client's tests share: a waiter without a loop, the wire's other end, a server that does as told."""
+"""Helpers for tests of the client.
+
+FakeWaiter       the future of a call, without an event loop
+SessionDriver    drives a `ClientSession` as an adapter would, step by step
+ScriptedServer   a TCP server whose replies the test writes; each connection is a `Peer`
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ HELLO_RESULT = {"server": "naught", "version": "0", "cache": "default"}
 
 
 class FakeWaiter:
-    """A caller. Being settled twice is an error, as it is for a future."""
+    """The future of a call. As with a real future, it is an error to settle it twice."""
 
     def __init__(self) -> None:
         self.result: Any = None
@@ -46,26 +51,26 @@ class FakeWaiter:
 
     @property
     def outcome(self) -> Any:
-        """The result, or the class of the exception."""
+        """The result, or the class of the exception. The waiter must be settled."""
         assert self._done, "not settled"
         return type(self.error) if self.error is not None else self.result
 
 
 def requests_in(data: bytes) -> list[list[Any]]:
-    """What a client wrote, message by message."""
+    """The messages that a client has written as `data`."""
     unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
     unpacker.feed(data)
     return list(unpacker)
 
 
-class Desk:
-    """A session and what an adapter would do with it, by hand."""
+class SessionDriver:
+    """A session without resumption, and methods that do what an adapter does. Time passes only when `now` is set."""
 
     def __init__(self, *, cache: str | None = None, connect: bool = True) -> None:
-        self.woken = 0
-        self.now = 100.0
+        self.woken = 0  # how often the session has called `wake`
+        self.now = 100.0  # seconds
         self.session = ClientSession(cache=cache, wake=self._wake)
-        self.greeted = FakeWaiter()
+        self.handshake = FakeWaiter()  # of the latest connection
         if connect:
             self.connect()
 
@@ -73,11 +78,11 @@ class Desk:
         self.woken += 1
 
     def connect(self) -> FakeWaiter:
-        """A new connection, greeted."""
-        self.greeted = FakeWaiter()
-        (hello,) = requests_in(self.session.connected(self.greeted))
+        """A new connection, with `hello` answered. Returns the waiter of the handshake."""
+        self.handshake = FakeWaiter()
+        (hello,) = requests_in(self.session.connected(self.handshake))
         self.session.receive(encode_result(hello[1], HELLO_RESULT))
-        return self.greeted
+        return self.handshake
 
     def incr(
         self, key: str = "k", delta: int = 1, *, ttl_ms: int | None = None, timeout: float | None = 1.0
@@ -95,23 +100,24 @@ class Desk:
         return self.ask(calls.get(key), timeout=timeout)
 
     def turn(self) -> list[list[Any]]:
-        """End the turn; the requests that are written then."""
+        """End the turn. Returns the requests that are written then."""
         self.session.end_turn(self.now)
         return self.write()
 
     def write(self) -> list[list[Any]]:
+        """Take all output of the session. Returns its requests."""
         data = b""
         while self.session.has_output:
             data += self.session.output(self.now)
         return requests_in(data)
 
-    # Methods, for a type checker takes a property it has seen false to stay so.
+    # These are methods, because mypy assumes that a property which was False in one assertion stays False.
 
     def has_output(self) -> bool:
         return self.session.has_output
 
-    def finished(self) -> bool:
-        return self.session.finished
+    def drained(self) -> bool:
+        return self.session.drained
 
     def served(self) -> bool:
         return self.session.served
@@ -130,7 +136,7 @@ class Desk:
 
 
 class Peer:
-    """One connection of a `ScriptedServer`, driven by the test."""
+    """One connection of a `ScriptedServer`. The test reads its requests and writes its replies."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -138,7 +144,7 @@ class Peer:
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
 
     async def request(self) -> list[Any]:
-        """The next request; EOFError when there will be none."""
+        """The next request or notification. Raises EOFError when the client has closed the connection."""
         while True:
             for message in self._unpacker:
                 assert isinstance(message, list)
@@ -148,14 +154,14 @@ class Peer:
                 raise EOFError
             self._unpacker.feed(data)
 
-    async def greet(self) -> None:
-        """Answer `hello` as a server that has just started: it opens sessions, and knows none."""
+    async def answer_hello(self) -> None:
+        """Answer `hello` as a server that has just started: it knows no session, and opens one if asked to."""
         _, msgid, method, params = await self.request()
         assert method == "hello"
         wanted = params[0].get("session") if params else None
         if isinstance(wanted, bytes):
             self.reply_error(msgid, "no_session")
-            await self.greet()
+            await self.answer_hello()
         else:
             self.reply(msgid, HELLO_RESULT | ({"session": b"0123456789abcdef", "lease_ms": 10_000} if wanted else {}))
 
@@ -169,7 +175,7 @@ class Peer:
         self.send(encode_error(msgid, code, "so"))
 
     async def ended(self) -> None:
-        """Wait until the client has closed, reading nothing of meaning."""
+        """Wait until the client has closed the connection; ignores what it sends."""
         try:
             while await self._reader.read(1 << 16):
                 pass
@@ -177,7 +183,7 @@ class Peer:
             pass
 
     def pause(self) -> None:
-        """Read no more from the client."""
+        """Stop reading from the client."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     def resume(self) -> None:
@@ -191,7 +197,7 @@ class Peer:
 
 
 class ScriptedServer:
-    """Listens on loopback and hands every connection to the test.
+    """Listens on the loopback interface and passes every connection to the test.
 
     async with ScriptedServer() as server:
         client = ...connect(server.url)
@@ -199,8 +205,8 @@ class ScriptedServer:
     """
 
     def __init__(self) -> None:
-        self._peers: asyncio.Queue[Peer] = asyncio.Queue()
-        self._all: list[Peer] = []
+        self._peers: asyncio.Queue[Peer] = asyncio.Queue()  # connections that the test has not taken
+        self._all: list[Peer] = []  # every connection, to close them at the end
         self._server: asyncio.Server | None = None
         self._reserved = ExitStack()
         self.port = 0
@@ -215,11 +221,11 @@ class ScriptedServer:
         return self
 
     async def listen(self) -> None:
-        """Take connections, always on the same port."""
+        """Accept connections, always on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
     def refuse(self) -> None:
-        """Take no more connections."""
+        """Stop accepting connections."""
         assert self._server is not None
         self._server.close()
 
@@ -228,11 +234,11 @@ class ScriptedServer:
         self._all.append(peer)
         self._peers.put_nowait(peer)
 
-    async def peer(self, *, greet: bool = True) -> Peer:
-        """The next connection."""
+    async def peer(self, *, answer_hello: bool = True) -> Peer:
+        """The next connection, with its `hello` answered unless told otherwise."""
         peer = await self._peers.get()
-        if greet:
-            await peer.greet()
+        if answer_hello:
+            await peer.answer_hello()
         return peer
 
     async def __aexit__(self, *_: object) -> None:
@@ -243,8 +249,8 @@ class ScriptedServer:
         self._reserved.close()
 
 
-async def greeted(connecting: Any, server: ScriptedServer) -> tuple[Any, Peer]:
-    """Connect a client; it and the server's end of its connection."""
+async def connected(connecting: Any, server: ScriptedServer) -> tuple[Any, Peer]:
+    """Connect a client. Returns it, and the server's end of its connection."""
     opening = asyncio.ensure_future(_awaited(connecting))
     peer = await server.peer()
     return await opening, peer
@@ -255,5 +261,5 @@ async def _awaited(awaitable: Any) -> Any:
 
 
 def packed(values: Sequence[Any]) -> bytes:
-    """Any messages, one after another."""
+    """The bytes of any messages, one after another."""
     return b"".join(encode(value) for value in values)

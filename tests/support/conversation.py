@@ -1,4 +1,4 @@
-"""A peer's bytes through a `Channel`, however they are cut, and its replies as bytes. No socket, no clock."""
+"""A peer of a `ServerProtocol` that sends bytes, cut in any way, and gets replies as bytes. No socket, no clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def engine_of(*others: CachePolicy, **policy: Any) -> Engine:
 
 
 class Conversation:
-    """One session, fed pieces of bytes; each piece gets all the turns it asks for."""
+    """One connection. Each piece of bytes is given to the protocol, with all the turns it needs."""
 
     def __init__(self, engine: Engine | None = None, *, careful: bool = False) -> None:
         self.engine = engine or engine_of()
@@ -36,17 +36,17 @@ class Conversation:
         self.protocol = ServerProtocol(self.engine, lambda: None, careful=careful)
 
     def reconnect(self) -> None:
-        """The connection breaks, and another begins."""
+        """Break the connection, and begin another one."""
         self.protocol.close(self.now_ms)
         self.protocol = ServerProtocol(self.engine, lambda: None, careful=self._careful)
 
     @property
     def closing(self) -> bool:
-        """Whether the server is done with this peer."""
+        """Whether the server closes the connection."""
         return self.protocol.closing
 
     def send(self, *pieces: bytes) -> bytes:
-        """The replies to these pieces. What comes after the session has closed is never given to it."""
+        """The replies to these pieces. Pieces after a close are not sent."""
         replies = b""
         for piece in pieces:
             if self.protocol.closing:
@@ -75,7 +75,7 @@ def random_cuts(data: bytes, source: random.Random) -> list[bytes]:
 
 
 def split_messages(data: bytes) -> list[bytes]:
-    """The messages of a stream, each as its bytes. Raises AssertionError when the last is not whole."""
+    """The messages of a stream, each as its bytes. Raises AssertionError when the last is incomplete."""
     walker = msgpack.Unpacker(max_buffer_size=0)
     walker.feed(data)
     ends = [0]

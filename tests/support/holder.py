@@ -1,11 +1,12 @@
-"""A client in a process of its own, which holds permits and does what the test says. Run with
+"""A program for tests: an asyncio client that holds permits of a semaphore and obeys commands. Run with
 
     python holder.py URL LOOP LEASE PERMITS HOW LIFE
 
-HOW is `hold`; `fork`, after which a child lives until the pipe LIFE (a descriptor, read end) is closed; or
-`fork-connecting`, where that happens before the client has a connection. It writes a line for each thing that has
-happened, and reads commands, a line each: `release`, `count`, and the end of its input, at which it ends without a
-word to the server.
+HOW is `hold`, `fork` or `fork-connecting`. With `fork` it forks when it has the permits; the child lives until the
+pipe LIFE (the descriptor of the read end) is closed. With `fork-connecting` it forks before the client is connected.
+
+It prints a line per event. It reads commands, one per line: `release` and `count`. At the end of its input it exits
+without closing the client.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ GUARD_S = 60.0
 
 
 def say(*words: object) -> None:
-    """In one piece: its child says something, too."""
+    """Print a line with one system call, because the child writes to the same pipe."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def attempted(call: Callable[[], Any]) -> str:
-    """What a call raises at once, or as soon as it is awaited."""
+    """The name of the exception that a call raises, immediately or when it is first awaited."""
     try:
         awaitable = call()
         if asyncio.iscoroutine(awaitable):
@@ -40,7 +41,7 @@ def attempted(call: Callable[[], Any]) -> str:
 
 
 def fork(life: int, in_child: Callable[[], str]) -> None:
-    """A child that says one thing and lives on."""
+    """Fork a child that prints the result of `in_child` and lives until `life` is closed."""
     child = os.fork()
     if not child:
         try:
@@ -67,14 +68,14 @@ async def main(url: str, lease: float, permits: int, how: str, life: int) -> Non
     if how == "fork-connecting":
         before = len(os.listdir("/proc/self/fd"))
         while len(os.listdir("/proc/self/fd")) == before:
-            assert not connecting.done(), "it was connected before it had a socket"
+            assert not connecting.done(), "the client has connected without a socket"
             await asyncio.sleep(0)
         fork(life, lambda: "connecting")
     client = await connecting
     semaphore = client.semaphore("s", permits)
     held = [await semaphore.acquire() for _ in range(permits)]
     if how == "fork":
-        joined = client.incr("turn")  # the child's calls must not travel with it
+        joined = client.incr("turn")  # not sent yet: calls of the child must not join it
 
         def in_child() -> str:
             calls: list[Callable[[], Any]] = [

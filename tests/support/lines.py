@@ -1,12 +1,12 @@
-"""What a client for threads is connected to where threads take turns (`turns.py`): wires with nothing behind them but
-who has made them, and the net that gives them out.
+"""Connections without sockets for the client for threads, where threads take turns (`turns.py`): the test is the
+server.
 
     net = Net(turns)
     with net.installed(): ...                  # `blocking.keeper.dial` dials here
     line = net.lines[0]                        # the connections, in the order they were made
     line.requests()                            # what was written there; line.reply(...), line.end(), line.tear()
 
-A wire notes what must never happen: two that read or write at the same time, and use after it was closed.
+A line asserts that two threads never read or write at the same time, and that it is not used after it was closed.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ ID = b"sixteen bytes id"
 
 
 class Line(Descriptor):
-    """A `Wire`, and its other end."""
+    """One connection: the client's end, as a `Wire`, and the server's end."""
 
     def __init__(self, turns: Turns) -> None:
         super().__init__(turns)
-        self.up = b""  # written, and not taken by the other end yet
-        self.down = b""  # sent by that, and not read yet
-        self.room = 1 << 30  # bytes that `up` may have
-        self.piece = 1 << 30  # bytes that are taken, and given, at once
-        self.ended = False  # by the other end, in good order
-        self.torn = False  # by anybody, in none
-        self.finished = False  # by this one: nothing more is written
-        self.hung_up = False  # by this one
-        self.slow = False  # what is written stays in the system call, as long as this is so
-        self.writers = 0  # at this moment
-        self.readers = 0
+        self.up = b""  # written by the client, and not taken by the server yet
+        self.down = b""  # sent by the server, and not read by the client yet
+        self.room = 1 << 30  # the most bytes in `up`
+        self.piece = 1 << 30  # the most bytes of one write or read
+        self.ended = False  # closed by the server
+        self.torn = False  # broken: reading and writing raise
+        self.finished = False  # the client has announced its end: it writes no more
+        self.hung_up = False  # the client has shut it down
+        self.slow = False  # while true, a write does not return
+        self.writers = 0  # threads that write now
+        self.readers = 0  # threads that read now
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
 
-    # A wire.
+    # The client's end.
 
     def send(self, data: bytes) -> int:
         assert not self.closed, "written to after it was closed"
@@ -115,22 +115,22 @@ class Line(Descriptor):
 
     forsake = close
 
-    # The other end.
+    # The server's end.
 
     def requests(self) -> list[list[Any]]:
-        """What was written and not looked at yet, message by message."""
+        """Take the messages that were written since the last call."""
         self._unpacker.feed(self.up)
         self.up = b""
         return list(self._unpacker)
 
     def greet(self, session: bytes | None = ID, lease_ms: int = 10_000) -> None:
-        """Answer the `hello`, which is all that was written."""
+        """Answer `hello`, which must be the only message written."""
         ((_, msgid, method, _),) = self.requests()
         assert method == "hello"
         self.reply(msgid, {} if session is None else {"session": session, "lease_ms": lease_ms})
 
     def resume(self, accepted: int) -> None:
-        """Answer a `hello` that names a session: so many requests have been accepted."""
+        """Answer a `hello` that resumes: the server has accepted this many requests."""
         ((_, msgid, method, params),) = self.requests()
         assert (method, params[0]["session"]) == ("hello", ID)
         words = {"session": ID, "lease_ms": 10_000}
@@ -143,11 +143,11 @@ class Line(Descriptor):
         self.down += encode_error(msgid, code, "so")
 
     def end(self) -> None:
-        """The other end closes."""
+        """The server closes."""
         self.ended = True
 
     def tear(self) -> None:
-        """The connection breaks: what was not read is gone."""
+        """The connection breaks: bytes that were not read are lost."""
         self.torn = True
         self.down = b""
 
@@ -156,13 +156,13 @@ stands_for_c(Line.send, Line.receive)
 
 
 class Net:
-    """Where one can connect to."""
+    """The network: makes a line for each connection."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self.lines: list[Line] = []  # that were made, ever
-        self.up = True  # whether one can connect
-        self.connecting: Callable[[Wait], None] = lambda _: None  # what takes time there
+        self.lines: list[Line] = []  # all that were made
+        self.up = True  # whether connecting succeeds
+        self.connecting: Callable[[Wait], None] = lambda _: None  # called while connecting, to take time
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -180,5 +180,5 @@ class Net:
 
     @property
     def line(self) -> Line:
-        """The last one."""
+        """The latest line."""
         return self.lines[-1]

@@ -1,9 +1,10 @@
-"""A client of either kind in a process of its own, which holds by every pattern until it is killed. Run with
+"""A program for tests: a client of either kind that uses every pattern and then waits to be killed. Run with
 
     python -m support.patterns_holder KIND URL LEASE
 
-It writes a line once it holds: two permits of `s`, one of `a` and `b` together, four of the five of `g` that it has
-added, three times in flight at `f`; and, which nobody holds, two references to `r` and one use of `q`.
+It prints a line when it has everything: two permits of `s`; one permit of `a` and `b` together; four unfinished
+pieces of work in the group `g`, of five added; three operations in flight in `f`. Not held are two references to `r`
+and one use of the quota `q`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A proxy between a client and a server, in the client's own loop, that breaks connections: at any byte of either
-direction, on both sides at once or on the client's alone."""
+"""A proxy between a client and a server that breaks connections: at any byte of either direction, on both sides or
+only on the client's side. It runs in the client's event loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from naught_loadtest.drivers.servers import reserved_port
 
 
 class Proxy:
-    """Listens on loopback and passes bytes on.
+    """Listens on loopback and forwards bytes to the server at `port`.
 
-    async with Proxy(port) as proxy:
-        proxy.cut_after = lambda: random bytes of a direction after which the connection breaks, or None for never
+    async with Proxy(port, seed, bytes_max) as proxy:
+        ...                     # clients connect to proxy.url
+        proxy.cut()             # or proxy.cut_the_clients_side()
     """
 
     def __init__(self, port: int, seed: int | None = None, bytes_max: int = 0) -> None:
@@ -29,15 +30,15 @@ class Proxy:
         self._reserved = ExitStack()
         self.port = 0
         self.cuts = 0  # connections broken
-        self.half_open: list[asyncio.StreamWriter] = []  # to the server; the client has gone and nobody told
-        self.closed_by_server = 0  # of those
+        self.half_open: list[asyncio.StreamWriter] = []  # to the server, which does not know that the client is gone
+        self.closed_by_server = 0  # how many of those the server has closed
 
     @property
     def url(self) -> str:
         return f"naught://127.0.0.1:{self.port}"
 
     def calm(self) -> None:
-        """Break nothing any more."""
+        """Break no more connections."""
         self._bytes_max = 0
 
     async def __aenter__(self) -> Proxy:
@@ -46,11 +47,11 @@ class Proxy:
         return self
 
     async def listen(self) -> None:
-        """Take connections, always on the same port."""
+        """Accept connections, always on the same port."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
 
     def refuse(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         assert self._server is not None
         self._server.close()
 
@@ -69,7 +70,7 @@ class Proxy:
             self._break(client, server)
 
     def cut_the_clients_side(self) -> None:
-        """The client's machine is gone as far as anybody can tell; the server is not told."""
+        """Close the clients' sides only: the server does not notice, as when the client's machine is gone."""
         for client, server in list(self._open.items()):
             del self._open[client]
             self.half_open.append(server)

@@ -1,4 +1,4 @@
-"""A real `naught-server` in a process of its own, raw sockets to it, and its resident memory."""
+"""A real `naught-server` process, raw sockets to it, and its resident memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SERVER_WITHOUT_UVLOOP = [sys.executable, "-W", "error", "-c", WITHOUT_UVLOOP]
 
 
 def wait_until(happened: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Look again and again until it is so. Raises AssertionError saying what never was."""
+    """Wait until `happened` returns true. Raises AssertionError with `what` after the deadline."""
     end = time.monotonic() + deadline_s
     while not happened():
         assert time.monotonic() < end, f"in {deadline_s} s it did not happen that {what}"
@@ -32,11 +32,11 @@ def wait_until(happened: Callable[[], bool], what: str, deadline_s: float = DEAD
 
 
 class RawPeer:
-    """A socket that speaks bytes."""
+    """A socket that sends and receives raw bytes."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
-        # A request is one write, and what follows must not wait for the reply to it.
+        # A request is one write, and the next write must not wait for its reply.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> RawPeer:
@@ -46,12 +46,12 @@ class RawPeer:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send all of it. A server that has closed by then is fine: what it said can still be read."""
+        """Send all of it. It is not an error when the server has closed: its last replies can still be read."""
         with contextlib.suppress(ConnectionError):
             self.socket.sendall(data)
 
     def read(self, count: int) -> bytes:
-        """Exactly so many bytes, or fewer when the server closes."""
+        """Read exactly `count` bytes, or fewer when the server closes."""
         data = b""
         while len(data) < count:
             piece = self.socket.recv(count - len(data))
@@ -61,7 +61,7 @@ class RawPeer:
         return data
 
     def read_to_end(self) -> bytes:
-        """All there is until the server closes."""
+        """Read until the server closes."""
         data = b""
         with contextlib.suppress(ConnectionResetError):
             while piece := self.socket.recv(1 << 16):
@@ -105,7 +105,7 @@ class ServerProcess:
             raise
 
     def log(self) -> str:
-        """What it wrote."""
+        """Its log so far."""
         return self._log.read_text()
 
     def connect(self) -> RawPeer:
@@ -113,7 +113,7 @@ class ServerProcess:
         return RawPeer(self.port)
 
     def call(self, method: str, *params: Any) -> Any:
-        """A call on a connection of its own."""
+        """A call on a new connection."""
         with self.connect() as peer:
             return peer.call(method, *params)
 
@@ -126,24 +126,24 @@ class ServerProcess:
         return self._status("VmHWM")
 
     def forget_highest(self) -> None:
-        """Begin anew with the highest memory (Linux 4.0)."""
+        """Reset the highest memory (Linux 4.0)."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def _status(self, word: str) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith(f"{word}:"):
                 return int(line.split()[1]) * 1024
-        raise AssertionError(f"no {word} of a process that is gone")
+        raise AssertionError(f"the process has no {word}: it has ended")
 
     def stop(self) -> None:
-        """End it as an operator would. A log that tells of trouble is a failure."""
+        """Stop it with SIGTERM. Fails when its log has an error."""
         self.process.terminate()
         assert self.process.wait(DEADLINE_S) == 0
         assert "Traceback" not in self.log()
         assert " error " not in self.log()
 
     def kill(self) -> None:
-        """End it for sure."""
+        """Kill it if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -151,7 +151,7 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server_process(folder: Path, *arguments: str, command: Sequence[str] = SERVER) -> Iterator[ServerProcess]:
-    """A server that is stopped in the end, and was well until then."""
+    """A server that is stopped in the end. Fails when its log has an error."""
     server = ServerProcess(folder, *arguments, command=command)
     try:
         yield server

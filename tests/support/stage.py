@@ -1,4 +1,4 @@
-"""A client for threads on a stage: its threads move when the test says so, and its server is the test.
+"""Deterministic tests of the client for threads: the test decides when its threads run, and acts as the server.
 
     @staged
     def test_...(stage: Stage) -> None:
@@ -9,8 +9,8 @@
         stage.settle()
         assert call.outcome == 3
 
-The test has its turn when nobody else can do anything; time passes in `stage.wait` alone. In the end the client is
-closed, every thread must have ended, and every descriptor must have been closed.
+The test runs when no other thread can run. Time passes only in `stage.wait`. In the end the client is closed; then
+all threads must have ended and all descriptors must be closed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ URL = "naught://stage:1"
 
 
 class Call:
-    """What a thread does, and what came of it."""
+    """A function that a thread runs, with its result or exception."""
 
     def __init__(self) -> None:
         self.task: Task | None = None
@@ -56,7 +56,7 @@ class Stage:
         self.opened: Client[str] | None = None
         self.greeted: Line | None = None  # the line before the one to come
 
-    # The cast.
+    # The parts of the client.
 
     @property
     def client(self) -> Client[str]:
@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def link(self) -> Link:
-        return self.client._link
+        return self.client._connection
 
     @property
     def keeper(self) -> Keeper:
@@ -81,23 +81,23 @@ class Stage:
     def line(self) -> Line:
         return self.net.line
 
-    # Directions.
+    # Control.
 
     def settle(self) -> None:
-        """Until nobody can do anything."""
+        """Let the threads run until none can go on."""
         self.turns.settle()
 
     def wait(self, seconds: float) -> None:
-        """The same, and so much later."""
+        """The same, and let time pass."""
         self.turns.sleep(seconds)
 
     def do(
         self, what: Callable[[], Any], *, stops: Iterable[str] = (), main: bool = False, name: str = "caller"
     ) -> Call:
-        """Have a thread do this as far as it gets, or to the first of these functions. `main`: it handles signals."""
+        """Run `what` in a thread, until it waits or enters a function in `stops`. `main`: it handles signals."""
         call = Call()
 
-        def live() -> None:
+        def run() -> None:
             try:
                 call.result = what()
             except Stopped:
@@ -105,25 +105,25 @@ class Stage:
             except BaseException as error:
                 call.error = error
 
-        call.task = self.turns.spawn(name, live)
+        call.task = self.turns.spawn(name, run)
         call.task.stops = set(stops)
         call.task.main = main
         self.settle()
         return call
 
     def call(self, what: Callable[[Client[str]], Any], **how: Any) -> Call:
-        """The same with the client."""
+        """The same, with the client as argument."""
         return self.do(lambda: what(self.client), **how)
 
     def go_on(self, call: Call) -> None:
-        """Have it pass where it has stopped."""
+        """Let it go on from where it has stopped."""
         assert call.task is not None
         assert call.task.at is not None, "it has not stopped"
         call.task.at = None
         self.settle()
 
     def open(self, **options: Any) -> None:
-        """A client, greeted, and at rest: its keeper reads."""
+        """Open a client, answer its hello, and wait until it is idle: its keeper reads."""
 
         def connect() -> None:
             self.opened = Client(URL, **options)
@@ -136,7 +136,7 @@ class Stage:
         self.wait(1.0)
 
     def resume(self, missing: int = 0) -> None:
-        """The session goes on, on the latest line; the last `missing` requests had not come through."""
+        """Answer the resumption on the latest line; the last `missing` requests were not accepted."""
         start = self.turns.now
         while self.line is self.greeted or self.line.closed or not self.line.up:
             self.wait(0.01)
@@ -146,13 +146,13 @@ class Stage:
         self.settle()
 
     def msgids(self, *methods: str) -> list[int]:
-        """Of what was asked on the latest line, which is this."""
+        """The msgids of the requests on the latest line, whose methods must be these."""
         requests = [request for request in self.line.requests() if not request[0]]
         assert [request[2] for request in requests] == list(methods)
         return [request[1] for request in requests]
 
     def answer(self, value: Any = 1) -> int:
-        """Give everything that was asked the same answer; how many calls that were."""
+        """Answer all requests with the same value. Returns the number of calls."""
         count = 0
         for kind, msgid, method, params in (request for request in self.line.requests() if len(request) == 4):
             assert kind == 0
@@ -163,7 +163,7 @@ class Stage:
         return count
 
     def parked(self) -> Call:
-        """A thread that waits at the server, and so reads for all."""
+        """A thread whose request waits at the server, and which therefore reads for all threads."""
         self.busy()
         call = self.call(lambda client: client.wait_zero("parked"), name="parked")
         self.msgids("wait_zero")
@@ -171,7 +171,7 @@ class Stage:
         return call
 
     def busy(self) -> None:
-        """The keeper does not read: threads have called just now."""
+        """Make a call, so that the keeper does not read."""
         call = self.call(lambda client: client.ping())
         self.line.reply(*self.msgids("ping"), None)
         self.settle()
@@ -180,7 +180,7 @@ class Stage:
         assert self.link.connection.reader is None
 
     def close(self) -> None:
-        """The end, in good order."""
+        """Close the client."""
         closing = self.call(lambda client: client.close(), name="closer")
         for line in self.net.lines:
             line.end()
@@ -190,7 +190,7 @@ class Stage:
 
 
 def staged(test: Callable[[Stage], None]) -> Callable[[], None]:
-    """Have a test run on a stage."""
+    """Decorator: run a test with a `Stage`."""
 
     @wraps(test)
     def run() -> None:
@@ -208,7 +208,7 @@ def staged(test: Callable[[Stage], None]) -> Callable[[], None]:
             finally:
                 if stage.opened is not None:
                     stage.opened._closed = True  # of a test that has failed
-        assert not stage.turns.descriptors, "somebody has not let go of something"
+        assert not stage.turns.descriptors, "a descriptor was not closed"
 
     del run.__wrapped__  # type: ignore[attr-defined]  # pytest would look for its parameters
     return run

@@ -1,4 +1,4 @@
-"""A transport without a socket: what a connection writes, in order, and what it asks of the transport."""
+"""A transport without a socket: it keeps what a connection writes, in order, and how it calls the transport."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.conversation import decoded
 
 
 class FakeTransport(asyncio.Transport):
-    """Takes all that is written, and keeps a note of the rest. `journal` may be shared by several."""
+    """Keeps the replies written and the state set. Several transports may share one `journal`."""
 
     def __init__(self, name: str = "", journal: list[tuple[str, list[Any]]] | None = None) -> None:
         super().__init__()
@@ -25,21 +25,21 @@ class FakeTransport(asyncio.Transport):
         return [reply for name, replies in self.journal if name == self.name for reply in replies]
 
     def write(self, data: Any) -> None:
-        """Note the replies."""
+        """Add the replies to the journal."""
         assert not self.closed, "written after it was closed"
         self.journal.append((self.name, decoded(bytes(data))))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Note the high-water mark."""
+        """Keep the high-water mark."""
         self.write_buffer_high = high
 
     def pause_reading(self) -> None:
-        """Note it."""
+        """Must not be paused already."""
         assert self.reading
         self.reading = False
 
     def resume_reading(self) -> None:
-        """Note it."""
+        """Must be paused."""
         assert not self.reading
         self.reading = True
 
@@ -48,10 +48,10 @@ class FakeTransport(asyncio.Transport):
         return self.closed
 
     def close(self) -> None:
-        """Note it."""
+        """Later writes fail."""
         self.closed = True
 
     def abort(self) -> None:
-        """Note it."""
+        """As `close`, and sets `aborted`."""
         self.closed = True
         self.aborted.set()

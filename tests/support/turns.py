@@ -1,20 +1,19 @@
-"""Threads that take turns: real ones, of which one runs at a time, on a clock that only goes on when all wait.
+"""A deterministic scheduler for real threads: one runs at a time, on a virtual clock that advances when all wait.
 
     turns = Turns(seed)
-    with turns.installed():                    # what naught.blocking knows of threads and time is this module's now
+    with turns.installed():                    # naught.blocking uses the threads and the clock of this module
         turns.spawn("a", lambda: ...)
         turns.run()                            # raises what a thread raised, or Deadlock
 
-A thread gives the others a turn where it waits, and with a chance of `preempt` before any line of the client for
-threads, or with `opcodes` before any instruction; who is next is drawn. So a seed is an interleaving, and comes
-again.
-One that all wait for ever is a `Deadlock`, at once.
+A thread lets another one run where it waits, and with probability `preempt` before any line of the client for
+threads, or with `opcodes` before any instruction. The next thread is drawn at random, so a seed determines the
+interleaving. When all threads wait forever, `Deadlock` is raised at once.
 
-A *patient* thread is the test itself: it has its turn when no other can do anything, and before time passes. It may
-have another stop where a function is called or in front of a line, and go on later.
+A *patient* thread is the test itself: it runs when no other thread can, and before time passes. It can stop another
+thread where a function is called or before a line, and let it go on later.
 
-`interrupt` strikes a thread as a signal handler would: where CPython looks for signals, which is when a function is
-entered, when a call of a C function has returned, and in a wait that can be broken off.
+`interrupt` interrupts a thread as a signal handler would, at the points where CPython checks for signals: when a
+function is entered, when a call of a C function has returned, and in a wait that a signal can break off.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ from naught.blocking import future, gathering, keeper, link
 from naught.blocking.crowd import LOOK_S
 
 GUARD_S = 30.0
-"""Real seconds in which a thread must have had its turn."""
+"""Real seconds after which a thread that does not end its turn is a failure."""
 
 SPINS = 1_000
-"""Nobody needs the lock so often without having waited once."""
+"""The most times a thread may take the lock without waiting once."""
 
 _CLIENT = "naught."
 _THREADS = frozenset(module.__name__ for module in (future, gathering, keeper, link))
-"""Where a thread may lose its turn. Not in the client itself: the collector calls its finalizer whenever it likes."""
+"""Modules in which a thread may be preempted. Not the client's own: the collector calls its finalizer at any time."""
 
 
 class Stopped(BaseException):
-    """The test is over."""
+    """Raised in threads that are left when the test is over."""
 
 
 class Deadlock(AssertionError):
-    """All wait, and nothing will happen."""
+    """All threads wait, and no time limit will wake one."""
 
 
 class Task:
@@ -62,25 +61,25 @@ class Task:
         self.patient = patient
         self.baton = threading.Lock()  # locked while it is not its turn
         self.baton.acquire()
-        self.ready: Callable[[], bool] | None = None  # what it waits for; None while it could go on
-        self.due: float | None = None  # when it goes on all the same
+        self.ready: Callable[[], bool] | None = None  # the condition it waits for; None while it can go on
+        self.due: float | None = None  # when its wait times out
         self.ended = False
-        self.wakes = 0  # how often it has gone on after a wait
-        self.busy = 0  # how often it has taken the lock since
-        self.main = False  # it is the main thread: signals are handled there
-        self.interrupt: Callable[[], None] | None = None  # what a signal handler is about to do
-        self.chance = 0.0  # that it does so at the next point where one may
-        self.breakable = False  # it is in a wait that an interrupt breaks off
+        self.wakes = 0  # waits that have ended
+        self.busy = 0  # times it has taken the lock since the last wait
+        self.main = False  # it is the main thread, which handles signals
+        self.interrupt: Callable[[], None] | None = None  # the signal handler to call, once
+        self.chance = 0.0  # the probability of calling it at the next possible point
+        self.breakable = False  # it is in a wait that a signal breaks off
         self.stops: set[str] = set()  # functions it stops at, by qualified name, and lines, by their text
-        self.at: str | None = None  # where it has stopped
+        self.at: str | None = None  # where it is stopped now
         self.thread: threading.Thread | None = None
 
     def may_run(self, now: float) -> bool:
         return not self.ended and (
-            self.ready is None or self.ready() or (self.due is not None and self.due <= now) or self.strikes_in_wait()
+            self.ready is None or self.ready() or (self.due is not None and self.due <= now) or self.interrupts_wait()
         )
 
-    def strikes_in_wait(self) -> bool:
+    def interrupts_wait(self) -> bool:
         return self.breakable and self.interrupt is not None and self.chance >= 1.0
 
 
@@ -95,7 +94,7 @@ class Turns:
         self.tasks: list[Task] = []
         self.failure: BaseException | None = None
         self.stopping = False
-        self.descriptors: dict[int, Any] = {}  # what can be polled, by number
+        self.descriptors: dict[int, Any] = {}  # open descriptors, by number
         self._current: Task | None = None
         self._own = threading.local()
         self._over = threading.Lock()
@@ -104,9 +103,9 @@ class Turns:
     # Threads.
 
     def spawn(self, name: str, function: Callable[[], object], *, patient: bool = False) -> Task:
-        """A thread, which has its first turn when somebody waits."""
+        """Start a thread. It has its first turn when another thread gives up its own."""
         task = Task(name, patient)
-        task.thread = threading.Thread(target=self._live, args=(task, function), name=name, daemon=True)
+        task.thread = threading.Thread(target=self._run_task, args=(task, function), name=name, daemon=True)
         self.tasks.append(task)
         task.thread.start()
         return task
@@ -115,7 +114,7 @@ class Turns:
         task: Task = self._own.task
         return task
 
-    def _live(self, task: Task, function: Callable[[], object]) -> None:
+    def _run_task(self, task: Task, function: Callable[[], object]) -> None:
         self._own.task = task
         task.baton.acquire()
         try:
@@ -134,7 +133,7 @@ class Turns:
             self._pass_on()
 
     def run(self) -> None:
-        """Until all have ended. Raises what one of them has raised."""
+        """Run until all threads have ended. Raises the first exception of a thread."""
         self._pass_on()
         if not self._over.acquire(timeout=GUARD_S):
             self.failure = Deadlock(f"{self._current and self._current.name} kept its turn")
@@ -148,7 +147,7 @@ class Turns:
             raise self.failure
 
     def _pass_on(self) -> None:
-        """From a thread that has ended, or that has none of them: the next one's turn, if there is one."""
+        """Give the turn to the next thread, if there is one. Called by a thread that has ended, and by `run`."""
         if self.stopping:
             return
         following = None if self.failure is not None else self._next()
@@ -159,7 +158,7 @@ class Turns:
             following.baton.release()
 
     def _next(self) -> Task | None:
-        """Whose turn it is. None when all have ended, or nobody will ever go on."""
+        """The next thread. None when all have ended, or none will ever go on."""
         while True:
             able = [task for task in self.tasks if task.may_run(self.now)]
             hasty = [task for task in able if not task.patient]
@@ -169,12 +168,12 @@ class Turns:
             if not dues:
                 waiting = [task.name for task in self.tasks if not task.ended]
                 if waiting and self.failure is None:
-                    self.failure = Deadlock(f"these wait for ever: {', '.join(waiting)}")
+                    self.failure = Deadlock(f"these wait forever: {', '.join(waiting)}")
                 return None
             self.now = max(self.now, min(dues))
 
     def switch(self) -> None:
-        """Give others a turn."""
+        """Let another thread run, or the same one again."""
         if self.stopping:
             raise Stopped
         task = self.me()
@@ -191,7 +190,7 @@ class Turns:
             raise Stopped
 
     def block(self, ready: Callable[[], bool], timeout: float | None = None, *, breakable: bool = False) -> bool:
-        """Wait until it is so, or `timeout` seconds have passed; whether it is so."""
+        """Wait until `ready()` is true (True) or `timeout` seconds have passed (False)."""
         task = self.me()
         due = None if timeout is None else self.now + timeout
         while not ready():
@@ -206,17 +205,17 @@ class Turns:
             task.wakes += 1
             task.busy = 0
             if breakable:
-                self._strike(task)
+                self._interrupt_now(task)
         return True
 
     def sleep(self, seconds: float) -> None:
         self.block(lambda: False, seconds)
 
     def settle(self) -> None:
-        """For a patient one: until no other can do anything, at this time."""
+        """For a patient thread: wait until no other thread can go on at this time."""
         self.switch()
 
-    # Where a thread loses its turn, is stopped, or is struck.
+    # Where a thread is preempted, stopped, or interrupted.
 
     def _entered(self, frame: FrameType, event: str, _: Any) -> Any:
         module = frame.f_globals.get("__name__", "")
@@ -247,8 +246,8 @@ class Turns:
             self.block(lambda: task.at is None)
 
     def interrupt(self, task: Task, what: Callable[[], None], chance: float = 1.0) -> None:
-        """Have `what` interrupt a thread once, with this chance at each point from now on; `task.main` is to be true
-        from its beginning."""
+        """Have `what` interrupt a thread once, with this probability at each point from now on. `task.main` must be
+        set before the thread begins."""
         task.interrupt = what
         task.chance = chance
 
@@ -260,21 +259,21 @@ class Turns:
         elif event not in {"call", "c_return"}:
             return
         if frame.f_globals.get("__name__", "").startswith(_CLIENT) and frame.f_code.co_name != "__del__":
-            self._strike(self.me())
+            self._interrupt_now(self.me())
 
-    def _strike(self, task: Task) -> None:
+    def _interrupt_now(self, task: Task) -> None:
         if task.interrupt is not None and self.random.random() < task.chance:
             handler, task.interrupt = task.interrupt, None
             handler()
 
-    # What stands for the modules of the system.
+    # Replacements for modules of the standard library.
 
     def monotonic(self) -> float:
         return self.now
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Whatever a client made meanwhile does, it does here."""
+        """While the context is open, clients use this scheduler's threads, locks and clock."""
         threads = SimpleNamespace(
             RLock=lambda: Lock(self),
             Event=lambda: Event(self),
@@ -296,7 +295,7 @@ class Turns:
             yield
 
     def number(self, what: Any) -> int:
-        """A descriptor; numbers of closed ones are given again, the lowest first."""
+        """A new descriptor for `what`. As in the kernel, the lowest free number is used."""
         number = next(each for each in range(3, 1_000_000) if each not in self.descriptors)
         self.descriptors[number] = what
         return number
@@ -319,7 +318,7 @@ class Lock:
             turns.block(lambda: self._owner is None, breakable=True)
             self._owner = me
             me.busy += 1
-            assert me.busy < SPINS, "it turns round and round"
+            assert me.busy < SPINS, "a busy loop"
         self._depth += 1
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -329,7 +328,7 @@ class Lock:
 
 
 class Gate:
-    """What `_thread.allocate_lock` makes."""
+    """A lock as `_thread.allocate_lock` makes it."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -360,7 +359,7 @@ class Crowd:
         return True
 
     def wait(self, timeout: float | None) -> bool:
-        assert self.members, "nobody has joined it"
+        assert self.members, "no thread has joined it"
         limit = LOOK_S if timeout is None else min(LOOK_S, max(0.0, timeout))
         return self._turns.block(lambda: self._open, limit, breakable=True)
 
@@ -389,7 +388,7 @@ class Event:
 
 
 class Thread:
-    """threading.Thread, as far as a keeper uses it."""
+    """The part of threading.Thread that a keeper uses."""
 
     def __init__(self, turns: Turns, target: Callable[[], None], name: str) -> None:
         self._turns = turns
@@ -407,7 +406,7 @@ class Thread:
 
 
 class Descriptor:
-    """What can be polled, until it is closed."""
+    """An open file that can be polled, until it is closed."""
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
@@ -433,7 +432,7 @@ class Descriptor:
 
 
 class Socket(Descriptor):
-    """One of a pair, as a bell is rung with."""
+    """One of a pair of sockets, which wakes up a thread that polls."""
 
     BYTES_MAX = 250
 
@@ -452,14 +451,16 @@ class Socket(Descriptor):
         number = self.fileno()
         if self.turns.preempt:
             self.turns.switch()
-        assert self.fileno() == number, "closed by another thread in the middle of a call: a stranger may have it"
+        assert self.fileno() == number, (
+            "closed by another thread during a call: the number may be another file's by now"
+        )
         if len(self.peer._come) >= self.BYTES_MAX:
             raise BlockingIOError(errno.EAGAIN, "full")
         self.peer._come += data
         return len(data)
 
     def recv(self, count: int) -> bytes:
-        assert self._come, "it was said to be readable"
+        assert self._come, "read without being readable"
         data, self._come = self._come[:count], self._come[count:]
         return data
 
@@ -517,5 +518,5 @@ _STANDS_FOR_C = {
 
 
 def stands_for_c(*functions: Any) -> None:
-    """These are system calls to the client: a signal may strike when they have returned."""
+    """These functions act as system calls: a signal may interrupt when they have returned."""
     _STANDS_FOR_C.update(function.__code__ for function in functions)

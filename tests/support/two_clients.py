@@ -1,12 +1,12 @@
-"""One test for both clients: written against the asyncio client, and against what stands for the blocking one.
+"""Runs the same test with both clients: it is written for the asyncio client, and a wrapper adapts the blocking one.
 
     async with connect("blocking", url) as counters:      # or "asyncio"
         async with counters.semaphore("gpu", limit=1) as permit: ...
         await permit.lost.wait()
 
-`Threaded` gives whatever belongs to a blocking client the shape of its asyncio twin: what waits is a coroutine
-function, `async with` is `with`. Every task has a thread of its own, so a test of many tasks is one of many threads;
-and a task that is cancelled leaves its thread waiting, for nobody cancels a thread.
+`Threaded` wraps a blocking client and every object that it returns. Methods that block become coroutine functions,
+and `with` becomes `async with`. Each task calls in a thread of its own, so a test with many tasks is a test with many
+threads. A task that is cancelled leaves its thread blocked, because a thread cannot be cancelled.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from naught import blocking
 KINDS = ("asyncio", "blocking")
 
 MAKES_A_PATTERN = {"semaphore", "wait_group", "reference", "in_flight", "quota"}
-"""The methods that wait for nothing, and are no coroutine functions with the asyncio client either."""
+"""Methods that do not block; they are no coroutine functions of the asyncio client either."""
 
 
 class Threads:
-    """A thread for every task that calls, until the task ends."""
+    """One thread per task, from its first call until the task ends."""
 
     def __init__(self) -> None:
         self._of_task: dict[asyncio.Task[Any], ThreadPoolExecutor] = {}
 
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What the function returns, on the thread of this task."""
+        """Call the function in the thread of the current task. Returns its result."""
         task = asyncio.current_task()
         assert task is not None
         executor = self._of_task.get(task)
@@ -49,7 +49,7 @@ class Threads:
 
 
 class Threaded:
-    """A blocking client, or what it has given out, with the methods of the asyncio one."""
+    """A blocking client, or an object that it has returned, with the methods of its asyncio counterpart."""
 
     def __init__(self, inner: Any, threads: Threads) -> None:
         self._inner = inner
@@ -58,16 +58,16 @@ class Threaded:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
         if not callable(found):
-            return self._outside(found)
+            return self._wrapped(found)
         if name in MAKES_A_PATTERN:
-            return lambda *args, **kwargs: self._outside(found(*args, **kwargs))
+            return lambda *args, **kwargs: self._wrapped(found(*args, **kwargs))
         return partial(self._call, found)
 
     async def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return self._outside(await self._threads.call(function, *args, **kwargs))
+        return self._wrapped(await self._threads.call(function, *args, **kwargs))
 
-    def _outside(self, found: Any) -> Any:
-        """What naught.blocking gave out, as its twin; anything else as it is."""
+    def _wrapped(self, found: Any) -> Any:
+        """Wrap objects of naught.blocking. Returns others unchanged."""
         return Threaded(found, self._threads) if type(found).__module__.startswith("naught.blocking") else found
 
     async def scan_iter(self, **options: Any) -> AsyncIterator[Any]:
@@ -92,7 +92,7 @@ class Threaded:
 
 @contextlib.asynccontextmanager
 async def connect(kind: str, url: str, **options: Any) -> AsyncIterator[Any]:
-    """A client of this kind, closed in the end."""
+    """A client of this kind, "asyncio" or "blocking", which is closed at the end."""
     if kind == "asyncio":
         async with naught.connect(url, **options) as client:
             yield client

@@ -1,1 +1,2 @@
-"""The client for asyncio: `connect` and `Client`, over one connection that is replaced when it breaks."""
+"""The client for asyncio: `connect` and `Client` (`client.py`), over one connection that is replaced when it breaks
+(`connection.py`)."""

@@ -3,8 +3,8 @@
     async with naught.connect("naught://localhost:6480/orders") as counters:
         await counters.incr("seats:42")
 
-The methods, and what they have in common, are in `commands.py`. Here is what has to do with the event loop: how a
-client comes to be and how it ends.
+The methods are in `naught/core/commands.py`, whose docstring says what they have in common. This module has the parts
+that depend on the event loop: opening and closing a client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, overload
 
-from naught.aio.connection import Link
+from naught.aio.connection import Connection
 from naught.core.calls import KeyT
 from naught.core.commands import Commands
 from naught.core.options import Options, check_options
@@ -23,31 +23,33 @@ from naught.wire.codec import decode_key
 
 
 class Client(Commands[KeyT]):
-    """A client of one cache of one server. Made by `connect`; belongs to the event loop it was made in.
+    """A client of one cache of one server. `connect` makes it; it belongs to the event loop it is made in.
 
-    One connection carries the calls of all tasks. `KeyT` is the type keys come back as: `Client` alone
-    means `Client[str]`.
+    One connection carries the calls of all tasks. `KeyT` is the type of the keys in results; plain `Client` means
+    `Client[str]`.
     """
 
     def __init__(self, options: Options, decode: Callable[[bytes], KeyT]) -> None:
-        self._closed = True  # until everything is there: __del__ runs for an object half made too
+        self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
         self._address: Final = options.address
-        self._link: Final = Link(options)
-        Commands.__init__(self, self._link, timeout=options.timeout, decode=decode)
+        self._connection: Final = Connection(options)
+        Commands.__init__(self, self._connection, timeout=options.timeout, decode=decode)
         self._closed = False
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection at this moment. Calls wait for the next one, within their timeouts."""
-        return self._link.ready
+        """Whether there is a connection now. Without one, calls wait for the next, within their timeouts."""
+        return self._connection.ready
 
     # The end.
 
     async def close(self) -> None:
-        """Close the connection, and end the session: what it holds goes back. Calls that have not ended raise
-        ClientClosed. Again does nothing."""
+        """End the session, which gives back its holds, and close the connection.
+
+        Pending calls raise ClientClosed. A second call does nothing.
+        """
         self._closed = True
-        await self._link.close()
+        await self._connection.close()
 
     aclose = close
 
@@ -63,19 +65,19 @@ class Client(Commands[KeyT]):
         return f"<naught.Client {self._address}{' closed' if self._closed else ''}>"
 
     def __del__(self) -> None:
-        # The loop keeps the link alive and the link does not know its client, so this does run.
+        # Runs while the connection is open: the loop refers to the connection, but that does not refer to its client.
         if getattr(self, "_closed", True):
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._link.abandon()
+        self._connection.finalize()
 
 
 class Connecting(Generic[KeyT]):
-    """What `connect` returns: await it, or enter it with `async with`."""
+    """The result of `connect`: await it, or use it with `async with`."""
 
     def __init__(self, make_client: Callable[[], Client[KeyT]]) -> None:
         self._make_client: Final[Callable[[], Client[KeyT]]] = make_client
-        self._client: Client[KeyT] | None = None  # while entered
+        self._client: Client[KeyT] | None = None  # inside `async with`
 
     def __await__(self) -> Generator[Any, None, Client[KeyT]]:
         return self._open().__await__()
@@ -83,7 +85,7 @@ class Connecting(Generic[KeyT]):
     async def _open(self) -> Client[KeyT]:
         client = self._make_client()
         try:
-            await client._link.open()
+            await client._connection.open()
         except BaseException:
             await client.close()
             raise
@@ -137,22 +139,22 @@ def connect(
     lease: float | None = None,
     random: Random | None = None,
 ) -> Connecting[str] | Connecting[bytes]:
-    """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and `close`
-    later.
+    """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and later
+    `await counters.close()`.
 
     `url`: naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// or memory://name; see
     `naught.url`.
-    `timeout`: seconds a call may take unless it says otherwise, reconnecting included; None for no limit.
-    `connect_timeout`: seconds the first connection may take, in as many attempts as they allow, and each later
-    attempt.
-    `decode_keys`: keys come back as str (what is no UTF-8 as lone surrogates), or as the bytes they are.
-    `session`: resume after a broken connection, so that every call runs once and what is held stays held. Without, a
-    change whose reply was lost raises OutcomeUnknown, and nothing can be held.
-    `lease`: seconds the session outlives a broken connection, 0.1 to 300; None leaves it to the server (10).
-    `random`: draws the pauses between attempts; give a seeded one where they should repeat.
+    `timeout`: default timeout of every call in seconds, reconnecting included; None for no limit.
+    `connect_timeout`: seconds for the first connection, which may take several attempts, and for each later attempt.
+    `decode_keys`: True returns keys as str (bytes that are not UTF-8 become lone surrogates), False as bytes.
+    `session`: True resumes the session after a broken connection, so every call is executed once and holds are kept.
+    With False, a change whose reply was lost raises OutcomeUnknown, and nothing can be held.
+    `lease`: seconds that the session outlives a broken connection, 0.1 to 300; None for the server's default (10).
+    `random`: draws the pauses between attempts; pass a seeded one to make them reproducible.
 
-    Raises InvalidRequest for a bad URL or option at once; awaited, ConnectionFailed when there is no connection in
-    time, and what the server answers when it refuses the cache. A connection that breaks later is replaced.
+    Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
+    connection in time, and the server's CommandError if it refuses the cache. A connection that breaks later is
+    replaced.
     """
     options = check_options(
         url, timeout=timeout, connect_timeout=connect_timeout, session=session, lease=lease, random=random

@@ -1,4 +1,4 @@
-"""`Client`: every method of the wire for threads."""
+"""`naught.blocking.Client`: every method of the wire, blocking the calling thread until the reply is there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from naught.core.options import check_options
 from naught.wire.codec import decode_key
 
 if TYPE_CHECKING:
-    from naught.core.commands import Port
+    from naught.core.sink import CallSink
 
 
 class Client(Generic[KeyT]):
@@ -76,13 +76,13 @@ class Client(Generic[KeyT]):
             url, timeout=timeout, connect_timeout=connect_timeout, session=session, lease=lease, random=random
         )
         self._address: Final = options.address
-        self._link: Final = Link(options)
+        self._connection: Final = Link(options)
         self._inner: Final[Commands[Any]] = Commands(
-            cast("Port", self._link),  # whose futures are another kind, with the same methods
+            cast("CallSink", self._connection),  # whose futures are another kind, with the same methods
             timeout=options.timeout,
             decode=decode_key if decode_keys else bytes,
         )
-        self._link.open()
+        self._connection.open()
         self._closed = False
 
     # Counting.
@@ -155,7 +155,7 @@ class Client(Generic[KeyT]):
     @property
     def connected(self) -> bool:
         """Whether there is a connection at this moment. Calls wait for the next one, within their timeouts."""
-        return self._link.ready
+        return self._connection.ready
 
     # The end.
 
@@ -163,7 +163,7 @@ class Client(Generic[KeyT]):
         """Close the connection, and end the session: what it holds goes back. Calls of other threads that have not
         ended raise ClientClosed. Again does nothing."""
         self._closed = True
-        self._link.close()
+        self._connection.close()
 
     def __enter__(self) -> Client[KeyT]:
         return self
@@ -181,4 +181,4 @@ class Client(Generic[KeyT]):
         if getattr(self, "_closed", True):
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._link.abandon()
+        self._connection.finalize()

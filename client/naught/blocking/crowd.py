@@ -1,4 +1,4 @@
-"""A gate for many: threads that wait for the same replies are let through together.
+"""`Crowd`: lets threads that wait for the same replies continue together.
 
 With a lock each, whoever opens them holds the interpreter's lock while it does: every thread that is woken finds that
 taken and goes to sleep again, two switches of threads for each. A crowd waits to read from one socket, and is let

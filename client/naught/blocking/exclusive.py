@@ -1,4 +1,4 @@
-"""What runs under a link's lock, whole or not at all: the methods of `Link` that are marked so.
+"""`exclusive`: a decorator for methods of `Link` that run under its lock, completely or not at all.
 
 An exception from outside, of a signal handler, may strike anywhere in them, and then nothing that is known of the
 session can be trusted. So whoever is inside says so, and what else than an error of the client's own ends that leaves

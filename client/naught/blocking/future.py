@@ -1,8 +1,8 @@
-"""What a call answers with before its reply is there: a future that holds up the thread that waits for it.
+"""`Future`: the result of a call of a thread. The thread blocks until it is set.
 
-It is also awaitable, and awaiting it waits at once instead of suspending anybody: a coroutine that awaits nothing
-else runs to its end in one go, on the thread that calls `run`. That is how the methods and patterns that are written
-with `await` serve threads.
+It is also awaitable: awaiting it blocks the thread instead of suspending a task. So a coroutine that awaits only such
+futures runs to its end in the thread that calls `run`. By this, methods and patterns that are written with `await`
+serve threads too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The calls that gather for the next write, and how their threads wait: each at a gate of its own, or as crowds.
+"""`Gathering`: the calls that will be sent in the next write, and how their threads wait: each at a lock of its own,
+or together as a `Crowd`.
 
 While replies are on their way, calls gather; a write goes out when half of the callers have. So the server works on
 the calls of one half while the threads of the other make their next, and neither waits for the other. (With two

@@ -1,4 +1,4 @@
-"""The client's own thread: connects, reads while nobody calls, and says goodbye.
+"""`Keeper`: the client's own thread. It connects, reads while no thread calls, and ends the session at `close`.
 
 It is there because a session must be kept when no thread of the program calls: a connection that breaks then is to be
 replaced within the lease, and a permit that is lost is to be known as lost. While threads call, they read themselves
@@ -116,7 +116,7 @@ class Keeper:
         try:
             self._keep()
         finally:
-            link.shut()  # in any case: nobody is to wait for a thread that has gone
+            link.stop()  # in any case: nobody is to wait for a thread that has gone
             if link.closing is not None:
                 self._see_off(link.closing)
             link.locked(self._end)
@@ -144,7 +144,7 @@ class Keeper:
         """Why there is no connection any more."""
         level = logging.ERROR if isinstance(error, ProtocolError) else logging.WARNING
         if not self._dismissed:
-            logger.log(level, "%s: connection lost: %s; connecting anew", self._address, error)
+            logger.log(level, "%s: connection lost: %s; reconnecting", self._address, error)
 
     def _sleep(self, wanted: list[tuple[int, int]], timeout: float | None) -> bool:
         """Until one of these is ready, somebody calls, or the time is up; whether one is ready."""
@@ -202,27 +202,27 @@ class Keeper:
         finally:
             self.greeting = None
         if self.opened.is_set():
-            logger.info("%s: connected again, attempt %d", self._address, attempts)
+            logger.info("%s: reconnected, attempt %d", self._address, attempts)
         self.opened.set()
         return connection
 
     def _unreachable(self, error: Exception) -> None:
         """Under the lock."""
-        self._link.session.unreachable(error)
+        self._link.session.connect_failed(error)
 
     def _failed(self, error: Exception, attempts: int) -> None:
         """An attempt has."""
         self.last_error = error
         if isinstance(error, ProtocolError):
-            logger.error("%s: %s; connecting anew", self._address, error)
+            logger.error("%s: %s; reconnecting", self._address, error)
         if self.opened.is_set():
             level = logging.ERROR if is_refusal(error) else logging.DEBUG
-            logger.log(level, "%s: attempt %d: %r", self._address, attempts, error)
+            logger.log(level, "%s: attempt %d to reconnect failed: %r", self._address, attempts, error)
         elif is_refusal(error) and isinstance(error, NaughtError):
             self.refusal = error
             self.opened.set()
         elif attempts == 1:
-            logger.info("%s: %s; trying on", self._address, error)
+            logger.info("%s: %s; retrying", self._address, error)
 
     def _greet(self, until: float) -> Connection:
         """Connect, and make that the link's connection once calls can be sent on it."""

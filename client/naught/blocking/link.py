@@ -1,10 +1,10 @@
-"""One connection to a server, shared by threads: what stands between a `ClientSession` and the threads that call.
+"""`Link`: the connection of a blocking client, shared by threads. It drives a `ClientSession`.
 
     Commands  --calls-->  ClientSession  --bytes-->  Link  --bytes-->  Wire
 
-No thread stands in between when few wait: of the threads that wait for replies one *reads*, for all, and hands
-that on to another when its own reply has come. So a lone call costs one write and one read on its own thread. The
-client's own thread (`keeper.py`) connects, and reads while nobody calls, or many do (`gathering.py`).
+While few threads call, no other thread is involved: one of the threads that wait for replies *reads* for all of them,
+and passes that role to another when its own reply has come. So a lone call costs one write and one read in its own
+thread. The client's own thread (`keeper.py`) connects, and reads while no thread calls or many do (`gathering.py`).
 
 **Together.** A call is written at once when nothing is on its way and nobody is about to call; else it waits for
 others to go with it, joined where they can be, until half of the callers have gathered (`gathering.py`) or that is
@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 
 class Link:
-    """See the module. The `Port` of the commands for threads."""
+    """See the module. The `CallSink` of the commands for threads."""
 
     def __init__(self, options: Options) -> None:
         self.options: Final = options
@@ -71,7 +71,7 @@ class Link:
         self.closing: Connection | None = None  # what is left of it then,
         self.farewell = b""  # and to be written there
         self._begin_anew()
-        fork.watch(self)
+        fork.register(self)
 
     def _begin_anew(self) -> None:
         """As if nothing had been: at the start, and in the child of a fork."""
@@ -99,13 +99,13 @@ class Link:
             lease_ms=self.options.lease_ms,
         )
 
-    # The port.
+    # The sink.
 
     @property
     def new_future(self) -> Callable[[], Future]:
         return partial(Future, self)  # a frame less a call; kept here, it would be a cycle
 
-    caller = staticmethod(get_ident)
+    current_caller = staticmethod(get_ident)
 
     def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Future) -> None:
         waiter.change = (key, delta, ttl_ms, timeout)  # for `_join`: the lock is taken once
@@ -116,15 +116,15 @@ class Link:
         waiter.epoch = self._epoch
         return self.session.ask(call, timeout, waiter)
 
-    def give_up(self, message: Message) -> None:
-        self._tell(ClientSession.give_up, message)
+    def cancel_wait(self, message: Message) -> None:
+        self._tell(ClientSession.cancel_wait, message)
 
-    def give_back(self, hold: Hold) -> None:
-        self._tell(ClientSession.give_back, hold)
+    def release_untaken(self, hold: Hold) -> None:
+        self._tell(ClientSession.release_untaken, hold)
 
     @exclusive
-    def forget(self, hold: Hold) -> None:
-        self.session.forget(hold)
+    def untrack(self, hold: Hold) -> None:
+        self.session.untrack(hold)
 
     def _tell(self, what: Callable[[ClientSession, T], None], about: T) -> None:
         """Something that is to be sent, and that nobody waits for."""
@@ -379,7 +379,7 @@ class Link:
     def _advance(self, now: float) -> None:
         """Time has passed."""
         self.session.advance(now)
-        if self.connection is not None and self.session.finished:
+        if self.connection is not None and self.session.drained:
             self._end_finished(self.connection, now)
 
     def feed(self, connection: Connection, data: bytes, now: float) -> None:
@@ -399,7 +399,7 @@ class Link:
                 raise foreign from None
             self.lose(connection, error, now)
             return
-        if self.session.finished:
+        if self.session.drained:
             self._end_finished(connection, now)
 
     def _end_finished(self, connection: Connection, now: float) -> None:
@@ -630,11 +630,11 @@ class Link:
             self.keeper.call()
 
     @exclusive
-    def shut(self) -> None:
+    def stop(self) -> None:
         """Everything of `close` that needs no waiting."""
         if self.closed:
             return
-        self.farewell = self.session.farewell()
+        self.farewell = self.session.encode_bye()
         self.session.close()
         connection = self.connection
         if connection is not None:
@@ -647,19 +647,19 @@ class Link:
     def close(self) -> None:
         """Fail what is pending with ClientClosed, and wait until the server has let go or a little time has passed.
         Idempotent."""
-        self.shut()
+        self.stop()
         if self.keeper is not None:
             self.keeper.join()
 
-    def abandon(self) -> None:
+    def finalize(self) -> None:
         """For a client that was forgotten; from the collector, so in whatever thread and under whatever lock."""
         if self.keeper is None or not self.keeper.dismiss():
             self.abandoned = True
 
-    def forsake(self) -> None:
+    def after_fork(self) -> None:
         """This is the child of a fork: the connection, the session and what it holds stay the parent's. Here all
         starts anew, with the first call."""
-        self.session.forsake("this client was made before a fork, and belongs to the parent")
+        self.session.after_fork("this client was made before a fork, and belongs to the parent")
         for connection in (self.connection, self.closing):
             if connection is not None:
                 connection.wire.forsake()

@@ -1,4 +1,4 @@
-"""The patterns of `naught.patterns` for threads: the same objects, whose methods wait."""
+"""The patterns of `naught.patterns` for threads: the same classes, with blocking methods."""
 
 from __future__ import annotations
 

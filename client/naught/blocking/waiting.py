@@ -1,11 +1,11 @@
-"""How a method that answers with something to await becomes one that waits for it.
+"""`waiting`: makes a blocking method of a method that returns an awaitable.
 
     class Reference:
         retain = waiting(patterns.Reference.retain)
 
-What has such methods keeps what they belong to as `_inner`: `reference.retain()` is
-`patterns.Reference.retain(reference._inner)`, awaited. Parameters, documentation and result are those of the method,
-for people and for type checkers; nothing is written twice.
+The class stores the asyncio object as `_inner`. So `reference.retain()` runs, to its end, the coroutine of
+`patterns.Reference.retain(reference._inner)`. Parameters, docstring and result type are those of the original method,
+also for type checkers.
 """
 
 from __future__ import annotations

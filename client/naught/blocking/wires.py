@@ -1,6 +1,6 @@
-"""What bytes travel on, with a thread at the end: a socket, or the engine in this process.
+"""`Wire`: a transport for threads, over a socket or to the engine in this process.
 
-A wire is used by at most one thread that writes and one that reads at a time, which is the link's affair.
+At most one thread writes to a wire and at most one reads from it at the same time. `Link` ensures that.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from naught.aio.connection import keep_alive
 from naught.errors import NaughtError
+from naught.sockets import keep_alive
 from naught.url import Address, MemoryAddress, TcpAddress
 
 if TYPE_CHECKING:

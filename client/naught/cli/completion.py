@@ -1,9 +1,9 @@
-"""`naught completion bash` and `naught completion zsh`: the script that makes a shell complete the commands.
+"""`naught completion bash` and `naught completion zsh`: print a completion script for the shell.
 
     source <(naught completion bash)
 
-Written from the commands' own parsers, so that it knows every option there is. Keys are not completed: that would ask
-a server at every press of a key.
+The script is generated from the parsers of the commands, so it has all their options. It does not complete keys of
+counters, because that would send a request at every press of the tab key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ complete -o default -F _naught naught
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the script for one shell. The exit status."""
+    """Print the script for one shell. Returns the exit status."""
     parser = argparse.ArgumentParser("naught completion", description=__doc__.partition("\n")[0])
     parser.add_argument("shell", choices=SHELLS)
     shell = parser.parse_args(words).shell
@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def script(shell: str) -> str:
-    """The script of a shell. That of zsh lets it run the one of bash."""
+    """The script for a shell. The one for zsh loads zsh's support for bash scripts, and then the bash script."""
     cases = "\n".join(f'        {name}) options="{" ".join(_options(name))}" ;;' for name in COMMANDS)
     bash = _BASH.format(commands=" ".join([*COMMANDS, "completion", "lint"]), cases=cases)
     if shell == "bash":

@@ -1,9 +1,10 @@
-"""What `naught COMMAND` does with counters: `naught get seats:42`, `naught stat`, `naught incr - < keys`.
+"""The commands that talk to a server: `naught get seats:42`, `naught stat`, `naught incr - < keys` and so on.
 
-Every command is a row of `_PARSERS` (its arguments) and a coroutine that gets a client and the arguments. What a
-command found goes to standard output, for people or with `--json` for programs; progress and errors go to standard
-error. Exit status: 0; 1 for what the server or the network said; 2 for wrong usage; 130 when interrupted. A reader of
-the output that goes away ends it quietly.
+Each command is a row of `COMMANDS` at the end of this module: a coroutine function that gets a client, the arguments
+and an `Output`, and returns the exit status (`exit_status.py`); and a function that adds its arguments to a parser.
+
+Results go to standard output, as text for people or with `--json` as JSON for programs. Progress and errors go to
+standard error. If the reader of standard output closes it, the command ends without an error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import IO, Any, Final
 
 from naught.aio.client import Client, connect
+from naught.cli.exit_status import FAILED, OK, WRONG_USAGE
 from naught.cli.stat import Stat
 from naught.core.calls import Key
 from naught.errors import CommandError, InvalidRequest, NaughtError
@@ -25,17 +27,15 @@ from naught.wire.limits import DEFAULT_PORT, VALUE_MAX
 
 DEFAULT_URL: Final = f"naught://127.0.0.1:{DEFAULT_PORT}"
 
-OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-
 BATCH: Final = 1_000
-"""Lines of standard input that travel together: what a server does for one client in a turn."""
+"""Lines of standard input that are sent in one call: what a server does for one client in a turn."""
 
 Arguments = argparse.Namespace
-Doing = Callable[[Client[str], Arguments, "Output"], Awaitable[int]]
+Command = Callable[[Client[str], Arguments, "Output"], Awaitable[int]]
 
 
 class Output:
-    """Where results go, as lines for people or as JSON."""
+    """Writes results, as lines of text or as JSON."""
 
     def __init__(self, stream: IO[str], *, as_json: bool) -> None:
         self._stream: Final = stream
@@ -43,35 +43,35 @@ class Output:
         self.coloured: Final = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def json(self, value: Any) -> None:
-        """One value, on a line of its own."""
+        """Write one value as a line of JSON."""
         self._stream.write(json.dumps(value) + "\n")
 
     def line(self, *cells: object) -> None:
-        """One line for people; cells with a tab between, so that `cut` can part them."""
-        self._stream.write("\t".join(map(_shown, cells)) + "\n")
+        """Write one line of text; tabs separate the cells, so that `cut` can select them."""
+        self._stream.write("\t".join(map(_printable, cells)) + "\n")
 
     def pairs(self, pairs: Sequence[tuple[str, int]]) -> None:
-        """Keys with values, a line each."""
+        """Write keys with values, a line each."""
         if self.as_json:
             for key, value in pairs:
                 self.json({"key": key, "value": value})
         else:
-            self._stream.writelines(f"{_shown(key)}\t{value}\n" for key, value in pairs)
+            self._stream.writelines(f"{_printable(key)}\t{value}\n" for key, value in pairs)
 
     def value(self, value: object) -> None:
-        """The one thing a command found."""
+        """Write the only result of a command."""
         if self.as_json:
             self.json(value)
         else:
             self.line(value)
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Write everything that is buffered."""
         self._stream.flush()
 
 
-def _shown(cell: object) -> str:
-    """As it can stand on a line: a key may hold line ends and worse."""
+def _printable(cell: object) -> str:
+    """The text of a cell, with unprintable characters escaped: a key may contain line ends or control characters."""
     text = str(cell)
     if text.isprintable():
         return text
@@ -103,14 +103,14 @@ async def _incr(client: Client[str], arguments: Arguments, output: Output) -> in
 async def _decr(client: Client[str], arguments: Arguments, output: Output) -> int:
     if arguments.key == "-":
         if arguments.strict:
-            raise InvalidRequest("--strict is for one counter, not for standard input")
+            raise InvalidRequest("--strict works with one KEY only, not with standard input")
         return await _apply_lines(client, output, -1, None)
     output.value(await client.decr(arguments.key, arguments.by, strict=arguments.strict))
     return OK
 
 
 async def _apply_lines(client: Client[str], output: Output, sign: int, ttl_ms: int | None) -> int:
-    """Count what stands on standard input, a key a line with its amount behind a blank or tab; 1 unless said."""
+    """Apply the lines of standard input: a key, and after a blank or tab an amount (default 1). `sign` is 1 or -1."""
     failed = 0
     async for keys, amounts in _batches():
         deltas = [sign * amount for amount in amounts]
@@ -120,7 +120,7 @@ async def _apply_lines(client: Client[str], output: Output, sign: int, ttl_ms: i
         for key, value in zip(keys, results, strict=True):
             if isinstance(value, CommandError):
                 failed += 1
-                _complain(f"{_shown(_text(key))}: {value}")
+                _print_error(f"{_printable(_text(key))}: {value}")
     return FAILED if failed else OK
 
 
@@ -165,7 +165,7 @@ async def _wait_zero(client: Client[str], arguments: Arguments, output: Output) 
     if output.as_json:
         output.json(gone)
     if not gone:
-        _complain(f"{_shown(arguments.key)} is still there after {arguments.for_seconds:g} s")
+        _print_error(f"{_printable(arguments.key)} still exists after {arguments.for_seconds:g} s")
     return OK if gone else FAILED
 
 
@@ -195,11 +195,11 @@ async def _clear(client: Client[str], arguments: Arguments, output: Output) -> i
     if not arguments.yes:
         counters = await client.count()
         if not sys.stdin.isatty():
-            raise InvalidRequest(f"clear would evict {counters} counters; --yes says that this is meant")
-        sys.stderr.write(f"evict all {counters} counters of {_shown(arguments.url)}? [y/N] ")
+            raise InvalidRequest(f"clear would evict {counters} counters; confirm with --yes")
+        sys.stderr.write(f"evict all {counters} counters of {_printable(arguments.url)}? [y/N] ")
         sys.stderr.flush()
         if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() not in ("y", "yes"):
-            _complain("nothing was cleared")
+            _print_error("not confirmed, nothing was cleared")
             return FAILED
     output.value(await client.clear())
     return OK
@@ -258,7 +258,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _literal(text: str) -> Any:
-    """A number where it is one, else the text."""
+    """The number that the text is, otherwise the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -271,13 +271,13 @@ def _literal(text: str) -> Any:
 
 
 async def _batches(*, amounts: bool = True) -> AsyncIterator[tuple[list[Key], list[int]]]:
-    """Keys of standard input with their amounts, in batches; with progress where somebody watches."""
-    total = 0
-    watched = sys.stderr.isatty() and not sys.stdin.isatty()
+    """Keys from standard input with their amounts, in batches. Prints progress if standard error is a terminal."""
+    total = 0  # lines read
+    show_progress = sys.stderr.isatty() and not sys.stdin.isatty()
     keys: list[Key] = []
     numbers: list[int] = []
     while True:
-        lines = await asyncio.to_thread(_some_lines)
+        lines = await asyncio.to_thread(_next_lines)
         for place, line in enumerate(lines, total + 1):
             if line.strip():
                 key, number = _read_line(line, place, amounts=amounts)
@@ -287,15 +287,15 @@ async def _batches(*, amounts: bool = True) -> AsyncIterator[tuple[list[Key], li
         if keys:
             yield keys, numbers
             keys, numbers = [], []
-        if watched and (lines or total):
+        if show_progress and (lines or total):
             sys.stderr.write(f"\r{total} lines" + ("" if lines else "\n"))
             sys.stderr.flush()
         if not lines:
             return
 
 
-def _some_lines() -> list[bytes]:
-    """Up to a batch; fewer at the end, none behind it."""
+def _next_lines() -> list[bytes]:
+    """The next lines of standard input: BATCH of them, fewer at the end, and then none."""
     lines = []
     for line in sys.stdin.buffer:
         lines.append(line)
@@ -307,8 +307,8 @@ def _some_lines() -> list[bytes]:
 def _read_line(line: bytes, place: int, *, amounts: bool) -> tuple[bytes, int]:
     words = line.split()
     if len(words) > (2 if amounts else 1):
-        what = "a key and perhaps an amount" if amounts else "a key"
-        raise InvalidRequest(f"line {place} of standard input has {len(words)} words, not {what}")
+        allowed = "a key and an optional amount" if amounts else "a key"
+        raise InvalidRequest(f"line {place} of standard input has {len(words)} words; allowed is {allowed}")
     try:
         key = encode_key(words[0])
         number = int(words[1]) if len(words) == 2 else 1
@@ -333,126 +333,143 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _keys(parser: argparse.ArgumentParser) -> None:
+_KEY_OR_STDIN: Final = "or - to read standard input: a key a line, each with an optional amount (default 1)"
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("keys", nargs="+", metavar="KEY")
 
 
-def _taken(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("keys", nargs="+", metavar="KEY", help="- for the lines of standard input")
+def _add_take(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("keys", nargs="+", metavar="KEY", help="or - to read keys from standard input, one a line")
 
 
-def _up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", help="- for standard input: a key a line, with an amount or 1")
-    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="(1)")
-    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="for counters that this creates")
+def _add_incr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", help=_KEY_OR_STDIN)
+    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="the amount (default 1)")
+    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="time to live of counters that this creates")
 
 
-def _down(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", help="- for standard input: a key a line, with an amount or 1")
-    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="(1)")
-    parser.add_argument("--strict", action="store_true", help="an error instead of stopping at zero")
+def _add_decr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", help=_KEY_OR_STDIN)
+    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="the amount (default 1)")
+    parser.add_argument("--strict", action="store_true", help="fail instead of stopping at zero")
 
 
-def _value(parser: argparse.ArgumentParser) -> None:
+def _add_value(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY")
-    parser.add_argument("value", metavar="VALUE", type=int, help="0 evicts")
-    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="time to live; none unless said")
+    parser.add_argument("value", metavar="VALUE", type=int, help="0 evicts the counter")
+    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help="time to live (default: no limit)")
 
 
-def _prefix(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prefix", metavar="PREFIX", nargs="?", default="", help="the beginning of keys (all)")
+def _add_prefix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "prefix", metavar="PREFIX", nargs="?", default="", help="only keys that start with this (default: all)"
+    )
 
 
-def _ranking(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("n", metavar="N", nargs="?", type=int, default=10, help="(10)")
-    _prefix(parser)
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("n", metavar="N", nargs="?", type=int, default=10, help="how many (default 10)")
+    _add_prefix(parser)
 
 
-def _awaited(parser: argparse.ArgumentParser) -> None:
+def _add_wait_zero(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY")
-    parser.add_argument("--for", dest="for_seconds", type=_seconds, metavar="SECONDS", help="(no limit)")
+    parser.add_argument(
+        "--for",
+        dest="for_seconds",
+        type=_seconds,
+        metavar="SECONDS",
+        help="wait at most this long (default: no limit)",
+    )
 
 
-def _cleared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+def _add_clear(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
-def _watched(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="(1)")
-    parser.add_argument("--lines", type=int, metavar="N", help="end after so many (never)")
+def _add_stat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two lines (default 1)"
+    )
+    parser.add_argument("--lines", type=int, metavar="N", help="end after N lines (default: never)")
 
 
-def _setting(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="(all)")
-    parser.add_argument("value", metavar="VALUE", nargs="?", help="set it to this")
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a setting (default: print all)")
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="the new value")
 
 
-def _nothing(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    """A command without arguments of its own."""
 
 
-COMMANDS: Final[dict[str, tuple[Doing, Callable[[argparse.ArgumentParser], None], str]]] = {
-    "get": (_get, _keys, "values; 0 for what is absent"),
-    "incr": (_incr, _up, "add, and print the value after"),
-    "decr": (_decr, _down, "take away, and print the value after; a counter that reaches zero is gone"),
-    "set": (_set, _value, "replace, and print the value before"),
-    "take": (_take, _taken, "read and evict in one step"),
-    "scan": (_scan, _prefix, "all counters under a prefix"),
-    "top": (_top, _ranking, "the largest counters"),
-    "count": (_count, _prefix, "how many counters there are"),
-    "wait-zero": (_wait_zero, _awaited, "wait until a counter is gone"),
-    "info": (_info, _nothing, "what the server says about itself"),
-    "sessions": (_sessions, _nothing, "the sessions of the server"),
-    "clear": (_clear, _cleared, "evict every counter of the cache"),
-    "ping": (_ping, _nothing, "ask for a sign of life"),
-    "stat": (_stat, _watched, "a line a second: rates, counters, deviation, loop lag"),
-    "config": (_config, _setting, "settings that change while the server runs"),
+# Command -> the function that runs it, the function that adds its arguments, its summary. The summaries are also in
+# `main.COMMANDS`, so that `naught --help` need not import this module; a test compares the two.
+COMMANDS: Final[dict[str, tuple[Command, Callable[[argparse.ArgumentParser], None], str]]] = {
+    "get": (_get, _add_keys, "print values; 0 for a key without a counter"),
+    "incr": (_incr, _add_incr, "add to a counter and print the value after"),
+    "decr": (_decr, _add_decr, "subtract from a counter and print the value after; at zero the counter is gone"),
+    "set": (_set, _add_value, "replace the value of a counter and print the value before"),
+    "take": (_take, _add_take, "read and evict counters in one step"),
+    "scan": (_scan, _add_prefix, "print all counters, or those with a prefix"),
+    "top": (_top, _add_top, "print the largest counters"),
+    "count": (_count, _add_prefix, "print the number of counters"),
+    "wait-zero": (_wait_zero, _add_wait_zero, "wait until a counter is gone"),
+    "info": (_info, _add_nothing, "print the statistics of the server"),
+    "sessions": (_sessions, _add_nothing, "list the sessions of the server"),
+    "clear": (_clear, _add_clear, "evict every counter of the cache"),
+    "ping": (_ping, _add_nothing, "measure one round trip to the server"),
+    "stat": (_stat, _add_stat, "print a line per second: rates, counters, deviation, loop lag"),
+    "config": (_config, _add_config, "print or change settings of the running server"),
 }
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """The arguments of one command."""
+    """The argument parser of one command."""
     _, arguments, summary = COMMANDS[name]
     parser = argparse.ArgumentParser(f"naught {name}", description=f"{summary[0].upper()}{summary[1:]}.")
     arguments(parser)
     parser.add_argument(
-        "--url", default=os.environ.get("NAUGHT_URL") or DEFAULT_URL, help="(%(default)s; NAUGHT_URL)"
+        "--url",
+        default=os.environ.get("NAUGHT_URL") or DEFAULT_URL,
+        help="the server and cache (default: %(default)s; NAUGHT_URL in the environment changes the default)",
     )
-    parser.add_argument("--json", action="store_true", help="for programs: a JSON value a line")
-    parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="of each call (5)")
+    parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="for each call (default 5)")
     return parser
 
 
 def main(words: Sequence[str]) -> int:
-    """`words` are the command's name and its arguments. The exit status."""
+    """Run a command. `words`: its name and its arguments. Returns the exit status."""
     name, *rest = words
     arguments = parser_of(name).parse_intermixed_args(rest)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="surrogateescape")  # keys go out as the bytes they are
+            reconfigure(errors="surrogateescape")  # keys that are not UTF-8 are written as their bytes
     output = Output(sys.stdout, as_json=arguments.json)
     try:
         status = asyncio.run(_run(COMMANDS[name][0], arguments, output))
         output.flush()
     except BrokenPipeError:
-        # Whoever read has enough. What is still buffered must not be tried again at exit.
+        # The reader has closed the pipe. Python must not try to write the rest of its buffer at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except InvalidRequest as error:
-        _complain(str(error))
+        _print_error(str(error))
         return WRONG_USAGE
     except NaughtError as error:
-        _complain(str(error))
+        _print_error(str(error))
         return FAILED
     return status
 
 
-async def _run(doing: Doing, arguments: Arguments, output: Output) -> int:
+async def _run(command: Command, arguments: Arguments, output: Output) -> int:
     timeout = arguments.timeout
     async with connect(arguments.url, timeout=timeout, connect_timeout=max(timeout, 0.001)) as client:
-        return await doing(client, arguments, output)
+        return await command(client, arguments, output)
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     sys.stderr.write(f"naught: {message}\n")

@@ -1,4 +1,7 @@
-"""Two answers of `info` become a line of `naught stat`: rates between them, and how things stand. Pure."""
+"""The figures of `naught stat`: makes two successive results of `info` into a line of rates and current values.
+
+Does no input or output.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,19 @@ _COLUMNS: Final = ("commands/s", "errors/s", "evicted/s", "counters", "deviation
 _WIDTHS: Final = (12, 10, 12, 12, 10, 7, 11)
 
 DEVIATION_MAX: Final = 0.15
-"""Raw entries beyond live counters that call for a look: lazy zeros pile up faster than the sweeper takes them."""
+"""Above this, the deviation (raw entries - live counters) / live counters is shown in red: zeros of lazy eviction
+pile up faster than the sweeper removes them."""
 
 
 class Stat:
-    """Keeps the last answer, to tell what happened since."""
+    """Compares each result of `info` with the one before."""
 
     def __init__(self, *, coloured: bool) -> None:
-        self._coloured: Final = coloured
-        self._before: dict[str, Any] | None = None
+        self._coloured: Final = coloured  # lines may contain terminal colours
+        self._before: dict[str, Any] | None = None  # the last result of `info`
 
     def sample(self, info: dict[str, Any]) -> dict[str, Any] | None:
-        """What happened since the last call; None for the first, or where the server was started anew."""
+        """The figures since the last call. None at the first call, and when the server was restarted meanwhile."""
         before, self._before = self._before, info
         if before is None or info["uptime_ms"] <= before["uptime_ms"]:
             return None
@@ -37,11 +41,11 @@ class Stat:
         }
 
     def heading(self) -> str:
-        """The names of the columns."""
+        """The line with the names of the columns."""
         return " ".join(f"{name:>{width}}" for name, width in zip(_COLUMNS, _WIDTHS, strict=True))
 
     def line(self, sample: dict[str, Any]) -> str:
-        """A sample for people."""
+        """A sample as a line for people."""
         cells = [
             f"{sample['commands_per_s']:,.0f}",
             f"{sample['errors_per_s']:,.0f}",
@@ -69,7 +73,10 @@ def _evicted(info: dict[str, Any]) -> int:
 
 
 def _p99_us(before: list[int], after: list[int]) -> float:
-    """The upper end of the bucket that 99 % of what was added lie below; bucket i is below 2^i microseconds."""
+    """The 99th percentile of the samples that `after` has more than `before`, rounded up to the end of its bucket.
+
+    Both are histograms whose bucket i counts samples below 2^i microseconds.
+    """
     added = [now - then for now, then in zip(after, before, strict=True)]
     wanted = sum(added) * 0.99
     seen = 0

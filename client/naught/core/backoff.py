@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect. Sans-IO: the pauses are drawn here and slept elsewhere."""
+"""How long to wait before the next attempt to connect. Sans-IO: this module draws the pause, the caller sleeps."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Final
 
 
 class Backoff:
-    """How long to wait before the next attempt to connect: exponential with full jitter.
+    """Exponential backoff with full jitter.
 
-    Full jitter, a uniform draw from zero to the bound, spreads a thousand clients of a restarted server best; the
-    bound doubles with every attempt that failed.
+    The bound of the pause doubles with every failed attempt. Each pause is drawn uniformly between zero and the bound
+    (full jitter), which spreads the reconnects of a thousand clients after a server restart best.
     """
 
     BASE: Final = 0.02
-    """Seconds. A restarted process is back in tenths of a second."""
+    """Seconds: the bound of the first pause. A restarted server process is back within tenths of a second."""
 
     BOUND_MAX: Final = 1.0
-    """Seconds. The default deadline of a call: a longer pause would outlive every call that waits for it."""
+    """Seconds. The default timeout of a call: after a longer pause, every call that waits for it has timed out."""
 
     def __init__(self, random: Random | None = None) -> None:
         self._random = random if random is not None else Random()
-        self._failures = 0  # attempts since a server last did something for us
+        self._failures = 0  # failed attempts since `reset`
 
     def next_delay(self) -> float:
-        """Seconds to wait before the next attempt, which is expected to fail until `reset`."""
+        """Seconds to wait before the next attempt. Counts that attempt as failed until `reset` is called."""
         bound = min(self.BOUND_MAX, self.BASE * 2 ** min(self._failures, 16))
         self._failures += 1
         return self._random.uniform(0.0, bound)
 
     def reset(self) -> None:
-        """A server answered."""
+        """Start again from the shortest pause: a server has executed a request."""
         self._failures = 0

@@ -1,11 +1,12 @@
-"""What each method sends and how its reply becomes a result. Sans-IO, and the same for every kind of client.
+"""For each method of the wire: check the arguments, build the params, convert the result. Sans-IO.
 
-A function here has the name of a method of the wire. It checks its arguments, so that a bad one raises at once, costs
-no round trip and spoils nobody's batch, and returns a `Call`: method, params, how to read the result, and
-whether asking twice is harmless. Who waits, and on what, is the adapter's affair (`client.py`).
+A function here has the name of a method and returns a `Call`: method, params, the function that converts the result,
+and what a session must know about it (whether it may be repeated, may wait, how large its reply may be). It checks
+its arguments first. So a bad argument raises immediately, costs no round trip and does not affect other calls of the
+same batch.
 
-`incr` and `decr` are not here except in their strict form: they travel joined (`session.JoinedChanges`), and
-what they have to check is checked where they are made.
+Of `incr` and `decr` only the strict form is here. The others travel joined (`messages.JoinedChanges`), and
+`Commands.incr` and `Commands.decr` check their arguments.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from naught.wire.limits import (
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    # Type checkers know this module without its being installed; `Client` alone then means `Client[str]`.
+    # For type checkers, which know this module even where it is not installed: plain `Client` means `Client[str]`.
     KeyT = TypeVar("KeyT", str, bytes, default=str)
 else:
     from typing import TypeVar
@@ -41,54 +42,53 @@ else:
 ResultT = TypeVar("ResultT")
 
 Key: TypeAlias = str | bytes
-"""How callers name a counter: text is sent as UTF-8, and the same bytes are the same counter."""
+"""The name of a counter. Text is sent as UTF-8; keys with the same bytes are the same counter."""
 
 Cursor: TypeAlias = int | bytes
-"""Where a scan goes on: 0 at its start and at its end, opaque bytes between."""
+"""The position of a scan: 0 at its start and at its end, opaque bytes in between."""
 
 SCAN_COUNT: Final = 1_000
-"""Counters in a page of a scan unless the caller says otherwise: about 30 KiB, well under what a reply may have."""
-
+"""Default number of counters in a page of a scan: about 30 KiB, well below the limit of a reply."""
 
 SMALL_REPLY_BYTES: Final = 512
-"""More than the reply of any call about a few counters has, errors included."""
+"""Upper bound of the reply to any call about a few counters, errors included."""
 
 WAIT_REPLY_BYTES: Final = 128
-"""The same of a call that may wait, its values apart. There may be thousands of them at a time, and room is kept for
-the reply of each."""
+"""Upper bound of the reply to a call that may wait, without its values. Smaller than SMALL_REPLY_BYTES, as thousands
+of such calls may be in flight, and each of them reserves room for its reply."""
 
 
 class Grant(NamedTuple):
-    """What `try_incr` answers."""
+    """The result of `try_incr`."""
 
     granted: bool
-    """Whether every item was added; if not, none was."""
+    """True if every item was added, False if none was."""
     values: list[int]
     """The values after the call, in the order of its items."""
 
 
 class Acquired(NamedTuple):
-    """What `acquire` answers."""
+    """The result of `acquire`."""
 
     granted: bool
-    """Whether every item was added and is held; if not, none was."""
+    """True if every item was added and is held, False if none was."""
     values: list[int]
     """The values after the call, in the order of its items."""
     hold: Hold | None
-    """What is held; None when not granted."""
+    """The hold; None if not granted."""
 
 
 class ScanPage(NamedTuple, Generic[KeyT]):
     """One page of a scan."""
 
     cursor: Cursor
-    """Give this to the next call; 0 says that this was the last page."""
+    """The argument of the next call; 0 if this was the last page."""
     counters: list[tuple[KeyT, int]]
-    """Keys with their values. May be empty before the scan is over."""
+    """Keys with their values. A page that is not the last may be empty too."""
 
 
 class Call(Generic[ResultT]):
-    """A request that is checked and not yet sent."""
+    """A request whose arguments are checked, before it is sent."""
 
     __slots__ = ("convert", "holds", "method", "params", "parks", "persistent", "repeatable", "reply_bytes")
 
@@ -106,15 +106,15 @@ class Call(Generic[ResultT]):
     ) -> None:
         self.method: Final = method
         self.params: Final = params
-        # From what msgpack made of the result to what the caller gets. Raises ProtocolError for anything but what the
-        # method may answer.
+        # Makes the decoded msgpack value into the result for the caller. Raises ProtocolError for a value that this
+        # method cannot return.
         self.convert: Final = convert
-        # Whether it may be asked again when nobody knows whether it was: it changes nothing, or only what ended with
-        # the session it was asked in.
+        # It may be sent again when the server may have executed it already: it changes nothing, or only something
+        # that has ended with the session.
         self.repeatable: Final = repeatable
-        self.reply_bytes: Final = reply_bytes  # about the most its reply may have
-        self.parks: Final = parks  # the server may let it wait
-        self.persistent: Final = persistent  # it gives something back, so it is sent though its caller has gone
+        self.reply_bytes: Final = reply_bytes  # approximate upper bound of the reply
+        self.parks: Final = parks  # it may wait at the server
+        self.persistent: Final = persistent  # it gives something back, so it is sent even if its caller has gone
         self.holds: Final = holds  # its result is an `Acquired`
 
 
@@ -122,7 +122,7 @@ class Call(Generic[ResultT]):
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> int:
-    """A whole number in a range. A bool is none, and neither is a float that happens to be whole."""
+    """Check for an int in a range. A bool is refused, and so is a float with an integral value."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidRequest(f"{name} is an int, not {type(value).__name__}")
     if not low <= value <= high:
@@ -131,26 +131,26 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
 
 
 def check_amount(by: object) -> int:
-    """What `incr` adds and `decr` takes away."""
+    """Check the amount of an `incr` or `decr`."""
     return check_integer("by", by, 1, VALUE_MAX)
 
 
 def check_ttl(ttl_ms: object) -> int | None:
-    """A time to live in milliseconds, or None for no limit."""
+    """Check a time to live in milliseconds; None for no limit."""
     return None if ttl_ms is None else check_integer("ttl_ms", ttl_ms, 1, TTL_MS_MAX)
 
 
 def check_timeout(timeout: object) -> float | None:
-    """Seconds a call may take, or None for no limit. What is not above 0 has run out already."""
+    """Check a number of seconds, or None for no limit. A timeout of 0 or less has expired already."""
     if timeout is None or (isinstance(timeout, float) and not isnan(timeout)):
-        return timeout  # nearly always, and half the cost
+        return timeout  # the usual case first, at half the cost
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or isnan(timeout):
         raise InvalidRequest(f"timeout is a number of seconds or None, not {timeout!r}")
     return float(timeout)
 
 
 def check_lease(lease: object) -> int | None:
-    """Seconds a session outlives its connection, as milliseconds; None leaves it to the server."""
+    """The lease of a session: seconds in, milliseconds out; None for the server's default."""
     seconds = check_timeout(lease)
     if seconds is not None and not 0.1 <= seconds <= 300:
         raise InvalidRequest(f"lease is from 0.1 to 300 seconds, or None, not {lease}")
@@ -158,7 +158,7 @@ def check_lease(lease: object) -> int | None:
 
 
 def check_wait(wait: object) -> int | None:
-    """Seconds to wait at the server, as its milliseconds; None for no limit. What is not above 0 does not wait."""
+    """The time to wait at the server: seconds in, milliseconds out; None for no limit. 0 or less does not wait."""
     seconds = check_timeout(wait)
     if seconds is None:
         return None
@@ -191,7 +191,7 @@ def _check_batch(keys: list[bytes]) -> None:
 
 
 def integer(result: Any) -> int:
-    """A value, or a number of something."""
+    """Check that the result is an integer."""
     if result.__class__ is not int:
         raise ProtocolError(f"an integer was expected, not {result!r:.80}")
     return int(result)
@@ -214,7 +214,7 @@ def _integer_or_none(result: Any) -> int | None:
 
 
 def _nothing(result: Any) -> None:
-    """What an acknowledgement says does not matter."""
+    """Ignore the result: any reply is a success."""
 
 
 def item_error(item: Any) -> CommandError:
@@ -238,9 +238,9 @@ def _grant(count: int, result: Any) -> Grant:
 
 def _pairs(decode: Callable[[bytes], KeyT], keys: Any, values: Any) -> list[tuple[KeyT, int]]:
     if keys.__class__ is not list or values.__class__ is not list or len(keys) != len(values):
-        raise ProtocolError("as many keys as values were expected")
+        raise ProtocolError("two arrays of the same length were expected, keys and values")
     if not all(key.__class__ is bytes for key in keys):
-        raise ProtocolError("a key that is no binary")
+        raise ProtocolError("a key is not a binary")
     return [(decode(key), integer(value)) for key, value in zip(keys, values, strict=True)]
 
 
@@ -260,7 +260,7 @@ def _ranking(decode: Callable[[bytes], KeyT], result: Any) -> list[tuple[KeyT, i
 
 
 def text(result: Any) -> Any:
-    """Words and sentences arrive as bytes, alone or inside lists and maps; here they become str."""
+    """Make bytes into str, also inside lists and maps. Strings arrive as bytes, as keys do."""
     if isinstance(result, bytes):
         return decode_key(result)
     if isinstance(result, list):
@@ -282,7 +282,7 @@ def _acquired(count: int, result: Any) -> Acquired:
         raise ProtocolError(f"[granted, values, hold] was expected, not {result!r:.80}")
     granted = _boolean(result[0])
     if granted is (result[2] is None):
-        raise ProtocolError(f"a hold where granted and nowhere else was expected, not {result!r:.80}")
+        raise ProtocolError(f"a hold if granted, otherwise nil, was expected, not {result!r:.80}")
     return Acquired(granted, _integers(count, result[1]), Hold(integer(result[2]), count) if granted else None)
 
 
@@ -306,7 +306,7 @@ def _mappings(result: Any) -> list[dict[str, Any]]:
 
 
 def _batch_reply_bytes(items: int) -> int:
-    """A batch of values, each of 9 bytes at most."""
+    """Upper bound of the reply to a batch: each value takes at most 9 bytes."""
     return SMALL_REPLY_BYTES + 9 * items
 
 
@@ -323,11 +323,11 @@ def apply(keys: Iterable[Key], deltas: Iterable[int] | int, ttl_ms: int | None) 
     if isinstance(deltas, Iterable):
         amounts = [_check_delta(delta) for delta in deltas]
         if len(amounts) != len(encoded):
-            raise InvalidRequest(f"as many deltas as keys, not {len(amounts)} and {len(encoded)}")
+            raise InvalidRequest(f"deltas are as many as keys, not {len(amounts)} for {len(encoded)} keys")
     else:
         amounts = _check_delta(deltas)
     convert = partial(_items, len(encoded))
-    # Should all its items fail, the server refuses the reply as too large before this limit is passed.
+    # If so many items fail that the reply would pass the limit, the server answers `too_large` instead.
     return Call(
         "apply",
         _params(encoded, amounts, check_ttl(ttl_ms)),
@@ -340,7 +340,7 @@ def apply(keys: Iterable[Key], deltas: Iterable[int] | int, ttl_ms: int | None) 
 def _check_delta(delta: object) -> int:
     checked = check_integer("a delta", delta, -VALUE_MAX, VALUE_MAX)
     if not checked:
-        raise InvalidRequest("a delta is not 0")
+        raise InvalidRequest("a delta is a non-zero int, not 0")
     return checked
 
 
@@ -387,7 +387,7 @@ def try_incr(items: Iterable[tuple[Key, int, int]], ttl_ms: int | None) -> Call[
 def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None) -> Call[Acquired]:
     encoded = _encode_limited(items)
     wait_ms = check_wait(wait)
-    # Asked again where the session was lost: what it may have granted went back with that session.
+    # Repeatable: if the session was lost, anything that the first request was granted went back with that session.
     return Call(
         "acquire",
         (encoded,) if wait_ms == 0 else (encoded, wait_ms),
@@ -448,7 +448,7 @@ def ttl(key: Key) -> Call[int | None]:
 
 def scan(cursor: Cursor, count: int, prefix: Key, decode: Callable[[bytes], KeyT]) -> Call[ScanPage[KeyT]]:
     if cursor.__class__ is not bytes and (cursor.__class__ is not int or cursor != 0):
-        raise InvalidRequest("a cursor is 0 or what the last page gave")
+        raise InvalidRequest("a cursor is 0, or the cursor of the page before")
     params = (cursor, check_integer("count", count, 1, BATCH_ITEMS_MAX), _encode_prefix(prefix))
     return Call("scan", params, partial(_page, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
 

@@ -1,35 +1,34 @@
-"""A method for every method of the wire: `Commands`, which every kind of client is or has.
+"""`Commands`: a method for every method of the wire. The asyncio client inherits it, the blocking client wraps it.
 
-A method checks its arguments, hands the call to the *port*, which carries it to a server and its answer back, and
-returns a future of that answer. How one waits for it is the port's affair, and all in which clients differ: the
-asyncio client (`client.py`) hands out the futures of its loop, and the one for threads (`naught.blocking`) futures
-that hold up the thread that awaits them, where a task would be suspended. So what is written with `await`, here and
-in the patterns, serves both.
+A method checks its arguments, hands the call to a *sink* (`sink.py`), and returns a future of the reply. The kinds of
+client differ only in the future: awaiting one of `naught.Client` suspends the task, awaiting one of `naught.blocking`
+blocks the thread. So code that is written with `await`, here and in `naught/patterns.py`, serves both.
 
-The methods are plain functions and not coroutines where they can be: that saves a tenth of what a call costs (1 180
-against 1 290 ns, uvloop, 100 tasks), and a call is on its way once it is made, awaited or not. Where a coroutine is
-asked for, as by `asyncio.create_task`, use `asyncio.ensure_future` or `asyncio.gather`, which take both.
+Most methods are plain functions that return a future, not coroutine functions. That saves a tenth of the cost of a
+call (1 180 against 1 290 ns, uvloop, 100 tasks), and the call is made even if the future is never awaited. As
+`asyncio.create_task` requires a coroutine, use `asyncio.ensure_future` or `asyncio.gather`, which accept both.
 
-What all methods have in common, and their docstrings leave out:
+Common to all methods, and not repeated in their docstrings:
 
-- `timeout` is in seconds, reconnecting included; `...` means the client's own, None no limit. When it has run out the
-  call raises `CallTimeout`, which says nothing about whether the call took effect.
+- `timeout` is in seconds and includes reconnecting; `...` stands for the client's default, None for no limit. When it
+  expires the call raises `CallTimeout`, which does not tell whether the call took effect.
 - An argument of the wrong type or outside its range raises `InvalidRequest`, a key or batch over its limit
-  `TooLarge`, and a closed client `ClientClosed`: at once, from the call itself, and the calls beside it are not
-  affected.
-- A change whose reply was lost with the session raises `OutcomeUnknown`. Reads are repeated, and so is whatever
-  was never sent.
-- `Busy` is the server's word that it did not execute the call; `Unavailable` says that it failed in the middle of it.
-- Cancelling a call that is not sent yet takes it out; later, only its answer is dropped.
-- A call costs one round trip. Calls made in the same turn of the loop, or by threads at the same time, share one
-  write, and consecutive `incr` and `decr` with the same `ttl_ms` and `timeout` one message of up to 1 000.
+  `TooLarge`, and a closed client `ClientClosed`. These are raised by the call itself, not by the future, and other
+  calls of the same turn are not affected.
+- A change whose reply was lost with the session raises `OutcomeUnknown`. Reads are repeated. Calls that were not sent
+  yet are sent on the next connection.
+- `Busy` means that the server did not execute the call. `Unavailable` means that the server failed while executing
+  it.
+- A call that is cancelled before it was sent is not sent. If it is cancelled later, its result is dropped.
+- A call costs one round trip. Calls made in the same turn of the event loop, or by threads at the same time, share
+  one write. Consecutive `incr` and `decr` calls with the same `ttl_ms` and `timeout` share one message, up to 1 000.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from naught.core import calls
 from naught.core.calls import (
@@ -45,7 +44,8 @@ from naught.core.calls import (
     check_integer,
 )
 from naught.core.holds import Hold
-from naught.core.messages import Message, Waiter
+from naught.core.messages import Message
+from naught.core.sink import CallSink
 from naught.errors import CallTimeout, CommandError
 from naught.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup, acquire_permit
 from naught.wire.codec import encode_key
@@ -57,38 +57,20 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 
 Timeout: TypeAlias = float | EllipsisType | None
-"""Seconds; `...` for the client's own, None for no limit."""
-
-
-class Port(Protocol):
-    """What carries calls: a `ClientSession` with what drives it. The first five are the session's own."""
-
-    def change(
-        self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter, /
-    ) -> None: ...
-    def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter, /) -> Message: ...
-    def give_up(self, message: Message, /) -> None: ...
-    def give_back(self, hold: Hold, /) -> None: ...
-    def forget(self, hold: Hold, /) -> None: ...
-
-    def new_future(self) -> Future[Any]:
-        """What a caller awaits."""
-
-    def caller(self) -> Hashable:
-        """Who runs: the task, or the thread."""
+"""Seconds; `...` for the client's default, None for no limit."""
 
 
 class Commands(Generic[KeyT]):
     """The commands of one cache of one server. `KeyT` is the type keys come back as."""
 
-    def __init__(self, port: Port, *, timeout: float | None, decode: Callable[[bytes], KeyT]) -> None:
-        self._port: Final = port
-        self._timeout: Final = timeout  # seconds, of calls that say nothing else
-        self._decode: Final[Callable[[bytes], KeyT]] = decode
-        # What every call needs, one look-up away.
-        self._new_future: Final[Callable[[], Future[Any]]] = port.new_future
-        self._change: Final = port.change
-        self._ask: Final = port.ask
+    def __init__(self, sink: CallSink, *, timeout: float | None, decode: Callable[[bytes], KeyT]) -> None:
+        self._sink: Final = sink  # carries the calls
+        self._timeout: Final = timeout  # seconds: the default of every call
+        self._decode: Final[Callable[[bytes], KeyT]] = decode  # makes keys in replies into what the caller gets
+        # Methods of the sink that every call uses, stored here to save one attribute look-up per call.
+        self._new_future: Final[Callable[[], Future[Any]]] = sink.new_future
+        self._change: Final = sink.change
+        self._ask: Final = sink.ask
 
     # Counting.
 
@@ -102,13 +84,13 @@ class Commands(Generic[KeyT]):
     ) -> Future[int]:
         """Add `by` (1 to 2^63-1) and return the value after.
 
-        `ttl_ms` (1 to ten years) counts only when this call creates the counter; None creates it without a limit.
-        Raises CounterOverflow, with nothing changed, when the value would pass 2^63-1, and CacheFull when the
-        counter would be one too many.
+        `ttl_ms` (1 to ten years) is the time to live if this call creates the counter, None for no limit; an existing
+        counter keeps its own. Raises CounterOverflow, with nothing changed, when the value would pass 2^63-1, and
+        CacheFull when the cache has as many counters as it may have.
         """
         if by.__class__ is not int or not 0 < by <= VALUE_MAX:
             by = check_amount(by)
-        # encode_key, inlined for keys that are as they should be: 90 ns less.
+        # `encode_key`, inlined for valid text keys: saves 90 ns.
         if type(key) is str:
             try:
                 data = key.encode()
@@ -123,12 +105,11 @@ class Commands(Generic[KeyT]):
         return future
 
     def decr(self, key: Key, by: int = 1, *, strict: bool = False, timeout: Timeout = ...) -> Future[int]:
-        """Take `by` (1 to 2^63-1) away and return the value after, which never falls below 0: the counter is gone
-        then.
+        """Subtract `by` (1 to 2^63-1) and return the value after. It stops at 0, and at 0 the counter is gone.
 
-        With `strict` an answer of 0 says that this very call evicted the counter, and taking more than there is
-        raises CounterUnderflow and changes nothing. Without, 0 may also mean that there was none. A strict call
-        travels alone, at about six times the cost of a joined one.
+        With `strict`, a result of 0 means that this call evicted the counter, and subtracting more than the value
+        raises CounterUnderflow and changes nothing. Without `strict`, 0 may also mean that there was no counter. A
+        strict call travels alone, at about six times the cost of a joined one.
         """
         if strict:
             return self._send(calls.decr_strict(key, by), timeout)
@@ -155,11 +136,11 @@ class Commands(Generic[KeyT]):
         ttl_ms: int | None = None,
         timeout: Timeout = ...,
     ) -> Future[list[int | CommandError]]:
-        """Add each delta to its key, in order, below 0 to take away; one integer serves for all.
+        """Add each delta to its key, in order; negative deltas decrement. One integer is the delta of every key.
 
-        At most 4 096 items and about 1 MiB. Returns the value after for each. Items stand alone: one that
-        fails is an exception in its place (CounterOverflow, CacheFull) and the others have happened. Costs
-        about 0.5 us an item, a third of what separate calls cost.
+        At most 4 096 items and about 1 MiB. Returns the value after, for each item. Items stand alone: in the place
+        of a failed item is its exception (CounterOverflow, CacheFull), and the other items have taken effect. Costs
+        about 0.5 us an item, a third of the cost of separate calls.
         """
         return self._send(calls.apply(keys, deltas, ttl_ms), timeout)
 
@@ -170,7 +151,7 @@ class Commands(Generic[KeyT]):
         ttl_ms: int | None = None,
         timeout: Timeout = ...,
     ) -> Future[Grant]:
-        """Add to several counters if none of them passes its limit, else to none.
+        """Add to several counters if none of them would pass its limit; otherwise change nothing.
 
         Items are `(key, by, limit)`, at most 4 096. Returns `Grant(granted, values)`.
         """
@@ -183,31 +164,32 @@ class Commands(Generic[KeyT]):
         items: Iterable[tuple[Key, int, int]],
         *,
         wait: float | None = 0.0,
-        timeout: Timeout = ...,  # noqa: ASYNC109 - it is the call's own, kept by the link's timer
+        timeout: Timeout = ...,  # noqa: ASYNC109 - the timer of the connection enforces it
     ) -> Acquired:
-        """Add to several counters as `try_incr` does, and hold what was added until it is released.
+        """Add to several counters as `try_incr` does, and hold the added amounts until they are released.
 
-        Items are `(key, by, limit)`. What is held goes back by `release`, and by itself when this client is closed,
-        or has been gone for its lease. `wait`: seconds to wait for room, first come first served, None for no limit;
-        `timeout` is the wait unless said otherwise, where there is one. Returns `Acquired(granted, values, hold)`,
-        not granted when the wait ran out. Raises Busy with too much held. Cancelled, it holds nothing.
+        Items are `(key, by, limit)`. The server subtracts the amounts at `release`, when this client is closed, and
+        when the client has been disconnected for its lease. `wait`: seconds to wait for room, first come first
+        served; None for no limit. `timeout` defaults to `wait` if the call may wait. Returns `Acquired(granted,
+        values, hold)`, not granted if the wait ran out. Raises Busy when the session holds too much. If the call is
+        cancelled, nothing is held.
 
         Most callers want `semaphore`.
         """
         call = calls.acquire(items, wait)
         future = self._new_future()
         try:
-            return await self._wait(call, wait, timeout, future)
+            return await self._ask_and_wait(call, wait, timeout, future)
         except CallTimeout:
             if not call.parks:
                 raise
             return Acquired(False, [], None)
         except BaseException:
-            # Cancelled, perhaps in the turn in which it was granted.
+            # Cancelled, possibly in the same turn in which the grant arrived.
             if future.done() and not future.cancelled() and future.exception() is None:
                 hold = future.result().hold
                 if hold is not None:
-                    self._port.give_back(hold)
+                    self._sink.release_untaken(hold)
             raise
 
     def release(
@@ -217,19 +199,19 @@ class Commands(Generic[KeyT]):
         *,
         timeout: Timeout = ...,
     ) -> Future[list[int]]:
-        """Give back a hold, or the amounts `(key, by)` of it; the values after.
+        """Give back a hold, or only the amounts `(key, by)` of it. Returns the values after.
 
-        Raises NotHeld, with nothing changed, when this is not held (any more): it was released, the session was lost,
-        or its counters were absent since, by whatever command. What was asked for is sent even when its caller gives
-        up before it could be.
+        Raises NotHeld, with nothing changed, when the amounts are not held (any more): they were released, the
+        session was lost, or the counter has been absent since, whatever command removed it. The release is sent even
+        if its caller gives up before that.
         """
         future = self._send(calls.release(hold, items), timeout)
         if items is None and isinstance(hold, Hold):
-            self._port.forget(hold)  # now that the call was accepted: until then it is held, and may be lost
+            self._sink.untrack(hold)  # after `_send`, which may raise: until then the hold can be lost
         return future
 
     async def held(self, *, timeout: Timeout = ...) -> dict[int, dict[KeyT, int]]:  # noqa: ASYNC109 - each page has its own
-        """What this client holds: by the number of the hold, the amounts by key."""
+        """The holds of this client: the number of each hold, with its amounts by key."""
         found: dict[int, dict[KeyT, int]] = {}
         after = 0
         while page := await self._send(calls.held(after, self._decode), timeout):
@@ -238,30 +220,29 @@ class Commands(Generic[KeyT]):
         return found
 
     async def wait_zero(self, key: Key, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
-        """Wait until the counter is absent: true at once if it is; false when `timeout` seconds have passed."""
+        """Wait until the counter is absent. Returns True then, or False after `timeout` seconds."""
         call = calls.wait_zero(key, timeout)
         try:
-            return await self._wait(call, timeout, ..., self._new_future())
+            return await self._ask_and_wait(call, timeout, ..., self._new_future())
         except CallTimeout:
             if not call.parks:
                 raise
             return False
 
     def semaphore(self, name: Key, limit: int) -> Semaphore:
-        """A semaphore of `limit` permits, shared by everybody who uses the counter `name` so; see
-        `naught.patterns`."""
+        """A semaphore of `limit` permits, shared by all clients that use the same name; see `naught.patterns`."""
         return Semaphore(self, name, limit)
 
     def wait_group(self, name: Key, *, held: bool = False) -> WaitGroup:
-        """Work that is to be done before somebody goes on. With `held`, what dies with its process counts as done."""
+        """A count of unfinished work that can be waited for. `held`: work of a process that dies counts as done."""
         return WaitGroup(self, name, held=held)
 
     def reference(self, name: Key) -> Reference:
-        """A reference count: `release` is true for the one that lets go last."""
+        """A reference count: `release` returns True for the last reference."""
         return Reference(self, name)
 
     def in_flight(self, name: Key) -> InFlight:
-        """A count of what goes on right now, for `async with`; what dies with its process is uncounted."""
+        """A count of running operations, for `async with`. Operations of a process that dies are not counted."""
         return InFlight(self, name)
 
     def quota(self, name: Key, limit: int, per: float) -> Quota:
@@ -274,21 +255,21 @@ class Commands(Generic[KeyT]):
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - as of a semaphore
     ) -> Permit:
-        """A permit of several semaphores at once, by name with their limits: all of them or none.
+        """One permit of several semaphores, all or nothing. `limits`: the limit of each semaphore by its name.
 
-        Waits up to `timeout` seconds, None for no limit, in the queue of each. Raises CallTimeout.
+        Waits up to `timeout` seconds, None for no limit, in the queue of each semaphore. Raises CallTimeout.
         """
         items = [(name, 1, check_integer("limit", limit, 1, VALUE_MAX)) for name, limit in limits.items()]
         return await acquire_permit(self, items, timeout)
 
-    async def _wait(
+    async def _ask_and_wait(
         self,
         call: Call[ResultT],
         wait: float | None,
         timeout: Timeout,  # noqa: ASYNC109 - the server keeps it
         future: Future[ResultT],
     ) -> ResultT:
-        """Ask what the server may let wait. Who is cancelled takes it back, also before it was sent."""
+        """Make a call that may wait at the server. If the caller is cancelled, the wait is cancelled too."""
         if timeout is ...:
             timeout = wait if call.parks else self._timeout
         message: Message | None = None
@@ -298,9 +279,9 @@ class Commands(Generic[KeyT]):
         except CallTimeout:
             raise
         except BaseException:
-            future.cancel()  # a thread may be interrupted with its call queued, and before it waits for it
+            future.cancel()  # an interrupted thread may have left the call queued
             if message is not None:
-                self._port.give_up(message)
+                self._sink.cancel_wait(message)
             raise
 
     # Single counters.
@@ -310,7 +291,7 @@ class Commands(Generic[KeyT]):
         return self._send(calls.get(key), timeout)
 
     def get_many(self, keys: Iterable[Key], *, timeout: Timeout = ...) -> Future[list[int]]:
-        """The values of up to 4 096 keys, in their order, all of one moment."""
+        """The values of up to 4 096 keys, in the order of the keys, read in one step."""
         return self._send(calls.get_many(keys), timeout)
 
     def set(
@@ -323,20 +304,20 @@ class Commands(Generic[KeyT]):
     ) -> Future[int]:
         """Replace the value (0 to 2^63-1; 0 evicts) and the time to live. Returns the value before.
 
-        Raises CacheFull when the counter would be one too many.
+        Raises CacheFull when the cache has as many counters as it may have.
         """
         return self._send(calls.set(key, value, ttl_ms), timeout)
 
     def take(self, keys: Iterable[Key], *, timeout: Timeout = ...) -> Future[list[int]]:
-        """Read and evict up to 4 096 counters in one step, for draining them elsewhere. Returns their values."""
+        """Read and evict up to 4 096 counters in one step, to store them elsewhere. Returns their values."""
         return self._send(calls.take(keys), timeout)
 
     def expire(self, key: Key, ttl_ms: int | None, *, timeout: Timeout = ...) -> Future[bool]:
-        """Let the counter end `ttl_ms` from now, or never with None. Returns whether there was such a counter."""
+        """Set the time to live, from now on; None removes it. Returns whether there is such a counter."""
         return self._send(calls.expire(key, ttl_ms), timeout)
 
     def ttl(self, key: Key, *, timeout: Timeout = ...) -> Future[int | None]:
-        """Milliseconds the counter has left; -1 when it has no limit, None when there is none."""
+        """Milliseconds until the counter expires; -1 if it has no time to live, None if there is no such counter."""
         return self._send(calls.ttl(key), timeout)
 
     # Listings.
@@ -349,9 +330,10 @@ class Commands(Generic[KeyT]):
         prefix: Key = "",
         timeout: Timeout = ...,
     ) -> Future[ScanPage[KeyT]]:
-        """One page of about `count` (1 to 4 096) counters. Start with cursor 0, go on with the page's, end at 0.
+        """One page of about `count` (1 to 4 096) counters.
 
-        A counter that lives through the whole scan is seen exactly once, any other at most once.
+        Start with cursor 0 and continue with the cursor of each page; a page with cursor 0 is the last. A counter
+        that exists during the whole scan is seen exactly once, any other at most once.
         """
         return self._send(calls.scan(cursor, count, prefix, self._decode), timeout)
 
@@ -362,7 +344,7 @@ class Commands(Generic[KeyT]):
         count: int = SCAN_COUNT,
         timeout: Timeout = ...,  # noqa: ASYNC109 - each page has its own
     ) -> AsyncIterator[tuple[KeyT, int]]:
-        """All counters with their values, page by page; `count` and `timeout` are for each page."""
+        """All counters with their values, read page by page. `count` and `timeout` apply to each page."""
         cursor: Cursor = 0
         while True:
             page = await self.scan(cursor, count=count, prefix=prefix, timeout=timeout)
@@ -375,46 +357,46 @@ class Commands(Generic[KeyT]):
     def top(self, n: int, *, prefix: Key = "", timeout: Timeout = ...) -> Future[list[tuple[KeyT, int]]]:
         """The `n` (1 to 4 096) largest counters, largest first, ties by key.
 
-        Exact if nothing changes meanwhile, else each value was true during the call. The server looks at every
-        counter, in slices.
+        Exact if no counter changes during the call; otherwise each value was true at some moment of the call. The
+        server reads every counter, in slices.
         """
         return self._send(calls.top(n, prefix, self._decode), timeout)
 
     def count(self, prefix: Key = "", *, timeout: Timeout = ...) -> Future[int]:
-        """How many counters there are. With a prefix the server looks at every one, without at none."""
+        """The number of counters, or of those whose key has the prefix. A prefix makes the server read every key."""
         return self._send(calls.count(prefix), timeout)
 
     def clear(self, *, timeout: Timeout = ...) -> Future[int]:
-        """Evict every counter of the cache in one step. Returns how many there were."""
+        """Evict every counter of the cache in one step. Returns the number of them."""
         return self._send(calls.clear(), timeout)
 
     # Administration.
 
     def ping(self, *, timeout: Timeout = ...) -> Future[None]:
-        """Ask for a sign of life."""
+        """One round trip to the server, which changes nothing."""
         return self._send(calls.ping(), timeout)
 
     def info(self, *, timeout: Timeout = ...) -> Future[dict[str, Any]]:
-        """What the server says about itself, as PROTOCOL.md lists it."""
+        """Statistics of the server; PROTOCOL.md lists the fields."""
         return self._send(calls.info(), timeout)
 
     def config_get(self, name: str | None = None, *, timeout: Timeout = ...) -> Future[Any]:
-        """A setting that may be changed while the server runs; without a name a dict of them all."""
+        """The value of a setting that can be changed while the server runs; without `name`, a dict of all of them."""
         return self._send(calls.config_get(name), timeout)
 
     def config_set(self, name: str, value: Any, *, timeout: Timeout = ...) -> Future[Any]:
-        """Change a setting. Returns what it is then. Raises InvalidRequest for what the setting cannot be."""
+        """Change a setting. Returns its new value. Raises InvalidRequest for an unknown setting or a bad value."""
         return self._send(calls.config_set(name, value), timeout)
 
     async def sessions(self, *, timeout: Timeout = ...) -> list[dict[str, Any]]:  # noqa: ASYNC109 - each page has its own
-        """The sessions of the server, for its operator: numbers and figures, never what would let one be resumed."""
+        """The sessions of the server, for its operator. Their ids, which allow resuming them, are not included."""
         found: list[dict[str, Any]] = []
         while page := await self._send(calls.sessions(found[-1]["session"] if found else 0), timeout):
             found += page
         return found
 
     def sweep(self, *, timeout: Timeout = ...) -> Future[int]:
-        """Have the sweeper take one step now, of some thousand entries. Returns how many it worked on."""
+        """Run one step of the sweeper now, of some thousand entries. Returns the number of entries it handled."""
         return self._send(calls.sweep(), timeout)
 
     def _send(self, call: Call[ResultT], timeout: Timeout) -> Future[ResultT]:

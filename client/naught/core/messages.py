@@ -1,14 +1,18 @@
-"""What travels under one msgid: a call, changes that travel together, or what the session itself has to say. Sans-IO.
+"""`Message`: what travels under one msgid. Sans-IO.
 
-A message knows who waits for it and how its reply is read; when it is sent, and what becomes of it when a connection
-breaks, is the session's affair (`session.py`).
+    SingleCall       one call
+    JoinedChanges    increments and decrements of one turn, as one `apply`
+    CancelWait       the session's own request to end a wait whose callers have gone
 
-A call comes with a *waiter*, on which its result is set: anything with the three methods of `Waiter`, as
-`asyncio.Future` and `concurrent.futures.Future` have them. A waiter that is done already (its caller gave up) is left
-alone.
+A message has the waiters of its reply, encodes the request, and converts the reply. The session (`session.py`)
+decides when it is sent, and what happens to it when a connection breaks.
 
-**Joining.** Consecutive `incr`/`decr` of a turn with equal time to live and timeout become one `apply`: each item of
-an `apply` stands alone, so it means what the calls mean one by one.
+A call comes with a *waiter*, the future on which its result is set. A waiter is any object with the three methods of
+`Waiter`; `asyncio.Future` and `concurrent.futures.Future` have them. A waiter that is done already (its caller has
+cancelled it) is not touched.
+
+**Joining.** Consecutive `incr` and `decr` calls of one turn with equal time to live and timeout become one `apply`.
+Each item of an `apply` stands alone, so the batch has the same effect as the separate calls.
 """
 
 from __future__ import annotations
@@ -25,10 +29,10 @@ from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX
 
 JOINED_ITEMS_MAX: Final = 1_000
 """Calls in one joined message: what a server does for one peer in a turn. More would gain nothing (2 % from 100 items
-to 1 000), and no key is so long that a thousand of them pass the limit of a message: nothing counts bytes."""
+to 1 000). A thousand keys of the largest size stay below the limit of a message, so no code here counts bytes."""
 
 ITEM_ERROR_BYTES: Final = 200
-"""A failed item of a joined message takes less than this in the reply."""
+"""A failed item of a joined message takes fewer bytes than this in the reply."""
 
 assert JOINED_ITEMS_MAX <= BATCH_ITEMS_MAX
 assert JOINED_ITEMS_MAX * (KEY_BYTES_MAX + 3 + 9) + 64 < MESSAGE_BYTES_MAX
@@ -36,15 +40,15 @@ assert JOINED_ITEMS_MAX * ITEM_ERROR_BYTES < REPLY_BYTES_MAX, "all items may fai
 
 
 class Waiter(Protocol):
-    """Where the result of a call goes."""
+    """The future of a call: its result or exception is set here."""
 
     def done(self) -> bool: ...
     def set_result(self, result: Any, /) -> None: ...
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
-class Nobody:
-    """Waits for what the session asks on its own account."""
+class NoWaiter:
+    """The waiter of a request that the session makes itself: no caller waits for its reply."""
 
     def done(self) -> bool:
         return True
@@ -57,47 +61,50 @@ _is_done: Callable[[Waiter], bool] = methodcaller("done")
 
 
 class Delivery(NamedTuple):
-    """What became of a hold that a reply brought."""
+    """A hold that a reply has brought."""
 
     hold: Hold
-    taken: bool  # somebody waited for it; if not, it goes back
+    taken: bool  # a caller has received it; if not, the session must release it
 
 
 class Message:
-    """What is sent under one msgid: a call, or changes that travel together."""
+    """See the module.
 
-    waiters: list[Waiter]  # who waits for it, those who gave up included
-    timeout: float | None  # seconds from the end of its turn, None for no limit
+    Three classes assign its fields, each its own: `Windows` assigns `msgid` and `number`; `ClientSession` assigns
+    `deadline` and `sequence`; the message assigns the others.
+    """
 
-    # What nearly every message is when it is made, said once for all.
-    repeatable = False  # may be asked again of a server that does not know whether it was asked before
-    parks = False  # the server may let it wait, so it counts apart and others do not wait for it
-    persistent = False  # sent even when nobody waits for the answer any more: it gives something back
-    reply_bytes = 0  # what its reply may have; known once it is encoded
-    msgid = -1  # while it is in flight
-    number = 0  # place in the session's stream of requests, while it is in flight
-    deadline: float | None = None  # in the adapter's time; known once its turn has ended
-    sequence = 0  # place in the order of calls; known once its turn has ended
-    sent = False  # on the connection there is
-    settled = False  # nobody waits for anything from it any more
+    waiters: list[Waiter]  # of its callers, including those that have given up
+    timeout: float | None  # seconds, counted from the end of the turn; None for no limit
+
+    # The initial values that nearly every message has. As class attributes they cost nothing per message.
+    repeatable = False  # may be sent again when the server may have executed it already
+    parks = False  # may wait at the server, so it counts in a window of its own and does not block later messages
+    persistent = False  # gives something back, so it is sent even when no caller waits for the reply any more
+    reply_bytes = 0  # upper bound of its reply; for joined changes known after `encode`
+    msgid = -1  # 0 or more while it is in flight
+    number = 0  # position in the session's stream of requests, while it is in flight
+    deadline: float | None = None  # on the adapter's clock, set at the end of its turn; None for no limit
+    sequence = 0  # position in the order of calls, set at the end of its turn
+    settled = False  # every caller has its result, or has given up
 
     def encode(self, msgid: int) -> bytes:
-        """Its bytes; none when all its callers have gone, and then it is settled."""
-        raise AssertionError("a kind of message says so")
+        """The request. Returns b"", and counts as settled from then on, when no caller waits for it any more."""
+        raise AssertionError("overridden by every kind of message")
 
     def resolve(self, result: Any) -> Delivery | None:
-        """Give the result to who waits, and say what became of the hold it brought, if it could bring one.
+        """Set the result on the waiters. Returns the hold that the result has brought, if any.
 
-        Raises ProtocolError for what cannot be its result.
+        Raises ProtocolError for a value that cannot be the result of this request.
         """
-        raise AssertionError("a kind of message says so")
+        raise AssertionError("overridden by every kind of message")
 
     def abandoned(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether no caller waits for it any more."""
         return self.settled or all(map(_is_done, self.waiters))
 
     def fail(self, make_error: Callable[[], BaseException]) -> None:
-        """Raise in every caller that still waits: an exception each, as each gets a traceback of its own."""
+        """Raise in every caller that still waits. Each gets an exception of its own, as each adds its traceback."""
         self.settled = True
         for waiter in self.waiters:
             if not waiter.done():
@@ -138,7 +145,7 @@ class SingleCall(Message):
 
 
 class CancelWait(Message):
-    """Ends the wait of a message whose callers have gone."""
+    """Ends the wait of `target`, whose callers have gone."""
 
     persistent = True
 
@@ -149,7 +156,7 @@ class CancelWait(Message):
         self.reply_bytes = SMALL_REPLY_BYTES
 
     def encode(self, msgid: int) -> bytes:
-        if self._target.msgid < 0:  # answered meanwhile, or it never reached the server
+        if self._target.msgid < 0:  # it was answered meanwhile, or the server has never accepted it
             self.settled = True
             return b""
         return encode_request(msgid, "cancel", (self._target.msgid,))
@@ -159,13 +166,16 @@ class CancelWait(Message):
 
 
 class JoinedChanges(Message):
-    """Increments and decrements of one turn, in call order."""
+    """Increments and decrements of one turn, in call order.
+
+    `ClientSession.change` appends to the three lists directly: a method here would cost a frame per call.
+    """
 
     def __init__(self, ttl_ms: int | None, timeout: float | None) -> None:
         self.waiters = []
         self.timeout = timeout
         self.ttl_ms: Final = ttl_ms
-        # Beside `waiters`, item by item: keys and deltas travel as they are.
+        # Parallel to `waiters`, one entry per call. Two lists, because `apply` sends keys and deltas as two arrays.
         self.keys: list[bytes] = []
         self.deltas: list[int] = []
 
@@ -204,9 +214,8 @@ class JoinedChanges(Message):
         if self.settled:
             return
         waiters = self.waiters
-        if (
-            len(waiters) == 1 and result.__class__ is int and not waiters[0].done()
-        ):  # a lone call spares itself the rest
+        # A lone call skips the loop below.
+        if len(waiters) == 1 and result.__class__ is int and not waiters[0].done():
             waiters[0].set_result(result)
             self.settled = True
             return
@@ -215,7 +224,7 @@ class JoinedChanges(Message):
             raise ProtocolError(f"{len(waiters)} values were expected, not {values!r:.80}")
         for waiter, value in zip(waiters, values, strict=True):
             if value.__class__ is int:
-                # Asking first whether its caller gave up costs 25 ns a call, of 1 750.
+                # Checking `waiter.done()` first costs 25 ns a call, of 1 750.
                 try:
                     waiter.set_result(value)
                 except Exception:

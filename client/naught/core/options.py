@@ -1,4 +1,4 @@
-"""What a client is told when it is made, checked. Sans-IO, and the same for every kind of client."""
+"""The arguments of `naught.connect` and `naught.blocking.Client`, checked. Sans-IO."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from naught.url import Address, parse_url
 
 
 class Options(NamedTuple):
-    """See `naught.connect`, which explains them."""
+    """Checked options. The docstring of `naught.connect` explains each."""
 
     address: Address
-    timeout: float | None  # seconds, of calls that say nothing else
-    connect_timeout: float  # seconds, for the first connection and for each attempt after
-    resumable: bool
-    lease_ms: int | None  # what is asked for
-    random: Random | None
+    timeout: float | None  # seconds: the default of every call; None for no limit
+    connect_timeout: float  # seconds: for the first connection, and for each later attempt
+    resumable: bool  # open a session, which outlives a connection
+    lease_ms: int | None  # requested from the server; None for the server's default
+    random: Random | None  # draws the pauses between attempts to connect
 
 
 def check_options(
@@ -30,7 +30,7 @@ def check_options(
     lease: float | None,
     random: Random | None,
 ) -> Options:
-    """Raises InvalidRequest, which names what is wrong."""
+    """Parse the URL and check the ranges. Raises InvalidRequest, which names the bad argument."""
     address = parse_url(url)
     default = check_timeout(timeout)
     limit = check_timeout(connect_timeout)

@@ -1,33 +1,36 @@
-"""The client's half of a session, sans-IO: calls and bytes go in, bytes and settled calls come out.
+"""`ClientSession`: the client's half of a session. Sans-IO: calls and bytes go in, bytes and results come out.
 
-An adapter (`link.py` for asyncio) owns the socket, the clock and the timer, and drives this:
+An adapter owns the socket, the clock and the timer (`naught/aio/connection.py` for asyncio), and drives a session:
 
-    session.change(...), session.ask(...)        calls of one turn of its loop; the first of a turn calls `wake`
-    session.change_alone(...) -> bytes           a call that is a turn of its own, where nothing else goes on
-    session.end_turn(now)                        the turn is over: what joined it belongs together, deadlines start
-    session.output(now) -> bytes                 what to write, if the transport takes it; "" when nothing may go
-    session.connected(greeted) -> bytes          a new connection, and what to write on it first
-    session.receive(data)                        what was read; ProtocolError: drop the connection
+    session.change(...), session.ask(...)        calls; the first one in a turn of the event loop calls `wake`
+    session.change_alone(...) -> bytes           a call that is a turn of its own, if nothing else is under way
+    session.end_turn(now)                        the turn is over: its calls are queued, their timeouts start
+    session.output(now) -> bytes                 what to write next, if the transport accepts it; b"" for nothing
+    session.connected(handshake) -> bytes        there is a new connection; returns what to write on it first
+    session.receive(data)                        bytes were read; on ProtocolError the adapter drops the connection
     session.disconnected(error, now)             the connection is gone
-    session.next_due(), session.advance(now)     deadlines; or, for who has no timer,
-    session.tidy() -> bool                       forget those that are over; whether there is something to write
+    session.next_due(), session.advance(now)     when the next deadline is; time has passed
+    session.tidy() -> bool                       instead of `next_due`, for an adapter without a timer
 
-Every call, and every join of calls, is a *message* (`messages.py`); messages keep the order of the calls.
+Every call, or several calls joined, is a *message* (`messages.py`). Messages keep the order of the calls.
 
-**Life of a message**: fresh (its turn goes on) -> queued -> in flight (encoded under a msgid) -> settled. A message
-whose deadline passes in flight is settled for its callers, but keeps its msgid until its reply came or the session
-is gone: a reply can only ever meet the message it answers.
+**States of a message**: fresh (its turn is not over) -> queued -> in flight (encoded under a msgid) -> settled. When
+the deadline of a message in flight passes, its callers get CallTimeout and it is settled, but it keeps its msgid
+until its reply has come or the session is lost. So no reply can reach a message other than its own.
 
-**A connection breaks.** The session goes on with the next one (PROTOCOL.md, section 6): both sides count requests and
-replies, so the server says what it has accepted, and sends again what was not received. What it had not
-accepted is queued again, in front and in order, unless its caller has gone. The caller sees a delay.
+**When a connection breaks**, the session is resumed on the next one (PROTOCOL.md, section 6). Both sides count
+requests and replies: the server says how many requests it has accepted, and sends the replies again that the client
+did not receive. Requests that were not accepted go back to the front of the queue, in order, except those whose
+callers have given up. The callers see a delay.
 
-**The session is lost** when the server no longer knows it, or, for a client that asked for none, with the
-connection. Queued messages stay queued, for their bytes never left. Of those in flight, what changes nothing is
-queued again; changes fail with `OutcomeUnknown`; and every hold is lost. A `shutting_down` reply says that the
-request was not executed: it is queued again too, and nothing more is sent on that connection.
+**The session is lost** when the server no longer knows it, or, for a client without sessions, with its connection.
+Queued messages stay queued, because they were never sent. Of the messages in flight, those that may be repeated
+(reads, `acquire`, `wait_zero`) are queued again, and changes fail with `OutcomeUnknown`. Every hold is lost.
 
-**Windows** (`windows.py`) bound what is in flight, so a server that keeps the replies never has to refuse one.
+**A `shutting_down` reply** says that the server has not executed the request. The request is queued again, for the
+next connection, and nothing more is sent on this one.
+
+**Windows** (`windows.py`) limit the messages in flight, so that the server never has to refuse one.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ from typing import Any, Final
 from naught.core import calls
 from naught.core.calls import Call, check_timeout, check_ttl, item_error, text
 from naught.core.holds import Hold
-from naught.core.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, Nobody, SingleCall, Waiter
+from naught.core.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, NoWaiter, SingleCall, Waiter
 from naught.core.windows import HELLO_MSGID, Windows
 from naught.errors import (
     Busy,
@@ -53,41 +56,39 @@ from naught.errors import (
     OutcomeUnknown,
     ProtocolError,
     ShuttingDown,
-    caused,
+    copy_of_refusal,
     error_from_wire,
     is_refusal,
-    refused,
+    with_cause,
 )
 from naught.wire.codec import REPLY, encode_notification, encode_request, reply_unpacker
 from naught.wire.limits import SESSION_ID_BYTES, UNACKNOWLEDGED_MAX
 
 OUTPUT_BYTES_MAX: Final = 256 << 10
-"""About what one `output` gives; the transport is asked between two whether it wants more."""
+"""Approximate size of one `output`. Between two outputs the adapter checks whether the transport accepts more."""
 
 QUEUED_MAX: Final = 1 << 18
-"""Messages waiting to be sent, joined ones counted once. Callers wait for their calls, so their number is the real
-bound; this one ends a loop that never awaits before it ends the process."""
+"""Messages waiting to be sent; a joined message counts once. Callers normally await their calls, so the number of
+callers is the real bound. This limit stops a loop that never awaits before it fills the memory of the process."""
 
 Change = tuple[bytes, int, int | None, float | None]
-"""Key, delta, time to live, timeout: the arguments of `ClientSession.change` but for the waiter."""
-
-# --------------------------------------------------------------------------------------------------- session
+"""Key, delta, time to live, timeout: the arguments of `ClientSession.change` without the waiter."""
 
 
 class _State(Enum):
     OFFLINE = "no connection"
-    GREETING = "connected, hello not answered"
+    HANDSHAKE = "connected, hello not answered"
     READY = "requests may be sent"
     DRAINING = "the server is shutting down; replies may still come, nothing is sent"
-    CLOSED = "for good"
+    CLOSED = "permanently"
 
 
 class ClientSession:
-    """See the module. Not safe between threads.
+    """See the module. Not thread-safe.
 
-    `cache` is asked for by `hello`; None leaves it to the server. `resumable`: have a session at the server that
-    outlives a connection, for `lease_ms`, or as long as the server does unless told. `wake` is called when the first
-    call of a turn has come: the adapter answers by calling `end_turn` and `output` soon.
+    `cache`: the cache that `hello` names; None for the server's default. `resumable`: open a session at the server,
+    which outlives a connection for `lease_ms`, None for the server's default. `wake`: called at the first call of a
+    turn; the adapter must then call `end_turn` and `output` when the turn is over.
     """
 
     def __init__(
@@ -101,47 +102,53 @@ class ClientSession:
         self._cache: Final = cache
         self._wake: Final = wake
         self._resumable: Final = resumable
-        self._lease_ms: Final = lease_ms  # what is asked for
+        self._lease_ms: Final = lease_ms  # requested from the server
         self._state = _State.OFFLINE
-        self._woken = False  # wake was called in this turn
-        self._joining: JoinedChanges | None = None  # the last message of this turn, if a change may join it
+        self._closed_reason = "the client is closed"  # message of ClientClosed, in state CLOSED
+        # Calls on their way out.
+        self._woken = False  # `wake` was called in this turn
+        self._joining: JoinedChanges | None = None  # the last message of this turn, if the next change may join it
         self._fresh: list[Message] = []  # messages of this turn, in call order
-        self._queue: deque[Message] = deque()  # of earlier turns, not sent; settled ones are skipped when met
-        self._set_aside: deque[Message] = deque()  # from the queue: they would wait at the server, where too many do
-        self._urgent: deque[Message] = deque()  # what the session sends on its own account; passes every window
-        self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are looked for
+        self._queue: deque[Message] = deque()  # messages of earlier turns, not sent; settled ones are skipped later
+        # Messages from the queue that may wait at the server and found their window full. Later messages overtake
+        # them.
+        self._deferred: deque[Message] = deque()
+        self._urgent: deque[Message] = deque()  # requests that the session makes itself; sent before all others
+        self._refused: list[Message] = []  # answered with `shutting_down`: sent again on the next connection
+        self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are removed from it
         self._windows: Final = Windows()
-        self._returned: list[Message] = []  # answered `shutting_down`: for the next connection
-        self._sequence = 0  # messages of ended turns, since ever
-        # (deadline, sequence, message), a heap. Settled ones leave when they come to the top, or when they have
-        # become the larger part.
+        self._sequence = 0  # number of messages whose turn has ended
+        # A heap of (deadline, sequence, message). Settled messages are removed when they reach the top, or all at
+        # once when they have become the majority.
         self._deadlines: list[tuple[float, int, Message]] = []
-        self._unpacker: Any = None  # of the connection there is; one that has raised is never fed again
-        self._greeting = b""  # to be written before anything else
-        self._greeted: Waiter | None = None  # who waits for this connection to become usable
-        self._fault: BaseException | None = None  # why there is no connection
-        self._closed_why = "the client is closed"
-        # The session at the server, whose streams both sides count.
+        # The connection.
+        self._unpacker: Any = None  # of the current connection; one that has raised is never fed again
+        self._pending_hello = b""  # a second `hello`, to be written before anything else
+        self._handshake: Waiter | None = None  # settled when calls can be sent on this connection, or it has failed
+        self._connection_error: BaseException | None = None  # why there is no connection
+        # The session at the server. Both sides count its requests and replies.
         self._id: bytes | None = None  # None while there is none
-        self._lease: float = 0.0  # seconds it outlives a connection
-        self._known = 0  # replies that come again and are here already
-        self._holds: dict[int, Hold] = {}  # what is held, by number
-        self._stale: list[int] = []  # given up as lost, and to be given back should the session be found alive
-        self._lost_at: float | None = None  # when the connection broke, while there is none
+        self._lease: float = 0.0  # seconds that it outlives a connection
+        self._replies_to_skip = 0  # replies that the server sends again although they were received
+        self._holds: dict[int, Hold] = {}  # granted and not released, by number
+        # Numbers of holds that were declared lost when the lease ended here. If the server still knows the session,
+        # they are released.
+        self._expired_holds: list[int] = []
+        self._disconnected_at: float | None = None  # when the connection of this session broke, while there is none
         self.served = False
-        """Whether the server has done something on this connection: backing off may start anew when it ends."""
+        """Whether the server has executed a request on this connection. If so, the backoff starts again from zero."""
 
     # Calls.
 
     def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter) -> None:
-        """Add `delta`, below 0 to take away. The caller has checked key and delta; they are not looked at again.
+        """Add `delta` to a counter; a negative delta decrements. The caller has checked key and delta already.
 
         Raises InvalidRequest for a bad time to live or timeout, ClientClosed, and Busy beyond QUEUED_MAX.
         """
         joined = self._joining
         if (
             joined is None
-            # Nearly always the very same objects; with these comparisons alone a call costs 40 ns more.
+            # Nearly always the same objects, so `is not` decides. Without it a call costs 40 ns more.
             or (ttl_ms is not joined.ttl_ms and ttl_ms != joined.ttl_ms)
             or (timeout is not joined.timeout and timeout != joined.timeout)
             or len(joined.deltas) >= JOINED_ITEMS_MAX
@@ -154,48 +161,51 @@ class ClientSession:
         joined.waiters.append(waiter)
 
     def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter) -> Message:
-        """Any other call; what it travels as, for `give_up`. Raises as `change` does."""
+        """Make any other call. Returns its message, the argument of `cancel_wait`. Raises as `change` does."""
         message = SingleCall(call, check_timeout(timeout), waiter)
         self._add(message)
         self._joining = None
         return message
 
-    def give_up(self, message: Message) -> None:
-        """Nobody waits for this any more, and its waiter is done: a wait at the server is ended, too."""
+    def cancel_wait(self, message: Message) -> None:
+        """The caller has given up, and its waiter is done: end the wait at the server, if there is one."""
         if message.parks and message.msgid >= 0 and self._state is not _State.CLOSED:
-            self._send_soon(CancelWait(message))
+            self._send_urgent(CancelWait(message))
 
-    def give_back(self, hold: Hold) -> None:
-        """Release a hold that nobody has taken."""
+    def release_untaken(self, hold: Hold) -> None:
+        """Release a hold that no caller has received."""
         self._holds.pop(hold.number, None)
         if self._state is not _State.CLOSED:
-            self._send_soon(SingleCall(calls.release(hold, None), None, Nobody()))
+            self._send_urgent(SingleCall(calls.release(hold, None), None, NoWaiter()))
 
-    def forget(self, hold: Hold) -> None:
-        """It is being released: from here on it cannot be lost."""
+    def untrack(self, hold: Hold) -> None:
+        """The hold is being released, so it cannot be lost any more."""
         self._holds.pop(hold.number, None)
 
-    def _send_soon(self, message: Message) -> None:
+    def _send_urgent(self, message: Message) -> None:
         self._urgent.append(message)
-        self._be_woken()
+        self._call_wake()
 
-    def _be_woken(self) -> None:
+    def _call_wake(self) -> None:
         if not self._woken:
             self._woken = True
             self._wake()
 
     def _add(self, message: Message) -> None:
         if self._state is _State.CLOSED:
-            raise ClientClosed(self._closed_why)
-        if len(self._queue) + len(self._fresh) + len(self._set_aside) >= QUEUED_MAX:
-            raise Busy(f"{QUEUED_MAX} messages of this client wait to be sent already")
+            raise ClientClosed(self._closed_reason)
+        if len(self._queue) + len(self._fresh) + len(self._deferred) >= QUEUED_MAX:
+            raise Busy(f"{QUEUED_MAX} messages of this client are waiting to be sent already")
         self._fresh.append(message)
-        if not self._woken:
+        if not self._woken:  # `_call_wake`, inlined
             self._woken = True
             self._wake()
 
     def end_turn(self, now: float) -> None:
-        """The turn is over: no call joins what it has made, and its deadlines run from `now`, in seconds."""
+        """The turn is over: its messages are queued, no later call joins them, and their timeouts start at `now`.
+
+        `now` is in seconds, on a clock that the adapter chooses.
+        """
         self._woken = False
         self._joining = None
         fresh = self._fresh
@@ -209,19 +219,22 @@ class ClientSession:
             self._prune()
 
     def _set_deadline(self, message: Message, now: float) -> None:
-        """Its turn has ended."""
+        """The turn of this message has ended."""
         self._sequence = message.sequence = self._sequence + 1
         if message.timeout is not None:
             message.deadline = now + message.timeout
             heappush(self._deadlines, (message.deadline, message.sequence, message))
 
     def _prune(self) -> None:
-        """Forget what nobody waits for. Each look doubles the distance to the next, so it costs O(1) a message."""
+        """Remove abandoned messages from the queues, and settled ones from the deadlines.
+
+        Each run doubles the length at which the next one happens, so the cost is O(1) per message.
+        """
         if len(self._queue) > self._prune_at:
             self._queue = deque(message for message in self._queue if message.persistent or not message.abandoned())
-            self._set_aside = deque(message for message in self._set_aside if not message.abandoned())
+            self._deferred = deque(message for message in self._deferred if not message.abandoned())
             self._prune_at = max(UNACKNOWLEDGED_MAX, 2 * len(self._queue))
-        if len(self._deadlines) > 2 * (len(self._queue) + len(self._set_aside) + len(self._windows.in_flight)):
+        if len(self._deadlines) > 2 * (len(self._queue) + len(self._deferred) + len(self._windows.in_flight)):
             self._deadlines = [entry for entry in self._deadlines if not entry[2].settled]
             heapify(self._deadlines)
 
@@ -234,50 +247,52 @@ class ClientSession:
 
     @property
     def unanswered(self) -> int:
-        """Messages in flight, but for those that may wait at the server."""
+        """Messages in flight, except those that may wait at the server."""
         return self._windows.unanswered
 
     def tidy(self) -> bool:
-        """Forget the deadlines of what is settled, which else pile up where nobody asks for the next. Whether there
-        is something to write: of the turn that goes on, or by `output`."""
+        """Forget the deadlines of settled messages, which pile up where an adapter does not call `next_due`.
+
+        Returns whether there is something to write: calls of the current turn, or output.
+        """
         self.next_due()
         return self._woken or self.has_output
 
     @property
     def can_send(self) -> bool:
-        """Whether the windows let something of earlier turns through."""
+        """Whether a message of an earlier turn is waiting that the windows let through."""
         if self._state is not _State.READY:
             return False
         queue = self._queue
         windows = self._windows
         return (
-            (bool(self._urgent) and windows.may_pass(self._urgent[0]))
+            (bool(self._urgent) and windows.has_room_for_urgent(self._urgent[0]))
             or (bool(queue) and (queue[0].parks or windows.has_room(queue[0])))
-            or (bool(self._set_aside) and windows.has_room(self._set_aside[0]))
+            or (bool(self._deferred) and windows.has_room(self._deferred[0]))
         )
 
     @property
     def has_output(self) -> bool:
-        """Whether `output` may have something to give."""
+        """Whether `output` may return something."""
         if self._state is not _State.READY:
-            return bool(self._greeting)
-        if not (self._queue or self._urgent or self._set_aside):  # nearly always
-            return self._windows.much_unacknowledged
+            return bool(self._pending_hello)
+        if not (self._queue or self._urgent or self._deferred):  # nearly always
+            return self._windows.must_acknowledge
         return self.can_send or self._acknowledgement_due
 
     @property
     def _acknowledgement_due(self) -> bool:
-        # For the server a wait that is over keeps its place until it is acknowledged, and somebody wants it.
+        # At the server, a wait that has ended keeps its place until it is acknowledged, and `_deferred` needs places.
         windows = self._windows
-        return windows.much_unacknowledged or (windows.parked_unacknowledged > 0 and bool(self._set_aside))
+        return windows.must_acknowledge or (windows.parked_unacknowledged > 0 and bool(self._deferred))
 
     def output(self, now: float) -> bytes:
-        """The next messages, encoded, about OUTPUT_BYTES_MAX of them; the caller writes them all.
+        """The next messages, encoded: about OUTPUT_BYTES_MAX bytes, all of which the caller must write.
 
-        From here on they count as sent. A message whose time has run out is not sent.
+        These messages count as sent from now on. A message whose deadline has passed is not sent.
         """
-        if self._greeting:
-            data, self._greeting = self._greeting, b""
+        if self._pending_hello:
+            data, self._pending_hello = self._pending_hello, b""
             return data
         if self._state is not _State.READY:
             return b""
@@ -288,9 +303,9 @@ class ClientSession:
         while size < OUTPUT_BYTES_MAX:
             message = self._next_to_send()
             if message is None:
-                if not (self._set_aside and self._acknowledgement_due):
+                if not (self._deferred and self._acknowledgement_due):
                     break
-                parts.append(self._windows.acknowledge())  # to make room for what was set aside
+                parts.append(self._windows.acknowledge())  # makes room for deferred messages
                 continue
             if not message.persistent:
                 if message.settled:
@@ -298,26 +313,28 @@ class ClientSession:
                 if message.deadline is not None and message.deadline <= now:
                     self._time_out(message)
                     continue
-            data = self._windows.launch(message)
+            data = self._windows.register(message)
             if data:
                 parts.append(data)
                 size += len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def change_alone(self, change: Change, waiter: Waiter, now: float) -> bytes:
-        """What `change`, `end_turn` and `output` do for a change with nothing on its way, before it or beside it, in
-        one: a lone call of a thread costs a fifth less in all, and 1.08 times as many are made (0.68-1.33, 16
-        interleaved rounds). Empty, with nothing done, where something is, or where it may not be sent.
+        """What `change`, `end_turn` and `output` do together, for a change while no other message exists.
 
-        Raises InvalidRequest for a bad time to live or timeout.
+        Returns the bytes to write. Returns b"", with nothing done, when other messages are queued or in flight, or
+        when nothing may be sent. Raises InvalidRequest for a bad time to live or timeout.
+
+        A lone call of a thread costs a fifth less by this, and a thread makes 1.08 times as many calls (0.68-1.33, 16
+        interleaved rounds).
         """
-        # Where something is set aside, something is in flight or much is unacknowledged.
+        # `_deferred` needs no check: when it has messages, others are in flight or an acknowledgement is due.
         if (
             self._windows.in_flight
             or self._fresh
             or self._queue
             or self._urgent
-            or self._windows.much_unacknowledged
+            or self._windows.must_acknowledge
             or self._state is not _State.READY
         ):
             return b""
@@ -328,33 +345,34 @@ class ClientSession:
         message.waiters.append(waiter)
         if message.timeout is not None and message.timeout <= 0:
             return b""
-        data = self._windows.launch(message)
+        data = self._windows.register(message)
         if data:
             self._set_deadline(message, now)
         return data
 
     def _next_to_send(self) -> Message | None:
-        """The next in turn, if the windows let one through."""
-        if self._urgent and self._windows.may_pass(self._urgent[0]):
+        """The next message to send, or None when the windows let none through."""
+        if self._urgent and self._windows.has_room_for_urgent(self._urgent[0]):
             return self._urgent.popleft()
-        if self._set_aside and self._windows.has_room(self._set_aside[0]):
-            return self._set_aside.popleft()
+        if self._deferred and self._windows.has_room(self._deferred[0]):
+            return self._deferred.popleft()
         queue = self._queue
         while queue:
             if self._windows.has_room(queue[0]):
                 return queue.popleft()
             if not queue[0].parks:
                 break
-            self._set_aside.append(queue.popleft())
+            self._deferred.append(queue.popleft())
             if self._acknowledgement_due:
                 break
         return None
 
     def receive(self, data: bytes) -> None:
-        """Settle what `data` answers.
+        """Settle the messages that `data` answers.
 
-        Raises ProtocolError when it is no reply to anything; what came before it is settled. The connection is of no
-        use then: drop it and call `disconnected` with the error.
+        Raises ProtocolError for bytes that are not a reply to a request in flight. The replies in front of them have
+        been handled. The adapter must then drop the connection and call `disconnected` with the error. Raises the
+        CommandError that a server has answered to `hello`, with the same consequence.
         """
         unpacker = self._unpacker
         windows = self._windows
@@ -366,21 +384,21 @@ class ClientSession:
                     self._receive_other(reply)
                     continue
                 _, msgid, error, result = reply
-                if self._known and msgid != HELLO_MSGID:
-                    self._known -= 1
+                if self._replies_to_skip and msgid != HELLO_MSGID:
+                    self._replies_to_skip -= 1
                     continue
                 message = in_flight.get(msgid) if msgid.__class__ is int else None
                 if message is None:
-                    self._receive_greeting(msgid, error, result)
+                    self._receive_hello_reply(msgid, error, result)
                 else:
-                    windows.land(message, kept=self._id is not None)
+                    windows.complete(message, kept=self._id is not None)
                     self._receive_reply(message, error, result)
             if self._id is not None:
-                windows.read(len(data))
+                windows.count_reply_bytes(len(data))
         except NaughtError:
             raise
-        except Exception as error:  # whatever msgpack makes of bytes that are none of its own
-            raise ProtocolError("the server sent what is no reply of MessagePack-RPC") from error
+        except Exception as error:  # msgpack raises various errors for bytes that are not MessagePack
+            raise ProtocolError("the server sent bytes that are not a MessagePack-RPC reply") from error
 
     def _receive_reply(self, message: Message, error: Any, result: Any) -> None:
         try:
@@ -392,54 +410,55 @@ class ClientSession:
                 if delivery.taken:
                     self._holds[delivery.hold.number] = delivery.hold
                 else:
-                    self.give_back(delivery.hold)
+                    self.release_untaken(delivery.hold)
                 return
             failure = item_error(error)
         except ProtocolError as fault:
-            # It would only be answered the same again.
+            # Not queued again: the server would send the same reply.
             if message.repeatable:
                 message.fail(partial(ProtocolError, *fault.args))
             else:
-                reason = fault
-                message.fail(lambda: caused(OutcomeUnknown("the reply made no sense; it may have happened"), reason))
+                cause = fault
+                unknown = "the reply is malformed; the call may have taken effect"
+                message.fail(lambda: with_cause(OutcomeUnknown(unknown), cause))
             raise
         if not isinstance(failure, ShuttingDown):
             self.served = True
             message.fail(lambda: error_from_wire(failure.code, str(failure)))
             return
         self._state = _State.DRAINING
-        self._fault = failure
+        self._connection_error = failure
         if not message.settled:
-            self._returned.append(message)
+            self._refused.append(message)
 
-    def _receive_greeting(self, msgid: Any, error: Any, result: Any) -> None:
-        """A reply that no message in flight awaits: the answer to `hello`, or none at all."""
-        if self._state is not _State.GREETING or msgid != HELLO_MSGID:
-            raise ProtocolError(f"a reply to {msgid!r:.20}, which asks nothing")
+    def _receive_hello_reply(self, msgid: Any, error: Any, result: Any) -> None:
+        """Handle a reply that belongs to no message in flight: it must be the reply to `hello`."""
+        if self._state is not _State.HANDSHAKE or msgid != HELLO_MSGID:
+            raise ProtocolError(f"a reply to {msgid!r:.20}, which is no request in flight")
         if error is not None:
             failure = item_error(error)
             if self._id is None or not is_refusal(failure):
                 raise failure
-            # The server knows nothing of the session: it is another one by now, or the lease has run out.
-            self._lose_session(failure)
-            self._greeting = self._hello()
+            # The server does not know the session: it was restarted, or the lease has ended.
+            self._session_lost(failure)
+            self._pending_hello = self._hello()
             return
         if result.__class__ is not dict:
-            raise ProtocolError("what answered is no naught server")
+            raise ProtocolError("the peer is not a naught server: its reply to hello is not a map")
         if self._id is not None:
             self._resume(result)
         elif self._resumable:
             self._open(result)
         self._requeue(())
-        self._lost_at = None
+        self._disconnected_at = None
         self._state = _State.READY
-        self._fault = None
-        greeted, self._greeted = self._greeted, None
-        if greeted is not None and not greeted.done():
-            greeted.set_result(None)
+        self._connection_error = None
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None and not handshake.done():
+            handshake.set_result(None)
 
     def _receive_other(self, message: Any) -> None:
-        """Servers may notify of what this version does not know; anything else ends the connection."""
+        """Ignore notifications, which a later version of the server may send. Anything else is a ProtocolError."""
         if message.__class__ is not list or len(message) != 3 or message[0] != 2:
             raise ProtocolError(f"a reply was expected, not {text(message)!r:.80}")
 
@@ -462,142 +481,157 @@ class ClientSession:
         """The server has opened a session."""
         session_id, lease_ms = answer.get(b"session"), answer.get(b"lease_ms")
         if session_id.__class__ is not bytes or len(session_id) != SESSION_ID_BYTES or lease_ms.__class__ is not int:
-            raise ProtocolError("the server opened no session")
+            raise ProtocolError("the server's reply to hello opens no session")
         self._id = session_id
         self._lease = lease_ms / 1000
-        self._windows.begin()
+        self._windows.begin_session()
 
     def _resume(self, answer: dict[Any, Any]) -> None:
-        """The session goes on: what the server has not accepted is to be sent again, in front and in order."""
+        """The server has resumed the session: queue the requests again that it has not accepted."""
         accepted, first = answer.get(b"accepted"), answer.get(b"replies_from")
         if accepted.__class__ is not int or first.__class__ is not int:
-            raise ProtocolError("the server resumed no session")
+            raise ProtocolError("the server's reply to hello resumes no session")
         windows = self._windows
         sent, received = windows.sent, windows.received
         if not sent - len(windows.in_flight) <= accepted <= sent or not 1 <= first <= received + 1:
-            raise ProtocolError("the server counts otherwise than this client")
-        self._known = received + 1 - first
-        windows.acknowledge()
-        self._requeue(windows.retract(accepted))
-        for number in self._stale:
-            self._urgent.append(SingleCall(calls.release(number, None), None, Nobody()))
-        self._stale.clear()
+            raise ProtocolError("the server's counts of requests and replies do not match the client's")
+        self._replies_to_skip = received + 1 - first
+        windows.acknowledge()  # `hello` has told the server how many replies were received
+        self._requeue(windows.take_unaccepted(accepted))
+        for number in self._expired_holds:
+            self._urgent.append(SingleCall(calls.release(number, None), None, NoWaiter()))
+        self._expired_holds.clear()
 
-    def _lose_session(self, error: BaseException) -> None:
-        """Whatever was in flight is in doubt, and nothing is held any more."""
-        self._id = self._lost_at = None
-        self._stale.clear()
+    def _session_lost(self, error: BaseException) -> None:
+        """The session at the server is gone: repeat or fail the messages in flight, and mark every hold as lost."""
+        self._id = self._disconnected_at = None
+        self._expired_holds.clear()
         self._urgent.clear()
-        self._known = 0
+        self._replies_to_skip = 0
         again: list[Message] = []
-        for message in self._windows.lose():
+        for message in self._windows.reset():
             if message.settled:
                 continue
             if message.repeatable:
                 again.append(message)
             elif message.persistent:
-                message.fail(lambda: caused(NotHeld("the session was lost, and what it held with it"), error))
+                message.fail(lambda: with_cause(NotHeld("the session was lost, and its holds with it"), error))
             else:
                 message.fail(
-                    lambda: caused(
-                        OutcomeUnknown("the connection broke before the reply came; it may have happened"), error
+                    lambda: with_cause(
+                        OutcomeUnknown("the connection broke before the reply came; the call may have taken effect"),
+                        error,
                     )
                 )
         self._requeue(again)
-        self._lose_holds()
+        self._mark_holds_lost()
 
-    def _lose_holds(self) -> None:
+    def _mark_holds_lost(self) -> None:
         holds, self._holds = self._holds, {}
         for hold in holds.values():
             hold.lose()
 
     def _requeue(self, messages: Iterable[Message]) -> None:
-        """Queue these again, and what was answered `shutting_down`: in front and in the order of the calls."""
-        again = [*messages, *self._returned]
-        self._returned = []
+        """Put these, and the messages that were refused with `shutting_down`, at the front of the queue.
+
+        Among them the order of the calls is kept.
+        """
+        again = [*messages, *self._refused]
+        self._refused = []
         again.sort(key=lambda message: message.sequence)
-        for message in again:
-            message.sent = False
         self._queue.extendleft(reversed(again))
 
     # The connection.
 
-    def connected(self, greeted: Waiter) -> bytes:
-        """There is a new connection: write what this returns.
+    def connected(self, handshake: Waiter) -> bytes:
+        """There is a new connection. Returns the `hello` to write on it first.
 
-        `greeted` gets None once calls can be sent on it, else why not: the server's own CommandError, or what
-        `disconnected` was given. It costs a round trip before the first call: a server that is full closes what it
-        has accepted, other servers answer something else, and behind a `hello` for an unknown cache the calls would
-        change another one.
+        `handshake` is set to None once calls can be sent. If the connection fails before, it gets the error that was
+        given to `disconnected`, which is the server's CommandError when the server has refused the `hello`.
+
+        Calls wait for the reply to `hello`, one round trip, for three reasons: a server that is full accepts the
+        connection and closes it; a server of another kind answers something else; and behind a `hello` for an unknown
+        cache the calls would change the default cache.
         """
         self._unpacker = reply_unpacker()
-        self._state = _State.GREETING
-        self._greeted = greeted
-        self._greeting = b""
+        self._state = _State.HANDSHAKE
+        self._handshake = handshake
+        self._pending_hello = b""
         self.served = False
         return self._hello()
 
     def disconnected(self, error: BaseException, now: float) -> None:
-        """The connection is gone; `error` says why and becomes the cause of what fails for it."""
+        """The connection is gone. `error` is the reason: the `__cause__` of every error that follows from it."""
         if self._state is _State.CLOSED:
             return
         self._state = _State.OFFLINE
-        self._fault = error
+        self._connection_error = error
         self._unpacker = None
-        self._known = 0
+        self._replies_to_skip = 0
         if self._id is None:
-            self._lose_session(error)
-        elif self._lost_at is None:
-            self._lost_at = now
-        greeted, self._greeted = self._greeted, None
-        if greeted is not None and not greeted.done():
-            greeted.set_exception(error)
+            self._session_lost(error)
+        elif self._disconnected_at is None:
+            self._disconnected_at = now
+        handshake, self._handshake = self._handshake, None
+        if handshake is not None and not handshake.done():
+            handshake.set_exception(error)
 
     @property
-    def finished(self) -> bool:
-        """Whether this connection should be closed: the server shuts down and owes no answer anybody waits for."""
+    def drained(self) -> bool:
+        """Whether to close this connection: the server is shutting down, and no caller waits for a reply from it."""
         in_flight = self._windows.in_flight
         return self._state is _State.DRAINING and all(message.abandoned() for message in in_flight.values())
 
-    def unreachable(self, error: BaseException) -> None:
-        """An attempt to connect has failed. What waits goes on waiting, unless the server has refused: then it fails
-        as refused, and a later attempt may find the server changed."""
-        self._fault = error
+    def connect_failed(self, error: BaseException) -> None:
+        """An attempt to connect has failed.
+
+        Queued calls keep waiting for the next attempt. Only when the server has refused the client (see `is_refusal`)
+        do they fail, with the same error; later calls wait for the next attempt again.
+        """
+        self._connection_error = error
         if not is_refusal(error):
             return
-        for message in (*self._queue, *self._set_aside):
+        for message in (*self._queue, *self._deferred):
             if not message.settled:
-                message.fail(lambda: refused(error))
+                message.fail(lambda: copy_of_refusal(error))
         self._queue.clear()
-        self._set_aside.clear()
+        self._deferred.clear()
 
-    def farewell(self) -> bytes:
-        """What to write before the connection is closed for good: then the server need not wait for the lease."""
+    def encode_bye(self) -> bytes:
+        """The `bye` to write before closing the client, so that the server need not wait for the end of the lease.
+
+        b"" where there is no session to end.
+        """
         if self._id is None or self._state not in (_State.READY, _State.DRAINING):
             return b""
         return encode_notification("bye", ())
 
-    def forsake(self, why: str) -> None:
-        """It is another process's now. Nobody is told, as whoever waits does so there. Here later calls raise
-        ClientClosed, and what it holds counts as lost, as nobody would learn of it if it were."""
+    def after_fork(self, reason: str) -> None:
+        """This is the child of a fork: close the session here without a word to the server, as the parent goes on.
+
+        Waiters are not settled, because their callers wait in the parent. Later calls raise ClientClosed with the
+        message `reason`. Holds count as lost here, because this process would not be notified of their loss.
+        """
         for hold in self._holds.values():
-            hold.lost = True
+            hold.lose_after_fork()
         self._state = _State.CLOSED
-        self._closed_why = why
-        self._joining = None  # a call of the same turn would join what nobody sends
-        self._greeting = b""
-        self._greeted = None
+        self._closed_reason = reason
+        self._joining = None  # a later call of the same turn would join it, instead of raising ClientClosed
+        self._pending_hello = b""
+        self._handshake = None
 
     def close(self, make_error: Callable[[], NaughtError] | None = None) -> None:
-        """For good: every call that has not ended raises ClientClosed, unless told otherwise, and so does every later
-        one."""
+        """Close permanently. Every pending call raises ClientClosed, or what `make_error` returns.
+
+        Every later call raises ClientClosed.
+        """
         self._state = _State.CLOSED
         self._joining = None
         pending: Iterable[Message] = (
             *self._windows.in_flight.values(),
-            *self._returned,
+            *self._refused,
             *self._urgent,
-            *self._set_aside,
+            *self._deferred,
             *self._queue,
             *self._fresh,
         )
@@ -605,49 +639,51 @@ class ClientSession:
             if not message.settled:
                 message.fail(make_error or (lambda: ClientClosed("the client was closed before the call ended")))
         self._windows.in_flight.clear()
-        self._returned.clear()
+        self._refused.clear()
         self._urgent.clear()
-        self._set_aside.clear()
+        self._deferred.clear()
         self._queue.clear()
         self._fresh.clear()
         self._deadlines.clear()
         self._unpacker = None
-        self._greeted = None
+        self._handshake = None
         self._id = None
-        self._lose_holds()
+        self._mark_holds_lost()
 
     # Time.
 
     def next_due(self) -> float | None:
-        """When to call `advance` next, in the time given to `end_turn`; None while nothing has a deadline."""
+        """When to call `advance` next, on the clock of `end_turn`; None while there is no deadline."""
         deadlines = self._deadlines
         while deadlines and deadlines[0][2].settled:
             heappop(deadlines)
         due = deadlines[0][0] if deadlines else None
-        if self._lost_at is None or not self._holds:
+        if self._disconnected_at is None or not self._holds:
             return due
-        lease_ends = self._lost_at + self._lease
+        lease_ends = self._disconnected_at + self._lease
         return lease_ends if due is None else min(due, lease_ends)
 
     def advance(self, now: float) -> None:
-        """Raise CallTimeout in the callers whose deadline is `now` or earlier; and give up what may be held no more,
-        a lease after the connection was lost."""
+        """Time has passed: raise CallTimeout in every caller whose deadline is `now` or earlier.
+
+        When the connection has been gone for the lease, every hold is marked as lost.
+        """
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
             message = heappop(deadlines)[2]
             if not message.settled:
                 self._time_out(message)
-        if self._lost_at is not None and self._holds and now >= self._lost_at + self._lease:
-            self._stale.extend(self._holds)
-            self._lose_holds()
+        if self._disconnected_at is not None and self._holds and now >= self._disconnected_at + self._lease:
+            self._expired_holds.extend(self._holds)
+            self._mark_holds_lost()
 
     def _time_out(self, message: Message) -> None:
-        fault = self._fault
-        if message.sent:
-            what = f"no answer within {message.timeout:g} s"
+        cause = self._connection_error
+        if message.msgid >= 0:
+            reason = f"no answer within {message.timeout:g} s"
         elif self._state in (_State.OFFLINE, _State.DRAINING):
-            what = f"not sent within {message.timeout:g} s: {fault or 'not connected'}"
+            reason = f"not sent within {message.timeout:g} s: {cause or 'not connected'}"
         else:
-            what = f"not sent within {message.timeout:g} s: earlier calls are unanswered"
-        message.fail(lambda: caused(CallTimeout(what), fault))
-        self.give_up(message)
+            reason = f"not sent within {message.timeout:g} s: earlier calls are unanswered"
+        message.fail(lambda: with_cause(CallTimeout(reason), cause))
+        self.cancel_wait(message)

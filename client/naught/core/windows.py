@@ -1,12 +1,18 @@
-"""How much of a session's requests may be in flight, and what of the replies the server is told has come. Sans-IO.
+"""`Windows`: which requests of a session are in flight, and which of their replies were acknowledged. Sans-IO.
 
-A server keeps the replies of a session until they are acknowledged (PROTOCOL.md, sections 5 and 6), and refuses a
-client that asks for more than it will keep. So at most `UNACKNOWLEDGED_MAX` messages are unanswered or not
-acknowledged, and what their replies may have at most `REPLIES_BYTES_MAX`. Messages that may wait at the server count
-apart until they are acknowledged; what gives something back passes both, up to a bound of its own.
+A server keeps each reply of a session until the client acknowledges it (PROTOCOL.md, sections 5 and 6). It refuses a
+client whose unacknowledged replies exceed its limits. So the client limits itself:
 
-The session (`session.py`) decides which message goes next and what becomes of it; `Windows` owns the msgids, what
-travels under them, and the counts of both streams.
+- At most `UNACKNOWLEDGED_MAX` messages are unanswered or unacknowledged, and the replies to those in flight may have
+  at most `REPLIES_BYTES_MAX` together.
+- Messages that may wait at the server (`acquire` with a wait, `wait_zero`) have limits of their own, `PARKED_MAX` and
+  `PARKED_REPLIES_BYTES_MAX`. They count there until their replies are acknowledged.
+- Urgent messages (the `cancel` and `release` requests that the session makes itself) may exceed the first two limits,
+  up to twice their values.
+
+`Windows` owns the msgids, the messages in flight and the counts of both streams, and is the only class that assigns
+`Message.msgid` and `Message.number`. The session (`session.py`) decides which message is sent next, and whether a
+message that was not answered is sent again or fails.
 """
 
 from __future__ import annotations
@@ -22,17 +28,17 @@ if TYPE_CHECKING:
 
 REPLIES_BYTES_MAX: Final = 2 << 20
 PARKED_REPLIES_BYTES_MAX: Final = 1280 << 10
-"""What the replies to messages in flight may have together: to those that are answered at once, and to as many as may
-wait. The server keeps up to 4 MiB: the rest is for what it keeps that was acknowledged in part, and for what gives
-something back."""
+"""Bytes that the replies to messages in flight may have together: to messages that the server answers immediately,
+and to messages that may wait. The server keeps up to 4 MiB per session. The rest is for replies that are not
+acknowledged yet, and for the replies to urgent messages."""
 
 ACKNOWLEDGE_EVERY: Final = 256
 ACKNOWLEDGE_BYTES: Final = 64 << 10
-"""Replies, and bytes of them, after which they are acknowledged: often enough that the window is never in the way,
-and seldom enough that it costs nothing (20 bytes in 256 messages)."""
+"""Received replies, and bytes of them, after which the client sends an acknowledgement. Often enough that the window
+never blocks a client, and seldom enough that it costs nothing (20 bytes in 256 messages)."""
 
 HELLO_MSGID: Final = 0
-"""Never another request's: those in flight keep theirs over a resumption."""
+"""The msgid of `hello`. No other request has it: when a session is resumed, requests in flight keep their msgids."""
 
 assert UNACKNOWLEDGED_MAX < 1 << 14, "servers may keep small msgids encoded"
 assert ACKNOWLEDGE_EVERY * 2 < UNACKNOWLEDGED_MAX
@@ -43,33 +49,33 @@ assert (
 
 
 class Windows:
-    """See the module. Belongs to a session."""
+    """The messages in flight and the counts of one session; see the module. Belongs to a `ClientSession`."""
 
     def __init__(self) -> None:
-        self.in_flight: dict[int, Message] = {}  # by msgid, in the order sent; abandoned ones too
-        self.sent = 0  # requests, ever in the session at the server
-        self.received = 0  # replies, likewise
-        self.acknowledged = 0  # of those, what the server was told of
-        self.much_unacknowledged = False  # so much of the others that it is to be told
-        self.parked_unacknowledged = 0  # how many of the others came to messages that may have waited
-        self._unacknowledged_bytes = 0  # of the others
-        self._parked = 0  # how many in flight may wait at the server
-        self._reply_bytes = 0  # what the replies to the others in flight may have together
-        self._parked_reply_bytes = 0  # and to those
-        # Free msgids below _msgid_next. Lately used ones first, so ids stay small: short on the wire, and within
-        # what a server keeps encoded.
+        self.in_flight: dict[int, Message] = {}  # by msgid, in the order sent; includes abandoned messages
+        self.sent = 0  # requests sent since the server opened the session
+        self.received = 0  # replies received since then
+        self.acknowledged = 0  # of `received`: how many were acknowledged
+        self.must_acknowledge = False  # ACKNOWLEDGE_EVERY or ACKNOWLEDGE_BYTES is reached
+        self.parked_unacknowledged = 0  # unacknowledged replies to messages that may have waited
+        self._unacknowledged_bytes = 0  # bytes received since the last acknowledgement
+        self._parked = 0  # messages in flight that may wait at the server
+        self._reply_bytes = 0  # upper bound of the replies to the other messages in flight, together
+        self._parked_reply_bytes = 0  # upper bound of the replies to the `_parked` ones, together
+        # Free msgids below `_msgid_next`, the most recently freed last. It is used first, so msgids stay small:
+        # short on the wire, and within the range that a server keeps encoded.
         self._msgids: list[int] = []
-        self._msgid_next = HELLO_MSGID + 1
+        self._msgid_next = HELLO_MSGID + 1  # the lowest msgid that was never used
 
-    # What goes.
+    # Sending.
 
     @property
     def unanswered(self) -> int:
-        """Messages in flight, but for those that may wait at the server."""
+        """Messages in flight, except those that may wait at the server."""
         return len(self.in_flight) - self._parked
 
     def has_room(self, message: Message) -> bool:
-        """Whether the windows let one more in flight."""
+        """Whether the limits let this message be sent."""
         if message.parks:
             return self._parked + self.parked_unacknowledged < PARKED_MAX and (
                 not self._parked or self._parked_reply_bytes + message.reply_bytes <= PARKED_REPLIES_BYTES_MAX
@@ -79,17 +85,23 @@ class Windows:
             not self._reply_bytes or self._reply_bytes + message.reply_bytes <= REPLIES_BYTES_MAX
         )
 
-    def may_pass(self, message: Message) -> bool:
-        """Whether one more may pass the windows. A server executes what gives something back at any time, but ends a
-        session whose client goes on twice as far as its windows without acknowledging: thousands may give up in one
-        turn."""
+    def has_room_for_urgent(self, message: Message) -> bool:
+        """Whether an urgent message may be sent now.
+
+        Beyond the limits the server still executes `cancel` and `release`, but it ends a session that reaches twice
+        the limits without acknowledging. Thousands of callers may give up in the same turn, so urgent messages need a
+        limit as well.
+        """
         unacknowledged = len(self.in_flight) - self._parked + self.received - self.acknowledged
         return unacknowledged < 2 * UNACKNOWLEDGED_MAX and (
             not self._reply_bytes or self._reply_bytes + message.reply_bytes <= 2 * REPLIES_BYTES_MAX
         )
 
-    def launch(self, message: Message) -> bytes:
-        """It goes, and this is what is to be written; nothing where nobody waits for it any more."""
+    def register(self, message: Message) -> bytes:
+        """Put the message in flight under a free msgid. Returns its bytes, which must be written next.
+
+        Returns b"", with nothing changed here, when no caller waits for the message any more.
+        """
         msgids = self._msgids
         msgid = msgids[-1] if msgids else self._msgid_next
         data = message.encode(msgid)
@@ -100,7 +112,6 @@ class Windows:
         else:
             self._msgid_next += 1
         self.sent += 1
-        message.sent = True
         message.msgid = msgid
         message.number = self.sent
         self.in_flight[msgid] = message
@@ -111,11 +122,13 @@ class Windows:
             self._reply_bytes += message.reply_bytes
         return data
 
-    # What comes.
+    # Receiving.
 
-    def land(self, message: Message, *, kept: bool) -> None:
-        """It is in flight no more, and its msgid is free. `kept`: its reply has come, which the server keeps until
-        that is acknowledged."""
+    def complete(self, message: Message, *, kept: bool) -> None:
+        """Take the message out of flight and free its msgid.
+
+        `kept`: its reply has come, and the server keeps that reply until it is acknowledged.
+        """
         del self.in_flight[message.msgid]
         self._msgids.append(message.msgid)
         message.msgid = -1
@@ -129,44 +142,50 @@ class Windows:
         else:
             self._reply_bytes -= message.reply_bytes
 
-    def read(self, size: int) -> None:
-        """So many bytes were, and the replies that end in them have landed."""
+    def count_reply_bytes(self, size: int) -> None:
+        """`size` bytes were received, and `complete` was called for every reply that ends in them."""
         self._unacknowledged_bytes += size
         unacknowledged = self.received - self.acknowledged
         if unacknowledged >= ACKNOWLEDGE_EVERY or (
             unacknowledged and self._unacknowledged_bytes >= ACKNOWLEDGE_BYTES
         ):
-            self.much_unacknowledged = True
+            self.must_acknowledge = True
 
     def acknowledge(self) -> bytes:
-        """The server is told of all that has come, by this or by `hello`."""
+        """Count every received reply as acknowledged. Returns the `ack` that tells the server.
+
+        The caller writes it, except where `hello` has told the server the same number.
+        """
         self.acknowledged = self.received
         self._unacknowledged_bytes = self.parked_unacknowledged = 0
-        self.much_unacknowledged = False
+        self.must_acknowledge = False
         return encode_notification("ack", (self.received,))
 
     # The session at the server.
 
-    def begin(self) -> None:
-        """There is another one, which counts from its start."""
+    def begin_session(self) -> None:
+        """The server has opened another session, whose counts start at zero."""
         self.sent = self.received = 0
         self.acknowledge()
 
-    def retract(self, accepted: int) -> list[Message]:
-        """The server has accepted so many requests: what it has not is in flight no more."""
-        lost = [message for message in self.in_flight.values() if message.number > accepted]
-        for message in lost:
-            self.land(message, kept=False)
-        self.sent = accepted
-        return lost
+    def take_unaccepted(self, accepted: int) -> list[Message]:
+        """The session was resumed, and the server has accepted its first `accepted` requests.
 
-    def lose(self) -> list[Message]:
-        """There is none any more, and this is what was in flight."""
-        lost = list(self.in_flight.values())
-        for message in lost:
+        Takes the later ones out of flight and returns them, in the order sent.
+        """
+        unaccepted = [message for message in self.in_flight.values() if message.number > accepted]
+        for message in unaccepted:
+            self.complete(message, kept=False)
+        self.sent = accepted
+        return unaccepted
+
+    def reset(self) -> list[Message]:
+        """The session at the server is gone. Frees every msgid and returns the messages that were in flight."""
+        messages = list(self.in_flight.values())
+        for message in messages:
             message.msgid = -1
         self.in_flight.clear()
         self._parked = self._reply_bytes = self._parked_reply_bytes = 0
         self._msgids.clear()
         self._msgid_next = HELLO_MSGID + 1
-        return lost
+        return messages

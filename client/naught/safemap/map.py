@@ -237,7 +237,7 @@ class SafeMap(Mapping[K, V]):
                 before: V = table[key]
                 # The eviction branch. It compares before it subtracts, and returns a tuple that was made before, so
                 # an eviction costs little more than a count: 97 % of the rate without this branch, and 99 % where
-                # counters stay above zero. naught_loadtest/bars_safemap.py measures it.
+                # counters stay above zero. naught_loadtest/bars/safemap.py measures it.
                 if before > by:
                     value: V = before - by
                     table[key] = value

@@ -1,4 +1,4 @@
-"""What both sides of a connection must agree on: the limits (`limits`) and the encoding (`codec`).
+"""What both sides of a connection must agree on: the limits (`limits.py`) and the encoding (`codec.py`).
 
-The server imports these two modules and `naught.errors` of this package, and nothing else of it.
+Of `naught`, the server imports only these two modules, `naught.errors` and the version.
 """

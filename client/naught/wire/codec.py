@@ -1,11 +1,11 @@
-"""MessagePack-RPC as both sides speak it: values, requests, replies and keys to bytes, and replies back. Sans-IO.
+"""The encoding of MessagePack-RPC for both sides: requests, replies, notifications and keys as bytes. Sans-IO.
 
     request       [0, msgid, method, params]
     reply         [1, msgid, error, result]       error is nil, or [code, message]
     notification  [2, method, params]
 
-What a method means is in the server's PROTOCOL.md. How a server takes apart the bytes of clients it does not trust
-is in its `decoder.py`; what a reply means to a caller is in `naught/core`.
+The server's PROTOCOL.md specifies the methods. The server decodes requests, which it does not trust, in its
+`decoder.py`; clients convert replies to results in `naught/core`.
 """
 
 from __future__ import annotations
@@ -22,49 +22,48 @@ REPLY: Final = 1
 NOTIFICATION: Final = 2
 
 Message = tuple[Any, ...]
+"""A decoded request, reply or notification."""
 
-
-# Packer keeps a buffer of its own between calls, and packing never awaits, so one serves a whole process.
-
+# One packer serves the whole process: it keeps its buffer between calls, and packing never awaits.
 _pack = msgpack.Packer(use_bin_type=True, buf_size=64 << 10).pack
 
 
 def encode(value: object) -> bytes:
-    """Any value of the wire as MessagePack. Raises what msgpack raises for what it cannot say."""
+    """Encode any value as MessagePack. Raises msgpack's own errors for a value that MessagePack does not have."""
     packed: bytes = _pack(value)
     return packed
 
 
 def encode_request(msgid: int, method: str, params: object) -> bytes:
-    """A request. `params` is a list or a tuple."""
+    """Encode a request. `params` is a list or a tuple."""
     packed: bytes = _pack((REQUEST, msgid, method, params))
     return packed
 
 
 def encode_notification(method: str, params: object) -> bytes:
-    """A notification: nobody replies to it."""
+    """Encode a notification, which gets no reply. `params` is a list or a tuple."""
     packed: bytes = _pack((NOTIFICATION, method, params))
     return packed
 
 
 def encode_result(msgid: int, result: object) -> bytes:
-    """A reply that carries a result."""
+    """Encode a reply with a result."""
     packed: bytes = _pack((REPLY, msgid, None, result))
     return packed
 
 
 def encode_error(msgid: int, code: str, message: str) -> bytes:
-    """A reply that carries an error."""
+    """Encode a reply with an error."""
     packed: bytes = _pack((REPLY, msgid, (code, message), None))
     return packed
 
 
 def encode_key(key: str | bytes) -> bytes:
-    """The bytes of a key, checked here so that a bad one costs no round trip and never spoils a batch.
+    """The bytes of a key, checked by the client, so that a bad key costs no round trip and does not fail a batch.
 
-    Text becomes UTF-8, lone surrogates the bytes they stand for (the inverse of how keys are given back).
+    Text becomes UTF-8, and lone surrogates become the bytes that they stand for, as the inverse of `decode_key`.
 
-    Raises `InvalidRequest` for anything but 1 byte or more of str or bytes, `TooLarge` above 512 bytes.
+    Raises `InvalidRequest` for an empty key and for types other than str and bytes, `TooLarge` above 512 bytes.
     """
     if isinstance(key, str):
         data = key.encode("utf-8", "surrogateescape")
@@ -80,19 +79,20 @@ def encode_key(key: str | bytes) -> bytes:
 
 
 def decode_key(key: bytes) -> str:
-    """A key as text. Bytes that are no UTF-8 come back as lone surrogates, so `encode_key` restores them."""
+    """A key as text. Bytes that are not UTF-8 become lone surrogates, which `encode_key` restores."""
     return key.decode("utf-8", "surrogateescape")
 
 
 def reply_unpacker() -> Any:
-    """A streaming unpacker for the replies of a server the caller chose to trust with its own memory.
+    """A streaming decoder for the replies of a server.
 
-    Strings and binaries come as bytes, arrays as lists. A reply above the limit raises msgpack's own errors.
+    It limits the size of a message but not the memory that its decoded values take, so the server must be trusted
+    that far. Strings and binaries become bytes, arrays become lists. A reply above the limit raises msgpack's errors.
     """
     return msgpack.Unpacker(
         raw=True,
         strict_map_key=False,
         max_buffer_size=MESSAGE_BYTES_MAX,
-        # One read of the transport; msgpack would set aside a whole MiB.
+        # The size of one read of a transport. Without this, msgpack allocates a whole MiB.
         read_size=64 << 10,
     )

@@ -1,8 +1,8 @@
-"""Every limit of the wire, with its reason: what a request, a reply and a session may be at most.
+"""Every limit of the wire, each with its reason: sizes of requests and replies, and limits of a session.
 
-Both sides enforce these numbers, so they are here and nowhere else. How they relate to each other is asserted at
-import; `tests/server/test_limits.py` holds each by number, and PROTOCOL.md says them to clients in other
-languages. Limits that only the server knows (connections, output buffers) are in `naught_server/config.py`.
+Both sides enforce these numbers, so they are defined only here. Relations between them are asserted at import.
+`tests/server/test_limits.py` tests each by number, and PROTOCOL.md states them for clients in other languages.
+Limits of the server alone (connections, output buffers) are in `naught_server/config.py`.
 """
 
 from __future__ import annotations
@@ -10,55 +10,56 @@ from __future__ import annotations
 from typing import Final
 
 KEY_BYTES_MAX: Final = 512
-"""Long enough for any path or URL-shaped name; short enough that a table of keys stays a table of counters."""
+"""Long enough for any path or URL. Short enough that keys do not make a counter expensive to store."""
 
 VALUE_MAX: Final = 2**63 - 1
-"""The largest signed 64-bit integer: what every language on the other end of the wire can hold."""
+"""The largest signed 64-bit integer, which clients in every language can represent."""
 
 BATCH_ITEMS_MAX: Final = 4_096
-"""Items of one call. A batch runs in one turn of the loop: about 2 ms of other people's time at most."""
+"""Items of one call. A batch runs in one turn of the server's event loop, where it delays other clients by about 2 ms
+at most."""
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
-"""A request. Four thousand keys of 250 bytes fit."""
+"""Size of a request. Four thousand keys of 250 bytes fit."""
 
 REPLY_BYTES_MAX: Final = 256 << 10
-"""A reply. What a client must be ready to buffer for one call; a scan ends its page early to stay below it."""
+"""Size of a reply. A client must be able to buffer one per call. A scan ends its page early to stay below it."""
 
 CURSOR_BYTES_MAX: Final = KEY_BYTES_MAX + 4
 """The cursor of a scan: where it stopped, by shard and key. No other string of a request is longer."""
 
 MSGID_MAX: Final = 2**32 - 1
-"""Message ids are unsigned 32-bit integers, as the MessagePack-RPC specification has it."""
+"""Message ids are unsigned 32-bit integers, as the MessagePack-RPC specification says."""
 
 PARAMS_MAX: Final = 3
 """The most parameters any method takes."""
 
 TTL_MS_MAX: Final = 10 * 365 * 24 * 3600 * 1000
-"""Ten years. A time to live beyond that is a mistake in units."""
+"""Ten years. A longer time to live is probably a mistake in units."""
 
 SESSION_ID_BYTES: Final = 16
-"""128 bits from the system's random source: nobody guesses the session of somebody else."""
+"""128 bits from the system's random source, so that no client can guess the session of another client."""
 
 UNACKNOWLEDGED_MAX: Final = 1_024
-"""Requests of a session whose replies the client has not acknowledged. Enough for a million calls a second over a
-millisecond, with joining; a server that keeps replies for whoever may come back must stop somewhere."""
+"""Requests of a session whose replies the client has not acknowledged. With joined calls, enough for a million calls
+per second at a round trip of 1 ms. The limit exists because the server keeps these replies in memory."""
 
 UNACKNOWLEDGED_BYTES_MAX: Final = 4 << 20
-"""Bytes of such replies: sixteen of the largest. Those of single counters have 6 bytes each."""
+"""Bytes of unacknowledged replies of a session: sixteen of the largest. The reply to an `incr` has about 6 bytes."""
 
 PARKED_MAX: Final = 8_192
-"""Requests of a session that wait, or whose wait has ended and is not acknowledged. Each costs the server about
-700 bytes."""
+"""Requests of a session that wait at the server, or whose wait has ended without its reply being acknowledged. Each
+costs the server about 700 bytes."""
 
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
-"""A day. A wait beyond that is nil, for no limit, or a mistake in units."""
+"""A day. A longer wait is probably a mistake in units; nil stands for no limit."""
 
 PEER_SILENT_S: Final = 5
 PEER_PROBES: Final = 5
 PEER_UNACKNOWLEDGED_MS: Final = 10_000
-"""Whether a peer lives is asked of its kernel and not of its event loop: silent for 5 s, then five probes a second
-apart; and written bytes may stay unacknowledged for 10 s. So a machine that is gone is noticed in ten seconds, and a
-process that is merely busy, or stopped, is not taken for dead."""
+"""TCP keepalive: after 5 s without a packet from the peer, five probes follow, one per second. Written bytes may stay
+unacknowledged (in TCP) for 10 s. The peer's kernel answers both, not its event loop. So a machine that is gone is
+detected within ten seconds, and a process that is busy or stopped is not mistaken for a dead one."""
 
 KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", PEER_SILENT_S),
@@ -67,7 +68,7 @@ KEEPALIVE: Final = (
     ("TCP_KEEPCNT", PEER_PROBES),
     ("TCP_USER_TIMEOUT", PEER_UNACKNOWLEDGED_MS),
 )
-"""The socket options that say so, by name, where a system has them; both ends set them."""
+"""The socket options for these values, by name. Both ends set those that their system has."""
 
 DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"

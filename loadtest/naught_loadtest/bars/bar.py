@@ -1,7 +1,7 @@
-"""A bar: what is asked, what was reached, and whether that is enough.
+"""A bar and its verdict, and the `Bench` that says how bars are measured.
 
-The measurements of `bars` are spread over the modules beside this one, a group of bars each. They get a
-`Bench`, which says how long to measure and on which cores, and give back bars.
+The modules beside this one measure one group of bars each. Their functions take a `Bench` (how long to measure, on
+which cores) and return `Bar` objects (what is asked, what was reached, and whether that is enough).
 """
 
 from __future__ import annotations
@@ -10,32 +10,34 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from naught_loadtest.drivers.servers import Cores
+from naught_loadtest.measure.cores import Cores
 
 PASS = "PASS"
 MISSED = "MISSED"
-# Measured and shown, with nothing asked.
+# Measured and shown; the bar asks for nothing.
 REPORTED = "-"
+# Could not be measured on this machine.
 SKIPPED = "SKIPPED"
+# Measured, but the figure must not be believed.
 INVALID = "INVALID"
 
 
 @dataclass(slots=True)
 class Bar:
-    """One line of the result."""
+    """One line of the report."""
 
     group: str
     what: str
-    # What is asked, in words; empty where nothing is.
+    # What is asked, in words; empty where nothing is asked.
     asked: str
-    # The figure reached, in words.
+    # The figure reached, in words; where there is no figure, the reason.
     reached: str
     verdict: str
-    # Everything a program may want to know of it.
+    # The figures behind it, for programs.
     figures: dict[str, Any] = field(default_factory=dict)
-    # More to say, each a line of its own.
+    # Further lines of the report.
     notes: list[str] = field(default_factory=list)
-    # Requests that failed and counters that are not what was acknowledged, a sentence each: this bench has failed.
+    # One sentence for each kind of failed request and for wrong counters. Any of them makes the command fail.
     wrong: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -58,16 +60,17 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How a bench is run."""
+    """How the bars are measured."""
 
     cores: Cores
+    # How often each measurement is repeated where rounds are interleaved.
     rounds: int
-    # Shorter runs and smaller sizes: to see that it works, not to quote.
+    # Shorter runs and smaller sizes: a check that it works, not figures to quote.
     quick: bool
     seed: int
 
     def say(self, sentence: str) -> None:
-        """Progress, on standard error."""
+        """Print progress to standard error."""
         print(f"  {sentence}", file=sys.stderr, flush=True)
 
 
@@ -82,5 +85,5 @@ def at_most(value: float, bar: float) -> str:
 
 
 def skipped(group: str, what: str, reason: str) -> Bar:
-    """A bar that could not be measured here."""
+    """A bar that could not be measured on this machine."""
     return Bar(group, what, "", reason, SKIPPED)

@@ -1,17 +1,19 @@
-"""Bars of capacity: single requests at three depths and applies, against Redis, plain and with the script.
+"""Bars of the server's capacity: single requests at three pipeline depths, and applies, compared with Redis.
 
-One server core, one generator core, the up-and-down workload, 50 connections, rounds interleaved.
+Redis is measured twice: with plain commands, which leave zeros behind, and with the script that deletes at zero. The
+server has one core and the generator another, the workload goes up and down on 50 connections, and the rounds are
+interleaved.
 """
 
 from __future__ import annotations
 
 from naught_loadtest.bars.bar import INVALID, Bar, Bench, at_least, skipped
-from naught_loadtest.commands import ceiling
+from naught_loadtest.measure.ceiling import SETTINGS, ceilings
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Contender, Setting, Table, base_plan, run_rounds, started_all
 
 GROUP = "server"
-# Setting, contender, and at least how many times its throughput.
+# naught's setting, the peer, the peer's setting, and the least ratio of their throughputs.
 BARS = (
     ("depth 1", "redis-lua", "depth 1", 0.95),
     ("depth 16", "redis-lua", "depth 16", 2.0),
@@ -21,7 +23,6 @@ BARS = (
     ("depth 100", "redis", "depth 100", 0.7),
     ("apply of 1000", "redis", "depth 100", 1.2),
 )
-SETTINGS = ceiling.SETTINGS
 
 
 def measure(bench: Bench) -> list[Bar]:
@@ -39,7 +40,7 @@ def measure(bench: Bench) -> list[Bar]:
             )
 
         table = run_rounds(contenders, SETTINGS, bench.rounds, base, say)
-    echo = ceiling.measure(bench.cores, base, SETTINGS)
+    echo = ceilings(bench.cores, base, SETTINGS)
     return [_bar(table, echo, row) for row in BARS]
 
 
@@ -51,16 +52,16 @@ def _bar(table: Table, echo: Table, row: tuple[str, str, str, float]) -> Bar:
     name = "Redis INCRBY" if peer == "redis" else "Redis with the evicting script"
     rates = (
         f"naught {table.throughput(*mine):,.0f}/s, {name} {table.throughput(*its):,.0f}/s,"
-        f" generator's ceiling {echo.throughput(setting, 'echo'):,.0f}/s; for each server core-second {core}"
+        f" generator's ceiling {echo.throughput(setting, 'echo'):,.0f}/s; ratio per server core-second {core}"
     )
     notes = [rates]
     if table.limited(*mine) or table.limited(*its):
-        notes.append("the generator was the limit of one of them: the ratio for each core-second tells more")
+        notes.append("the generator was the limit of one of the two: trust the ratio per core-second more")
     failures = table.failures()
-    beside = "" if setting == peer_setting else f" at {peer_setting}"
+    at_setting = "" if setting == peer_setting else f" at {peer_setting}"
     return Bar(
         GROUP,
-        f"{setting} against {name}{beside}",
+        f"{setting} against {name}{at_setting}",
         f"at least {bar:g}x",
         str(ratio),
         INVALID if failures else at_least(ratio.median, bar),

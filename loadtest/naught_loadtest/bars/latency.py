@@ -1,7 +1,7 @@
-"""The bar of latency: an open loop at half of what Redis can do unpipelined, p99 beside Redis's own.
+"""The bar of latency: an open loop at half of Redis's unpipelined capacity, naught's p99 compared with Redis's.
 
-Redis's capacity is measured first, in a closed loop. Then both get the same constant rate, round by round. A
-round in which the generator's lateness was more than a quarter of a response time does not count.
+First a closed loop measures Redis's capacity. Then both servers get the same constant rate, round by round. Rounds in
+which the generator itself made the figures INVALID do not count.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ def measure(bench: Bench) -> list[Bar]:
             result = Run(replace(closed, prefix=new_prefix()), server_pid=redis.pid).execute()
             capacities.append(result.throughput)
         rate = statistics.median(capacities) / 2
-        bench.say(f"Redis unpipelined {2 * rate:,.0f}/s, so {rate:,.0f} requests/s are due")
+        bench.say(f"Redis reaches {2 * rate:,.0f} requests/s unpipelined, so the rate is {rate:,.0f} requests/s")
         pairs: list[tuple[Result, Result]] = []
         for number in range(bench.rounds):
-            found = {}
+            results = {}
             for contender in (naught, redis) if number % 2 == 0 else (redis, naught):
                 plan = replace(base, target=contender.url, prefix=new_prefix(), rate=rate)
                 result = Run(plan, server_pid=contender.pid).execute()
-                found[contender.name] = result
+                results[contender.name] = result
                 bench.say(f"round {number + 1}/{bench.rounds}  {contender.name:<8} {_described(result)}")
-            pairs.append((found["naught"], found["redis"]))
+            pairs.append((results["naught"], results["redis"]))
     return [_bar(what, rate, pairs)]
 
 
 def _described(result: Result) -> str:
     response, lateness = result.response.percentile(99), result.lateness.percentile(99)
-    spoiled = f"   INVALID: {result.invalid[0]}" if result.invalid else ""
-    return f"p99 {milliseconds(response)}, lateness p99 {milliseconds(lateness)}{spoiled}"
+    invalid = f"   INVALID: {result.invalid[0]}" if result.invalid else ""
+    return f"p99 {milliseconds(response)}, lateness p99 {milliseconds(lateness)}{invalid}"
 
 
 def _bar(what: str, rate: float, pairs: list[tuple[Result, Result]]) -> Bar:
+    """The bar of these pairs of results, naught's and Redis's of the same round."""
     valid = [pair for pair in pairs if not pair[0].invalid and not pair[1].invalid]
     figures = {
         "rate_per_s": round(rate, 1),
@@ -70,7 +71,7 @@ def _bar(what: str, rate: float, pairs: list[tuple[Result, Result]]) -> Bar:
     failures = [sentence for pair in pairs for result in pair for sentence in problems(result)]
     asked = "no more than Redis's"
     if failures or not valid:
-        reason = failures[0] if failures else "the generator spoiled every round"
+        reason = failures[0] if failures else "the generator made every round INVALID"
         return Bar(GROUP, what, asked, reason, INVALID, figures, wrong=failures)
     ratio = spread([mine.response.percentile(99) / its.response.percentile(99) for mine, its in valid])
     medians = [

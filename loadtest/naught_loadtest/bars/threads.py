@@ -1,7 +1,7 @@
-"""The bars of the client for threads: calls a second of 1, 8 and 32 threads in one process, beside redis-py.
+"""The bars of the client for threads: calls per second of 1, 8 and 32 threads in one process, compared with redis-py.
 
-They are alike: every thread takes its own counter up and down, every call with a deadline of one second, and one
-client is shared by all. redis-py has a pool with a connection for each thread; naught has one connection.
+The conditions are equal: every thread takes a counter of its own up and down, every call has a timeout of one second,
+and all threads share one client. redis-py has a pool with one connection per thread, naught has one connection.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from naught_loadtest.bars.bar import Bar, Bench
 from naught_loadtest.bars.libraries import Library, Pairing, compare
 
 GROUP = "threads"
-NAUGHT = Library("naught_threads.py", "naught", "naught.blocking")
-REDIS_PY = Library("redis_py_threads.py", "redis", "redis-py")
+NAUGHT = Library("naught_threads", "naught", "naught.blocking")
+REDIS_PY = Library("redis_py_threads", "redis", "redis-py")
 PAIRINGS = [
     Pairing(1, "1 thread", REDIS_PY, 1.0),
     Pairing(8, "8 threads", REDIS_PY, None),
@@ -20,5 +20,5 @@ PAIRINGS = [
 
 
 def measure(bench: Bench) -> list[Bar]:
-    """A bar for a lone thread and one for many; what lies between is reported."""
+    """A bar for one thread and one for 32; the ratio of 8 threads is only reported."""
     return compare(bench, GROUP, NAUGHT, PAIRINGS)

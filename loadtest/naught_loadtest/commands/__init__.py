@@ -1,1 +1,5 @@
-"""The subcommands of `naught-loadtest`, a module each: its arguments (`configure`) and what it does (`execute`)."""
+"""The subcommands of `naught-loadtest`, one module each.
+
+Each module has `configure`, which adds its arguments to a parser, and `execute`, which runs it and returns the exit
+status. Its docstring is the description that `--help` prints.
+"""

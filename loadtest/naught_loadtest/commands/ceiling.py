@@ -1,33 +1,23 @@
-"""`naught-loadtest ceiling`: the most this generator can do here, against a server that only sends back.
+"""`naught-loadtest ceiling`: the most this generator can do on this machine, against a server that only echoes.
 
-No figure of this harness can be above its ceiling, and one close to it says more about the generator than
-about the server. The echo costs time too (it shares the kernel's work of moving bytes), so the true ceiling
-of the generator is somewhat higher.
+No figure of this harness can be above its ceiling, and a figure close to it says more about the generator than about
+the server. The echo server costs time too, as it shares the kernel's work of moving bytes, so the true ceiling is
+somewhat higher.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 
 from naught_loadtest.commands import status
-from naught_loadtest.drivers.servers import Cores, echo_server, split_cores
-from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.runner import Run, new_prefix
-from naught_loadtest.measure.report import write_json
-from naught_loadtest.measure.rounds import Setting, Table, base_plan, run_rounds, started
-
-SETTINGS = [
-    Setting("depth 1", 1),
-    Setting("depth 16", 16),
-    Setting("depth 100", 100),
-    Setting("apply of 1000", 1, 1000),
-]
-WARMUP_S = 0.3
+from naught_loadtest.measure.ceiling import SETTINGS, WARMUP_S, ceiling_lines, ceilings
+from naught_loadtest.measure.cores import split_cores
+from naught_loadtest.measure.report import text_stream, write_json
+from naught_loadtest.measure.rounds import base_plan
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `ceiling`."""
+    """Add the arguments of `ceiling`."""
     add = parser.add_argument
     add("-c", "--connections", type=int, default=50, metavar="N", help="(%(default)s)")
     add("--duration", type=float, default=2.0, metavar="S", help="of each of the four runs (%(default)g)")
@@ -35,24 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="the report as JSON; - for standard output")
 
 
-def measure(cores: Cores, base: Plan, settings: list[Setting]) -> Table:
-    """The echo's rates for these settings."""
-    with started("echo", cores.server) as echo:
-        return run_rounds([echo], settings, 1, base)
-
-
-def ceiling_of(plan: Plan, duration_s: float) -> float:
-    """Operations a second the generator of this plan does with an echo, in place of its server."""
-    with echo_server() as echo:
-        changes = {"target": echo.url, "prefix": new_prefix(), "duration_s": duration_s, "warmup_s": WARMUP_S}
-        return Run(Plan.from_json({**plan.to_json(), **changes})).execute().throughput
-
-
 def execute(arguments: argparse.Namespace) -> int:
-    """The whole command. Its exit status."""
+    """Run the whole command. Returns the exit status."""
     cores = split_cores()
-    people = sys.stderr if arguments.json == "-" else sys.stdout
-    print(f"the generator against an echo, {arguments.connections} connections; {cores.note}\n", file=people)
+    out = text_stream(arguments.json)
+    print(f"the generator against an echo server, {arguments.connections} connections; {cores.note}\n", file=out)
     base = base_plan(
         cores,
         connections=arguments.connections,
@@ -60,20 +37,10 @@ def execute(arguments: argparse.Namespace) -> int:
         warmup_s=WARMUP_S,
         processes=arguments.processes,
     )
-    table = measure(cores, base, SETTINGS)
-    for line in lines(table):
-        print(line, file=people)
+    table = ceilings(cores, base, SETTINGS)
+    for line in ceiling_lines(table):
+        print(line, file=out)
     if arguments.json:
         document = {"schema": 1, "kind": "ceiling", "cores": cores.note, "runs": table.to_json()}
         write_json(document, arguments.json)
     return status.OK
-
-
-def lines(table: Table) -> list[str]:
-    """A line for each setting."""
-    rows = []
-    for (setting, contender), results in table.results.items():
-        share = results[0].generator_share
-        rate = table.throughput(setting, contender)
-        rows.append(f"{setting:<16}{rate:>14,.0f} operations/s   generator {share:.0%} of a core")
-    return rows

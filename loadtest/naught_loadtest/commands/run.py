@@ -1,4 +1,8 @@
-"""`naught-loadtest run`: one run against a server that is already there."""
+"""`naught-loadtest run`: one run against a server that is already running.
+
+Without --rate the run is a closed loop and measures capacity. With --rate it is an open loop and measures latency:
+requests are due at fixed moments, and a request that had to wait is charged with its wait.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import random
 import sys
 
 from naught_loadtest.commands import status
-from naught_loadtest.commands.ceiling import ceiling_of
 from naught_loadtest.generate.plan import (
     BATCH_MAX,
     CONNECTIONS_DEFAULT,
@@ -19,18 +22,20 @@ from naught_loadtest.generate.plan import (
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.generate.schedule import ARRIVALS
 from naught_loadtest.generate.workload import SCENARIOS
-from naught_loadtest.measure.progress import Live
-from naught_loadtest.measure.report import text_lines, to_json, write_hgrm, write_json
+from naught_loadtest.measure.ceiling import ceiling_of
+from naught_loadtest.measure.progress import ProgressLine
+from naught_loadtest.measure.report import text_lines, text_stream, to_json, write_hgrm, write_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.slo import Objective, parse
 
+# Seeds that are drawn at random lie below this.
 SEED_MAX = 1 << 31
-# How long the generator is measured against an echo, after a run.
+# How long the generator is measured against an echo server after a run.
 CEILING_S = 1.0
 
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
-    """What describes a load; `search` takes the same."""
+    """Add the arguments that describe a load, which `run` and `search` share."""
     add = parser.add_argument
     add(
         "--target",
@@ -39,7 +44,7 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         help="naught://host:port/cache, naught+unix:///path.sock, redis://host:port, redis-lua://host:port"
         " (deletes at zero) or memcached://host:port",
     )
-    add("--scenario", choices=SCENARIOS, default="churn", help="what is asked (%(default)s)")
+    add("--scenario", choices=SCENARIOS, default="churn", help="which counters change, and how (%(default)s)")
     add("-c", "--connections", type=int, default=CONNECTIONS_DEFAULT, metavar="N", help="(%(default)s)")
     add(
         "-B",
@@ -47,38 +52,38 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help=f"counters a request carries, 1 to {BATCH_MAX}",
+        help=f"counters in each request, 1 to {BATCH_MAX} (%(default)s)",
     )
-    add("--arrival", choices=ARRIVALS, default="constant", help="open loop: the gaps between requests")
-    add("--duration", type=float, default=DURATION_S_DEFAULT, metavar="S", help="(%(default)g)")
+    add("--arrival", choices=ARRIVALS, default="constant", help="open loop: gaps between requests (%(default)s)")
+    add("--duration", type=float, default=DURATION_S_DEFAULT, metavar="S", help="measured time (%(default)g)")
     add("--warmup", type=float, default=WARMUP_S_DEFAULT, metavar="S", help="not in the figures (%(default)g)")
     add("--processes", type=int, default=1, metavar="N", help="load processes (%(default)s)")
-    add("--keys", type=int, default=0, metavar="N", help="counters at most (the scenario's own number)")
-    add("--seed", type=int, help="(a random one, printed)")
+    add("--keys", type=int, default=0, metavar="N", help="most counters at a time (default: by scenario)")
+    add("--seed", type=int, help="makes a run repeatable (default: random, and printed)")
     add(
         "--timeout",
         type=float,
         default=TIMEOUT_S_DEFAULT,
         metavar="S",
-        help="answered later: timed out (%(default)g)",
+        help="a request answered later has timed out (%(default)g)",
     )
     add("--json", metavar="FILE", help="the report as JSON; - for standard output")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `run`."""
+    """Add the arguments of `run`."""
     add_load_arguments(parser)
     add = parser.add_argument
-    add("-P", "--pipeline", type=int, default=1, metavar="N", help="requests in flight on a connection (1)")
-    add("--rate", type=float, metavar="N", help="open loop: requests a second of all connections together")
-    add("--hgrm", metavar="FILE", help="the latency distribution for HdrHistogram's plotter")
+    add("-P", "--pipeline", type=int, default=1, metavar="N", help="requests in flight on each connection (1)")
+    add("--rate", type=float, metavar="N", help="open loop: requests per second of all connections together")
+    add("--hgrm", metavar="FILE", help="the latency distribution, for HdrHistogram's plotter")
     add(
         "--slo",
         type=objective,
         action="append",
         default=[],
         metavar="'p99<2ms'",
-        help="an objective, repeatable; missed: exit status 99",
+        help="an objective, repeatable; a missed one makes the exit status 99",
     )
     add(
         "--verify",
@@ -90,14 +95,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--ceiling",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="closed loop: show beside it what this generator does with an echo",
+        help="closed loop: also measure this generator against an echo server",
     )
-    add("--keep", action="store_true", help="leave on the server what the run made")
-    add("--server-pid", type=int, metavar="PID", help="a server on this machine: show how busy it was")
+    add("--keep", action="store_true", help="do not delete the run's counters afterwards")
+    add("--server-pid", type=int, metavar="PID", help="a server on this machine: report how busy it was")
 
 
 def objective(text: str) -> Objective:
-    """For argparse, which wants its own error."""
+    """An objective as an argparse type: what is wrong with it becomes a usage error."""
     try:
         return parse(text)
     except ValueError as error:
@@ -105,7 +110,7 @@ def objective(text: str) -> Objective:
 
 
 def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
-    """The plan of the arguments. ValueError says what is wrong with them."""
+    """The plan that the arguments describe. ValueError says what is wrong with them."""
     seed = arguments.seed if arguments.seed is not None else random.randrange(SEED_MAX)
     settings = {
         "target": arguments.target,
@@ -126,27 +131,25 @@ def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """The whole command. Its exit status."""
+    """Run the whole command. Returns the exit status."""
     plan = plan_of(arguments, pipeline=arguments.pipeline, rate=arguments.rate)
-    to_stdout = arguments.json == "-"
-    people = sys.stderr if to_stdout else sys.stdout
-    print(f"{plan}\n", file=people, flush=True)
-    live = Live()
+    out = text_stream(arguments.json)
+    print(f"{plan}\n", file=out, flush=True)
+    line = ProgressLine(sys.stderr)
     try:
         result = Run(
             plan,
             server_pid=arguments.server_pid,
             check=arguments.verify,
             clean=not arguments.keep,
-            on_progress=live.show,
+            on_progress=line.show,
         ).execute()
     finally:
-        live.end()
+        line.end()
     if arguments.ceiling and not plan.open_loop:
         result.ceiling = ceiling_of(plan, CEILING_S)
-    print(file=people)
-    for line in text_lines(result, arguments.slo):
-        print(line, file=people)
+    print(file=out)
+    print("\n".join(text_lines(result, arguments.slo)), file=out)
     if arguments.json:
         write_json(to_json(result, arguments.slo), arguments.json)
     if arguments.hgrm:
@@ -155,7 +158,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def exit_status(result: Result, objectives: list[Objective]) -> int:
-    """What a run's exit status is. What is wrong comes before what is slow."""
+    """The exit status of a run. Wrong answers outrank INVALID figures, and these outrank missed objectives."""
     failed = bool(result.failures or result.not_verified)
     if failed or (result.verification is not None and not result.verification.passed):
         return status.FAILED

@@ -1,18 +1,19 @@
 """`naught-loadtest search`: the highest rate at which an objective still holds.
 
-Open loop, so that a server that falls behind shows it. The rate doubles until the objective is missed, then
-the gap is halved until it is narrow enough, and what was found is confirmed by a longer run; where that fails,
-the rate steps down and is confirmed again. A probe that missed is repeated once before it is believed: a machine
-has its moments. One that the generator itself spoiled twice counts as the generator's limit, and the report says
-that the server may do more.
+The load is an open loop, so a server that falls behind shows it. The rate doubles until the objective is missed.
+Then the gap between the highest rate that held and the lowest that missed is halved until it is narrow enough. A
+longer run confirms the rate that was found; where that fails, the rate steps down and is confirmed again.
+
+A miss is believed only when a second run at the same rate misses too, because any machine may be disturbed for a
+moment. When the generator made both runs INVALID, the generator was the limit, and the report says that the server
+may reach more.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from naught_loadtest.commands import status
 from naught_loadtest.commands.run import (
@@ -23,36 +24,40 @@ from naught_loadtest.commands.run import (
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.histogram import SAMPLES_BEYOND_MIN
-from naught_loadtest.measure.report import milliseconds, write_json
+from naught_loadtest.measure.report import milliseconds, text_stream, write_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.slo import Objective
 
+# Longer runs, each at a lower rate, before the search gives up.
 CONFIRMATIONS_MAX = 5
 
 
 class Bisection:
-    """The search itself, without the runs: ask `rate` what to try, `tell` how it went. Pure."""
+    """The search without the runs. Its user reads `rate`, tries it, and reports the outcome with `tell`. Pure."""
 
     def __init__(self, start: float, most: float, precision: float) -> None:
-        # The highest rate that held, and the lowest that did not; None while there is none.
+        # The highest rate that held, and the lowest that missed; None while there is none.
         self.held: float | None = None
         self.missed: float | None = None
+        # The highest rate that may be tried.
         self._most = most
+        # The gap at which the search ends, as a part of the rate.
         self._precision = precision
+        # The rate to try next, in requests per second.
         self.rate = min(start, most)
 
     @property
     def done(self) -> bool:
-        """Whether the gap is narrow enough, or there is nowhere left to go."""
+        """Whether the gap is narrow enough, or there is no rate left to try."""
         if self.held is None:
-            # Below one request a second there is nothing left to find.
+            # Rates below one request per second are not searched.
             return self.missed is not None and self.rate < 1
         if self.missed is None:
             return self.held >= self._most
         return self.missed / self.held - 1 <= self._precision
 
     def tell(self, held: bool) -> None:
-        """The outcome at `rate`; moves `rate` to what is to be tried next."""
+        """Take in the outcome at `rate`, and set `rate` to the next one to try."""
         if held:
             self.held = self.rate
         else:
@@ -66,11 +71,13 @@ class Bisection:
 
 
 @dataclass(slots=True)
-class Probe:
+class Attempt:
     """One run of the search."""
 
     rate: float
+    # Whether all objectives were met and nothing failed.
     held: bool
+    # The judgement of each objective, in words.
     sentence: str
     result: Result
 
@@ -87,40 +94,40 @@ class Probe:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `search`."""
+    """Add the arguments of `search`."""
     add_load_arguments(parser)
     add = parser.add_argument
     add("--slo", type=objective, action="append", required=True, metavar="'p99<1ms'", help="what must hold")
-    add("--start", type=float, default=1000.0, metavar="RATE", help="requests a second to begin with (%(default)g)")
-    add("--most", type=float, default=1e7, metavar="RATE", help="never try more (%(default)g)")
-    add("--precision", type=float, default=0.05, metavar="PART", help="how near to the edge (%(default)g)")
+    add("--start", type=float, default=1000.0, metavar="RATE", help="first rate, requests per second (%(default)g)")
+    add("--most", type=float, default=1e7, metavar="RATE", help="highest rate to try (%(default)g)")
+    add("--precision", type=float, default=0.05, metavar="PART", help="gap at which the search ends (%(default)g)")
     add("--confirm", type=float, metavar="S", help="length of the confirming run (three times --duration)")
     parser.set_defaults(duration=5.0)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """The whole command. Its exit status."""
-    people = sys.stderr if arguments.json == "-" else sys.stdout
+    """Run the whole command. Returns the exit status."""
+    out = text_stream(arguments.json)
     plan = plan_of(arguments, rate=arguments.start)
-    search = Search(plan, arguments.slo, people)
-    print(f"{plan.target}: the highest rate with {', '.join(each.text for each in arguments.slo)}\n", file=people)
+    search = Search(plan, arguments.slo, out)
+    print(f"{plan.target}: the highest rate with {', '.join(each.text for each in arguments.slo)}\n", file=out)
     bisection = Bisection(arguments.start, arguments.most, arguments.precision)
     while not bisection.done:
-        bisection.tell(search.probe(bisection.rate, arguments.duration).held)
+        bisection.tell(search.try_rate(bisection.rate, arguments.duration).held)
     confirmed = None
     if bisection.held is not None:
-        print("\nconfirming with a longer run", file=people)
+        print("\nconfirming with a longer run", file=out)
         confirm_s = arguments.confirm or 3 * arguments.duration
         confirmed = search.confirm(bisection.held, confirm_s, 1 + 2 * arguments.precision)
-    print(file=people)
-    print(_conclusion(confirmed, search.limited), file=people)
+    print(file=out)
+    print(_conclusion(confirmed, search.limited), file=out)
     if arguments.json:
         document = {
             "schema": 1,
             "kind": "search",
             "plan": plan.to_json(),
             "objectives": [each.text for each in arguments.slo],
-            "probes": [probe.to_json() for probe in search.probes],
+            "probes": [attempt.to_json() for attempt in search.attempts],
             "confirmed": confirmed.to_json() if confirmed else None,
             "generator_limited": search.limited,
         }
@@ -130,53 +137,55 @@ def execute(arguments: argparse.Namespace) -> int:
     return status.OK if confirmed is not None else status.OBJECTIVE_MISSED
 
 
-def _conclusion(confirmed: Probe | None, limited: bool) -> str:
+def _conclusion(confirmed: Attempt | None, limited: bool) -> str:
     if confirmed is None:
         return "no rate was found at which the objective holds"
     at_least = "at least " if limited else ""
-    why = " (beyond it the generator was the limit)" if limited else ""
+    why = " (above this rate the generator was the limit)" if limited else ""
     return f"{at_least}{confirmed.rate:,.0f} requests/s{why}: {confirmed.sentence}"
 
 
 class Search:
-    """Does the probes and remembers them."""
+    """Does the runs of a search and keeps their results."""
 
-    def __init__(self, plan: Plan, objectives: list[Objective], people: Any) -> None:
+    def __init__(self, plan: Plan, objectives: list[Objective], out: TextIO) -> None:
         self._plan = plan
         self._objectives = objectives
-        self._people = people
-        self.probes: list[Probe] = []
-        # Whether a probe was spoiled by the generator twice in a row: then the server may do more.
+        # Gets one line for each run.
+        self._out = out
+        # All runs, in order.
+        self.attempts: list[Attempt] = []
+        # Whether the generator made both runs at one rate INVALID. Then the server may reach more.
         self.limited = False
-        # Whether a verification failed: then the figures do not matter.
+        # Whether a verification failed. Then the command fails, whatever rate was found.
         self.wrong = False
 
-    def probe(self, rate: float, duration_s: float) -> Probe:
-        """One run at this rate, repeated once when it did not hold."""
-        probe = self._run(rate, duration_s)
-        if not probe.held:
-            spoiled = bool(probe.result.invalid)
-            probe = self._run(rate, duration_s)
-            self.limited |= spoiled and bool(probe.result.invalid)
-        return probe
+    def try_rate(self, rate: float, duration_s: float) -> Attempt:
+        """One run at this rate, repeated once if the objective was missed."""
+        attempt = self._run(rate, duration_s)
+        if not attempt.held:
+            first_invalid = bool(attempt.result.invalid)
+            attempt = self._run(rate, duration_s)
+            self.limited |= first_invalid and bool(attempt.result.invalid)
+        return attempt
 
-    def confirm(self, rate: float, duration_s: float, step: float) -> Probe | None:
-        """A longer run at this rate, stepping down while it fails."""
+    def confirm(self, rate: float, duration_s: float, step: float) -> Attempt | None:
+        """A longer run at this rate. While it misses, the rate is divided by `step`. None if all runs missed."""
         for _ in range(CONFIRMATIONS_MAX):
-            probe = self.probe(rate, duration_s)
-            if probe.held:
-                return probe
+            attempt = self.try_rate(rate, duration_s)
+            if attempt.held:
+                return attempt
             rate /= step
         return None
 
-    def _run(self, rate: float, duration_s: float) -> Probe:
-        # Long enough that the percentiles asked for have their hundred samples beyond, with some to spare.
+    def _run(self, rate: float, duration_s: float) -> Attempt:
+        # Long enough that every percentile asked for has its hundred samples beyond it, and a tenth longer.
         percents = [each.percent for each in self._objectives if each.percent is not None]
-        observations = max((SAMPLES_BEYOND_MIN * 100 / (100 - percent) for percent in percents), default=0)
+        samples = max((SAMPLES_BEYOND_MIN * 100 / (100 - percent) for percent in percents), default=0)
         changes = {
             "prefix": new_prefix(),
             "rate": rate,
-            "duration_s": max(duration_s, 1.1 * observations / rate),
+            "duration_s": max(duration_s, 1.1 * samples / rate),
         }
         result = Run(Plan.from_json({**self._plan.to_json(), **changes})).execute()
         judged = [each.judge(result.response) for each in self._objectives]
@@ -187,10 +196,10 @@ class Search:
             sentence += f"; {result.failures:,} failed"
         if result.verification is not None and not result.verification.passed:
             self.wrong = True
-            sentence += "; WRONG: the counters are not what was acknowledged"
-        probe = Probe(rate, held, sentence, result)
-        self.probes.append(probe)
-        spoiled = "".join(f"\n             INVALID: {reason}" for reason in result.invalid)
+            sentence += "; WRONG: counters differ from what was acknowledged"
+        attempt = Attempt(rate, held, sentence, result)
+        self.attempts.append(attempt)
+        invalid = "".join(f"\n             INVALID: {reason}" for reason in result.invalid)
         p50 = milliseconds(result.response.percentile(50))
-        print(f"{rate:>12,.0f}/s   p50 {p50:>8}   {sentence}{spoiled}", file=self._people, flush=True)
-        return probe
+        print(f"{rate:>12,.0f}/s   p50 {p50:>8}   {sentence}{invalid}", file=self._out, flush=True)
+        return attempt

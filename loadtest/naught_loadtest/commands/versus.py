@@ -1,8 +1,8 @@
-"""`naught-loadtest versus`: naught beside its peers, on this machine, in one run.
+"""`naught-loadtest versus`: naught compared with Redis and memcached on this machine, in one run.
 
-All servers are started here, on loopback, without configuration. Each runs on one core, the generator on the
-others where there are any. The peers do the same up-and-down workload; where naught sends an `apply` of a
-thousand counters, a peer without such a command is taken at the deepest pipeline measured.
+All servers are started here, on loopback, without configuration. Each server has one core, and the generator has the
+others where there are any. All get the same workload. Only naught has a command for many counters, so where naught
+sends an `apply` of a thousand counters, it is compared with the peer's deepest pipeline.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from naught_loadtest.commands import ceiling, status
-from naught_loadtest.drivers.servers import split_cores
+from naught_loadtest.commands import status
 from naught_loadtest.generate.workload import SCENARIOS
+from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines, ceilings
+from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.machine import machine_lines
-from naught_loadtest.measure.report import write_json
+from naught_loadtest.measure.report import text_stream, write_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import (
     PEERS,
@@ -29,55 +30,54 @@ from naught_loadtest.measure.rounds import (
 )
 
 DEPTHS = (1, 16, 100)
-WARMUP_S = 0.3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `versus`."""
+    """Add the arguments of `versus`."""
     add = parser.add_argument
-    add("--peers", type=peers, default=list(PEERS), metavar="A,B", help=f"of {', '.join(PEERS)} (all)")
+    add("--peers", type=peers, default=list(PEERS), metavar="A,B", help=f"some of {', '.join(PEERS)} (all)")
     add("--rounds", type=int, default=5, metavar="N", help="(%(default)s)")
     add("--duration", type=float, default=2.0, metavar="S", help="of each run (%(default)g)")
     add("--scenario", choices=SCENARIOS, default="churn", help="(%(default)s)")
     add("-c", "--connections", type=int, default=50, metavar="N", help="(%(default)s)")
-    add("--depths", type=numbers, default=list(DEPTHS), metavar="N,N", help="pipelines (1,16,100)")
-    add("-B", "--batch", type=int, default=1000, metavar="N", help="counters of an apply (%(default)s)")
+    add("--depths", type=numbers, default=list(DEPTHS), metavar="N,N", help="pipeline depths (1,16,100)")
+    add("-B", "--batch", type=int, default=1000, metavar="N", help="counters in each apply (%(default)s)")
     add("--processes", type=int, default=1, metavar="N", help="load processes (%(default)s)")
     add("--seed", type=int, default=1, help="(%(default)s)")
     add("--json", metavar="FILE", help="the report as JSON; - for standard output")
 
 
 def peers(text: str) -> list[str]:
-    """For argparse: names, comma-separated."""
+    """An argparse type: names of peers, separated by commas."""
     names = [name for name in text.split(",") if name]
     unknown = [name for name in names if name not in PEERS]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"peers are among {', '.join(PEERS)}")
+        raise argparse.ArgumentTypeError(f"peers are some of {', '.join(PEERS)}, not {text!r}")
     return names
 
 
 def numbers(text: str) -> list[int]:
-    """For argparse: numbers from 1, comma-separated, growing."""
+    """An argparse type: whole numbers from 1, separated by commas. They are sorted, each once."""
     try:
         values = sorted({int(part) for part in text.split(",")})
     except ValueError:
         values = []
     if not values or values[0] < 1:
-        raise argparse.ArgumentTypeError("whole numbers from 1, separated by commas")
+        raise argparse.ArgumentTypeError(f"must be whole numbers from 1, separated by commas, not {text!r}")
     return values
 
 
 def settings_for(depths: list[int], batch: int) -> list[Setting]:
-    """Pipelines, then applies."""
+    """One setting for each pipeline depth, then one for applies of `batch` counters unless that is 1."""
     settings = [Setting(f"depth {depth}", depth) for depth in depths]
     return settings + ([Setting(f"apply of {batch}", 1, batch)] if batch > 1 else [])
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """The whole command. Its exit status."""
+    """Run the whole command. Returns the exit status."""
     if arguments.rounds < 1:
-        raise ValueError("there is at least one round")
-    people = sys.stderr if arguments.json == "-" else sys.stdout
+        raise ValueError("--rounds must be at least 1")
+    out = text_stream(arguments.json)
     cores = split_cores()
     settings = settings_for(arguments.depths, arguments.batch)
     base = base_plan(
@@ -89,19 +89,19 @@ def execute(arguments: argparse.Namespace) -> int:
         processes=arguments.processes,
         seed=arguments.seed,
     )
-    how = f"{arguments.rounds} rounds of {arguments.duration:g} s: {arguments.scenario}"
-    for line in (*machine_lines(), cores.note, f"{how}, {base.connections} connections, seed {base.seed}"):
-        print(line, file=people)
+    load = f"{arguments.rounds} rounds of {arguments.duration:g} s: {arguments.scenario}"
+    for line in (*machine_lines(), cores.note, f"{load}, {base.connections} connections, seed {base.seed}"):
+        print(line, file=out)
     with started_all(["naught", *arguments.peers], cores.server) as (contenders, missing):
         for line in (*missing, *(f"{each.name}: {each.version}" for each in contenders)):
-            print(line, file=people)
-        print(file=people)
+            print(line, file=out)
+        print(file=out)
         table = run_rounds(contenders, settings, arguments.rounds, base, Announcer(arguments.rounds).say)
-    echo = ceiling.measure(cores, base, settings)
+    echo = ceilings(cores, base, settings)
     names = [each.name for each in contenders if each.name != "naught"]
-    print(file=people)
+    print(file=out)
     for line in lines(table, settings, names, echo):
-        print(line, file=people)
+        print(line, file=out)
     if arguments.json:
         document = _document(table, settings, names)
         document["cores"] = cores.note
@@ -112,9 +112,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 class Announcer:
-    """One line on standard error for each run, so that the wait is not silent."""
+    """Prints one line to standard error after each run, as the command takes minutes."""
 
     def __init__(self, rounds: int) -> None:
+        # The number of rounds, for "round 2/5".
         self._rounds = rounds
 
     def say(self, number: int, setting: Setting, contender: Contender, result: Result) -> None:
@@ -128,15 +129,15 @@ class Announcer:
 
 
 def compared(setting: Setting, settings: list[Setting], peer: str) -> tuple[str, str]:
-    """What a peer is measured by beside this setting of naught's: the same, or its deepest pipeline."""
+    """(setting, peer) that naught at `setting` is compared with: the same, or for applies the deepest pipeline."""
     if setting.batch == 1:
         return setting.name, peer
     return max((each for each in settings if each.batch == 1), key=lambda each: each.depth).name, peer
 
 
 def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) -> Iterator[str]:
-    """The table of ratios."""
-    yield f"{'':<15}{'naught':>13}  {'peer':<10}{'':>13}   ratio (least-most)   for each server core-second"
+    """The table of ratios, with its notes."""
+    yield f"{'':<15}{'naught':>13}  {'peer':<10}{'':>13}   ratio (least-most)   per server core-second"
     for setting in settings:
         mine = (setting.name, "naught")
         for peer in names:
@@ -148,11 +149,11 @@ def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) 
                 f"{table.throughput(*its):>11,.0f}/s   {table.ratio(mine, its)!s:<20} {core or '-'} {marks}".rstrip()
             )
     yield ""
-    yield "ratios are of the same round; the median of the rounds, with the least and the most"
+    yield "each ratio is of runs of the same round; shown are the median of the rounds, the least and the most"
     if any(table.limited(*key) for key in table.results):
         yield "* the generator was the limit of one of the two; the last column does not depend on that"
-    yield "the generator's own ceiling, against an echo:"
-    yield from (f"  {line}" for line in ceiling.lines(echo))
+    yield "the generator's own ceiling, against an echo server:"
+    yield from (f"  {line}" for line in ceiling_lines(echo))
     for sentence in table.failures():
         yield f"FAILED  {sentence}"
 

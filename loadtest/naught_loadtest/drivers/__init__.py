@@ -1,4 +1,9 @@
-"""The servers the harness can drive, by the name in the target's URL."""
+"""The servers that the harness can drive.
+
+`target` reads the URLs that name them. `naught`, `redis`, `memcached` and `echo` are the protocols, each a `Driver`
+as `base` defines it, without a socket. `probe` is a blocking connection that uses a driver, and `servers` starts
+servers.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,12 @@ from naught_loadtest.drivers.memcached import MemcachedDriver
 from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.drivers.redis import RedisDriver, RedisLuaDriver
 
+# By the name that a target's URL begins with.
 DRIVERS: dict[str, type[Driver]] = {
     driver.name: driver for driver in (NaughtDriver, RedisDriver, RedisLuaDriver, MemcachedDriver, EchoDriver)
 }
 
 
 def driver_for(kind: str) -> Driver:
-    """A driver by name; KeyError for an unknown one."""
+    """The driver with this name. KeyError for an unknown one."""
     return DRIVERS[kind]()

@@ -1,17 +1,17 @@
-"""What a driver is: one server's language, without a socket.
+"""What a driver is: the protocol of one server, without a socket.
 
-A driver turns steps of a workload into request bytes, and reply bytes into replies. It opens nothing: the
-generator (asynchronous) and the `Link` (blocking, for preparing and checking) carry the bytes. So all servers
-are driven by one and the same loop, and a comparison compares the servers.
+A driver turns steps of a workload into request bytes, and reply bytes into replies. The bytes are carried by the
+generator's connections (asynchronous) and by the `Probe` (blocking, before and after a run). So the same loop drives
+all servers, and a comparison compares the servers and not their clients.
 
-Reading replies must cost next to nothing, or the generator measures itself. `ReplyCounter` has two ways:
+Reading replies must cost little, or the generator measures itself. `ReplyCounter` has two ways:
 
-- A regular expression swallows every well-formed, successful reply of a chunk in one call (50 ns a reply) and
-  the replies are counted by a byte pattern that starts each of them.
-- Whatever it does not accept, an error reply, a reply of many values, or half a reply at the end of the
-  chunk, goes to `parse`, which reads it value by value.
+- A regular expression matches all successful replies at the start of a chunk in one call (50 ns per reply). They are
+  counted by a byte pattern with which each of them begins.
+- What the expression does not match goes to `parse`, which reads it value by value: error replies, replies of many
+  values, and an incomplete reply at the end of the chunk.
 
-Errors can therefore not be missed: only what the expression matched whole is counted without a closer look.
+So no error is missed: only replies that the expression has matched completely are counted without being parsed.
 """
 
 from __future__ import annotations
@@ -26,23 +26,24 @@ from naught_loadtest.drivers.target import Target
 
 
 class ProtocolFaultError(Exception):
-    """Bytes from the server that are no reply at all."""
+    """The server sent bytes that are not a reply of its protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A reply that says no. `kind` is the server's own word for it, for counting by class."""
+    """An error reply."""
 
+    # The server's own name of the error. Failures are counted by it.
     kind: str
     message: str = ""
 
 
-# A reply: a number, None for absent, many of these, a map of `info`, or a Failure.
+# A reply: a number, None for an absent key, a list of these, the map of `info`, text, or a Failure.
 Reply = Any
 
 
 def failure_in(reply: Reply) -> Failure | None:
-    """The failure a reply is or contains."""
+    """The failure that a reply is or contains; None if there is none."""
     if isinstance(reply, Failure):
         return reply
     if isinstance(reply, list):
@@ -51,73 +52,73 @@ def failure_in(reply: Reply) -> Failure | None:
 
 
 class Carrier(Protocol):
-    """What an inspector needs of a `Link`: bytes there, so many replies back."""
+    """What an inspector needs of a `Probe`: to send a request and get this number of replies."""
 
     def ask(self, request: bytes, replies: int = 1) -> list[Reply]: ...
 
 
 class Driver(ABC):
-    """One server's language."""
+    """The protocol of one server."""
 
     # The name in target URLs and reports.
     name: ClassVar[str]
-    # A successful reply, repeated; possessive, so that it takes time in proportion.
+    # Matches any number of successful replies. It is possessive, so that its time is linear.
     fast: ClassVar[re.Pattern[bytes]]
-    # Byte strings of which each fast reply holds exactly one.
+    # Byte strings. Each reply that `fast` matches contains exactly one of them, once.
     marks: ClassVar[tuple[bytes, ...]]
 
     def greeting(self, target: Target) -> bytes | None:
-        """What a new connection says first and gets one reply to; None for nothing."""
+        """What a new connection must send first. It gets one reply. None if the protocol has no such request."""
         return None
 
     @abstractmethod
     def single(self, number: int, key: str, delta: int) -> bytes:
-        """The request that adds `delta` to a key, or reads it when that is 0.
+        """The request that adds `delta` to a key, or reads the key if `delta` is 0.
 
-        `number` is the request's place in its connection's cycle, for protocols that number requests.
+        `number` is the request's index in its connection's cycle, for protocols that number requests.
         """
 
     @abstractmethod
     def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
-        """The bytes that answer `single` rightly; None where they are not certain."""
+        """The right reply to `single`, in bytes; None where it is not known beforehand."""
 
     @abstractmethod
     def parse(self, data: bytes) -> tuple[list[Reply], int]:
-        """The whole replies at the start of `data`, and how many bytes they took.
+        """The complete replies at the start of `data`, and how many bytes they take.
 
-        ProtocolFaultError when the bytes can be no reply.
+        ProtocolFaultError when the bytes cannot be a reply.
         """
 
     @abstractmethod
-    def inspector(self, link: Carrier) -> Inspector:
-        """The same server seen by whoever prepares and checks a run."""
+    def inspector(self, probe: Carrier) -> Inspector:
+        """The inspector of the same server, which uses this probe."""
 
 
 class BatchDriver(Driver):
-    """The language of a server where one request can carry many counters. To others a batch is written as single
-    requests back to back."""
+    """The protocol of a server with a request for many counters. Other servers get a batch as single requests."""
 
     @abstractmethod
     def many(self, number: int, keys: list[str], deltas: list[int]) -> bytes:
-        """The request that adds to many keys at once."""
+        """The request that adds one delta to each of many keys."""
 
     @abstractmethod
     def many_reply(self, number: int, values: list[int]) -> bytes | None:
-        """The bytes that answer `many` rightly; None where they are not certain."""
+        """The right reply to `many`, in bytes; None where it is not known beforehand."""
 
 
 class Inspector(ABC):
-    """What is done to a server before and after a run, over a link of its own."""
+    """What the harness asks of a server before and after a run: it prepares, checks and cleans up."""
 
-    # Whether a counter at zero stays in the server, and in what `left` counts.
+    # Whether the server keeps a counter at zero, so that `left` counts it.
     keeps_zeros: ClassVar[bool] = True
 
-    def __init__(self, link: Carrier) -> None:
-        self.link = link
+    def __init__(self, probe: Carrier) -> None:
+        # A connection that is not part of the load.
+        self.probe = probe
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make sure the server answers, and load what the driver needs."""
+        """Check that the server answers, and load what the driver needs."""
 
     @abstractmethod
     def version(self) -> str:
@@ -125,23 +126,23 @@ class Inspector(ABC):
 
     @abstractmethod
     def values(self, names: list[str]) -> list[int]:
-        """The values of keys, 0 for absent ones."""
+        """The values of these keys, 0 for absent ones."""
 
     @abstractmethod
     def left(self, prefix: str, names: Iterable[list[str]]) -> int:
-        """How many keys of the run the server still keeps, zeros included. `names`: all keys, in portions."""
+        """How many keys of the run the server has, zeros included. `names` are all keys of the run, in portions."""
 
     @abstractmethod
     def remove(self, names: list[str]) -> None:
-        """Take out these keys and no others."""
+        """Delete these keys and no others."""
 
     def statistics(self) -> dict[str, Any] | None:
-        """What the server tells about itself, None where it tells nothing the report uses."""
+        """What the server reports about itself, in the form of naught's `info`. None for other servers."""
         return None
 
 
 class ReplyCounter:
-    """Counts the replies of one connection as they arrive, and notes which failed."""
+    """Counts the replies of one connection as they arrive, and finds those that are failures."""
 
     __slots__ = ("_fast", "_marks", "_parse", "_rest", "counted", "failures")
 
@@ -151,13 +152,13 @@ class ReplyCounter:
         self._parse = driver.parse
         # The beginning of a reply whose end has not arrived.
         self._rest = b""
-        # Replies so far; numbers the next one. Whoever took replies past this counter moves it on.
+        # Replies so far, and so the number of the next one.
         self.counted = 0
-        # (number of the reply on this connection, class) of those that failed. Whoever reads them clears.
+        # (number of the reply on this connection, class) of the failures that were not taken yet.
         self.failures: list[tuple[int, str]] = []
 
     def feed(self, data: bytes) -> int:
-        """How many replies `data` completes."""
+        """Read the next bytes. Returns how many replies they complete."""
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -171,11 +172,21 @@ class ReplyCounter:
         self.counted += count
         return count
 
+    def take_failures(self) -> list[tuple[int, str]]:
+        """The failures found since the last call."""
+        failures, self.failures = self.failures, []
+        return failures
+
+    def skip_to(self, number: int) -> None:
+        """Go on with the reply of this number: the replies before it were read without this counter."""
+        self.counted = number
+
     def _slow(self, data: bytes, before: int) -> int:
+        """Parse bytes that follow the first `before` replies of a chunk."""
         replies, used = self._parse(data)
         self._rest = data[used:]
-        for place, reply in enumerate(replies, self.counted + before):
+        for number, reply in enumerate(replies, self.counted + before):
             failure = failure_in(reply)
             if failure is not None:
-                self.failures.append((place, failure.kind))
+                self.failures.append((number, failure.kind))
         return len(replies)

@@ -1,7 +1,8 @@
-"""The generator against itself: requests of naught, sent to a server that sends them back.
+"""The protocol of the echo server: requests of naught, to a server that sends back what it receives.
 
-What it reaches is the ceiling of everything this harness can measure on the machine. The echo is counted with
-the same kind of expression as naught's replies, so what is left out is only the work of a server.
+What the generator reaches with it is the ceiling of everything that this harness can measure on the machine. The
+echoed requests are counted with the same kind of expression as naught's replies, so only the work of a server is
+missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from naught_loadtest.drivers.target import Target
 
 
 class EchoDriver(NaughtDriver):
-    """Sends what naught would be sent and takes the echo for the answer."""
+    """Sends naught's requests, and takes the echo for the reply."""
 
     name = "echo"
     # [0, id, "incr" | "decr" | "get", [key]] with a key of 16 characters, repeated.
@@ -41,24 +42,24 @@ class EchoDriver(NaughtDriver):
         try:
             for message in unpacker:
                 if not isinstance(message, list) or len(message) != 4:
-                    raise ProtocolFaultError(f"no echo: {message!r:.80}")
+                    raise ProtocolFaultError(f"not an echo: {message!r:.80}")
                 replies.append(0)
                 used = unpacker.tell()
         except (ValueError, msgpack.UnpackException) as error:
-            raise ProtocolFaultError(f"no echo: {error}") from error
+            raise ProtocolFaultError(f"not an echo: {error}") from error
         return replies, used
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return EchoInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return EchoInspector(probe)
 
 
 class EchoInspector(Inspector):
-    """There is nothing to inspect: an echo keeps no counters."""
+    """An echo server has no counters, so there is nothing to check."""
 
     keeps_zeros = False
 
     def prepare(self) -> None:
-        self.link.ask(NaughtDriver().single(0, "are you there", 0))
+        self.probe.ask(NaughtDriver().single(0, "are you there", 0))
 
     def version(self) -> str:
         return "the harness's own echo server"

@@ -1,6 +1,6 @@
-"""A server that sends back what it gets: `python -m naught_loadtest.drivers.echo_server PORT`.
+"""A server that sends back what it receives: `python -m naught_loadtest.drivers.echo_server PORT`.
 
-The generator driven against it shows the generator's own ceiling.
+The generator is measured against it, to know the generator's own ceiling.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from typing import cast
 
 
-class Echo(asyncio.Protocol):
+class EchoProtocol(asyncio.Protocol):
     """One connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio's.
+        # A cast, because uvloop's transports are no subclass of asyncio's.
         self._write = cast(asyncio.Transport, transport).write
 
     def data_received(self, data: bytes) -> None:
@@ -28,7 +28,7 @@ async def _main(port: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await loop.create_server(Echo, "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(EchoProtocol, "127.0.0.1", port, backlog=1024)
     await stop.wait()
     server.close()
 

@@ -1,7 +1,8 @@
-"""memcached's language: meta arithmetic (`ma`), which can create a counter that is not there.
+"""memcached's protocol: meta arithmetic (`ma`), which can create an absent counter.
 
-An increment is `ma key N0 J1 D1 v`: the delta, the value to start from when the key is absent (the delta
-again) and no expiry. A decrement stops at zero, as naught's does, but the zero stays.
+An increment by 1 is `ma key N0 J1 D1 v`: no expiry if the key is created (N0), the value that an absent key gets
+(J1), the delta (D1), and the request to return the value (v). A decrement stops at zero, as naught's does, but the
+zero stays.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from naught_loadtest.drivers.base import Carrier, Driver, Failure, Inspector, Pr
 
 
 class MemcachedDriver(Driver):
-    """ma and mg."""
+    """Changes by `ma`, reads by `mg`."""
 
     name = "memcached"
-    # After a decrement memcached pads a shorter number with blanks to the old length.
+    # After a decrement memcached pads a shorter number with spaces to the old length.
     fast = re.compile(rb"(?:VA \d+\r\n\d+ *\r\n)*+")
     marks = (b"V",)
 
@@ -30,7 +31,7 @@ class MemcachedDriver(Driver):
 
     def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
         if delta == 0:
-            # Whether a number read is padded depends on what was there before it.
+            # Whether the number is padded depends on the value that the key had before.
             return None
         digits = b"%d" % value
         return b"VA %d\r\n%s\r\n" % (len(digits), digits)
@@ -45,12 +46,12 @@ class MemcachedDriver(Driver):
             reply, used = parsed
             replies.append(reply)
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return MemcachedInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return MemcachedInspector(probe)
 
 
 def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
-    """(reply, where the next begins), or None when its end is not there yet."""
+    """(reply, where the next one begins), or None when the reply is incomplete."""
     line_end = data.find(b"\r\n", start)
     if line_end < 0:
         return None
@@ -68,20 +69,20 @@ def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
         return Failure("not_found"), after
     if word in (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"NS", b"EX"):
         return Failure(word.decode().lower(), b" ".join(words[1:]).decode("utf-8", "replace")), after
-    raise ProtocolFaultError(f"no reply of memcached: {data[start : start + 40]!r}")
+    raise ProtocolFaultError(f"not a reply of memcached: {data[start : start + 40]!r}")
 
 
 class MemcachedInspector(Inspector):
-    """Checks by mg, cleans up by md."""
+    """Reads by `mg`, deletes by `md`."""
 
     def prepare(self) -> None:
         self.version()
 
     def version(self) -> str:
-        return f"memcached {self.link.ask(b'version' + bytes((13, 10)))[0]}"
+        return f"memcached {self.probe.ask(b'version' + bytes((13, 10)))[0]}"
 
     def _read(self, names: list[str]) -> list[Reply]:
-        return self.link.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))
+        return self.probe.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))
 
     def values(self, names: list[str]) -> list[int]:
         return [value or 0 for value in self._read(names)]
@@ -90,4 +91,4 @@ class MemcachedInspector(Inspector):
         return sum(sum(value is not None for value in self._read(portion)) for portion in names)
 
     def remove(self, names: list[str]) -> None:
-        self.link.ask(b"".join(b"md %s\r\n" % name.encode() for name in names), len(names))
+        self.probe.ask(b"".join(b"md %s\r\n" % name.encode() for name in names), len(names))

@@ -1,10 +1,9 @@
-"""naught's language: MessagePack-RPC, written and read without a client in between.
+"""naught's protocol, MessagePack-RPC, encoded and decoded here without naught's client library.
 
-Requests are encoded once, before the run. Their message ids repeat with the connection's cycle and lie
-between 65 536 and 131 071, as those of a client that has been running for a while. So each takes five bytes,
-and a successful reply always begins with 94 01 ce 00 01 (array of four, reply, 32-bit number, its upper
-half): the mark replies are counted by. A value needs 2^32 to hold these five bytes, and no run counts that
-far.
+Requests are encoded once, before the run. Their message ids repeat with the connection's cycle and lie between
+65 536 and 131 071, as those of a client that has been running for a while. So each id takes five bytes, and every
+successful reply begins with 94 01 ce 00 01 (array of four, reply, 32-bit number, its upper half). Replies are
+counted by these five bytes. A value can contain them only from 2^32 on, and no run counts that far.
 """
 
 from __future__ import annotations
@@ -18,12 +17,9 @@ import msgpack  # type: ignore[import-untyped]
 from naught_loadtest.drivers.base import BatchDriver, Carrier, Failure, Inspector, ProtocolFaultError, Reply
 from naught_loadtest.drivers.target import Target
 
-# Message ids of five bytes, enough of them for any pipeline, as replies come in order.
+# Message ids of five bytes. There are enough of them for any pipeline, because replies come in order.
 ID_FIRST = 65_536
 IDS = 65_536
-
-# The limit of the server on the items of a batch.
-BATCH_MAX = 4096
 
 _packer = msgpack.Packer(autoreset=True)
 
@@ -34,12 +30,12 @@ def _pack(message: object) -> bytes:
 
 
 def message_id(number: int) -> int:
-    """The id of the request at this place of a connection's cycle."""
+    """The id of the request with this index in a connection's cycle."""
     return ID_FIRST + number % IDS
 
 
 class NaughtDriver(BatchDriver):
-    """incr, decr, get and apply."""
+    """Changes by `incr` and `decr`, many by `apply`; reads by `get`."""
 
     name = "naught"
     # [1, id, nil, integer], repeated.
@@ -78,27 +74,27 @@ class NaughtDriver(BatchDriver):
                 replies.append(_reply(message))
                 used = unpacker.tell()
         except (ValueError, msgpack.UnpackException) as error:
-            raise ProtocolFaultError(f"no MessagePack: {error}") from error
+            raise ProtocolFaultError(f"not MessagePack: {error}") from error
         return replies, used
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return NaughtInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return NaughtInspector(probe)
 
 
 def request(method: str, *params: Any) -> bytes:
-    """A request outside of a cycle."""
+    """A request that is not part of a cycle."""
     return _pack([0, ID_FIRST, method, list(params)])
 
 
 def _reply(message: Any) -> Reply:
     if not isinstance(message, list) or len(message) != 4 or message[0] != 1:
-        raise ProtocolFaultError(f"no reply of MessagePack-RPC: {message!r:.80}")
+        raise ProtocolFaultError(f"not a reply of MessagePack-RPC: {message!r:.80}")
     _, _, error, result = message
     if error is not None:
         return _failure(error)
     if isinstance(result, list):
         try:
-            # All integers add up; an apply's failed item is an array and does not.
+            # The sum of integers exists. A failed item of an apply is an array, and then the sum fails.
             sum(result)
         except TypeError:
             return [_failure(item) if _is_error(item) else item for item in result]
@@ -116,12 +112,12 @@ def _failure(error: Any) -> Failure:
 
 
 class NaughtInspector(Inspector):
-    """Checks by `get_many` and `count`, cleans up by `take`."""
+    """Reads by `get_many` and `count`, deletes by `take`."""
 
     keeps_zeros = False
 
     def _ask(self, method: str, *params: Any) -> Any:
-        reply = self.link.ask(request(method, *params))[0]
+        reply = self.probe.ask(request(method, *params))[0]
         if isinstance(reply, Failure):
             raise RuntimeError(f"{method}: the server answers {reply.kind}: {reply.message}")
         return reply
@@ -147,7 +143,7 @@ class NaughtInspector(Inspector):
 
 
 def _texts(value: Any) -> Any:
-    """Byte strings as text, all the way down: `info` speaks fixed words and names of caches."""
+    """The value with all byte strings in it decoded as text. `info` has fixed words and names of caches only."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, dict):

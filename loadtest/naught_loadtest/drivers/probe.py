@@ -1,6 +1,6 @@
-"""A blocking connection for what happens before and after a run: preparing, checking, cleaning up.
+"""A blocking connection for the time before and after a run: preparing the server, checking it, cleaning up.
 
-It is deliberately the plainest thing that works; nothing here is measured.
+Nothing is measured here, so the connection is kept as simple as possible: one request at a time, then its reply.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import Driver, Failure, Inspector, Reply
 from naught_loadtest.drivers.target import Target
 
-# Verification may wait behind a server that is still digesting the load.
+# A verification may have to wait behind requests of the load that the server has not executed yet.
 ANSWER_S_MAX = 30.0
 CONNECT_S_MAX = 5.0
 
 
-class Link:
-    """One connection, one question at a time. Raises OSError (TimeoutError too) when it breaks."""
+class Probe:
+    """One connection. Raises OSError (TimeoutError is one) when the connection fails or an answer takes too long."""
 
-    def __init__(self, target: Target, driver: Driver, answer_s_max: float = ANSWER_S_MAX) -> None:
+    def __init__(self, target: Target, driver: Driver) -> None:
+        # Reads the replies.
         self._driver = driver
+        # Connected here; waits up to `ANSWER_S_MAX` seconds for each piece of a reply.
+        self._socket: socket.socket
         if target.path is not None:
             self._socket = socket.socket(socket.AF_UNIX)
             self._socket.settimeout(CONNECT_S_MAX)
@@ -29,7 +32,7 @@ class Link:
         else:
             self._socket = socket.create_connection((target.host, target.port), CONNECT_S_MAX)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.settimeout(answer_s_max)
+        self._socket.settimeout(ANSWER_S_MAX)
         greeting = driver.greeting(target)
         if greeting is not None:
             reply = self.ask(greeting)[0]
@@ -38,39 +41,39 @@ class Link:
                 raise RuntimeError(f"{target.url}: the server answers {reply.kind}: {reply.message}")
 
     def ask(self, request: bytes, replies: int = 1) -> list[Reply]:
-        """Send, and wait for so many replies. Failures are returned as they are."""
+        """Send, and wait for this number of replies. A `Failure` is returned like any other reply."""
         self.send(request)
         data = b""
-        found: list[Reply] = []
-        while len(found) < replies:
+        received: list[Reply] = []
+        while len(received) < replies:
             piece = self._socket.recv(1 << 20)
             if not piece:
                 raise ConnectionError("the server closed the connection")
             data += piece
-            whole, used = self._driver.parse(data)
-            found += whole
+            complete, used = self._driver.parse(data)
+            received += complete
             data = data[used:]
-        return found
+        return received
 
     def send(self, request: bytes) -> None:
-        """Send only. A later `ask` or `read` must then wait for the replies to this as well."""
+        """Only send. A later `ask` or `read` must then wait for the replies to this request as well."""
         self._socket.sendall(request)
 
     def read(self, count: int) -> bytes:
-        """Exactly so many bytes of replies, not looked at: for who knows what they must be."""
+        """Exactly `count` bytes of replies, unparsed: for a caller that knows which bytes must come."""
         data = bytearray(count)
         view = memoryview(data)
         while view:
-            read = self._socket.recv_into(view)
-            if not read:
+            received = self._socket.recv_into(view)
+            if not received:
                 raise ConnectionError("the server closed the connection")
-            view = view[read:]
+            view = view[received:]
         return bytes(data)
 
     def close(self) -> None:
         self._socket.close()
 
-    def __enter__(self) -> Link:
+    def __enter__(self) -> Probe:
         return self
 
     def __exit__(
@@ -79,8 +82,8 @@ class Link:
         self.close()
 
 
-def inspect(target: Target, answer_s_max: float = ANSWER_S_MAX) -> tuple[Link, Inspector]:
-    """A link to a target and its inspector. The caller closes the link."""
+def open_probe(target: Target) -> tuple[Probe, Inspector]:
+    """A probe connected to the target, and the inspector that uses it. The caller closes the probe."""
     driver = driver_for(target.kind)
-    link = Link(target, driver, answer_s_max)
-    return link, driver.inspector(link)
+    probe = Probe(target, driver)
+    return probe, driver.inspector(probe)

@@ -1,8 +1,7 @@
-"""Redis's language, twice: the plain commands, and a script that does naught's job.
+"""Redis's protocol, with two ways to count: the plain commands, and a script that deletes at zero.
 
-*redis* sends INCRBY and DECRBY, the least that Redis can do for a counter; its zeros stay. *redis-lua* runs a
-script that deletes a key as it reaches zero, which is what a program has to do there to have what naught does
-by itself. Both work with Valkey.
+*redis* sends INCRBY and DECRBY, the cheapest commands that Redis has for a counter. Zeros stay. *redis-lua* runs a
+script that deletes a key when it reaches zero, as naught does by itself. Both work with Valkey.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterable
 
 from naught_loadtest.drivers.base import Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
 
-# Adds ARGV[1] to the counter and deletes it at zero: naught's incr and decr, as one atomic step.
+# Adds ARGV[1] to the counter and deletes it at zero, in one atomic step, as naught's incr and decr do.
 EVICT_SCRIPT = b"""local value = redis.call('INCRBY', KEYS[1], ARGV[1])
 if value <= 0 then redis.call('DEL', KEYS[1]) return 0 end
 return value"""
@@ -21,16 +20,16 @@ EVICT_SHA = hashlib.sha1(EVICT_SCRIPT, usedforsecurity=False).hexdigest().encode
 
 
 def command(*words: bytes) -> bytes:
-    """A command as Redis reads it."""
+    """A command in Redis's protocol."""
     head = b"*%d\r\n" % len(words)
     return head + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
 class RedisDriver(Driver):
-    """INCRBY, DECRBY and GET."""
+    """Changes by INCRBY and DECRBY, reads by GET."""
 
     name = "redis"
-    # Integers, and GET's strings of digits or nothing.
+    # Integers, and the replies of GET: a string of digits, or nil.
     fast = re.compile(rb"(?::-?\d+\r\n|\$\d+\r\n-?\d+\r\n|\$-1\r\n)*+")
     marks = (b":", b"$")
 
@@ -56,12 +55,12 @@ class RedisDriver(Driver):
             reply, used = parsed
             replies.append(reply)
 
-    def inspector(self, link: Carrier) -> Inspector:
-        return RedisInspector(link)
+    def inspector(self, probe: Carrier) -> Inspector:
+        return RedisInspector(probe)
 
 
 class RedisLuaDriver(RedisDriver):
-    """EVALSHA of the script that deletes at zero; GET to read."""
+    """Changes by EVALSHA of the script that deletes at zero, reads by GET."""
 
     name = "redis-lua"
 
@@ -72,7 +71,7 @@ class RedisLuaDriver(RedisDriver):
 
 
 def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
-    """(reply, where the next begins), or None when its end is not there yet."""
+    """(reply, where the next one begins), or None when the reply is incomplete."""
     line_end = data.find(b"\r\n", start)
     if line_end < 0:
         return None
@@ -95,7 +94,7 @@ def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
             item, after = parsed
             items.append(item)
         return items, after
-    raise ProtocolFaultError(f"no reply of Redis: {data[start : start + 40]!r}")
+    raise ProtocolFaultError(f"not a reply of Redis: {data[start : start + 40]!r}")
 
 
 def _parse_string(data: bytes, length: int, start: int) -> tuple[Reply, int] | None:
@@ -109,12 +108,12 @@ def _parse_string(data: bytes, length: int, start: int) -> tuple[Reply, int] | N
 
 
 class RedisInspector(Inspector):
-    """Checks by MGET and EXISTS, cleans up by DEL."""
+    """Reads by MGET and EXISTS, deletes by DEL."""
 
     def _ask(self, *words: bytes) -> Reply:
-        reply = self.link.ask(command(*words))[0]
+        reply = self.probe.ask(command(*words))[0]
         if isinstance(reply, Failure):
-            raise RuntimeError(f"{words[0].decode()}: the server answers {reply.kind} {reply.message}")
+            raise RuntimeError(f"{words[0].decode()}: the server answers {reply.kind}: {reply.message}")
         return reply
 
     def prepare(self) -> None:

@@ -1,11 +1,11 @@
-"""The closed loop: every connection sends a pipeline, waits for all its replies, sends the next.
+"""The closed loop: every connection sends a pipeline of requests, waits for all replies, and sends the next pipeline.
 
-It measures *capacity*: how much a server does when it always has something to do. It does not measure what
-callers would wait, because a slow server is asked less (coordinated omission); reports label it so.
+It measures *capacity*: how much a server does when it always has work. It does not measure how long callers would
+wait, because a slow server gets fewer requests (coordinated omission). Reports label its figures accordingly.
 
-One block is one write, one or few reads, one clock reading and one record. Where the right reply is known it
-is compared whole, which is both the cheapest way to count a hundred replies and the only one that checks each
-of their values.
+One block of requests takes one write, one or few reads, one reading of the clock and one record in the histogram.
+Where the right reply is known, the reply is compared as a whole. That is the cheapest way to count a hundred
+replies, and the only one that checks the value in each of them.
 """
 
 from __future__ import annotations
@@ -15,56 +15,66 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from naught_loadtest.drivers.base import Driver, ProtocolFaultError, ReplyCounter, failure_in
-from naught_loadtest.generate.lane import Lane
+from naught_loadtest.generate.encoding import EncodedScript
 from naught_loadtest.measure.tally import FAILURES_KEPT_MAX, Tally
 
 
-class ClosedConnection(asyncio.Protocol):
-    """One connection of a closed loop. `on_idle` is told its number: stopped and answered, or lost."""
+class ClosedLoopConnection(asyncio.Protocol):
+    """One connection of a closed loop.
+
+    `on_idle` is called with the connection's number when it was stopped and its last block is answered, and when the
+    connection is lost.
+    """
 
     def __init__(
         self,
         number: int,
         driver: Driver,
-        lane: Lane,
+        script: EncodedScript,
         *,
         depth: int,
         tally: Tally,
         on_idle: Callable[[int], None],
     ) -> None:
+        # The number of the connection in the run.
         self.number = number
+        # None before `start`.
         self.transport: asyncio.Transport | None = None
         self._driver = driver
-        self._lane = lane
-        self._blocks = lane.blocks(depth)
+        self._script = script
+        self._blocks = script.blocks(depth)
+        # Counts for the figures; shared by all connections of the process.
         self._tally = tally
         self._on_idle = on_idle
-        # The block in flight, its place in the cycle, and when it was written.
-        self._place = 0
+        # The block in flight, its index in the cycle, and when it was written.
+        self._index = 0
         self._block = self._blocks[0]
         self._written_ns = 0
-        # The bytes that must come next; None where they are not known, or no longer.
-        self._awaited: bytes | None = None
-        # Bytes of the block's reply so far, where they are compared.
-        self._held = b""
-        # Replies of the block still to come, where they are counted.
+        # The bytes that must arrive next; None where they are not known, or not known any more.
+        self._expected: bytes | None = None
+        # What has arrived of the expected bytes.
+        self._received = b""
+        # Where replies are counted instead: how many of the block are still to come, and the counter.
         self._missing = 0
         self._counter = ReplyCounter(driver)
-        # Whether replies are compared: until something fails, as values then depend on what was refused.
-        self._comparing = lane.replies is not None
-        # Requests of the block that failed, and the operations they carried.
-        self._block_failed = 0
-        self._block_failed_operations = 0
-        # The account: requests written, answered, and the numbers of those that failed.
+        # Whether replies are compared. After a refused request they are not, because later values depend on it.
+        self._comparing = script.replies is not None
+        # Requests of the block that were refused, and the operations they carried.
+        self._refused_requests = 0
+        self._refused_operations = 0
+        # For the account: requests written, requests answered, and the numbers of the refused ones.
         self.sent = 0
         self.answered = 0
         self.failed: list[int] = []
+        # Whether more were refused than `failed` keeps.
         self.failures_dropped = False
+        # Whether no further block is to be sent.
         self.stopping = False
+        # Whether the connection has ended.
         self.lost = False
 
     def start(self, transport: asyncio.Transport) -> None:
-        """Begin with the first block."""
+        """Send the first block."""
         self.transport = transport
         transport.set_protocol(self)
         if transport.is_closing():
@@ -73,106 +83,100 @@ class ClosedConnection(asyncio.Protocol):
         self._send(monotonic_ns())
 
     def stop(self) -> None:
-        """Send nothing more; `on_idle` comes when the block in flight is answered."""
+        """Send no further block. `on_idle` is called when the block in flight is answered."""
         self.stopping = True
 
     def _send(self, now_ns: int) -> None:
-        block = self._blocks[self._place]
+        block = self._blocks[self._index]
         self._block = block
         self._missing = block.requests
-        self._awaited = block.reply if self._comparing else None
+        self._expected = block.reply if self._comparing else None
         self._written_ns = now_ns
         self.sent += block.requests
         self.transport.write(block.request)  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
-        if data == self._awaited:
+        if data == self._expected:
             self._complete()
-        elif self._awaited is not None:
+        elif self._expected is not None:
             self._compare(data)
         else:
             self._count(data)
 
     def _complete(self) -> None:
+        """The block in flight is answered: count it, and send the next one."""
         now_ns = monotonic_ns()
         block = self._block
-        tally = self._tally
-        took_ns = now_ns - self._written_ns
-        tally.response.record(took_ns, block.operations)
         requests, operations = block.requests, block.operations
-        if self._block_failed:
-            requests -= self._block_failed
-            operations -= self._block_failed_operations
-            self._block_failed = self._block_failed_operations = 0
-        if took_ns > tally.timeout_ns:
-            tally.timed_out += requests
-        else:
-            tally.requests += requests
-            tally.operations += operations
+        if self._refused_requests:
+            requests -= self._refused_requests
+            operations -= self._refused_operations
+            self._refused_requests = self._refused_operations = 0
+        self._tally.block_done(now_ns - self._written_ns, block.operations, requests, operations)
         self.answered += block.requests
-        self._place += 1
-        if self._place == len(self._blocks):
-            self._place = 0
+        self._index += 1
+        if self._index == len(self._blocks):
+            self._index = 0
         if self.stopping:
             self._on_idle(self.number)
         else:
             self._send(now_ns)
 
     def _compare(self, data: bytes) -> None:
-        """A reply in several pieces, or one that is not what it must be."""
-        held = self._held + data
-        assert self._awaited is not None
-        if len(held) < len(self._awaited) and self._awaited.startswith(held):
-            self._held = held
-        elif held == self._awaited:
-            self._held = b""
+        """Part of a reply has arrived, or a reply that is not the expected one."""
+        received = self._received + data
+        assert self._expected is not None
+        if len(received) < len(self._expected) and self._expected.startswith(received):
+            self._received = received
+        elif received == self._expected:
+            self._received = b""
             self._complete()
         else:
-            self._examine(held)
+            self._examine(received)
 
-    def _examine(self, held: bytes) -> None:
-        """Find out value by value what is wrong with a block's reply."""
-        self._held = held
-        replies, used = self._driver.parse(held)
+    def _examine(self, received: bytes) -> None:
+        """A block's reply is not the expected one: find the requests that were refused or answered wrongly."""
+        self._received = received
+        replies, used = self._driver.parse(received)
         if len(replies) < self._block.requests:
             return
-        if used < len(held) or len(replies) > self._block.requests:
-            self._unasked()
+        if used < len(received) or len(replies) > self._block.requests:
+            self._abort()
             return
-        right, _ = self._driver.parse(self._awaited or b"")
-        for place, (reply, awaited) in enumerate(zip(replies, right, strict=False)):
+        right, _ = self._driver.parse(self._expected or b"")
+        for number, (reply, expected) in enumerate(zip(replies, right, strict=False), self.answered):
             failure = failure_in(reply)
             if failure is not None:
-                self._refused(self.answered + place, failure.kind)
+                self._refused(number, failure.kind)
                 self._comparing = False
-            elif reply != awaited:
+            elif reply != expected:
                 self._tally.fail("wrong_value")
         if not self._comparing:
-            self._counter.counted = self.answered + self._block.requests
-        self._held = b""
+            self._counter.skip_to(self.answered + self._block.requests)
+        self._received = b""
         self._complete()
 
     def _count(self, data: bytes) -> None:
+        """Count replies whose values are not known beforehand."""
         self._missing -= self._counter.feed(data)
         if self._counter.failures:
-            for request, kind in self._counter.failures:
+            for request, kind in self._counter.take_failures():
                 self._refused(request, kind)
-            self._counter.failures.clear()
         if self._missing < 0:
-            self._unasked()
+            self._abort()
         elif self._missing == 0:
             self._complete()
 
-    def _unasked(self) -> None:
-        """More replies than requests: nothing on this connection can be trusted any more."""
+    def _abort(self) -> None:
+        """There were more replies than requests: no reply on this connection can be trusted any more."""
         self._tally.fail("unasked_reply")
         self._missing = 0
         self.transport.abort()  # type: ignore[union-attr]
 
     def _refused(self, request: int, kind: str) -> None:
         self._tally.fail(kind)
-        self._block_failed += 1
-        self._block_failed_operations += self._lane.operations[request % len(self._lane.operations)]
+        self._refused_requests += 1
+        self._refused_operations += self._script.operations[request % len(self._script.operations)]
         if len(self.failed) < FAILURES_KEPT_MAX:
             self.failed.append(request)
         else:

@@ -1,8 +1,8 @@
-"""After the run: each connection takes off what it still has up.
+"""After a run: each connection undoes the increments of its unfinished cycle.
 
-A run stops in the middle of its cycles. So that an up-and-down workload really ends at zero, every
-connection then sends one decrement for each key it has raised, by the amount it still has up. These requests
-belong to no figure; they are counted for the verification.
+A run stops in the middle of the cycles. So that an up-and-down workload really ends at zero, every connection then
+sends one *closing decrement* for each key that it has raised, by the amount that it has added and not yet
+subtracted. These requests are in no figure, but the verification takes them into account.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ PORTION = 256
 
 
 class Closing(asyncio.Protocol):
-    """The decrements of one connection. `finished` resolves when the last is answered, or the connection
-    is lost."""
+    """The closing decrements of one connection, sent in portions. It stops at the first that is refused."""
 
     def __init__(self, driver: Driver, steps: list[tuple[int, int]], prefix: str) -> None:
         self._requests = [
             driver.single(number, key_name(prefix, key), -amount) for number, (key, amount) in enumerate(steps)
         ]
         self._counter = ReplyCounter(driver)
+        # None before `start`.
         self._transport: asyncio.Transport | None = None
+        # Decrements written.
         self.sent = 0
-        # Decrements answered well. Replies come in order, so these are the first ones.
+        # Decrements that succeeded. Replies come in order, so these are the first ones.
         self.done = 0
-        # What was answered badly, by class.
+        # The classes of those that were refused.
         self.failed: list[str] = []
+        # Resolves when the last decrement is answered, when one is refused, and when the connection is lost.
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self, transport: asyncio.Transport) -> None:
+        """Send the first portion."""
         self._transport = transport
         transport.set_protocol(self)
         self._send()
@@ -48,8 +51,7 @@ class Closing(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         count = self._counter.feed(data)
-        self.failed += [kind for _, kind in self._counter.failures]
-        self._counter.failures.clear()
+        self.failed += [kind for _, kind in self._counter.take_failures()]
         if not self.failed:
             self.done += count
         if self._counter.counted >= self.sent:

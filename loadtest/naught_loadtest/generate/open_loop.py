@@ -1,19 +1,19 @@
 """The open loop: requests are due at moments that do not depend on the answers.
 
-Each connection has a bounded number of requests in flight (one, unless --pipeline says more), as a caller has. A
-request that is due goes to the next free connection; when there is none it waits here, and goes out as soon as
-a reply frees one. Two latencies are recorded for every request:
+Each connection has a limited number of requests in flight (one, or what --pipeline says), as a caller has. A request
+that is due goes to the next free connection. If there is none, the request waits in a queue and is sent as soon as a
+reply frees a connection. Two latencies are recorded for every request:
 
-- the *response time*, from the moment it was **due**. A server that stands still for a second is charged
-  with the wait of every request that fell due meanwhile. This is the figure to believe.
-- the *service time*, from its write. Beside the other it shows how much of the response was waiting. On its
-  own it hides a stall: only as many requests as there are connections were written before it (this is
-  called coordinated omission).
+- the *response time*, from the moment the request was **due**. If the server stands still for a second, every
+  request that fell due meanwhile is charged with its wait. This is the figure to believe.
+- the *service time*, from the write of the request. Beside the response time it shows how much of it was waiting.
+  Alone it hides a stall: only the few requests in flight when it began show it. Measuring only this is called
+  coordinated omission.
 
-The `Pacer` watches the schedule. The timers of an event loop have a grain of a millisecond, which is far too
-coarse, so close to the next request the pacer spins: it runs once in every turn of the loop, with the sockets
-served in between. How late it is is recorded for every request, and how much of its time it was really busy is
-counted, because a spinning process looks busy to the system always.
+The `Pacer` sends what is due. The timers of an event loop have a resolution of a millisecond, which is far too
+coarse. So shortly before the next request the pacer spins: it runs once in every turn of the loop, and the sockets
+are served in between. It records for every request how late it was. Because a spinning process always looks busy to
+the system, the pacer also measures in how much of its time there was work to do.
 """
 
 from __future__ import annotations
@@ -24,69 +24,85 @@ from collections.abc import Callable, Iterator
 from time import monotonic_ns
 
 from naught_loadtest.drivers.base import Driver, ProtocolFaultError, ReplyCounter
-from naught_loadtest.generate.lane import Lane
+from naught_loadtest.generate.encoding import EncodedScript
 from naught_loadtest.measure.tally import FAILURES_KEPT_MAX, Tally
 
-# Requests handed out in one turn of the loop at most, so that replies are read in between.
+# Requests sent in one turn of the loop at most, so that replies are read in between.
 SENDS_PER_TURN = 32
-# Nearer than this the pacer spins instead of setting a timer: the grain of the timers and its lateness.
+# Closer to the next request than this the pacer spins instead of setting a timer: the timers' resolution and
+# lateness.
 SPIN_NS = 2_000_000
-# After the end, what is overdue is still handed out for this long; what is left then was missed.
+# After the end the pacer still sends requests that are overdue for this long. The rest counts as missed.
 GRACE_NS = 50_000_000
-# Requests that were missed are gone through one by one up to here, and estimated beyond.
+# This many missed requests are counted one by one. Beyond, their number is estimated from the rate.
 MISSED_COUNTED_MAX = 100_000
 
 
-class Queue:
-    """What is due and finds no connection free, and the connections that are free. One of both is empty."""
+class RequestQueue:
+    """The due requests that wait for a connection, and the free connections. One of the two is always empty."""
 
     def __init__(self) -> None:
-        # Due times of the requests that wait, oldest first.
+        # Due times of the waiting requests, oldest first.
         self.waiting: deque[int] = deque()
-        # A connection stands here as often as it may still send.
-        self.free: deque[OpenConnection] = deque()
+        # Each connection stands here once for every request that it may still send.
+        self.free: deque[OpenLoopConnection] = deque()
+
+    def remove(self, connection: OpenLoopConnection) -> None:
+        """Offer no more requests to this connection."""
+        self.free = deque(each for each in self.free if each is not connection)
 
 
-class OpenConnection(asyncio.Protocol):
-    """One connection of an open loop. `on_idle` is told its number: stopped and answered, or lost."""
+class OpenLoopConnection(asyncio.Protocol):
+    """One connection of an open loop.
+
+    `on_idle` is called with the connection's number when it was stopped, no request waits and all are answered, and
+    when the connection is lost.
+    """
 
     def __init__(
         self,
         number: int,
         driver: Driver,
-        lane: Lane,
+        script: EncodedScript,
         *,
         depth: int,
-        queue: Queue,
+        queue: RequestQueue,
         tally: Tally,
         on_idle: Callable[[int], None],
     ) -> None:
+        # The number of the connection in the run.
         self.number = number
+        # None before `start`.
         self.transport: asyncio.Transport | None = None
-        self._lane = lane
-        self._requests = lane.requests
+        self._requests = script.requests
+        self._operations = script.operations
         # Requests in flight at most.
         self._depth = depth
+        # Shared by all connections of the process.
         self._queue = queue
+        # Counts for the figures; shared by all connections of the process.
         self._tally = tally
         self._on_idle = on_idle
-        # Place of the next request in the cycle.
-        self._place = 0
+        # Index of the next request in the cycle.
+        self._index = 0
         self._counter = ReplyCounter(driver)
         # (due, written) of the requests in flight, oldest first: replies come in order.
-        self._flying: deque[tuple[int, int]] = deque()
-        # Set by the pacer: only requests due from here on count for the figures.
-        self.measure_from_ns = 0
-        # The account: requests written, answered, and the numbers of those that failed.
+        self._in_flight: deque[tuple[int, int]] = deque()
+        # Only requests due from this moment on are in the figures.
+        self._measure_from_ns = 0
+        # For the account: requests written, requests answered, and the numbers of the refused ones.
         self.sent = 0
         self.answered = 0
         self.failed: list[int] = []
+        # Whether more were refused than `failed` keeps.
         self.failures_dropped = False
+        # Whether no further request falls due.
         self.stopping = False
+        # Whether the connection has ended.
         self.lost = False
 
     def start(self, transport: asyncio.Transport) -> None:
-        """Ready for `send`."""
+        """Be free for requests."""
         self.transport = transport
         transport.set_protocol(self)
         if transport.is_closing():
@@ -94,54 +110,54 @@ class OpenConnection(asyncio.Protocol):
             return
         self._queue.free.extend([self] * self._depth)
 
+    def measure_from(self, moment_ns: int) -> None:
+        """Count only requests that are due from this moment on."""
+        self._measure_from_ns = moment_ns
+
     def stop(self) -> None:
-        """Nothing more falls due; `on_idle` comes when nothing waits and all is answered."""
+        """No further request falls due. `on_idle` is called when none waits and all are answered."""
         self.stopping = True
-        self._tell_if_idle()
+        self._check_idle()
 
     def send(self, due_ns: int, now_ns: int) -> None:
         """Write the next request of the cycle."""
-        self._flying.append((due_ns, now_ns))
-        self.transport.write(self._requests[self._place])  # type: ignore[union-attr]
-        self._place += 1
-        if self._place == len(self._requests):
-            self._place = 0
+        self._in_flight.append((due_ns, now_ns))
+        self.transport.write(self._requests[self._index])  # type: ignore[union-attr]
+        self._index += 1
+        if self._index == len(self._requests):
+            self._index = 0
         self.sent += 1
-        if due_ns >= self.measure_from_ns:
-            self._tally.sent += 1
+        if due_ns >= self._measure_from_ns:
+            self._tally.request_sent()
 
     def data_received(self, data: bytes) -> None:
         now_ns = monotonic_ns()
-        tally, flying = self._tally, self._flying
-        tally.events += 1
+        tally, in_flight = self._tally, self._in_flight
+        tally.bytes_arrived()
         count = self._counter.feed(data)
         failures = self._take_failures() if self._counter.failures else None
-        if count > len(flying):
-            # More replies than requests: nothing on this connection can be trusted any more.
-            tally.fail("unasked_reply", count - len(flying))
-            count = len(flying)
+        if count > len(in_flight):
+            # More replies than requests: no reply on this connection can be trusted any more.
+            tally.fail("unasked_reply", count - len(in_flight))
+            count = len(in_flight)
             self.transport.abort()  # type: ignore[union-attr]
         first = self.answered
         self.answered += count
         for request in range(first, first + count):
-            due_ns, written_ns = flying.popleft()
-            if due_ns < self.measure_from_ns:
+            due_ns, written_ns = in_flight.popleft()
+            if due_ns < self._measure_from_ns:
                 continue
-            tally.response.record(now_ns - due_ns)
-            tally.service.record(now_ns - written_ns)
             if failures is not None and request in failures:
-                tally.fail(failures[request])
-            elif now_ns - due_ns > tally.timeout_ns:
-                tally.timed_out += 1
+                tally.request_failed(now_ns - due_ns, now_ns - written_ns, failures[request])
             else:
-                tally.requests += 1
-                tally.operations += self._lane.operations[request % len(self._lane.operations)]
-        self._take_waiting(count)
+                operations = self._operations[request % len(self._operations)]
+                tally.request_done(now_ns - due_ns, now_ns - written_ns, operations)
+        self._send_waiting(count)
         if self.stopping:
-            self._tell_if_idle()
+            self._check_idle()
 
-    def _take_waiting(self, count: int) -> None:
-        """So many requests may be sent again: first what waits, then the connection is free."""
+    def _send_waiting(self, count: int) -> None:
+        """Send up to `count` of the waiting requests; for the rest of `count` the connection is free again."""
         queue = self._queue
         for _ in range(count):
             if queue.waiting:
@@ -150,43 +166,42 @@ class OpenConnection(asyncio.Protocol):
                 queue.free.append(self)
 
     def _take_failures(self) -> dict[int, str]:
-        failures = dict(self._counter.failures)
-        self._counter.failures.clear()
+        """The refused requests that the counter found, by number. The account keeps their numbers."""
+        failures = dict(self._counter.take_failures())
         room = FAILURES_KEPT_MAX - len(self.failed)
         self.failed += list(failures)[:room]
         self.failures_dropped |= len(failures) > room
         return failures
 
-    def _tell_if_idle(self) -> None:
-        if not self._flying and not self._queue.waiting:
+    def _check_idle(self) -> None:
+        if not self._in_flight and not self._queue.waiting:
             self._on_idle(self.number)
 
     def give_up(self, now_ns: int) -> None:
-        """What is still unanswered has waited at least until now: record that, or it would look quick."""
-        for due_ns, written_ns in self._flying:
-            if due_ns >= self.measure_from_ns:
-                self._tally.response.record(now_ns - due_ns)
-                self._tally.service.record(now_ns - written_ns)
+        """Record that the requests in flight have waited at least until now."""
+        for due_ns, written_ns in self._in_flight:
+            if due_ns >= self._measure_from_ns:
+                self._tally.request_unanswered(now_ns - due_ns, now_ns - written_ns)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        self._queue.free = deque(each for each in self._queue.free if each is not self)
-        if self._flying:
+        self._queue.remove(self)
+        if self._in_flight:
             kind = "protocol_fault" if isinstance(exc, ProtocolFaultError) else "connection_lost"
-            self._tally.fail(kind, len(self._flying))
+            self._tally.fail(kind, len(self._in_flight))
             self.give_up(monotonic_ns())
-            self._flying.clear()
+            self._in_flight.clear()
         self._on_idle(self.number)
 
 
 class Pacer:
-    """Hands out what is due, and measures how well it keeps up."""
+    """Sends each request when it is due, and measures how late and how busy it was itself."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        connections: list[OpenConnection],
-        queue: Queue,
+        connections: list[OpenLoopConnection],
+        queue: RequestQueue,
         due_times_ns: Iterator[int],
         *,
         rate_per_s: float,
@@ -196,48 +211,54 @@ class Pacer:
         self._loop = loop
         self._connections = connections
         self._queue = queue
+        # When the requests are due, counted from the start of the run.
         self._due_times_ns = due_times_ns
+        # The rate of these times, for an estimate of what was missed.
         self._rate_per_s = rate_per_s
         self._tally = tally
+        # Whether this process has a core to itself, so that it may spin.
         self._spin = spin
-        # Set by `start`: the moments of the run, by the monotonic clock.
+        # The moments of the run on the monotonic clock, set by `start`.
         self._start_ns = self._measure_ns = self._end_ns = 0
         # When the next request is due.
         self._due_ns = 0
-        # Nanoseconds since the measurement began in which there was something to do.
+        # Nanoseconds of the measured time in which there was work to do.
         self.busy_ns = 0
+        # When the last turn ended.
         self._last_ns = 0
-        self._events_seen = 0
-        # Whether the last turn set a timer: the time since then was mostly sleep.
+        # The tally's count of arrivals in the last turn.
+        self._arrivals_seen = 0
+        # Whether the last turn set a timer. Then the time since that turn was mostly sleep.
         self._slept = False
-        # Resolved when the last request is handed out.
+        # Resolves when the last request is handed out.
         self.done = loop.create_future()
 
     def start(self, start_ns: int, measure_ns: int, end_ns: int) -> None:
-        """Hand out from `start_ns` to `end_ns`, counting what is due from `measure_ns` on."""
+        """Send requests from `start_ns` to `end_ns`. Those due from `measure_ns` on are in the figures."""
         self._start_ns, self._measure_ns, self._end_ns = start_ns, measure_ns, end_ns
         for connection in self._connections:
-            connection.measure_from_ns = measure_ns
+            connection.measure_from(measure_ns)
         self._next()
         self._last_ns = monotonic_ns()
         self._tick()
 
     def end_by(self, end_ns: int) -> None:
-        """Nothing that is due from `end_ns` on is handed out any more, or counts."""
+        """End earlier: requests due from `end_ns` on are neither sent nor counted."""
         self._end_ns = min(self._end_ns, end_ns)
 
     def _next(self) -> None:
         self._due_ns = self._start_ns + next(self._due_times_ns)
 
     def _tick(self) -> None:
-        begun_ns = now_ns = monotonic_ns()
-        if self._tally.events != self._events_seen:
-            self._events_seen = self._tally.events
+        """Do the work of one turn, and arrange for the next."""
+        begin_ns = now_ns = monotonic_ns()
+        if self._tally.arrivals != self._arrivals_seen:
+            self._arrivals_seen = self._tally.arrivals
             if not self._slept:
-                self._add_busy(begun_ns - self._last_ns, begun_ns)
+                self._add_busy(begin_ns - self._last_ns, begin_ns)
         if self._due_ns <= now_ns:
             now_ns = self._hand_out(now_ns)
-            self._add_busy(now_ns - begun_ns, now_ns)
+            self._add_busy(now_ns - begin_ns, now_ns)
         self._last_ns = now_ns
         if self._due_ns >= self._end_ns or now_ns > self._end_ns + GRACE_NS:
             self._finish()
@@ -252,14 +273,14 @@ class Pacer:
             self._loop.call_soon(self._tick)
 
     def _hand_out(self, now_ns: int) -> int:
+        """Send what is due, or queue it where no connection is free. Returns the time afterwards."""
         queue, tally = self._queue, self._tally
         for _ in range(SENDS_PER_TURN):
             due_ns = self._due_ns
             if due_ns > now_ns or due_ns >= self._end_ns:
                 break
             if due_ns >= self._measure_ns:
-                tally.offered += 1
-                tally.lateness.record(now_ns - due_ns)
+                tally.request_due(now_ns - due_ns)
             if queue.free:
                 queue.free.popleft().send(due_ns, now_ns)
             else:
@@ -273,27 +294,23 @@ class Pacer:
             self.busy_ns += span_ns
 
     def _finish(self) -> None:
-        """Account for what was due and never handed out: a generator too slow for its rate must not hide it."""
+        """Count what was due and never handed out, so that the report shows a generator too slow for its rate."""
         now_ns = monotonic_ns()
-        missed = 0
-        while self._due_ns < self._end_ns and missed < MISSED_COUNTED_MAX:
+        counted = 0
+        while self._due_ns < self._end_ns and counted < MISSED_COUNTED_MAX:
             if self._due_ns >= self._measure_ns:
-                missed += 1
-                self._tally.lateness.record(now_ns - self._due_ns)
+                counted += 1
+                self._tally.requests_missed(now_ns - self._due_ns)
             self._next()
         if self._due_ns < self._end_ns:
             rest = int((self._end_ns - self._due_ns) * self._rate_per_s / 1e9)
-            self._tally.lateness.record((now_ns - self._due_ns) // 2, rest)
-            missed += rest
-        self._tally.offered += missed
-        self._tally.missed += missed
+            self._tally.requests_missed((now_ns - self._due_ns) // 2, rest)
         if not self.done.done():
             self.done.set_result(None)
 
     def give_up(self, now_ns: int) -> None:
-        """What still waits will not be sent: count it, and the time it has waited in vain."""
+        """Send no more waiting requests: count them as not sent, with the time they have waited."""
         for due_ns in self._queue.waiting:
             if due_ns >= self._measure_ns:
-                self._tally.response.record(now_ns - due_ns)
-                self._tally.not_sent += 1
+                self._tally.request_not_sent(now_ns - due_ns)
         self._queue.waiting.clear()

@@ -1,6 +1,6 @@
-"""What a run is to do, complete enough to be sent to another process as JSON.
+"""The plan of a run: all its settings in one object, which travels to the worker processes as JSON.
 
-Pure: no clock, no input or output. The prefix of a run's keys comes from whoever makes the plan.
+Pure: no clock, no input or output. So the caller also chooses the prefix of the run's keys (`runner.new_prefix`).
 """
 
 from __future__ import annotations
@@ -17,57 +17,65 @@ CONNECTIONS_DEFAULT = 50
 DURATION_S_DEFAULT = 10.0
 WARMUP_S_DEFAULT = 1.0
 TIMEOUT_S_DEFAULT = 5.0
-# A pipeline needs message ids that do not repeat within it; far beyond anything worth measuring.
+# The message ids of one pipeline must differ. This limit is far beyond any depth worth measuring.
 PIPELINE_MAX = 10_000
-# The server's own limit on the items of one apply.
+# The limit of naught's server on the items of one `apply`.
 BATCH_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run."""
+    """The settings of one run. ValueError says which of them is wrong."""
 
+    # The server's URL, see `drivers.target`.
     target: str
-    # Begins every key of the run, so that what it made can be told from what was there before.
+    # Every key of the run begins with it, so that the run's counters can be told from those of others.
     prefix: str
+    # Which counters change, and how, see `generate.workload`.
     scenario: str = "churn"
+    # Connections of all processes together.
     connections: int = CONNECTIONS_DEFAULT
-    # Requests a connection keeps in flight (closed loop), or has in flight at most (open loop).
+    # Requests that a connection keeps in flight (closed loop), or has in flight at most (open loop).
     pipeline: int = 1
-    # Counters a request carries; above 1 the requests are `apply`.
+    # Counters in each request. Above 1 the requests are `apply`.
     batch: int = 1
-    # Open loop: requests a second of all processes together. None is the closed loop.
+    # Open loop: requests per second of all processes together. None for a closed loop.
     rate: float | None = None
+    # Open loop: the gaps between requests, see `generate.schedule`.
     arrival: str = "constant"
+    # The measured time.
     duration_s: float = DURATION_S_DEFAULT
-    # Before the duration; it counts for the verification, not for the figures.
+    # Load before the measured time: it is verified, but it is not in the figures.
     warmup_s: float = WARMUP_S_DEFAULT
     processes: int = 1
-    # Counters that exist at most; 0 takes the scenario's own number.
+    # Counters that exist at most at a time; 0 for the scenario's own number.
     keys: int = 0
     seed: int = 1
     # A request answered later than this has timed out.
     timeout_s: float = TIMEOUT_S_DEFAULT
-    # CPU cores the workers are held to; empty lets the system choose.
+    # The cores on which the workers run; empty lets the system choose.
     cores: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         parse_target(self.target)
         checks = (
-            (1 <= self.pipeline <= PIPELINE_MAX, f"a pipeline has 1 to {PIPELINE_MAX} requests"),
-            (1 <= self.batch <= BATCH_MAX, f"a batch has 1 to {BATCH_MAX} counters"),
-            (self.rate is None or self.rate > 0, "a rate is above 0 requests a second"),
-            (self.arrival in ARRIVALS, f"arrival is one of {', '.join(ARRIVALS)}"),
-            (self.duration_s > 0, "a duration is above 0 seconds"),
-            (self.warmup_s >= 0, "a warm-up has 0 seconds or more"),
-            (self.timeout_s > 0, "a timeout is above 0 seconds"),
-            (self.keys >= 0, "keys are at least 1"),
-            (1 <= self.processes <= self.connections, "there is at least one connection for each process"),
+            (1 <= self.pipeline <= PIPELINE_MAX, f"the pipeline must be 1 to {PIPELINE_MAX}, not {self.pipeline}"),
+            (1 <= self.batch <= BATCH_MAX, f"the batch must be 1 to {BATCH_MAX} counters, not {self.batch}"),
+            (self.rate is None or self.rate > 0, f"the rate must be above 0 requests per second, not {self.rate}"),
+            (self.arrival in ARRIVALS, f"the arrival must be one of {', '.join(ARRIVALS)}, not {self.arrival!r}"),
+            (self.duration_s > 0, f"the duration must be above 0 seconds, not {self.duration_s}"),
+            (self.warmup_s >= 0, f"the warm-up must be 0 seconds or more, not {self.warmup_s}"),
+            (self.timeout_s > 0, f"the timeout must be above 0 seconds, not {self.timeout_s}"),
+            (self.keys >= 0, f"keys must be 0 (the scenario's own number) or more, not {self.keys}"),
+            (
+                1 <= self.processes <= self.connections,
+                f"processes must be 1 to the number of connections ({self.connections}), not {self.processes}",
+            ),
         )
         for holds, sentence in checks:
             if not holds:
                 raise ValueError(sentence)
-        self.workload  # noqa: B018 - raises for what is wrong with the scenario
+        self.workload  # noqa: B018 - raises ValueError for a wrong scenario
 
     @property
     def parsed_target(self) -> Target:
@@ -79,7 +87,7 @@ class Plan:
         return Workload(self.scenario, keys, self.connections, self.batch, self.seed)
 
     def _keys_for_batch(self) -> int:
-        # A churn of applies wants as many keys of its own on each connection as one apply carries.
+        # In a churn of applies each connection needs as many keys of its own as one apply carries.
         return self.batch * self.connections if self.scenario == "churn" else 1
 
     @property
@@ -87,7 +95,7 @@ class Plan:
         return self.rate is not None
 
     def connections_of(self, process: int) -> range:
-        """The numbers of the connections that one worker drives."""
+        """The numbers of the connections of one worker process."""
         return range(process, self.connections, self.processes)
 
     def to_json(self) -> dict[str, Any]:
@@ -98,13 +106,13 @@ class Plan:
         return cls(**document)
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line for the report."""
         workload = self.workload
         how = f"closed loop, pipeline {self.pipeline}"
         if self.rate is not None:
             depth = f" of at most {self.pipeline} in flight" if self.pipeline > 1 else ""
             how = f"open loop{depth}, {self.rate:,.0f} requests/s due, {self.arrival} arrivals"
-        batch = f", {self.batch} counters a request" if self.batch > 1 else ""
+        batch = f", {self.batch} counters per request" if self.batch > 1 else ""
         return (
             f"{self.scenario} on {workload.keys:,} keys, {self.connections} connections, {how}{batch}, "
             f"{self.processes} process{'es' if self.processes > 1 else ''}, seed {self.seed}"

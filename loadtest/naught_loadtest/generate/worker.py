@@ -1,11 +1,18 @@
-"""One process of load: `python -m naught_loadtest.generate.worker`, started by the runner, never by hand.
+"""One process of load: `python -m naught_loadtest.generate.worker`, started by the runner.
 
-It speaks JSON lines. In comes the plan with the number of this process; when the connections stand and every
-request is encoded, out goes `ready`. In comes the moment to start; out go `progress` every second and at the
-end `result`. `enough` may come in meanwhile, and ends the measurement before its time. When its standard input
-closes, the parent is gone, and so is the worker.
+It reads and writes one JSON object per line:
 
-While it measures, the garbage collector is off: its pauses would be the generator's, not the server's.
+    in    {"plan": ..., "process": n}   what to do, and the number of this process
+    out   {"event": "ready"}            all connections are open and all requests are encoded
+    in    {"start_ns": ...}             when to start, on the monotonic clock
+    out   {"event": "progress", ...}    every second
+    in    {"enough": true}              optional: end the measured time now
+    out   {"event": "result", ...}      the figures and the account of every connection
+
+Instead of `ready` it may write {"event": "failed", "message": ...}. When its standard input closes, the parent
+process has ended, and the worker exits at once.
+
+While it measures, the garbage collector is off: its pauses would look like pauses of the server.
 """
 
 from __future__ import annotations
@@ -26,29 +33,31 @@ from typing import Any
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import BatchDriver, Driver, Failure
 from naught_loadtest.drivers.target import Target
-from naught_loadtest.generate.closed_loop import ClosedConnection
+from naught_loadtest.generate.closed_loop import ClosedLoopConnection
 from naught_loadtest.generate.closing import Closing
-from naught_loadtest.generate.lane import CYCLE_REQUESTS_MIN, encode, script_for
-from naught_loadtest.generate.open_loop import OpenConnection, Pacer, Queue
+from naught_loadtest.generate.encoding import CYCLE_REQUESTS_MIN, encode, script_for
+from naught_loadtest.generate.open_loop import OpenLoopConnection, Pacer, RequestQueue
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.schedule import due_times_ns
+from naught_loadtest.measure.cores import usable_core_count
 from naught_loadtest.measure.expectation import closing_steps
 from naught_loadtest.measure.tally import Tally
 
-# A progress is sent at every whole second of the measurement, so that what the workers say adds up.
+# Progress is reported at every whole second of the measured time, so that the reports of all workers add up.
 PROGRESS_NS = 1_000_000_000
 CONNECT_S_MAX = 10.0
 
-Connection = ClosedConnection | OpenConnection
+LoadConnection = ClosedLoopConnection | OpenLoopConnection
 
 
 class Greeter(asyncio.Protocol):
-    """Has a connection until its load begins, and waits for the one reply to its greeting."""
+    """The protocol of a connection before its load begins: it waits for the one reply to the driver's greeting."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        # What has arrived so far.
         self._data = b""
-        # The reply; None when the connection ended before it came.
+        # The reply; None if the connection was lost before it came.
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
@@ -63,20 +72,23 @@ class Greeter(asyncio.Protocol):
 
 
 class Worker:
-    """One process's share of a run."""
+    """The share of one process in a run. Its methods are called in the order `encode`, `connect`, `run`."""
 
     def __init__(self, plan: Plan, process: int, loop: asyncio.AbstractEventLoop) -> None:
         self._plan = plan
+        # The number of this process in the run.
         self._process = process
         self._loop = loop
         self._driver = driver_for(plan.parsed_target.kind)
+        # Counts for the figures; all connections share it.
         self._tally = Tally(timeout_ns=int(plan.timeout_s * 1e9))
-        self._connections: list[Connection] = []
-        # Numbers of the connections that have nothing in flight any more, or are lost.
+        self._connections: list[LoadConnection] = []
+        # Numbers of the connections that were stopped and are answered, or are lost.
         self._idle: set[int] = set()
+        # Resolves when all connections are in `_idle`.
         self._all_idle: asyncio.Future[None] = loop.create_future()
-        # Open loop: what waits for a connection, and who hands out what is due.
-        self._queue = Queue()
+        # Open loop: the requests that wait for a connection, and the pacer, which is None before `run`.
+        self._queue = RequestQueue()
         self._pacer: Pacer | None = None
 
     def _on_idle(self, number: int) -> None:
@@ -85,21 +97,21 @@ class Worker:
             self._all_idle.set_result(None)
 
     def encode(self) -> None:
-        """Write every request before anything is timed."""
+        """Make all connections and encode all their requests, before anything is measured."""
         plan = self._plan
         # Message ids repeat with the cycle, and must not repeat within a pipeline.
         cycle_min = max(CYCLE_REQUESTS_MIN, plan.pipeline)
-        # A server without a command for many counters gets the batch as so many single requests.
+        # A server without a command for many counters gets each batch as single requests.
         depth = plan.pipeline if isinstance(self._driver, BatchDriver) else plan.pipeline * plan.batch
         for number in plan.connections_of(self._process):
             script = script_for(self._driver, plan.workload.script(number))
-            lane = encode(self._driver, script, plan.prefix, cycle_min)
+            encoded = encode(self._driver, script, plan.prefix, cycle_min)
             if plan.open_loop:
                 self._connections.append(
-                    OpenConnection(
+                    OpenLoopConnection(
                         number,
                         self._driver,
-                        lane,
+                        encoded,
                         depth=plan.pipeline,
                         queue=self._queue,
                         tally=self._tally,
@@ -108,13 +120,13 @@ class Worker:
                 )
             else:
                 self._connections.append(
-                    ClosedConnection(
-                        number, self._driver, lane, depth=depth, tally=self._tally, on_idle=self._on_idle
+                    ClosedLoopConnection(
+                        number, self._driver, encoded, depth=depth, tally=self._tally, on_idle=self._on_idle
                     )
                 )
 
     async def connect(self) -> list[asyncio.Transport]:
-        """All connections of this process, greeted."""
+        """Open the transports of all connections."""
         target = self._plan.parsed_target
         async with asyncio.timeout(CONNECT_S_MAX):
             return [await connect(self._loop, target, self._driver) for _ in self._connections]
@@ -126,7 +138,10 @@ class Worker:
         enough: asyncio.Future[Any],
         say: Callable[..., None],
     ) -> None:
-        """Drive the load through its three parts and report. `enough` ends the second before its time."""
+        """Drive the load through its three parts (see `measure.tally`) and report the result.
+
+        When `enough` resolves, the measured time ends early.
+        """
         plan = self._plan
         measure_ns = start_ns + int(plan.warmup_s * 1e9)
         end_ns = measure_ns + int(plan.duration_s * 1e9)
@@ -138,25 +153,25 @@ class Worker:
             for connection, transport in zip(self._connections, transports, strict=True):
                 connection.start(transport)
         await self._until(measure_ns)
-        # In an open loop requests know themselves whether they count.
+        # In an open loop each request's due time decides whether it is in the figures.
         if not plan.open_loop:
-            self._tally.begin()
-        cpu_s, begun_ns = time.process_time(), monotonic_ns()
+            self._tally.start_measuring()
+        cpu_s, begin_ns = time.process_time(), monotonic_ns()
         await self._until(end_ns, enough)
         early = enough.done()
         if early and self._pacer is not None:
             self._pacer.end_by(monotonic_ns())
-        elapsed_s, cpu_s = (monotonic_ns() - begun_ns) / 1e9, time.process_time() - cpu_s
+        elapsed_s, cpu_s = (monotonic_ns() - begin_ns) / 1e9, time.process_time() - cpu_s
         measured = self._tally.to_json()
         await self._settle()
         progress.cancel()
         measured_s = elapsed_s if early else plan.duration_s
         if plan.open_loop:
-            # The figures are complete only now; but what was done in the measured time was done by its end.
+            # Only now is every request accounted for. But operations count only if done within the measured time.
             measured = {**self._tally.to_json(), "operations": measured["operations"]}
-        # What failed after the measurement is told as well: nothing is dropped silently.
+        # Requests that failed after the measured time are reported too: none is dropped silently.
         measured["failed"] = dict(self._tally.failed)
-        closings = await self._close_down(transports)
+        closings = await self._close(transports)
         say(
             "result",
             tally=measured,
@@ -172,12 +187,12 @@ class Worker:
     def _start_open(self, transports: list[asyncio.Transport], start_ns: int, measure_ns: int, end_ns: int) -> None:
         plan = self._plan
         assert plan.rate is not None
-        opened = [connection for connection in self._connections if isinstance(connection, OpenConnection)]
-        for connection, transport in zip(opened, transports, strict=True):
+        connections = [each for each in self._connections if isinstance(each, OpenLoopConnection)]
+        for connection, transport in zip(connections, transports, strict=True):
             connection.start(transport)
         self._pacer = Pacer(
             self._loop,
-            opened,
+            connections,
             self._queue,
             due_times_ns(plan.arrival, plan.rate, self._process, plan.processes, plan.seed),
             rate_per_s=plan.rate / plan.processes,
@@ -187,13 +202,16 @@ class Worker:
         self._pacer.start(start_ns, measure_ns, end_ns)
 
     async def _until(self, moment_ns: int, *others: asyncio.Future[Any]) -> None:
-        """Until a moment of the run, or until every connection is lost, or one of the others comes."""
+        """Wait for a moment of the run. It ends early when all connections are lost or one of the others resolves."""
         wait_s = (moment_ns - monotonic_ns()) / 1e9
         if wait_s > 0:
             await asyncio.wait([self._all_idle, *others], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _settle(self) -> None:
-        """Let what waits go out and what is out come in, each for as long as an answer may take."""
+        """After the measured time: first let waiting requests be sent, then let requests in flight be answered.
+
+        Each of the two may take as long as the timeout of a request. What is not done then is given up.
+        """
         if self._pacer is not None:
             await self._pacer.done
         for connection in self._connections:
@@ -204,14 +222,17 @@ class Worker:
             await asyncio.wait([self._all_idle], timeout=self._plan.timeout_s)
         now_ns = monotonic_ns()
         for connection in self._connections:
-            flying = connection.sent - connection.answered
-            if flying and not connection.lost:
-                self._tally.fail("no_answer", flying)
-                if isinstance(connection, OpenConnection):
+            in_flight = connection.sent - connection.answered
+            if in_flight and not connection.lost:
+                self._tally.fail("no_answer", in_flight)
+                if isinstance(connection, OpenLoopConnection):
                     connection.give_up(now_ns)
 
-    async def _close_down(self, transports: list[asyncio.Transport]) -> list[Closing | None]:
-        """Take off what is still up, connection by connection, and hang up."""
+    async def _close(self, transports: list[asyncio.Transport]) -> list[Closing | None]:
+        """Send the closing decrements of each connection, then close all connections.
+
+        A connection with unanswered requests gets none (None), as it is unknown what it has added.
+        """
         plan = self._plan
         closings: list[Closing | None] = []
         for connection, transport in zip(self._connections, transports, strict=True):
@@ -230,7 +251,8 @@ class Worker:
             transport.abort()
         return closings
 
-    def _account(self, connection: Connection, closing: Closing | None) -> dict[str, Any]:
+    def _account(self, connection: LoadConnection, closing: Closing | None) -> dict[str, Any]:
+        """The fields of `measure.expectation.Account`, and whether failures were dropped."""
         return {
             "connection": connection.number,
             "sent": connection.sent,
@@ -251,7 +273,7 @@ class Worker:
 
 
 async def connect(loop: asyncio.AbstractEventLoop, target: Target, driver: Driver) -> asyncio.Transport:
-    """One connection to the target, greeted where the driver greets."""
+    """Connect to the target. If the driver has a greeting, send it and wait for a successful reply."""
     transport: asyncio.Transport
     if target.path is not None:
         transport, greeter = await loop.create_unix_connection(lambda: Greeter(driver), target.path)
@@ -269,15 +291,13 @@ async def connect(loop: asyncio.AbstractEventLoop, target: Target, driver: Drive
 
 
 def may_spin(plan: Plan) -> bool:
-    """Whether every worker can have a core to itself; without cores of its own, one is left to the server."""
+    """Whether each worker can have a core to itself.
+
+    If the plan names no cores for the workers, one core is left to the server.
+    """
     if plan.cores:
         return plan.processes <= len(plan.cores)
-    return plan.processes < usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return plan.processes < usable_core_count()
 
 
 def _say(event: str, **fields: Any) -> None:
@@ -286,10 +306,12 @@ def _say(event: str, **fields: Any) -> None:
 
 
 class Orders:
-    """The parent's lines, read while the loop runs. At their end the process leaves."""
+    """The objects that the parent process sends, read while the loop runs. At their end the worker exits."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Complete lines not taken yet.
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        # The beginning of a line whose end has not arrived.
         self._rest = b""
         loop.add_reader(0, self._read)
 
@@ -302,6 +324,7 @@ class Orders:
             self._lines.put_nowait(line)
 
     async def next(self) -> dict[str, Any]:
+        """The next object."""
         order: dict[str, Any] = json.loads(await self._lines.get())
         return order
 
@@ -332,12 +355,12 @@ async def _main() -> None:
 
 def main() -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
-        # Ten thousand connections are more than most systems allow a process without being asked.
+        # Most systems allow a process fewer files than ten thousand connections need, unless it raises its limit.
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # Ctrl-C reaches the whole group of processes; the parent decides what it means.
+    # Ctrl-C reaches all processes of the terminal. The parent decides what it means and ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         import uvloop

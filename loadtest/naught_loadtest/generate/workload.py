@@ -1,29 +1,28 @@
-"""What is asked of a server: seeded, repeatable, and with a known right answer.
+"""Workloads: which requests a connection sends, seeded, repeatable, and with known right answers.
 
-A workload gives every connection a *script*: a cycle of steps, each one key and a delta (+n, -n, or 0 for
-reading), sent over and over in order. Three properties make a run checkable afterwards:
+A workload gives every connection a *script*: a cycle of steps that is sent in order, again and again. Each step is
+a key and a delta (+n, -n, or 0 to read). Three properties make it possible to check the counters after a run:
 
-- The seed, the scenario and the number of the connection decide the script completely, so the parent
-  process can rebuild what a worker sent from nothing but the number of its requests that were answered.
-- On every key, every prefix of a connection's own steps adds up to 0 or more. A server executes the steps of
-  a connection in order, so no decrement can meet zero, however the connections interleave, and the final
-  value of a key is simply the sum of what was acknowledged.
-- All scenarios but `incr` return to zero with each cycle: an *up-and-down* workload, which must leave
-  nothing behind.
+- The seed, the scenario and the number of the connection determine the script completely. So the parent process knows
+  what a worker sent from the number of its requests alone.
+- On every key, the first n steps of a connection add up to 0 or more, for every n. A server executes the steps of a
+  connection in order, so no decrement can reach below zero, in whatever order the connections are served. The final
+  value of a key is therefore the sum of what was acknowledged.
+- All scenarios but `incr` return to zero with each cycle. They are *up-and-down* workloads and must leave no counter.
 
-Where the keys of a connection are its own (`churn`, `mixed`) the value each step answers is known beforehand
-as well, and the generator compares every single reply.
+Where a connection has keys of its own (`churn`, `mixed`), the value that each step must answer is known beforehand
+too, and the generator compares every reply.
 
-| scenario | keys | what it is like |
+| scenario | keys | steps |
 | --- | --- | --- |
-| churn | each connection's own | up twice, then down to zero and gone: the life of a counter, over and over |
-| inflight | few, shared | one up at a start, one down at its end: requests in flight |
-| hotkey | one, shared | everybody on the same counter |
-| zipf | many, shared, skewed | as inflight, a few keys taking most of it |
+| churn | each connection has its own | up twice, then down to zero and gone: the life of a counter, again and again |
+| inflight | few, shared | up when a request starts, down when it ends: a gauge of requests in flight |
+| hotkey | one, shared | all connections on the same counter |
+| zipf | many, shared, skewed | as inflight, with most steps on few keys |
 | incr | many, shared | only increments; the counters stay |
-| mixed | each connection's own | incr, decr, get, and applies of several counters |
+| mixed | each connection has its own | incr, decr, get, and applies of several counters |
 
-A step's request is made of one step, or of several that travel as one `apply` (batch above 1).
+A request carries one step, or several as one `apply` (batch above 1).
 
 Pure: no clock, no input or output.
 """
@@ -38,89 +37,88 @@ from dataclasses import dataclass
 
 SCENARIOS = ("churn", "inflight", "hotkey", "zipf", "incr", "mixed")
 
-# Counters that exist at most, where --keys does not say. `inflight` is about a handful of gauges.
+# Counters that exist at most, unless --keys says otherwise. `inflight` is about a few gauges.
 KEYS_DEFAULT = {"churn": 10_000, "inflight": 16, "hotkey": 1, "zipf": 10_000, "incr": 10_000, "mixed": 10_000}
 
-# Steps in a cycle of the scenarios that draw at random: long enough that their statistics are right, short
-# enough that fifty connections are encoded in well under a second.
+# Steps in a cycle of the scenarios that draw at random: enough for their statistics to be right, and few enough to
+# encode fifty connections in well under a second.
 CYCLE_STEPS = 4096
-# How often `churn` takes each key up before it goes down.
+# How many increments each key gets in `churn` before its decrements.
 CHURN_HEIGHT = 2
-# What one connection has in flight at most in `inflight` and `zipf`.
+# Requests in flight that one connection of `inflight` and `zipf` counts at most.
 IN_FLIGHT_MAX = 16
-# The exponent of `zipf`; 0.99 is what YCSB made the custom.
+# The exponent of `zipf`; 0.99 is the custom since YCSB.
 ZIPF_EXPONENT = 0.99
-# Counters of one apply in `mixed`, where --batch does not say.
+# Counters in one apply of `mixed`, unless --batch says otherwise.
 MIXED_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A scenario with its numbers. `keys` is for all connections together."""
+    """A scenario and its settings."""
 
     scenario: str
+    # Counters of all connections together.
     keys: int
     connections: int
+    # Steps in one request.
     batch: int
     seed: int
 
     def __post_init__(self) -> None:
         if self.scenario not in SCENARIOS:
-            raise ValueError(f"scenario is one of {', '.join(SCENARIOS)}, not {self.scenario!r}")
+            raise ValueError(f"the scenario must be one of {', '.join(SCENARIOS)}, not {self.scenario!r}")
         for name in ("keys", "connections", "batch"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     @property
     def key_numbers(self) -> range:
-        """The number of every key the workload can touch."""
+        """The numbers of all keys that the workload can touch."""
         if self.scenario in ("churn", "mixed"):
             return range(self.own_keys(self.connections - 1).stop)
         return range(1 if self.scenario == "hotkey" else self.keys)
 
     @property
     def up_and_down(self) -> bool:
-        """Whether the workload ends with no counter left."""
+        """Whether each cycle returns to zero."""
         return self.scenario != "incr"
 
     def script(self, connection: int) -> Script:
-        """The cycle of connection number `connection`, from 0."""
+        """The script of this connection. Connections are numbered from 0."""
         source = random.Random(f"{self.seed}:{self.scenario}:{connection}")
         return _BUILDERS[self.scenario](self, connection, source)
 
     def own_keys(self, connection: int) -> range:
-        """The keys only this connection uses in `churn` and `mixed`: an equal share, at least one."""
+        """The keys that only this connection uses in `churn` and `mixed`: an equal share, and at least one."""
         share = max(1, self.keys // self.connections)
         return range(connection * share, (connection + 1) * share)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One connection's cycle, as parallel lists: a step is (keys[i], deltas[i])."""
+    """The cycle of one connection, as parallel lists: step i is (keys[i], deltas[i])."""
 
-    # The number of each step's key; `key_name` makes the name.
+    # The number of each step's key. `key_name` makes the key of it.
     keys: list[int]
-    # What is added; below 0 a decrement, 0 a read.
+    # What is added to the key: below 0 for a decrement, 0 for a read.
     deltas: list[int]
-    # The value each step must answer, or None where other connections use the same keys.
+    # The value that each step must answer. None where other connections use the same keys.
     values: list[int] | None
-    # How many steps each request carries, in order; 1 is a plain incr, decr or get, more is one `apply`.
+    # How many steps each request carries, in order. With 1 it is an incr, decr or get, with more an apply.
     sizes: list[int]
 
     def flattened(self) -> Script:
-        """The same steps, each a request of its own: for servers without a command for many counters."""
+        """The same steps with one request each, for servers without a command for many counters."""
         return Script(self.keys, self.deltas, self.values, [1] * len(self.keys))
 
     def requests(self) -> Iterator[tuple[int, int]]:
-        """(first step, end) of each request of the cycle."""
+        """For each request of the cycle the index of its first step, and the index after its last one."""
         ends = list(itertools.accumulate(self.sizes))
         return zip([0, *ends[:-1]], ends, strict=True)
 
     def remaining(self, requests: int) -> dict[int, int]:
-        """What this connection has added to each key, and not taken off, after so many requests.
-
-        Keys at zero are left out.
-        """
+        """The sum of this connection's deltas on each key after this many requests, without keys whose sum is 0."""
         cycles, rest = divmod(requests, len(self.sizes))
         sums: dict[int, int] = {}
         steps = sum(self.sizes[:rest])
@@ -132,15 +130,15 @@ class Script:
         return {key: value for key, value in sums.items() if value}
 
     def request_steps(self, request: int) -> list[tuple[int, int]]:
-        """(key, delta) of the steps in the request with this running number."""
-        place = request % len(self.sizes)
-        start = sum(self.sizes[:place])
-        end = start + self.sizes[place]
+        """The steps (key, delta) of a request. Requests are numbered from 0 and go on with the next cycle."""
+        index = request % len(self.sizes)
+        start = sum(self.sizes[:index])
+        end = start + self.sizes[index]
         return list(zip(self.keys[start:end], self.deltas[start:end], strict=True))
 
 
 def key_name(prefix: str, number: int) -> str:
-    """The name of key `number` in a run. With a prefix of eight characters it has sixteen."""
+    """The key with this number. It has sixteen characters if the prefix has eight."""
     return f"{prefix}{number:08d}"
 
 
@@ -179,23 +177,23 @@ def _zipf(workload: Workload, _connection: int, source: random.Random) -> Script
 
 @functools.lru_cache(maxsize=2)
 def _zipf_weights(keys: int) -> list[float]:
-    """Cumulated, so that a draw is one bisection."""
+    """Cumulative weights, so that a draw is one bisection."""
     return list(itertools.accumulate(1 / rank**ZIPF_EXPONENT for rank in range(1, keys + 1)))
 
 
 def _in_and_out(workload: Workload, source: random.Random, pick: Callable[[], int]) -> Script:
-    """Starts and ends at random, never more than `IN_FLIGHT_MAX` begun and not ended."""
+    """Starts and ends in random order, with at most `IN_FLIGHT_MAX` started and not ended."""
     keys: list[int] = []
     deltas: list[int] = []
-    begun: list[int] = []
+    started: list[int] = []
     while len(keys) < CYCLE_STEPS:
-        must_end = len(keys) + len(begun) >= CYCLE_STEPS or len(begun) == IN_FLIGHT_MAX
-        if begun and (must_end or source.random() < 0.5):
-            keys.append(begun.pop(source.randrange(len(begun))))
+        must_end = len(keys) + len(started) >= CYCLE_STEPS or len(started) == IN_FLIGHT_MAX
+        if started and (must_end or source.random() < 0.5):
+            keys.append(started.pop(source.randrange(len(started))))
             deltas.append(-1)
         else:
-            begun.append(pick())
-            keys.append(begun[-1])
+            started.append(pick())
+            keys.append(started[-1])
             deltas.append(1)
     return Script(keys, deltas, None, _sizes(len(keys), workload.batch))
 
@@ -206,7 +204,7 @@ def _incr(workload: Workload, _connection: int, source: random.Random) -> Script
 
 
 def _mixed(workload: Workload, connection: int, source: random.Random) -> Script:
-    """Three quarters incr and decr, 15 % get, 10 % apply, then everything down to zero."""
+    """Three quarters incr and decr, 15 % get, 10 % apply; at the end of the cycle all counters go down to zero."""
     own = workload.own_keys(connection)
     batch = workload.batch if workload.batch > 1 else MIXED_BATCH
     script = Script([], [], [], [])
@@ -230,7 +228,7 @@ def _mixed(workload: Workload, connection: int, source: random.Random) -> Script
     while len(script.keys) < CYCLE_STEPS:
         draw = source.random()
         if draw < 0.15 and held:
-            # Only keys that exist are read: what an absent one answers differs between the peers.
+            # Only existing keys are read, because servers answer differently for absent ones.
             step(source.choice(list(held)), 0)
             script.sizes.append(1)
         elif draw < 0.25:

@@ -1,1 +1,5 @@
-"""Judging a run: latencies, the account of every request, whether the counters are right, and the report."""
+"""Measuring and judging: histograms, the account of every request, verification of the counters, and the reports.
+
+`tally`, `histogram` and `expectation` serve one run; `result`, `verification`, `slo` and `report` judge and print it;
+`rounds` and `ceiling` compare several runs; `cores`, `usage` and `machine` ask the system.
+"""

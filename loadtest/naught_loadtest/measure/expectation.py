@@ -1,13 +1,14 @@
-"""What the counters must be after a run, from what was acknowledged.
+"""What the counters must be after a run, computed from what the server acknowledged.
 
-A connection's replies come in order, so what happened to its requests is told by two numbers and a list:
-how many were sent, how many were answered, and which of the answered ones were refused. What was answered
-well happened; what was sent and never answered (a timeout, a lost connection) may or may not have. So every
-key gets an interval, and where all was answered well, which is the usual case, the interval is one number.
+The replies of a connection come in order. So two numbers and a list describe what happened to its requests: how
+many were sent, how many were answered, and which of the answered ones were refused. A request that succeeded was
+executed. A request that was sent and never answered (a timeout, a lost connection) may have been executed or not.
+So every key gets an interval of values. When all requests succeeded, which is the usual case, each interval is one
+number.
 
-Why a refused increment can widen the interval: later decrements of the same script count on it. With it
-missing they may stop at zero where otherwise they would have taken one off, and leave the key up to that
-much higher.
+A refused increment can widen the interval, because later decrements of the same script rely on it. Without it one of
+them may stop at zero where it would otherwise have subtracted, and the key ends up higher, by at most the refused
+amount.
 
 Pure: no clock, no input or output.
 """
@@ -21,54 +22,56 @@ from naught_loadtest.generate.workload import Script, Workload
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one connection knows of its requests, numbered from 0 in the order sent."""
+    """What one connection knows about its requests, which are numbered from 0 in the order sent."""
 
+    # The number of the connection.
     connection: int
-    # Requests handed to the socket; those from `answered` on have an unknown outcome.
+    # Requests written to the socket. The outcome of those from number `answered` on is unknown.
     sent: int
-    # Replies that came, good or bad: requests 0 to answered - 1.
+    # Requests answered, successful or not: numbers 0 to answered - 1.
     answered: int
-    # Numbers of answered requests that failed.
+    # Numbers of the answered requests that failed.
     failed: list[int] = field(default_factory=list)
-    # Decrements sent after the run to take off what the connection still had up, and those answered well.
+    # Closing decrements (see `generate.closing`) that were sent, and those of them that succeeded.
     closing_sent: int = 0
     closing_done: int = 0
 
 
 @dataclass(slots=True)
 class Expected:
-    """The interval every touched key must lie in. Keys are numbers of the workload."""
+    """The interval in which each key must lie. Keys are the numbers that the workload gives them."""
 
+    # The least and the greatest sum of what was added to a key and subtracted from it. Absent keys have 0.
     low: dict[int, int] = field(default_factory=dict)
     high: dict[int, int] = field(default_factory=dict)
-    # Requests whose outcome nobody knows; 0 means every interval is one number.
+    # Requests whose outcome is unknown.
     unknown: int = 0
-    # Requests that were refused.
+    # Requests that the server refused.
     refused: int = 0
 
     def add(self, key: int, low: int, high: int) -> None:
-        """Widen or move the interval of a key."""
+        """Add to both ends of a key's interval."""
         self.low[key] = self.low.get(key, 0) + low
         self.high[key] = self.high.get(key, 0) + high
 
     def bounds(self, key: int) -> tuple[int, int]:
-        """The least and the most a key may be."""
+        """The least and the greatest value that a key may have."""
         return max(0, self.low.get(key, 0)), max(0, self.high.get(key, 0))
 
     def left_bounds(self) -> tuple[int, int]:
-        """How many counters may be left, at least and at most."""
+        """How many counters must exist at least, and may exist at most."""
         at_least = sum(1 for value in self.low.values() if value > 0)
         at_most = sum(1 for value in self.high.values() if value > 0)
         return at_least, at_most
 
 
 def closing_steps(script: Script, answered: int) -> list[tuple[int, int]]:
-    """(key, amount to take off) that bring a connection's share to zero after so many requests."""
+    """(key, amount to subtract) that undo what a connection has added after `answered` requests."""
     return sorted(script.remaining(answered).items())
 
 
 def expected(workload: Workload, accounts: list[Account], flattened: bool) -> Expected:
-    """The intervals after a run. `flattened`: every step was a request of its own."""
+    """The intervals after a run. `flattened` says that every step of a script was a request of its own."""
     result = Expected()
     for account in accounts:
         script = workload.script(account.connection)

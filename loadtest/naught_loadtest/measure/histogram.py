@@ -1,16 +1,15 @@
-"""Latency histograms with three significant digits, the way HdrHistogram keeps them.
+"""Latency histograms with three significant digits, in the layout of HdrHistogram.
 
-Values are whole nanoseconds. A value below 2 048 has a bucket of its own; above, every doubling of the
-value is cut into 1 024 equal buckets, so a bucket is never wider than a thousandth of what it holds. That
-is *log-linear*: one `bit_length`, two shifts and one addition find the bucket, whatever the value. The range
-is fixed (two hours and more), so nothing is ever resized while a measurement runs.
+Values are whole nanoseconds. Each value below 2 048 has a bucket of its own. Above, every doubling of the value is
+divided into 1 024 equal buckets, so a bucket is never wider than a thousandth of the values in it. This layout is
+called *log-linear*: one `bit_length`, two shifts and one addition find the bucket of any value. The range is fixed
+(more than two hours), so nothing is resized while a measurement runs.
 
-Histograms of several processes are merged by adding bucket to bucket. Percentiles are computed from the
-merged buckets only: an average of percentiles is a percentile of nothing.
+Histograms of several processes are merged by adding bucket to bucket. Percentiles are computed from the merged
+buckets only, because an average of percentiles is not a percentile.
 
-A percentile is worth printing only where enough samples lie beyond it; `printable` holds it to 100. What is
-counted there are *records*: a pipeline of 100 requests timed once is one observation of a hundred requests,
-and counts as one.
+A percentile is printed only where at least 100 samples lie beyond it (`printable`). A sample is one call of
+`record`: a pipeline of 100 requests that was timed once is one sample.
 
 Pure: no clock, no input or output.
 """
@@ -21,36 +20,35 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# 2 048 buckets for the first span: the least power of two that keeps three significant digits.
+# 2 048 buckets for the first span: the smallest power of two that gives three significant digits.
 SPAN_BITS = 11
 HALF = 1 << (SPAN_BITS - 1)
-# 2**43 ns is 2 hours 26 minutes; the harness promises at least one hour.
+# 2**43 ns is 2 hours 26 minutes. Values of at least one hour must be possible.
 VALUE_BITS_MAX = 43
 VALUE_NS_MAX = (1 << VALUE_BITS_MAX) - 1
 BUCKETS = (VALUE_BITS_MAX - SPAN_BITS) * HALF + 2 * HALF
 
 SAMPLES_BEYOND_MIN = 100
 
-# The rows of every report, in this order.
+# The percentiles of every report, in this order.
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
-# Buckets added together for the live progress line: 32 neighbours are within 3 % of one another, and the
-# whole reading costs the generator about a tenth of a millisecond.
+# Neighbouring buckets added up for the progress line. The values of 32 neighbours differ by at most 3 %, and adding
+# up all buckets costs the generator about a tenth of a millisecond.
 COARSE = 32
 
-# Steps between one halving of the distance to 100 % and the next in the .hgrm listing, as HdrHistogram's own
-# tools print it.
+# Lines of the .hgrm listing for each halving of the distance to 100 %, as HdrHistogram's own tools print them.
 TICKS_PER_HALF_DISTANCE = 5
 
 
 def bucket_of(value_ns: int) -> int:
-    """The bucket that holds a value. Values from 0 to `VALUE_NS_MAX`."""
+    """The bucket of a value from 0 to `VALUE_NS_MAX`."""
     shift = value_ns.bit_length() - SPAN_BITS
     return (shift << (SPAN_BITS - 1)) + (value_ns >> shift) if shift > 0 else value_ns
 
 
 def bucket_bounds(bucket: int) -> tuple[int, int]:
-    """The lowest and the highest value a bucket holds."""
+    """The lowest and the highest value of a bucket."""
     if bucket < 2 * HALF:
         return bucket, bucket
     shift = (bucket >> (SPAN_BITS - 1)) - 1
@@ -59,21 +57,21 @@ def bucket_bounds(bucket: int) -> tuple[int, int]:
 
 
 class Histogram:
-    """Counts of latencies by bucket. `record` is the hot call: about a tenth of a microsecond."""
+    """Counts of latencies by bucket. `record`, called for every request, takes a tenth of a microsecond."""
 
     __slots__ = ("counts", "max_ns", "records")
 
     def __init__(self) -> None:
-        # How many values fell in each bucket. A list, not an array: adding to an item is a third faster.
+        # How many requests fell into each bucket. A list, because adding to an item of an array is a third slower.
         self.counts: list[int] = [0] * BUCKETS
-        # The largest value ever recorded, exact.
+        # The largest value recorded, exact.
         self.max_ns = 0
-        # Calls of `record`, each one observation however many requests it stood for.
+        # Calls of `record`: each is one sample, whatever number of requests it stands for.
         self.records = 0
 
     def record(self, value_ns: int, count: int = 1) -> None:
-        """Add `count` requests that took `value_ns`. Beyond the range they go to the last bucket."""
-        if value_ns > self.max_ns:  # noqa: PLR1730 - a call of max() costs more than all the rest
+        """Add `count` requests that took `value_ns`. Values beyond the range go to the last bucket."""
+        if value_ns > self.max_ns:  # noqa: PLR1730 - a call of max() costs more than the rest of this method
             self.max_ns = value_ns
         self.records += 1
         shift = value_ns.bit_length() - SPAN_BITS
@@ -86,7 +84,7 @@ class Histogram:
             self.counts[-1] += count
 
     def clear(self) -> None:
-        """Forget everything, keeping the same list."""
+        """Set all counts to zero, in the same list."""
         self.counts[:] = [0] * BUCKETS
         self.max_ns = 0
         self.records = 0
@@ -97,16 +95,16 @@ class Histogram:
         return sum(self.counts)
 
     def merge(self, other: Histogram) -> None:
-        """Add what another histogram holds."""
+        """Add the counts of another histogram."""
         self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
         self.max_ns = max(self.max_ns, other.max_ns)
         self.records += other.records
 
     def percentile(self, percent: float) -> int:
-        """The latency that `percent` of the requests did not exceed, in ns; 0 when there are none.
+        """The latency in ns that `percent` of the requests did not exceed; 0 when there are no requests.
 
-        What is given is the highest value of its bucket (never more than the largest recorded), so the
-        error is on the slow side and below a thousandth.
+        It is the highest value of its bucket, but never more than the largest value recorded. So it is never too low,
+        and too high by less than a thousandth.
         """
         total = self.total
         if not total:
@@ -120,7 +118,7 @@ class Histogram:
         return self.max_ns
 
     def printable(self, percent: float) -> bool:
-        """Whether at least 100 observations lie beyond this percentile."""
+        """Whether at least 100 samples lie beyond this percentile."""
         return self.records * (100 - percent) / 100 >= SAMPLES_BEYOND_MIN - 1e-6
 
     def mean_ns(self) -> float:
@@ -143,7 +141,7 @@ class Histogram:
                 yield (low + high) / 2, count
 
     def summary_ns(self) -> dict[str, int | None]:
-        """The rows of a report: `p50` … `p99.99`, `max`. None where a percentile must not be printed."""
+        """The rows of a report, `p50` to `p99.99` and `max`. None where a percentile must not be printed."""
         rows: dict[str, int | None] = {
             percentile_name(percent): self.percentile(percent) if self.printable(percent) else None
             for percent in PERCENTILES
@@ -152,14 +150,16 @@ class Histogram:
         return rows
 
     def coarse(self) -> list[int]:
-        """Sums over neighbouring buckets up to the largest value seen, cheap enough for a running
-        generator. `coarse_percentile` reads them."""
+        """Sums over neighbouring buckets up to the largest value, for `coarse_percentile`.
+
+        They are computed once a second while the generator runs, so they must be cheap.
+        """
         end = bucket_of(min(self.max_ns, VALUE_NS_MAX)) + 1
         counts = self.counts
         return [sum(counts[start : start + COARSE]) for start in range(0, end, COARSE)]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain lists: what a worker process sends to its parent."""
+        """All counts as plain lists, for a worker process to send to its parent."""
         filled = [bucket for bucket, count in enumerate(self.counts) if count]
         return {
             "buckets": filled,
@@ -179,9 +179,9 @@ class Histogram:
         return histogram
 
     def hgrm_lines(self, unit_ns: int = 1_000_000) -> Iterator[str]:
-        """The percentile distribution as HdrHistogram prints it, in milliseconds unless said otherwise.
+        """The percentile distribution as HdrHistogram prints it, in units of `unit_ns` (milliseconds).
 
-        The plotter of HdrHistogram (and every tool that reads `.hgrm`) takes it as it is.
+        HdrHistogram's plotter and other tools that read `.hgrm` files accept it.
         """
         yield f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}"
         yield ""
@@ -194,7 +194,7 @@ class Histogram:
         yield f"#[Buckets = {VALUE_BITS_MAX - SPAN_BITS + 1:12d}, SubBuckets     = {2 * HALF:12d}]"
 
     def _distribution(self) -> Iterator[tuple[int, float, int]]:
-        """(value in ns, percentile level, requests up to it), each halving of the rest in five ticks."""
+        """(value in ns, percentile, requests up to it): five lines for each halving of the distance to 100 %."""
         total = self.total
         level = 0.0
         reached = 0
@@ -203,7 +203,7 @@ class Histogram:
                 continue
             reached += count
             high = min(bucket_bounds(bucket)[1], self.max_ns)
-            # The last bucket closes the listing at 100 %, so its intermediate levels are skipped.
+            # The line for 100 % comes last, so the last bucket gets no other lines.
             while reached < total and 100 * reached / total >= level:
                 yield high, level, reached
                 halvings = int(math.log2(100 / (100 - level))) + 1
@@ -221,7 +221,7 @@ def merged(histograms: Iterable[Histogram]) -> Histogram:
 
 
 def coarse_percentile(sums: list[int], percent: float) -> int:
-    """The same as `Histogram.percentile`, within 3 %, from the lists of `Histogram.coarse`."""
+    """Like `Histogram.percentile`, within 3 %, from the sums of `Histogram.coarse`."""
     wanted = sum(sums) * percent / 100
     reached = 0
     for group, count in enumerate(sums):

@@ -1,4 +1,4 @@
-"""The machine a figure was measured on: without it a figure says little."""
+"""The machine that figures were measured on, for the heading of a report: without it a figure says little."""
 
 from __future__ import annotations
 
@@ -8,16 +8,36 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+# Packages whose version changes the figures. Those that are not installed are left out.
 PACKAGES = ("naught", "uvloop", "msgpack", "redis", "hiredis", "valkey-glide")
 
 
 def machine_lines() -> Iterator[str]:
-    """Processor, system, Python, and the packages that matter here."""
+    """The processor, the memory, the operating system, Python, and the packages that matter."""
     yield f"machine: {_processor()}, {os.cpu_count()} cores, {_memory()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
     yield f"system: {platform.system()} {platform.release()}, {python}"
-    found = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
-    yield f"packages: {', '.join(found)}"
+    installed = [f"{name} {version}" for name in PACKAGES if (version := _version(name))]
+    yield f"packages: {', '.join(installed)}"
+
+
+def load_average() -> str:
+    """How many processes wanted to run in the last minute; "unknown" where the system does not report it."""
+    try:
+        return f"{os.getloadavg()[0]:.2f}"
+    except OSError:
+        return "unknown"
+
+
+def available_bytes() -> int | None:
+    """Memory that can be used without swapping. None where the system does not report it."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
 
 
 def _processor() -> str:

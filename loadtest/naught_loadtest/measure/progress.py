@@ -1,25 +1,24 @@
-"""The line that shows a run is alive: rewritten in place on a terminal, a line a second elsewhere."""
+"""The line that shows how far a run is: rewritten in place on a terminal, one line per second elsewhere."""
 
 from __future__ import annotations
 
-import sys
 from typing import TextIO
 
 from naught_loadtest.generate.runner import Progress
 from naught_loadtest.measure.report import milliseconds
 
 
-class Live:
-    """Prints progress. `end` leaves the terminal on a fresh line."""
+class ProgressLine:
+    """Prints each `Progress` of a run to a stream. `end` must be called before anything else is printed there."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
-        # Length of the line that stands on the terminal, to be overwritten whole.
-        self._standing = 0
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        # Length of the line on the terminal. The next one is padded to it, so that it covers the whole line.
+        self._length = 0
 
     def show(self, progress: Progress) -> None:
-        """One progress."""
+        """Print one progress."""
         live = "" if progress.live is None else f"   {progress.live:>7,} live"
         self._write(
             f"{progress.at_s:>4} s   {progress.throughput:>9,} op/s"
@@ -29,15 +28,15 @@ class Live:
 
     def _write(self, line: str) -> None:
         if self._terminal:
-            self._stream.write("\r" + line.ljust(self._standing))
-            self._standing = len(line)
+            self._stream.write("\r" + line.ljust(self._length))
+            self._length = len(line)
         else:
             self._stream.write(line + "\n")
         self._stream.flush()
 
     def end(self) -> None:
-        """No more progress comes."""
-        if self._standing:
+        """Finish the line, so that what is printed next begins on a new one."""
+        if self._length:
             self._stream.write("\n")
             self._stream.flush()
-            self._standing = 0
+            self._length = 0

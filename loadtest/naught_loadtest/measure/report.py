@@ -1,37 +1,38 @@
-"""A result for people (text), for programs (JSON), and for HdrHistogram's plotter (.hgrm).
+"""Reports of a run: text for the terminal, JSON for programs, and .hgrm for HdrHistogram's plotter.
 
 The JSON of a run is one object:
 
 | field | what it is |
 | --- | --- |
 | schema | 1; another number when a field changes its meaning |
-| kind | run, versus, search, ceiling or bars; only `run` has the fields below |
+| kind | run, versus, search, ceiling, bars or zeros; only `run` has the fields below |
 | plan | all settings, the seed and the prefix of the keys included |
 | loop | `open` or `closed` |
-| server | name and version of the target, as it tells |
+| server | name and version of the target, as the server reports them |
 | elapsed_s | seconds measured, warm-up excluded |
-| operations | counters changed or read, answered well and within the measured time |
-| requests | answered well and in time, those after the end of an open loop included |
-| throughput_per_s | operations a second |
+| operations | counters changed or read, by requests that succeeded within the measured time |
+| requests | requests that succeeded in time; in an open loop also those answered after the measured time |
+| throughput_per_s | operations per second |
 | response_ns | p50 p90 p95 p99 p99.9 p99.99 max in ns; null where fewer than 100 samples lie beyond |
-| service_ns | the same from the actual write (open loop only, else null) |
-| lateness_ns | the generator's own lateness (open loop only, else null) |
+| service_ns | the same, measured from the write of the request (open loop; null in a closed one) |
+| lateness_ns | the generator's own lateness (open loop; null in a closed one) |
 | offered, sent | requests due, requests written (open loop; 0 in a closed one) |
-| not_sent | due, but no connection came free for it within the timeout: the server was too slow |
-| missed | due, but the generator did not get to it |
-| timed_out, failed | answered too late; failed, by class |
-| generator_share | part of the time the busiest worker had work |
-| ceiling_per_s | operations a second of the same generator with an echo, null where not measured |
-| server_share | part of a core the server used, null where unknown |
-| evictions | by reason, during the run; null where the server does not tell |
+| not_sent | due, but no connection was free within the timeout: the server was too slow |
+| missed | due, but the generator was too slow to send it |
+| timed_out, failed | requests answered too late; requests that failed, by class |
+| generator_share | part of the time in which the busiest worker had work |
+| ceiling_per_s | operations per second of the same generator with an echo server, null where not measured |
+| server_share | part of a core that the server used, null where unknown |
+| evictions | by reason, during the run; null where the server does not report them |
 | verification | passed, compared, wrong, left, left_zeros, left_expected, unknown, refused; or null |
-| invalid | why the figures must not be believed; empty when they may |
+| invalid | reasons why the figures must not be believed; empty when there are none |
 | objectives | for each --slo: text, met, sentence |
 
-The other kinds carry `schema` and `kind` as well. *versus*: machine, cores, versions, ratios (one object for each
+The other kinds have `schema` and `kind` as well. *versus*: machine, cores, versions, ratios (one object for each
 setting and peer: ratio and core_ratio as median, low and high), runs, ceiling, failures. *search*: plan,
-objectives, probes, confirmed (a probe or null), generator_limited. *ceiling*: cores, runs. *bars*: machine, quick,
-rounds, bars (group, what, asked, reached, verdict, figures, notes).
+objectives, probes (the runs), confirmed (one of them or null), generator_limited. *ceiling*: cores, runs. *bars*:
+machine, quick, rounds, bars (group, what, asked, reached, verdict, figures, notes, wrong). *zeros*: machine, work,
+allocations, guard, skipped, claims.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from naught_loadtest.measure.histogram import Histogram
 from naught_loadtest.measure.result import Result
@@ -50,7 +51,7 @@ SCHEMA = 1
 
 
 def milliseconds(value_ns: int | None) -> str:
-    """A latency with three significant digits, in the unit people compare in."""
+    """A latency in milliseconds with three significant digits; "-" for None."""
     if value_ns is None:
         return "-"
     value_ms = value_ns / 1e6
@@ -60,7 +61,7 @@ def milliseconds(value_ns: int | None) -> str:
 
 
 def text_lines(result: Result, objectives: Iterable[Objective] = ()) -> Iterator[str]:
-    """The report a newcomer reads."""
+    """The report for the terminal."""
     plan = result.plan
     yield f"{result.server} at {plan.target}"
     yield f"{plan}"
@@ -112,10 +113,10 @@ def _latency_lines(result: Result) -> Iterator[str]:
     if missing:
         yield f"              ({', '.join(missing)}: fewer than 100 samples beyond, so not shown)"
     if result.plan.open_loop:
-        yield "              response from when a request was due, service from when it was written,"
-        yield "              lateness is the generator's own and part of the response"
+        yield "              response: from when a request was due; service: from when it was written;"
+        yield "              lateness: the generator's own, a part of the response"
     elif result.plan.pipeline > 1:
-        yield f"              of a pipeline of {result.plan.pipeline}, from its write to its last reply"
+        yield f"              of a whole pipeline of {result.plan.pipeline}, from its write to its last reply"
 
 
 def _answer_lines(result: Result) -> Iterator[str]:
@@ -129,17 +130,17 @@ def _answer_lines(result: Result) -> Iterator[str]:
             yield f"verified      no: {result.not_verified}"
         return
     if check.passed:
-        yield f"verified      {check.compared:,} counters compared, all as acknowledged"
+        yield f"verified      {check.compared:,} counters compared, all equal to what was acknowledged"
     else:
-        yield f"verified      WRONG: {check.wrong:,} of {check.compared:,} counters are not as acknowledged"
+        yield f"verified      WRONG: {check.wrong:,} of {check.compared:,} counters differ from what was acknowledged"
         for sentence in check.wrong_named:
             yield f"              {sentence}"
     if check.unknown or check.refused:
         yield (
             f"              {check.unknown:,} requests with unknown outcome, {check.refused:,} refused:"
-            " compared with what they leave possible"
+            " counters compared with the values these allow"
         )
-    zeros = f", {check.left_zeros:,} of them zeros that nobody needs" if check.left_zeros else ""
+    zeros = f", {check.left_zeros:,} of them zeros" if check.left_zeros else ""
     yield f"left          {check.left:,} counters left{zeros}"
     least, most = check.left_expected
     if not least <= check.left - check.left_zeros <= most:
@@ -153,11 +154,11 @@ def _generator_lines(result: Result) -> Iterator[str]:
     server = "" if result.server_share is None else f", server {result.server_share:.0%}"
     yield f"load          {shares}{server}"
     if result.ceiling is not None:
-        yield f"ceiling       {result.ceiling:,.0f} operations/s is what this generator does with an echo"
+        yield f"ceiling       {result.ceiling:,.0f} operations/s by the same generator with an echo server"
 
 
 def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, Any]:
-    """The document described above."""
+    """The JSON document that this module's docstring describes."""
     judged = [(objective, *objective.judge(result.response)) for objective in objectives]
     open_loop = result.plan.open_loop
     return {
@@ -191,8 +192,13 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
     }
 
 
+def text_stream(json_name: str | None) -> TextIO:
+    """Where the text of a report goes: standard output, or standard error when the JSON goes to standard output."""
+    return sys.stderr if json_name == "-" else sys.stdout
+
+
 def write_json(document: dict[str, Any], name: str) -> None:
-    """To a file, or to standard output for `-`."""
+    """Write a report to a file, or to standard output for the name `-`."""
     text = json.dumps(document, indent=2) + "\n"
     if name == "-":
         sys.stdout.write(text)
@@ -201,5 +207,5 @@ def write_json(document: dict[str, Any], name: str) -> None:
 
 
 def write_hgrm(histogram: Histogram, name: str) -> None:
-    """The latency distribution in milliseconds, as HdrHistogram prints it."""
+    """Write the latency distribution in milliseconds to a file, in the format that HdrHistogram prints."""
     Path(name).write_text("\n".join(histogram.hgrm_lines()) + "\n")

@@ -1,12 +1,12 @@
-"""What a run found: the figures of all workers together, and whether they may be believed.
+"""The result of a run: the figures of all workers merged, and whether they may be believed.
 
-A figure that the generator itself spoiled is worse than none. So a result carries the reasons that make it
-INVALID, all of them about the generator and none about the server:
+A figure that shows the generator's limits instead of the server's is worse than no figure. So a result has the
+reasons that make it INVALID. All of them are about the generator and none about the server:
 
-- open loop: the generator's own lateness (p99) is more than a quarter of the response time it reports (p99);
-- open loop: it was busy more than 95 % of the time, or did not get to all that was due;
-- closed loop: it used more than 95 % of a core while the server, where that can be seen, still had time left.
-  Then the generator was the limit, not the server.
+- open loop: the generator's own lateness (p99) is more than a quarter of the response time (p99);
+- open loop: the generator was busy for more than 95 % of the time, or could not send all requests that were due;
+- closed loop: the generator used more than 95 % of a core while the server, as far as is known, was not busy. Then
+  the generator was the limit and not the server.
 """
 
 from __future__ import annotations
@@ -20,57 +20,62 @@ from naught_loadtest.measure.histogram import Histogram
 from naught_loadtest.measure.verification import Verification
 
 GENERATOR_SHARE_MAX = 0.95
-# A server this busy is the limit, however busy the generator is.
+# From this share on the server is the limit, however busy the generator is.
 SERVER_SHARE_LIMIT = 0.90
 LATENESS_PART_MAX = 0.25
-# Up to this part of the offered requests the generator may miss at the end without a word.
+# The generator may miss this part of the offered requests at the end before the run counts as INVALID.
 MISSED_PART_MAX = 0.001
 
 
 @dataclass(slots=True)
 class Result:
-    """One run, merged over its workers."""
+    """The result of one run. `add` merges the report of a worker into it; `Run` fills in what workers do not know."""
 
     plan: Plan
-    # Seconds measured, without the warm-up; the longest of the workers.
+    # Seconds measured, without the warm-up; the longest of all workers.
     elapsed_s: float = 0.0
-    # Answered well and in time: requests, and the counters they changed or read. In an open loop the requests
-    # include those whose answers came after the end, and the operations do not.
+    # Requests that succeeded in time, and the counters they changed or read. In an open loop `requests` includes
+    # those answered after the measured time, and `operations` does not.
     requests: int = 0
     operations: int = 0
-    # Operations a second, added up over the workers.
+    # Operations per second, added up over the workers.
     throughput: float = 0.0
+    # Requests that succeeded too late.
     timed_out: int = 0
+    # Requests that failed, by class.
     failed: dict[str, int] = field(default_factory=dict)
-    # Open loop: requests due in the measured time, those written, those for which no connection came free in
-    # time, and those the generator itself did not get to.
+    # Open loop: requests due in the measured time, those written, those for which no connection was free in time, and
+    # those that the generator was too slow to send.
     offered: int = 0
     sent: int = 0
     not_sent: int = 0
     missed: int = 0
+    # Latencies, as `Tally` defines them.
     response: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)
-    # Of each worker: the part of a core it used, and (open loop) the part of the time it had work.
+    # For each worker: the part of a core it used, and (open loop) the part of the time in which it had work.
     cpu_shares: list[float] = field(default_factory=list)
     busy_shares: list[float] = field(default_factory=list)
-    # The part of a core the server used, where its process is known.
+    # The part of a core that the server used; None where its process is unknown.
     server_share: float | None = None
+    # What each connection knows about its requests.
     accounts: list[Account] = field(default_factory=list)
-    # Whether more requests failed on some connection than are remembered one by one.
+    # Whether more requests failed on some connection than it keeps numbers of.
     failures_dropped: bool = False
+    # The check of the counters; None where there was none.
     verification: Verification | None = None
-    # Why there is no verification though one was asked for.
+    # Why there is no verification although one was asked for.
     not_verified: str = ""
-    # Evictions by reason during the run, where the server tells.
+    # Evictions by reason during the run; None where the server does not report them.
     evictions: dict[str, int] | None = None
-    # Operations a second this generator does with an echo in the same way, where that was measured.
+    # Operations per second of the same generator with an echo server; None where that was not measured.
     ceiling: float | None = None
-    # The server, as it tells.
+    # Name and version of the server, as it reports them.
     server: str = ""
 
     def add(self, answer: dict[str, Any]) -> None:
-        """Take in what one worker reports."""
+        """Merge the report of one worker."""
         tally = answer["tally"]
         self.elapsed_s = max(self.elapsed_s, answer["elapsed_s"])
         self.requests += tally["requests"]
@@ -95,18 +100,18 @@ class Result:
 
     @property
     def failures(self) -> int:
-        """Requests that failed, timed out, or could not even be sent."""
+        """Requests that failed, timed out, or could not be sent because no connection was free."""
         return sum(self.failed.values()) + self.timed_out + self.not_sent
 
     @property
     def generator_share(self) -> float:
-        """How busy the busiest worker was. A spinning worker is as busy as it had work."""
+        """How busy the busiest worker was. Time in which a worker spun without work does not count."""
         pairs = zip(self.cpu_shares, self.busy_shares or self.cpu_shares, strict=True)
         return max((min(pair) for pair in pairs), default=0.0)
 
     @property
     def invalid(self) -> list[str]:
-        """Why the figures must not be believed; empty when they may."""
+        """The reasons why the figures must not be believed; empty when there are none."""
         reasons = self._invalid_open() if self.plan.open_loop else self._invalid_closed()
         if not self.requests and not self.failures:
             reasons.append("nothing was answered in the measured time")
@@ -123,13 +128,13 @@ class Result:
         if self.generator_share > GENERATOR_SHARE_MAX:
             reasons.append(f"the generator was busy {self.generator_share:.0%} of the time; use more --processes")
         if self.missed > MISSED_PART_MAX * self.offered:
-            reasons.append(f"the generator did not get to {self.missed:,} of {self.offered:,} due requests")
+            reasons.append(f"the generator was too slow to send {self.missed:,} of {self.offered:,} due requests")
         return reasons
 
     def _invalid_closed(self) -> list[str]:
         server_is_limit = self.server_share is not None and self.server_share >= SERVER_SHARE_LIMIT
         if self.generator_share <= GENERATOR_SHARE_MAX or server_is_limit:
             return []
-        had_time = "" if self.server_share is None else f" and the server only {self.server_share:.0%}"
-        used = f"the generator used {self.generator_share:.0%} of a core{had_time}"
+        server = "" if self.server_share is None else f" and the server only {self.server_share:.0%}"
+        used = f"the generator used {self.generator_share:.0%} of a core{server}"
         return [f"{used}: it was the limit; use more --processes"]

@@ -1,12 +1,13 @@
-"""Comparing servers fairly: the same load for each, in turns, and ratios instead of absolute numbers.
+"""Comparing servers: the same load for each, in interleaved rounds, and ratios instead of absolute numbers.
 
-A machine has moods: its clock, its neighbours, its caches. So a comparison goes in rounds, each server once a
-round and each round beginning with another one, and only what was measured in the same round is divided. What is
-printed is the median of these ratios with the least and the greatest of them.
+The speed of a machine changes from minute to minute: clock frequency, other programs, caches. So a comparison goes
+in rounds. Every round runs each server once and begins with another server than the round before, and only
+throughputs of the same round are divided. Reports show the median of these ratios with the least and the greatest
+of them.
 
-Two ratios are kept. The one of throughputs is what the bars are about. Beside it stands the one of throughput
-for each core-second the *server* used: where the generator was the limit (a single-threaded generator against
-Redis, unpipelined, comes close), the first flatters the slower server and the second does not.
+There are two ratios. The first is of throughputs; the bars are about it. The second is of throughputs per core-second
+that the *server* used. Where the generator was the limit (a generator with one thread against unpipelined Redis comes
+close), the first ratio favours the slower server and the second does not.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from naught_loadtest.drivers.servers import (
-    Cores,
     MissingProgramError,
     Server,
     echo_server,
@@ -28,6 +28,7 @@ from naught_loadtest.drivers.servers import (
 )
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.measure.cores import Cores
 from naught_loadtest.measure.result import Result
 
 PEERS = ("redis", "redis-lua", "memcached")
@@ -35,9 +36,11 @@ PEERS = ("redis", "redis-lua", "memcached")
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A running server and how it is driven."""
+    """A running server that takes part in a comparison."""
 
+    # "naught", "echo" or one of `PEERS`.
     name: str
+    # Its URL, as `--target` takes it.
     url: str
     pid: int
     version: str
@@ -45,7 +48,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One load all contenders get: `depth` requests in flight on each connection, of `batch` counters each."""
+    """A load that all contenders get: `depth` requests in flight on each connection, each of `batch` counters."""
 
     name: str
     depth: int
@@ -54,7 +57,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A median with its least and greatest."""
+    """A median, with the least and the greatest value."""
 
     median: float
     low: float
@@ -72,13 +75,13 @@ class Spread:
 
 
 def spread(values: list[float]) -> Spread:
-    """Of at least one value."""
+    """The spread of one or more values."""
     return Spread(statistics.median(values), min(values), max(values))
 
 
 @contextlib.contextmanager
 def started(name: str, cores: list[int], arguments: tuple[str, ...] = ()) -> Iterator[Contender]:
-    """A server of this kind, fresh, held to these cores. MissingProgramError when it is not installed."""
+    """A fresh server of this name, pinned to these cores. MissingProgramError when it is not installed."""
     with contextlib.ExitStack() as stack:
         server: Server
         if name == "naught":
@@ -90,45 +93,46 @@ def started(name: str, cores: list[int], arguments: tuple[str, ...] = ()) -> Ite
         elif name == "echo":
             server = stack.enter_context(echo_server(cores))
         else:
-            raise ValueError(f"a peer is one of {', '.join(PEERS)}, not {name!r}")
+            raise ValueError(f"a server is naught, echo or one of {', '.join(PEERS)}, not {name!r}")
         url = server.url.replace("redis://", "redis-lua://") if name == "redis-lua" else server.url
         yield Contender(name, url, server.pid, server.version)
 
 
 @contextlib.contextmanager
 def started_all(names: list[str], cores: list[int]) -> Iterator[tuple[list[Contender], list[str]]]:
-    """(those that run, a sentence for each that is not installed)."""
+    """(the servers that run, a sentence for each that is not installed)."""
     missing = []
     with contextlib.ExitStack() as stack:
-        running = []
+        contenders = []
         for name in names:
             try:
-                running.append(stack.enter_context(started(name, cores)))
+                contenders.append(stack.enter_context(started(name, cores)))
             except MissingProgramError as error:
                 missing.append(f"{name}: skipped, {error}")
-        yield running, missing
+        yield contenders, missing
 
 
 @dataclass(slots=True)
 class Table:
-    """The results of all rounds: (setting, contender) to one result for each round."""
+    """The results of all rounds."""
 
+    # By (setting, contender), one result for each round.
     results: dict[tuple[str, str], list[Result]] = field(default_factory=dict)
 
     def add(self, setting: str, contender: str, result: Result) -> None:
         self.results.setdefault((setting, contender), []).append(result)
 
     def throughput(self, setting: str, contender: str) -> float:
-        """The median, in operations a second."""
+        """The median of the rounds, in operations per second."""
         return statistics.median(result.throughput for result in self.results[setting, contender])
 
     def ratio(self, one: tuple[str, str], other: tuple[str, str]) -> Spread:
-        """Throughput of (setting, contender) `one` divided by that of `other`, round by round."""
+        """Throughput of `one`, a (setting, contender), divided by that of `other`, round by round."""
         pairs = zip(self.results[one], self.results[other], strict=True)
         return spread([mine.throughput / max(its.throughput, 1e-9) for mine, its in pairs])
 
     def core_ratio(self, one: tuple[str, str], other: tuple[str, str]) -> Spread | None:
-        """The same for each core-second the servers used; None where that is unknown."""
+        """The same ratio, of throughputs per core-second that the servers used. None where that is unknown."""
         ratios = []
         for mine, its in zip(self.results[one], self.results[other], strict=True):
             if not mine.server_share or not its.server_share:
@@ -142,7 +146,7 @@ class Table:
         return 2 * sum(bool(result.invalid) for result in results) > len(results)
 
     def failures(self) -> list[str]:
-        """A sentence for each run that went wrong."""
+        """A sentence for each problem of a run, each once."""
         return [
             f"{contender}, {setting}: {sentence}"
             for (setting, contender), results in self.results.items()
@@ -165,13 +169,13 @@ class Table:
 
 
 def problems(result: Result) -> list[str]:
-    """What was wrong with a run, beside being slow."""
-    found = [f"{count:,} requests failed: {kind}" for kind, count in sorted(result.failed.items())]
+    """One sentence for each thing that was wrong with a run. Slow is not wrong."""
+    sentences = [f"{count:,} requests failed: {kind}" for kind, count in sorted(result.failed.items())]
     if result.timed_out:
-        found.append(f"{result.timed_out:,} requests timed out")
+        sentences.append(f"{result.timed_out:,} requests timed out")
     if result.verification is not None and not result.verification.passed:
-        found.append("the counters are not what was acknowledged")
-    return found
+        sentences.append("counters differ from what was acknowledged")
+    return sentences
 
 
 def run_rounds(
@@ -181,15 +185,16 @@ def run_rounds(
     base: Plan,
     on_run: Callable[[int, Setting, Contender, Result], None] | None = None,
 ) -> Table:
-    """Every setting, every round, every contender: the order of the contenders turns with each round.
+    """Run every contender at every setting in every round. Each round begins with another contender.
 
-    `base` has everything that does not depend on the setting. Settings with a batch are only for naught.
+    `base` is the plan without what depends on the contender and the setting. Settings with a batch are for naught and
+    the echo server only, as the others have no command for many counters. `on_run` is called after each run.
     """
     table = Table()
     for number in range(rounds):
         for setting in settings:
-            turn = number % len(contenders)
-            for contender in contenders[turn:] + contenders[:turn]:
+            first = number % len(contenders)
+            for contender in contenders[first:] + contenders[:first]:
                 if setting.batch > 1 and contender.name not in ("naught", "echo"):
                     continue
                 plan = replace(
@@ -203,5 +208,5 @@ def run_rounds(
 
 
 def base_plan(cores: Cores, **changes: Any) -> Plan:
-    """A plan to be filled in by the rounds."""
+    """A plan on the generator's cores. `run_rounds`, or `replace`, fills in its target and its prefix."""
     return Plan(target="echo://127.0.0.1:1", prefix="unset:", cores=cores.generator, **changes)

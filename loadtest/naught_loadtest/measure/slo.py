@@ -1,9 +1,9 @@
 """Service level objectives: `p99<2ms`, `p99.9<=500us`, `max<1s`.
 
-An objective names a percentile (or the maximum), a limit and a unit. In an open loop it is held against the
-response time, measured from when the request was due; in a closed loop against the only latency there is.
+An objective names a percentile (or the maximum), a limit and a unit. In an open loop it is about the response time,
+measured from when the request was due; in a closed loop about the only latency there is.
 
-A percentile that has too few samples to be printed cannot be met: the run was too short to say so.
+An objective about a percentile with too few samples beyond it is not met: the run was too short to tell.
 """
 
 from __future__ import annotations
@@ -20,35 +20,37 @@ _GRAMMAR = re.compile(r"\s*(p(\d+(?:\.\d+)?)|max)\s*(<=?)\s*(\d+(?:\.\d+)?)\s*(n
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """One objective. `percent` is None for the maximum."""
+    """One objective."""
 
+    # As it was written.
     text: str
+    # The percentile; None for the maximum.
     percent: float | None
     limit_ns: float
-    # `<` is strict, `<=` is not.
+    # True for `<`, False for `<=`.
     strict: bool
 
     def judge(self, histogram: Histogram) -> tuple[bool, str]:
-        """(met, a sentence saying why)."""
+        """(whether it is met, a sentence for the report)."""
         if self.percent is None:
             reached_ns = histogram.max_ns
             if not histogram.records:
                 return False, f"{self.text}: nothing was measured"
         else:
             if not histogram.printable(self.percent):
-                return False, f"{self.text}: too few samples to tell ({histogram.records} observations)"
+                return False, f"{self.text}: too few samples to tell ({histogram.records} samples)"
             reached_ns = histogram.percentile(self.percent)
         met = reached_ns < self.limit_ns if self.strict else reached_ns <= self.limit_ns
         return met, f"{self.text}: {'met' if met else 'MISSED'} with {reached_ns / 1e6:.3f} ms"
 
 
 def parse(text: str) -> Objective:
-    """An objective from its text; ValueError says what is wrong."""
+    """An objective from its text. ValueError says what is wrong with it."""
     match = _GRAMMAR.fullmatch(text)
     if match is None:
-        raise ValueError(f"an objective is like p99<2ms or max<=1s, not {text!r}")
+        raise ValueError(f"an objective must be written like p99<2ms or max<=1s, not {text!r}")
     _, percent, sign, amount, unit = match.groups()
     if percent is not None and not 0 < float(percent) < 100:
-        raise ValueError(f"a percentile lies between 0 and 100, not {percent}")
+        raise ValueError(f"a percentile must lie between 0 and 100, not {percent}")
     limit_ns = float(amount) * UNITS_NS[unit]
     return Objective(text.strip(), float(percent) if percent else None, limit_ns, sign == "<")

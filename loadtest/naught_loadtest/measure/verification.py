@@ -1,8 +1,8 @@
-"""Checking the answer: do the counters equal what was acknowledged?
+"""Verification after a run: do the server's counters equal what it acknowledged?
 
-Every key the run could touch is read and compared with the interval `expectation` gives it, and the keys the
-server still keeps under the run's prefix are counted. Both look only at keys of this run, so a server with
-other data can be checked, and only they are taken out afterwards.
+Every key that the run could touch is read and compared with the interval that `expectation` gives it, and the keys
+that the server still has under the run's prefix are counted. Only keys of this run are read, and only they are
+deleted afterwards, so a server with other data can be checked too.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from naught_loadtest.drivers.base import Inspector
 from naught_loadtest.generate.workload import Workload, key_name
 from naught_loadtest.measure.expectation import Expected
 
-# Keys read in one request, below every peer's limits.
+# Keys read in one request. All servers allow as many.
 PORTION = 1000
-# Wrong counters that are named in the report.
+# Wrong counters that the report names.
 NAMED_MAX = 5
 
 
 @dataclass(slots=True)
 class Verification:
-    """What came out of it."""
+    """The result of a verification."""
 
     # Keys read and compared.
     compared: int = 0
-    # Keys with a value outside of their interval, the first few described.
+    # Keys with a value outside of their interval. The first few are named, with their value.
     wrong: int = 0
     wrong_named: list[str] = field(default_factory=list)
-    # Keys of the run the server still has, zeros included.
+    # Keys of the run that the server still has, zeros included.
     left: int = 0
-    # How many of them hold a zero.
+    # How many of them have the value 0.
     left_zeros: int = 0
-    # How many counters should be left, at least and at most.
+    # How many counters above 0 there should be, at least and at most.
     left_expected: tuple[int, int] = (0, 0)
-    # Requests whose outcome nobody knows, and those that were refused.
+    # Requests whose outcome is unknown, and requests that the server refused.
     unknown: int = 0
     refused: int = 0
 
     @property
     def passed(self) -> bool:
-        """All values as acknowledged, and none that live beyond the expected."""
+        """Whether all values are as expected, and the number of counters above 0 as well."""
         least, most = self.left_expected
         return self.wrong == 0 and least <= self.left - self.left_zeros <= most
 
@@ -61,7 +61,7 @@ class Verification:
 
 
 def portions(workload: Workload, prefix: str) -> Iterator[tuple[range, list[str]]]:
-    """(key numbers, key names) of a run, a request at a time."""
+    """All keys of a run as (numbers, names), in portions for one request each."""
     numbers = workload.key_numbers
     for start in range(0, len(numbers), PORTION):
         portion = numbers[start : start + PORTION]
@@ -69,7 +69,7 @@ def portions(workload: Workload, prefix: str) -> Iterator[tuple[range, list[str]
 
 
 def verify(inspector: Inspector, workload: Workload, prefix: str, expected: Expected) -> Verification:
-    """Compare every key of the run with what was acknowledged."""
+    """Compare every key of the run with what the server acknowledged."""
     result = Verification(unknown=expected.unknown, refused=expected.refused)
     result.left_expected = expected.left_bounds()
     alive = 0
@@ -89,6 +89,6 @@ def verify(inspector: Inspector, workload: Workload, prefix: str, expected: Expe
 
 
 def clean_up(inspector: Inspector, workload: Workload, prefix: str) -> None:
-    """Take out what the run left, key by key: nothing that another made."""
+    """Delete every key that the run could have created, and no other."""
     for _, names in portions(workload, prefix):
         inspector.remove(names)

@@ -1,10 +1,12 @@
-"""What zeros that stay in a map cost in Python: the parts of `naught-loadtest zeros`.
+"""What `naught-loadtest zeros` measures: the cost in Python of zeros that stay in a map.
 
-    command   the command: what is started, in which order
+    maps      the ways of counting that are compared
     trial     one process that measures one way of counting
-    maps      the ways of counting
-    table     the figures, and their layout
-    claims    the article's claims, and what the figures say to them
+    figures   the figures of all trials
+    table     the figures as tables for the terminal
+    claims    the claims of an article about such zeros, and what the figures say about each
 
-Nothing is imported here: a trial is run as a module of this package, which must not have been imported before.
+The command itself, which starts the trials, is `commands.zeros`. The package imports nothing, because a trial runs
+as `python -m naught_loadtest.zeros.trial`, and Python warns if the package has imported that module before.
+(`naught.zeros` is unrelated: it finds zeros in the data of a program.)
 """

@@ -1,31 +1,33 @@
-"""What the article claims of zeros in maps, and what the figures measured here say to it. Pure.
+"""The claims of an article about zeros in maps, and the verdict of the measured figures on each. Pure.
 
-A claim is *confirmed* if what was measured has the claimed direction and at least half the claimed ratio (a rate:
-at least the claimed rate), *not applicable* if Python has nothing that the claim could be about or it was not
-measured, and *refuted* otherwise.
+The article compares a map that keeps its zeros with a map that deletes them; naught grew from it. A claim is
+*confirmed* if the figures have the claimed direction and at least half the claimed ratio (a rate: at least the
+claimed rate). It is *not applicable* if Python has nothing that the claim could be about, or if it was not
+measured. Otherwise it is *refuted*.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from naught_loadtest.zeros.figures import MEBIBYTE, Figures, Place
 from naught_loadtest.zeros.maps import TRACKED, UNTRACKED
-from naught_loadtest.zeros.table import MEBIBYTE, Figures, Place
 
 CONFIRMED = "confirmed"
 REFUTED = "refuted"
 NOT_APPLICABLE = "not applicable"
 
+# The numbers of the article: of the map that keeps its zeros ("leaking") and of the map that deletes them ("safe").
 ALLOCATIONS_LEAKING, ALLOCATIONS_SAFE = 1240, 96
 PAUSE_LEAKING_NS, PAUSE_SAFE_NS = 3820, 712
 GUARDED_RATE_PART = 0.97
 OPERATIONS_PER_S = 795_000
 STEADY_MEGABYTES = 12
-# The part of the claimed ratio that is enough: machines and languages differ, a factor of two is not the point.
+# The part of a claimed ratio that confirms it. Machines and languages differ by a factor of two and more.
 RATIO_PART_MIN = 0.5
-# Pauses that differ by less are the same, whatever their ratio: so much do two looks at nothing at all differ.
+# Pauses that differ by less count as the same, whatever their ratio: two collections of nothing differ by as much.
 SAME_PAUSE_NS_MAX = 100_000
-# Memory is steady if a key that came and went leaves less behind than any object takes.
+# Memory is steady if a key that came and went leaves fewer bytes than the smallest object takes.
 STEADY_BYTES_PER_KEY_MAX = 16
 
 
@@ -35,14 +37,14 @@ class Verdict:
 
     claim: str
     outcome: str
-    # The figures it rests on.
+    # The figures that decided, in words.
     measured: str
-    # One sentence.
+    # Why they decide so, in one sentence.
     reason: str
 
 
 def judge(figures: Figures) -> list[Verdict]:
-    """All the claims, in the order in which they are told."""
+    """The verdicts on all claims, in the order of the report."""
     return [
         _allocations(figures),
         _pauses(figures, UNTRACKED),
@@ -54,11 +56,13 @@ def judge(figures: Figures) -> list[Verdict]:
 
 
 def _not_measured(claim: str) -> Verdict:
-    return Verdict(claim, NOT_APPLICABLE, "not measured in this run", "The run left out what the claim is about.")
+    return Verdict(
+        claim, NOT_APPLICABLE, "not measured in this run", "This run did not measure what the claim is about."
+    )
 
 
 def _allocations(figures: Figures) -> Verdict:
-    claim = f"allocations: {ALLOCATIONS_LEAKING} an operation with zeros kept, {ALLOCATIONS_SAFE} with SafeMap"
+    claim = f"allocations: {ALLOCATIONS_LEAKING} per operation with zeros kept, {ALLOCATIONS_SAFE} with SafeMap"
     leaking = figures.allocations.get(("kept", UNTRACKED))
     safe = figures.allocations.get(("eager", UNTRACKED))
     if leaking is None or safe is None:
@@ -66,15 +70,14 @@ def _allocations(figures: Figures) -> Verdict:
     peaks = leaking["bytes_at_peak_per_operation"], safe["bytes_at_peak_per_operation"]
     left = leaking["bytes_left_per_operation"], safe["bytes_left_per_operation"]
     measured = (
-        f"at its highest an operation needs {peaks[0]:.1f} bytes against {peaks[1]:.1f}, "
+        f"at its peak an operation needs {peaks[0]:.1f} bytes against {peaks[1]:.1f}, "
         f"and leaves {left[0]:.1f} against {left[1]:.1f}"
     )
-    holds = peaks[0] >= peaks[1] * ALLOCATIONS_LEAKING / ALLOCATIONS_SAFE * RATIO_PART_MIN
-    if holds:
+    if peaks[0] >= peaks[1] * ALLOCATIONS_LEAKING / ALLOCATIONS_SAFE * RATIO_PART_MIN:
         return Verdict(claim, CONFIRMED, measured, "The table with the zeros grows, and the other does not.")
     reason = (
-        "A count allocates next to nothing in either map, since small numbers exist once and the table has room; "
-        "what differs is not what an operation allocates but what it leaves behind."
+        "A count allocates almost nothing in either map, because small numbers exist once and the table has room; "
+        "the maps differ in what an operation leaves behind, not in what it allocates."
     )
     return Verdict(claim, REFUTED, measured, reason)
 
@@ -95,14 +98,12 @@ def _pauses(figures: Figures, values: str) -> Verdict:
     ratio = leaking / max(1.0, safe)
     same = abs(leaking - safe) < SAME_PAUSE_NS_MAX
     if not same and ratio >= PAUSE_LEAKING_NS / PAUSE_SAFE_NS * RATIO_PART_MIN:
-        reason = (
-            f"The collector walks over every zero that stayed: {ratio:.1f} times the pause, and growing with them."
-        )
+        reason = f"The collector visits every zero that stayed: {ratio:.1f} times the pause, and growing with them."
         return Verdict(claim, CONFIRMED, measured, reason)
     if same and values == UNTRACKED:
         reason = (
-            "CPython frees by counting references, and its collector does not look at numbers and strings, "
-            "nor into a dict of them, however many zeros it holds."
+            "CPython frees by counting references, and its collector visits neither numbers and strings "
+            "nor a dict of them, however many zeros it holds."
         )
         return Verdict(claim, NOT_APPLICABLE, measured, reason)
     return Verdict(claim, REFUTED, measured, f"The pause with zeros kept is {ratio:.1f} times the other.")
@@ -114,42 +115,48 @@ def _guard(figures: Figures) -> Verdict:
         return _not_measured(claim)
     eager = {name: ratio for name, ratio in figures.guard.items() if name.startswith("eager/")}
     least = min(eager, key=lambda name: eager[name])
-    measured = f"eager, least of its workloads: {eager[least]:.1%} ({least.partition('/')[2]})"
+    measured = f"eager, the least of its workloads: {eager[least]:.1%} ({least.partition('/')[2]})"
     size = figures.largest(UNTRACKED, ("kept", "eager"))
     if size is not None:
         safe, bare = (
             figures.median(Place(variant, UNTRACKED, size), "operations_per_s") or 0.0
             for variant in ("eager", "kept")
         )
-        measured += f"; of a bare dict's inlined counting, without locks or checks, {safe / max(1.0, bare):.0%}"
+        measured += (
+            f"; {safe / max(1.0, bare):.0%} of the rate of a bare dict, counted inline without locks or checks"
+        )
     if eager[least] >= GUARDED_RATE_PART:
         reason = (
-            "Against the same map without its eviction branch the guard is all but free; "
-            "what a bare dict is faster by is the method call and the lock, not the guard."
+            "Compared with the same map without its eviction branch the guard costs almost nothing; "
+            "a bare dict is faster because it has no method call and no lock."
         )
         return Verdict(claim, CONFIRMED, measured, reason)
     held = eager.get("eager/held", 0.0)
     if held >= GUARDED_RATE_PART:
         reason = (
-            f"Where counters stay above zero it holds ({held:.1%}), but deleting a key and making it again "
-            "costs more than writing to one that stayed."
+            f"It holds where counters stay above zero ({held:.1%}), but deleting a key and creating it again "
+            "costs more than writing to a key that stayed."
         )
         return Verdict(claim, REFUTED, measured, reason)
-    return Verdict(claim, REFUTED, measured, "The same map without its eviction branch is faster by more than that.")
+    return Verdict(
+        claim, REFUTED, measured, "The same map without its eviction branch is faster by more than the claim allows."
+    )
 
 
 def _rate(figures: Figures) -> Verdict:
-    claim = f"{OPERATIONS_PER_S:,} operations a second"
+    claim = f"{OPERATIONS_PER_S:,} operations per second"
     sizes = sorted({place.keys for place in figures.work if place.variant == "eager" and place.values == UNTRACKED})
     if not sizes:
         return _not_measured(claim)
     rates = {size: figures.median(Place("eager", UNTRACKED, size), "operations_per_s") or 0.0 for size in sizes}
     slowest = min(rates, key=lambda size: rates[size])
-    measured = f"SafeMap, eager: {rates[slowest]:,.0f} at its slowest, with {slowest:,} keys"
+    measured = f"SafeMap, eager: at least {rates[slowest]:,.0f}, with {slowest:,} keys"
     if rates[slowest] >= OPERATIONS_PER_S:
-        return Verdict(claim, CONFIRMED, measured, "One thread of Python does as much at every size measured.")
+        return Verdict(
+            claim, CONFIRMED, measured, "One thread of Python reaches the claimed rate at every size measured."
+        )
     return Verdict(
-        claim, REFUTED, measured, "A method call and a lock in Python cost more than that leaves room for."
+        claim, REFUTED, measured, "A method call and a lock in Python cost more time than this rate leaves."
     )
 
 
@@ -168,15 +175,15 @@ def _steady(figures: Figures) -> Verdict:
     empty, kept = (figures.median(place, name) or 0.0 for name in ("empty_bytes", "kept_bytes"))
     measured = (
         f"{size:,} keys, 1 % alive: a key that came and went left {grown['kept']:.0f} bytes with zeros kept, "
-        f"{grown['eager']:.0f} with SafeMap, at {kept / MEBIBYTE:.1f} MiB above the empty process's "
-        f"{empty / MEBIBYTE:.1f}"
+        f"{grown['eager']:.0f} with SafeMap, which has {kept / MEBIBYTE:.1f} MiB above the "
+        f"{empty / MEBIBYTE:.1f} MiB of the empty process"
     )
     if grown["eager"] >= STEADY_BYTES_PER_KEY_MAX:
-        return Verdict(claim, REFUTED, measured, "Memory still grows with the keys that pass through.")
+        return Verdict(claim, REFUTED, measured, "Memory grows with the number of keys that come and go.")
     if empty + kept <= STEADY_MEGABYTES * 1e6:
-        return Verdict(claim, CONFIRMED, measured, "It stays where it was, and below the claimed level.")
+        return Verdict(claim, CONFIRMED, measured, "It stays the same, below the claimed level.")
     reason = (
-        "Steady it is, but not at that level: Python itself takes more before the first key, "
-        "and the rest depends on what lives and lived."
+        "It is steady, but not at that level: Python itself takes more before the first key, "
+        "and the rest depends on how many counters live and how many lived before."
     )
     return Verdict(claim, REFUTED, measured, reason)

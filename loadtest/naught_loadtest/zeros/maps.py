@@ -1,19 +1,19 @@
 """The ways of counting that `naught-loadtest zeros` compares, behind one interface.
 
-Each takes a batch of keys at a time, so that what the interface costs (one await a batch) is the same for all
-and small. The loops over a batch are written out in each: a call for every key would be most of what is
-measured.
+Each takes a batch of keys at a time, so the interface costs one await per batch, the same for all. The loops over a
+batch are written out in each class: a function call for every key would be most of what is measured.
 
-    kept        a dict. A value that comes to zero stays, with its key: the leak.
-    deleted     a dict. Whoever brings a value to zero deletes its key. No lock: a program of several threads
-                would have to add one.
+    kept        A dict. A value that reaches zero stays, with its key: the leak.
+    deleted     A dict. The code that takes a value to zero deletes its key. There is no lock: a program with several
+                threads would have to add one.
     eager       naught.SafeMap, which evicts in the decrement.
-    deferred    naught.SafeMap, which flags zeros and has a thread evict them.
-    memory      the server's engine in this process: naught.connect("memory://"), one `apply` a batch, so with
-                the wire's encoding and decoding, but without a socket.
+    deferred    naught.SafeMap, which flags zeros and has a background thread evict them.
+    memory      The server's engine in this process, naught.connect("memory://"). Each batch is one `apply`, so this
+                includes the wire's encoding and decoding, but no socket.
 
-The values are whole numbers, at which CPython's collector does not look (`int`), or Fractions, which it tracks,
-one object a counter (`tracked`): the only such type whose zero SafeMap knows. The engine has whole numbers only.
+The values are whole numbers, which CPython's collector does not track (`int`), or Fractions, which it tracks, one
+object per counter (`tracked`). Fraction is the only tracked type whose zero SafeMap recognises. The engine has whole
+numbers only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from naught.safemap import Policy, SafeMap
 UNTRACKED = "int"
 TRACKED = "tracked"
 VALUES = (UNTRACKED, TRACKED)
-# One `apply` may be late without being wrong: a full collection of ten million counters takes seconds.
+# A slow `apply` is no error here: a full collection of ten million counters takes seconds.
 CALL_S_MAX = 60.0
 SCAN_PAGE = 4_096
 
@@ -36,20 +36,20 @@ SCAN_PAGE = 4_096
 class Counters(Protocol):
     """One way of counting."""
 
-    # Whether memory comes back some time after the zeros: there is somebody in the background to wait for.
+    # Whether memory is given back some time after the zeros went, by work in the background.
     settles: bool
 
     async def up(self, keys: list[str], amounts: list[Any]) -> None:
-        """Add to each key its amount."""
+        """Add its amount to each key."""
 
     async def down(self, keys: list[str], amounts: list[Any]) -> None:
-        """Take from each key its amount, which leaves zero or more."""
+        """Take its amount from each key, which leaves zero or more."""
 
     async def live(self) -> int:
-        """Go once over every key and value above zero; answer how many there were."""
+        """Iterate once over every key and value above zero. Returns how many there are."""
 
     async def close(self) -> None:
-        """End what runs in the background."""
+        """End the work in the background."""
 
 
 class _Kept:
@@ -58,7 +58,7 @@ class _Kept:
     settles = False
 
     def __init__(self) -> None:
-        # A number for every key that ever counted.
+        # A value for every key that was ever counted.
         self.table: dict[str, Any] = {}
 
     async def up(self, keys: list[str], amounts: list[Any]) -> None:
@@ -76,7 +76,7 @@ class _Kept:
 
     async def live(self) -> int:
         found = 0
-        for _key, value in self.table.items():  # noqa: PERF102 - whoever asks what lives wants the keys
+        for _key, value in self.table.items():  # noqa: PERF102 - a program that lists live counters wants their keys
             if value:
                 found += 1
         return found
@@ -86,7 +86,7 @@ class _Kept:
 
 
 class _Deleted(_Kept):
-    """A dict whose user deletes at zero."""
+    """A dict whose keys are deleted at zero by the code that counts."""
 
     async def down(self, keys: list[str], amounts: list[Any]) -> None:
         table = self.table
@@ -108,10 +108,10 @@ class _Safe:
     """A SafeMap."""
 
     def __init__(self, policy: Policy, values: str) -> None:
-        # What is measured.
         self.map: SafeMap[str, Any] = (
             SafeMap(int, policy=policy) if values == UNTRACKED else SafeMap(Fraction, policy=policy)
         )
+        # Only the deferred policy has a background thread.
         self.settles = policy == "deferred"
 
     async def up(self, keys: list[str], amounts: list[Any]) -> None:
@@ -134,13 +134,13 @@ class _Safe:
         self.map.close()
 
 
-class _Memory:
-    """The server's engine."""
+class _Engine:
+    """The server's engine in this process."""
 
     settles = True
 
     def __init__(self, client: naught.Client[str]) -> None:
-        # Connected, and closed here.
+        # Connected to memory://; `close` closes it.
         self.client = client
 
     async def up(self, keys: list[str], amounts: list[Any]) -> None:
@@ -176,10 +176,10 @@ async def _deferred(values: str) -> Counters:
 
 
 async def _memory(values: str) -> Counters:
-    return _Memory(await naught.connect("memory://", timeout=CALL_S_MAX))
+    return _Engine(await naught.connect("memory://", timeout=CALL_S_MAX))
 
 
-# In the order of the tables.
+# How each way of counting is opened, in the order of the tables.
 VARIANTS: dict[str, Callable[[str], Awaitable[Counters]]] = {
     "kept": _kept,
     "deleted": _deleted,
@@ -197,15 +197,15 @@ TITLES = {
 
 
 def counts(variant: str, values: str) -> bool:
-    """Whether this way of counting has such values."""
+    """Whether this way of counting supports this kind of value."""
     return variant != "memory" or values == UNTRACKED
 
 
 async def open_counters(variant: str, values: str) -> Counters:
-    """An empty one."""
+    """One way of counting, without any counter yet."""
     return await VARIANTS[variant](values)
 
 
 def amounts_for(values: str, count: int) -> list[Any]:
-    """`count` ones, each an object of its own where the collector tracks them."""
+    """`count` ones of this kind of value. Those that the collector tracks are objects of their own."""
     return [1] * count if values == UNTRACKED else [Fraction(1) for _ in range(count)]

@@ -382,10 +382,10 @@ def test_an_acknowledgement_that_is_due_does_not_cut_what_gathers(stage: Stage) 
 
     def gather() -> None:
         calls.extend(stage.call(incr) for _ in range(2))
-        stage.link.session._windows.much_unacknowledged = True
+        stage.link.session._windows.must_acknowledge = True
 
     others_are_let_through(stage, gather)
-    while stage.link.session._windows.much_unacknowledged:
+    while stage.link.session._windows.must_acknowledge:
         assert stage.line.requests() == []
         calls.append(stage.call(incr))
     assert len(calls) > 3
@@ -621,7 +621,7 @@ def test_what_is_only_written_is_never_asked_to_read(stage: Stage) -> None:
     stage.parked()
     broken = stage.line
     broken.slow = True
-    back = stage.do(lambda: stage.link.give_back(Hold(7, 1)))
+    back = stage.do(lambda: stage.link.release_untaken(Hold(7, 1)))
     broken.tear()
     stage.resume()
     stage.settle()
@@ -810,7 +810,7 @@ def test_who_reads_need_not_wait_for_who_writes(stage: Stage) -> None:
     stage.open()
     stage.busy()
     stage.line.slow = True
-    back = stage.do(lambda: stage.link.give_back(Hold(7, 1)))
+    back = stage.do(lambda: stage.link.release_untaken(Hold(7, 1)))
     stage.msgids("release")
     call = stage.call(incr)
     assert stage.msgids() == []
@@ -1145,9 +1145,9 @@ def test_a_client_that_is_forgotten_is_closed(when: str) -> None:
             for _ in range(300):
                 stage.keeper.call()
         if when == "locked":
-            stage.do(lambda: stage.link.locked(stage.link.abandon))
+            stage.do(lambda: stage.link.locked(stage.link.finalize))
         else:
-            stage.do(stage.link.abandon)
+            stage.do(stage.link.finalize)
         stage.keepers_task.ready = None
         stage.settle()
         if when != "connecting":
@@ -1218,7 +1218,7 @@ def test_an_interrupt_where_it_writes_frees_the_wire(what: str) -> None:
         if what == "call":
             main = stage.call(incr, main=True, stops=[SENDING])
         else:
-            main = stage.do(lambda: stage.link.give_back(Hold(7, 1)), main=True, stops=[SENDING])
+            main = stage.do(lambda: stage.link.release_untaken(Hold(7, 1)), main=True, stops=[SENDING])
         assert main.task is not None
         stage.turns.interrupt(main.task, raises(KeyboardInterrupt()))
         stage.go_on(main)
@@ -1321,7 +1321,7 @@ def test_an_interrupt_while_a_lone_call_is_made_ends_the_session(stage: Stage) -
     stage.open()
     stage.busy()
     session = stage.link.session
-    call = stage.call(incr, main=True, stops=["Windows.launch"])
+    call = stage.call(incr, main=True, stops=["Windows.register"])
     assert call.task is not None
     assert call.task.at is not None
     stage.turns.interrupt(call.task, raises(KeyboardInterrupt()))

@@ -1,4 +1,4 @@
-"""`naught`, the command: its subcommands, its version and help, and what it says of words it does not know."""
+"""The dispatch of the command `naught`: commands, version, help, and errors for unknown commands and options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from naught import __version__
-from naught.__main__ import COMMANDS, main
+from naught.cli.main import COMMANDS, main
 
 KNOWN = ", ".join(COMMANDS)
 LEAK = "OPEN = {}\ndef start(key):\n    OPEN[key] = OPEN.get(key, 0) + 1\ndef stop(key):\n    OPEN[key] -= 1\n"
@@ -30,21 +30,21 @@ def test_help_names_every_command(word: str, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        ([], f"naught: which command? one of {KNOWN}; naught --help explains them"),
-        (["lnit"], f"naught: there is no command 'lnit'; there are {KNOWN}"),
-        (["--nope"], "naught: there is no option --nope; naught --help shows what there is"),
-        (["new\nline"], f"naught: there is no command 'new\\nline'; there are {KNOWN}"),
+        ([], f"naught: no command; the commands are {KNOWN}; naught --help explains them"),
+        (["lnit"], f"naught: unknown command 'lnit'; the commands are {KNOWN}"),
+        (["--nope"], "naught: unknown option --nope; see naught --help"),
+        (["new\nline"], f"naught: unknown command 'new\\nline'; the commands are {KNOWN}"),
     ],
 )
 def test_what_is_not_known_is_one_line_and_exits_2(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == said + "\n"
+    assert err == message + "\n"
 
 
 def test_lint_gets_its_arguments_and_answers_with_its_status(
@@ -64,7 +64,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 def test_as_a_module_and_as_a_script() -> None:
     script = Path(sys.executable).with_name("naught")
-    assert script.exists(), "the package is not installed as pyproject.toml says now"
+    assert script.exists(), "the package is not installed, or not as pyproject.toml says"
     for command in ([sys.executable, "-W", "error", "-m", "naught"], [str(script)]):
         assert run(*command, "--version").stdout == f"naught {__version__}\n"
         assert run(*command, "no-such").returncode == 2
@@ -72,9 +72,9 @@ def test_as_a_module_and_as_a_script() -> None:
 
 
 def test_a_command_is_imported_when_it_is_asked_for() -> None:
-    """So that a dozen commands cost whoever runs one of them nothing."""
+    """The modules of the other commands do not slow it down."""
     code = (
-        "import sys, naught.__main__ as command; command.main(['--help']); command.main(['--version']);"
+        "import sys, naught.cli.main as command; command.main(['--help']); command.main(['--version']);"
         "sys.exit(any(name in sys.modules for name, _ in command.COMMANDS.values()))"
     )
     assert run(sys.executable, "-c", code).returncode == 0

@@ -1,4 +1,4 @@
-"""What each method sends, what it refuses before sending, and how replies are read."""
+"""`naught.core.calls`: the params of each method, the arguments it refuses, and the conversion of its results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def top(n: Any = 3, prefix: Any = "") -> Call[list[tuple[str, int]]]:
     return calls.top(n, prefix, decode_key)
 
 
-# What a method sends, and whether it may be sent again.
+# Call, method, params, and whether it is repeatable.
 SENT: list[tuple[Call[Any], str, tuple[Any, ...], bool]] = [
     (calls.decr_strict("k", 2), "decr", (b"k", 2, True), False),
     (calls.apply(["a", b"b"], [1, -MAX], None), "apply", ([b"a", b"b"], [1, -MAX]), False),
@@ -155,7 +155,7 @@ def test_a_whole_number_of_another_class_counts() -> None:
     assert calls.set("a", Amount(5), None).params == (b"a", 5)
 
 
-# How replies are read: what is good for each method, and what is not.
+# Call, decoded value of the wire, and the result that it converts to.
 READ: list[tuple[Call[Any], Any, Any]] = [
     (calls.get("a"), 5, 5),
     (calls.get_many(["a", "b"]), [1, 2], [1, 2]),
@@ -172,6 +172,7 @@ READ: list[tuple[Call[Any], Any, Any]] = [
     (calls.sweep(), 7, 7),
 ]
 
+# Call, and a value that cannot be its result.
 UNREADABLE: list[tuple[Call[Any], Any]] = [
     (calls.get("a"), True),
     (calls.get("a"), b"5"),

@@ -1,9 +1,10 @@
-"""The client's half against a model, seeded: connections cut at any byte in both directions, replies lost, servers
-that stop, callers that give up, time that passes. Every call has a key and an amount of its own, so an answer shows
-whose it is.
+"""`ClientSession` without resumption against a model of a server, in seeded random runs.
 
-Invariants: a call gets its own answer or an exception that is true. Every change ran at most once; exactly once when
-it was answered, never when its caller was told that it was not sent or had left before the write.
+Connections are cut at any byte in both directions, replies are lost, servers shut down, callers cancel, time passes.
+Every call has a key and an amount of its own, so a result shows which call it belongs to.
+
+Invariants: a call gets its own result, or an exception that is true. Every change was executed at most once: exactly
+once if it was answered, and never if its caller got "not sent" or cancelled it before the write.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import pytest
 from naught.core import calls
 from naught.errors import CallTimeout, OutcomeUnknown
 from naught.wire.codec import encode_error, encode_result, reply_unpacker
-from support.client_helpers import HELLO_RESULT, Desk, FakeWaiter
+from support.client_helpers import HELLO_RESULT, FakeWaiter, SessionDriver
 
 
 class ModelServer:
-    """Executes what arrives and remembers it. What it has not sent, and what it has not read whole, dies with the
-    connection."""
+    """Executes the requests that arrive, and counts them. A new connection discards unsent replies and partial
+    requests."""
 
     def __init__(self, random_: random.Random) -> None:
         self._random = random_
-        self.executed: Counter[bytes] = Counter()  # how often the change of that key ran
+        self.executed: Counter[bytes] = Counter()  # how often the change of each key was executed
         self.connect()
 
     def connect(self) -> None:
@@ -49,7 +50,8 @@ class ModelServer:
         self.out += b"".join(replies)
 
     def _execute(self, method: bytes, params: list[Any]) -> Any:
-        """A counter nobody else uses: the value after is the amount; of a read it is the number in the key."""
+        """No two calls use the same counter, so the value after a change is its amount. A read returns the number in
+        its key."""
         if method == b"get":
             return _number(params[0])
         if method == b"apply":
@@ -71,11 +73,11 @@ class Run:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.server = ModelServer(self.random)
-        self.desk = Desk(connect=False)
+        self.driver = SessionDriver(connect=False)
         self.online = False
-        self.to_server = b""  # written, not arrived
-        self.calls: list[tuple[bytes, bool, FakeWaiter]] = []  # key, whether it changes something, who waits
-        self.unsent: set[bytes] = set()  # cancelled before any write
+        self.to_server = b""  # bytes that were written and have not arrived
+        self.calls: list[tuple[bytes, bool, FakeWaiter]] = []  # key, is it a change, waiter
+        self.unsent: set[bytes] = set()  # keys of calls that were cancelled before the write
 
     def step(self) -> None:
         choice = self.random.random()
@@ -90,8 +92,8 @@ class Run:
         elif choice < 0.88:
             self.cancel()
         elif choice < 0.93:
-            self.desk.now += self.random.choice([0.01, 0.3])
-            self.desk.session.advance(self.desk.now)
+            self.driver.now += self.random.choice([0.01, 0.3])
+            self.driver.session.advance(self.driver.now)
         elif choice < 0.95 and self.online:
             self.cut()
         elif choice < 0.96 and self.online:
@@ -105,42 +107,42 @@ class Run:
         timeout = self.random.choice([None, 0.5, 1.0, 1.0, 1.0])
         if self.random.random() < 0.6:
             delta = 1 if self.random.random() < 0.2 else number
-            # As a thread does with every one, where nothing else goes on.
+            # `change_alone` is what the blocking client calls for a change.
             waiter, alone = FakeWaiter(), b""
             if number % 2:
-                alone = self.desk.session.change_alone((key, delta, None, timeout), waiter, self.desk.now)
+                alone = self.driver.session.change_alone((key, delta, None, timeout), waiter, self.driver.now)
                 self.to_server += alone
             if not alone:
-                self.desk.session.change(key, delta, None, timeout, waiter)
+                self.driver.session.change(key, delta, None, timeout, waiter)
         else:
-            waiter = self.desk.ask(calls.get(key), timeout=timeout)
+            waiter = self.driver.ask(calls.get(key), timeout=timeout)
             self.calls.append((key, False, waiter))
             return
         self.calls.append((key, True, waiter))
 
     def turn(self) -> None:
-        self.desk.session.end_turn(self.desk.now)
+        self.driver.session.end_turn(self.driver.now)
         self.write()
 
     def write(self) -> None:
         if self.online and self.random.random() < 0.8:
-            self.to_server += self.desk.session.output(self.desk.now)
+            self.to_server += self.driver.session.output(self.driver.now)
 
     def carry(self, whole: bool) -> None:
-        """Bytes arrive at the server, some or all."""
+        """Some or all of the written bytes arrive at the server."""
         count = len(self.to_server) if whole else self.random.randint(0, len(self.to_server))
         arrived, self.to_server = self.to_server[:count], self.to_server[count:]
         self.server.receive(arrived)
 
     def deliver(self, whole: bool) -> None:
-        """Bytes arrive at the client, some or all."""
+        """Some or all of the server's bytes arrive at the client."""
         count = len(self.server.out) if whole else self.random.randint(0, len(self.server.out))
         arrived, self.server.out = self.server.out[:count], self.server.out[count:]
         if arrived and self.online:
-            self.desk.session.receive(arrived)
-            if self.desk.session.finished:
+            self.driver.session.receive(arrived)
+            if self.driver.session.drained:
                 self.cut()
-            elif self.desk.session.has_output:
+            elif self.driver.session.has_output:
                 self.write()
 
     def cancel(self) -> None:
@@ -152,20 +154,20 @@ class Run:
             waiter.cancel()
 
     def is_fresh(self, waiter: FakeWaiter) -> bool:
-        return any(waiter in message.waiters for message in self.desk.session._fresh)
+        return any(waiter in message.waiters for message in self.driver.session._fresh)
 
     def connect(self) -> None:
         self.server.connect()
-        self.to_server = self.desk.session.connected(FakeWaiter())
+        self.to_server = self.driver.session.connected(FakeWaiter())
         self.online = True
 
     def cut(self) -> None:
         self.online = False
         self.to_server = self.server.out = b""
-        self.desk.lose()
+        self.driver.lose()
 
     def finish(self) -> None:
-        """Bring everything to its end, without cuts."""
+        """Complete every call, without further cuts."""
         self.turn()
         for _ in range(50):
             if not self.online:
@@ -173,10 +175,10 @@ class Run:
             self.carry(True)
             self.deliver(True)
             if self.online:
-                self.to_server += self.desk.session.output(self.desk.now)
+                self.to_server += self.driver.session.output(self.driver.now)
         assert all(waiter.done() for _, _, waiter in self.calls), "a call hangs"
-        assert not self.desk.session._windows.in_flight
-        assert self.desk.session.next_due() is None
+        assert not self.driver.session._windows.in_flight
+        assert self.driver.session.next_due() is None
 
     def check(self) -> Counter[str]:
         kinds: Counter[str] = Counter()
@@ -216,7 +218,7 @@ def test_every_call_gets_its_own_answer_or_a_true_exception(first_seed: int) -> 
             error.add_note(f"seed {seed}")
             raise
     wanted = {"answered", "cancelled", "timed out", "not sent", "unknown, ran", "unknown, did not run"}
-    assert wanted <= set(kinds), "the runs do not reach what they are for"
+    assert wanted <= set(kinds), "the runs did not reach every kind of outcome"
 
 
 def test_closing_at_any_step_leaves_nobody_waiting() -> None:
@@ -224,6 +226,6 @@ def test_closing_at_any_step_leaves_nobody_waiting() -> None:
         run = Run(seed)
         for _ in range(run.random.randint(1, 200)):
             run.step()
-        run.desk.session.close()
+        run.driver.session.close()
         for _, _, waiter in run.calls:
             assert waiter.done(), f"seed {seed}"

@@ -17,11 +17,14 @@ import pytest
 
 from naught import SafeMap
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import GROUPS, client, libraries, threads
+from naught_loadtest.bars import client, libraries, threads
 from naught_loadtest.bars.bar import Bench
+from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
 from naught_loadtest.commands import status
-from naught_loadtest.drivers.servers import MissingProgramError, split_cores
+from naught_loadtest.commands.bars import GROUPS
+from naught_loadtest.drivers.servers import MissingProgramError
 from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.rounds import Contender
 
 BENCH = Bench(split_cores(), rounds=1, quick=True, seed=1)
@@ -36,7 +39,7 @@ with open({log!r}, "a") as log:
 
 
 class Scripts:
-    """Takes the place of `loadtest/peers`."""
+    """Takes the place of the package `bars.peers`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,7 +47,7 @@ class Scripts:
 
     def write(self, name: str, then: str) -> None:
         head = SCRIPT.format(log=str(self._log), name=name)
-        (self._folder / name).write_text(head + textwrap.dedent(then))
+        (self._folder / f"{name}.py").write_text(head + textwrap.dedent(then))
 
     def say(self, name: str, rates: dict[int, float]) -> None:
         """A script that reached so many calls a second, by the number of callers."""
@@ -64,9 +67,12 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripts:
     def started_all(names: list[str], cores: list[int]) -> Iterator[tuple[list[Contender], list[str]]]:
         yield [Contender(name, f"{name}://", 0, "") for name in names], []
 
-    monkeypatch.setattr(libraries, "PEERS_FOLDER", tmp_path)
+    folder = tmp_path / "stand_ins"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(libraries, "PEERS", "stand_ins")
     monkeypatch.setattr(libraries, "started_all", started_all)
-    return Scripts(tmp_path)
+    return Scripts(folder)
 
 
 def measured(group: str, folder: Path, *words: str, code: int = status.OK) -> list[dict[str, Any]]:
@@ -81,11 +87,11 @@ def test_the_rounds_of_threads_are_interleaved_and_begin_with_another_library(
     scripts: Scripts, tmp_path: Path
 ) -> None:
     assert "threads" in GROUPS
-    scripts.say("naught_threads.py", {1: 100.0, 8: 10.0, 32: 299.0})
-    scripts.say("redis_py_threads.py", dict.fromkeys((1, 8, 32), 100.0))
+    scripts.say("naught_threads", {1: 100.0, 8: 10.0, 32: 299.0})
+    scripts.say("redis_py_threads", dict.fromkeys((1, 8, 32), 100.0))
     bars = measured("threads", tmp_path, "--rounds", "2")
-    naught = ["naught_threads.py", "naught://"]
-    redis = ["redis_py_threads.py", "redis://"]
+    naught = ["naught_threads", "naught://"]
+    redis = ["redis_py_threads", "redis://"]
     assert [call[:3] for call in scripts.calls] == [
         *([*library, callers] for callers in (1, 8, 32) for library in (naught, redis)),
         *([*library, callers] for callers in (1, 8, 32) for library in (redis, naught)),
@@ -102,9 +108,9 @@ def test_the_rounds_of_threads_are_interleaved_and_begin_with_another_library(
 
 
 def test_the_client_is_set_beside_both_libraries_of_tasks(scripts: Scripts, tmp_path: Path) -> None:
-    scripts.say("naught_client.py", {100: 120.0})
-    scripts.say("redis_py_client.py", {100: 10.0})
-    scripts.say("glide_client.py", {100: 40.0})
+    scripts.say("naught_client", {100: 120.0})
+    scripts.say("redis_py_client", {100: 10.0})
+    scripts.say("glide_client", {100: 40.0})
     bars = measured("client", tmp_path, "--rounds", "1")
     assert [(bar["what"], bar["asked"], bar["reached"], bar["verdict"]) for bar in bars] == [
         ("calls of 100 tasks against redis-py asyncio", "at least 12x", "12.00x (12.00-12.00)", "PASS"),
@@ -113,21 +119,21 @@ def test_the_client_is_set_beside_both_libraries_of_tasks(scripts: Scripts, tmp_
 
 
 def test_a_library_that_is_not_installed_skips_its_bars_alone(scripts: Scripts, tmp_path: Path) -> None:
-    scripts.say("naught_client.py", {100: 120.0})
-    scripts.say("redis_py_client.py", {100: 10.0})
-    leaves = f"print('glide is not installed', file=sys.stderr)\nsys.exit({libraries.NOT_INSTALLED_STATUS})"
-    scripts.write("glide_client.py", leaves)
+    scripts.say("naught_client", {100: 120.0})
+    scripts.say("redis_py_client", {100: 10.0})
+    leaves = f"print('glide is not installed', file=sys.stderr)\nsys.exit({NOT_INSTALLED_STATUS})"
+    scripts.write("glide_client", leaves)
     bars = measured("client", tmp_path, "--rounds", "2")
     assert [(bar["verdict"], bar["reached"]) for bar in bars] == [
         ("PASS", "12.00x (12.00-12.00)"),
         ("SKIPPED", "glide is not installed"),
     ]
-    assert [call[0] for call in scripts.calls].count("glide_client.py") == 1
+    assert [call[0] for call in scripts.calls].count("glide_client") == 1
 
 
 def test_a_library_that_fails_spoils_the_bar_and_no_other(scripts: Scripts, tmp_path: Path) -> None:
-    scripts.say("naught_threads.py", {1: 100.0, 32: 300.0})
-    scripts.say("redis_py_threads.py", dict.fromkeys((1, 8, 32), 100.0))
+    scripts.say("naught_threads", {1: 100.0, 32: 300.0})
+    scripts.say("redis_py_threads", dict.fromkeys((1, 8, 32), 100.0))
     bars = measured("threads", tmp_path, "--rounds", "2", code=status.FAILED)
     assert [bar["verdict"] for bar in bars] == ["PASS", "INVALID", "PASS"]
     assert bars[1]["reached"] == "naught.blocking failed: KeyError: 8"
@@ -135,32 +141,25 @@ def test_a_library_that_fails_spoils_the_bar_and_no_other(scripts: Scripts, tmp_
 
 
 def test_a_script_that_hangs_is_ended(scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "SCRIPT_S_MAX", 0.2)
-    scripts.write("hangs.py", "import time\ntime.sleep(600)")
-    with pytest.raises(RunError, match=r"hangs.py had not ended after 0.2 s"):
-        libraries.run_script("hangs.py", "naught://", 1, BENCH)
+    monkeypatch.setattr(libraries, "PROGRAM_S_MAX", 0.2)
+    scripts.write("hangs", "import time\ntime.sleep(600)")
+    with pytest.raises(RunError, match=r"hangs did not end within 0.2 s"):
+        libraries.run_program("hangs", "naught://", 1, BENCH)
 
 
 def test_a_script_that_says_nothing_is_named(scripts: Scripts) -> None:
-    scripts.write("mute.py", "os._exit(3)")
-    with pytest.raises(RunError, match=r"mute.py ended with status 3"):
-        libraries.run_script("mute.py", "naught://", 1, BENCH)
-    scripts.write("mute.py", f"os._exit({libraries.NOT_INSTALLED_STATUS})")
-    with pytest.raises(MissingProgramError, match=r"mute.py"):
-        libraries.run_script("mute.py", "naught://", 1, BENCH)
+    scripts.write("mute", "os._exit(3)")
+    with pytest.raises(RunError, match=r"mute ended with status 3"):
+        libraries.run_program("mute", "naught://", 1, BENCH)
+    scripts.write("mute", f"os._exit({NOT_INSTALLED_STATUS})")
+    with pytest.raises(MissingProgramError, match=r"mute"):
+        libraries.run_program("mute", "naught://", 1, BENCH)
 
 
 def test_what_a_script_failed_of_is_found_in_a_group(scripts: Scripts) -> None:
-    scripts.write("fails.py", "raise ExceptionGroup('of tasks', [RuntimeError('wrong answer')])")
+    scripts.write("fails", "raise ExceptionGroup('of tasks', [RuntimeError('wrong answer')])")
     with pytest.raises(RunError, match=r"^RuntimeError: wrong answer$"):
-        libraries.run_script("fails.py", "naught://", 1, BENCH)
-
-
-def test_without_a_checkout_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "PEERS_FOLDER", tmp_path / "peers")
-    (bar,) = measured("threads", tmp_path)
-    assert bar["verdict"] == "SKIPPED"
-    assert "needs the checkout" in bar["reached"]
+        libraries.run_program("fails", "naught://", 1, BENCH)
 
 
 def test_without_a_server_nothing_is_measured(
@@ -176,18 +175,17 @@ def test_without_a_server_nothing_is_measured(
 def test_the_scripts_are_there() -> None:
     for group in (client, threads):
         for library in (group.NAUGHT, *(pairing.peer for pairing in group.PAIRINGS)):
-            assert (libraries.PEERS_FOLDER / library.script).is_file()
+            assert importlib.util.find_spec(f"{libraries.PEERS}.{library.program}") is not None
 
 
 @pytest.fixture
 def calls() -> ModuleType:
-    """What the scripts have in common, which is no part of a package; without its warm-up."""
-    spec = importlib.util.spec_from_file_location("calls", libraries.PEERS_FOLDER / "calls.py")
+    """What the programs have in common: a copy of the module, without its warm-up."""
+    spec = importlib.util.find_spec(f"{libraries.PEERS}.callers")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.NOT_INSTALLED_STATUS == libraries.NOT_INSTALLED_STATUS
     module.WARMUP_S = 0.0  # type: ignore[attr-defined]
     return module
 
@@ -244,7 +242,7 @@ def test_what_is_done_while_warming_up_is_not_counted(calls: ModuleType) -> None
     [
         (lambda key: 2, lambda key: 0, lambda key: 0, "an increment did not answer 1"),
         (lambda key: 1, lambda key: 1, lambda key: 0, "a decrement did not answer 0"),
-        (lambda key: 1, lambda key: 0, lambda key: b"1" if key.endswith("2") else None, "calls:0000000002 is 1 in"),
+        (lambda key: 1, lambda key: 0, lambda key: b"1" if key.endswith("2") else None, "calls:0000000002 is 1 at"),
     ],
     ids=["up", "down", "in the end"],
 )

@@ -9,8 +9,8 @@ import pytest
 
 from naught.safemap import SafeMap
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import GROUPS
-from naught_loadtest.bars_safemap import UnguardedMap, without_eviction
+from naught_loadtest.bars.safemap import UnguardedMap, without_eviction
+from naught_loadtest.commands.bars import GROUPS
 
 
 @pytest.mark.parametrize("policy", ["eager", "deferred"])

@@ -10,9 +10,10 @@ from unittest.mock import Mock
 import pytest
 
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import GROUPS, capacity, drain, latency
+from naught_loadtest.bars import capacity, drain, latency
 from naught_loadtest.bars.bar import Bar, Bench
 from naught_loadtest.commands import status
+from naught_loadtest.commands.bars import GROUPS
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Table
@@ -36,7 +37,7 @@ def bar_of_capacity(mine: Result) -> Bar:
 
 
 def bar_of_drain(mine: Result) -> Bar:
-    memory = cast("drain.Memory", SimpleNamespace(settled=True, level_bytes=0))
+    memory = cast("drain.MemoryWatch", SimpleNamespace(settled=True, level_bytes=0))
     return drain._bar(outcome(), mine, memory, cast("drain.Drainer", SimpleNamespace(took_s=0.0)), 1)
 
 

@@ -8,22 +8,21 @@ import sys
 
 import pytest
 
+from naught_loadtest import processes
 from naught_loadtest.commands.search import Bisection
 from naught_loadtest.commands.versus import compared, numbers, peers, settings_for
-from naught_loadtest.drivers import servers as processes
 from naught_loadtest.drivers.servers import (
     MissingProgramError,
     ServerStartError,
-    end,
-    held_to,
     naught_server,
     redis_server,
-    resident_bytes,
-    split_cores,
 )
 from naught_loadtest.generate.plan import Plan
+from naught_loadtest.measure.cores import pinned_to, split_cores
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Setting, Table, spread
+from naught_loadtest.measure.usage import resident_bytes
+from naught_loadtest.processes import end
 
 
 @pytest.mark.parametrize("edge", [17.0, 999.0, 1000.0, 1001.0, 47_000.0, 1_234_567.0])
@@ -110,7 +109,7 @@ def test_lists_of_the_command_line() -> None:
     assert peers("redis,memcached") == ["redis", "memcached"]
     assert numbers("16,1,16") == [1, 16]
     for wrong in ("", "mysql"):
-        with pytest.raises(Exception, match="peers are among"):
+        with pytest.raises(Exception, match="peers are some of"):
             peers(wrong)
     for wrong in ("", "0,1", "x"):
         with pytest.raises(Exception, match="whole numbers"):
@@ -132,7 +131,7 @@ def test_a_server_that_does_not_start_says_why() -> None:
 def test_what_is_started_inherits_its_cores_and_the_caller_keeps_its_own() -> None:
     before = os.sched_getaffinity(0)
     core = sorted(before)[-1]
-    with held_to([core]):
+    with pinned_to([core]):
         asked = "import os; print(sorted(os.sched_getaffinity(0)))"
         said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
     assert said.strip() == f"[{core}]"

@@ -12,7 +12,7 @@ from naught_loadtest.drivers import DRIVERS, driver_for
 from naught_loadtest.drivers.base import Driver, Failure, ProtocolFaultError, ReplyCounter, failure_in
 from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.drivers.target import parse_target
-from naught_loadtest.generate.lane import encode, script_for
+from naught_loadtest.generate.encoding import encode, script_for
 from naught_loadtest.generate.workload import Workload
 
 FIRST_ID = 65_536

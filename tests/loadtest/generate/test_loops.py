@@ -14,10 +14,10 @@ import pytest
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import ProtocolFaultError
 from naught_loadtest.generate import closed_loop, open_loop
-from naught_loadtest.generate.closed_loop import ClosedConnection
+from naught_loadtest.generate.closed_loop import ClosedLoopConnection
 from naught_loadtest.generate.closing import Closing
-from naught_loadtest.generate.lane import encode
-from naught_loadtest.generate.open_loop import OpenConnection, Pacer, Queue
+from naught_loadtest.generate.encoding import encode
+from naught_loadtest.generate.open_loop import OpenLoopConnection, Pacer, RequestQueue
 from naught_loadtest.generate.schedule import due_times_ns
 from naught_loadtest.generate.workload import Workload
 from naught_loadtest.measure.tally import FAILURES_KEPT_MAX, Tally
@@ -64,11 +64,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def closed(scenario: str = "churn", depth: int = 4) -> tuple[ClosedConnection, Transport, Tally, list[int]]:
+def closed(scenario: str = "churn", depth: int = 4) -> tuple[ClosedLoopConnection, Transport, Tally, list[int]]:
     load = Workload(scenario, keys=10, connections=1, batch=1, seed=1)
     tally, idle, transport = Tally(timeout_ns=100 * MS), list[int](), Transport()
     lane = encode(DRIVER, load.script(0), "p:", 1)
-    connection = ClosedConnection(0, DRIVER, lane, depth=depth, tally=tally, on_idle=idle.append)
+    connection = ClosedLoopConnection(0, DRIVER, lane, depth=depth, tally=tally, on_idle=idle.append)
     connection.start(cast(asyncio.Transport, transport))
     return connection, transport, tally, idle
 
@@ -194,11 +194,11 @@ class Open:
         load = Workload("inflight", keys=10, connections=connections, batch=1, seed=1)
         self.clock = clock
         self.tally = Tally(timeout_ns=100 * MS)
-        self.queue = Queue()
+        self.queue = RequestQueue()
         self.idle: list[int] = []
         self.transports = [Transport() for _ in range(connections)]
         self.connections = [
-            OpenConnection(
+            OpenLoopConnection(
                 number,
                 DRIVER,
                 encode(DRIVER, load.script(number), "p:", 1),

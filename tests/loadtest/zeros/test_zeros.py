@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from naught_loadtest.__main__ import main
+from naught_loadtest.commands import zeros as command
 from naught_loadtest.generate.runner import RunError
-from naught_loadtest.zeros import claims, command, table
+from naught_loadtest.zeros import claims, table
 from naught_loadtest.zeros.claims import CONFIRMED, NOT_APPLICABLE, REFUTED, judge
+from naught_loadtest.zeros.figures import Figures, Place
 from naught_loadtest.zeros.maps import TRACKED, UNTRACKED, VALUES, VARIANTS, amounts_for, counts, open_counters
-from naught_loadtest.zeros.table import Figures, Place
-from naught_loadtest.zeros.trial import BATCH, batches, live_after
+from naught_loadtest.zeros.trial import BATCH, Trial, batches, live_after
 
 ROUND = {
     "operations_per_s": 2e6,
@@ -209,7 +210,7 @@ def test_a_size_that_does_not_fit_is_skipped_and_said(
 
 def test_a_trial_that_fails_says_why() -> None:
     with pytest.raises(RunError, match="abacus"):
-        command.run_trial(command.Task("work", "abacus", UNTRACKED, 100, 0))
+        command.run_trial(Trial("work", "abacus", UNTRACKED, 100, 0))
 
 
 @pytest.mark.parametrize("words", [["--keys", "99"], ["--keys", "many"], ["--values", "lists"]])

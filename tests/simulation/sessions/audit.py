@@ -182,8 +182,7 @@ class Audit:
         self._portion = 0  # items of the portion of a batch that the fast loop does
 
     def check(self, protocol: ServerProtocol | None, record: Record | None, now_ms: int) -> None:
-        """Compare the notes of a turn or step with the model. `record` is the session of the connection that had
-        it."""
+        """Compare the notes of a turn or step with the model. `record`: the session of the connection in its turn."""
         notes = self.notes.copy()
         self.notes.clear()
         self._now_ms = now_ms

@@ -1,5 +1,9 @@
-"""Programs that call one client library as fast as it goes, each run as a process of its own by the bars.
+"""Programs that call one client library as often as it allows, for the bars that compare libraries.
 
-The libraries are no dependencies of naught: a program whose library is missing ends with status 77. Nothing else in
-naught imports these modules.
+Each is run as a process of its own: `python -m naught_loadtest.bars.peers.NAME URL CALLERS SECONDS`. `callers` has
+what they share. The other libraries are no dependencies of naught, so no module of naught imports these programs,
+and a program whose library is missing ends with `NOT_INSTALLED_STATUS`.
 """
+
+# The exit status of a program whose client library is not installed.
+NOT_INSTALLED_STATUS = 77

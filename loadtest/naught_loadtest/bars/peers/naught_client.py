@@ -1,16 +1,15 @@
-"""The client of naught: one connection, calls of the same turn of the loop travelling together."""
+"""naught's asyncio client: one connection; calls made in the same turn of the event loop are sent together."""
 
 from __future__ import annotations
 
-import calls
-
 import naught
+from naught_loadtest.bars.peers import callers
 
 
 async def run(url: str, tasks: int, seconds: float) -> float:
-    async with naught.connect(url, timeout=calls.DEADLINE_S) as counters:
-        return await calls.measure_tasks(counters.incr, counters.decr, tasks, seconds)
+    async with naught.connect(url, timeout=callers.TIMEOUT_S) as counters:
+        return await callers.measure_tasks(counters.incr, counters.decr, tasks, seconds)
 
 
 if __name__ == "__main__":
-    calls.main(f"naught {naught.__version__}", calls.on_a_loop(run))
+    callers.main(f"naught {naught.__version__}", callers.on_a_loop(run))

@@ -1,17 +1,16 @@
-"""The client of naught for threads: one connection for all, calls made at the same time travelling together."""
+"""naught's client for threads: one connection for all threads; calls made at the same time are sent together."""
 
 from __future__ import annotations
 
-import calls
-
 import naught
 from naught import blocking
+from naught_loadtest.bars.peers import callers
 
 
 def run(url: str, threads: int, seconds: float) -> float:
-    with blocking.Client(url, timeout=calls.DEADLINE_S) as counters:
-        return calls.measure_threads(counters.incr, counters.decr, counters.get, threads, seconds)
+    with blocking.Client(url, timeout=callers.TIMEOUT_S) as counters:
+        return callers.measure_threads(counters.incr, counters.decr, counters.get, threads, seconds)
 
 
 if __name__ == "__main__":
-    calls.main(f"naught {naught.__version__}", run)
+    callers.main(f"naught {naught.__version__}", run)

@@ -1,8 +1,8 @@
-"""A connection's script as bytes: encoded once, before the clock starts.
+"""A connection's script as bytes, encoded once, before anything is measured.
 
-In a closed loop a connection sends *blocks*: the requests of one pipeline, joined. Where the script knows
-what each step must answer, and the driver knows how the server writes it, a block also has its reply, and
-receiving it is one comparison of bytes that checks every value in it.
+In a closed loop a connection sends *blocks*: the requests of one pipeline, joined. Where the script knows the value
+that each step must answer, and the driver knows how the server encodes it, a block also has its whole reply.
+Receiving the reply is then one comparison of bytes, which checks every value in it.
 
 Pure: no clock, no input or output.
 """
@@ -15,37 +15,37 @@ from dataclasses import dataclass
 from naught_loadtest.drivers.base import BatchDriver, Driver
 from naught_loadtest.generate.workload import Script, key_name
 
-# Blocks shorter than this are repeated until a cycle has as many requests; a message id then comes again
-# only after that many others.
+# A shorter script is repeated until its cycle has this many requests, so that a message id comes again only after
+# that many others.
 CYCLE_REQUESTS_MIN = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is written at once in a closed loop."""
+    """The requests that a closed loop writes at once."""
 
     # The requests, joined.
     request: bytes
-    # What the server must answer, joined, or None where it cannot be known beforehand.
+    # The right replies, joined; None where they are not known beforehand.
     reply: bytes | None
-    # Replies that are due.
+    # How many requests, and so replies.
     requests: int
-    # Counters the requests change or read: more than `requests` where batches travel.
+    # How many counters the requests change or read: more than `requests` if they carry batches.
     operations: int
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """One connection's requests, in the order sent, to be repeated."""
+class EncodedScript:
+    """One connection's requests, in the order sent. After the last one comes the first one again."""
 
     requests: list[bytes]
-    # The right replies, None for the whole lane where one of them is uncertain.
+    # The right reply to each request; None for the whole script if one of them is not known beforehand.
     replies: list[bytes] | None
-    # Operations of each request.
+    # How many counters each request changes or reads.
     operations: list[int]
 
     def blocks(self, depth: int) -> list[Block]:
-        """The cycle cut into pipelines of `depth` requests; the last one may be shorter."""
+        """The cycle cut into pipelines of `depth` requests. The last one may be shorter."""
         result = []
         for start in range(0, len(self.requests), depth):
             end = min(start + depth, len(self.requests))
@@ -55,8 +55,8 @@ class Lane:
         return result
 
 
-def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCLE_REQUESTS_MIN) -> Lane:
-    """The script as this driver's requests, its cycle repeated until there are `requests_min`."""
+def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCLE_REQUESTS_MIN) -> EncodedScript:
+    """The script as requests of this driver, its cycle repeated until there are at least `requests_min`."""
     repeats = max(1, -(-requests_min // len(script.sizes)))
     requests: list[bytes] = []
     replies: list[bytes | None] = []
@@ -71,18 +71,18 @@ def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCL
                 requests.append(driver.single(number, key_name(prefix, script.keys[start]), delta))
                 replies.append(None if values is None else driver.single_reply(number, delta, values[0]))
             else:
-                assert isinstance(driver, BatchDriver), "`script_for` leaves others no batches"
+                assert isinstance(driver, BatchDriver), "`script_for` flattens scripts for other drivers"
                 names = [key_name(prefix, key) for key in script.keys[start:end]]
                 requests.append(driver.many(number, names, script.deltas[start:end]))
                 replies.append(None if values is None else driver.many_reply(number, values))
-    certain = [reply for reply in replies if reply is not None]
-    return Lane(
+    known = [reply for reply in replies if reply is not None]
+    return EncodedScript(
         requests,
-        certain if len(certain) == len(replies) else None,
+        known if len(known) == len(replies) else None,
         script.sizes * repeats,
     )
 
 
 def script_for(driver: Driver, script: Script) -> Script:
-    """The script as this driver can send it: step by step where it has no command for many."""
+    """The script as this driver can send it: only a `BatchDriver` has requests of several steps."""
     return script if isinstance(driver, BatchDriver) else script.flattened()

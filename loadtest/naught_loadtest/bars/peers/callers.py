@@ -1,8 +1,8 @@
-"""What the client scripts beside this one have in common: those who call, and counting their calls.
+"""What the programs of this package share: the callers, tasks or threads, and the count of their calls.
 
-`python SCRIPT URL CALLERS SECONDS` prints one line of JSON: {"calls_per_s": ..., "client": ...}. Every caller, a
-task or a thread, takes a counter of its own up and down, one call after the other, as code does that waits for its
-answers. Half a second of warm-up is not counted. A wrong answer ends the script with an error.
+Every caller takes a counter of its own up and down, one call after the other, as code does that waits for its
+answers. Calls of the first half second, the warm-up, are not counted. A wrong answer ends the program with an
+error. A program prints one line of JSON: {"calls_per_s": ..., "client": ...}.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NoReturn
+
+from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
 
 WARMUP_S = 0.5
-DEADLINE_S = 1.0
-# What a script's exit status is where its library is not installed.
-NOT_INSTALLED_STATUS = 77
+# The timeout of each call, where the library takes one.
+TIMEOUT_S = 1.0
 
 
 def key_of(number: int) -> str:
@@ -29,7 +30,7 @@ def key_of(number: int) -> str:
 async def measure_tasks(
     incr: Callable[[str], Awaitable[Any]], decr: Callable[[str], Awaitable[Any]], tasks: int, seconds: float
 ) -> float:
-    """Calls a second of so many tasks."""
+    """Calls per second of this number of tasks."""
     counts = [0] * tasks
     running = True
 
@@ -46,11 +47,11 @@ async def measure_tasks(
         for number in range(tasks):
             group.create_task(work(number))
         await asyncio.sleep(WARMUP_S)
-        begun, begun_s = sum(counts), time.perf_counter()
+        before, begin_s = sum(counts), time.perf_counter()
         await asyncio.sleep(seconds)
-        done, took_s = sum(counts) - begun, time.perf_counter() - begun_s
+        calls, took_s = sum(counts) - before, time.perf_counter() - begin_s
         running = False
-    return done / took_s
+    return calls / took_s
 
 
 def measure_threads(
@@ -60,7 +61,7 @@ def measure_threads(
     threads: int,
     seconds: float,
 ) -> float:
-    """Calls a second of so many threads. At the end the counters must be what the last replies said: 0."""
+    """Calls per second of this number of threads. At the end every counter must be 0, as the last replies said."""
     counts = [0] * threads
     running = True
 
@@ -76,11 +77,11 @@ def measure_threads(
     with ThreadPoolExecutor(threads) as pool:
         try:
             works = [pool.submit(work, number) for number in range(threads)]
-            # Sleeps, unless one of them fails.
+            # Sleeps for the given time, or until one of the threads fails.
             wait(works, WARMUP_S, FIRST_EXCEPTION)
-            begun, begun_s = sum(counts), time.perf_counter()
+            before, begin_s = sum(counts), time.perf_counter()
             wait(works, seconds, FIRST_EXCEPTION)
-            done, took_s = sum(counts) - begun, time.perf_counter() - begun_s
+            calls, took_s = sum(counts) - before, time.perf_counter() - begin_s
         finally:
             running = False
         for each in works:
@@ -88,12 +89,12 @@ def measure_threads(
     for key in map(key_of, range(threads)):
         left = int(get(key) or 0)
         if left != 0:
-            raise RuntimeError(f"{key} is {left} in the end, where the last reply said 0")
-    return done / took_s
+            raise RuntimeError(f"{key} is {left} at the end, where the last reply said 0")
+    return calls / took_s
 
 
 def on_a_loop(run: Callable[[str, int, float], Coroutine[Any, Any, float]]) -> Callable[[str, int, float], float]:
-    """What `main` takes, of a coroutine: on uvloop where it is installed."""
+    """A coroutine function as the plain function that `main` takes. It runs on uvloop where that is installed."""
 
     def run_all(url: str, callers: int, seconds: float) -> float:
         try:
@@ -106,12 +107,12 @@ def on_a_loop(run: Callable[[str, int, float], Coroutine[Any, Any, float]]) -> C
 
 
 def main(client: str, run: Callable[[str, int, float], float]) -> None:
-    """Do what the command line says."""
+    """Measure what the command line asks for and print the result."""
     rate = run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
     print(json.dumps({"calls_per_s": rate, "client": client}))
 
 
-def missing(error: ImportError) -> None:
-    """Say what is not installed, and leave."""
+def exit_not_installed(error: ImportError) -> NoReturn:
+    """Say which library is not installed, and end the program."""
     print(f"{error.name} is not installed", file=sys.stderr)
     sys.exit(NOT_INSTALLED_STATUS)

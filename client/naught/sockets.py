@@ -1,0 +1,16 @@
+"""Options of the sockets that clients connect with, for every kind of client."""
+
+from __future__ import annotations
+
+import socket
+
+from naught.wire.limits import KEEPALIVE
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Have the system end the connection when the peer is gone without closing it (its machine or network failed)."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE:
+        option = getattr(socket, name, None)  # not every system has every option
+        if option is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
