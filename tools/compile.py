@@ -56,7 +56,7 @@ def compile_module(name: str, folder: Path, build: Path) -> list[Path]:
     subprocess.run(
         [sys.executable, "-c", program], check=True, cwd=build, env=os.environ | {"MYPYPATH": search}, timeout=300
     )
-    return [path for path in build.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}")]
+    return list(build.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"))
 
 
 def compile_all(target: Path) -> list[str]:

@@ -1,15 +1,15 @@
 """Which modules run compiled, and that none of them is older than its source.
 
-mypyc compiles some modules to extension modules, which lie beside their sources and would be imported instead of them.
-Two things must not happen: that a compiled module is used after its source has changed, and that nobody can run the
-sources. So a package that has compiled modules calls `watch` before it imports any. From then on
+mypyc compiles some modules to extension modules, which lie beside their sources and would be imported instead of
+them. Two things must not happen: that a compiled module is used after its source has changed, and that nobody can run
+the sources. So a package that has compiled modules calls `watch` before it imports any. From then on
 
 - a compiled module is used only if the hash of its source is the one it was compiled from; else the source is used,
   and a `RuntimeWarning` says so;
 - with `NAUGHT_PURE=1` in the environment the sources are used.
 
-`tools/compile.py` compiles, and writes the hashes to `_compiled.json` of the package. There is nothing to do where that
-file is missing: everything runs interpreted.
+`tools/compile.py` compiles, and writes the hashes to `_compiled.json` of the package. There is nothing to do where
+that file is missing: everything runs interpreted.
 """
 
 from __future__ import annotations

@@ -76,12 +76,14 @@ class Command(NamedTuple):
     items: int = 0  # how much of a turn a call uses, in items, beside its parameters and its reply
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside of the session's streams: neither it nor its reply is counted
+    in_portions: bool = False  # it is done in portions, and each portion pays for its items
     waits: bool = False  # may wait for its reply, for as long as its second parameter says
 
     def price_of(self, params: Params) -> int:
-        """What a call with these parameters costs its turn, in entries."""
-        items = len(params[0]) if params and params[0].__class__ is tuple else 0
-        return 1 + self.items + items
+        """What a call with these parameters costs its turn, in entries, beside the one that each request costs."""
+        if self.in_portions or not params or params[0].__class__ is not tuple:
+            return self.items
+        return self.items + len(params[0])
 
     def may_wait(self, params: Params) -> bool:
         """Whether its reply may come later. Such requests have a bound of their own, also when they are answered at
@@ -427,7 +429,7 @@ _ALL_SHARDS: Final = 50
 COMMANDS: Final[dict[bytes, Command]] = {
     b"incr": Command(incr, 1, 3, _shard_of_key),
     b"decr": Command(decr, 1, 3, _shard_of_key),
-    b"apply": Command(apply, 2, 3, _shards_of_keys),
+    b"apply": Command(apply, 2, 3, _shards_of_keys, in_portions=True),
     b"get": Command(get, 1, 1, _shard_of_key),
     b"get_many": Command(get_many, 1, 1, _shards_of_keys),
     b"set": Command(set_, 2, 3, _shard_of_key),

@@ -34,7 +34,7 @@ from typing import Any, Final
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
 from naught.wire.codec import NOTIFICATION, REQUEST, Message, encode_error, encode_result
 from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
-from naught_server.batch import Batch
+from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, Command, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import BadInput, Input
@@ -216,7 +216,7 @@ class ServerProtocol:
         """Do a portion of the batch under way, and reply after the last. Raises _Stalled to wait for a shard."""
         session = self.session
         cache = session.cache
-        portion = max(1, self._left // batch.entries_an_item)
+        portion = max(PORTION_ITEMS_MIN, self._left // batch.entries_an_item)
         if cache.locks.held:
             self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
         try:
@@ -311,6 +311,7 @@ class ServerProtocol:
 
     def _serve(self, message: Message, now_ms: int) -> None:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
+        self._left -= 1
         msgid, method, params = self._parse(message)
         command = COMMANDS.get(method)
         if command is None and msgid is None:

@@ -9,8 +9,8 @@ Python's hash of its bytes. That hash is keyed per process, so a client cannot c
 shard.
 
 There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds,
-waiters. The hot path (`hot.py`) works on the same tables through `hot`, after `prepare` has told it what to check, and
-leaves to the methods every operation on a counter that is special.
+waiters. The hot path (`hot.py`) works on the same tables through `hot`, after `prepare` has told it what to check,
+and leaves to the methods every operation on a counter that is special.
 
 Eager eviction deletes an entry in the command that brings it to zero. Lazy eviction leaves the zero in the table, as
 a *raw entry*, until the sweeper removes it. All methods treat such a zero as absent.
@@ -174,11 +174,6 @@ class Cache:
                 self.waiters.on_absent(key)
         else:
             self._evict(shard, key, "zero")
-
-    def on_decrease(self, key: bytes, now_ms: int) -> None:
-        """For the loops over a batch: a counter that requests wait for has decreased. Grants those that fit now."""
-        self.waiters.on_decrease(key)
-        self.waiters.settle(now_ms, SETTLED_AT_ONCE)
 
     def _drop_deadline(self, shard: int, key: bytes) -> None:
         deadline_ms = self.deadlines[shard].pop(key, None)
