@@ -16,8 +16,8 @@ from naught_server.hot import apply_items, encode_value, head_of
 from naught_server.store import Cache
 
 PORTION_ITEMS_MIN: Final = 256
-"""A portion has at least so many items, whatever is left of its turn: few batches are divided, and a turn becomes longer
-by 50 us at most (compiled)."""
+"""A portion has at least so many items, whatever is left of its turn: few batches are divided, and a turn becomes
+longer by 50 us at most (compiled)."""
 
 
 class Batch:

@@ -222,7 +222,10 @@ class LargeWalk:
         return self._bad() if depth == _FIELDS and self._missing[_FIELDS] <= 2 else size
 
     def _bad(self) -> int:
-        self.fault = f"not a message of MessagePack-RPC of more than {SMALL_BYTES} bytes or {SMALL_ELEMENTS} elements"
+        self.fault = (
+            f"a message of more than {SMALL_BYTES} bytes or {SMALL_ELEMENTS} elements is a request of integers, "
+            "strings and arrays of them"
+        )
         return BAD
 
     def _too_large(self, what: str, most: int, unit: str) -> int:

@@ -77,7 +77,7 @@ def padded(size: int, last: bytes = b"\x01") -> bytes:
 SMALL = encode_request(1, "incr", ["k"])
 WIDE = encode_request(2, "apply", [["k"] * 400, 1])
 NO_MESSAGE = "not a message of MessagePack-RPC"
-NO_REQUEST = f"{NO_MESSAGE} of more than 8192 bytes or 64 elements"
+NO_REQUEST = "a message of more than 8192 bytes or 64 elements is a request of integers, strings and arrays of them"
 KEYS = b"\xdc\x10\x00" + b"\xa1k" * 100  # the beginning of an array of 4 096 keys
 
 # name: the bytes, how many messages come out, the fault.
