@@ -11,8 +11,8 @@ gets its sources.
 Nothing is done where everything is compiled already. `make compile` calls this, and so does the hook that builds
 wheels (`hatch_build.py`).
 
-Exit status 0 when all is compiled; 3 when there is no C compiler or no header of Python, which is said in one line;
-1 when compiling failed.
+Exit status 0 when all is compiled; 3 when there is no C compiler or no header of Python or `NAUGHT_PURE=1` is set,
+which is said in one line; 1 when compiling failed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -97,7 +98,7 @@ SOURCE_ROOTS: Final = ("client", "server")
 
 OPT_LEVEL: Final = "2"
 
-NO_COMPILER_STATUS: Final = 3
+NOT_COMPILED_STATUS: Final = 3
 
 
 def requirements() -> list[str]:
@@ -107,13 +108,15 @@ def requirements() -> list[str]:
     return groups["compile"]
 
 
-def missing() -> str | None:
-    """What of the system is missing to compile; None where nothing is."""
+def why_not() -> str | None:
+    """Why nothing can or should be compiled here; None where it can."""
+    if _compiled.is_pure():
+        return f"{_compiled.PURE_VARIABLE} is set"
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     if shutil.which(compiler) is None:
-        return f"no C compiler ({compiler})"
+        return f"there is no C compiler ({compiler}) to compile it with"
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        return "no header of Python (Python.h)"
+        return "there is no header of Python (Python.h) to compile it with"
     return None
 
 
@@ -152,12 +155,21 @@ def sources_of(group: Group) -> dict[str, Path]:
     return found
 
 
+def compiled_by() -> str:
+    """What compiles here, and how."""
+    try:
+        version = importlib.metadata.version("mypy")
+    except importlib.metadata.PackageNotFoundError:
+        version = "that is not installed"
+    return f"mypyc {version} -O{OPT_LEVEL}"
+
+
 def record_of(group: Group) -> dict[str, Any]:
     """What is written down about a compiled group."""
     return {
         "files": sorted((*group.modules, group.library)),
         "sources": {name: _compiled.hash_of(source) for name, source in sorted(sources_of(group).items())},
-        "compiled_by": _compiled.hash_of(Path(__file__)),
+        "compiled_by": compiled_by(),
     }
 
 
@@ -244,15 +256,19 @@ def build_group(group: Group, build: Path) -> Path:
     return build / "made" / group.package
 
 
-def compile_into(target: Path) -> list[str]:
-    """Compile what is not up to date into a tree like this one. Returns the modules' names. Raises CompileError."""
-    groups = [group for group in GROUPS if not is_up_to_date(group, target)]
+def stale_groups(target: Path) -> list[Group]:
+    """The groups that are not compiled into this tree, or not from the sources as they are."""
+    return [group for group in GROUPS if not is_up_to_date(group, target)]
+
+
+def compile_into(target: Path) -> None:
+    """Compile what has to be compiled, into a tree like this one. Raises CompileError."""
+    groups = stale_groups(target)
     with tempfile.TemporaryDirectory(prefix="naught-compile-") as build, ThreadPoolExecutor(len(GROUPS)) as pool:
         records = [record_of(group) for group in groups]
         made = list(pool.map(lambda group: build_group(group, Path(build) / group.package), groups))
         for group, record, folder in zip(groups, records, made, strict=True):
             put_in_place(group, folder, group.folder(target), record)
-    return [f"{group.package}.{name}" for group in groups for name in group.modules]
 
 
 def put_in_place(group: Group, made: Path, folder: Path, record: dict[str, Any]) -> None:
@@ -279,23 +295,28 @@ def main() -> int:
     """Do what the command line says. The exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT, help="the tree to put them in (this one)")
+    parser.add_argument("--can", action="store_true", help="only say whether it can be done, by the exit status")
     parser.add_argument("--group", choices=[group.package for group in GROUPS], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.group:
         compile_group(next(group for group in GROUPS if group.package == arguments.group), arguments.folder.resolve())
         return 0
-    why = missing()
+    why = why_not()
     if why is not None:
-        print(f"naught runs interpreted: there is {why} to compile it with")
-        return NO_COMPILER_STATUS
+        print(f"naught runs interpreted: {why}")
+        return NOT_COMPILED_STATUS
+    target = arguments.folder.resolve()
+    modules = sum(len(group.modules) for group in stale_groups(target))
+    if arguments.can or not modules:
+        return 0
+    print(f"compiling {modules} modules: ", end="", flush=True)
     start = time.monotonic()
     try:
-        done = compile_into(arguments.folder.resolve())
+        compile_into(target)
     except CompileError as error:
-        print(f"naught runs interpreted: {error}", file=sys.stderr)
+        print(f"failed, so naught runs interpreted\n{error}", flush=True)
         return 1
-    if done:
-        print(f"compiled {len(done)} modules with mypyc in {time.monotonic() - start:.0f} s: naught runs compiled")
+    print(f"naught runs compiled ({time.monotonic() - start:.0f} s)")
     return 0
 
 
