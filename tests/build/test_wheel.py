@@ -65,7 +65,7 @@ for package in ("naught", "naught_server"):
 for module in (naught.core.session, naught_server.hot, naught_server.store):
     assert module.__file__.endswith(_compiled.SUFFIX if compiled else ".py"), module.__file__
 top = {name.partition(".")[0] for name in sys.modules}
-assert top & {"msgpack", "uvloop"} == {"msgpack", "uvloop"}
+assert "msgpack" in top
 assert not top & {"mypy", "mypyc", "mypy_extensions", "librt", "setuptools", "hatchling"}, top
 print("good")
 """
