@@ -1,7 +1,7 @@
 """`naught-server` as a process: starting, wrong usage, refusing connections, draining and ending.
 
 A server is ready when its ports file exists, and it has handled a signal when its port refuses connections. Accepting
-and closing are tested on both loops.
+and closing are tested on both loops; most tests on asyncio's loop are slow ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from support.seeds import slow
 from support.server_process import WITHOUT_UVLOOP
 
 DEADLINE_S = 20.0
-LOOPS = ("uvloop", "asyncio")
+LOOPS = ("uvloop", *slow("asyncio"))
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> Any:
@@ -234,7 +234,7 @@ def one_line(text: str) -> str:
 # ------------------------------------------------------------------------------------------- start and stop
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop: str, number: int) -> None:
     unix_path = tmp_path / "naught.sock"

@@ -40,7 +40,7 @@ LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=["asyncio", *slow("uvloop")])
 def loop_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
