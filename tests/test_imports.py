@@ -20,7 +20,14 @@ PACKAGES = {
     "naught_loadtest": ROOT / "loadtest" / "naught_loadtest",
 }
 
-SERVER_MAY_IMPORT = {"naught.wire", "naught.wire.codec", "naught.wire.limits", "naught.errors", "naught._version"}
+SERVER_MAY_IMPORT = {
+    "naught._compiled",
+    "naught.wire",
+    "naught.wire.codec",
+    "naught.wire.limits",
+    "naught.errors",
+    "naught._version",
+}
 
 # The one door from the client to the server: `memory://`, a module that is imported when somebody asks for it.
 MEMORY = "naught.memory"

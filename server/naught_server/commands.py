@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from naught._version import __version__
 from naught.errors import InvalidRequest, NoSession
 from naught.wire.limits import BATCH_ITEMS_MAX, MSGID_MAX, REPLY_BYTES_MAX, SESSION_ID_BYTES, VALUE_MAX
-from naught_server.batch import PORTION_ITEMS, Batch
+from naught_server.batch import Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
 from naught_server.engine import Engine
@@ -76,7 +76,14 @@ class Command(NamedTuple):
     items: int = 0  # how much of a turn a call uses, in items, beside its parameters and its reply
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside of the session's streams: neither it nor its reply is counted
+    in_portions: bool = False  # it is done in portions, and each portion pays for its items
     waits: bool = False  # may wait for its reply, for as long as its second parameter says
+
+    def price_of(self, params: Params) -> int:
+        """What a call with these parameters costs its turn, in entries, beside the one that each request costs."""
+        if self.in_portions or not params or params[0].__class__ is not tuple:
+            return self.items
+        return self.items + len(params[0])
 
     def may_wait(self, params: Params) -> bool:
         """Whether its reply may come later. Such requests have a bound of their own, also when they are answered at
@@ -138,7 +145,7 @@ def decr(peer: Peer, params: Params, now_ms: int) -> int:
     return peer.session.cache.decr(key_of(key), by, flag_of(strict, "strict"), now_ms)
 
 
-def apply(peer: Peer, params: Params, now_ms: int) -> list[Any] | Batch:
+def apply(peer: Peer, params: Params, now_ms: int) -> Batch:
     keys = array_of(params[0], "keys")
     deltas = params[1]
     ttl_ms = ttl_of(params[2]) if len(params) == 3 else None
@@ -147,11 +154,7 @@ def apply(peer: Peer, params: Params, now_ms: int) -> list[Any] | Batch:
             raise InvalidRequest(f"apply has {len(keys)} keys and {len(deltas)} deltas")
     elif not integer_of(deltas, "delta", -VALUE_MAX, VALUE_MAX):
         raise InvalidRequest("a delta is an integer, not 0")
-    batch = Batch(keys, deltas, ttl_ms)
-    if len(keys) > PORTION_ITEMS:
-        return batch
-    batch.go_on(peer.session.cache, now_ms, direct=False)
-    return batch.results
+    return Batch(keys, deltas, ttl_ms)
 
 
 def get(peer: Peer, params: Params, now_ms: int) -> int:
@@ -426,7 +429,7 @@ _ALL_SHARDS: Final = 50
 COMMANDS: Final[dict[bytes, Command]] = {
     b"incr": Command(incr, 1, 3, _shard_of_key),
     b"decr": Command(decr, 1, 3, _shard_of_key),
-    b"apply": Command(apply, 2, 3, _shards_of_keys),
+    b"apply": Command(apply, 2, 3, _shards_of_keys, in_portions=True),
     b"get": Command(get, 1, 1, _shard_of_key),
     b"get_many": Command(get_many, 1, 1, _shards_of_keys),
     b"set": Command(set_, 2, 3, _shard_of_key),

@@ -7,8 +7,8 @@ in a table `[caches.NAME]`. An empty text (`unix_socket = ""`) means none.
 
 A value out of range, an unknown key and an unknown `NAUGHT_` variable are errors that name their source: a misspelt
 limit that is silently ignored would be noticed in production only. Two kinds of variables are ignored. `NAUGHT_URL`
-belongs to the client. And Kubernetes puts variables for a service named `naught` into every container
-(`NAUGHT_SERVICE_HOST`, `NAUGHT_PORT=tcp://10.0.0.1:6480`); they are recognized by their form.
+and `NAUGHT_PURE` are no settings of the server. And Kubernetes puts variables for a service named `naught` into every
+container (`NAUGHT_SERVICE_HOST`, `NAUGHT_PORT=tcp://10.0.0.1:6480`); they are recognized by their form.
 
 The server's limits come first, each with its reason; those of the wire are in `naught.wire.limits`. This module opens
 no socket and imports neither store nor engine; they import from here.
@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
+from naught._compiled import PURE_VARIABLE
 from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
 
@@ -485,7 +486,7 @@ _SERVICE_VARIABLE = re.compile(
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SERVICE_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
-_CLIENT_VARIABLES: Final = frozenset({"NAUGHT_URL"})
+_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", PURE_VARIABLE})
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -493,7 +494,7 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
     setting_of_variable = {setting.variable: setting for setting in (*_SETTINGS, _CONFIG_FILE)}
     found: dict[str, str] = {}
     for variable, text in environment.items():
-        if not variable.startswith("NAUGHT_") or variable in _CLIENT_VARIABLES:
+        if not variable.startswith("NAUGHT_") or variable in _OTHER_VARIABLES:
             continue
         if _SERVICE_VARIABLE.fullmatch(variable):
             continue
@@ -501,7 +502,7 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         setting = setting_of_variable.get(variable)
         if setting is None:
-            near = _nearest(variable, [*setting_of_variable, *_CLIENT_VARIABLES])
+            near = _nearest(variable, [*setting_of_variable, *_OTHER_VARIABLES])
             raise ConfigError(f"unknown environment variable {variable}{near}")
         found[setting.name] = text
     return found

@@ -1,55 +1,41 @@
-"""Decodes received bytes into messages, a slice of input at a time, with bounded memory for any input. Sans-IO.
+"""A connection's input: one buffer with one cursor, and the next message at the cursor. Sans-IO.
 
-msgpack's `Unpacker` is the fastest decoder in Python, but it allocates a container as soon as it has read the
-container's *header*. With nested headers that each declare 8 192 elements, a few kilobytes of input make it allocate
-44 MiB. With a limit of 16 elements a container it is 0.2 MiB. `Unpacker.skip()`, which only walks over the bytes,
-allocates 0.04 MiB. So there are two ways of decoding, called lanes:
+    source.feed(data)
+    at = hot.serve(source.data, source.at, ...)      # plain requests are served where they lie
+    source.advance(at)
+    message = source.next_message()                   # one message that is not plain; None while it is not whole
 
-- the narrow lane decodes a slice of input at once and accepts containers of at most 16 elements. All requests for a
-  single counter fit, and for these the cost per message matters most;
-- the wide lane is for larger containers and longer messages: `skip()` finds the end of each message, and then the
-  message is decoded. All its bytes have arrived by then, so it cannot allocate more than they justify. The extra pass
-  costs a twentieth of decoding and applying a batch.
+Nothing is built before its bytes have been walked over and found within the limits, so that a peer cannot make the
+server spend memory or time with a few bytes:
 
-A decoder that has raised is never fed again.
+- a *small* message, of up to `SMALL_BYTES` and `SMALL_ELEMENTS`, may be anything that MessagePack can say. Whether it
+  is a request is for the protocol to see, and a wrong type in it is an error on a connection that goes on;
+- a *large* message is held to the grammar of requests: the first byte that no request can have at its place ends the
+  connection. An array that declares too many items, a string that declares too many bytes, or a nesting that is too
+  deep is refused at its header, before anything of it has arrived.
+
+A message that is not whole is kept until the rest has arrived. A large one is walked over once, however it is cut:
+the walk goes on where it stopped.
 """
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
 from naught.errors import ProtocolError
 from naught.wire.codec import Message
-from naught.wire.limits import BATCH_ITEMS_MAX, MESSAGE_BYTES_MAX, PARAMS_MAX, STRING_BYTES_MAX
+from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
 
-SLICE_BYTES: Final = 8 << 10
-"""Input decoded at a time. The shortest request that touches a counter has 10 bytes, so a slice holds fewer than
-1 000 of them and the server's turn limit needs no count per request."""
-
-NARROW_ITEMS_MAX: Final = 16
-"""The widest container of the narrow lane: 0.2 MiB pinned at worst (msgpack's stack has 1 024 levels)."""
-
-assert SLICE_BYTES < STRING_BYTES_MAX
-assert PARAMS_MAX + 1 <= NARROW_ITEMS_MAX < BATCH_ITEMS_MAX
-
-
-def without_first(messages: bytes, count: int) -> bytes:
-    """Encoded messages without the first `count` of them. Only for messages the server has encoded. O(bytes)."""
-    walker = msgpack.Unpacker(max_buffer_size=0)
-    walker.feed(messages)
-    for _ in range(count):
-        walker.skip()
-    return messages[walker.tell() :]
+_NO_MESSAGE: Final = "not a message of MessagePack-RPC"
 
 
 class Map:
     """A map in a message: its pairs, in the order sent.
 
-    It is not a dict, because a dict of four keys can be unpacked like an array of four elements:
-    `kind, msgid, method, params = message`.
+    Not a dict, which would pass for an array wherever one is unpacked: `kind, msgid, method, params = message` takes
+    a dict of four keys as well as an array of four.
     """
 
     __slots__ = ("pairs",)
@@ -58,19 +44,97 @@ class Map:
         self.pairs = pairs
 
 
-def _narrow_unpacker() -> Any:
-    # Tuples: they are freed and reused without the collector's help. And no subclass, to keep something with it:
-    # iterating over one costs a look-up and a call for each message, 0.1 us.
-    return msgpack.Unpacker(
-        raw=True,
-        use_list=False,
-        strict_map_key=False,
-        object_pairs_hook=Map,
-        max_array_len=NARROW_ITEMS_MAX,
-        max_map_len=NARROW_ITEMS_MAX,
-        max_buffer_size=4 * SLICE_BYTES,
-        read_size=4 * SLICE_BYTES,
-    )
+class BadInput(ProtocolError):
+    """What a peer sent cannot be a message within the limits. `msgid` is the request at fault, where known."""
+
+    def __init__(self, code: str, message: str, msgid: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.msgid = msgid
+
+
+class Input:
+    """What a connection has received and not served yet."""
+
+    __slots__ = ("_dead", "_walk", "at", "data")
+
+    def __init__(self) -> None:
+        self.data = b""  # received bytes
+        self.at = 0  # where in them the first request begins that was not served
+        self._walk: LargeWalk | None = None  # the large message under way, which then is all there is
+        self._dead = False  # it has raised: what still comes is dropped
+
+    def feed(self, data: bytes) -> None:
+        """Take received bytes. Copies nothing when all that came before was served."""
+        if self._dead:
+            return
+        if self._walk is not None:
+            self._walk.feed(data)
+        elif self.at == len(self.data):
+            self.data = data
+            self.at = 0
+        else:
+            self.data = self.data[self.at :] + data
+            self.at = 0
+
+    def advance(self, at: int) -> None:
+        """The requests before this offset of `data` were served."""
+        self.at = at
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything that was received was served: no part of a message is left either."""
+        return self.at == len(self.data) and self._walk is None
+
+    def pinned_bytes(self) -> int:
+        """How many received bytes are kept."""
+        return len(self.data) - self.at + (0 if self._walk is None else len(self._walk.data))
+
+    def next_message(self) -> Message | None:
+        """The message at the cursor, which passes it; None while it is not whole. O(its bytes).
+
+        Anything that MessagePack can say may come out of a small message: whether it is a request is for the caller
+        to see. Raises BadInput where the bytes are no message or over a limit; from then on there is no input.
+        """
+        if self._walk is None:
+            end = walk_small(self.data, self.at)
+            if end >= 0:
+                message = self.data[self.at : end]
+                self.at = end
+                return self._decoded(message)
+            if end == UNFINISHED:
+                return None
+            if end == BAD:
+                raise self._refused("invalid", _NO_MESSAGE, self.data[self.at : self.at + 8])
+            self._walk = LargeWalk(self.data[self.at :])
+            self.data = b""
+            self.at = 0
+        walk = self._walk
+        end = walk.go_on()
+        if end == UNFINISHED:
+            return None
+        if end < 0:
+            raise self._refused("invalid" if end == BAD else "too_large", walk.fault, bytes(walk.data[:8]))
+        message = bytes(memoryview(walk.data)[:end])
+        self.data = bytes(memoryview(walk.data)[end:])
+        self._walk = None
+        return self._decoded(message)
+
+    def _decoded(self, message: bytes) -> Message:
+        try:
+            decoded: Message = msgpack.unpackb(
+                message, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=Map
+            )
+        except Exception:  # a timestamp of a wrong length, and whatever else only msgpack knows
+            raise self._refused("invalid", _NO_MESSAGE, message[:8]) from None
+        return () if decoded is None else decoded  # nil is no request either, and None says that there is no message
+
+    def _refused(self, code: str, why: str, head: bytes) -> BadInput:
+        self._dead = True
+        self._walk = None
+        self.data = b""
+        self.at = 0
+        return BadInput(code, why, peek_msgid(head))
 
 
 def peek_msgid(head: bytes) -> int | None:
@@ -90,248 +154,10 @@ def peek_msgid(head: bytes) -> int | None:
     return int.from_bytes(head[3 : 3 + width], "big")
 
 
-_WIDE_SLICES: Final = 8
-"""Batches seldom come alone, and changing lanes costs 5 us: this many slices of short messages end the wide lane."""
-
-
-def _refuse_map(pairs: object) -> Map:
-    raise ValueError("a map in a long message")
-
-
-def _unpack_whole(data: bytes | bytearray) -> Any:
-    """Decode a message whose bytes are all there. Long messages may not have maps: a MiB of empty maps would cost
-    160 ms and 83 MiB, and a MiB of anything else costs at most a third of that."""
-    hook = _refuse_map if len(data) > SLICE_BYTES else Map
-    return msgpack.unpackb(data, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=hook)
-
-
-_NO_MESSAGE: Final = "not a message of MessagePack-RPC"
-
-
-class BadInput(ProtocolError):
-    """Received bytes are not a message, or one beyond the limits. `msgid` is that of the bad request, where known."""
-
-    def __init__(self, code: str, message: str, msgid: int | None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.msgid = msgid
-
-
-class Decoder:
-    """Decodes one peer's bytes, a slice of input at a time.
-
-        decoder.feed(data)
-        while decoder.unread:
-            for message in decoder.messages(): ...
-
-    `messages()` raises `BadInput` after it has returned all messages before the bad bytes; then the decoder cannot be
-    used any more.
-
-    Costs 0.5 us a slice above msgpack's own cost per message. Keeps at most one unfinished message, and the input
-    that was fed and not read yet.
-    """
-
-    __slots__ = (
-        "_expected",
-        "_fault",
-        "_input",
-        "_long",
-        "_offset",
-        "_rest",
-        "_scanner",
-        "_scanner_fed",
-        "_surplus",
-        "_wide_slices",
-        "unread",
-    )
-
-    _idle: ClassVar[list[Any]] = []
-    """Empty unpackers for reuse. One serves all connections of a process, so an idle connection keeps none."""
-
-    def __init__(self) -> None:
-        self._input = b""  # what was fed, from _offset on not yet read; empty when all of it was read
-        self._offset = 0
-        self.unread = False  # whether `messages()` has anything to look at
-        self._rest = b""  # narrow lane: the bytes of the unfinished message, which are not in _input any more
-        # Wide lane: the same. A bytearray takes more bytes without being copied: a MiB that drips in would else be
-        # copied for each of its bytes.
-        self._long = bytearray()
-        # The arguments of the BadInput that is raised after the messages before it were returned. Not an exception,
-        # because its traceback would keep the callers' frames alive.
-        self._fault: tuple[str, str, int | None] | None = None
-        # How many messages the last slice had. Asking msgpack for one too many costs 0.75 us (an exception with
-        # a traceback), asking after each whether it was the last 0.04 us; steady clients send the same again.
-        self._expected = 1
-        self._surplus = 0  # by how many the last slice had more
-        self._scanner: Any = None  # wide lane: walks over the bytes; None in the narrow lane
-        self._scanner_fed = 0  # wide lane: how many bytes the scanner has been given
-        self._wide_slices = 0  # wide lane: how many more slices to stay in it
-
-    def feed(self, data: bytes) -> None:
-        """Take in what arrived. Copies nothing when all that came before has been read."""
-        if self._input:
-            self._input = self._input[self._offset :] + data
-            self._offset = 0
-        else:
-            self._input = data
-        self.unread = True
-
-    @property
-    def between(self) -> bool:
-        """Whether the last byte read was the end of a message, and the wide lane is not in use."""
-        return not self._rest and self._scanner is None
-
-    def pinned_bytes(self) -> int:
-        """Bytes of undecoded input that are kept."""
-        return len(self._input) - self._offset + len(self._rest) + len(self._long)
-
-    def messages(self) -> list[Message]:
-        """The messages that end in the next slice of input; empty where none does, or where all was read.
-
-        A message can be any MessagePack value: the caller checks whether it is a request.
-        """
-        if self._fault is not None:
-            raise BadInput(*self._fault)
-        piece = self._input
-        # With what is left of the slice before, no more than a slice: whatever the narrow lane decodes is within
-        # one, so how a message was cut never tells which limits it meets.
-        room = SLICE_BYTES - len(self._rest)
-        if len(piece) - self._offset > room:
-            start = self._offset
-            self._offset = start + room
-            piece = piece[start : self._offset]
-        else:
-            if self._offset:
-                piece = piece[self._offset :]
-                self._offset = 0
-            self._input = b""
-            self.unread = False
-        if self._scanner is not None:
-            return self._wide(piece)
-        if self._rest:
-            return self._narrow_after_cut(piece)
-        return self._narrow(piece)
-
-    def _narrow(self, piece: bytes) -> list[Message]:
-        try:
-            unpacker = self._idle.pop()  # not asked before: another thread's decoder may take the last one
-        except IndexError:
-            unpacker = _narrow_unpacker()
-        fed = unpacker.tell() + len(piece)  # nothing is left inside of it: it stands at the end of what it was fed
-        unpacker.feed(piece)
-        try:
-            if self._expected == 1:
-                batch = [unpacker.unpack()]
-            else:
-                batch = list(islice(unpacker, self._expected))
-            surplus = -self._expected
-            if len(batch) + surplus < 0:
-                # Fewer than expected, and msgpack does not tell whether it stands at the end of a message.
-                self._expected = len(batch) or 1
-                return self._narrow_again(piece)
-            while unpacker.tell() != fed:
-                batch.append(unpacker.unpack())
-        except Exception:  # cut inside a message, too wide, or no msgpack at all
-            return self._narrow_again(piece)
-        surplus += len(batch)
-        if surplus or self._surplus:
-            # Slowly, and not for one slice alone, which may have an acknowledgement before what is always the same:
-            # expecting too many is the dearer mistake.
-            self._expected += (min(surplus, self._surplus) + 7) >> 3
-            self._surplus = surplus
-        self._idle.append(unpacker)
-        return batch
-
-    def _narrow_after_cut(self, piece: bytes) -> list[Message]:
-        kept, self._rest = self._rest, b""
-        batch = self._narrow(kept + piece)
-        if not batch and self._rest and self._scanner is None:
-            # Two pieces and not one message: a long one, or a peer that drips. Reading it from its start
-            # with every piece would let such a peer have 8 KiB read for each byte it sends.
-            rest, self._rest = self._rest, b""
-            return self._widen(rest)
-        return batch
-
-    def _narrow_again(self, piece: bytes) -> list[Message]:
-        """A slice did not decode to its end: take what is whole, keep or hand over the rest."""
-        unpacker = _narrow_unpacker()
-        unpacker.feed(piece)
-        batch: list[Message] = []
-        boundary = 0
-        try:
-            while True:
-                batch.append(unpacker.unpack())
-                boundary = unpacker.tell()
-        except msgpack.OutOfData:
-            if len(piece) - boundary < SLICE_BYTES:
-                self._rest = piece[boundary:]
-                return batch
-        except Exception:  # too wide for this lane, or bad; the wide lane knows which
-            pass
-        return batch + self._widen(piece[boundary:])
-
-    def _widen(self, rest: bytes) -> list[Message]:
-        # skip() keeps nothing but the string that is still arriving, which _wide bounds.
-        self._scanner = msgpack.Unpacker(max_buffer_size=MESSAGE_BYTES_MAX, read_size=2 * SLICE_BYTES)
-        self._scanner_fed = 0
-        self._wide_slices = _WIDE_SLICES
-        return self._wide(rest)
-
-    def _wide(self, piece: bytes) -> list[Message]:
-        # A string that is too long is noticed at the same byte however it is cut: when as many have arrived as a
-        # string may have, and it is still incomplete. So a piece that reaches over that byte is scanned in two.
-        room = STRING_BYTES_MAX - (self._scanner_fed - self._scanner.tell())
-        if len(piece) <= room:
-            return self._scan(piece)
-        batch = self._scan(piece[:room])
-        if self._fault is None:
-            # The first part may have ended the wide lane.
-            batch += (self._narrow if self._scanner is None else self._scan)(piece[room:])
-        return batch
-
-    def _scan(self, piece: bytes) -> list[Message]:
-        scanner = self._scanner
-        data = self._long
-        base = self._scanner_fed - len(data)  # the scanner's position where `data` begins
-        data += piece
-        scanner.feed(piece)
-        self._scanner_fed += len(piece)
-        batch: list[Message] = []
-        begin = 0
-        fault = ""
-        try:
-            while True:
-                scanner.skip()
-                end = scanner.tell() - base
-                if end - begin > MESSAGE_BYTES_MAX:
-                    break
-                batch.append(_unpack_whole(data[begin:end]))
-                begin = end
-        except msgpack.OutOfData:
-            end = len(data)
-            if self._scanner_fed - scanner.tell() >= STRING_BYTES_MAX:
-                fault = f"a string has at most {STRING_BYTES_MAX} bytes"
-        except Exception:
-            # The scanner stands before the byte that cannot be; beyond the limit it would not have been looked at.
-            end = scanner.tell() - base
-            fault = _NO_MESSAGE
-        if end - begin > MESSAGE_BYTES_MAX:
-            fault = f"a message has at most {MESSAGE_BYTES_MAX} bytes"
-        if fault:
-            code = "invalid" if fault is _NO_MESSAGE else "too_large"
-            self._fault = (code, fault, peek_msgid(bytes(data[begin : begin + 8])))
-            self._long = bytearray()
-            self.unread = True  # so that the caller calls `messages` again, which raises
-            return batch
-        del data[:begin]
-        self._choose_lane(len(batch), begin)
-        return batch
-
-    def _choose_lane(self, messages: int, size: int) -> None:
-        """Stay in the wide lane while messages are long; leave it, between two, after some slices of short ones."""
-        if messages * 128 < size:
-            self._wide_slices = _WIDE_SLICES
-        elif self._wide_slices:
-            self._wide_slices -= 1
-        elif not self._long:
-            self._scanner = None
+def without_first(messages: bytes, count: int) -> bytes:
+    """Encoded messages without the first `count` of them. O(bytes); for what was encoded here."""
+    walker = msgpack.Unpacker(max_buffer_size=0)
+    walker.feed(messages)
+    for _ in range(count):
+        walker.skip()
+    return messages[walker.tell() :]

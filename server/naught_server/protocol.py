@@ -8,8 +8,9 @@
     if protocol.closing: ...                     # send the replies, then close
     if protocol.aborted: ...                     # another connection has resumed the session: close at once
 
-A turn does about `TURN_ITEMS_MAX` counters' worth of work. Requests are executed in the order they came in. A reply
-comes later than that order only for a request that works in slices or waits.
+A turn does `TURN_ENTRIES` of work, as `prices.py` counts it, and goes on in the next one with what is left. Requests
+are executed in the order they came in. A reply comes later than that order only for a request that works in slices or
+waits.
 
 The adapter calls `turn` again when `wants_turn` is set, and when the protocol calls `wake`: the lock of a shard that
 it had to wait for was granted, or a request that waited has its answer.
@@ -17,49 +18,34 @@ it had to wait for was granted, or a request that waited has its answer.
 The protocol owns what ends with its connection: undecoded input, and the request that waits for a shard. What
 outlives the connection is its `Session` (session.py), the outbox for replies included.
 
-Two loops run requests. `_run` does `incr`, `decr`, `apply` and `get` itself, on the cache's tables, while the cache
-says that nothing special has to be checked; at 1 us for a whole request, a call to a handler would be a third of it.
-Every other request goes through `_serve` and the table in `commands.py`, which checks everything. `_run` hands a
-request to `_serve` before it has changed anything for it, so one place says what was wrong with a request.
-
-Two shorter ways go around `_run`: a slice of many requests of one kind is a column (column.py), and a chunk that is
-one small request needs no turn (lone.py). They hand over to `_run` as it does to `_serve`.
+There are two ways to take the next request from the input. The hot path (hot.py) serves plain requests where they
+lie. It stops before any other; that one is decoded (decoder.py) and goes through `_serve` and the table in
+`commands.py`, with every check there is. Then the hot path goes on behind it. An `apply` of either way is a `Batch`,
+which is done in portions.
 """
 
 from __future__ import annotations
 
 import logging
-import struct
-from collections.abc import Callable, Iterable, Iterator
-from operator import length_hint
+from collections.abc import Callable, Iterable
 from types import GeneratorType
 from typing import Any, Final
 
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
-from naught.wire.codec import NOTIFICATION, REQUEST, Message, encode, encode_error, encode_result
-from naught.wire.limits import DEFAULT_CACHE, KEY_BYTES_MAX, MSGID_MAX, REPLY_BYTES_MAX, VALUE_MAX
-from naught_server import column, lone
-from naught_server.batch import DIGIT_MAX, PORTION_ITEMS, Batch, apply_plainly
-from naught_server.column import COLUMN_MIN
+from naught.wire.codec import NOTIFICATION, REQUEST, Message, encode_error, encode_result
+from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
+from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, Command, shards_of
 from naught_server.config import TURN_ITEMS_MAX
-from naught_server.decoder import BadInput, Decoder
+from naught_server.decoder import BadInput, Input
 from naught_server.engine import Engine
-from naught_server.lone import LONE_BYTES_MAX
+from naught_server.hot import Served, serve
 from naught_server.params import Params
 from naught_server.session import ASK_FOR_ACK, Session
 from naught_server.store import Cache
 from naught_server.waiters import SETTLED_AT_ONCE, Waiter
 
 log = logging.getLogger("naught.server")
-
-# A reply is a head, which depends on the msgid, and a value. Looking both up costs 0.05 us, packing them 0.12. The
-# head of a msgid that is not in the table is made in one call; struct raises for what is no unsigned 32-bit integer.
-_TABLED: Final = 1 << 14
-_HEADS: Final = {msgid: b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)}
-_short_head: Final = struct.Struct(">HBHB").pack
-_wide_head: Final = struct.Struct(">HBIB").pack
-_VALUES: Final = [encode(value) for value in range(_TABLED)]
 
 
 _STOPPING: Final = "the server is stopping; the request was not executed"
@@ -78,12 +64,13 @@ class ServerProtocol:
 
     __slots__ = (
         "_before",
-        "_decoder",
+        "_careful",
         "_fault",
-        "_items",
-        "_nothing_pending",
-        "_pending",
+        "_input",
+        "_left",
+        "_served",
         "_stalled",
+        "_starved",
         "_waiting",
         "_wake",
         "_wanted",
@@ -94,6 +81,7 @@ class ServerProtocol:
         "idle",
         "refusing",
         "session",
+        "unfinished_since_ms",
         "wants_turn",
     )
 
@@ -101,8 +89,10 @@ class ServerProtocol:
     """As the owner of a shard's lock: it keeps others from beginning work on the shard, and does no such work
     itself."""
 
-    def __init__(self, engine: Engine, wake: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, wake: Callable[[], None], *, careful: bool = False) -> None:
+        """`careful`: serve every request with every check, none on the hot path. For tests, which compare the two."""
         self.engine: Final = engine
+        self._careful: Final = careful
         self.session = engine.sessions.nameless(engine.store.caches[DEFAULT_CACHE], self)
         self.wants_turn = False  # there is more to do right now
         self.backlog = False  # received input has not been looked at yet
@@ -110,13 +100,14 @@ class ServerProtocol:
         self.closing = False  # the peer broke the protocol: send the replies, then close
         self.aborted = False  # the session is another connection's: close at once
         self.refusing = False  # answer everything with `shutting_down`
-        self._decoder = Decoder()
-        self._pending: Iterator[Message] | None = None  # the rest of the slice of input being served
+        self.unfinished_since_ms: int | None = None  # when the message began to arrive that is not whole
+        self._input = Input()
+        self._starved = False  # what is left of the input is a message that is not whole
+        self._served = Served()  # what the hot path did last
         self._fault: BadInput | None = None  # reported to the peer after the answers to all requests before it
-        self._items = 0  # work done in this turn
+        self._left = 0  # entries of work that this turn may still do
         self._before: list[bytes] = []  # output of sessions that this connection had earlier in this turn
         self._wake = wake
-        self._nothing_pending = True  # no input, reply or refusal is pending: a next chunk can be served alone
         # A request that waits for a shard; the cache it works on and its shards, those it has got included.
         self._stalled: Message | None = None
         self._wanted: tuple[Cache, list[int]] | None = None
@@ -126,31 +117,27 @@ class ServerProtocol:
 
     def receive(self, data: bytes, now_ms: int) -> bytes:
         """Take received bytes and run a turn. Returns the replies."""
-        if self._nothing_pending and len(data) <= LONE_BYTES_MAX:
-            reply = lone.serve(self.session, data, self.engine.stats.commands)
-            if reply is not None:
-                return reply
-        self._decoder.feed(data)
+        self._input.feed(data)
+        self._starved = False
         return self.turn(now_ms)
 
     def feed(self, data: bytes) -> None:
         """Take received bytes for a later turn."""
-        self._decoder.feed(data)
+        self._input.feed(data)
+        self._starved = False
         self.backlog = True
-        self.idle = self._nothing_pending = False
+        self.idle = False
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn. Returns the replies."""
         if self._waiting or self.closing:
             return b""
-        self._items = 0
+        self._left = TURN_ITEMS_MAX
         try:
             if self._stalled is not None:
                 message, self._stalled = self._stalled, None
                 self._serve(message, now_ms)
             self._serve_input(now_ms)
-            if self.session.batch is not None:
-                self._go_on_with_batch(self.session.batch, now_ms)
         except _Stalled:
             pass
         except BadInput as fault:
@@ -159,7 +146,7 @@ class ServerProtocol:
             self._advance_slices(now_ms)
         if self._fault is not None and not self.session.slices and self.session.batch is None:
             self._refuse_peer(self._fault, now_ms)
-        self._note_pending()
+        self._note_pending(now_ms)
         replies = self.session.flush()
         if self._before:
             replies = b"".join((*self._before, replies))
@@ -167,55 +154,108 @@ class ServerProtocol:
         return replies
 
     def _serve_input(self, now_ms: int) -> None:
-        """Serve decoded requests, slice by slice, until the turn is full or something has to wait."""
-        decoder = self._decoder
-        while (
-            self._items < TURN_ITEMS_MAX and self._fault is None and not self.closing and self.session.batch is None
-        ):
-            fresh = None
-            if self._pending is None:
-                if not decoder.unread:
-                    break
-                fresh = decoder.messages()
-                self._items += len(fresh)
-                self._pending = iter(fresh)
-            requests_max = length_hint(self._pending)  # of the iterator of a list it is exact
+        """Serve received requests until none is whole, the turn is full, or something has to wait."""
+        source = self._input
+        while self._left > 0 and self._fault is None and not self.closing:
             session = self.session
             cache = session.cache
-            direct = cache.prepare(now_ms, requests_max)
+            direct = cache.prepare(now_ms)
             # `prepare` may have taken out expired counters. Their waiters are answered before these requests are.
             if cache.waiters.unsettled:
                 cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
+            if session.batch is not None:
+                self._go_on_with_batch(session.batch, now_ms, direct)
+                continue
+            if source.empty:
+                break
+            if direct and not (self.refusing or self._careful):
+                if self._serve_plain(session, cache):
+                    continue
+                if source.empty or self._left <= 0:
+                    break
+            message = source.next_message()
+            if message is None:
+                self._starved = True
+                break
             if self.refusing:
-                self._refuse_requests(self._pending)
-            elif direct and (session.id is None or session.has_room(requests_max)):
-                if fresh is not None and requests_max >= COLUMN_MIN:
-                    self._run_column(fresh)
-                if self._pending is not None:
-                    self._run(self._pending, now_ms)
+                self._left -= 1
+                self._refuse_message(message)
             else:
-                self._run_carefully(self._pending, now_ms)
+                self._serve(message, now_ms)
 
-    def _note_pending(self) -> None:
+    def _serve_plain(self, session: Session, cache: Cache) -> bool:
+        """Serve what is plain at the cursor, as far as the turn and the session's window let it. Whether that ended
+        at an `apply`, which has begun."""
+        source = self._input
+        served = self._served
+        requests_max = min(self._left, session.room())
+        source.advance(serve(source.data, source.at, cache.hot, session.outbox, served, requests_max))
+        count = served.incrs + served.decrs + served.gets
+        if count:
+            self._left -= count
+            session.count(count, count)
+            commands = self.engine.stats.commands
+            if served.incrs:
+                commands["incr"] += served.incrs
+            if served.decrs:
+                commands["decr"] += served.decrs
+                cache.collect_evicted()
+            if served.gets:
+                commands["get"] += served.gets
+        found = served.apply
+        if found is None:
+            return False
+        served.apply = None
+        self._left -= 1
+        self.engine.stats.commands["apply"] += 1
+        session.accept()
+        session.begin_batch(Batch(found.keys, found.deltas or found.delta, None, found.msgid, plain=True))
+        return True
+
+    def _go_on_with_batch(self, batch: Batch, now_ms: int, direct: bool) -> None:
+        """Do a portion of the batch under way, and reply after the last. Raises _Stalled to wait for a shard."""
+        session = self.session
+        cache = session.cache
+        portion = max(PORTION_ITEMS_MIN, self._left // batch.entries_an_item)
+        if cache.locks.held:
+            self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
+        try:
+            direct = direct and not self._careful
+            self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
+        finally:
+            if self._wanted is not None:
+                self._release_shards()
+        if not batch.finished:
+            return
+        session.finish_batch()
+        if batch.msgid is not None:
+            try:
+                reply = self._checked(batch.reply())
+            except TooLarge as fault:
+                reply = self._refuse(batch.msgid, "apply", fault)
+            session.reply(reply)
+
+    def _note_pending(self, now_ms: int) -> None:
         """Set the flags that tell the adapter what is left to do."""
         session = self.session
         behind = (
-            self._pending is not None
-            or self._waiting
-            or self._decoder.unread
+            self._waiting
             or self._fault is not None
             or session.batch is not None
+            or not (self._starved or self._input.empty)
         )
         self.backlog = behind
         self.idle = not (behind or session.slices)
-        self._nothing_pending = self.idle and self._decoder.between and not (self.closing or self.refusing)
         # A connection that waits for a shard or is closing needs no turn.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
+        if not self._starved:
+            self.unfinished_since_ms = None
+        elif self.unfinished_since_ms is None or self._left < TURN_ITEMS_MAX:
+            self.unfinished_since_ms = now_ms
 
     def refuse(self) -> None:
         """The server stops: answer parked requests and all later requests with `shutting_down`."""
         self.refusing = True
-        self._nothing_pending = False
         self.session.refuse_parked(ShuttingDown(_STOPPING))
 
     def close(self, now_ms: int) -> None:
@@ -241,13 +281,12 @@ class ServerProtocol:
 
     def _forget(self) -> None:
         self.closing = True
-        self.wants_turn = self._nothing_pending = False
-        self._waiting = False
-        self._pending = self._stalled = self._fault = None
+        self.wants_turn = self._waiting = False
+        self._stalled = self._fault = None
         self._release_shards()
         # A closed connection should hold no memory. Without `wake` there is no reference cycle of protocol and
         # adapter, which would stay until the garbage collector finds it.
-        self._decoder = Decoder()
+        self._input = Input()
         self._wake = _ignore
 
     # ---------------------------------------------------------------------------------------- called by commands
@@ -268,192 +307,11 @@ class ServerProtocol:
         nameless.detach()
         return resumed
 
-    # ---------------------------------------------------------------------------------------- the loops
-
-    def _run_carefully(self, pending: Iterator[Message], now_ms: int) -> None:
-        """Serve the rest of the slice, each request with all checks."""
-        for message in pending:
-            self._serve(message, now_ms)
-            if self._items >= TURN_ITEMS_MAX or self.closing or self.session.batch is not None:
-                return
-        self._pending = None
-
-    def _run_column(self, messages: list[Message]) -> None:
-        """Serve the first requests of a slice as a column, as many as possible; `_run` serves the others. Tried once,
-        for a whole slice: the work is done for all requests at once, and the part for requests that are not served is
-        lost."""
-        served = column.serve(self.session, messages, self.engine.stats.commands)
-        self._pending = iter(messages[served:]) if served < len(messages) else None
-
-    def _run(self, pending: Iterator[Message], now_ms: int) -> None:
-        """Serve the rest of the slice; returns early when a request may have changed what the loop relies on.
-
-        Long on purpose: at depth 100 a request costs 0.7 us here, decoding included, and a call per request 0.3 more.
-        A key that is in a table needs no check, as only valid keys get there. A request that is not plain raises or
-        falls through to `_serve`, always before anything is changed for it.
-        """
-        session = self.session
-        cache = session.cache
-        tables = cache.tables
-        mask = len(tables) - 1
-        plain = cache.eviction_is_delete  # an eviction is `del` and nothing more
-        queues = cache.waiters.queues
-        awaited = cache.waiters.awaited
-        waited = bool(queues or awaited)  # 3 ns for each decrement, where a look into empty dicts costs 24
-        bounded = cache.policy.max_counters is not None
-        heads = _HEADS
-        short_head = _short_head
-        wide_head = _wide_head
-        values = _VALUES
-        zero = REQUEST
-        append = session.outbox.append
-        incrs = decrs = gets = applies = evicted = 0
-        counted = 0  # replies the session has counted: before a batch, which may make replies of its own
-        not_plain: tuple[Message, ...] = ()  # the request this loop ends at, if any: a message itself may be None
-        for message in pending:
-            try:
-                kind, msgid, method, params = message
-                if msgid > 0xFFFF:
-                    head = wide_head(0x9401, 0xCE, msgid, 0xC0)  # refuses what is no integer
-                elif msgid.__class__ is not int:
-                    raise ValueError
-                else:
-                    head = heads[msgid] if msgid in heads else short_head(0x9401, 0xCD, msgid, 0xC0)
-                if method == b"incr" and kind is zero:
-                    if len(params) == 1:
-                        (key,) = params
-                        by = 1
-                    else:
-                        key, by = params
-                        if by.__class__ is not int or not 0 < by <= VALUE_MAX:
-                            raise ValueError
-                    table = tables[hash(key) & mask]
-                    if key in table:
-                        value = table[key] + by
-                        if value <= by or (value > DIGIT_MAX and value > VALUE_MAX):  # a lazy zero, or an overflow
-                            raise ValueError
-                    elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX:
-                        value = by
-                    else:
-                        raise ValueError
-                    table[key] = value
-                    incrs += 1
-                elif method == b"decr" and kind is zero:
-                    if len(params) == 1:
-                        (key,) = params
-                        by = 1
-                    else:
-                        key, by = params
-                        if by.__class__ is not int or not 0 < by <= VALUE_MAX:
-                            raise ValueError
-                    shard = hash(key) & mask
-                    table = tables[shard]
-                    if key in table:
-                        value = table[key] - by
-                        if waited and (key in queues or (value <= 0 and key in awaited)):
-                            raise ValueError
-                        if value > 0:
-                            table[key] = value
-                        elif plain:
-                            value = 0
-                            del table[key]
-                            evicted += 1
-                        else:
-                            if value != -by:  # there was a counter and not a lazy zero
-                                cache.on_zero(shard, key)
-                            value = 0
-                    elif key.__class__ is bytes and 0 < len(key) <= KEY_BYTES_MAX:
-                        value = 0
-                    else:
-                        raise ValueError
-                    decrs += 1
-                elif method == b"apply" and kind is zero:
-                    keys, deltas = params
-                    session.count(0, incrs + decrs + gets + applies - counted)
-                    counted = incrs + decrs + gets + applies
-                    results = encode(self._apply(cache, keys, deltas, now_ms))
-                    session.reply_in_pieces(head, results)
-                    applies += 1
-                    counted += 1
-                    if session.id is not None and not session.has_room(1):
-                        break
-                    if bounded or self._items >= TURN_ITEMS_MAX:
-                        break  # it may have used the room that the rest of the slice counts on, or it fills the turn
-                    continue
-                elif method == b"get" and kind is zero:
-                    (key,) = params
-                    value = tables[hash(key) & mask].get(key, 0)
-                    if not value and (key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX):
-                        raise ValueError
-                    gets += 1
-                else:
-                    raise ValueError
-            except (ValueError, TypeError, struct.error):
-                not_plain = (message,)
-                break
-            append(head)
-            append(values[value] if value < _TABLED else encode(value))
-        else:
-            self._pending = None
-        commands = self.engine.stats.commands
-        if incrs:
-            commands["incr"] += incrs
-        if decrs:
-            commands["decr"] += decrs
-        if gets:
-            commands["get"] += gets
-        if evicted:
-            cache.evictions["zero"] += evicted
-        served = incrs + decrs + gets + applies
-        session.count(served, served - counted)
-        if not_plain:
-            self._serve(not_plain[0], now_ms)
-
-    def _apply(self, cache: Cache, keys: Any, deltas: Any, now_ms: int) -> list[Any]:
-        """`apply` without a time to live, on a cache that `prepare` has allowed. Raises ValueError, with nothing
-        changed, for a request that `commands.apply` has to refuse or do in portions."""
-        count = len(keys)
-        if keys.__class__ is not tuple or count > PORTION_ITEMS:
-            raise ValueError
-        if deltas.__class__ is int:
-            if not deltas or not -VALUE_MAX <= deltas <= VALUE_MAX:
-                raise ValueError
-        elif deltas.__class__ is not tuple or len(deltas) != count:
-            raise ValueError
-        if cache.policy.max_counters is not None and not cache.prepare(now_ms, count):
-            raise ValueError
-        self.engine.stats.commands["apply"] += 1
-        self._items += count
-        return apply_plainly(cache, keys, deltas, now_ms)
-
-    def _go_on_with_batch(self, batch: Batch, now_ms: int) -> None:
-        """Do a portion of the batch under way, and reply after the last. Raises _Stalled to wait for a shard."""
-        session = self.session
-        cache = session.cache
-        keys = batch.next_keys()
-        self._items += len(keys)
-        direct = cache.prepare(now_ms, len(keys))
-        if cache.waiters.unsettled:  # as in `_serve_input`
-            cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
-        if cache.locks.held:
-            self._need_shards(None, session, shards_of(cache, keys))
-        try:
-            batch.go_on(cache, now_ms, direct=direct)
-        finally:
-            if self._wanted is not None:
-                self._release_shards()
-        if cache.waiters.unsettled:
-            cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
-        if not batch.finished:
-            return
-        session.finish_batch()
-        if batch.msgid is not None:
-            session.reply(self._reply_or_refusal(batch.msgid, batch.results))
-
     # ---------------------------------------------------------------------------------------- one request, all checks
 
     def _serve(self, message: Message, now_ms: int) -> None:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
+        self._left -= 1
         msgid, method, params = self._parse(message)
         command = COMMANDS.get(method)
         if command is None and msgid is None:
@@ -508,9 +366,7 @@ class ServerProtocol:
                 elif not session.has_room(1):
                     raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
             # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
-            self._items += command.items
-            if params and params[0].__class__ is tuple:
-                self._items += len(params[0])
+            self._left -= command.price_of(params)
             waiters = session.cache.waiters
             try:
                 result = command.run(self, params, now_ms)
@@ -554,8 +410,10 @@ class ServerProtocol:
         raise BadInput("invalid", "a request is [0, msgid, method, params] with a string and an array", msgid)
 
     def _reply(self, msgid: int, result: object) -> bytes:
-        reply = encode_result(msgid, result)
-        self._items += len(reply) >> 8  # bounds the output of a turn, to 256 KiB and one reply
+        return self._checked(encode_result(msgid, result))
+
+    def _checked(self, reply: bytes) -> bytes:
+        self._left -= len(reply) >> 8  # bounds the output of a turn, to 256 KiB and one reply
         if len(reply) > REPLY_BYTES_MAX:
             raise TooLarge(f"the reply would have {len(reply)} bytes; the limit is {REPLY_BYTES_MAX}")
         return reply
@@ -576,20 +434,18 @@ class ServerProtocol:
         if fault.msgid is not None:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 
-    def _refuse_requests(self, pending: Iterator[Message]) -> None:
-        """Answer the rest of the slice with `shutting_down`."""
+    def _refuse_message(self, message: Message) -> None:
+        """Answer a request with `shutting_down`."""
         session = self.session
-        for message in pending:
-            msgid, method, _ = self._parse(message)
-            command = COMMANDS.get(method)
-            if command is not None and command.outside:
-                session.seal()
-                if msgid is not None:
-                    session.send_outside(encode_error(msgid, "shutting_down", _STOPPING))
-            elif msgid is not None:
-                session.accept()
-                session.reply(encode_error(msgid, "shutting_down", _STOPPING))
-        self._pending = None
+        msgid, method, _ = self._parse(message)
+        command = COMMANDS.get(method)
+        if command is not None and command.outside:
+            session.seal()
+            if msgid is not None:
+                session.send_outside(encode_error(msgid, "shutting_down", "the server is stopping"))
+        elif msgid is not None:
+            session.accept()
+            session.reply(encode_error(msgid, "shutting_down", _STOPPING))
 
     # ---------------------------------------------------------------------------------------- shards that are held
 
@@ -644,7 +500,7 @@ class ServerProtocol:
         try:
             return self._reply(msgid, result)
         except TooLarge as fault:
-            return self._refuse(msgid, "in parts", fault)
+            return self._refuse(msgid, "in slices", fault)
 
 
 def _arity(method: bytes, command: Command, count: int) -> str:

@@ -204,20 +204,6 @@ class Session:
             if parks:
                 self.parked_replies.append(self.replied)
 
-    def reply_in_pieces(self, *pieces: bytes) -> None:
-        """As `reply`, in pieces that are joined later."""
-        self.outbox += pieces
-        self.replied += 1
-        if self.id is not None:
-            self._note_length(sum(map(len, pieces)))
-
-    def reply_alone(self, reply: bytes) -> None:
-        """A request was accepted, and its short reply is sent at once. The outbox is empty."""
-        self.accepted += 1
-        self.replied += 1
-        if self.id is not None:
-            self._keep(reply)
-
     def seal(self) -> None:
         """Keep what is in the outbox. What is put there next by `send_outside` is not kept."""
         self._keep_unsealed()
@@ -302,6 +288,14 @@ class Session:
     def unacknowledged(self) -> int:
         """Replies that count against the window. Those to requests that may wait have a bound of their own."""
         return self.replied - self.acknowledged - len(self.parked_replies)
+
+    def room(self) -> int:
+        """How many more requests may be executed before the client acknowledges."""
+        if self.id is None:
+            return UNACKNOWLEDGED_MAX
+        if self.long_bytes > UNACKNOWLEDGED_BYTES_MAX:
+            return 0
+        return UNACKNOWLEDGED_MAX - (self.replied - self.acknowledged - len(self.parked_replies))
 
     def has_room(self, requests: int) -> bool:
         """Whether this many more requests may be executed before the client acknowledges."""

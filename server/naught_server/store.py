@@ -8,10 +8,9 @@ counters that have one, and a lock (`locks.py`). There is no object per counter.
 Python's hash of its bytes. That hash is keyed per process, so a client cannot choose keys that all fall into one
 shard.
 
-There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds. The
-loops over requests (`protocol.py`, `column.py`, `batch.py`, `lone.py`) do `incr`, `decr` and `apply` directly on
-`tables`, because a method call per request would cost a third of the throughput. They may do so only when `prepare`
-(in `lone.py` a few shorter checks) has found that nothing special needs to be checked.
+There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds,
+waiters. The hot path (`hot.py`) works on the same tables through `hot`, after `prepare` has told it what to check,
+and leaves to the methods every operation on a counter that is special.
 
 Eager eviction deletes an entry in the command that brings it to zero. Lazy eviction leaves the zero in the table, as
 a *raw entry*, until the sweeper removes it. All methods treat such a zero as absent.
@@ -36,6 +35,7 @@ from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnder
 from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
 from naught_server.expiry import DeadlineWheel
+from naught_server.hot import HotCounters
 from naught_server.locks import ShardLocks
 from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 
@@ -50,6 +50,9 @@ DUE_COUNTED_MAX: Final = 20_000
 SCAN_ENTRIES_MAX: Final = 20_000
 """Raw entries that one page of a scan looks at before it ends early; about 1 ms."""
 
+_UNBOUNDED: Final = 1 << 60
+"""Creations that a cache without a bound lets the hot path make before it asks again."""
+
 _FULL: Final = "the cache holds max_counters = {} already"
 _PAST_MAX: Final = "the value would pass 2^63 - 1"
 
@@ -58,12 +61,12 @@ class Cache:
     """One named, separate set of counters with its own policy."""
 
     __slots__ = (
-        "_creations_left",
         "_lazy",
         "_mask",
         "cleared_tables",
         "deadlines",
         "evictions",
+        "hot",
         "locks",
         "name",
         "policy",
@@ -91,9 +94,14 @@ class Cache:
         self.table_bytes = 0  # memory of the tables, as the sweeper last measured it
         self._mask = policy.shards - 1  # a key's shard is its hash & mask
         self._lazy = policy.eviction == "lazy"
-        # For `prepare` and `max_counters`: how many counters can be created before `raw_entries` must be counted
-        # again, which is O(shards). A lower bound of the real room, as evictions in between are not added.
-        self._creations_left = 0
+        waiters = self.waiters
+        self.hot = HotCounters(  # the same tables, as the hot path sees them
+            self.tables,
+            self.deadlines,
+            self.zeros,
+            (waiters.queues, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
+            self._lazy,
+        )
 
     # -------------------------------------------------------------------------------------- the shards
 
@@ -115,35 +123,25 @@ class Cache:
         due = 0 if self.expire(now_ms, 1_000) else self.wheel.due(now_ms, DUE_COUNTED_MAX)
         return self.raw_entries() - sum(self.zeros) - due, due < DUE_COUNTED_MAX
 
-    def prepare(self, now_ms: int, creations_max: int) -> bool:
-        """Make the tables ready for a loop that works on them directly and creates up to `creations_max` counters.
-
-        Takes out expired counters, up to `EXPIRE_AT_ONCE`, and reserves the room for the creations. Returns False
-        where the loop must use the methods instead: a shard is held, more counters have expired, or the room under
-        `max_counters` may be too small. After True, lazy zeros are the only entries the loop has to check itself.
-        O(1), and O(shards) each time the reserved room is used up.
-        """
+    def prepare(self, now_ms: int) -> bool:
+        """Make the cache ready for the hot path: take out what has expired, up to a bound, and note what it has to
+        ask per key. False where it must not touch the tables, because a shard is held."""
         if self.locks.held:
             return False
-        if self.wheel.count and not self.expire(now_ms, EXPIRE_AT_ONCE):
-            return False
-        limit = self.policy.max_counters
-        if limit is None:
-            return True
-        if self.waiters.queues:
-            return False  # a waiter may be granted, and create counters, in the middle of the loop
-        self._creations_left -= creations_max
-        if self._creations_left < 0:
-            self._creations_left = max(0, limit - self.raw_entries()) - creations_max
-        return self._creations_left >= 0
+        timed = self.wheel.count > 0
+        backlog = timed and not self.expire(now_ms, EXPIRE_AT_ONCE)
+        hot = self.hot
+        if hot.creations <= 0:
+            limit = self.policy.max_counters
+            hot.allow(_UNBOUNDED if limit is None else max(0, limit - self.raw_entries()))
+        hot.begin(timed, now_ms if backlog else -1)
+        return True
 
-    @property
-    def eviction_is_delete(self) -> bool:
-        """Whether evicting a counter at zero means only to delete its entry: no lazy zero, no deadline, no waiter."""
-        if self._lazy or self.wheel.count:
-            return False
-        waiters = self.waiters
-        return not (waiters.generations or waiters.queues or waiters.awaited)
+    def collect_evicted(self) -> None:
+        """Count what the hot path has evicted."""
+        evicted = self.hot.take_evicted()
+        if evicted:
+            self.evictions["zero"] += evicted
 
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""
@@ -177,11 +175,6 @@ class Cache:
         else:
             self._evict(shard, key, "zero")
 
-    def on_decrease(self, key: bytes, now_ms: int) -> None:
-        """For the loops over a batch: a counter that requests wait for has decreased. Grants those that fit now."""
-        self.waiters.on_decrease(key)
-        self.waiters.settle(now_ms, SETTLED_AT_ONCE)
-
     def _drop_deadline(self, shard: int, key: bytes) -> None:
         deadline_ms = self.deadlines[shard].pop(key, None)
         if deadline_ms is not None:
@@ -209,9 +202,13 @@ class Cache:
         limit = self.policy.max_counters
         if limit is None:
             return
-        self._creations_left = 0
+        hot = self.hot
+        if hot.creations >= creations:  # a lower bound, so that most calls need not count the entries
+            hot.spend(creations)
+            return
         missing = self._excess(limit) + creations
         if missing <= 0:
+            hot.allow(-missing)
             return
         self.expire(now_ms, max(missing, 1_000))
         missing = self._excess(limit) + creations
@@ -390,7 +387,6 @@ class Cache:
                 self.deadlines[shard] = {}
         if self.wheel.count:
             self.cleared_tables.extend(self.wheel.clear())
-        self._creations_left = 0
         self.evictions["expired"] += expired
         self.evictions["cleared"] += evicted
         if self.waiters.watched:

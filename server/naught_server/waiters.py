@@ -286,10 +286,10 @@ class Waiters:
 
     def on_all_absent(self) -> None:
         """All counters have become absent in one step. O(keys with waiters)."""
-        self.generations = {}
+        self.generations.clear()
         for woken in self.awaited.values():
             self._woken.extend(woken)
-        self.awaited = {}
+        self.awaited.clear()
         self._ready.extend(self.queues)
         self.unsettled = bool(self._woken or self._ready)
 

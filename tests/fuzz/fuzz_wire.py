@@ -25,7 +25,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from fuzz.wire_input import Source
 from naught_server.config import CachePolicy
-from naught_server.decoder import BadInput, Decoder, Map
+from naught_server.decoder import BadInput, Input, Map
 from naught_server.store import Cache
 from support.conversation import NOW_MS, Conversation, byte_by_byte, cut, decoded, engine_of, random_cuts
 
@@ -65,17 +65,17 @@ def flat(value: Any) -> list[Any]:
 
 def decode(pieces: list[bytes]) -> tuple[list[Any], Any]:
     """The messages, and the end: an error, or the number of bytes of an unfinished message."""
-    decoder = Decoder()
+    received = Input()
     messages: list[Any] = []
     try:
         for piece in pieces:
-            decoder.feed(piece)
-            while decoder.unread:
-                messages += map(flat, decoder.messages())
-            assert decoder.pinned_bytes() <= 1 << 20
+            received.feed(piece)
+            while (message := received.next_message()) is not None:
+                messages.append(flat(message))
+            assert received.pinned_bytes() <= 1 << 20
     except BadInput as fault:
         return messages, (fault.code, str(fault), fault.msgid)
-    return messages, decoder.pinned_bytes()
+    return messages, received.pinned_bytes()
 
 
 def reference(data: bytes) -> tuple[list[Any], bool]:
@@ -87,7 +87,8 @@ def reference(data: bytes) -> tuple[list[Any], bool]:
     messages = []
     try:
         while True:
-            messages.append(flat(unpacker.unpack()))
+            message = unpacker.unpack()
+            messages.append(flat(() if message is None else message))  # as `Input` has it
     except msgpack.OutOfData:
         return messages, True
     except Exception:
@@ -152,15 +153,14 @@ def requests_of(data: bytes) -> tuple[dict[Any, int], set[Any]]:
     """The number of requests by msgid, up to the first bad input; and the msgids of those with a method in TIMED."""
     counts: dict[Any, int] = {}
     timed = set()
-    decoder = Decoder()
-    decoder.feed(data)
+    received = Input()
+    received.feed(data)
     try:
-        while decoder.unread:
-            for message in decoder.messages():
-                if message.__class__ is tuple and len(message) == 4 and message[1].__class__ is int:
-                    counts[message[1]] = counts.get(message[1], 0) + 1
-                    if message[2] in TIMED:
-                        timed.add(message[1])
+        while (message := received.next_message()) is not None:
+            if message.__class__ is tuple and len(message) == 4 and message[1].__class__ is int:
+                counts[message[1]] = counts.get(message[1], 0) + 1
+                if message[2] in TIMED:
+                    timed.add(message[1])
     except BadInput as fault:
         if fault.msgid is not None:
             counts[fault.msgid] = counts.get(fault.msgid, 0) + 1

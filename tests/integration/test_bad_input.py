@@ -24,7 +24,13 @@ PONG = encode_result(9, "pong")
 NO_MESSAGE = encode_error(7, "invalid", "not a message of MessagePack-RPC")
 NO_REQUEST = encode_error(7, "invalid", "a request is [0, msgid, method, params] with a string and an array")
 BY = "by is an integer from 1 to 9223372036854775807, not "
-LONG_STRING = encode_error(7, "too_large", "a string has at most 65536 bytes")
+LONG_STRING = encode_error(7, "too_large", "a string has at most 516 bytes")
+MANY_PARAMETERS = encode_error(7, "too_large", "a request has at most 3 parameters")
+NO_LARGE_REQUEST = encode_error(
+    7,
+    "invalid",
+    "a message of more than 8192 bytes or 64 elements is a request of integers, strings and arrays of them",
+)
 LONG_MESSAGE = encode_error(7, "too_large", "a message has at most 1048576 bytes")
 
 MEMORY_BYTES_MAX = 12 * MIB
@@ -55,6 +61,11 @@ def unfinished(sent: bytes) -> Case:
     return Case(sent, b"", closes=False)
 
 
+def too_large(sentence: str) -> bytes:
+    """The reply to a request that is over a limit of the wire."""
+    return encode_error(7, "too_large", sentence)
+
+
 def started(after_method: bytes) -> bytes:
     """A request with msgid 7, with these bytes where its params begin."""
     return b"\x94\x00\x07\xa3get" + after_method
@@ -71,7 +82,7 @@ CASES: dict[str, Case] = {
     "a byte that MessagePack never uses": broken(b"\xc1"),
     "that byte as the msgid": broken(b"\x94\x00\xc1"),
     "that byte in the params": broken(started(b"\x91\xc1"), NO_MESSAGE),
-    "that byte in an array that is incomplete": broken(started(b"\xdd\xff\xff\xff\xff\xc1"), NO_MESSAGE),
+    "that byte in an array that is incomplete": broken(started(b"\xdd\xff\xff\xff\xff\xc1"), MANY_PARAMETERS),
     "a request of HTTP": broken(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     "a hello of TLS": broken(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)),
     "all bytes there are": broken(bytes(range(256))),
@@ -103,7 +114,9 @@ CASES: dict[str, Case] = {
     "an unknown method": refused("unknown_method", "there is no method 'nothing'", "nothing", 1, 2),
     "a method of another case": refused("unknown_method", "there is no method 'INCR'", "INCR", "k"),
     "an empty method": refused("unknown_method", "there is no method ''", ""),
-    "a method of 60 000 bytes": refused("unknown_method", f"there is no method '{'m' * 64}'", "m" * 60_000),
+    "a method of 60 000 bytes": broken(
+        encode_request(7, "m" * 60_000, [1]), too_large("a method has at most 64 bytes")
+    ),
     "an unknown notification": Case(shaped(2, "nothing", [1]) + PING, PONG, closes=False),
     "a bad notification": Case(shaped(2, "incr", ["k", -1]) + PING, PONG, closes=False),
     "no parameters": refused("invalid", "incr takes 1 to 3 parameters, not 0", "incr"),
@@ -112,7 +125,7 @@ CASES: dict[str, Case] = {
     "an empty key": refused("invalid", "a key is 1 to 512 bytes, not 0", "incr", ""),
     "an empty binary key": refused("invalid", "a key is 1 to 512 bytes, not 0", "get", b""),
     "a key of 513 bytes": refused("too_large", "a key is 1 to 512 bytes, not 513", "incr", "k" * 513),
-    "a key of 65 536 bytes": refused("too_large", "a key is 1 to 512 bytes, not 65536", "incr", "k" * 65_536),
+    "a key of 65 536 bytes": broken(encode_request(7, "incr", ["k" * 65_536]), LONG_STRING),
     "an integer for a key": refused(
         "invalid", "a key is a string or binary of 1 to 512 bytes, not an integer", "incr", 5
     ),
@@ -143,41 +156,47 @@ CASES: dict[str, Case] = {
         "invalid", "ttl_ms is an integer from 1 to 315360000000, not 0", "incr", "k", 1, 0
     ),
     # Batches.
-    "4 097 items": refused("too_large", "keys has at most 4096 items, not 4097", "get_many", ["k"] * 4_097),
+    "4 097 items": broken(
+        encode_request(7, "get_many", [["k"] * 4_097]),
+        too_large("an array has at most 4096 items"),
+    ),
     "keys that are a string": refused("invalid", "keys is an array, not a string", "take", "keys"),
     "more keys than deltas": refused("invalid", "apply has 2 keys and 1 deltas", "apply", ["a", "b"], [1]),
     "a bad item in a batch of all or nothing": refused(
         "invalid", "an item is [key, by, limit], not an integer", "try_incr", [["k", 1, 5], 7]
     ),
     # Giant declared lengths.
-    "params of 2^32 - 1": unfinished(b"\x94\x00\x07\xa3get\xdd\xff\xff\xff\xff"),
-    "a map of 2^32 - 1": unfinished(started(b"\x91\xdf\xff\xff\xff\xff")),
-    "a string of 4 GiB": unfinished(started(b"\x91\xdb\xff\xff\xff\xff")),
-    "a binary of 4 GiB": unfinished(started(b"\x91\xc6\xff\xff\xff\xff")),
-    "an extension of 4 GiB": unfinished(started(b"\x91\xc9\xff\xff\xff\xfe\x05")),
-    # msgpack counts the type along with the length, in 32 bits: that is 0, and refused when it is decoded.
-    "an extension of 2^32 - 1": broken(started(b"\x91\xc9\xff\xff\xff\xff\x05"), NO_MESSAGE),
+    "params of 2^32 - 1": broken(started(b"\xdd\xff\xff\xff\xff"), MANY_PARAMETERS),
+    "a map of 2^32 - 1": broken(started(b"\x91\xdf\xff\xff\xff\xff"), NO_LARGE_REQUEST),
+    "a string of 4 GiB": broken(started(b"\x91\xdb\xff\xff\xff\xff"), LONG_STRING),
+    "a binary of 4 GiB": broken(started(b"\x91\xc6\xff\xff\xff\xff"), LONG_STRING),
+    "an extension of 4 GiB": broken(started(b"\x91\xc9\xff\xff\xff\xfe\x05"), NO_LARGE_REQUEST),
+    "an extension of 2^32 - 1": broken(started(b"\x91\xc9\xff\xff\xff\xff\x05"), NO_LARGE_REQUEST),
     "a string of 4 GiB, 64 KiB of it": broken(started(b"\x91\xdb\xff\xff\xff\xff") + b"x" * 65_536, LONG_STRING),
     "a string of 65 537 bytes": broken(encode_request(7, "get", ["x" * 65_537]), LONG_STRING),
     "a message of 1 MiB and more": broken(
-        started(b"\xdc\x01\x00" + (b"\xda\xea\x60" + b"x" * 60_000) * 18), LONG_MESSAGE
+        started(b"\x91\xdc\x10\x00" + (b"\xda\x01\xf4" + b"x" * 500) * 2_100), LONG_MESSAGE
     ),
     # Nested headers, each below the limits.
-    "nested arrays of 15": unfinished(started(b"\x9f" * 1_000)),
-    "nested arrays of 16": unfinished(started(b"\xdc\x00\x10" * 1_000)),
-    "nested arrays of 4096": unfinished(started(b"\xdc\x10\x00" * 1_000)),
-    "nested arrays of 8192": unfinished(started(b"\xdc\x20\x00" * 1_000)),
-    "nested arrays of 2^32 - 1": unfinished(started(b"\xdd\xff\xff\xff\xff" * 1_000)),
-    "nested maps of 15": unfinished(started(b"\x91" + b"\x8f" * 1_000)),
-    "nested maps of 2^32 - 1": unfinished(started(b"\x91" + b"\xdf\xff\xff\xff\xff" * 1_000)),
-    "nesting 1 025 deep": broken(started(b"\x91" * 1_024), NO_MESSAGE),
-    "nesting 100 000 deep": broken(started(b"\x91" * 100_000), NO_MESSAGE),
-    "maps 100 000 deep": broken(started(b"\x91" + b"\x81" * 100_000), NO_MESSAGE),
+    "nested arrays of 15": broken(started(b"\x9f" * 1_000), MANY_PARAMETERS),
+    "nested arrays of 16": broken(started(b"\xdc\x00\x10" * 1_000), MANY_PARAMETERS),
+    "nested arrays of 4096": broken(
+        started(b"\x91" + b"\xdc\x10\x00" * 1_000), too_large("an item has at most 3 parts")
+    ),
+    "nested arrays of 8192": broken(
+        started(b"\x91" + b"\xdc\x20\x00" * 1_000), too_large("an array has at most 4096 items")
+    ),
+    "nested arrays of 2^32 - 1": broken(started(b"\xdd\xff\xff\xff\xff" * 1_000), MANY_PARAMETERS),
+    "nested maps of 15": broken(started(b"\x91" + b"\x8f" * 1_000), NO_LARGE_REQUEST),
+    "nested maps of 2^32 - 1": broken(started(b"\x91" + b"\xdf\xff\xff\xff\xff" * 1_000), NO_LARGE_REQUEST),
+    "nesting 1 025 deep": broken(started(b"\x91" * 1_024), NO_LARGE_REQUEST),
+    "nesting 100 000 deep": broken(started(b"\x91" * 100_000), NO_LARGE_REQUEST),
+    "maps 100 000 deep": broken(started(b"\x91" + b"\x81" * 100_000), NO_LARGE_REQUEST),
     # Half a message, and nothing after it.
     "one byte": unfinished(b"\x94"),
     "half a request": unfinished(PING[:5]),
     "a request without its last byte": unfinished(encode_request(7, "incr", ["k"])[:-1]),
-    "half of 1 MiB": unfinished(started(b"\xdc\x01\x00" + (b"\xda\xea\x60" + b"x" * 60_000) * 9)),
+    "half of 1 MiB": unfinished(started(b"\x91\xdc\x10\x00" + (b"\xda\x01\xf4" + b"x" * 500) * 1_050)),
 }
 
 

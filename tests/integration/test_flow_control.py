@@ -112,7 +112,7 @@ async def test_a_flood_is_served_in_turns(name: str) -> None:
 async def test_a_refused_batch_counts_as_one_that_is_served() -> None:
     engine = engine_of()
     flood, flooding = connected(engine)
-    flood.data_received(encode_request(1, "try_incr", [[*[["k", 1, 5]] * 1_500, None]]) * 5)
+    flood.data_received(encode_request(1, "try_incr", [[*[["k", 1, 5]] * 1_500, ["k"]]]) * 5)
     assert len(flooding.replies()) == 1
     await turns_until(lambda: len(flooding.replies()) == 5)
     assert len(flooding.journal) == 5

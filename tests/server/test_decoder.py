@@ -1,4 +1,4 @@
-"""The decoder: the same messages and errors for any cuts of the input, and memory only for bytes that arrived."""
+"""The input: the same messages and errors for any cuts of it, at a bounded cost, and memory only for what arrived."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from naught.wire.codec import encode, encode_request
-from naught_server.decoder import _WIDE_SLICES, BadInput, Decoder, Map, peek_msgid
+from naught.wire.limits import BATCH_ITEMS_MAX, CURSOR_BYTES_MAX
+from naught_server import decoder, walk
+from naught_server.decoder import BadInput, Input, Map, peek_msgid
+from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import byte_by_byte, cut, random_cuts
 
 KIB = 1 << 10
@@ -38,88 +40,123 @@ def flat(value: Any) -> list[Any]:
 
 
 def outcome_of(pieces: Iterable[bytes]) -> tuple[list[Any], Fault | None]:
-    """The result of a decoder: messages, then the error as (code, message, msgid)."""
-    decoder = Decoder()
+    """The result of an input: messages, then the error as (code, message, msgid)."""
+    source = Input()
     messages: list[Any] = []
     try:
         for piece in pieces:
-            decoder.feed(piece)
-            while decoder.unread:
-                messages += decoder.messages()
+            source.feed(piece)
+            while (message := source.next_message()) is not None:
+                messages.append(flat(message))
     except BadInput as fault:
-        return [flat(message) for message in messages], (fault.code, str(fault), fault.msgid)
-    return [flat(message) for message in messages], None
-
-
-def text(size: int) -> bytes:
-    """A string of this many bytes, without its header."""
-    return b"\xdb" + size.to_bytes(4, "big") + b"x" * size
+        return messages, (fault.code, str(fault), fault.msgid)
+    return messages, None
 
 
 def request(*params: bytes) -> bytes:
     """A request with msgid 7 and these encoded parameters."""
-    return b"\x94\x00\x07\xa4incr" + bytes([0x90 + len(params)]) + b"".join(params)
+    return b"\x94\x00\x07\xa5apply" + bytes([0x90 + len(params)]) + b"".join(params)
 
 
-def padded(size: int, *last: bytes) -> bytes:
-    """A request of exactly this size, made long by strings of less than 64 KiB, with these parameters last."""
-    head = b"\x94\x00\x07\xa4incr\xdc"
-    room = size - len(head) - 2 - sum(map(len, last))
-    strings = []
+def padded(size: int, last: bytes = b"\x01") -> bytes:
+    """A request of exactly this size: an array of keys, and one more parameter."""
+    head, tail = b"\x94\x00\x07\xa5apply\x92\xdc", last
+    room = size - len(head) - 2 - len(tail)
+    keys = []
     while room:
-        length = min(room - 5, 60_000)
-        if 0 < room - 5 - length < 5:
-            length -= 5
-        strings.append(text(length))
-        room -= length + 5
-    data = head + (len(strings) + len(last)).to_bytes(2, "big") + b"".join(strings) + b"".join(last)
+        length = min(room - 3, 500)
+        if 0 < room - 3 - length < 4:
+            length -= 4
+        keys.append(b"\xda" + length.to_bytes(2, "big") + b"x" * length)
+        room -= length + 3
+    data = head + len(keys).to_bytes(2, "big") + b"".join(keys) + tail
     assert len(data) == size
     return data
 
 
 SMALL = encode_request(1, "incr", ["k"])
-WIDE = encode_request(2, "apply", [["k"] * 40, 1])
+WIDE = encode_request(2, "apply", [["k"] * 400, 1])
 NO_MESSAGE = "not a message of MessagePack-RPC"
+NO_REQUEST = "a message of more than 8192 bytes or 64 elements is a request of integers, strings and arrays of them"
+KEYS = b"\xdc\x10\x00" + b"\xa1k" * 100  # the beginning of an array of 4 096 keys
 
 # name: the bytes, how many messages come out, the fault.
 CASES: dict[str, tuple[bytes, int, Fault | None]] = {
     "nothing": (b"", 0, None),
     "half a message": (SMALL[:7], 0, None),
     "one and a half": (SMALL + SMALL[:7], 1, None),
-    "short and wide in turns": ((SMALL * 5 + WIDE) * 40, 240, None),
-    "short ones over many slices": (SMALL * 3_000, 3_000, None),
-    "short ones after a wide one": (WIDE + SMALL * 3_000, 3_001, None),
-    "an array of 16": (encode(list(range(16))), 1, None),
-    "an array of 17": (encode(list(range(17))), 1, None),
-    "a map of 17": (encode({str(number): number for number in range(17)}), 1, None),
+    "nil is a message": (b"\xc0" + SMALL, 2, None),
+    "small and large in turns": ((SMALL * 5 + WIDE) * 40, 240, None),
+    "many small ones": (SMALL * 3_000, 3_000, None),
+    "small ones behind a large one": (WIDE + SMALL * 3_000, 3_001, None),
+    "64 elements of any kind": (encode([1.5, None, {"a": {}}] + [b""] * 58), 1, None),
+    "65 elements of any kind": (encode([1.5, None, {"a": {}}] + [b""] * 59), 0, ("invalid", NO_REQUEST, None)),
     "a map whose keys are maps and arrays": (b"\x82\x80\x01\x91\x80\x02", 1, None),
-    "a map in a message of 8 KiB": (padded(8 * KIB, b"\x80"), 1, None),
-    "a map in a message of 8 KiB and a byte": (padded(8 * KIB + 1, b"\x80"), 0, ("invalid", NO_MESSAGE, 7)),
-    "a map in a message of 10 KiB": (SMALL + padded(10_000, b"\x81\x01\x02"), 1, ("invalid", NO_MESSAGE, 7)),
-    "a string of 64 KiB": (request(text(64 * KIB)), 1, None),
-    "a string of 64 KiB and a byte": (
-        SMALL + request(text(64 * KIB + 1)) + SMALL,
-        1,
-        ("too_large", "a string has at most 65536 bytes", 7),
+    "a string of 8 KiB less its header": (b"\xda\x1f\xfd" + b"x" * (SMALL_BYTES - 3), 1, None),
+    "a string of more": (b"\xda\x1f\xfe" + b"x" * (SMALL_BYTES - 2), 0, ("invalid", NO_REQUEST, None)),
+    "extensions": (
+        b"\xd4\x05\x00\xd8\x05" + bytes(16) + b"\xc7\x03\x05abc\xc8\x00\x01\x05a\xc9\0\0\0\0\x05",
+        5,
+        None,
     ),
-    "a string of 70 000 bytes": (request(text(70_000)), 0, ("too_large", "a string has at most 65536 bytes", 7)),
-    "two long strings": (request(text(60_000), text(60_000)) * 3, 3, None),
+    "every other kind": (
+        b"\xca\0\0\0\0\xcb" + bytes(8) + b"\xc2\xc3\xd0\x80\xd3" + bytes(8) + b"\xe0\xc6\0\0\0\x01x",
+        8,
+        None,
+    ),
+    "nesting of 63": (b"\x91" * 63 + b"\x01", 1, None),
+    "nesting of 64": (b"\x91" * 64 + b"\x01", 0, ("invalid", NO_REQUEST, None)),
+    "maps nested 65 deep": (b"\x81" * 65, 0, ("invalid", NO_REQUEST, None)),
+    "4 096 keys": (request(encode(["k"] * BATCH_ITEMS_MAX), b"\x01") + SMALL, 2, None),
+    "4 097 keys declared": (
+        request(b"\xdc\x10\x01")[:-1] + b"\x01" + SMALL,
+        0,
+        ("too_large", "an array has at most 4096 items", 7),
+    ),
+    "items of three": (request(encode([[b"k", 1, 2]] * 1_024)), 1, None),
+    "items of four": (request(encode([[b"k", 1, 2, 3]] * 1_024)), 0, ("too_large", "an item has at most 3 parts", 7)),
+    "an array in an item": (request(encode([[b"k", [1], 2]] * 1_024)), 0, ("invalid", NO_REQUEST, 7)),
+    "four parameters": (
+        b"\x94\x00\x07\xa5apply\x94" + KEYS,
+        0,
+        ("too_large", "a request has at most 3 parameters", 7),
+    ),
+    "a float among keys": (request(KEYS, b"\xcb")[:-1] + b"\xcb", 0, ("invalid", NO_REQUEST, 7)),
+    "nil among keys": (b"\x94\x00\x07\xa5apply\x92" + KEYS + b"\xc0", 0, ("invalid", NO_REQUEST, 7)),
+    "an extension among keys": (b"\x94\x00\x07\xa5apply\x92" + KEYS + b"\xd4", 0, ("invalid", NO_REQUEST, 7)),
+    "a map among keys": (b"\x94\x00\x07\xa5apply\x92" + KEYS + b"\x80", 0, ("invalid", NO_REQUEST, 7)),
+    "a map as a parameter": (padded(10_000, b"\x80"), 0, ("invalid", NO_REQUEST, 7)),
+    "nil as a parameter": (padded(10_000, b"\xc0"), 1, None),
+    "a key of 516 bytes": (b"\x94\x00\x07\xa5apply\x92" + KEYS + b"\xda\x02\x04", 0, None),
+    "a key of 517 bytes": (
+        b"\x94\x00\x07\xa5apply\x92" + KEYS + b"\xda\x02\x05",
+        0,
+        ("too_large", "a string has at most 516 bytes", 7),
+    ),
+    "a method of 65 bytes": (
+        b"\x94\x00\x07\xd9\x41" + b"m" * 65 + b"\x91\xdd\x00\x00\x10\x00",
+        0,
+        ("too_large", "a method has at most 64 bytes", 7),
+    ),
+    "a large array that is no request": (encode(list(range(200))), 0, ("invalid", NO_REQUEST, None)),
+    "a large request whose msgid is a string": (
+        b"\x94\x00\xa1x\xa5apply\x92" + KEYS,
+        0,
+        ("invalid", NO_REQUEST, None),
+    ),
+    "a large request whose method is a number": (b"\x94\x00\x07\x07\x92" + KEYS, 0, ("invalid", NO_REQUEST, 7)),
+    "a large notification": (b"\x93\x02\xa5apply\x92" + encode(["k"] * 400) + b"\x01", 1, None),
     "a message of 1 MiB": (padded(MIB) + SMALL, 2, None),
     "a message of 1 MiB and a byte": (
         SMALL + padded(MIB + 1) + SMALL,
         1,
         ("too_large", "a message has at most 1048576 bytes", 7),
     ),
-    "bad within 1 MiB": (padded(MIB - 2, b"\xc1") + SMALL, 0, ("invalid", NO_MESSAGE, 7)),
-    "bad at the last byte of 1 MiB": (padded(MIB, b"\xc1"), 0, ("invalid", NO_MESSAGE, 7)),
-    "bad beyond 1 MiB": (padded(MIB + 5, b"\xc1"), 0, ("too_large", "a message has at most 1048576 bytes", 7)),
     "bad at once": (b"\xc1" + SMALL, 0, ("invalid", NO_MESSAGE, None)),
     "bad after a good one": (SMALL + b"\x94\x00\xcd\x01\x00\xc1", 1, ("invalid", NO_MESSAGE, 256)),
-    "bad after a wide one": (WIDE + SMALL + b"\x94\x00\xc1", 2, ("invalid", NO_MESSAGE, None)),
-    "bad inside what is incomplete": (b"\x94\x00\x09\xdd\xff\xff\xff\xff\xc1", 0, ("invalid", NO_MESSAGE, 9)),
-    "nesting of 1024": (b"\x91" * 1_024 + b"\x01", 1, None),
-    "nesting of 1025": (b"\x91" * 1_025 + b"\x01", 0, ("invalid", NO_MESSAGE, None)),
-    "nesting of 1025 in a request": (request(b"\x91" * 1_024), 0, ("invalid", NO_MESSAGE, 7)),
+    "bad after a large one": (WIDE + SMALL + b"\x94\x00\xc1", 2, ("invalid", NO_MESSAGE, None)),
+    "an array of 2^32 - 1 declared": (b"\x94\x00\x09\xdd\xff\xff\xff\xff", 0, ("invalid", NO_REQUEST, 9)),
+    "a string of 2 GiB declared": (b"\xdb\x7f\xff\xff\xff", 0, ("invalid", NO_REQUEST, None)),
     "a timestamp of no known size": (b"\x94\x00\x05\xd4\xff\x00\x90", 0, ("invalid", NO_MESSAGE, 5)),
 }
 
@@ -147,14 +184,28 @@ def test_however_it_is_cut(name: str) -> None:
         assert outcome_of(pieces) == expected, [len(piece) for piece in pieces][:50]
 
 
-def test_a_fault_is_told_again() -> None:
-    decoder = Decoder()
-    decoder.feed(SMALL + b"\xc1")
-    assert len(decoder.messages()) == 1
-    for _ in range(3):
-        assert decoder.unread
-        with pytest.raises(BadInput, match="not a message"):
-            decoder.messages()
+def test_a_dead_input_takes_nothing_more() -> None:
+    source = Input()
+    source.feed(SMALL + b"\xc1")
+    assert source.next_message() is not None
+    with pytest.raises(BadInput, match="not a message"):
+        source.next_message()
+    source.feed(SMALL)
+    assert source.empty
+    assert source.pinned_bytes() == 0
+
+
+def test_the_numbers_of_the_walk_are_of_what_clients_send() -> None:
+    assert len(encode_request(2**32 - 1, "scan", [b"x" * CURSOR_BYTES_MAX, 4_096, b"p" * 512])) < SMALL_BYTES
+    longest = max(map(len, decoder_methods()))
+    assert longest < METHOD_BYTES_MAX
+    assert SMALL_ELEMENTS == 64
+
+
+def decoder_methods() -> list[bytes]:
+    from naught_server.commands import COMMANDS
+
+    return list(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -178,38 +229,7 @@ def test_the_msgid_of_what_cannot_be_decoded(head: bytes, msgid: int | None) -> 
     assert peek_msgid(head) == msgid
 
 
-# ------------------------------------------------------------------------------------------------- lanes
-
-
-def test_short_messages_never_leave_the_narrow_lane() -> None:
-    decoder = Decoder()
-    for piece in cut(SMALL * 4_000, range(0, len(SMALL) * 4_000, 3_001)):
-        decoder.feed(piece)
-        while decoder.unread:
-            decoder.messages()
-            assert decoder._scanner is None
-
-
-def test_the_wide_lane_ends_after_some_slices_of_short_messages() -> None:
-    decoder = Decoder()
-    decoder.feed(WIDE)
-    assert len(decoder.messages()) == 1
-    assert decoder._scanner is not None
-    for _ in range(_WIDE_SLICES + 2):
-        decoder.feed(SMALL)
-        assert len(decoder.messages()) == 1
-    assert decoder._scanner is None
-
-
-def test_idle_decoders_keep_no_unpacker() -> None:
-    decoders = [Decoder() for _ in range(50)]
-    for decoder in decoders:
-        decoder.feed(SMALL)
-        decoder.messages()
-    assert len(Decoder._idle) <= 2
-
-
-# ------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------------- cost
 
 HOSTILE: dict[str, bytes] = {
     "an array of 2^32-1": b"\x94\x00\x01\xdd\xff\xff\xff\xff",
@@ -219,67 +239,76 @@ HOSTILE: dict[str, bytes] = {
     "an extension of 4 GiB": b"\x94\x00\x01\xc9\xff\xff\xff\xff\x05",
     "nested arrays of 16": b"\xdc\x00\x10" * 1_023,
     "nested arrays of 4096": b"\xdc\x10\x00" * 1_023,
-    "nested arrays of 8192": b"\xdc\x20\x00" * 1_023,
     "nested arrays of 2^32-1": b"\xdd\xff\xff\xff\xff" * 1_023,
     "nested maps of 8": b"\x88" * 1_023,
     "nested maps of 2^32-1": b"\xdf\xff\xff\xff\xff" * 1_023,
-    "nested arrays of 16, many times": b"\xdc\x00\x10" * 800 + b"\xc0" * 5_000,
     "nesting 100 000 deep": b"\x91" * 100_000,
     "maps 100 000 deep": b"\x81" * 100_000,
-    "a string just short of 64 KiB": b"\xdb\x00\x01\x00\x00" + b"x" * 65_535,
     "a message just short of 1 MiB": padded(MIB)[:-1],
-    "empty arrays for most of 1 MiB": b"\xdd\xff\xff\xff\xff" + b"\x90" * (MIB - 6),
+    "empty arrays for most of 1 MiB": b"\x94\x00\x01\xa5apply\x91\xdd\xff\xff\xff\xff" + b"\x90" * (MIB - 20),
+    "extensions for most of 1 MiB": b"\x94\x00\x01\xa5apply\x91\xdc\x10\x00" + b"\xd4\x01\x00" * 300_000,
 }
 
 
 @pytest.mark.parametrize("piece_size", [100, 8 * KIB, 256_000])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_pinned_memory(name: str, piece_size: int) -> None:
-    """At no moment more than 2 MiB are kept, whatever lengths the input declares."""
+    """At no moment are more than 2 MiB kept, and none but the message that is not whole is waited for."""
     pieces = cut(HOSTILE[name], range(0, len(HOSTILE[name]), piece_size))
-    Decoder._idle.clear()
     tracemalloc.start()
     try:
-        decoder = Decoder()
+        source = Input()
+        refused = False
         for piece in pieces:
-            decoder.feed(piece)
-            while decoder.unread and decoder._fault is None:
-                assert not decoder.messages()
-            assert decoder.pinned_bytes() <= MIB
+            source.feed(piece)
+            try:
+                assert source.next_message() is None
+            except BadInput:
+                refused = True
+            assert source.pinned_bytes() <= MIB
         kept, highest = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+    assert refused is (name != "a message just short of 1 MiB")
     assert kept < 2 * MIB
     # Growing a buffer needs the old one for a moment.
     assert highest < 3 * MIB
 
 
-def test_a_drip_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a peer sends byte by byte, each byte is scanned and copied a fixed number of times."""
-    scanned = 0
+def test_a_drip_is_walked_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a peer sends a large message byte by byte, each element is looked at once, and no byte copied again."""
+    looks = 0
+    scalar = walk.LargeWalk._scalar
 
-    class Counting(msgpack.Unpacker):  # type: ignore[misc]
-        def feed(self, data: bytes) -> None:
-            nonlocal scanned
-            scanned += len(data)
-            super().feed(data)
+    def counting(self: walk.LargeWalk, *args: int) -> int:
+        nonlocal looks
+        looks += 1
+        return scalar(self, *args)
 
-    monkeypatch.setattr(msgpack, "Unpacker", Counting)
-    monkeypatch.setattr(Decoder, "_idle", [])
+    monkeypatch.setattr(walk.LargeWalk, "_scalar", counting)
     data = padded(100_000)
-    decoder = Decoder()
+    source = Input()
     buffers = set()
-    for piece in byte_by_byte(data):
-        decoder.feed(piece)
-        while decoder.unread:
-            decoder.messages()
-        buffers.add(id(decoder._long))
-    assert scanned <= len(data) + 20
+    for piece in byte_by_byte(data[:-1]):
+        source.feed(piece)
+        assert source.next_message() is None
+        if source._walk is not None:
+            buffers.add(id(source._walk.data))
+    source.feed(data[-1:])
+    assert source.next_message() is not None
     assert len(buffers) == 1, "the unfinished message moved from one buffer to the next"
+    # A string whose bytes are still missing is looked at once for each piece.
+    assert looks <= len(data) + 1_000
 
-    scanned = 0
-    for piece in byte_by_byte(SMALL * 500):
-        decoder.feed(piece)
-        while decoder.unread:
-            decoder.messages()
-    assert scanned <= len(SMALL) * 500 * 3
+
+def test_what_is_small_is_walked_in_bounded_steps() -> None:
+    """A message that declares billions of elements is refused at its 65th, or at the header that declares them."""
+    assert walk.walk_small(b"\x9f" * 10_000, 0) == walk.LARGE
+    assert walk.walk_small(b"\xdd\xff\xff\xff\xff", 0) == walk.LARGE
+    assert walk.walk_small(b"\xdb\xff\xff\xff\xff", 0) == walk.LARGE
+    assert walk.walk_small(b"\x91" * 10, 0) == walk.UNFINISHED
+    assert walk.walk_small(b"\x92\x01", 0) == walk.UNFINISHED
+    assert walk.walk_small(b"\xd9", 0) == walk.UNFINISHED
+    assert walk.walk_small(b"\xc1", 0) == walk.BAD
+    assert walk.walk_small(b"\x00\x91\x01\x02", 1) == 3
+    assert decoder.peek_msgid(b"") is None

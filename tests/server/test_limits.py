@@ -8,8 +8,8 @@ import pytest
 
 from naught.wire import limits
 from naught.wire.codec import encode, encode_notification, encode_request
-from naught_server import decoder
 from naught_server import session as session_module
+from naught_server import walk
 from naught_server.config import TURN_ITEMS_MAX
 from support.conversation import Conversation, decoded, engine_of
 
@@ -32,7 +32,7 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("BATCH_ITEMS_MAX", 4_096),
         ("MESSAGE_BYTES_MAX", 1_048_576),
         ("REPLY_BYTES_MAX", 262_144),
-        ("STRING_BYTES_MAX", 65_536),
+        ("CURSOR_BYTES_MAX", 516),
         ("MSGID_MAX", 4_294_967_295),
         ("PARAMS_MAX", 3),
         ("TTL_MS_MAX", 315_360_000_000),
@@ -52,9 +52,11 @@ def test_numbers(name: str, value: object) -> None:
     assert getattr(limits, name) == value
 
 
-def test_numbers_of_the_decoder() -> None:
-    assert decoder.SLICE_BYTES == 8_192
-    assert decoder.NARROW_ITEMS_MAX == 16
+def test_numbers_of_the_walk() -> None:
+    assert walk.SMALL_BYTES == 8_192
+    assert walk.SMALL_ELEMENTS == 64
+    assert walk.METHOD_BYTES_MAX == 64
+    assert walk.ITEM_PARTS_MAX == 3
 
 
 def test_numbers_of_a_session() -> None:
@@ -78,9 +80,11 @@ def test_items_of_a_call(method: str, params_of: Any) -> None:
     values = result[1] if method == "try_incr" else result
     assert len(values) == 4_096
     ask(conversation, "clear")
-    assert ask(conversation, method, *params_of(keys)) == "too_large"
-    assert ask(conversation, "count") == 0
-    assert not conversation.closing
+    # One more is refused at the header of the array, and the connection ends.
+    ((_, msgid, error, _),) = decoded(conversation.send(encode_request(1, method, params_of(keys))))
+    assert (msgid, error) == (1, [b"too_large", b"an array has at most 4096 items"])
+    assert conversation.closing
+    assert not conversation.engine.store.caches["default"].raw_entries()
 
 
 @pytest.mark.parametrize("method", ["incr", "decr", "get", "ttl"])
@@ -102,11 +106,13 @@ def test_a_full_batch_of_the_longest_keys_does_not_fit_a_message() -> None:
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_bytes_of_a_message(extra: int) -> None:
-    keys = [b"%0500d" % number for number in range(2_000)]
-    rest = MIB + extra - len(encode_request(1, "nothing", [*keys, b""]))
-    filler = [b"x" * 40_000] * (rest // 40_003)
-    filler.append(b"x" * (MIB + extra - len(encode_request(1, "nothing", [*keys, *filler, b"x" * 300])) + 300))
-    data = encode_request(1, "nothing", [*keys, *filler])
+    head = b"\x94\x00\x01\xa7nothing\x91\xdc"
+    room = MIB + extra - len(head) - 2
+    sizes = [503] * (room // 503 - 1)
+    room -= sum(sizes)
+    sizes += [room // 2, room - room // 2]
+    keys = b"".join(b"\xda" + (size - 3).to_bytes(2, "big") + b"x" * (size - 3) for size in sizes)
+    data = head + len(sizes).to_bytes(2, "big") + keys
     assert len(data) == MIB + extra
     conversation = Conversation()
     ((_, msgid, error, _),) = decoded(conversation.send(data))
@@ -116,29 +122,31 @@ def test_bytes_of_a_message(extra: int) -> None:
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_bytes_of_a_string(extra: int) -> None:
+    """A small message may have a string of any length, which is too long for a key; a large one may not."""
     conversation = Conversation()
-    data = encode_request(1, "get", ["x" * (64 * KIB + extra)])
+    data = encode_request(1, "get", ["x" * (8 * KIB - len(encode_request(1, "get", ["x" * 300])) + 300 + extra)])
+    assert len(data) == 8 * KIB + extra
     ((_, msgid, error, _),) = decoded(conversation.send(data))
-    # Both are too long for a key, but only one of them is too long for a message.
     assert (msgid, error[0]) == (1, b"too_large")
     assert conversation.closing == bool(extra)
 
 
 def test_a_string_is_refused_before_it_has_arrived() -> None:
     conversation = Conversation()
-    head = b"\x94\x00\x05\xa3get\x91\xdb\xff\xff\xff\xff"
-    assert conversation.send(head + b"x" * (64 * KIB - 1)) == b""
+    head = b"\x94\x00\x05\xa3get\x91\xdb\xff\xff\xff"
+    assert conversation.send(head) == b""
     assert not conversation.closing
-    ((_, msgid, error, _),) = decoded(conversation.send(b"x"))
-    assert (msgid, error) == (5, [b"too_large", b"a string has at most 65536 bytes"])
+    ((_, msgid, error, _),) = decoded(conversation.send(b"\xff"))
+    assert (msgid, error) == (5, [b"too_large", b"a string has at most 516 bytes"])
     assert conversation.closing
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_levels_of_nesting(extra: int) -> None:
+def test_elements_of_a_small_message(extra: int) -> None:
+    """Nesting is no limit of its own: a level is an element."""
     conversation = Conversation()
-    # The message and its params are two of the levels.
-    deep = b"\x91" * (1_022 + extra) + b"\xc0"
+    # The message, its kind, msgid, method and parameters are five elements.
+    deep = b"\x91" * (64 - 5 - 1 + extra) + b"\xc0"
     ((_, msgid, error, _),) = decoded(conversation.send(b"\x94\x00\x01\xa3get\x91" + deep))
     assert (msgid, error[0]) == (1, b"invalid")
     assert conversation.closing == bool(extra)

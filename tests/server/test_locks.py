@@ -370,10 +370,10 @@ def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.M
     """Without the check of locks the increment is lost."""
     direct = Cache.prepare
 
-    def blind(cache: Cache, now_ms: int, creations_max: int) -> bool:
+    def blind(cache: Cache, now_ms: int) -> bool:
         held, cache.locks.held = cache.locks.held, 0
         try:
-            return direct(cache, now_ms, creations_max)
+            return direct(cache, now_ms)
         finally:
             cache.locks.held = held
 

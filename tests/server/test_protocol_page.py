@@ -14,11 +14,10 @@ import naught_server
 from naught import errors
 from naught.wire import limits
 from naught.wire.codec import encode_request
-from naught_server import commands, config
-from naught_server import protocol as protocol_module
+from naught_server import commands, config, hot
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
-from naught_server.decoder import SLICE_BYTES
+from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import Conversation, decoded, engine_of
 
 PAGE = Path(naught_server.__file__).with_name("PROTOCOL.md").read_text()
@@ -132,9 +131,9 @@ def number_of(text: str) -> int:
         ("key", limits.KEY_BYTES_MAX),
         ("items of one call", limits.BATCH_ITEMS_MAX),
         ("message", limits.MESSAGE_BYTES_MAX),
-        ("one string or binary", limits.STRING_BYTES_MAX),
+        ("one string or binary of a large message", limits.CURSOR_BYTES_MAX),
+        ("method of a large message", METHOD_BYTES_MAX),
         ("reply", limits.REPLY_BYTES_MAX),
-        ("nesting", 1_024),
         ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
         ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
         ("work for one connection in one turn", config.TURN_ITEMS_MAX),
@@ -152,11 +151,11 @@ def test_the_limits(limit: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("found", "expected", "sentence"),
     [
-        (SLICE_BYTES, 8_192, "map inside a message above 8 KiB"),
+        ((SMALL_BYTES, SMALL_ELEMENTS), (8_192, 64), "has up to 8 192 bytes and 64 elements"),
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
-        (protocol_module._TABLED, 16_384, "Ids below 16 384"),
+        (hot._TABLED, 16_384, "Ids below 16 384"),
         (limits.UNACKNOWLEDGED_BYTES_MAX, 4_194_304, "1 024, and 4 MiB (4 194 304 bytes)"),
         (limits.WAIT_MS_MAX, 86_400_000, "`wait_ms` is 0 to 86 400 000 (a day)"),
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),

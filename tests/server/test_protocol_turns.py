@@ -10,14 +10,10 @@ import pytest
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import commands
 from naught_server.config import TURN_ITEMS_MAX
-from naught_server.decoder import SLICE_BYTES
 from naught_server.session import SLICES_MAX
 from naught_server.store import SCAN_ENTRIES_MAX
 from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
-
-SLICE_REQUESTS_MAX = SLICE_BYTES // 10
-"""The shortest request that touches a counter has about 10 bytes, and a turn finishes the slice of input it began."""
 
 
 def turns_of(peer: Peer, requests: list[bytes]) -> list[list[int]]:
@@ -34,8 +30,8 @@ def test_a_flood_is_served_in_turns() -> None:
     turns = turns_of(peer, [encode_request(number, "incr", (b"k",)) for number in range(20_000)])
     assert [msgid for turn in turns for msgid in turn] == list(range(20_000))
     assert peer.replies[19_999] == 20_000
-    assert max(map(len, turns)) <= TURN_ITEMS_MAX + SLICE_REQUESTS_MAX
-    assert len(turns) >= 20_000 // (TURN_ITEMS_MAX + SLICE_REQUESTS_MAX)
+    assert max(map(len, turns)) <= TURN_ITEMS_MAX
+    assert len(turns) >= 20_000 // TURN_ITEMS_MAX
 
 
 @pytest.mark.parametrize("method", ["ping", "ttl", "set", "nothing"])
@@ -43,7 +39,7 @@ def test_so_is_a_flood_of_what_the_fast_loop_leaves_alone(method: str) -> None:
     params = {"ping": (), "ttl": (b"k",), "set": (b"k", 1), "nothing": ()}[method]
     peer = Peer(engine_of())
     turns = turns_of(peer, [encode_request(number, method, params) for number in range(10_000)])
-    assert max(map(len, turns)) <= TURN_ITEMS_MAX + SLICE_REQUESTS_MAX
+    assert max(map(len, turns)) <= TURN_ITEMS_MAX
 
 
 def test_and_a_flood_of_notifications() -> None:
@@ -53,7 +49,7 @@ def test_and_a_flood_of_notifications() -> None:
     while peer.protocol.wants_turn:
         peer.turn()
         turns += 1
-    assert turns >= 10_000 // (TURN_ITEMS_MAX + SLICE_REQUESTS_MAX)
+    assert turns >= 10_000 // TURN_ITEMS_MAX
     assert peer.call("get", "k") == 10_000
 
 
@@ -72,8 +68,8 @@ def test_a_batch_counts_its_items(method: str, items: int) -> None:
         encode_request(number, method.split(maxsplit=1)[0], params[method]) for number in range(30_000 // items)
     ]
     turns = turns_of(Peer(engine_of()), request)
-    # A request is not divided, so a turn may exceed its limit by the last request.
-    assert max(map(len, turns)) * items <= TURN_ITEMS_MAX + items + SLICE_REQUESTS_MAX
+    # A request that is done in one step may exceed its turn.
+    assert max(map(len, turns)) * items <= TURN_ITEMS_MAX + items
 
 
 def test_a_scan_that_finds_nothing_has_its_price() -> None:
@@ -215,7 +211,7 @@ def test_what_is_no_request_ends_the_conversation_on_every_way(
 ) -> None:
     peer = Peer(engine_of())
     if careful:
-        monkeypatch.setattr(type(peer.protocol.session.cache), "prepare", lambda cache, now_ms, creations_max: False)
+        monkeypatch.setattr(type(peer.protocol.session.cache), "prepare", lambda cache, now_ms: False)
     good = encode_request(9, "incr", (b"good",))
     peer.take(peer.protocol.receive(good + encode(value) + encode_request(10, "incr", (b"good",)), peer.now_ms))
     assert peer.protocol.closing

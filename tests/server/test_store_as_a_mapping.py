@@ -14,6 +14,7 @@ from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
 from naught_server.sweep import Sweep
 from support.cases_counters import EVERYTHING, THREE_AT_MOST, TOP_OF_NONE, Case, Refused, cases_for
+from support.conversation import decoded
 
 # Commands that do not concern the store, and methods that do not exist.
 NOT_OF_THE_STORE = {"ping", "hello", "config_get", "config_set", "sweep", "no_such", "INCR"}
@@ -49,9 +50,10 @@ class StoreUnderTest:
             raise InvalidRequest("the protocol refuses this number of parameters before it runs a command")
         result = command.run(self.protocol, params, self.now_ms)
         if isinstance(result, Batch):
+            result.msgid = 1
             while not result.finished:
-                result.go_on(self.protocol.session.cache, self.now_ms, direct=False)
-            result = result.results
+                result.go_on(self.protocol.session.cache, self.now_ms, 100, direct=False)
+            ((_, _, _, result),) = decoded(result.reply())
         if hasattr(result, "send"):
             try:
                 while True:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from naught_server import batch, commands
+from naught_server import commands
 from naught_server.expiry import DeadlineWheel
+from naught_server.hot import HotCounters
 from naught_server.locks import ShardLocks
 from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache
@@ -85,33 +86,27 @@ FAULTS: list[Fault] = [
         "self.wheel.due(now_ms, missing) < missing",
         "True",
     ),
+    Fault("the hot path ignores max_counters", HotCounters, "incr", "if self.creations <= 0:", "if False:"),
     Fault(
-        "a batch uses room reserved for later requests",
-        ServerProtocol,
-        "_serve_input",
-        "direct = cache.prepare(now_ms, requests_max)",
-        "direct = cache.prepare(now_ms, 0)",
+        "the hot path does not look for expired ones", Cache, "prepare", "backlog = timed and", "backlog = False and"
     ),
     Fault(
-        "the fast loop does not look for expired ones", Cache, "prepare", "if self.wheel.count and", "if False and"
+        "the hot path leaves a deadline",
+        HotCounters,
+        "decr",
+        "if self.timed and key in self.deadlines[shard]:",
+        "if False:",
     ),
     Fault("a scan goes on after the wrong key", Cache, "scan", "item[0] > after", "item[0] >= after"),
     Fault("a scan forgets where it was", Cache, "scan", "if after:", "if False:"),
     Fault("clear leaves the deadlines", Cache, "clear", "if self.deadlines[shard]:", "if False:"),
     Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
-    Fault("a batch takes a zero for a counter", batch, "apply_each", " and key not in table", ""),
-    Fault("a batch decrement leaves a zero", batch, "take_from_all", "value > 0", "value >= 0"),
     Fault(
-        "the fast loop ignores overflow", ServerProtocol, "_run", "(value > DIGIT_MAX and value > VALUE_MAX)", "False"
+        "the hot path keeps no account of zeros", HotCounters, "incr", "if self.lazy and key in table:", "if False:"
     ),
-    Fault(
-        "the request that ends a column is skipped",
-        ServerProtocol,
-        "_run_column",
-        "messages[served:]",
-        "messages[served + 1 :]",
-    ),
-    Fault("the fast loop counts a zero twice", ServerProtocol, "_run", "if value != -by:", "if True:"),
+    Fault("a hot decrement leaves a zero", HotCounters, "decr", "after > 0", "after >= 0"),
+    Fault("the hot path ignores overflow", HotCounters, "incr", "by > VALUE_MAX - before or ", ""),
+    Fault("what the hot path has evicted is counted twice", Cache, "collect_evicted", "+= evicted", "+= 2 * evicted"),
     Fault("equal values in the top have any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
     Fault("the top of one slice only", commands, "_top", "best + found", "found"),
     Fault("a compaction loses deadlines", ShardCompaction, "_visit", "if deadline_ms is not None:", "if False:"),
@@ -139,7 +134,7 @@ FAULTS: list[Fault] = [
         "if False:\n            self._cache",
     ),
     Fault("requests do not look at locks", ServerProtocol, "_need_shards", "if not any(", "if True or any("),
-    Fault("the fast loop does not look at locks", Cache, "prepare", "if self.locks.held:", "if False:"),
+    Fault("the hot path does not look at locks", Cache, "prepare", "if self.locks.held:", "if False:"),
     Fault("a lock's queue is forgotten", ShardLocks, "release", "if lock.queue:", "if False:"),
     Fault(
         "a connection keeps its lock", ServerProtocol, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"

@@ -12,7 +12,6 @@ import pytest
 
 from naught_server import commands, sweep
 from naught_server import expiry as deadlines
-from naught_server import protocol as protocol_module
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
 from support.seeds import seeds
@@ -23,12 +22,11 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200)
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns of a few requests, compactions of small tables, a wheel with a lap of a quarter of a second."""
+    """Compactions of small tables, a wheel with a lap of a quarter of a second."""
     monkeypatch.setattr(deadlines, "SLOTS", 64)
     monkeypatch.setattr(deadlines, "_MASK", 63)
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
     monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
-    monkeypatch.setattr(protocol_module, "COLUMN_MIN", 3)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)

@@ -25,9 +25,8 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 REPLY_BYTES_MAX: Final = 256 << 10
 """Size of a reply. A client must be able to buffer one per call. A scan ends its page early to stay below it."""
 
-STRING_BYTES_MAX: Final = 64 << 10
-"""No field of any request is longer. A string that declares a greater length is refused before its bytes arrive, so a
-message is buffered once and not twice."""
+CURSOR_BYTES_MAX: Final = KEY_BYTES_MAX + 4
+"""The cursor of a scan: where it stopped, by shard and key. No other string of a request is longer."""
 
 MSGID_MAX: Final = 2**32 - 1
 """Message ids are unsigned 32-bit integers, as the MessagePack-RPC specification says."""
@@ -74,8 +73,6 @@ KEEPALIVE: Final = (
 DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"
 
-assert STRING_BYTES_MAX < MESSAGE_BYTES_MAX
-assert KEY_BYTES_MAX * 64 < STRING_BYTES_MAX
 assert BATCH_ITEMS_MAX * 9 < REPLY_BYTES_MAX, "the values of a whole batch must fit one reply"
 assert REPLY_BYTES_MAX < MESSAGE_BYTES_MAX
 assert REPLY_BYTES_MAX * 16 <= UNACKNOWLEDGED_BYTES_MAX

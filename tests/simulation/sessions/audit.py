@@ -5,11 +5,10 @@ client receives the reply later or on its next connection. So the few methods wh
 while a `World` runs, and each call adds a note:
 
     ServerProtocol.turn                a turn begins: its replies are noted as they come
-    ServerProtocol._run, _run_column   the fast loop begins, and ends; its requests show by their replies
-    lone.serve                         the same, for one request outside of a turn
+    ServerProtocol._serve_plain        the hot path begins, and ends; its requests show by their replies
     ServerProtocol._answer             any other request begins
-    Batch.go_on                        a portion of an apply begins, and ends
-    Cache.apply_item                   an item of an apply begins, where it is not a loop's
+    Batch._do_plain                    the hot path has done some items of an apply
+    Cache.apply_item                   any other item of an apply begins
     Session._answer                    a request that waited has its answer
     Holds.give_back                    holds of an ended session go back
     Sessions.end                       a session ends
@@ -27,8 +26,6 @@ from unittest import mock
 
 from naught.errors import CommandError
 from naught.wire.codec import reply_unpacker
-from naught_server import batch as batches
-from naught_server import lone
 from naught_server.batch import Batch
 from naught_server.engine import Engine
 from naught_server.holds import Holds
@@ -78,10 +75,8 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
     give_back = Holds.give_back
     resume_session = ServerProtocol.resume_session
     end_session = ServerProtocol.end_session
-    run = ServerProtocol._run
-    run_column = ServerProtocol._run_column
-    serve_lone = lone.serve
-    go_on = Batch.go_on
+    serve_plain = ServerProtocol._serve_plain
+    do_plain = Batch._do_plain
 
     noted: list[Session] = []  # sessions whose replies are noted in this turn
 
@@ -108,11 +103,10 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
                 session.outbox = list(session.outbox)
             noted.clear()
 
-    def going_on(batch: Batch, cache: Cache, now_ms: int, *, direct: bool) -> None:
-        keys = batch.next_keys()
-        notes.append(("portion", len(keys), direct and batch.ttl_ms is None))
-        go_on(batch, cache, now_ms, direct=direct)
-        notes.append(("portion_end",))
+    def doing_plain(batch: Batch, cache: Cache, stop: int) -> None:
+        before = batch.done
+        do_plain(batch, cache, stop)
+        notes.append(("portion", batch.done - before))
 
     def giving_back(holds: Holds, *args: Any) -> int:
         session = next(each for each in engine.sessions._ended if each.holds is holds)
@@ -121,31 +115,22 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         notes.extend(("gave_back", session, number) for number in before if holds.get(number) is None)
         return done
 
-    def running(*args: Any) -> None:
+    def serving_plain(protocol: ServerProtocol, session: Session, cache: Cache) -> bool:
         notes.append(("fast", True))
-        run(*args)
+        found_apply = serve_plain(protocol, session, cache)
         notes.append(("fast", False))
-
-    def running_column(*args: Any) -> None:
-        notes.append(("fast", True))
-        run_column(*args)
-        notes.append(("fast", False))
-
-    def serving_lone(*args: Any) -> bytes | None:
-        reply = serve_lone(*args)
-        if reply is not None:
-            notes.extend([("fast", True), ("reply", reply), ("fast", False)])
-        return reply
+        if found_apply:
+            assert session.batch is not None
+            notes.append(("begin_plain", session.batch.msgid))
+        return found_apply
 
     with (
         mock.patch.object(ServerProtocol, "turn", turning),
-        mock.patch.object(Batch, "go_on", going_on),
+        mock.patch.object(Batch, "_do_plain", doing_plain),
         mock.patch.object(Holds, "give_back", giving_back),
         mock.patch.object(ServerProtocol, "resume_session", resuming),
         mock.patch.object(ServerProtocol, "end_session", ending),
-        mock.patch.object(ServerProtocol, "_run", running),
-        mock.patch.object(ServerProtocol, "_run_column", running_column),
-        mock.patch.object(lone, "serve", serving_lone),
+        mock.patch.object(ServerProtocol, "_serve_plain", serving_plain),
         wrap(
             ServerProtocol, "_answer", lambda protocol, msgid, method, _, params, __: ("begin", msgid, method, params)
         ),
@@ -177,9 +162,7 @@ class Audit:
         self._received = 0  # `received` of the hello under way
         self._begun: Request | None = None  # a request that has begun and is not answered yet
         self._right: Any = None  # the model's answer to it
-        self._fast = False  # the fast loop runs
-        self._later: list[Note] = []  # in the fast loop: waits that ended within the request whose reply comes next
-        self._portion = 0  # items of the portion of a batch that the fast loop does
+        self._fast = False  # the hot path runs
 
     def check(self, protocol: ServerProtocol | None, record: Record | None, now_ms: int) -> None:
         """Compare the notes of a turn or step with the model. `record`: the session of the connection in its turn."""
@@ -197,7 +180,10 @@ class Audit:
 
     def on_fast(self, protocol: ServerProtocol, begins: bool) -> None:
         self._fast = begins
-        assert not self._later, "a wait ended in the fast loop, and no reply came after it"
+
+    def on_begin_plain(self, protocol: ServerProtocol, msgid: int) -> None:
+        self._record.batch = self._record.accept(msgid)
+        self._record.batch_answer = []
 
     def on_begin(self, protocol: ServerProtocol, msgid: int | None, method: bytes, params: tuple[Any, ...]) -> None:
         self.on_fast(protocol, False)
@@ -215,7 +201,7 @@ class Audit:
         right = self._execute(request)
         if right is PARKED or right is UNKNOWN:
             return
-        if request.method == "apply" and right == [] and len(request.params[0]) > batches.PORTION_ITEMS:
+        if request.method == "apply" and right == []:
             record.batch = request
             record.batch_answer = []
             return
@@ -229,26 +215,21 @@ class Audit:
         return record.cache.execute(record, request, self._now_ms)
 
     def on_item(self, protocol: ServerProtocol, key: bytes, delta: int) -> None:
-        request = self._begun or self._record.batch
-        if not self._fast and request is not None:
-            ttl_ms = request.params[2] if len(request.params) == 3 else None
-            answer = self._right if request is self._begun else self._record.batch_answer
-            answer.append(self._record.cache.answer("_change", (key, delta, ttl_ms), self._now_ms))
+        batch = self._record.batch
+        if batch is not None:
+            ttl_ms = batch.params[2] if len(batch.params) == 3 else None
+            self._record.batch_answer.append(self._record.cache.answer("_change", (key, delta, ttl_ms), self._now_ms))
 
-    def on_portion(self, protocol: ServerProtocol, items: int, fast: bool) -> None:
-        if self._begun is None:
-            assert self._record.batch is not None, "a portion of no batch"
-            self._fast = fast
-            self._portion = items
-
-    def on_portion_end(self, protocol: ServerProtocol) -> None:
+    def on_portion(self, protocol: ServerProtocol, items: int) -> None:
+        """The hot path has done so many items of the batch. None of them has ended a wait."""
         record = self._record
-        if self._fast and self._portion:
-            assert record.batch is not None
-            later, self._later = self._later, []
-            self._ran_items(record.batch, record.batch_answer, self._portion, later)
-        self._fast = False
-        self._portion = 0
+        batch = record.batch
+        assert batch is not None, "a portion of no batch"
+        keys, deltas = batch.params[:2]
+        done = len(record.batch_answer)
+        each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
+        for key, delta in zip(keys[done : done + items], each[done : done + items], strict=True):
+            record.batch_answer.append(record.cache.answer("_change", (key, delta, None), self._now_ms))
 
     def on_reply(self, protocol: ServerProtocol, piece: bytes) -> None:
         self._unpacker.feed(piece)
@@ -257,7 +238,7 @@ class Audit:
             answer = result if error is None else Refused(error[0].decode())
             if msgid >= OUTSIDE:
                 self._outside(protocol, answer)
-            elif not any(note[2] == msgid for note in self._later if self.records[note[1]] is self._record):
+            else:
                 self._answered(protocol, msgid, answer)
 
     def _answered(self, protocol: ServerProtocol, msgid: int, answer: Any) -> None:
@@ -279,7 +260,7 @@ class Audit:
             right = UNKNOWN  # its slices have ended
         else:
             assert self._fast, f"{request} was answered and has not begun"
-            right = self._ran_fast(record.accept(msgid))
+            right = self._execute(record.accept(msgid))
         if right is UNKNOWN and answer == Refused("busy"):
             right = answer
         if right is not UNKNOWN:
@@ -287,28 +268,6 @@ class Audit:
             assert answer == right, f"{request} gave {answer!r}, must be {right!r}"
         self.answered += 1
         record.reply(request, answer)
-
-    def _ran_fast(self, request: Request) -> Any:
-        """The model's answer to a request of the fast loop. Then ends the waits that it has ended."""
-        later, self._later = self._later, []
-        right = self._execute(request)
-        if request.method == "apply" and isinstance(right, list):
-            self._ran_items(request, right, len(request.params[0]), later)
-        for _, *what in later:
-            self._wake(*what)
-        return right
-
-    def _ran_items(self, request: Request, answer: list[Any], items: int, later: list[Note]) -> None:
-        """Add the model's answers to the next `items` items of a batch, and end the waits that each has ended."""
-        cache = self._record.cache
-        keys, deltas = request.params[:2]
-        done = len(answer)
-        each = deltas if isinstance(deltas, list) else [deltas] * len(keys)
-        for key, delta in zip(keys[done : done + items], each[done : done + items], strict=True):
-            answer.append(cache.answer("_change", (key, delta, None), self._now_ms))
-            # No waiter could be granted before this item, so those that can be now were granted by it.
-            while later and any(waiter.request.msgid == later[0][2] for waiter in cache.missed_waiters()):
-                self._wake(*later.pop(0)[1:])
 
     def _outside(self, protocol: ServerProtocol, answer: Any) -> None:
         record = self._record
@@ -324,12 +283,7 @@ class Audit:
     # ------------------------------------------------------------------------------------- waits, ends, holds
 
     def on_woken(self, protocol: ServerProtocol | None, session: Session, msgid: int, answer: Any) -> None:
-        if self._fast:
-            self._later.append(("woken", session, msgid, answer))
-        else:
-            self._wake(session, msgid, answer)
-
-    def _wake(self, session: Session, msgid: int, answer: Any) -> None:
+        assert not self._fast, "the hot path has ended a wait"
         record = self.records[session]
         assert not record.ended, f"request {msgid} was answered in a session that has ended"
         record.cache.check_ended_wait(record, msgid, answer, self._now_ms)

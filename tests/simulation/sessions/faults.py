@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from naught_server import batch, column, commands, sessions
+from naught_server import commands, sessions
 from naught_server.batch import Batch
 from naught_server.holds import Holds
+from naught_server.hot import HotCounters
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from naught_server.sessions import Sessions
@@ -33,7 +34,13 @@ FAULTS: list[Fault] = [
         "self.reply(reply, parks=True)",
         "self.outbox.append(reply)",
     ),
-    Fault("one reply too many is kept", Session, "has_room", "+ requests <=", "<"),
+    Fault(
+        "one reply too many is kept",
+        Session,
+        "room",
+        "return UNACKNOWLEDGED_MAX - (",
+        "return 1 + UNACKNOWLEDGED_MAX - (",
+    ),
     Fault(
         "kept replies are dropped too early",
         Session,
@@ -50,13 +57,12 @@ FAULTS: list[Fault] = [
     ),
     Fault("replies before an ack are not kept", Session, "seal", "self._keep_unsealed()", "pass"),
     Fault(
-        "replies of the fast loop count twice",
+        "replies of the hot path count twice",
         ServerProtocol,
-        "_run",
-        "(served, served - counted)",
-        "(served, served)",
+        "_serve_plain",
+        "session.count(count, count)",
+        "session.count(count, 2 * count)",
     ),
-    Fault("a column is not counted", column, "serve", "session.count(len(values), len(values))", "pass"),
     Fault(
         "a request that waits is not counted as accepted",
         ServerProtocol,
@@ -67,9 +73,9 @@ FAULTS: list[Fault] = [
     Fault(
         "a batch runs again when it is sent again",
         ServerProtocol,
-        "_run",
-        "count(served, ",
-        "count(served - applies, ",
+        "_serve_plain",
+        "session.accept()",
+        "pass",
     ),
     Fault(
         "a resumption says the wrong reply", commands, "_resume", "session.acknowledged + 1", "session.replied + 1"
@@ -158,12 +164,21 @@ FAULTS: list[Fault] = [
     Fault("a wait that has ended stays in its queue", Waiter, "end", "self.leave()", "pass"),
     Fault("the end of a wait wakes no waiter", Waiter, "end", "self.waiters.settle(now_ms, SETTLED_AT_ONCE)", "pass"),
     Fault("a decrement wakes no waiter", Cache, "decr", "if key in self.waiters.queues:", "if False:"),
-    Fault("a decrease in a batch wakes no waiter", Cache, "on_decrease", "self.waiters.on_decrease(key)", "pass"),
     Fault(
-        "a batch of decrements wakes no waiter", batch, "take_from_all", "if queues and key in queues:", "if False:"
+        "the hot path ignores waiters for room",
+        HotCounters,
+        "decr",
+        "if self.queued and key in self.queues:",
+        "if False:",
     ),
+    Fault("the hot path ignores waiters for zero", HotCounters, "decr", " or key in self.awaited", ""),
+    Fault("the hot path ignores holds", HotCounters, "decr", "key in self.held or ", ""),
     Fault(
-        "a mixed batch wakes no waiter", batch, "apply_each", "if queues and by < 0 and key in queues:", "if False:"
+        "the hot path leaves a deadline",
+        HotCounters,
+        "decr",
+        "if self.timed and key in self.deadlines[shard]:",
+        "if False:",
     ),
     Fault("a batch wakes at its end", Cache, "apply_item", "if self.waiters.unsettled:", "if False:"),
     Fault("set to a smaller value wakes no waiter", Cache, "set", "if value < before and", "if False and"),
@@ -186,23 +201,20 @@ FAULTS: list[Fault] = [
         "or waiters.cache.is_expired(self.key, now_ms)",
         "",
     ),
-    Fault(
-        "the fast loop ignores waiters",
-        ServerProtocol,
-        "_run",
-        "key in queues or (value <= 0 and key in awaited)",
-        "False",
-    ),
     # batches in portions
     Fault(
         "an item of a batch is done twice",
         Batch,
-        "go_on",
-        "self.done += len(keys)",
-        "self.done += len(keys) - (not self.done and len(keys) > 1)",
+        "_do_one",
+        "self.done += 1",
+        "self.done += self.done != 1 or len(self._results) > 2",
     ),
     Fault(
-        "later requests do not wait for a batch", ServerProtocol, "_serve_input", "and self.session.batch is None", ""
+        "later requests do not wait for a batch",
+        ServerProtocol,
+        "_serve_input",
+        "self._go_on_with_batch(session.batch, now_ms, direct)\n            continue",
+        "self._go_on_with_batch(session.batch, now_ms, direct)",
     ),
     Fault(
         "a batch is lost with its connection",
@@ -245,7 +257,7 @@ FAULTS: list[Fault] = [
     ),
     Fault("a release goes to any generation", Holds, "live_amounts", "generations.get(key) is generation", "True"),
     Fault("a hold outlives its counter", Waiters, "on_absent", "self.generations.pop(key, None)", "pass"),
-    Fault("holds outlive clear", Waiters, "on_all_absent", "self.generations = {}", "pass"),
+    Fault("holds outlive clear", Waiters, "on_all_absent", "self.generations.clear()", "pass"),
     Fault(
         "a generation ends with its first hold",
         Waiters,
