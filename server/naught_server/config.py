@@ -25,7 +25,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
-from naught._compiled import PURE_VARIABLE
 from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
 
@@ -486,7 +485,7 @@ _SERVICE_VARIABLE = re.compile(
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SERVICE_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
-_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", PURE_VARIABLE})
+_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", "NAUGHT_PURE"})
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
