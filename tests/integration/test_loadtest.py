@@ -201,33 +201,36 @@ def test_an_objective_decides_the_exit_status(naught: Server, capsys: pytest.Cap
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize("peers", [["redis-lua"], pytest.param(list(PEERS), marks=pytest.mark.slow)], ids=",".join)
 def test_versus_prints_a_ratio_for_each_peer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    peers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versus, "WARMUP_S", 0.02)
     for program in ("redis-server", "memcached"):
         need(program)
     file = tmp_path / "versus.json"
-    words = (
+    words = [
         "--peers",
-        "redis,redis-lua,memcached",
+        ",".join(peers),
         "--rounds",
         "1",
         "--duration",
         "0.15",
         "--depths",
         "4",
-        "--scenario",
-        "inflight",
-    )
-    code = main(["versus", *words, "-B", "10", "-c", "4", "--json", str(file)])
+        "-B",
+        "10",
+        "-c",
+        "4",
+    ]
+    code = main(["versus", *words, "--scenario", "inflight", "--json", str(file)])
     out, err = capsys.readouterr()
     assert code == status.OK, out + err
     document = json.loads(file.read_text())
     assert document["failures"] == []
-    assert set(document["versions"]) == {"naught", "redis", "redis-lua", "memcached"}
+    assert set(document["versions"]) == {"naught", *peers}
     pairs = [(each["setting"], each["peer"]) for each in document["ratios"]]
-    assert pairs == [(setting, peer) for setting in ("depth 4", "apply of 10") for peer in PEERS]
+    assert pairs == [(setting, peer) for setting in ("depth 4", "apply of 10") for peer in peers]
     for each in document["ratios"]:
         assert each["peer_setting"] == "depth 4", "a peer without apply is measured at its deepest pipeline"
         median = each["ratio"]["median"]
@@ -238,7 +241,7 @@ def test_versus_prints_a_ratio_for_each_peer(
         # The document has four digits and the line two, each rounded from the whole figure.
         assert abs(float(printed[1]) - median) < 0.0051
     contenders = {(each["setting"], each["contender"]) for each in document["runs"]}
-    assert contenders == {*itertools.product(["depth 4"], ["naught", *PEERS]), ("apply of 10", "naught")}
+    assert contenders == {*itertools.product(["depth 4"], ["naught", *peers]), ("apply of 10", "naught")}
     assert "round 1/1" in err
 
 
