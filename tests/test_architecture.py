@@ -23,7 +23,7 @@ from support.paths import DOCS, ROOT
 from support.server_process import server_process
 from support.transport import FakeTransport
 
-WALK = re.compile(r"^```text walk=([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WALK = re.compile(r"^<!-- walk: ([\w-]+) -->\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r"^(?P<file>\w+\.py) +(?P<name>[\w.]+)")
 SOURCES = [str(ROOT / folder) for folder in ("client", "server")]
 

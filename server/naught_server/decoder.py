@@ -3,10 +3,10 @@
     source.feed(data)
     at = hot.serve(source.data, source.at, ...)      # plain requests are served where they lie
     source.advance(at)
-    message = source.next_message()                   # one message that is not plain; None while it is not whole
+    message = source.next_message()                   # one message that is not plain; None until it is complete
 
-Nothing is built before its bytes have been walked over and found within the limits, so that a peer cannot make the
-server spend memory or time with a few bytes:
+No message is decoded before a walk over its bytes (`walk.py`) has found it within the limits, so a peer cannot make
+the server spend memory or time with a few bytes:
 
 - a *small* message, of up to `SMALL_BYTES` and `SMALL_ELEMENTS`, may be anything that MessagePack can say. Whether it
   is a request is for the protocol to see, and a wrong type in it is an error on a connection that goes on;
@@ -14,8 +14,8 @@ server spend memory or time with a few bytes:
   connection. An array that declares too many items, a string that declares too many bytes, or a nesting that is too
   deep is refused at its header, before anything of it has arrived.
 
-A message that is not whole is kept until the rest has arrived. A large one is walked over once, however it is cut:
-the walk goes on where it stopped.
+An incomplete message is kept until the rest has arrived. The walk over a large one continues where it stopped, so
+each byte is walked over once, however the input is cut.
 """
 
 from __future__ import annotations
