@@ -6,6 +6,7 @@ from there on.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -47,15 +48,23 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
         assert world.stalls
 
 
+FOUND_LATE = {
+    "expiry comes a millisecond late": (25, "lazy"),
+    "a read does not see expiry": (16, "lazy"),
+}
+"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    # Most faults are found in the first worlds. Keys are in other shards in each run, so the rarest need many worlds.
-    for seed in range(1, 61):
+    worlds = list(itertools.product(range(1, 61), ("eager", "lazy")))
+    if fault.name in FOUND_LATE:
+        worlds.insert(0, FOUND_LATE[fault.name])
+    for seed, eviction in worlds:
         shards, limit = SHAPES[seed % len(SHAPES)]
-        for eviction in ("eager", "lazy"):
-            try:
-                World(seed, eviction, shards, limit).run(600)
-            except Exception:
-                return
+        try:
+            World(seed, eviction, shards, limit).run(600)
+        except Exception:
+            return
     pytest.fail("the fault was not found")

@@ -9,6 +9,9 @@ in the middle of a message.
 
 from __future__ import annotations
 
+import functools
+import itertools
+import zlib
 from random import Random
 from typing import Any
 
@@ -19,6 +22,18 @@ from simulation.talker import BAD_REQUESTS, Talker
 
 TURNS_MAX = 3_000
 """Turns after the last request in which all work must be done."""
+
+
+@functools.cache
+def keys_for(shards: int, count: int) -> list[bytes]:
+    """So many keys of each prefix, spread over the shards in the same way whatever Python's hash is in this process:
+    so a seed that fails in one of them fails in nearly all others, too."""
+    keys = []
+    for name in (b"%s%d" % (prefix, number) for prefix in (b"a:", b"b:", b"") for number in range(count)):
+        shard = zlib.crc32(name) & (shards - 1)
+        salted = (b"%s.%d" % (name, salt) for salt in itertools.count(1_000))  # of one length
+        keys.append(next(key for key in salted if hash(key) & (shards - 1) == shard))
+    return keys
 
 
 class World:
@@ -36,7 +51,7 @@ class World:
         self.models = {name: ModelCache(policy.max_counters) for name, policy in policies.items()}
         self.now_ms = 1_000_000
         pool = 80 if limit else self.random.choice([5, 80])
-        self.keys = [b"%s%d" % (prefix, number) for prefix in (b"a:", b"b:", b"") for number in range(pool)]
+        self.keys = keys_for(max(policy.shards for policy in policies.values()), pool)
         self.draining = False  # most requests decrement, so that tables become almost empty
         self.talkers = [self._talker() for _ in range(talkers)]
         self.held_steps = 0  # steps that found a shard held
