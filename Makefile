@@ -4,7 +4,8 @@
 #   make check   every test, ruff and mypy --strict                  make bench   the speed bars of the README
 #   make soak    the tests that get better with hours
 #
-# PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests.
+# PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests
+# (one more than there are cores).
 
 VENV := .venv
 BIN  := $(VENV)/bin

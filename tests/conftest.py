@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found = ids.unstable(item.nodeid for item in items)
     if found:
         raise pytest.UsageError(f"an address in the id of a test, which needs ids=: {found[0]}")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, for -n auto
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, for a good part of the time a worker waits: for a process, a lease, a timeout."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return (len(usable(0)) if usable else os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:
