@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, for -n auto
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, for a good part of the time a worker waits: for a process, a lease, a timeout."""
+    """One more than there are cores: a good part of its time a worker waits, for a process, a lease or a timeout."""
     usable = getattr(os, "sched_getaffinity", None)
     return (len(usable(0)) if usable else os.cpu_count() or 1) + 1
 
