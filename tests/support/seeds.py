@@ -21,6 +21,10 @@ def slow(*values: Any) -> list[Any]:
 
 def seeds(quick: Sequence[int], more: Sequence[int] = ()) -> list[Any]:
     """For parametrize: `quick` in every run, `more` as slow tests, then those of the environment."""
+    return [*quick, *slow(*more), *(seed for seed in from_environment() if seed not in {*quick, *more})]
+
+
+def from_environment() -> range:
+    """The seeds of the environment. Nobody has looked whether they reach all that a test wants to see reached."""
     first, count = os.environ.get("NAUGHT_TEST_SEED"), int(os.environ.get("NAUGHT_TEST_SEEDS") or 1)
-    told = range(int(first), int(first) + count) if first else ()
-    return [*quick, *slow(*more), *(seed for seed in told if seed not in {*quick, *more})]
+    return range(int(first), int(first) + count) if first else range(0)

@@ -17,7 +17,7 @@ from naught_server import protocol as protocol_module
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
-from support.seeds import seeds
+from support.seeds import from_environment, seeds
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 """Shards and max_counters: with fewer shards, more requests touch a shard that is held."""
@@ -47,6 +47,8 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
     print(f"NAUGHT_TEST_SEED={seed}")
     with World(seed, eviction, shards, limit) as world:
         world.run(3_000)
+        if seed in from_environment():
+            return
         # Otherwise the test has not tested what it is for.
         assert len(world.audit.records) > 100
         assert world.grants > 50
