@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from naught_loadtest.drivers.servers import reserved_port
-from support import ids
+from support import ids, seeds
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m and -k leave tests out
@@ -29,8 +29,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was collected out of the collector's sight: thousands of tests are most of the heap, many tests ask
-    for a full collection, and each would walk through all of it."""
+    """Hide what is for the tests alone from what they test: variables from servers, and what was collected from the
+    collector, for thousands of tests are most of the heap, and many of them ask for a full collection."""
+    seeds.hide_variables()
     gc.collect()
     gc.freeze()
 
