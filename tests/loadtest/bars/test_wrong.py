@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import cast
 from unittest.mock import Mock
 
@@ -33,12 +32,12 @@ def bar_of_capacity(mine: Result) -> Bar:
     table.add("depth 1", "naught", mine)
     table.add("depth 1", "redis", outcome())
     table.add("depth 1", "echo", outcome())
-    return capacity._bar(table, table, ("depth 1", "redis", "depth 1", 2.0))
+    row = capacity.Row("depth 1", ("redis",), "depth 1", 2.0)
+    return capacity.bar(table, table, row, ["naught", "redis"], "Redis 7")
 
 
 def bar_of_drain(mine: Result) -> Bar:
-    memory = cast("drain.MemoryWatch", SimpleNamespace(settled=True, level_bytes=0))
-    return drain._bar(outcome(), mine, memory, cast("drain.Drainer", SimpleNamespace(took_s=0.0)), 1)
+    return drain.bar([drain.Round(outcome(), mine, 1.0, 1.0, True, 0)], 1)
 
 
 def bar_of_latency(mine: Result) -> Bar:
