@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from naught_loadtest.bars import capacity, client, drain, growth, latency, memory, safemap, threads
+from naught_loadtest.bars import capacity, client, drain, growth, in_use, latency, memory, safemap, threads, victims
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.commands import status
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
@@ -21,6 +21,8 @@ from naught_loadtest.measure.report import text_stream, write_json
 # What `--only` chooses from: the function that measures a group of bars, and what it measures.
 GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     capacity.GROUP: (capacity.measure, "single requests and applies, compared with Redis"),
+    in_use.GROUP: (in_use.measure, "the same load on a server in use, compared with an empty one"),
+    victims.GROUP: (victims.measure, "a light load beside clients that ask for costly things"),
     client.GROUP: (client.measure, "the client library, compared with redis-py and valkey-glide"),
     threads.GROUP: (threads.measure, "the client library for threads, compared with redis-py and its pool"),
     latency.GROUP: (latency.measure, "an open loop at half of Redis's unpipelined capacity"),
