@@ -247,15 +247,21 @@ FAULTS: list[Fault] = [
     Fault(
         "a part gives back the whole", Holds, "_give_back", "self._cache.decr(key, by,", "self._cache.decr(key, held,"
     ),
-    Fault("more is released than is held", Holds, "release", "if live.get(key, 0) < by:", "if not live.get(key, 0):"),
+    Fault("more is released than is held", Holds, "_release_items", "if live < by:", "if not live:"),
     Fault(
         "a release goes to a newer generation",
         Holds,
-        "live_amounts",
-        "generations.get(key) is generation",
-        "key in generations",
+        "live_amount",
+        "self._cache.waiters.generations.get(key) is not generation",
+        "key not in self._cache.waiters.generations",
     ),
-    Fault("a release goes to any generation", Holds, "live_amounts", "generations.get(key) is generation", "True"),
+    Fault(
+        "a release goes to any generation",
+        Holds,
+        "live_amount",
+        "self._cache.waiters.generations.get(key) is not generation",
+        "False",
+    ),
     Fault("a hold outlives its counter", Waiters, "on_absent", "self.generations.pop(key, None)", "pass"),
     Fault("holds outlive clear", Waiters, "on_all_absent", "self.generations.clear()", "pass"),
     Fault(
