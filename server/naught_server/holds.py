@@ -15,7 +15,6 @@ from naught_server.config import HELD_ITEMS_MAX
 from naught_server.store import Cache
 from naught_server.waiters import Generation
 
-
 _NO_HOLD: Final = "this session has no hold {}, or it has ended"
 
 
@@ -32,6 +31,10 @@ class Hold:
 
 _NOTHING: Final = (0, None)
 """What a hold has of a counter that it does not have."""
+
+
+PAGE_AMOUNTS: Final = 500
+"""Amounts at which a page of holds ends: about a turn's work."""
 
 
 class Holds:
@@ -142,15 +145,23 @@ class Holds:
             self._forget(hold)
         return done
 
-    def page(self, after: int, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
-        """The holds with numbers above `after`, as many as fit one reply. Raises TooLarge if the first does not."""
+    def page(self, after: int, now_ms: int) -> tuple[list[tuple[int, list[tuple[bytes, int]]]], int, int]:
+        """The holds with numbers above `after`, as many as fit one reply and `PAGE_AMOUNTS`; how many holds were
+        passed over, and at how many amounts it looked. Raises TooLarge if the first hold does not fit."""
         found: list[tuple[int, list[tuple[bytes, int]]]] = []
         room = REPLY_BYTES_MAX - 64
+        passed = looked_at = 0
+        ended: list[Hold] = []  # nothing is left of them; forgotten, so that no later page looks at them again
         for number, hold in self._by_number.items():
             if number <= after:
+                passed += 1
                 continue
+            if found and looked_at >= PAGE_AMOUNTS:
+                break
+            looked_at += len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
             if not live:
+                ended.append(hold)
                 continue
             room -= 16 + sum(len(key) + 13 for key in live)
             if room < 0:
@@ -160,7 +171,9 @@ class Holds:
                     )
                 break
             found.append((number, list(live.items())))
-        return found
+        for hold in ended:
+            self._forget(hold)
+        return found, passed, looked_at
 
     def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int) -> int:
         """Take all or a part of a held amount off its counter; the value after."""

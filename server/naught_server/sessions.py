@@ -133,15 +133,18 @@ class Sessions:
         """Whether `step` has anything to do."""
         return bool(self._ended)
 
-    def page(self, after: int, count_max: int, now_ms: int) -> list[dict[str, Any]]:
-        """The sessions with numbers above `after`, for operators."""
+    def page(self, after: int, count_max: int, now_ms: int) -> tuple[list[dict[str, Any]], int]:
+        """The sessions with numbers above `after`, for operators, and how many were passed over."""
         found: list[dict[str, Any]] = []
+        passed = 0
         for session in self:
-            if session.number > after:
-                found.append(session.as_dict(now_ms))
-                if len(found) == count_max:
-                    break
-        return found
+            if session.number <= after:
+                passed += 1
+                continue
+            found.append(session.as_dict(now_ms))
+            if len(found) == count_max:
+                break
+        return found, passed
 
     def totals(self) -> dict[str, int]:
         """For `info`. O(sessions)."""
