@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
 from naught.errors import InvalidRequest, NoSession
-from naught.wire.limits import BATCH_ITEMS_MAX, MSGID_MAX, REPLY_BYTES_MAX, SESSION_ID_BYTES, VALUE_MAX
+from naught.wire.limits import BATCH_ITEMS_MAX, ITEMS_AT_ONCE_MAX, MSGID_MAX, REPLY_BYTES_MAX, SESSION_ID_BYTES, VALUE_MAX
 from naught_server.batch import Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
@@ -356,7 +356,7 @@ def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
     if len(params) == 1 or params[1] is None:
         return peer.session.holds.release(number, None, now_ms)
     items = []
-    for item in array_of(params[1], "items"):
+    for item in array_of(params[1], "items", ITEMS_AT_ONCE_MAX):
         if item.__class__ is not tuple or len(item) != 2:
             raise InvalidRequest("an item is [key, by]")
         items.append((key_of(item[0]), integer_of(item[1], "by", 1, VALUE_MAX)))

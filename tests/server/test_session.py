@@ -445,8 +445,8 @@ def test_what_may_wait_counts_as_waiting_also_where_it_is_answered_at_once(metho
 
 def test_a_session_holds_so_much_and_no_more() -> None:
     here = opened()
-    for start in range(0, HELD_ITEMS_MAX, 4_096):
-        keys = [[b"%d" % (start + number), 1, 1] for number in range(4_096)]
+    for start in range(0, HELD_ITEMS_MAX, 1_024):
+        keys = [[b"%d" % (start + number), 1, 1] for number in range(1_024)]
         here.send(requests("acquire", keys), encode_notification("ack", [here.protocol.session.replied + 1]))
     assert result_of(here, "acquire", [[b"k", 1, 1]]) == "busy"
     assert result_of(here, "release", 1, [[b"7", 1]]) == [0]
