@@ -23,7 +23,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
 from naught.errors import InvalidRequest, NoSession
-from naught.wire.limits import BATCH_ITEMS_MAX, ITEMS_AT_ONCE_MAX, MSGID_MAX, REPLY_BYTES_MAX, SESSION_ID_BYTES, VALUE_MAX
+from naught.wire.limits import (
+    BATCH_ITEMS_MAX,
+    ITEMS_AT_ONCE_MAX,
+    MSGID_MAX,
+    REPLY_BYTES_MAX,
+    SESSION_ID_BYTES,
+    VALUE_MAX,
+)
 from naught_server.batch import Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
@@ -69,8 +76,20 @@ class Peer(Protocol):
         """Take over the session of this id; the session."""
 
 
-SLICE_ENTRIES: Final = 4_000
-"""Raw entries that `top`, and `count` with a prefix, look at in one step; about 0.5 ms."""
+SLICE_ENTRIES: Final = 1_000
+"""Raw entries that `top`, and `count` with a prefix, look at in one step: half a turn."""
+
+SLICE_PRICE: Final = TURN_ITEMS_MAX // 2
+"""What such a step costs its turn."""
+
+KEYS_LISTED_PER_ENTRY: Final = 16
+"""Keys of a shard that are listed for a raw entry."""
+
+HEAPED_AT_ONCE: Final = 250
+"""Counters that `top` puts into its heap, or takes out of it, in one step, at up to 2 us each."""
+
+RAW_ENTRIES_PER_ENTRY: Final = 4
+"""Raw entries that a page of a scan passes for an entry: 0.11 us each."""
 
 
 # ------------------------------------------------------------------------------------- prices
@@ -133,6 +152,10 @@ def _of_shards(session: Session, params: Params) -> int:
 def _of_clear(session: Session, params: Params) -> int:
     cache = session.cache
     return len(cache.tables) // 2 + ((SLOTS + LATER_SLOTS) // 16 if cache.wheel.count else 0)
+
+
+def _of_sweep(session: Session, params: Params) -> int:
+    return TURN_ITEMS_MAX
 
 
 _FREE: Final = _fixed(0)
@@ -259,14 +282,29 @@ def ttl(peer: Peer, params: Params, now_ms: int) -> int | None:
 # ------------------------------------------------------------------------------------- many counters
 
 
-def scan(peer: Peer, params: Params, now_ms: int) -> tuple[Any, list[bytes], list[int]]:
+def scan(peer: Peer, params: Params, now_ms: int) -> tuple[Any, list[bytes], list[int]] | Slices:
     cursor, count, prefix = filled(params, 100, b"")
     if cursor == 0 and cursor.__class__ is int:
         cursor = b""
     elif cursor.__class__ is not bytes or not cursor:
         raise InvalidRequest("a cursor is 0, or what the last page of this scan gave")
     count = integer_of(count, "count", 1, BATCH_ITEMS_MAX)
-    following, keys, values = peer.session.cache.scan(cursor, count, prefix_of(prefix), now_ms)
+    prefix = prefix_of(prefix)
+    cache = peer.session.cache
+    if cache.scan_is_long(cursor):
+        return _scan_long(peer.session, cache, cursor, count, prefix)
+    following, keys, values, passed = cache.scan(cursor, count, prefix, now_ms)
+    peer.spend(passed // RAW_ENTRIES_PER_ENTRY + len(keys) // 2)
+    return following or 0, keys, values
+
+
+def _scan_long(session: Session, cache: Cache, cursor: bytes, count: int, prefix: bytes) -> Slices:
+    """A page of a scan that goes on in a large shard. All pages of a shard are in byte order, so each page has to
+    pass all its entries."""
+    page = cache.begin_long_page(cursor, count, prefix)
+    while not page.step(session.now_ms, SLICE_ENTRIES):
+        yield
+    following, keys, values = page.result()
     return following or 0, keys, values
 
 
@@ -277,11 +315,38 @@ def top(peer: Peer, params: Params, now_ms: int) -> Slices:
 
 
 def _top(session: Session, cache: Cache, n: int, prefix: bytes) -> Slices:
-    best: list[tuple[bytes, int]] = []
+    best: list[tuple[int, str, bytes]] = []  # a heap of the best so far: the first is the worst of them
     for found in _live_slices(session, cache, prefix):
-        best = heapq.nsmallest(n, best + found, key=lambda item: (-item[1], item[0]))
+        entered = 0
+        for key, value in found:
+            if len(best) < n:
+                heapq.heappush(best, (value, _reversed_order(key), key))
+            elif value > best[0][0] or (value == best[0][0] and key < best[0][2]):
+                heapq.heappushpop(best, (value, _reversed_order(key), key))
+            else:
+                continue
+            entered += 1
+            if entered % HEAPED_AT_ONCE == 0:
+                yield
         yield
-    return [key for key, _ in best], [value for _, value in best]
+    keys: list[bytes] = []
+    values: list[int] = []
+    while best:
+        for _ in range(min(len(best), HEAPED_AT_ONCE)):
+            value, _, key = heapq.heappop(best)
+            keys.append(key)
+            values.append(value)
+        yield
+    return keys[::-1], values[::-1]
+
+
+_COMPLEMENT: Final = bytes(range(255, -1, -1))
+
+
+def _reversed_order(key: bytes) -> str:
+    """A text that comes before another where its key comes after the other's: of equal counters the last is the worst
+    of a heap. The character at the end is above all others, as a key comes after those that it begins with."""
+    return key.translate(_COMPLEMENT).decode("latin-1") + "\u0100"
 
 
 def count(peer: Peer, params: Params, now_ms: int) -> int | Slices:
@@ -309,19 +374,29 @@ def _count_all(session: Session, cache: Cache) -> Slices:
 
 
 def _live_slices(session: Session, cache: Cache, prefix: bytes) -> Iterable[list[tuple[bytes, int]]]:
-    """All live counters under a prefix, in pieces of about SLICE_ENTRIES raw entries, each read when it is its turn.
+    """All live counters under a prefix, in pieces of SLICE_ENTRIES raw entries, each read when it is its turn.
 
-    Reads shards whose lock is held too: their owner does not change the table before its last step.
+    A shard's keys are listed in one step, which for a million of them takes a few milliseconds, and looked up in the
+    steps after it: a counter that has gone by then is not seen, one that has come since is not either. Shards whose
+    lock is held are read too: their owner does not change the table before its last step.
     """
     found: list[tuple[bytes, int]] = []
-    looked_at = 0
+    left = SLICE_ENTRIES
     for shard in range(len(cache.tables)):
-        found += cache.counters_of(shard, session.now_ms, prefix)
-        looked_at += len(cache.tables[shard]) + 1
-        if looked_at >= SLICE_ENTRIES:
-            yield found
-            found = []
-            looked_at = 0
+        keys = list(cache.tables[shard])
+        left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
+        at = 0
+        while True:
+            if left <= 0:
+                yield found
+                found = []
+                left = SLICE_ENTRIES
+            if at >= len(keys):
+                break
+            some = keys[at : at + left]
+            found += cache.counters_of(shard, session.now_ms, prefix, some)
+            left -= len(some)
+            at += len(some)
     yield found
 
 
@@ -494,8 +569,6 @@ def sweep(peer: Peer, params: Params, now_ms: int) -> int:
     return peer.engine.advance(now_ms, SLICE_ENTRIES)
 
 
-_WHOLE_TURN: Final = _fixed(TURN_ITEMS_MAX)
-
 COMMANDS: Final[dict[bytes, Command]] = {
     b"incr": Command(incr, 1, 3, _shard_of_key),
     b"decr": Command(decr, 1, 3, _shard_of_key),
@@ -507,7 +580,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"try_incr": Command(try_incr, 1, 2, _shards_of_items, _of_items(6)),
     b"expire": Command(expire, 2, 2, _shard_of_key),
     b"ttl": Command(ttl, 1, 1, _shard_of_key),
-    b"scan": Command(scan, 1, 3, _no_shard, _WHOLE_TURN),
+    b"scan": Command(scan, 1, 3, _no_shard),
     b"top": Command(top, 1, 2, _no_shard),
     b"count": Command(count, 0, 1, _no_shard, _of_shards),
     b"clear": Command(clear, 0, 0, _all_shards, _of_clear),
@@ -524,5 +597,5 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"info": Command(info, 0, 0, _no_shard),
     b"config_get": Command(config_get, 0, 1, _no_shard),
     b"config_set": Command(config_set, 2, 2, _no_shard),
-    b"sweep": Command(sweep, 0, 0, _no_shard, _WHOLE_TURN),
+    b"sweep": Command(sweep, 0, 0, _no_shard, _of_sweep),
 }

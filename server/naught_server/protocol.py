@@ -36,7 +36,7 @@ from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooL
 from naught.wire.codec import NOTIFICATION, REQUEST, Message, encode_error, encode_result
 from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
-from naught_server.commands import COMMANDS, REQUEST_ENTRIES, Command, shards_of
+from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import BadInput, Input
 from naught_server.engine import Engine
@@ -500,6 +500,7 @@ class ServerProtocol:
         session = self.session
         session.take_time(now_ms)
         msgid, work = session.slices.popleft()
+        self._left -= SLICE_PRICE
         try:
             next(work)
         except StopIteration as end:

@@ -19,8 +19,8 @@ BATCH_ITEMS_MAX: Final = 4_096
 """Items of one call. Those of `apply` are done in portions, so that a long batch does not delay other clients."""
 
 ITEMS_AT_ONCE_MAX: Final = 1_024
-"""Items of a call that does all of them or none (`try_incr`, `acquire`, `release`). It is one step of the server, which
-delays other clients by about 3 ms at most."""
+"""Items of a call that does all of them or none (`try_incr`, `acquire`, `release`). It is one step of the server,
+which delays other clients by about 3 ms at most."""
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """Size of a request. Four thousand keys of 250 bytes fit."""
