@@ -151,7 +151,8 @@ def _of_shards(session: Session, params: Params) -> int:
 
 def _of_clear(session: Session, params: Params) -> int:
     cache = session.cache
-    return len(cache.tables) // 2 + ((SLOTS + LATER_SLOTS) // 16 if cache.wheel.count else 0)
+    slots = SLOTS + LATER_SLOTS if cache.wheel.count else 0
+    return len(cache.tables) // 2 + slots // 16 + cache.waiters.price_of_clear()
 
 
 def _of_sweep(session: Session, params: Params) -> int:

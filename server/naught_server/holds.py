@@ -33,6 +33,9 @@ _NOTHING: Final = (0, None)
 """What a hold has of a counter that it does not have."""
 
 
+GIVE_BACK_ENTRIES: Final = 3
+"""Giving back an amount."""
+
 PAGE_AMOUNTS: Final = 500
 """Amounts at which a page of holds ends: about a turn's work."""
 
@@ -128,20 +131,21 @@ class Holds:
         self.items -= 1
         self._cache.waiters.let_go(key, generation)
 
-    def give_back(self, now_ms: int, items_max: int) -> int:
-        """The session has ended: give back up to about `items_max` amounts. Returns how many were given back.
+    def give_back(self, now_ms: int, entries_max: int) -> int:
+        """The session has ended: give back its holds, for up to about `entries_max` entries of work. Returns how many
+        were done.
 
         Stops early at a hold on a shard with work under way.
         """
         done = 0
-        while self._by_number and done < items_max:
+        while self._by_number and done < entries_max:
             hold = next(iter(self._by_number.values()))
             if self._cache.is_worked_on(hold.amounts):
                 break
+            done += GIVE_BACK_ENTRIES * len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
             for key, by in live.items():
                 self._give_back(hold, key, by, now_ms)
-            done += len(live) + 1
             self._forget(hold)
         return done
 

@@ -44,7 +44,7 @@ from naught_server.hot import Served, serve
 from naught_server.params import Params
 from naught_server.session import ASK_FOR_ACK, Session
 from naught_server.store import Cache
-from naught_server.waiters import SETTLED_AT_ONCE, Waiter
+from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
 
 log = logging.getLogger("naught.server")
 
@@ -171,7 +171,7 @@ class ServerProtocol:
             direct = cache.prepare(now_ms)
             # `prepare` may have taken out expired counters. Their waiters are answered before these requests are.
             if cache.waiters.unsettled:
-                cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
+                self._left -= cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
             if session.batch is not None:
                 self._go_on_with_batch(session.batch, now_ms, direct)
                 continue
@@ -228,10 +228,12 @@ class ServerProtocol:
         portion = max(PORTION_ITEMS_MIN, self._left // batch.entries_an_item)
         if cache.locks.held:
             self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
+        worked = cache.waiters.worked
         try:
             direct = direct and not self._careful
             self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
         finally:
+            self._left -= cache.waiters.worked - worked
             if self._wanted is not None:
                 self._release_shards()
         if not batch.finished:
@@ -310,7 +312,7 @@ class ServerProtocol:
         self._before.append(ended.flush())
         ended.detach()
         self.session = self.engine.sessions.nameless(ended.cache, self)
-        self.engine.sessions.end(ended, now_ms)
+        self._left -= self.engine.sessions.end(ended, now_ms)
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
@@ -381,18 +383,21 @@ class ServerProtocol:
             # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
             self._left -= command.price(session, params)
             waiters = session.cache.waiters
+            worked = waiters.worked
             try:
                 result = command.run(self, params, now_ms)
             finally:
                 # Before the reply, as in all loops: the order of replies must not depend on how TCP cut the input.
                 if waiters.unsettled:
                     waiters.settle(now_ms, SETTLED_AT_ONCE)
+                self._left -= waiters.worked - worked
             reply = None
             if msgid is not None:  # a notification has no result
                 if result.__class__ is GeneratorType:
                     session.take_time(now_ms)
                     session.begin_slices(msgid, result)
                 elif isinstance(result, Waiter):
+                    self._left -= PARK_ENTRIES * result.size
                     session.park(msgid, result, now_ms)
                 elif not isinstance(result, Batch):
                     reply = self._reply(msgid, result)

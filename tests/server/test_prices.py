@@ -48,7 +48,7 @@ def opened(**policy: Any) -> Peer:
         ("held", (), 202),
         ("held", (1,), 0),
         ("count", (), 16),
-        ("clear", (), 128),
+        ("clear", (), 128 + 6),
         ("sessions", (), 2),
         ("info", (), 40),
         ("sweep", (), TURN_ITEMS_MAX),
