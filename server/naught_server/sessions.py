@@ -106,17 +106,18 @@ class Sessions:
         else:
             session.start_lease(now_ms, partial(self.end, session))
 
-    def end(self, session: Session, now_ms: int) -> None:
-        """End a session. A connection that still has it must take another one."""
+    def end(self, session: Session, now_ms: int) -> int:
+        """End a session. A connection that still has it must take another one. Returns the entries of work."""
         if session.id is not None:
             self._by_id.pop(session.id, None)
-        session.end()
+        done = session.end()
         if session.parked or session.holds:
             self._ended.append(session)
-            self.step(now_ms, SETTLED_AT_ONCE)
+            done += self.step(now_ms, SETTLED_AT_ONCE)
+        return done
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        """Empty ended sessions. Returns how many waiters and amounts were worked on, about `entries_max` at most."""
+        """Empty ended sessions, for up to about `entries_max` entries of work. Returns how many were done."""
         done = 0
         for _ in range(len(self._ended)):
             session = self._ended[0]
@@ -133,15 +134,18 @@ class Sessions:
         """Whether `step` has anything to do."""
         return bool(self._ended)
 
-    def page(self, after: int, count_max: int, now_ms: int) -> list[dict[str, Any]]:
-        """The sessions with numbers above `after`, for operators."""
+    def page(self, after: int, count_max: int, now_ms: int) -> tuple[list[dict[str, Any]], int]:
+        """The sessions with numbers above `after`, for operators, and how many were passed over."""
         found: list[dict[str, Any]] = []
+        passed = 0
         for session in self:
-            if session.number > after:
-                found.append(session.as_dict(now_ms))
-                if len(found) == count_max:
-                    break
-        return found
+            if session.number <= after:
+                passed += 1
+                continue
+            found.append(session.as_dict(now_ms))
+            if len(found) == count_max:
+                break
+        return found, passed
 
     def totals(self) -> dict[str, int]:
         """For `info`. O(sessions)."""
@@ -174,10 +178,10 @@ class Sessions:
 
 
 def _empty(session: Session, now_ms: int, entries_max: int) -> int:
-    """Let an ended session's waiters leave their queues and give back its holds. Returns how many of both."""
+    """Let an ended session's waiters leave their queues and give back its holds. Returns the entries of work."""
     done = session.empty_queues(entries_max)
     done += session.holds.give_back(now_ms, entries_max - done)
     waiters = session.cache.waiters
     if waiters.unsettled:
-        waiters.settle(now_ms, SETTLED_AT_ONCE)
+        done += waiters.settle(now_ms, SETTLED_AT_ONCE)
     return done

@@ -130,6 +130,7 @@ def number_of(text: str) -> int:
     [
         ("key", limits.KEY_BYTES_MAX),
         ("items of one call", limits.BATCH_ITEMS_MAX),
+        ("items of a call that does all or none: `try_incr`, `acquire`, `release`", limits.ITEMS_AT_ONCE_MAX),
         ("message", limits.MESSAGE_BYTES_MAX),
         ("one string or binary of a large message", limits.CURSOR_BYTES_MAX),
         ("method of a large message", METHOD_BYTES_MAX),

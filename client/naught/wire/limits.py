@@ -16,8 +16,11 @@ VALUE_MAX: Final = 2**63 - 1
 """The largest signed 64-bit integer, which clients in every language can represent."""
 
 BATCH_ITEMS_MAX: Final = 4_096
-"""Items of one call. A batch runs in one turn of the server's event loop, where it delays other clients by about 2 ms
-at most."""
+"""Items of one call. Those of `apply` are done in portions, so that a long batch does not delay other clients."""
+
+ITEMS_AT_ONCE_MAX: Final = 1_024
+"""Items of a call that does all of them or none (`try_incr`, `acquire`, `release`). It is one step of the server,
+which delays other clients by about 3 ms at most."""
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """Size of a request. Four thousand keys of 250 bytes fit."""
@@ -74,5 +77,6 @@ DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"
 
 assert BATCH_ITEMS_MAX * 9 < REPLY_BYTES_MAX, "the values of a whole batch must fit one reply"
+assert ITEMS_AT_ONCE_MAX <= BATCH_ITEMS_MAX
 assert REPLY_BYTES_MAX < MESSAGE_BYTES_MAX
 assert REPLY_BYTES_MAX * 16 <= UNACKNOWLEDGED_BYTES_MAX
