@@ -129,9 +129,9 @@ class Sessions:
         return done
 
     @property
-    def unfinished(self) -> bool:
-        """Whether `step` has anything to do."""
-        return bool(self._ended)
+    def unfinished(self) -> int:
+        """The number of ended sessions that still wait or hold something: `step` has to empty them."""
+        return len(self._ended)
 
     def page(self, after: int, count_max: int, now_ms: int) -> list[dict[str, Any]]:
         """The sessions with numbers above `after`, for operators."""
