@@ -131,7 +131,10 @@ def test_memory_is_released_after_many_of_these_have_gone(what: str) -> None:
     elif what == "waits":
         peers[0].call("hello", {"session": True})
         for number in range(3):
-            peers[0].send("acquire", [[b"%d:%d" % (number, key), 2, 1] for key in range(4_000)], 5_000)
+            keys = [b"%d:%d" % (number, key) for key in range(4_000)]
+            peers[0].call("apply", keys, 1)
+            peers[0].send("acquire", [[key, 1, 1] for key in keys], 60_000)
+        assert len(cache_of(engine).waiters.queues) == 12_000
     else:
         peers[0].call("hello", {"session": True})
         for number in range(3):
