@@ -105,6 +105,15 @@ end."""
 HELD_ITEMS_MAX: Final = 65_536
 """Amounts a session may hold, in all its holds together: 20 MiB of the server's memory."""
 
+LOG_LINES_QUEUED_MAX: Final = 1_000
+"""Log lines that wait to be written. More are dropped and counted: logging must not stop the server."""
+
+LOG_BYTES_QUEUED_MAX: Final = 1 << 20
+"""Characters of these lines; a traceback may have some thousands."""
+
+LOG_LINES_ALIKE_MAX: Final = 10
+"""Log lines of the same event in a second. The others are left out, and one line says how many."""
+
 SHARDS_MAX: Final = 65_536
 """Each shard costs a table, a lock and visits of the sweeper; more shards than this have no use."""
 
@@ -384,6 +393,13 @@ class ServerConfig:
             if policy.name != name:
                 raise ValueError(f"the cache {name!r} has a policy with the name {policy.name!r}")
         object.__setattr__(self, "caches", caches)
+
+
+def differences(one: ServerConfig, other: ServerConfig) -> list[str]:
+    """The names of the settings that two configurations have with different values; of caches `caches.NAME`."""
+    names = [setting.name for setting in _SETTINGS if getattr(one, setting.name) != getattr(other, setting.name)]
+    caches = [name for name in {**one.caches, **other.caches} if one.caches.get(name) != other.caches.get(name)]
+    return names + [f"caches.{name}" for name in caches]
 
 
 @dataclass(frozen=True)

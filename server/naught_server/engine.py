@@ -60,6 +60,16 @@ class Settings:
         """All settings by name."""
         return dict(vars(self))
 
+    def changes(self, config: ServerConfig) -> dict[str, Any]:
+        """The settings that have another value in this configuration, with that value."""
+        return {name: getattr(config, name) for name, value in vars(self).items() if getattr(config, name) != value}
+
+    def take_from(self, config: ServerConfig) -> None:
+        """Set all to the values of this configuration, which has checked them."""
+        for name in vars(self):
+            setattr(self, name, getattr(config, name))
+        logging.getLogger("naught").setLevel(self.log_level.upper())
+
     def change(self, name: str, value: object) -> object:
         """Set one. Returns its new value. Raises InvalidRequest, which says what is allowed."""
         if name == "sweep_budget_ms":
@@ -214,6 +224,7 @@ class Engine:
             },
             "gc_pauses": stats.collections.as_dict(),
             "loop_lag": stats.loop_lag.as_dict(),
+            "log_lines_dropped": stats.log_lines_dropped(),
         }
 
     @staticmethod
