@@ -67,6 +67,7 @@ ADAPTERS = {
     "naught_server.connection",
     "naught_server.listeners",
     "naught_server.server",
+    "naught_server.logs",
     "naught_server.sweeper",
 }
 

@@ -130,9 +130,9 @@ class Sessions:
         return done
 
     @property
-    def unfinished(self) -> bool:
-        """Whether `step` has anything to do."""
-        return bool(self._ended)
+    def unfinished(self) -> int:
+        """The number of ended sessions that still wait or hold something: `step` has to empty them."""
+        return len(self._ended)
 
     def page(self, after: int, count_max: int, now_ms: int) -> tuple[list[dict[str, Any]], int]:
         """The sessions with numbers above `after`, for operators, and how many were passed over."""

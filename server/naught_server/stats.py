@@ -7,6 +7,7 @@ process. Nothing here knows the clock.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 
@@ -52,6 +53,7 @@ class Stats:
         "connections_accepted",
         "connections_refused",
         "errors",
+        "log_lines_dropped",
         "loop_lag",
     )
 
@@ -63,6 +65,12 @@ class Stats:
         self.connections_refused = 0  # over the limit, or no descriptor was left
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
+        # Asks the log; a process without one, such as a client with `memory://`, drops none.
+        self.log_lines_dropped: Callable[[], int] = int
+
+    def watch_log(self, lines_dropped: Callable[[], int]) -> None:
+        """Have the log asked how many of its lines were dropped."""
+        self.log_lines_dropped = lines_dropped
 
     def commands_total(self) -> int:
         """Requests executed since the start."""

@@ -66,6 +66,7 @@ class Cache:
         "_mask",
         "cleared_tables",
         "deadlines",
+        "entries_measured",
         "evictions",
         "hot",
         "locks",
@@ -76,6 +77,7 @@ class Cache:
         "waiters",
         "wheel",
         "zeros",
+        "zeros_measured",
     )
 
     def __init__(self, policy: CachePolicy) -> None:
@@ -92,7 +94,10 @@ class Cache:
         # Tables that `clear` has replaced by empty ones. The sweeper empties them step by step, because freeing a
         # large dict at once takes long.
         self.cleared_tables: deque[dict[bytes, int]] = deque()
-        self.table_bytes = 0  # memory of the tables, as the sweeper last measured it
+        # As the sweeper last measured them, which takes it some steps: memory of the tables, raw entries, zeros.
+        self.table_bytes = 0
+        self.entries_measured = 0
+        self.zeros_measured = 0
         self._mask = policy.shards - 1  # a key's shard is its hash & mask
         self._lazy = policy.eviction == "lazy"
         waiters = self.waiters
@@ -525,6 +530,12 @@ class Cache:
             excess = self._excess(limit) - self.wheel.due(now_ms, self.wheel.count)
             assert excess <= 0, f"{limit + excess} counters in a cache of {limit}"
         self.waiters.invariants(now_ms)
+
+    def note_measured(self, table_bytes: int, entries: int, zeros: int) -> None:
+        """The sweeper has measured all shards."""
+        self.table_bytes = table_bytes
+        self.entries_measured = entries
+        self.zeros_measured = zeros
 
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""
