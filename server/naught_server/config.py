@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
 from naught._version import __version__
-from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
+from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 
 # ------------------------------------------------------------------------------------------------- limits
 # `tests/server/test_config_limits.py` checks the number of each.
@@ -56,6 +56,17 @@ OUTPUT_BYTES_MAX: Final = 1 << 20
 OUTPUT_PAUSED_MS_MAX: Final = 10_000
 """How long a peer may leave its output unread before its connection is aborted: as long as a silent peer is not taken
 for dead (`PEER_UNACKNOWLEDGED_MS`)."""
+
+MESSAGE_MS_MAX: Final = 30_000
+"""How long a message may be unfinished: 1 MiB arrives in this time at 280 kbit/s. Without it, connections that
+send half a message each would keep its bytes in memory until they close."""
+
+INPUT_AHEAD_BYTES_MAX: Final = 64 << 10
+"""Input that may wait for a turn before reading is paused. uvloop hands over up to 256 000 bytes at once, and several
+such pieces in one turn of the loop."""
+
+INPUT_BYTES_MAX: Final = MESSAGE_BYTES_MAX + INPUT_AHEAD_BYTES_MAX
+"""Undecoded input that a connection keeps: an unfinished message, or what waits for a turn and one more piece."""
 
 LAME_DUCK_MS: Final = 100
 """How long a stopping server still reads from a connection, to answer `shutting_down`. A client with that answer
@@ -110,6 +121,7 @@ UNIX_PATH_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
 """The size of the path in the kernel's `sockaddr_un`, without its final zero byte."""
 
 assert TURN_ITEMS_MAX <= BATCH_ITEMS_MAX, "only a batch may be more work than one turn allows"
+assert INPUT_AHEAD_BYTES_MAX + 256_000 <= INPUT_BYTES_MAX
 assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must not be enough to pause a peer"
 assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
 assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT

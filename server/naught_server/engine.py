@@ -162,6 +162,7 @@ class Engine:
             "connections": stats.connections,
             "connections_accepted": stats.connections_accepted,
             "connections_refused": stats.connections_refused,
+            "connections_cut": dict(stats.connections_cut),
             "commands": {name: count for name, count in stats.commands.items() if count},
             "errors": dict(stats.errors),
             "caches": {name: self._cache_as_dict(cache, now_ms) for name, cache in self.store.caches.items()},

@@ -127,6 +127,7 @@ class ServerProtocol:
         self._starved = False
         self.backlog = True
         self.idle = False
+        self.wants_turn = not (self._waiting or self.closing)
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn. Returns the replies."""
@@ -252,6 +253,10 @@ class ServerProtocol:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < TURN_ITEMS_MAX:
             self.unfinished_since_ms = now_ms
+
+    def pinned_bytes(self) -> int:
+        """How many received bytes are kept. For tests."""
+        return self._input.pinned_bytes()
 
     def refuse(self) -> None:
         """The server stops: answer parked requests and all later requests with `shutting_down`."""

@@ -135,6 +135,8 @@ def number_of(text: str) -> int:
         ("method of a large message", METHOD_BYTES_MAX),
         ("reply", limits.REPLY_BYTES_MAX),
         ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
+        ("an unfinished message", config.MESSAGE_MS_MAX),
+        ("undecoded input of one connection", 1 << 20),
         ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
         ("work for one connection in one turn", config.TURN_ITEMS_MAX),
         ("connections", config.CONNECTIONS_MAX),
@@ -152,6 +154,8 @@ def test_the_limits(limit: str, expected: int) -> None:
     ("found", "expected", "sentence"),
     [
         ((SMALL_BYTES, SMALL_ELEMENTS), (8_192, 64), "has up to 8 192 bytes and 64 elements"),
+        (config.INPUT_BYTES_MAX, 1_114_112, "| 1 MiB and 64 KiB (1 114 112 bytes) |"),
+        (config.MESSAGE_MS_MAX, 30_000, "unfinished message for 30 s from its first byte"),
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
