@@ -102,6 +102,13 @@ SESSIONS_PER_CONNECTION: Final = 2
 """Sessions allowed for each allowed connection: when all clients restart, their old sessions stay until the leases
 end."""
 
+SESSIONS_OF_ADDRESS: Final = 10
+"""One in ten of all sessions may be opened from one address, unless configured otherwise. So a single peer cannot take
+all of them: a session outlives its connection, and opening one costs its client a few bytes."""
+
+SESSIONS_OF_ADDRESS_MIN: Final = 32
+"""Sessions that an address may have in any case: a tenth of a small server would be too few for a single host."""
+
 HELD_ITEMS_MAX: Final = 65_536
 """Amounts a session may hold, in all its holds together: 20 MiB of the server's memory."""
 
@@ -210,6 +217,20 @@ class _Choice:
         return value
 
 
+@dataclass(frozen=True)
+class _WholeOrNone(_Whole):
+    """A whole number, or none. The empty text means none, as TOML has no null."""
+
+    def expects(self) -> str:
+        return f"{super().expects()}, or empty"
+
+    def read(self, text: str) -> object:
+        return super().read(text) if text else None
+
+    def accept(self, value: object) -> object:
+        return None if value is None or value == "" else super().accept(value)
+
+
 class _Switch:
     def expects(self) -> str:
         return "true or false"
@@ -294,6 +315,19 @@ _SETTINGS: Final = (
         f"connections served at once; at most the limit on open files minus {FILES_RESERVED}",
     ),
     _Setting(
+        "connections_per_address_max",
+        _WholeOrNone(1, CONNECTIONS_LIMIT),
+        "N",
+        "connections served at once from one address; Unix sockets are exempt",
+    ),
+    _Setting(
+        "sessions_per_address_max",
+        _WholeOrNone(1, SESSIONS_PER_CONNECTION * CONNECTIONS_LIMIT),
+        "N",
+        f"sessions opened from one address; empty for 1 in {SESSIONS_OF_ADDRESS} of all, at least "
+        f"{SESSIONS_OF_ADDRESS_MIN}; Unix sockets are exempt",
+    ),
+    _Setting(
         "drain_timeout_ms",
         _Whole(0, DRAIN_TIMEOUT_MS_MAX),
         "MS",
@@ -366,6 +400,10 @@ class ServerConfig:
     """Whether TCP may listen beyond loopback."""
     connections_max: int = CONNECTIONS_MAX
     """The most connections served at once; fewer where there are not enough file descriptors."""
+    connections_per_address_max: int | None = None
+    """The most connections served at once from one address; None for no bound of its own."""
+    sessions_per_address_max: int | None = None
+    """The most sessions opened from one address; None for a share of all."""
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0
@@ -384,6 +422,18 @@ class ServerConfig:
             if policy.name != name:
                 raise ValueError(f"the cache {name!r} has a policy with the name {policy.name!r}")
         object.__setattr__(self, "caches", caches)
+
+    @property
+    def sessions_max(self) -> int:
+        """The most sessions there may be."""
+        return SESSIONS_PER_CONNECTION * self.connections_max
+
+    @property
+    def sessions_of_address_max(self) -> int:
+        """The most sessions that may have been opened from one address."""
+        if self.sessions_per_address_max is not None:
+            return self.sessions_per_address_max
+        return max(self.sessions_max // SESSIONS_OF_ADDRESS, SESSIONS_OF_ADDRESS_MIN)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from naught.errors import InvalidRequest
 from naught.wire.limits import SESSION_ID_BYTES
 from naught_server.config import (
     DRAIN_TIMEOUT_MS_MAX,
-    SESSIONS_PER_CONNECTION,
     SWEEP_BUDGET_MS_MAX,
     SWEEP_BUDGET_MS_MIN,
     SWEEP_PERIOD_MS,
@@ -100,7 +99,8 @@ class Engine:
             self.stats,
             new_id=new_session_id,
             first_hold=first_hold,
-            sessions_max=SESSIONS_PER_CONNECTION * config.connections_max,
+            sessions_max=config.sessions_max,
+            of_address_max=config.sessions_of_address_max,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there

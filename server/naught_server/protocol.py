@@ -75,6 +75,7 @@ class ServerProtocol:
         "_wake",
         "_wanted",
         "aborted",
+        "address",
         "backlog",
         "closing",
         "engine",
@@ -89,9 +90,13 @@ class ServerProtocol:
     """As the owner of a shard's lock: it keeps others from beginning work on the shard, and does no such work
     itself."""
 
-    def __init__(self, engine: Engine, wake: Callable[[], None], *, careful: bool = False) -> None:
-        """`careful`: serve every request with every check, none on the hot path. For tests, which compare the two."""
+    def __init__(
+        self, engine: Engine, wake: Callable[[], None], *, address: str | None = None, careful: bool = False
+    ) -> None:
+        """`address`: where the connection comes from; None where sessions have no bound by address. `careful`: serve
+        every request with every check, none on the hot path. For tests, which compare the two."""
         self.engine: Final = engine
+        self.address: Final = address  # its sessions count against the bound of this address
         self._careful: Final = careful
         self.session = engine.sessions.nameless(engine.store.caches[DEFAULT_CACHE], self)
         self.wants_turn = False  # there is more to do right now

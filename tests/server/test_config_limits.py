@@ -26,6 +26,8 @@ LIMITS = {
     "MESSAGE_MS_MAX": 30_000,
     "OUTPUT_BYTES_MAX": 1_048_576,
     "OUTPUT_PAUSED_MS_MAX": 10_000,
+    "SESSIONS_OF_ADDRESS": 10,
+    "SESSIONS_OF_ADDRESS_MIN": 32,
     "SESSIONS_PER_CONNECTION": 2,
     "SHARDS_MAX": 65_536,
     "SWEEP_BUDGET_MS_MAX": 10.0,
@@ -51,6 +53,11 @@ def test_defaults_by_number() -> None:
     defaults = config.ServerConfig()
     assert (defaults.host, defaults.port) == ("127.0.0.1", 6480)
     assert defaults.connections_max == 10_000
+    assert defaults.connections_per_address_max is None
+    assert defaults.sessions_max == 20_000
+    assert defaults.sessions_of_address_max == 2_000
+    assert config.ServerConfig(connections_max=10).sessions_of_address_max == 32
+    assert config.ServerConfig(sessions_per_address_max=7).sessions_of_address_max == 7
     assert defaults.drain_timeout_ms == 10_000
     assert defaults.sweep_budget_ms == 1.0
     assert defaults.caches == {"default": config.CachePolicy("default", 256, "eager", None)}

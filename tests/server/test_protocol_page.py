@@ -165,6 +165,11 @@ def test_the_limits(limit: str, expected: int) -> None:
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),
         (config.LEASE_MS_DEFAULT, 10_000, "(default 10 000; the server limits it to the range 100\n  to 300 000)"),
         ((config.LEASE_MS_MIN, config.LEASE_MS_MAX), (100, 300_000), "limits it to the range 100\n  to 300 000"),
+        (
+            (config.SESSIONS_OF_ADDRESS, config.SESSIONS_OF_ADDRESS_MIN),
+            (10, 32),
+            "a tenth of all sessions and at least 32",
+        ),
         (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
         (limits.PEER_SILENT_S, 5, "TCP keepalive after 5 s of silence, `TCP_USER_TIMEOUT` of\n10 s"),
         (commands._SESSIONS_LISTED_MAX, 512, "at most 512, each with the words"),
