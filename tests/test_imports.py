@@ -64,6 +64,7 @@ ADAPTERS = {
     "naught_loadtest.zeros.trial",
     "naught_server.connection",
     "naught_server.listeners",
+    "naught_server.peers",
     "naught_server.server",
     "naught_server.sweeper",
 }

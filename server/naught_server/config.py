@@ -68,6 +68,14 @@ such pieces in one turn of the loop."""
 INPUT_BYTES_MAX: Final = MESSAGE_BYTES_MAX + INPUT_AHEAD_BYTES_MAX
 """Undecoded input that a connection keeps: an unfinished message, or what waits for a turn and one more piece."""
 
+PEER_LOOK_MS: Final = 2_000
+"""How often the kernel is asked about a peer while replies are on their way to it. Two looks that find it silent, the
+second one `PEER_UNACKNOWLEDGED_MS` after its last answer or later, end its connection."""
+
+PROBE_INTERVAL_MS_MAX: Final = 2_000
+"""How far apart the kernel may send what the peer must answer: retransmissions, and probes of a closed window. Less
+than `PEER_UNACKNOWLEDGED_MS`, so that a peer that is there has answered one by then. Linux allows 1 000 and more."""
+
 LAME_DUCK_MS: Final = 100
 """How long a stopping server still reads from a connection, to answer `shutting_down`. A client with that answer
 knows that its request was not executed and can ask another server; after a closed connection it could not know."""
@@ -103,8 +111,8 @@ SESSIONS_PER_CONNECTION: Final = 2
 end."""
 
 SESSIONS_OF_ADDRESS: Final = 10
-"""One in ten of all sessions may be opened from one address, unless configured otherwise. So a single peer cannot take
-all of them: a session outlives its connection, and opening one costs its client a few bytes."""
+"""One in ten of all sessions may be opened from one address, unless configured otherwise. So a single peer cannot
+take all of them: a session outlives its connection, and opening one costs its client a few bytes."""
 
 SESSIONS_OF_ADDRESS_MIN: Final = 32
 """Sessions that an address may have in any case: a tenth of a small server would be too few for a single host."""

@@ -13,6 +13,8 @@ what needs the loop: turns, timers and backpressure. Reading is paused, so that 
 So a connection keeps one unfinished message or about one piece of input, whatever the peer sends (`INPUT_BYTES_MAX`).
 A message that is not whole `MESSAGE_MS_MAX` after it began ends the connection.
 
+While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether the peer still answers (`peers.py`).
+
 A connection that drains executes what it has received, and answers requests that arrive in the next `LAME_DUCK_MS`
 with `shutting_down`. Then it flushes and closes.
 """
@@ -25,14 +27,17 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from naught.wire.limits import PEER_UNACKNOWLEDGED_MS
 from naught_server.config import (
     INPUT_AHEAD_BYTES_MAX,
     LAME_DUCK_MS,
     MESSAGE_MS_MAX,
     OUTPUT_BYTES_MAX,
     OUTPUT_PAUSED_MS_MAX,
+    PEER_LOOK_MS,
 )
 from naught_server.engine import Engine
+from naught_server.peers import TcpSocket, can_tell, unanswered_ms
 from naught_server.protocol import ServerProtocol
 
 _log = logging.getLogger("naught.server")
@@ -49,8 +54,11 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_on_lost",
         "_output_timer",
+        "_peer_timer",
         "_protocol",
         "_reading",
+        "_silent_ms",
+        "_socket",
         "_transport",
         "_turn_due",
         "_turn_taken",
@@ -74,6 +82,10 @@ class Connection(asyncio.Protocol):
         self._turn_taken = False
         # Aborts the connection. Runs while the peer does not read its replies, and after `close` until all are sent.
         self._output_timer: asyncio.TimerHandle | None = None
+        self._socket: TcpSocket | None = None  # asked whether the peer is there; None where it cannot tell
+        # Looks whether the peer is there. Set by a write, and again while what was written is on its way.
+        self._peer_timer: asyncio.TimerHandle | None = None
+        self._silent_ms = 0  # how long the peer had been silent at the last look, if that was too long; else 0
         # Looks whether a message is unfinished for too long. Set by the first one that is not whole; it runs out
         # about once in `MESSAGE_MS_MAX`, however many such messages there are.
         self._unfinished_timer: asyncio.TimerHandle | None = None
@@ -86,6 +98,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
+        connected = transport.get_extra_info("socket")
+        self._socket = connected if can_tell(connected) else None
         self._engine.stats.count_opened()
 
     def data_received(self, data: bytes) -> None:
@@ -95,6 +109,8 @@ class Connection(asyncio.Protocol):
             replies = protocol.receive(data, _clock_ns() // 1_000_000)
             if replies:
                 self._transport.write(replies)  # type: ignore[union-attr]
+                if self._peer_timer is None and self._socket is not None:
+                    self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
             if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
                 self._watch_unfinished(MESSAGE_MS_MAX)
             if due:
@@ -127,7 +143,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._transport = None
-        for timer in (self._output_timer, self._unfinished_timer):
+        self._socket = None
+        for timer in (self._output_timer, self._peer_timer, self._unfinished_timer):
             if timer is not None:
                 timer.cancel()
         self._protocol.close(_clock_ns() // 1_000_000)
@@ -171,6 +188,8 @@ class Connection(asyncio.Protocol):
             replies = protocol.turn(_clock_ns() // 1_000_000)
             if replies:
                 transport.write(replies)
+                if self._peer_timer is None and self._socket is not None:
+                    self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
             if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
                 self._watch_unfinished(MESSAGE_MS_MAX)
         self._update_flow()
@@ -228,6 +247,27 @@ class Connection(asyncio.Protocol):
             self._engine.stats.count_cut("unfinished")
             _log.info("connection aborted: a message of its peer is unfinished for %d ms", MESSAGE_MS_MAX)
             self.abort()
+
+    def _look_at_peer(self) -> None:
+        """End the connection if the peer is gone; look again while replies are on their way."""
+        self._peer_timer = None
+        if self._socket is None:
+            return
+        try:
+            silent_ms = unanswered_ms(self._socket)
+        except OSError:
+            return  # it is closed
+        if silent_ms is None:
+            self._silent_ms = 0
+            return
+        # Twice, because the first look may come between a probe and its answer.
+        if 0 < self._silent_ms < silent_ms:
+            self._engine.stats.count_cut("gone")
+            _log.info("connection aborted: the machine of its peer has not answered for %d ms", silent_ms)
+            self.abort()
+            return
+        self._silent_ms = silent_ms if silent_ms >= PEER_UNACKNOWLEDGED_MS - PEER_LOOK_MS else 0
+        self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
 
     def _abort_unread(self) -> None:
         self._engine.stats.count_cut("unread")

@@ -27,7 +27,6 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from naught.wire.limits import KEEPALIVE
 from naught_server.config import ACCEPTS_PER_TURN_MAX, FILES_RESERVED, LISTEN_BACKLOG, ConfigError, ServerConfig
 from naught_server.logs import LOGGER_NAME, fields
 from naught_server.stats import Stats
@@ -38,7 +37,6 @@ __all__ = [
     "StartError",
     "limit_connections",
     "peer_address",
-    "prepare_accepted",
     "resolve",
     "shown_address",
 ]
@@ -276,21 +274,6 @@ def limit_connections(wanted: int) -> int:
             )
             return soft - FILES_RESERVED
     return wanted
-
-
-def prepare_accepted(accepted: socket.socket) -> None:
-    """Set the options of an accepted socket. Raises OSError."""
-    accepted.setblocking(False)
-    if accepted.family == socket.AF_UNIX:
-        return
-    # A reply is one write, and nothing that could be sent with it follows soon.
-    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # The kernel finds out when the peer is gone: other clients wait for what its session holds.
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            accepted.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _ReserveDescriptor:

@@ -36,11 +36,11 @@ from naught_server.listeners import (
     Listeners,
     StartError,
     limit_connections,
-    prepare_accepted,
     resolve,
     shown_address,
 )
 from naught_server.logs import LOGGER_NAME, fields
+from naught_server.peers import prepare_accepted
 from naught_server.sweeper import Sweeper
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]

@@ -108,6 +108,16 @@ class Sessions:
                 raise Busy(f"the server has {self._sessions_max} sessions already")
             self.end(next(iter(self._idle)), now_ms)
 
+    def _leave_share(self, session: Session) -> None:
+        assert session.id is not None
+        self._idle.pop(session, None)
+        share = self._share_of.pop(session.id, None)
+        if share is not None:
+            share.idle.pop(session, None)
+            share.count -= 1
+            if not share.count:
+                del self._shares[share.address]
+
     def resume(self, nameless: Session, session_id: bytes, received: int) -> Session:
         """The session of this id, with the connection of the nameless one; its former connection is closed.
 
@@ -149,13 +159,9 @@ class Sessions:
 
     def end(self, session: Session, now_ms: int) -> None:
         """End a session. A connection that still has it must take another one."""
-        if session.id is not None and self._by_id.pop(session.id, None) is not None:
-            share = self._share_of.pop(session.id)
-            share.count -= 1
-            share.idle.pop(session, None)
-            self._idle.pop(session, None)
-            if not share.count:
-                del self._shares[share.address]
+        if session.id is not None:
+            self._by_id.pop(session.id, None)
+            self._leave_share(session)
         session.end()
         if session.parked or session.holds:
             self._ended.append(session)

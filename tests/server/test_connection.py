@@ -4,6 +4,9 @@ unfinished, and how many of its bytes are kept."""
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -156,6 +159,121 @@ def test_a_session_survives_an_unfinished_message(run: Run) -> None:
         resumption = {"session": b"session number 1", "received": 0}
         connection.data_received(encode_request(1, "hello", [resumption]) + PING)
         assert [reply[2] for reply in transport.replies()] == [None, None]
+
+    run(test)
+
+
+# ------------------------------------------------------------------------------------------------- is the peer there
+
+TCP_INFO = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+
+
+class Tcp:
+    """A socket whose kernel says what the test wants."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.looks = 0  # how often it was asked
+        self.unacked = 0  # segments on their way
+        self.probes = 0  # of a closed window, not answered
+        self.not_sent = 0  # bytes that wait for the window
+        self.answers = True  # everything is answered at once
+        self._answered_s = 0.0  # the loop's time when the last answer came
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+        self.looks += 1
+        now_s = asyncio.get_running_loop().time()
+        if self.answers:
+            self._answered_s = now_s
+        words = [0] * 24
+        words[4], words[12] = self.unacked, round((now_s - self._answered_s) * 1000)
+        return struct.pack("=8B24I4Q3I", 0, 0, 0, self.probes, *[0] * 4, *words, *[0] * 6, self.not_sent)[:size]
+
+    def fall_silent(self) -> None:
+        """From now on nothing is answered."""
+        self.answers = False
+        self._answered_s = asyncio.get_running_loop().time()
+
+
+def connected_by(tcp: Tcp) -> tuple[Connection, FakeTransport]:
+    connection = Connection(engine_of(), lambda gone: None)
+    transport = FakeTransport(tcp=tcp)
+    connection.connection_made(transport)
+    connection.data_received(PING)
+    return connection, transport
+
+
+@TCP_INFO
+@pytest.mark.parametrize("what", ["unacked", "probes"])
+def test_a_peer_that_is_gone_is_noticed_in_about_ten_seconds(run: Run, what: str) -> None:
+    async def test() -> None:
+        tcp = Tcp()
+        connection, transport = connected_by(tcp)
+        tcp.fall_silent()
+        setattr(tcp, what, 1)
+        await asyncio.sleep(8.5)
+        assert not transport.aborted.is_set()
+        await asyncio.sleep(4)
+        assert transport.aborted.is_set()
+        assert connection._engine.stats.connections_cut == {"gone": 1}
+
+    run(test)
+
+
+@TCP_INFO
+@pytest.mark.parametrize("what", ["unacked", "probes", "not_sent"])
+def test_a_peer_whose_kernel_answers_is_there(run: Run, what: str) -> None:
+    """A stopped process: its window is closed, and all that its kernel must answer is answered."""
+
+    async def test() -> None:
+        tcp = Tcp()
+        _, transport = connected_by(tcp)
+        setattr(tcp, what, 1)
+        await asyncio.sleep(3_601)
+        assert tcp.looks == 3_600 / 2
+        assert not transport.aborted.is_set()
+
+    run(test)
+
+
+@TCP_INFO
+def test_probes_far_apart_are_no_silence(run: Run) -> None:
+    """Older kernels probe a closed window every two minutes: a look may come between a probe and its answer."""
+
+    async def test() -> None:
+        tcp = Tcp()
+        _, transport = connected_by(tcp)
+        tcp.not_sent = 1
+        for _ in range(10):
+            tcp.fall_silent()
+            tcp.probes = 0
+            await asyncio.sleep(120)
+            tcp.probes = 1
+            await asyncio.sleep(1.9)
+            tcp.answers, tcp.probes = True, 0
+            await asyncio.sleep(2.1)
+        assert not transport.aborted.is_set()
+
+    run(test)
+
+
+@TCP_INFO
+def test_nobody_looks_when_nothing_is_on_its_way(run: Run) -> None:
+    async def test() -> None:
+        tcp = Tcp()
+        connection, transport = connected_by(tcp)
+        tcp.fall_silent()
+        await asyncio.sleep(3_600)
+        assert tcp.looks == 1
+        assert timers() == 0
+        for _ in range(100):
+            connection.data_received(PING)
+        assert timers() == 1
+        connection.connection_lost(None)
+        assert timers() == 0
+        assert not transport.aborted.is_set()
 
     run(test)
 

@@ -171,7 +171,8 @@ def test_the_limits(limit: str, expected: int) -> None:
             "a tenth of all sessions and at least 32",
         ),
         (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
-        (limits.PEER_SILENT_S, 5, "TCP keepalive after 5 s of silence, `TCP_USER_TIMEOUT` of\n10 s"),
+        (limits.PEER_SILENT_S, 5, "by TCP keepalive after 5 s of silence"),
+        (limits.PEER_UNACKNOWLEDGED_MS, 10_000, "ends\nabout ten seconds later, and its holds"),
         (commands._SESSIONS_LISTED_MAX, 512, "at most 512, each with the words"),
     ],
 )
