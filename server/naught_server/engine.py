@@ -20,7 +20,6 @@ from naught.errors import InvalidRequest
 from naught.wire.limits import SESSION_ID_BYTES
 from naught_server.config import (
     DRAIN_TIMEOUT_MS_MAX,
-    SESSIONS_PER_CONNECTION,
     SWEEP_BACKLOG_PERIOD_MS,
     SWEEP_BUDGET_MS_MAX,
     SWEEP_BUDGET_MS_MIN,
@@ -120,7 +119,8 @@ class Engine:
             self.stats,
             new_id=new_session_id,
             first_hold=first_hold,
-            sessions_max=SESSIONS_PER_CONNECTION * config.connections_max,
+            sessions_max=config.sessions_max,
+            of_address_max=config.sessions_of_address_max,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there
@@ -212,6 +212,7 @@ class Engine:
             "connections": stats.connections,
             "connections_accepted": stats.connections_accepted,
             "connections_refused": stats.connections_refused,
+            "connections_cut": dict(stats.connections_cut),
             "commands": {name: count for name, count in stats.commands.items() if count},
             "errors": dict(stats.errors),
             "caches": {name: self._cache_as_dict(cache, now_ms) for name, cache in self.store.caches.items()},

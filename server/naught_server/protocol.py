@@ -77,6 +77,7 @@ class ServerProtocol:
         "_wake",
         "_wanted",
         "aborted",
+        "address",
         "backlog",
         "closing",
         "engine",
@@ -91,9 +92,13 @@ class ServerProtocol:
     """As the owner of a shard's lock: it keeps others from beginning work on the shard, and does no such work
     itself."""
 
-    def __init__(self, engine: Engine, wake: Callable[[], None], *, careful: bool = False) -> None:
-        """`careful`: serve every request with every check, none on the hot path. For tests, which compare the two."""
+    def __init__(
+        self, engine: Engine, wake: Callable[[], None], *, address: str | None = None, careful: bool = False
+    ) -> None:
+        """`address`: where the connection comes from; None where sessions have no bound by address. `careful`: serve
+        every request with every check, none on the hot path. For tests, which compare the two."""
         self.engine: Final = engine
+        self.address: Final = address  # its sessions count against the bound of this address
         self._careful: Final = careful
         self.session = engine.sessions.nameless(engine.store.caches[DEFAULT_CACHE], self)
         self.wants_turn = False  # there is more to do right now
@@ -130,6 +135,7 @@ class ServerProtocol:
         self._starved = False
         self.backlog = True
         self.idle = False
+        self.wants_turn = not (self._waiting or self.closing)
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn. Returns the replies."""
@@ -263,6 +269,10 @@ class ServerProtocol:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
+
+    def pinned_bytes(self) -> int:
+        """How many received bytes are kept. For tests."""
+        return self._input.pinned_bytes()
 
     def refuse(self) -> None:
         """The server stops: answer parked requests and all later requests with `shutting_down`."""

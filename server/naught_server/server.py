@@ -40,11 +40,11 @@ from naught_server.listeners import (
     Listeners,
     StartError,
     limit_connections,
-    prepare_accepted,
     resolve,
     shown_address,
 )
 from naught_server.logs import LOGGER_NAME, fields, lines_dropped
+from naught_server.peers import prepare_accepted
 from naught_server.sweeper import Sweeper
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
@@ -122,6 +122,7 @@ class Server:
             raise
         self._started_s = self._loop.time()
         self._connections: set[Connection] = set()  # accepted and not lost yet
+        self._of_address: dict[str, int] = {}  # how many of them an address has
         self._handovers: set[asyncio.Task[None]] = set()  # each makes a transport for an accepted socket
         self._signals = 0  # how many signals to stop have come
         self._first_signal = ""  # the name of the first one
@@ -168,15 +169,22 @@ class Server:
 
     # -- connections
 
-    def _admit(self, accepted: socket.socket) -> bool:
+    def _admit(self, accepted: socket.socket, address: str | None) -> str | None:
+        """Serve an accepted socket; or return the limit that is reached."""
         if len(self._connections) >= self._connections_max:
-            return False
-        connection = Connection(self._engine, self._on_lost)
+            return "connections_max"
+        if address is not None:
+            count = self._of_address.get(address, 0)
+            most = self._config.connections_per_address_max
+            if most is not None and count >= most:
+                return "connections_per_address_max"
+            self._of_address[address] = count + 1
+        connection = Connection(self._engine, self._on_lost, address)
         self._connections.add(connection)
         task = self._loop.create_task(self._hand_over(accepted, connection))
         self._handovers.add(task)
         task.add_done_callback(self._handovers.discard)
-        return True
+        return None
 
     async def _hand_over(self, accepted: socket.socket, connection: Connection) -> None:
         """Give an accepted socket to the loop, as the transport of its connection. It takes a turn of the loop."""
@@ -194,7 +202,13 @@ class Server:
             raise
 
     def _on_lost(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        if connection.address is not None:
+            self._of_address[connection.address] -= 1
+            if not self._of_address[connection.address]:
+                del self._of_address[connection.address]
         if self._signals and not self._connections:
             self._finish_draining()
 

@@ -55,6 +55,10 @@ SLICES_MAX: Final = 8
 class Outlet(Protocol):
     """The connection of a session, as far as the session calls it."""
 
+    @property
+    def address(self) -> str | None:
+        """Where it comes from; None where sessions have no bound by address."""
+
     def output_ready(self) -> None:
         """There is output although no request of this connection is being served."""
 

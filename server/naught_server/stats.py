@@ -51,6 +51,7 @@ class Stats:
         "commands",
         "connections",
         "connections_accepted",
+        "connections_cut",
         "connections_refused",
         "errors",
         "log_lines_dropped",
@@ -62,6 +63,7 @@ class Stats:
         self.errors: defaultdict[str, int] = defaultdict(int)  # error replies, by code; items of a batch not included
         self.connections = 0  # open now
         self.connections_accepted = 0
+        self.connections_cut: defaultdict[str, int] = defaultdict(int)  # ended by the server, by reason
         self.connections_refused = 0  # over the limit, or no descriptor was left
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
@@ -92,3 +94,7 @@ class Stats:
     def count_refused(self) -> None:
         """A connection was refused."""
         self.connections_refused += 1
+
+    def count_cut(self, reason: str) -> None:
+        """The server ends a connection whose peer does not go on."""
+        self.connections_cut[reason] += 1

@@ -422,6 +422,27 @@ def test_one_connection_too_many_is_closed_at_once(start: Start, connect: Connec
     assert counts[0] == "1"
 
 
+def test_an_address_has_its_own_bound(start: Start, connect: Connect, tmp_path: Path) -> None:
+    unix_path = str(tmp_path / "naught.sock")
+    server = start("--connections-per-address-max", "2", "--unix-socket", unix_path)
+    served = [connect(server) for _ in range(2)]
+    assert [peer.is_served() for peer in served] == [True] * 2
+    assert not connect(server).is_served()
+    for _ in range(3):  # a Unix socket has no address
+        by_unix = Peer(socket.socket(socket.AF_UNIX))
+        by_unix.socket.settimeout(DEADLINE_S)
+        by_unix.socket.connect(unix_path)
+        served.append(by_unix)
+        assert by_unix.is_served()
+    served[0].close()
+    wait_until(lambda: served[1].call("info")[b"connections"] == 4, "the server noticed a peer was gone")
+    assert connect(server).is_served()
+    for peer in served:
+        peer.close()
+    assert server.stop() == 0
+    assert " warning connections refused count=1 why=connections_per_address_max" in server.log()
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_out_of_descriptors_it_serves_open_connections(start: Start, connect: Connect, loop: str) -> None:
     # It reserves descriptors for 64 - 32 connections; inherited files, which it does not know of, use some of these.

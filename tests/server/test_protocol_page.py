@@ -136,6 +136,8 @@ def number_of(text: str) -> int:
         ("method of a large message", METHOD_BYTES_MAX),
         ("reply", limits.REPLY_BYTES_MAX),
         ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
+        ("an unfinished message", config.MESSAGE_MS_MAX),
+        ("undecoded input of one connection", 1 << 20),
         ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
         ("work for one connection in one turn", config.TURN_ITEMS_MAX),
         ("connections", config.CONNECTIONS_MAX),
@@ -153,6 +155,8 @@ def test_the_limits(limit: str, expected: int) -> None:
     ("found", "expected", "sentence"),
     [
         ((SMALL_BYTES, SMALL_ELEMENTS), (8_192, 64), "has up to 8 192 bytes and 64 elements"),
+        (config.INPUT_BYTES_MAX, 1_114_112, "| 1 MiB and 64 KiB (1 114 112 bytes) |"),
+        (config.MESSAGE_MS_MAX, 30_000, "unfinished message for 30 s from its first byte"),
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
@@ -162,8 +166,14 @@ def test_the_limits(limit: str, expected: int) -> None:
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),
         (config.LEASE_MS_DEFAULT, 10_000, "(default 10 000; the server limits it to the range 100\n  to 300 000)"),
         ((config.LEASE_MS_MIN, config.LEASE_MS_MAX), (100, 300_000), "limits it to the range 100\n  to 300 000"),
+        (
+            (config.SESSIONS_OF_ADDRESS, config.SESSIONS_OF_ADDRESS_MIN),
+            (10, 32),
+            "a tenth of all sessions and at least 32",
+        ),
         (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
-        (limits.PEER_SILENT_S, 5, "TCP keepalive after 5 s of silence, `TCP_USER_TIMEOUT` of\n10 s"),
+        (limits.PEER_SILENT_S, 5, "by TCP keepalive after 5 s of silence"),
+        (limits.PEER_UNACKNOWLEDGED_MS, 10_000, "ends\nabout ten seconds later, and its holds"),
         (commands._SESSIONS_LISTED_MAX, 512, "at most 512, each with the words"),
     ],
 )

@@ -62,16 +62,15 @@ PEER_PROBES: Final = 5
 PEER_UNACKNOWLEDGED_MS: Final = 10_000
 """TCP keepalive: after 5 s without a packet from the peer, five probes follow, one per second. Written bytes may stay
 unacknowledged (in TCP) for 10 s. The peer's kernel answers both, not its event loop. So a machine that is gone is
-detected within ten seconds, and a process that is busy or stopped is not mistaken for a dead one."""
+detected about ten seconds later, and a process that is busy or stopped is not mistaken for a dead one."""
 
 KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", PEER_SILENT_S),
     ("TCP_KEEPALIVE", PEER_SILENT_S),  # the same on macOS
     ("TCP_KEEPINTVL", 1),
     ("TCP_KEEPCNT", PEER_PROBES),
-    ("TCP_USER_TIMEOUT", PEER_UNACKNOWLEDGED_MS),
 )
-"""The socket options for these values, by name. Both ends set those that their system has."""
+"""The socket options of keepalive, by name. Both ends set those that their system has."""
 
 DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"
