@@ -66,7 +66,9 @@ ADAPTERS = {
     "naught_loadtest.zeros.trial",
     "naught_server.connection",
     "naught_server.listeners",
+    "naught_server.peers",
     "naught_server.server",
+    "naught_server.logs",
     "naught_server.sweeper",
 }
 

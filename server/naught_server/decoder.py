@@ -79,7 +79,11 @@ class Input:
 
     def advance(self, at: int) -> None:
         """The requests before this offset of `data` were served."""
-        self.at = at
+        if at == len(self.data):
+            self.data = b""  # an idle connection keeps nothing of what it has received
+            self.at = 0
+        else:
+            self.at = at
 
     @property
     def empty(self) -> bool:
@@ -87,8 +91,8 @@ class Input:
         return self.at == len(self.data) and self._walk is None
 
     def pinned_bytes(self) -> int:
-        """How many received bytes are kept."""
-        return len(self.data) - self.at + (0 if self._walk is None else len(self._walk.data))
+        """How many received bytes are kept: those that were served and not dropped yet too."""
+        return len(self.data) + (0 if self._walk is None else len(self._walk.data))
 
     def next_message(self) -> Message | None:
         """The message at the cursor, which passes it; None while it is not whole. O(its bytes).
@@ -100,9 +104,12 @@ class Input:
             end = walk_small(self.data, self.at)
             if end >= 0:
                 message = self.data[self.at : end]
-                self.at = end
+                self.advance(end)
                 return self._decoded(message)
             if end == UNFINISHED:
+                if self.at:
+                    self.data = self.data[self.at :]  # a few bytes; the piece they came in may have 256 000
+                    self.at = 0
                 return None
             if end == BAD:
                 raise self._refused("invalid", _NO_MESSAGE, self.data[self.at : self.at + 8])

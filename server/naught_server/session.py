@@ -55,6 +55,10 @@ SLICES_MAX: Final = 8
 class Outlet(Protocol):
     """The connection of a session, as far as the session calls it."""
 
+    @property
+    def address(self) -> str | None:
+        """Where it comes from; None where sessions have no bound by address."""
+
     def output_ready(self) -> None:
         """There is output although no request of this connection is being served."""
 
@@ -163,7 +167,7 @@ class Session:
         self.outlet = None
         self.flush()
 
-    def start_lease(self, now_ms: int, on_end: Callable[[int], None]) -> None:
+    def start_lease(self, now_ms: int, on_end: Callable[[int], int]) -> None:
         """Call `on_end` unless there is a new connection within the lease."""
         self._lease = self._services.timers.set(now_ms + self.lease_ms, on_end)
 
@@ -172,8 +176,9 @@ class Session:
         """Whether it will end when its lease does."""
         return self._lease is not None
 
-    def end(self) -> None:
-        """It is over. Its waiters have still to leave their queues, and its holds to be given back."""
+    def end(self) -> int:
+        """It is over. Its waiters have still to leave their queues, and its holds to be given back. Returns the
+        entries of work."""
         if self._lease is not None:
             self._services.timers.cancel(self._lease)
             self._lease = None
@@ -183,6 +188,7 @@ class Session:
         self.kept_bytes = 0
         for waiter in self.parked.values():
             waiter.drop()
+        return len(self.parked)
 
     # ---------------------------------------------------------------------------------------- replies
 
@@ -374,14 +380,15 @@ class Session:
             waiter.leave()
             waiter.finish(fault)
 
-    def empty_queues(self, waiters_max: int) -> int:
-        """It has ended: take up to `waiters_max` of its waiters out of their queues. Returns how many were taken."""
-        taken = 0
-        while self.parked and taken < waiters_max:
+    def empty_queues(self, entries_max: int) -> int:
+        """It has ended: take its waiters out of their queues, for up to about `entries_max` entries of work. Returns
+        how many were done."""
+        done = 0
+        while self.parked and done < entries_max:
             _, waiter = self.parked.popitem()
             waiter.leave()
-            taken += 1
-        return taken
+            done += 1 + waiter.size
+        return done
 
     # ---------------------------------------------------------------------------------------- holds
 

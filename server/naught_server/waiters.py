@@ -19,7 +19,8 @@ and releasing it does not touch the counter's next generation.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from naught.errors import CommandError
@@ -29,7 +30,23 @@ Item = tuple[bytes, int, int]
 """A key, the amount to add, and the limit that the value must stay within."""
 
 SETTLED_AT_ONCE: Final = 1_000
-"""Waiters that one command wakes in its own step; about 4 ms. The engine's next steps wake the others."""
+"""Entries of work that the waiters of one command may take in its own step: a turn. The first grant may take more, as
+it is one step for all its keys. The engine's next steps do the rest."""
+
+ANSWER_ENTRIES: Final = 8
+"""Answering a waiter: about 4 us. Prices are in the entries of commands.py."""
+
+GRANT_ENTRIES: Final = 8
+"""Granting one key of an `acquire` that waited: adding, holding, leaving its queue."""
+
+LEAVE_ENTRIES: Final = 2
+"""Reading a key's value and leaving its queue, at the end of a wait."""
+
+PARK_ENTRIES: Final = 7
+"""Entering the queue of a key."""
+
+KEYS_LISTED_PER_ENTRY: Final = 16
+"""Keys with waiters that `clear` lists for an entry."""
 
 
 class Counters(Protocol):
@@ -120,13 +137,21 @@ class Waiter:
         if answer is not None:
             answer(result)
 
-    def end(self, now_ms: int) -> None:
-        """End the wait without success: its time ran out, or it was cancelled."""
-        if self._answer is not None:
-            result = self.outcome(now_ms)
-            self.leave()
-            self.finish(result)
-            self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+    def end(self, now_ms: int) -> int:
+        """End the wait without success: its time ran out, or it was cancelled. Returns the entries of work."""
+        if self._answer is None:
+            return 0
+        result = self.outcome(now_ms)
+        self.leave()
+        self.finish(result)
+        done = ANSWER_ENTRIES + LEAVE_ENTRIES * self.size
+        self.waiters.add_work(done)
+        return done + self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+
+    @property
+    def size(self) -> int:
+        """How many keys it waits for."""
+        return 1
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timers is not None:
@@ -185,27 +210,30 @@ class AcquireWaiter(Waiter):
     def outcome(self, now_ms: int) -> object:
         return False, self.waiters.cache.peek([key for key, _, _ in self.items], now_ms), None
 
+    @property
+    def size(self) -> int:
+        return len(self._keys)
+
     def is_first(self) -> bool:
         """Whether it is the first in the queue of each of its keys."""
         queues = self.waiters.queues
         return all(next(iter(queues[key])) is self for key in self.sums)
 
-    def is_blocked(self, now_ms: int) -> bool:
-        """Whether it is not the first for one of its keys, or has no room there; notes which key.
-
-        O(1) for a key that blocks it again, O(keys) when it is granted.
+    def look(self, now_ms: int) -> int:
+        """Note in `blocked_by` for which of its keys it is not the first, or has no room. Returns how many keys were
+        looked at: 1 for a key that blocks it again, all when it can be granted.
         """
         queues = self.waiters.queues
         peek = self.waiters.cache.peek
         keys = self._keys
-        for _ in keys:
+        for looked_at in range(1, len(keys) + 1):
             key = keys[self._next]
             if next(iter(queues[key])) is not self or peek((key,), now_ms)[0] + self.sums[key] > self._limits[key]:
                 self.blocked_by = key
-                return True
+                return looked_at
             self._next = (self._next + 1) % len(keys)
         self.blocked_by = None
-        return False
+        return len(keys)
 
 
 class ZeroWaiter(Waiter):
@@ -252,7 +280,18 @@ def limits_of(items: Sequence[Item]) -> dict[bytes, int]:
 class Waiters:
     """The queues and the held generations of one cache."""
 
-    __slots__ = ("_ready", "_woken", "awaited", "cache", "generations", "queues", "unsettled")
+    __slots__ = (
+        "_ready",
+        "_ready_all",
+        "_woken",
+        "_woken_all",
+        "awaited",
+        "cache",
+        "generations",
+        "queues",
+        "unsettled",
+        "worked",
+    )
 
     def __init__(self, cache: Counters) -> None:
         self.cache: Final = cache
@@ -262,8 +301,13 @@ class Waiters:
         self.generations: dict[
             bytes, Generation
         ] = {}  # by key: the generation that is held; a subset of the counters
-        self._ready: deque[bytes] = deque()  # keys whose first waiter may fit now
+        # Keys whose first waiter may fit now, each once, in the order they were noted.
+        self._ready: OrderedDict[bytes, None] = OrderedDict()
         self._woken: deque[ZeroWaiter] = deque()  # their counter was absent; they are no longer in `awaited`
+        # The same after `clear`, and before those. They are listed in one step and looked at in steps.
+        self._ready_all: deque[bytes] = deque()
+        self._woken_all: deque[Iterator[ZeroWaiter]] = deque()
+        self.worked = 0  # entries of work done for waiters since the start
         self.unsettled = False  # `settle` has something to do; checked in every turn of every connection
 
     @property
@@ -281,22 +325,32 @@ class Waiters:
             self._woken.extend(woken)
             self.unsettled = True
         if key in self.queues:
-            self._ready.append(key)
-            self.unsettled = True
+            self.on_decrease(key)
 
     def on_all_absent(self) -> None:
-        """All counters have become absent in one step. O(keys with waiters)."""
+        """All counters have become absent in one step. O(keys with waiters and held keys): see `price_of_clear`."""
         self.generations.clear()
-        for woken in self.awaited.values():
-            self._woken.extend(woken)
-        self.awaited.clear()
-        self._ready.extend(self.queues)
-        self.unsettled = bool(self._woken or self._ready)
+        if self.awaited:
+            # Copied, because the dict itself stays: the hot path has it.
+            self._woken_all.append(chain(tuple(self._woken), chain.from_iterable(self.awaited.copy().values())))
+            self._woken.clear()
+            self.awaited.clear()
+        self._ready_all = deque(self.queues)  # what was noted before is among them
+        self._ready.clear()
+        self.unsettled = self._has_notes()
+
+    def price_of_clear(self) -> int:
+        """What `on_all_absent` costs, in entries."""
+        return (len(self.generations) + len(self.awaited) + len(self.queues)) // KEYS_LISTED_PER_ENTRY
 
     def on_decrease(self, key: bytes) -> None:
         """The first waiter in this key's queue may fit now."""
-        self._ready.append(key)
+        self._ready[key] = None
         self.unsettled = True
+
+    def add_work(self, entries: int) -> None:
+        """Work was done for waiters."""
+        self.worked += entries
 
     # Generations.
 
@@ -315,36 +369,64 @@ class Waiters:
 
     # Acting on the notes.
 
-    def settle(self, now_ms: int, waiters_max: int) -> int:
-        """Answer the waiters that can be answered now, up to `waiters_max`. Returns how many were checked."""
-        checked = 0
+    def settle(self, now_ms: int, entries_max: int) -> int:
+        """Answer the waiters that can be answered now, for up to about `entries_max` entries of work. Returns how
+        many were done. A grant that costs more than is left is put off, unless it is the first."""
+        done = 0
+        granted = False
         postponed: list[bytes] = []  # keys whose first waiter needs a shard with work under way
-        while checked < waiters_max:
-            if self._woken:
-                self._woken.popleft().finish(True)
-            elif self._ready:
-                key = self._ready.popleft()
-                queue = self.queues.get(key)
-                if queue is None:
-                    continue
-                first = next(iter(queue))
-                if first.is_over:  # its session has ended
-                    first.leave()
-                    continue
-                if first.blocked_by not in {None, key}:
-                    continue
-                if first.is_blocked(now_ms):
-                    continue  # a decrease of that key, or its first waiter leaving, makes another note
-                if self.cache.is_worked_on(first.sums):
-                    postponed.append(key)
-                    continue
-                self._grant(first, now_ms)
-            else:
+        while done < entries_max and self._has_notes():
+            if self._woken_all or self._woken:
+                done += self._wake()
+                continue
+            key = self._next_ready()
+            done += 1
+            queue = self.queues.get(key)
+            if queue is None:
+                continue
+            first = next(iter(queue))
+            if first.is_over:  # its session has ended
+                first.leave()
+                done += LEAVE_ENTRIES * first.size
+                continue
+            if first.blocked_by not in {None, key}:
+                continue
+            done += first.look(now_ms)
+            if first.blocked_by is not None:
+                continue  # a decrease of that key, or its first waiter leaving, makes another note
+            if self.cache.is_worked_on(first.sums):
+                postponed.append(key)
+                continue
+            price = ANSWER_ENTRIES + GRANT_ENTRIES * first.size
+            if granted and done + price > entries_max:
+                self._ready_all.appendleft(key)
                 break
-            checked += 1
-        self._ready.extend(postponed)
-        self.unsettled = bool(self._woken or self._ready)
-        return checked
+            self._grant(first, now_ms)
+            granted = True
+            done += price
+        self._ready.update(dict.fromkeys(postponed))
+        self.unsettled = self._has_notes()
+        self.worked += done
+        return done
+
+    def _has_notes(self) -> bool:
+        return bool(self._woken_all or self._woken or self._ready_all or self._ready)
+
+    def _wake(self) -> int:
+        """Answer the next waiter whose counter was absent. Returns the entries of work."""
+        if not self._woken_all:
+            waiter: ZeroWaiter | None = self._woken.popleft()
+        else:
+            waiter = next(self._woken_all[0], None)
+        if waiter is None:
+            self._woken_all.popleft()
+            return 0
+        waiter.finish(True)
+        return ANSWER_ENTRIES
+
+    def _next_ready(self) -> bytes:
+        """Take the next key whose first waiter may fit."""
+        return self._ready_all.popleft() if self._ready_all else self._ready.popitem(last=False)[0]
 
     def _grant(self, waiter: AcquireWaiter, now_ms: int) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from naught.wire.codec import encode_request
+from naught_server import store
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
@@ -122,6 +123,24 @@ def test_info_counts_what_happened() -> None:
     assert info[b"commands"] == {b"apply": 1, b"decr": 1, b"set": 1, b"take": 1, b"expire": 1}
     peer.call("clear")
     assert peer.call("info")[b"caches"][b"default"][b"evictions"][b"cleared"] == 1
+
+
+def test_info_says_when_the_number_of_counters_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes out up to 1 000 expired counters and counts up to `DUE_COUNTED_MAX` more."""
+    monkeypatch.setattr(store, "DUE_COUNTED_MAX", 500)
+    peer = Peer(engine_of(shards=1))
+    cache = peer.engine.store.cache("default")
+    for number in range(3_000):
+        cache.incr(b"%d" % number, 1, 10, peer.now_ms)
+    peer.call("incr", "stays")
+    peer.now_ms += 10
+    found = []
+    for _ in range(4):
+        words = peer.call("info")[b"caches"][b"default"]
+        found.append((words[b"counters"], words[b"counters_exact"]))
+    # The first figure is 2 001 raw entries less a millisecond of expired ones, which is counted whole.
+    assert found[0] == (1, False)
+    assert found[-1] == (1, True)
 
 
 def test_what_the_fast_loop_serves_is_counted_as_well() -> None:

@@ -32,6 +32,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)
     monkeypatch.setattr(sweep, "SETTLED_MS", 1)
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 6)  # so that most shards are worked on in slices
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])

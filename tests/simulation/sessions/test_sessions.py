@@ -31,11 +31,17 @@ def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
     monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
     monkeypatch.setattr(protocol_module, "TURN_ITEMS_MAX", 16)
+    monkeypatch.setattr(protocol_module, "REQUEST_ENTRIES", 1)
+    monkeypatch.setattr(protocol_module, "SLICE_PRICE", 8)
+    monkeypatch.setattr(commands, "TURN_ITEMS_MAX", 16)
+    monkeypatch.setattr(commands, "SLOTS", 64)
+    monkeypatch.setattr(commands, "LATER_SLOTS", 4)
     monkeypatch.setattr(protocol_module, "PORTION_ITEMS_MIN", 16)
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
     monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)
     monkeypatch.setattr(sweep, "SETTLED_MS", 1)
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 6)  # so that most shards are worked on in slices
     monkeypatch.setattr(session, "UNACKNOWLEDGED_MAX", 60)
     monkeypatch.setattr(session, "PARKED_MAX", 12)
 
