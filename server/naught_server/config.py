@@ -94,6 +94,15 @@ end."""
 HELD_ITEMS_MAX: Final = 65_536
 """Amounts a session may hold, in all its holds together: 20 MiB of the server's memory."""
 
+PARKED_BYTES_MAX: Final = 256 << 20
+"""The default of the setting: memory for requests that wait, of all clients together."""
+
+PARKED_BYTES_MIN: Final = 1 << 20
+"""Less would refuse waits that an ordinary client makes."""
+
+PARKED_BYTES_LIMIT: Final = 1 << 40
+"""More does not fit into any memory."""
+
 SHARDS_MAX: Final = 65_536
 """Each shard costs a table, a lock and visits of the sweeper; more shards than this have no use."""
 
@@ -282,6 +291,12 @@ _SETTINGS: Final = (
         f"connections served at once; at most the limit on open files minus {FILES_RESERVED}",
     ),
     _Setting(
+        "parked_bytes_max",
+        _Whole(PARKED_BYTES_MIN, PARKED_BYTES_LIMIT),
+        "BYTES",
+        "memory for requests that wait, of all clients together; further ones are answered busy",
+    ),
+    _Setting(
         "drain_timeout_ms",
         _Whole(0, DRAIN_TIMEOUT_MS_MAX),
         "MS",
@@ -354,6 +369,8 @@ class ServerConfig:
     """Whether TCP may listen beyond loopback."""
     connections_max: int = CONNECTIONS_MAX
     """The most connections served at once; fewer where there are not enough file descriptors."""
+    parked_bytes_max: int = PARKED_BYTES_MAX
+    """Bytes for requests that wait, of all clients together; see `waiters.WAIT_BYTES`."""
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0

@@ -101,6 +101,7 @@ class Engine:
             new_id=new_session_id,
             first_hold=first_hold,
             sessions_max=SESSIONS_PER_CONNECTION * config.connections_max,
+            parked_bytes_max=config.parked_bytes_max,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there

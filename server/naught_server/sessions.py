@@ -33,12 +33,15 @@ class Sessions:
         new_id: Callable[[], bytes],
         first_hold: int,
         sessions_max: int,
+        parked_bytes_max: int,
     ) -> None:
         self.timers: Final = timers
         self.stats: Final = stats
         self._store: Final = store
         self._new_id: Final = new_id
         self._sessions_max: Final = sessions_max
+        self._parked_bytes_max: Final = parked_bytes_max
+        self.parked_bytes = 0  # reserved for requests that wait, of all sessions
         self._by_id: dict[bytes, Session] = {}
         self._ended: deque[Session] = deque()  # to be emptied by `step`
         self._opened = 0  # since the start
@@ -55,6 +58,16 @@ class Sessions:
         """A number for a hold, higher than all before."""
         self._hold += 1
         return self._hold
+
+    def reserve_parked(self, size: int) -> None:
+        """Reserve memory for a request that waits. Raises Busy where all waits have too much."""
+        if self.parked_bytes + size > self._parked_bytes_max:
+            raise Busy(f"the server has {self._parked_bytes_max} bytes for requests that wait, and they are in use")
+        self.parked_bytes += size
+
+    def free_parked(self, size: int) -> None:
+        """Free what was reserved."""
+        self.parked_bytes -= size
 
     def nameless(self, cache: Cache, outlet: Outlet) -> Session:
         """A session for a connection that has asked for none."""

@@ -23,6 +23,9 @@ LIMITS = {
     "MAX_COUNTERS_LIMIT": 1_099_511_627_776,
     "OUTPUT_BYTES_MAX": 1_048_576,
     "OUTPUT_PAUSED_MS_MAX": 10_000,
+    "PARKED_BYTES_LIMIT": 1_099_511_627_776,
+    "PARKED_BYTES_MAX": 268_435_456,
+    "PARKED_BYTES_MIN": 1_048_576,
     "SESSIONS_PER_CONNECTION": 2,
     "SHARDS_MAX": 65_536,
     "SWEEP_BUDGET_MS_MAX": 10.0,
@@ -47,6 +50,7 @@ def test_defaults_by_number() -> None:
     defaults = config.ServerConfig()
     assert (defaults.host, defaults.port) == ("127.0.0.1", 6480)
     assert defaults.connections_max == 10_000
+    assert defaults.parked_bytes_max == 268_435_456
     assert defaults.drain_timeout_ms == 10_000
     assert defaults.sweep_budget_ms == 1.0
     assert defaults.caches == {"default": config.CachePolicy("default", 256, "eager", None)}
