@@ -140,6 +140,15 @@ LOG_BYTES_QUEUED_MAX: Final = 1 << 20
 LOG_LINES_ALIKE_MAX: Final = 10
 """Log lines of the same event in a second. The others are left out, and one line says how many."""
 
+PARKED_BYTES_MAX: Final = 256 << 20
+"""The default of the setting: memory for requests that wait, of all clients together."""
+
+PARKED_BYTES_MIN: Final = 1 << 20
+"""Less would refuse waits that an ordinary client makes."""
+
+PARKED_BYTES_LIMIT: Final = 1 << 40
+"""More does not fit into any memory."""
+
 SHARDS_MAX: Final = 65_536
 """Each shard costs a table, a lock and visits of the sweeper; more shards than this have no use."""
 
@@ -357,6 +366,12 @@ _SETTINGS: Final = (
         f"{SESSIONS_OF_ADDRESS_MIN}; Unix sockets are exempt",
     ),
     _Setting(
+        "parked_bytes_max",
+        _Whole(PARKED_BYTES_MIN, PARKED_BYTES_LIMIT),
+        "BYTES",
+        "memory for requests that wait, of all clients together; further ones are answered busy",
+    ),
+    _Setting(
         "drain_timeout_ms",
         _Whole(0, DRAIN_TIMEOUT_MS_MAX),
         "MS",
@@ -433,6 +448,8 @@ class ServerConfig:
     """The most connections served at once from one address; None for no bound of its own."""
     sessions_per_address_max: int | None = None
     """The most sessions opened from one address; None for a share of all."""
+    parked_bytes_max: int = PARKED_BYTES_MAX
+    """Bytes for requests that wait, of all clients together; see `waiters.WAIT_BYTES`."""
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0

@@ -121,6 +121,7 @@ class Engine:
             first_hold=first_hold,
             sessions_max=config.sessions_max,
             of_address_max=config.sessions_of_address_max,
+            parked_bytes_max=config.parked_bytes_max,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there

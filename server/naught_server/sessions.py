@@ -48,6 +48,7 @@ class Sessions:
         first_hold: int,
         sessions_max: int,
         of_address_max: int,
+        parked_bytes_max: int,
     ) -> None:
         self.timers: Final = timers
         self.stats: Final = stats
@@ -58,6 +59,8 @@ class Sessions:
         self._shares: dict[str | None, _Share] = {}  # by address; those with sessions
         self._share_of: dict[bytes, _Share] = {}  # by session
         self._idle: dict[Session, None] = {}  # those of all shares
+        self._parked_bytes_max: Final = parked_bytes_max
+        self.parked_bytes = 0  # reserved for requests that wait, of all sessions
         self._by_id: dict[bytes, Session] = {}
         self._ended: deque[Session] = deque()  # to be emptied by `step`
         self._opened = 0  # since the start
@@ -74,6 +77,16 @@ class Sessions:
         """A number for a hold, higher than all before."""
         self._hold += 1
         return self._hold
+
+    def reserve_parked(self, size: int) -> None:
+        """Reserve memory for a request that waits. Raises Busy where all waits have too much."""
+        if self.parked_bytes + size > self._parked_bytes_max:
+            raise Busy(f"the server has {self._parked_bytes_max} bytes for requests that wait, and they are in use")
+        self.parked_bytes += size
+
+    def free_parked(self, size: int) -> None:
+        """Free what was reserved."""
+        self.parked_bytes -= size
 
     def nameless(self, cache: Cache, outlet: Outlet) -> Session:
         """A session for a connection that has asked for none."""

@@ -18,6 +18,7 @@ and releasing it does not touch the counter's next generation.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -32,6 +33,12 @@ Item = tuple[bytes, int, int]
 SETTLED_AT_ONCE: Final = 1_000
 """Entries of work that the waiters of one command may take in its own step: a turn. The first grant may take more, as
 it is one step for all its keys. The engine's next steps do the rest."""
+
+WAIT_BYTES: Final = 1_024
+"""Memory of a request that waits, without its keys."""
+
+WAIT_KEY_BYTES: Final = 150
+"""Memory of each of its keys, beside the key's own length: its object, its place in a queue, amount and limit."""
 
 ANSWER_ENTRIES: Final = 8
 """Answering a waiter: about 4 us. Prices are in the entries of commands.py."""
@@ -151,7 +158,17 @@ class Waiter:
     @property
     def size(self) -> int:
         """How many keys it waits for."""
-        return 1
+        return len(self.keys)
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Those it waits for, each once."""
+        raise AssertionError("each kind of waiter has its own keys")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory it is charged: at least what it takes."""
+        return WAIT_BYTES + WAIT_KEY_BYTES * self.size + sum(map(len, self.keys))
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timers is not None:
@@ -166,7 +183,7 @@ class AcquireWaiter(Waiter):
     batch that decrements thousands of keys by one would check a waiter for all of them thousands of times.
     """
 
-    __slots__ = ("_keys", "_limits", "_next", "blocked_by", "grant", "items", "sums")
+    __slots__ = ("_amounts", "_keys", "_limits", "_next", "_order", "blocked_by", "grant")
 
     def __init__(
         self,
@@ -176,62 +193,66 @@ class AcquireWaiter(Waiter):
         grant: Callable[[dict[bytes, int]], int],
     ) -> None:
         super().__init__(waiters, wait_ms)
-        self.items: Final = items
-        self.sums: Final = sums_of(items)
         self.grant: Final = grant
         self.blocked_by: bytes | None = None  # the key that blocked it at the last check; None if none did
-        self._keys: Final = list(self.sums)
-        self._limits: Final = limits_of(items)
+        sums = sums_of(items)
+        limits = limits_of(items)
+        # In columns, which take a tenth of the memory of the items as they came.
+        self._keys: Final = tuple(sums)
+        self._amounts: Final = array("q", sums.values())
+        self._limits: Final = array("q", [limits[key] for key in sums])
+        # By item, the index of its key; None where each key is named once.
+        index = {key: number for number, key in enumerate(sums)} if len(items) > len(sums) else None
+        self._order: Final = None if index is None else array("H", [index[key] for key, _, _ in items])
         self._next = 0  # index in _keys where the next check begins
 
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Those it waits for, each once."""
+        return self._keys
+
+    @property
+    def sums(self) -> dict[bytes, int]:
+        """The amount to add to each key."""
+        return dict(zip(self._keys, self._amounts, strict=True))
+
+    @property
+    def items(self) -> list[Item]:
+        """Its items in the order they came, each with the whole amount and the lowest limit of its key."""
+        keys, amounts, limits = self._keys, self._amounts, self._limits
+        order = range(len(keys)) if self._order is None else self._order
+        return [(keys[at], amounts[at], limits[at]) for at in order]
+
     def enqueue(self) -> None:
-        queues = self.waiters.queues
-        for key in self.sums:
-            queue = queues.get(key)
-            if queue is None:
-                # An OrderedDict, because finding the first entry of a plain dict gets slower each time its first
-                # entry is removed.
-                queue = queues[key] = OrderedDict()
-            queue[self] = None
+        for key in self._keys:
+            self.waiters.enter(key, self)
 
     def leave(self) -> None:
-        queues = self.waiters.queues
-        for key in self.sums:
-            queue = queues.get(key)
-            if queue is None or self not in queue:
-                continue
-            was_first = next(iter(queue)) is self
-            del queue[self]
-            if not queue:
-                del queues[key]
-            elif was_first:
+        for key in self._keys:
+            if self.waiters.remove(key, self):
                 self.waiters.on_decrease(key)
 
     def outcome(self, now_ms: int) -> object:
         return False, self.waiters.cache.peek([key for key, _, _ in self.items], now_ms), None
 
-    @property
-    def size(self) -> int:
-        return len(self._keys)
-
     def is_first(self) -> bool:
         """Whether it is the first in the queue of each of its keys."""
-        queues = self.waiters.queues
-        return all(next(iter(queues[key])) is self for key in self.sums)
+        return all(self.waiters.first_of(key) is self for key in self._keys)
 
     def look(self, now_ms: int) -> int:
         """Note in `blocked_by` for which of its keys it is not the first, or has no room. Returns how many keys were
         looked at: 1 for a key that blocks it again, all when it can be granted.
         """
-        queues = self.waiters.queues
-        peek = self.waiters.cache.peek
+        waiters = self.waiters
+        peek = waiters.cache.peek
         keys = self._keys
         for looked_at in range(1, len(keys) + 1):
-            key = keys[self._next]
-            if next(iter(queues[key])) is not self or peek((key,), now_ms)[0] + self.sums[key] > self._limits[key]:
+            at = self._next
+            key = keys[at]
+            if waiters.first_of(key) is not self or peek((key,), now_ms)[0] + self._amounts[at] > self._limits[at]:
                 self.blocked_by = key
                 return looked_at
-            self._next = (self._next + 1) % len(keys)
+            self._next = (at + 1) % len(keys)
         self.blocked_by = None
         return len(keys)
 
@@ -244,6 +265,10 @@ class ZeroWaiter(Waiter):
     def __init__(self, waiters: Waiters, wait_ms: int | None, key: bytes) -> None:
         super().__init__(waiters, wait_ms)
         self.key: Final = key
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return (self.key,)
 
     def enqueue(self) -> None:
         self.waiters.awaited.setdefault(self.key, {})[self] = None
@@ -295,8 +320,9 @@ class Waiters:
 
     def __init__(self, cache: Counters) -> None:
         self.cache: Final = cache
-        # By key: the waiters for room, in the order they came. No queue is empty.
-        self.queues: dict[bytes, OrderedDict[AcquireWaiter, None]] = {}
+        # By key: the waiters for room, in the order they came; the waiter itself where it is the only one, as most
+        # are, because a queue takes ten times the memory. No queue is empty.
+        self.queues: dict[bytes, AcquireWaiter | OrderedDict[AcquireWaiter, None]] = {}
         self.awaited: dict[bytes, dict[ZeroWaiter, None]] = {}  # by key: the waiters for zero. None is empty.
         self.generations: dict[
             bytes, Generation
@@ -352,6 +378,43 @@ class Waiters:
         """Work was done for waiters."""
         self.worked += entries
 
+    # Queues.
+
+    def enter(self, key: bytes, waiter: AcquireWaiter) -> None:
+        """Put a waiter at the end of a key's queue."""
+        queue = self.queues.get(key)
+        if queue is None:
+            self.queues[key] = waiter
+        elif isinstance(queue, AcquireWaiter):
+            # An OrderedDict, because finding the first entry of a plain dict gets slower each time its first entry is
+            # removed.
+            self.queues[key] = OrderedDict.fromkeys((queue, waiter))
+        else:
+            queue[waiter] = None
+
+    def first_of(self, key: bytes) -> AcquireWaiter | None:
+        """The first waiter in a key's queue; None where there is no queue."""
+        queue = self.queues.get(key)
+        return next(iter(queue)) if isinstance(queue, OrderedDict) else queue
+
+    def remove(self, key: bytes, waiter: AcquireWaiter) -> bool:
+        """Take a waiter out of a key's queue, if it is there. Returns whether another one is the first now."""
+        queue = self.queues.get(key)
+        if queue is waiter:
+            del self.queues[key]
+        elif isinstance(queue, OrderedDict) and waiter in queue:
+            was_first = next(iter(queue)) is waiter
+            del queue[waiter]
+            if len(queue) == 1:
+                self.queues[key] = next(iter(queue))
+            return was_first
+        return False
+
+    def queue_of(self, key: bytes) -> list[AcquireWaiter]:
+        """The waiters in a key's queue, in order. For tests."""
+        queue = self.queues.get(key, ())
+        return [queue] if isinstance(queue, AcquireWaiter) else list(queue)
+
     # Generations.
 
     def generation_to_hold(self, key: bytes) -> Generation:
@@ -381,10 +444,9 @@ class Waiters:
                 continue
             key = self._next_ready()
             done += 1
-            queue = self.queues.get(key)
-            if queue is None:
+            first = self.first_of(key)
+            if first is None:
                 continue
-            first = next(iter(queue))
             if first.is_over:  # its session has ended
                 first.leave()
                 done += LEAVE_ENTRIES * first.size
@@ -394,7 +456,7 @@ class Waiters:
             done += first.look(now_ms)
             if first.blocked_by is not None:
                 continue  # a decrease of that key, or its first waiter leaving, makes another note
-            if self.cache.is_worked_on(first.sums):
+            if self.cache.is_worked_on(first.keys):
                 postponed.append(key)
                 continue
             price = ANSWER_ENTRIES + GRANT_ENTRIES * first.size
@@ -430,14 +492,15 @@ class Waiters:
 
     def _grant(self, waiter: AcquireWaiter, now_ms: int) -> None:
         try:
-            granted, values = self.cache.add_within(waiter.items, waiter.sums, None, now_ms)
+            sums = waiter.sums
+            granted, values = self.cache.add_within(waiter.items, sums, None, now_ms)
         except CommandError as fault:  # the cache is full
             waiter.leave()
             waiter.finish(fault)
             return
         if granted:
             waiter.leave()  # which notes the next waiter of each key
-            waiter.finish((True, values, waiter.grant(waiter.sums)))
+            waiter.finish((True, values, waiter.grant(sums)))
 
     def invariants(self, now_ms: int) -> None:
         """Raise AssertionError, naming what is wrong, unless queues and generations are consistent. O(everything)."""
@@ -449,15 +512,15 @@ class Waiters:
         for key, waiters in self.awaited.items():
             assert waiters, f"{key!r}: an empty set of waiters for zero"
         for key, queue in self.queues.items():
-            assert queue, f"{key!r}: an empty queue"
-            assert all(key in waiter.sums for waiter in queue), f"{key!r}: a waiter in a wrong queue"
+            assert isinstance(queue, AcquireWaiter) or len(queue) > 1, f"{key!r}: a queue of one waiter or none"
+            assert all(key in waiter.keys for waiter in self.queue_of(key)), f"{key!r}: a waiter in a wrong queue"
         if self.unsettled:
             return
         for key in self.awaited:
             assert self.cache.peek([key], now_ms) != [0] or self.cache.is_expired(key, now_ms), f"{key!r}: not woken"
         for queue in self.queues.values():
-            first = next(iter(queue))
-            if first.is_over or any(self.cache.is_expired(key, now_ms) for key in first.sums):
+            first = queue if isinstance(queue, AcquireWaiter) else next(iter(queue))
+            if first.is_over or any(self.cache.is_expired(key, now_ms) for key in first.keys):
                 continue  # it leaves soon, or the expiry has not been noticed yet
             assert not first.is_first() or not self.cache.fits(first.items, first.sums, now_ms), (
                 "a waiter that fits was not granted"

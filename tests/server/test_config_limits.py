@@ -29,6 +29,9 @@ LIMITS = {
     "MESSAGE_MS_MAX": 30_000,
     "OUTPUT_BYTES_MAX": 1_048_576,
     "OUTPUT_PAUSED_MS_MAX": 10_000,
+    "PARKED_BYTES_LIMIT": 1_099_511_627_776,
+    "PARKED_BYTES_MAX": 268_435_456,
+    "PARKED_BYTES_MIN": 1_048_576,
     "PEER_LOOK_MS": 2_000,
     "PROBE_INTERVAL_MS_MAX": 2_000,
     "SESSIONS_OF_ADDRESS": 10,
@@ -66,6 +69,7 @@ def test_defaults_by_number() -> None:
     assert defaults.sessions_of_address_max == 2_000
     assert config.ServerConfig(connections_max=10).sessions_of_address_max == 32
     assert config.ServerConfig(sessions_per_address_max=7).sessions_of_address_max == 7
+    assert defaults.parked_bytes_max == 268_435_456
     assert defaults.drain_timeout_ms == 10_000
     assert defaults.sweep_budget_ms == 1.0
     assert defaults.caches == {"default": config.CachePolicy("default", 256, "eager", None)}

@@ -143,6 +143,7 @@ def number_of(text: str) -> int:
         ("connections", config.CONNECTIONS_MAX),
         ("replies of a session not acknowledged", limits.UNACKNOWLEDGED_MAX),
         (PARKED, limits.PARKED_MAX),
+        ("keys that the waiting requests of a client wait for, together", limits.PARKED_ITEMS_MAX),
         ("amounts a session holds", config.HELD_ITEMS_MAX),
     ],
 )

@@ -54,6 +54,9 @@ PARKED_MAX: Final = 8_192
 """Requests of a session that wait at the server, or whose wait has ended without its reply being acknowledged. Each
 costs the server about 700 bytes."""
 
+PARKED_ITEMS_MAX: Final = 65_536
+"""Keys that the waiting requests of a session wait for, all together: as many as a session may hold amounts."""
+
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
 """A day. A longer wait is probably a mistake in units; nil stands for no limit."""
 
