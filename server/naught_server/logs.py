@@ -109,7 +109,7 @@ class AlikeLimit:
         return count < LOG_LINES_ALIKE_MAX
 
     def left_out(self, now_s: float) -> list[tuple[str, int]]:
-        """The events whose second is over, each with the lines that were left out. They are counted afresh."""
+        """The events whose second is over, each with the lines that were left out. Their counts are removed."""
         ended = [event for event, (started_s, _) in self._counts.items() if now_s - started_s >= _ALIKE_WINDOW_S]
         counts = [(event[1], self._counts.pop(event)[1] - LOG_LINES_ALIKE_MAX) for event in ended]
         return [(text, count) for text, count in counts if count > 0]

@@ -53,7 +53,7 @@ SHARDS_PER_ENTRY: Final = 4
 
 SMALL_SHARD_ENTRIES: Final = 4_000
 """A shard with up to this many entries is worked on in one step, however small the allowance: copying 4 000 counters
-takes 0.4 ms, and nobody finds the shard held."""
+takes 0.4 ms, and no command finds the shard held."""
 
 DEADLINE_ENTRIES: Final = 3
 """A counter with a deadline costs as much to copy as this many more entries, because the wheel has its key too."""

@@ -1,7 +1,7 @@
 """The background task that sweeps an engine: it decides when a step is due and how large it may be.
 
 The steps are in `sweep.py`, and how many entries fit a step is computed in `pace.py`. This module has the clock and
-the loop: it sleeps until a step is due, and lends the step its clock.
+the loop: it sleeps until a step is due, and gives the step its clock.
 
 When memory was freed and there is no more work to do, it also asks the C library to return free memory to the system.
 """

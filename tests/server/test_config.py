@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from naught_server.config import CachePolicy, ConfigError, ServerConfig, load, to_toml
+from naught_server.config import CachePolicy, ConfigError, ServerConfig, differences, load, to_toml
 
 # Settings of every kind: flag, variable, key, and for each source a text and the value it means.
 SOURCES = [
@@ -332,3 +332,19 @@ def test_version_and_help_print_and_end(capsys: pytest.CaptureFixture[str]) -> N
             load([flag], {})
         assert caught.value.code == 0
         assert capsys.readouterr().out.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({}, {}, []),
+        ({}, {"port": 7, "log_level": "debug"}, ["port", "log_level"]),
+        ({"caches": {"a": CachePolicy("a")}}, {"caches": {"a": CachePolicy("a", shards=2)}}, ["caches.a"]),
+        ({"caches": {"a": CachePolicy("a")}}, {"caches": {"b": CachePolicy("b")}}, ["caches.a", "caches.b"]),
+        ({}, {"caches": {"default": CachePolicy("default", max_counters=1)}}, ["caches.default"]),
+    ],
+)
+def test_the_differences_of_two_configurations(
+    one: dict[str, Any], other: dict[str, Any], expected: list[str]
+) -> None:
+    assert differences(ServerConfig(**one), ServerConfig(**other)) == expected

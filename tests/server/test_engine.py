@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from random import Random
 from typing import Any
 
@@ -153,3 +154,19 @@ def test_what_the_fast_loop_serves_is_counted_as_well() -> None:
     assert counted == {"incr": 5, "get": 1, "decr": 1, "apply": 1}
     assert peer.protocol.session.cache.evictions["zero"] == 1
     assert peer.engine.stats.commands_total() == 8
+
+
+def test_settings_follow_a_configuration_that_is_reread() -> None:
+    settings = Engine(ServerConfig(sweep_budget_ms=2)).settings
+    level = logging.getLogger("naught").level
+    try:
+        settings.change("drain_timeout_ms", 5)
+        reread = ServerConfig(sweep_budget_ms=2, log_level="error", port=7)
+        changes = settings.changes(reread)
+        assert changes == {"drain_timeout_ms": 10_000, "log_level": "error"}, "the file wins over config_set"
+        settings.take_from(reread)
+        assert settings.as_dict() == {"sweep_budget_ms": 2.0, "drain_timeout_ms": 10_000, "log_level": "error"}
+        assert settings.changes(reread) == {}
+        assert logging.getLogger("naught").level == logging.ERROR
+    finally:
+        logging.getLogger("naught").setLevel(level)
