@@ -498,6 +498,8 @@ def _words_of(params: Params) -> dict[str, object]:
         name = word.decode("utf-8", "replace") if isinstance(word, bytes) else ""
         if name not in known:
             raise InvalidRequest(f"hello knows the words {', '.join(known)} and no other")
+        if value is None:
+            raise InvalidRequest(f"{name} is not nil; a word that says nothing is left out")
         words[name] = value
     return words
 

@@ -16,8 +16,8 @@ of the probes are bounded by `TCP_RTO_MAX_MS` where the kernel has it (Linux 6.1
 120 s after the one before, and a peer that is gone while its window is closed is noticed that much later.
 
 Measured with this server: a client that reads nothing is connected after 40 s with its window closed. One whose
-packets are dropped is noticed after 8.9 s with a closed window, 9.0 s with a reply on its way, and 9.3 s when nothing
-is.
+packets are dropped is noticed after 8.9 s with a closed window, after 9.0 s with a reply on its way, and after 9.3 s
+with nothing on its way.
 """
 
 from __future__ import annotations

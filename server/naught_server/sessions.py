@@ -96,6 +96,12 @@ class Sessions:
         """Give a nameless session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
         if session.id is not None:
             raise InvalidRequest("this connection has a session; bye ends it")
+        if session.parked or session.slices:
+            # Their replies would be counted in the session and sent again after a cut, but the requests were not sent
+            # in it.
+            raise InvalidRequest(
+                "this connection has work under way; open a session before it, or on a new connection"
+            )
         outlet = session.outlet
         assert outlet is not None, "a request comes from a connection"
         share = self._shares.get(outlet.address) or _Share(outlet.address)
