@@ -5,7 +5,8 @@
 #   make soak    the tests that get better with hours
 #
 # PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests
-# (one more than there are cores).
+# (one more than there are cores). Where there is a C compiler, what is measured is compiled before; NAUGHT_PURE=1 has
+# it run interpreted.
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python3.14 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check soak lint types bench clean
+.PHONY: help demo compile test slow compiled check soak lint types bench clean
 
 WORKERS ?= auto
 # The tests start hundreds of interpreters. Without bytecode on the disk each would compile the packages again,
@@ -39,7 +40,7 @@ $(BIN)/python:
 # product; the developers' tools come when something first asks for them.
 $(VENV)/.product: pyproject.toml | $(BIN)/python
 	@echo "installing naught into $(VENV)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@NAUGHT_PURE=1 $(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.product
@@ -52,7 +53,17 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.test
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group dev
 	@touch $@
 
-demo: $(VENV)/.product ## a server, ten seconds of load from other processes, the report
+$(VENV)/.compile: pyproject.toml $(VENV)/.product
+	@echo "installing what compiles naught into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group compile
+	@touch $@
+
+# Says so in one line where there is no compiler, and is done at once where all is compiled already.
+compile: $(VENV)/.product ## compile the modules that run hot, where there is a C compiler
+	@if $(BIN)/python tools/compile.py --can; then \
+		$(MAKE) -s $(VENV)/.compile && $(BIN)/python tools/compile.py; fi
+
+demo: compile ## a server, ten seconds of load from other processes, the report
 	@$(BIN)/python -m naught_loadtest demo
 
 test: $(VENV)/.test ## the tests but the slow ones: under two minutes on two cores
@@ -72,9 +83,15 @@ lint: $(VENV)/.dev ## ruff
 types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/mypy
 
-check: test slow lint types ## every test, ruff and mypy --strict: under ten minutes on two cores
+# Without the tests that put faults into the code: those run interpreted.
+COMPILED_TESTS = tests/server tests/client tests/simulation tests/fuzz tests/integration
 
-bench: $(VENV)/.dev ## the speed bars, against Redis where it is installed
+compiled: $(VENV)/.test compile ## the quick tests of wire, sessions, simulation and integration again, on compiled modules
+	@if $(BIN)/python tools/compile.py --can; then NAUGHT_PURE=0 $(PYTEST) -m "not slow" $(COMPILED_TESTS); fi
+
+check: test slow compiled lint types ## every test, ruff and mypy --strict: under ten minutes on two cores
+
+bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
 .PHONY: fmt cov docs wheel hooks
@@ -105,12 +122,15 @@ $(VENV)/.wheel: pyproject.toml $(VENV)/.product
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group wheel
 	@touch $@
 
-# What is built is installed once into an environment of its own, and its three commands answer.
+# The wheel is built from the sdist. It is installed once into an environment of its own, and its commands answer.
 wheel: $(VENV)/.wheel ## the sdist and the wheel in ./dist, checked and installed once
 	@rm -rf dist
 	@$(BIN)/python -m build --outdir dist . >/dev/null
 	@$(BIN)/twine check --strict dist/*
-	@trial=$$(mktemp -d) && trap 'rm -rf "$$trial"' EXIT && 		$(BIN)/python -m venv "$$trial" && 		"$$trial/bin/pip" install -q --disable-pip-version-check dist/*.whl && cd "$$trial" && 		bin/naught --version && bin/naught-server --version && bin/naught-loadtest --help >/dev/null
+	@trial=$$(mktemp -d) && trap 'rm -rf "$$trial"' EXIT && \
+		$(BIN)/python -m venv "$$trial" && \
+		"$$trial/bin/pip" install -q --disable-pip-version-check dist/*.whl && cd "$$trial" && \
+		bin/naught --version && bin/naught-server --version && bin/naught-loadtest --help >/dev/null
 	@ls -l dist
 
 hooks: $(VENV)/.dev ## have git run ruff and mypy before each commit
@@ -119,3 +139,4 @@ hooks: $(VENV)/.dev ## have git run ruff and mypy before each commit
 
 clean: ## remove the environment, the caches and what was built
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis site dist
+	find client server \( -name '*.so' -o -name '_compiled.*.json' \) -delete

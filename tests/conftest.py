@@ -1,4 +1,9 @@
-"""What holds for every test: an id that is the same in each run. And fixtures that many of them use."""
+"""What holds for every test: how the product runs, and an id that is the same in each run. And fixtures that many of
+them use.
+
+The tests run the product's sources. With `NAUGHT_PURE=0` they run its compiled modules, without the tests that are
+marked `patches`; a run that would not be compiled ends at once.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,33 @@ from pathlib import Path
 
 import pytest
 
-from naught_loadtest.drivers.servers import reserved_port
 from support import ids, seeds
+
+os.environ.setdefault("NAUGHT_PURE", "1")  # of this process and all that the tests start, before naught is imported
+
+from naught import _compiled
+from naught_loadtest.drivers.servers import reserved_port
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to take an interpreted run for a compiled one."""
+    import naught_server
+
+    for package in ("naught", naught_server.__name__):
+        if not (_compiled.is_pure() or _compiled.is_compiled(package)):
+            raise pytest.UsageError(f"{package} is not compiled: `make compile`, or unset {_compiled.PURE_VARIABLE}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m and -k leave tests out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse ids that differ from run to run."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse ids that differ from run to run. Leave out the tests that compiled modules cannot be put to."""
     found = ids.unstable(item.nodeid for item in items)
     if found:
         raise pytest.UsageError(f"an address in the id of a test, which needs ids=: {found[0]}")
+    if not _compiled.is_pure():
+        left_out = [item for item in items if item.get_closest_marker("patches")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("patches")]
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, for -n auto

@@ -12,6 +12,11 @@ mapping that removes a key when its number reaches zero, and `naught.zeros`, whi
 data.
 """
 
+from naught import _compiled
+
+_compiled.watch(__name__, __path__[0])  # it decides from what the modules below are imported
+
+# isort: split
 from naught import blocking, zeros
 from naught._version import __version__
 from naught.aio.client import Client, connect

@@ -1,15 +1,18 @@
 """Which modules run compiled, and that none of them is older than its source.
 
 mypyc compiles some modules to extension modules, which lie beside their sources and would be imported instead of
-them. Two things must not happen: that a compiled module is used after its source has changed, and that nobody can run
-the sources. So a package that has compiled modules calls `watch` before it imports any. From then on
+them. Two things must not happen: that a compiled module is used after a source it was made from has changed, and that
+nobody can run the sources. So a package that may have compiled modules calls `watch` before it imports any of its
+own:
 
-- a compiled module is used only if the hash of its source is the one it was compiled from; else the source is used,
-  and a `RuntimeWarning` says so;
-- with `NAUGHT_PURE=1` in the environment the sources are used.
+- with `NAUGHT_PURE=1` in the environment all modules of the package run from their sources;
+- without, its compiled modules are used only if each of them is there and all sources are those they were made from.
+  Else all of them run from their sources, and a `RuntimeWarning` says why. All or none: the modules of a package are
+  compiled together, and each knows how the objects of the others lie in memory.
 
-`tools/compile.py` compiles, and writes the hashes to `_compiled.json` of the package. There is nothing to do where
-that file is missing: everything runs interpreted.
+`tools/compile.py` compiles, and writes down what it made from what: the *record* of the package, one for each kind of
+interpreter. Sources are those of the compiled modules and of all modules of this distribution that these import,
+because the compiler puts constants of one module into the code of another.
 """
 
 from __future__ import annotations
@@ -21,62 +24,120 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterator, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Final
 
-HASHES_FILE = "_compiled.json"
-PURE_VARIABLE = "NAUGHT_PURE"
+PURE_VARIABLE: Final = "NAUGHT_PURE"
+
+SUFFIX: Final = EXTENSION_SUFFIXES[0]
+"""How the names of modules end that are compiled for this interpreter, such as .cpython-311-x86_64-linux-gnu.so."""
+
+RECORD_FILE: Final = f"_compiled{SUFFIX.rpartition('.')[0]}.json"
+
+_compiled: Final[set[str]] = set()
+"""The watched packages whose compiled modules are used."""
+
+
+def is_compiled(package: str) -> bool:
+    """Whether the compiled modules of a package are used."""
+    return package in _compiled
+
+
+def running(package: str) -> str:
+    """How the package runs, in a word: compiled or interpreted."""
+    return "compiled" if is_compiled(package) else "interpreted"
+
+
+def is_pure() -> bool:
+    """Whether the environment says that sources are to be used."""
+    return os.environ.get(PURE_VARIABLE, "") not in ("", "0")
+
+
+def watch(package: str, path: str) -> None:
+    """Decide whether the compiled modules of a package are used. Called by the package, with its `__name__` and
+    `__path__[0]`, before it imports any module of its own.
+    """
+    folder = Path(path)
+    compiled = set(compiled_files(folder))
+    if not compiled:
+        return
+    if not is_pure():
+        why = _why_stale(package, folder, compiled)
+        if why is None:
+            _compiled.add(package)
+            return
+        warnings.warn(
+            f"{why}: {package} runs interpreted, which is several times slower. In a checkout, `make compile` "
+            "compiles it again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    modules = {name: folder / f"{name.replace('.', '/')}.py" for name in compiled}
+    sys.meta_path.insert(0, _SourceFinder({f"{package}.{name}": source for name, source in modules.items()}))
+
+
+def compiled_files(folder: Path) -> Iterator[str]:
+    """The compiled modules below the folder of a package that this interpreter would import, by their name in it."""
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        inside = os.path.relpath(path, folder)
+        prefix = "" if inside == "." else f"{inside.replace(os.sep, '.')}."
+        for name in files:
+            stem, _, suffix = name.partition(".")
+            if f".{suffix}" in EXTENSION_SUFFIXES:
+                yield prefix + stem
 
 
 def hash_of(source: Path) -> str:
-    """The hash that ties a compiled module to its source."""
+    """The hash that ties a compiled module to its sources."""
     return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def source_of(module: str, roots: dict[str, Path]) -> Path | None:
+    """The source of a module of these packages, whose folders are given; None where there is none."""
+    package, _, rest = module.partition(".")
+    if package not in roots:
+        return None
+    stem = roots[package].joinpath(*rest.split(".")) if rest else roots[package]
+    for source in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
+        if source.is_file():
+            return source
+    return None
+
+
+def _why_stale(package: str, folder: Path, compiled: set[str]) -> str | None:
+    """Why these compiled modules must not be used; None where they may."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        files, sources = set(record["files"]), dict(record["sources"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"nothing says what the compiled modules in {folder} were made from"
+    if files != compiled:
+        name = min(files ^ compiled)
+        return f"the compiled module {package}.{name} is {'missing' if name in files else 'left over'}"
+    roots = {"naught": Path(__file__).parent, package: folder}
+    for module, expected in sources.items():
+        source = source_of(module, roots)
+        if source is None or hash_of(source) != expected:
+            return f"{module} has changed since {package} was compiled"
+    return None
 
 
 class _SourceFinder:
     """Finds the sources of modules whose compiled form must not be used."""
 
     def __init__(self, sources: dict[str, Path]) -> None:
-        self._sources = sources  # by the module's full name
+        self._sources: Final = sources  # by the module's full name
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of a module that this finder knows; None leaves it to the others."""
         source = self._sources.get(name)
-        if source is None:
+        if source is None or not source.is_file():
             return None
         loader = importlib.machinery.SourceFileLoader(name, str(source))
         return importlib.util.spec_from_file_location(name, source, loader=loader)
-
-
-def watch(package: str, folder: Path) -> None:
-    """Have the modules of a package checked when they are imported. Called by the package, before it imports any."""
-    try:
-        hashes: dict[str, str] = json.loads((folder / HASHES_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    pure = os.environ.get(PURE_VARIABLE, "") not in ("", "0")
-    from_source = {}
-    for name, expected in hashes.items():
-        source = folder / f"{name.replace('.', '/')}.py"
-        if not pure:
-            if hash_of(source) == expected:
-                continue
-            warnings.warn(
-                f"{package}.{name} has changed since it was compiled: its source is used, which is slower. "
-                "`make compile` compiles it again",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        from_source[f"{package}.{name}"] = source
-    if from_source:
-        sys.meta_path.insert(0, _SourceFinder(from_source))
-
-
-def is_compiled(module: ModuleType) -> bool:
-    """Whether a module that was imported is a compiled one."""
-    file = module.__file__ or ""
-    return file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES))

@@ -3,8 +3,6 @@
 Some of its modules run compiled where there was a compiler; see `naught._compiled`.
 """
 
-from pathlib import Path
-
 from naught._compiled import watch
 
-watch("naught_server", Path(__file__).parent)
+watch(__name__, __path__[0])

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
+from naught import _compiled
 from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 
@@ -578,7 +579,8 @@ def _make_parser() -> _Parser:
     parser.add_argument(
         "--print-config", action="store_true", help="print all settings in the form of a file for --config, and exit"
     )
-    parser.add_argument("--version", action="version", version=f"naught-server {__version__}")
+    how = _compiled.running("naught_server")
+    parser.add_argument("--version", action="version", version=f"naught-server {__version__} ({how})")
     return parser
 
 
@@ -600,7 +602,7 @@ _SERVICE_VARIABLE = re.compile(
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SERVICE_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
-_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", "NAUGHT_PURE"})
+_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", _compiled.PURE_VARIABLE})
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
+from naught._compiled import is_compiled
 from naught._version import __version__
 from naught.errors import InvalidRequest
 from naught.wire.limits import SESSION_ID_BYTES
@@ -209,6 +210,7 @@ class Engine:
         return {
             "server": "naught",
             "version": __version__,
+            "compiled": is_compiled("naught_server"),
             "uptime_ms": now_ms - (self.started_ms if self.started_ms is not None else now_ms),
             "connections": stats.connections,
             "connections_accepted": stats.connections_accepted,

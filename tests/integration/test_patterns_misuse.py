@@ -22,7 +22,7 @@ from support.two_clients import KINDS, connect
 
 pytest.register_assert_rewrite("cases_patterns")
 
-from support.cases_patterns import CASES, GUARD_S, run, until  # noqa: E402 - after `register_assert_rewrite`
+from support.cases_patterns import CASES, GUARD_S, PATCHING, run, until  # noqa: E402 - after `register_assert_rewrite`
 
 LEASE_S = 0.3
 
@@ -49,13 +49,15 @@ def guarded(coroutine: Coroutine[Any, Any, None]) -> None:
 
 # ------------------------------------------------------------------------------------------------- the table
 
+NAMES = [pytest.param(name, marks=pytest.mark.patches) if name in PATCHING else name for name in CASES]
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_over_tcp(name: str, kind: str, server: ServerProcess) -> None:
     asyncio.run(run(CASES[name], kind, url_of(server)))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_in_memory(name: str, kind: str) -> None:
     asyncio.run(run(CASES[name], kind, f"memory://{name}.{kind}"))
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from naught import _compiled
+from naught._version import __version__
 from naught_server.config import CachePolicy, ConfigError, ServerConfig, differences, load, to_toml
 
 # Settings of every kind: flag, variable, key, and for each source a text and the value it means.
@@ -327,7 +329,8 @@ def test_the_action(arguments: list[str], action: str) -> None:
 
 
 def test_version_and_help_print_and_end(capsys: pytest.CaptureFixture[str]) -> None:
-    for flag, expected in (("--version", "naught-server "), ("--help", "usage: naught-server ")):
+    version = f"naught-server {__version__} ({_compiled.running('naught_server')})\n"
+    for flag, expected in (("--version", version), ("--help", "usage: naught-server ")):
         with pytest.raises(SystemExit) as caught:
             load([flag], {})
         assert caught.value.code == 0

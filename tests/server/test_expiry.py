@@ -64,7 +64,13 @@ class Model:
         assert self.wheel.count == len(self.deadlines)
 
 
-@pytest.mark.parametrize(("slots", "later"), [(64, 1), (64, 4), (256, 2), (deadlines.SLOTS, deadlines.LATER_SLOTS)])
+@pytest.mark.parametrize(
+    ("slots", "later"),
+    [
+        *(pytest.param(*sizes, marks=pytest.mark.patches) for sizes in ((64, 1), (64, 4), (256, 2))),
+        (deadlines.SLOTS, deadlines.LATER_SLOTS),
+    ],
+)
 @pytest.mark.parametrize("seed", seeds([1], [2, 3, 4]))
 def test_the_wheel_is_a_sorted_list(seed: int, slots: int, later: int, monkeypatch: pytest.MonkeyPatch) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")

@@ -352,6 +352,7 @@ def test_random_streams(seed: int, policy: str, session: bool) -> None:
         twins.check()
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("request_for", ["incr", "decr", "get", "apply up", "apply down"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_backlog_of_expired_counters(policy: str, request_for: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,6 +256,7 @@ def test_a_lock_that_was_waited_for_is_released_on_every_way_out(
     assert peer.protocol._wanted is None
 
 
+@pytest.mark.patches
 def test_a_lock_is_released_when_a_handler_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     peer = Peer(engine_of(shards=1))
     cache = peer.protocol.session.cache
@@ -371,6 +372,7 @@ def test_an_increment_during_a_compaction_waits_and_is_not_lost() -> None:
     assert increment_during_a_compaction() == 2
 
 
+@pytest.mark.patches
 def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the check of locks the increment is lost."""
     direct = Cache.prepare

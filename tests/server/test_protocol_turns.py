@@ -225,6 +225,7 @@ def test_a_closed_session_drops_its_slices() -> None:
     assert not peer.protocol.session.slices
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("method", ["ping", "top"])
 def test_a_fault_of_ours_is_the_error_unavailable(
     method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -607,6 +607,7 @@ def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
     assert wanted <= set(reached), "the runs do not reach these situations"
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("first_seed", [1_000, *slow(1_020, 1_040, 1_060), *FURTHER_SEEDS])
 def test_narrow_windows_are_kept_over_cuts(first_seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client stays within the server's limits: no call fails with `busy`, and no call waits forever."""
@@ -739,6 +740,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_fault_that_is_put_in_is_found(
     fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ from naught_server import expiry as deadlines
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
 from support.seeds import from_environment, seeds
+from support.sizes import shrink
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200), (256, None)]
 """Shards and max_counters: with fewer shards, more commands touch a shard that is held."""
@@ -24,15 +25,10 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200)
 @pytest.fixture(autouse=True)
 def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compactions of small tables, a wheel with a lap of a quarter of a second."""
-    monkeypatch.setattr(deadlines, "SLOTS", 64)
-    monkeypatch.setattr(deadlines, "_MASK", 63)
-    monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
-    monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
-    monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
-    monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
-    monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)
-    monkeypatch.setattr(sweep, "SETTLED_MS", 1)
-    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 6)  # so that most shards are worked on in slices
+    shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
+    shrink(monkeypatch, commands, SLICE_ENTRIES=20)
+    shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, BYTES_PER_ENTRY_MAX=100, SETTLED_MS=1)
+    shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
@@ -56,6 +52,7 @@ FOUND_LATE = {
 """Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)

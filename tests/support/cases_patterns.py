@@ -51,6 +51,9 @@ Case = Callable[[Clients], Coroutine[Any, Any, None]]
 
 CASES: dict[str, Case] = {}
 
+PATCHING = {"what_was_refused_at_once_can_be_given_back_later"}
+"""The names of those that replace a constant of a module that may be compiled."""
+
 
 def case(function: Case) -> Case:
     """Decorator: add the function to the table."""

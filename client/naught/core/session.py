@@ -71,8 +71,9 @@ QUEUED_MAX: Final = 1 << 18
 """Messages waiting to be sent; a joined message counts once. Callers normally await their calls, so the number of
 callers is the real bound. This limit stops a loop that never awaits before it fills the memory of the process."""
 
-Change = tuple[bytes, int, int | None, float | None]
-"""Key, delta, time to live, timeout: the arguments of `ClientSession.change` without the waiter."""
+Change = tuple[bytes, int, Any, Any]
+"""Key, delta, time to live, timeout: the arguments of `ClientSession.change` without the waiter. The last two are as
+the caller gave them: they are checked here."""
 
 
 class _State(Enum):
@@ -140,7 +141,7 @@ class ClientSession:
 
     # Calls.
 
-    def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter) -> None:
+    def change(self, key: bytes, delta: int, ttl_ms: object, timeout: object, waiter: Waiter) -> None:
         """Add `delta` to a counter; a negative delta decrements. The caller has checked key and delta already.
 
         Raises InvalidRequest for a bad time to live or timeout, ClientClosed, and Busy beyond QUEUED_MAX.
@@ -160,7 +161,7 @@ class ClientSession:
         joined.deltas.append(delta)
         joined.waiters.append(waiter)
 
-    def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter) -> Message:
+    def ask(self, call: Call[Any], timeout: object, waiter: Waiter) -> Message:
         """Make any other call. Returns its message, the argument of `cancel_wait`. Raises as `change` does."""
         message = SingleCall(call, check_timeout(timeout), waiter)
         self._add(message)

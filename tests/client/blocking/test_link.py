@@ -355,6 +355,7 @@ def test_who_has_waited_for_the_server_was_not_disappointed_by_callers(stage: St
     stage.settle()
 
 
+@pytest.mark.patches
 @staged
 def test_nobody_joins_unseen_who_waits_for_a_window(stage: Stage) -> None:
     stage.open()
@@ -1298,7 +1299,14 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize(
+    "where",
+    [
+        # It is not interrupted inside of a compiled function.
+        pytest.param(place, marks=pytest.mark.patches) if place.startswith("ClientSession.") else place
+        for place in PLACES
+    ],
+)
 def test_an_interrupt_inside_ends_the_session_and_nothing_else(where: str) -> None:
     @staged
     def scenario(stage: Stage) -> None:
@@ -1316,6 +1324,7 @@ def test_an_interrupt_inside_ends_the_session_and_nothing_else(where: str) -> No
     scenario()
 
 
+@pytest.mark.patches
 @staged
 def test_an_interrupt_while_a_lone_call_is_made_ends_the_session(stage: Stage) -> None:
     stage.open()
@@ -1333,6 +1342,7 @@ def test_an_interrupt_while_a_lone_call_is_made_ends_the_session(stage: Stage) -
     serves(stage)
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("error", [TimeoutError("the handler's"), CallTimeout("the handler's"), ValueError("its")])
 def test_what_a_handler_raises_inside_is_not_taken_for_the_clients_own(error: Exception) -> None:
     @staged
@@ -1385,6 +1395,7 @@ def test_an_interrupt_while_the_books_are_begun_anew(stage: Stage) -> None:
     serves(stage)
 
 
+@pytest.mark.patches
 @staged
 def test_who_comes_late_to_books_that_were_begun_anew(stage: Stage) -> None:
     """One has read the end of a connection and not said so yet; the books lose what they had of it."""
@@ -1493,6 +1504,7 @@ def test_a_handler_may_call_where_its_thread_writes(reads: bool) -> None:
     scenario()
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("caught", [True, False])
 def test_a_handler_inside_is_refused(caught: bool) -> None:
     """A finalizer's exception goes nowhere and nothing has happened; a handler's strikes in the middle."""

@@ -36,9 +36,13 @@ from support.client_helpers import HELLO_RESULT, FakeWaiter, SessionDriver, pack
 def state(driver: SessionDriver) -> dict[str, Any]:
     """Every field of the session, of its windows and messages, except waiters and calls."""
 
+    def fields(value: object) -> dict[str, Any]:
+        names = getattr(type(value), "__mypyc_attrs__", None)  # of a compiled class, whose objects have no __dict__
+        return vars(value) if names is None else {name: getattr(value, name) for name in names}
+
     def plain(value: Any) -> Any:
         if isinstance(value, Message | Windows):
-            return {name: plain(each) for name, each in vars(value).items() if name not in {"waiters", "call"}}
+            return {name: plain(each) for name, each in fields(value).items() if name not in {"waiters", "call"}}
         if isinstance(value, dict):
             return {key: plain(each) for key, each in value.items()}
         if isinstance(value, list | tuple | deque):
@@ -46,7 +50,7 @@ def state(driver: SessionDriver) -> dict[str, Any]:
         return value
 
     left_out = {"_wake", "_unpacker", "_handshake"}
-    return {name: plain(value) for name, value in vars(driver.session).items() if name not in left_out}
+    return {name: plain(value) for name, value in fields(driver.session).items() if name not in left_out}
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])
@@ -237,6 +241,7 @@ def test_a_bad_option_raises_at_once_and_spoils_nobodys_batch(bad: dict[str, Any
     assert driver.turn()[0][3] == [[b"a", b"c"], 1]
 
 
+@pytest.mark.patches
 def test_too_many_waiting_messages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "QUEUED_MAX", 3)
     driver = SessionDriver(connect=False)

@@ -18,6 +18,7 @@ from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
 from support.seeds import from_environment, seeds
+from support.sizes import shrink
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 """Shards and max_counters: with fewer shards, more requests touch a shard that is held."""
@@ -26,24 +27,12 @@ SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 @pytest.fixture(autouse=True)
 def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of a few items, compactions of small tables, narrow windows, a wheel with short laps."""
-    monkeypatch.setattr(deadlines, "SLOTS", 64)
-    monkeypatch.setattr(deadlines, "_MASK", 63)
-    monkeypatch.setattr(deadlines, "LATER_SLOTS", 4)
-    monkeypatch.setattr(deadlines, "_LATER_MASK", 3)
-    monkeypatch.setattr(protocol_module, "TURN_ITEMS_MAX", 48)
-    monkeypatch.setattr(protocol_module, "REQUEST_ENTRIES", 1)
-    monkeypatch.setattr(protocol_module, "SLICE_PRICE", 8)
-    monkeypatch.setattr(commands, "TURN_ITEMS_MAX", 48)
-    monkeypatch.setattr(commands, "SLOTS", 64)
-    monkeypatch.setattr(commands, "LATER_SLOTS", 4)
-    monkeypatch.setattr(protocol_module, "PORTION_ITEMS_MIN", 16)
-    monkeypatch.setattr(commands, "SLICE_ENTRIES", 20)
-    monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
-    monkeypatch.setattr(sweep, "BYTES_PER_ENTRY_MAX", 100)
-    monkeypatch.setattr(sweep, "SETTLED_MS", 1)
-    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 6)  # so that most shards are worked on in slices
-    monkeypatch.setattr(session, "UNACKNOWLEDGED_MAX", 60)
-    monkeypatch.setattr(session, "PARKED_MAX", 12)
+    shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
+    shrink(monkeypatch, protocol_module, TURN_ITEMS_MAX=48, REQUEST_ENTRIES=1, SLICE_PRICE=8, PORTION_ITEMS_MIN=16)
+    shrink(monkeypatch, commands, TURN_ITEMS_MAX=48, SLOTS=64, LATER_SLOTS=4, SLICE_ENTRIES=20)
+    shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, BYTES_PER_ENTRY_MAX=100, SETTLED_MS=1)
+    shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
+    shrink(monkeypatch, session, UNACKNOWLEDGED_MAX=60, PARKED_MAX=12)
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
@@ -83,6 +72,7 @@ FOUND_LATE = {
 """Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
