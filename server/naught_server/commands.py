@@ -316,7 +316,7 @@ def top(peer: Peer, params: Params, now_ms: int) -> Slices:
 
 
 def _top(session: Session, cache: Cache, n: int, prefix: bytes) -> Slices:
-    best: list[tuple[int, str, bytes]] = []  # a heap of the best so far: the first is the worst of them
+    best: list[tuple[int, bytes, bytes]] = []  # a heap of the best so far: the first is the worst of them
     for found in _live_slices(session, cache, prefix):
         entered = 0
         for key, value in found:
@@ -344,10 +344,10 @@ def _top(session: Session, cache: Cache, n: int, prefix: bytes) -> Slices:
 _COMPLEMENT: Final = bytes(range(255, -1, -1))
 
 
-def _reversed_order(key: bytes) -> str:
-    """A text that comes before another where its key comes after the other's: of equal counters the last is the worst
-    of a heap. The character at the end is above all others, as a key comes after those that it begins with."""
-    return key.translate(_COMPLEMENT).decode("latin-1") + "\u0100"
+def _reversed_order(key: bytes) -> bytes:
+    """Bytes that come before another's where its key comes after the other's: of equal counters the last is the worst
+    of a heap. What is at the end is above all bytes of a key, as a key comes after those that it begins with."""
+    return key.translate(_COMPLEMENT).replace(b"\xff", b"\xff\x00") + b"\xff\xff"
 
 
 def count(peer: Peer, params: Params, now_ms: int) -> int | Slices:

@@ -124,7 +124,7 @@ def test_by_the_variable_nothing_is_compiled() -> None:
 
 def test_a_failure_to_compile_says_what_the_compiler_says(tmp_path: Path) -> None:
     group = SERVER._replace(package="no_such_package")
-    with pytest.raises(tool.CompileError, match="^no_such_package could not be compiled:") as caught:
+    with pytest.raises(tool.CompileError, match=r"^no_such_package could not be compiled:") as caught:
         tool.build_group(group, tmp_path / "build")
     assert "invalid choice: 'no_such_package'" in str(caught.value)
 

@@ -337,7 +337,7 @@ def test_an_idle_connection_keeps_none_of_its_input(run: Run) -> None:
     async def test() -> None:
         connection, transport = connected()
         for end in range(1, len(PING)):
-            connection.data_received(PING[len(PING) - end + 1 :] * (end > 1) + PING * 500 + PING[: len(PING) - end])
+            connection.data_received(PING[len(PING) - end + 1 :] * (end > 1) + PING * 50 + PING[: len(PING) - end])
             for _ in range(3):
                 await asyncio.sleep(0)
             assert transport.reading

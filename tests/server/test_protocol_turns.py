@@ -147,7 +147,7 @@ def test_top_enters_its_heap_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[int] = []
     reversed_order = commands._reversed_order
 
-    def counted(key: bytes) -> str:
+    def counted(key: bytes) -> bytes:
         entered[-1] += 1
         return reversed_order(key)
 

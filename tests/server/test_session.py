@@ -196,9 +196,11 @@ def test_without_a_session_replies_are_neither_acknowledged_nor_kept() -> None:
         here.send(requests("incr", b"k") + requests("wait_zero", b"k", None, start=start, count=PARKED_MAX))
         assert result_of(here, "wait_zero", b"k", None) == "busy"
         here.send(requests("decr", b"k", 9))
-        here.engine.advance(here.now_ms, 100_000)
-        here.send(b"")
-        assert not here.protocol.session.parked
+        while here.protocol.session.parked:  # a step answers so many and no more
+            before = len(here.protocol.session.parked)
+            here.engine.advance(here.now_ms, 100_000)
+            here.send(b"")
+            assert len(here.protocol.session.parked) < before
     assert here.protocol.session.kept_bytes == 0
 
 

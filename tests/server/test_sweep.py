@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from naught.wire.limits import ITEMS_AT_ONCE_MAX
 from naught_server import expiry as deadlines
 from naught_server import sweep
 from naught_server.config import CachePolicy, ServerConfig
@@ -130,15 +131,15 @@ def test_memory_is_released_after_many_of_these_have_gone(what: str) -> None:
             peer.call("hello", {"session": True})
     elif what == "waits":
         peers[0].call("hello", {"session": True})
-        for number in range(3):
-            keys = [b"%d:%d" % (number, key) for key in range(4_000)]
+        for number in range(12):
+            keys = [b"%d:%d" % (number, key) for key in range(ITEMS_AT_ONCE_MAX)]
             peers[0].call("apply", keys, 1)
             peers[0].send("acquire", [[key, 1, 1] for key in keys], 60_000)
-        assert len(cache_of(engine).waiters.queues) == 12_000
+        assert len(cache_of(engine).waiters.queues) == 12 * ITEMS_AT_ONCE_MAX
     else:
         peers[0].call("hello", {"session": True})
-        for number in range(3):
-            peers[0].call("acquire", [[b"%d:%d" % (number, key), 1, 1] for key in range(4_000)])
+        for number in range(12):
+            peers[0].call("acquire", [[b"%d:%d" % (number, key), 1, 1] for key in range(ITEMS_AT_ONCE_MAX)])
     run(engine, START_MS)
     engine.sweep.released()
     if what == "connections":
