@@ -251,12 +251,13 @@ class Connection(asyncio.Protocol):
     def _look_at_peer(self) -> None:
         """End the connection if the peer is gone; look again while replies are on their way."""
         self._peer_timer = None
-        if self._socket is None:
+        # Once it is closing, the socket may be closed before `connection_lost`, and `_output_timer` runs.
+        if self._socket is None or self._transport is None or self._transport.is_closing():
             return
         try:
             silent_ms = unanswered_ms(self._socket)
-        except OSError:
-            return  # it is closed
+        except (OSError, ValueError):  # uvloop raises a ValueError for a socket that is closed
+            return
         if silent_ms is None:
             self._silent_ms = 0
             return
