@@ -45,11 +45,19 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
         assert world.stalls
 
 
-FOUND_LATE = {
-    "expiry comes a millisecond late": (25, "lazy"),
-    "a read does not see expiry": (16, "lazy"),
+FOUND_LATE: dict[str, tuple[int, str]] = {
+    "a closed connection keeps its lock": (5, "lazy"),
+    "a read does not see expiry": (5, "lazy"),
+    "a waiter that left is granted": (5, "lazy"),
+    "due deadlines of a grain are not counted": (3, "lazy"),
+    "equal values in the top have any order": (7, "lazy"),
+    "expiry comes a millisecond late": (51, "lazy"),
+    "try_incr judges items alone": (3, "eager"),
 }
-"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
+"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it. Where
+such a world was not the first one, the test prints what belongs here: `pytest -rP -k a_fault_is_found`."""
+
+FEW = 4
 
 
 @pytest.mark.patches
@@ -59,10 +67,12 @@ def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None
     worlds = list(itertools.product(range(1, 61), ("eager", "lazy")))
     if fault.name in FOUND_LATE:
         worlds.insert(0, FOUND_LATE[fault.name])
-    for seed, eviction in worlds:
+    for number, (seed, eviction) in enumerate(worlds):
         shards, limit = SHAPES[seed % len(SHAPES)]
         try:
             World(seed, eviction, shards, limit).run(600)
         except Exception:
+            if number >= FEW:
+                print(f'    "{fault.name}": ({seed}, "{eviction}"),')
             return
     pytest.fail("the fault was not found")

@@ -53,23 +53,20 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
             assert world.stalls
 
 
-FOUND_LATE = {
-    "a grant postponed for a shard is forgotten": (3, "eager"),
-    "a grant does not look at shards": (3, "eager"),
-    "the end of a wait wakes no waiter": (14, "lazy"),
-    "clear wakes no waiter": (2, "lazy"),
-    "clear wakes no wait for zero": (2, "lazy"),
-    "a counter that has expired meanwhile is not absent": (6, "eager"),
-    "later requests do not wait for a batch": (1, "lazy"),
-    "a batch is lost with its connection": (10, "lazy"),
-    "a portion does not look at shards": (10, "lazy"),
-    "the end of a session does not look at shards": (2, "lazy"),
-    "more is released than is held": (16, "eager"),
-    "holds outlive clear": (2, "lazy"),
-    "a hold can be released by another session": (12, "lazy"),
-    "giving back the holds of ended sessions wakes no waiter": (2, "eager"),
+FOUND_LATE: dict[str, tuple[int, str]] = {
+    "a batch is lost with its connection": (6, "eager"),
+    "a grant does not look at shards": (15, "lazy"),
+    "a grant postponed for a shard is forgotten": (6, "lazy"),
+    "a hold can be released by another session": (31, "eager"),
+    "a portion does not look at shards": (4, "lazy"),
+    "a session that has ended is forgotten": (9, "lazy"),
+    "clear wakes no wait for zero": (6, "lazy"),
+    "later requests do not wait for a batch": (6, "eager"),
 }
-"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
+"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it. Where
+such a world was not the first one, the test prints what belongs here: `pytest -rP -k a_fault_is_found`."""
+
+FEW = 4
 
 
 @pytest.mark.patches
@@ -79,11 +76,13 @@ def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None
     worlds = list(itertools.product(range(1, 41), ("eager", "lazy")))
     if fault.name in FOUND_LATE:
         worlds.insert(0, FOUND_LATE[fault.name])
-    for seed, eviction in worlds:
+    for number, (seed, eviction) in enumerate(worlds):
         shards, limit = SHAPES[seed % len(SHAPES)]
         try:
             with World(seed, eviction, shards, limit) as world:
                 world.run(1_200)
         except Exception:
+            if number >= FEW:
+                print(f'    "{fault.name}": ({seed}, "{eviction}"),')
             return
     pytest.fail("nobody noticed")
