@@ -25,7 +25,6 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from naught.errors import ProtocolError
-from naught.wire.codec import Message
 from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
 
 _NO_MESSAGE: Final = "not a message of MessagePack-RPC"
@@ -94,7 +93,7 @@ class Input:
         """How many received bytes are kept: those that were served and not dropped yet too."""
         return len(self.data) + (0 if self._walk is None else len(self._walk.data))
 
-    def next_message(self) -> Message | None:
+    def next_message(self) -> object:
         """The message at the cursor, which passes it; None while it is not whole. O(its bytes).
 
         Anything that MessagePack can say may come out of a small message: whether it is a request is for the caller
@@ -127,9 +126,9 @@ class Input:
         self._walk = None
         return self._decoded(message)
 
-    def _decoded(self, message: bytes) -> Message:
+    def _decoded(self, message: bytes) -> object:
         try:
-            decoded: Message = msgpack.unpackb(
+            decoded: object = msgpack.unpackb(
                 message, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=Map
             )
         except Exception:  # a timestamp of a wrong length, and whatever else only msgpack knows

@@ -28,12 +28,11 @@ which is done in portions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from types import GeneratorType
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
-from naught.wire.codec import NOTIFICATION, REQUEST, Message, encode_error, encode_result
+from naught.wire.codec import NOTIFICATION, REQUEST, encode_error, encode_result
 from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
@@ -117,7 +116,7 @@ class ServerProtocol:
         self._before: list[bytes] = []  # output of sessions that this connection had earlier in this turn
         self._wake = wake
         # A request that waits for a shard; the cache it works on and its shards, those it has got included.
-        self._stalled: Message | None = None
+        self._stalled: object = None
         self._wanted: tuple[Cache, list[int]] | None = None
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
 
@@ -334,7 +333,7 @@ class ServerProtocol:
 
     # ---------------------------------------------------------------------------------------- one request, all checks
 
-    def _serve(self, message: Message, now_ms: int) -> None:
+    def _serve(self, message: object, now_ms: int) -> None:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
         self._left -= REQUEST_ENTRIES
         msgid, method, params = self._parse(message)
@@ -403,7 +402,7 @@ class ServerProtocol:
                 self._left -= waiters.worked - worked
             reply = None
             if msgid is not None:  # a notification has no result
-                if result.__class__ is GeneratorType:
+                if isinstance(result, Generator):
                     session.take_time(now_ms)
                     session.begin_slices(msgid, result)
                 elif isinstance(result, Waiter):
@@ -421,10 +420,10 @@ class ServerProtocol:
             return reply if msgid is not None else None
 
     @staticmethod
-    def _parse(message: Message) -> tuple[int | None, bytes, Params]:
+    def _parse(message: object) -> tuple[int | None, bytes, Params]:
         """The parts of a request, or of a notification, which has no msgid. Raises BadInput for anything else."""
         msgid: Any = None
-        if message.__class__ is tuple:
+        if isinstance(message, tuple):
             if len(message) == 4 and message[0].__class__ is int and message[0] == REQUEST:
                 _, msgid, method, params = message
                 if msgid.__class__ is not int or not 0 <= msgid <= MSGID_MAX:
@@ -462,7 +461,7 @@ class ServerProtocol:
         if fault.msgid is not None:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 
-    def _refuse_message(self, message: Message) -> None:
+    def _refuse_message(self, message: object) -> None:
         """Answer a request with `shutting_down`."""
         session = self.session
         msgid, method, _ = self._parse(message)
@@ -477,7 +476,7 @@ class ServerProtocol:
 
     # ---------------------------------------------------------------------------------------- shards that are held
 
-    def _need_shards(self, message: Message | None, session: Session, touched: Iterable[int]) -> None:
+    def _need_shards(self, message: object, session: Session, touched: Iterable[int]) -> None:
         """Return if no work is under way on any shard the request touches; else raise _Stalled, to wait for them.
         The message, if there is one and not a portion of a batch, is served when they are granted.
 

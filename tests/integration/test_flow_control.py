@@ -433,8 +433,8 @@ def test_what_a_peer_costs_that_never_reads(
                 calm = calm + 1 if found == executed + 1 else 0
                 executed = found
         grown = server.highest_resident_bytes() - before
-        # 1 MiB of output, the output of one more turn, input that was read and not executed, and what up to 8 `top`s in
-        # slices have gathered: 2 000 counters each, about 100 bytes for each.
+        # 1 MiB of output, the output of one more turn, input that was read and not executed, and what up to 8 `top`s
+        # in slices have gathered: 2 000 counters each, about 100 bytes for each.
         assert grown < 6 * 4 * MIB
     finally:
         for peer in peers:

@@ -23,6 +23,8 @@ from support.sizes import shrink
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 """Shards and max_counters: with fewer shards, more requests touch a shard that is held."""
 
+pytestmark = pytest.mark.patches  # the audit wraps methods, which compiled callers would pass by
+
 
 @pytest.fixture(autouse=True)
 def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,6 @@ such a world was not the first one, the test prints what belongs here: `pytest -
 FEW = 4
 
 
-@pytest.mark.patches
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
