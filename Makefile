@@ -4,8 +4,9 @@
 #   make check   every test, ruff and mypy --strict                  make bench   the speed bars of the README
 #   make soak    the tests that get better with hours
 #
-# PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests.
-# Where there is a C compiler, what is measured is compiled before; NAUGHT_PURE=1 has it run interpreted.
+# PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests
+# (one more than there are cores). Where there is a C compiler, what is measured is compiled before; NAUGHT_PURE=1 has
+# it run interpreted.
 
 VENV := .venv
 BIN  := $(VENV)/bin

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ids
+from support import ids, seeds
 
 os.environ.setdefault("NAUGHT_PURE", "1")  # of this process and all that the tests start, before naught is imported
 
@@ -43,9 +43,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("patches")]
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, for -n auto
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a good part of its time a worker waits, for a process, a lease or a timeout."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return (len(usable(0)) if usable else os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
-    """Keep what was collected out of the collector's sight: thousands of tests are most of the heap, many tests ask
-    for a full collection, and each would walk through all of it."""
+    """Hide what is for the tests alone from what they test: variables from servers, and what was collected from the
+    collector, for thousands of tests are most of the heap, and many of them ask for a full collection."""
+    seeds.hide_variables()
     gc.collect()
     gc.freeze()
 
@@ -63,8 +71,7 @@ def own_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def mypy_cache(request: pytest.FixtureRequest) -> Path:
+def mypy_cache(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Where this test's mypy keeps what it has found: from run to run, and apart from every other mypy."""
-    cache = request.config.cache
-    assert cache is not None
-    return cache.mkdir(f"mypy-{request.node.name}")
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    return cache.mkdir(f"mypy-{request.node.name}") if cache is not None else tmp_path / "cache"

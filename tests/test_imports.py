@@ -50,8 +50,10 @@ ADAPTERS = {
     "naught.sockets",
     "naught_loadtest.bars.drain",
     "naught_loadtest.bars.memory",
+    "naught_loadtest.bars.neighbours",
     "naught_loadtest.bars.peers.callers",
     "naught_loadtest.bars.safemap",
+    "naught_loadtest.bars.victims",
     "naught_loadtest.drivers.echo_server",
     "naught_loadtest.drivers.probe",
     "naught_loadtest.drivers.servers",
@@ -64,7 +66,9 @@ ADAPTERS = {
     "naught_loadtest.zeros.trial",
     "naught_server.connection",
     "naught_server.listeners",
+    "naught_server.peers",
     "naught_server.server",
+    "naught_server.logs",
     "naught_server.sweeper",
 }
 

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from naught_loadtest.commands import bars, ceiling, demo, search, status, versus, zeros
 from naught_loadtest.commands import run as run_command
+from naught_loadtest.drivers.base import UnsupportedError
 from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
 from naught_loadtest.generate.runner import RunError
 from naught_loadtest.processes import stopped_on_signals
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"naught-loadtest {arguments.command}: {error}", file=sys.stderr)
         return status.USAGE
-    except (RunError, MissingProgramError, ServerStartError, OSError) as error:
+    except (RunError, MissingProgramError, UnsupportedError, ServerStartError, OSError) as error:
         print(f"naught-loadtest: {error}", file=sys.stderr)
         return status.FAILED
 

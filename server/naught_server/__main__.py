@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    loaded = load(arguments, os.environ)
+    environment = dict(os.environ)
+    loaded = load(arguments, environment)
     if loaded.action == "print":
         # TOML is UTF-8, whatever the encoding of the terminal is.
         sys.stdout.buffer.write(to_toml(loaded.config, loaded.sources).encode("utf-8", "backslashreplace"))
@@ -44,7 +45,10 @@ def _main(arguments: Sequence[str]) -> int:
         print("the configuration is good")
         return 0
     logs.set_up(loaded.config.log_level, loaded.config.log_format)
-    return server.run(loaded.config)
+    try:
+        return server.run(loaded.config, lambda: load(arguments, environment).config)
+    finally:
+        logs.flush()
 
 
 def _refuse_slow_msgpack() -> None:

@@ -14,6 +14,7 @@ from naught.errors import CommandError
 from naught.wire.codec import encode
 from naught_server.hot import apply_items, encode_value, head_of
 from naught_server.store import Cache
+from naught_server.waiters import SETTLED_AT_ONCE
 
 PORTION_ITEMS_MIN: Final = 256
 """A portion has at least so many items, whatever is left of its turn: few batches are divided, and a turn becomes
@@ -63,7 +64,9 @@ class Batch:
         the cache is prepared for the hot path."""
         begin = self.done
         stop = min(len(self._keys), begin + items_max)
-        while self.done < stop:
+        waiters = cache.waiters
+        enough = waiters.worked + SETTLED_AT_ONCE  # a portion ends early where it answers many waiters
+        while self.done < stop and waiters.worked < enough:
             if direct and self._plain:
                 self._do_plain(cache, stop)
                 if self.done == stop:

@@ -8,8 +8,11 @@ raises a `CommandError`, whose code and sentence become the reply; or returns
 - a `Batch`, which is done in portions, before any later request of the connection.
 
 Each handler checks all its parameters (`params.py`) before it changes anything. PROTOCOL.md says what the methods
-mean; `store.py` has their state. `incr`, `decr` and `apply` are here too: the loops in `protocol.py` hand over every
-request that they do not do themselves.
+mean; `store.py` has their state. `incr`, `decr` and `apply` are here too: the hot path hands over every request that
+is not plain.
+
+Each row of the table has a price, in entries. It is taken from the turn before the handler runs; a handler that finds
+out its price as it works takes it with `Peer.spend`. The section "prices" below has the figures.
 """
 
 from __future__ import annotations
@@ -20,11 +23,19 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
 from naught.errors import InvalidRequest, NoSession
-from naught.wire.limits import BATCH_ITEMS_MAX, MSGID_MAX, REPLY_BYTES_MAX, SESSION_ID_BYTES, VALUE_MAX
+from naught.wire.limits import (
+    BATCH_ITEMS_MAX,
+    ITEMS_AT_ONCE_MAX,
+    MSGID_MAX,
+    REPLY_BYTES_MAX,
+    SESSION_ID_BYTES,
+    VALUE_MAX,
+)
 from naught_server.batch import Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
 from naught_server.engine import Engine
+from naught_server.expiry import LATER_SLOTS, SLOTS
 from naught_server.params import (
     Params,
     array_of,
@@ -55,6 +66,9 @@ class Peer(Protocol):
     @property
     def engine(self) -> Engine: ...
 
+    def spend(self, entries: int) -> None:
+        """Take work that was done from this turn, beside the price of the command."""
+
     def end_session(self, now_ms: int) -> None:
         """End the session. Later requests of this connection belong to a new, nameless one."""
 
@@ -62,8 +76,90 @@ class Peer(Protocol):
         """Take over the session of this id; the session."""
 
 
-SLICE_ENTRIES: Final = 4_000
-"""Raw entries that `top`, and `count` with a prefix, look at in one step; about 0.5 ms."""
+SLICE_ENTRIES: Final = 1_000
+"""Raw entries that `top`, and `count` with a prefix, look at in one step: half a turn."""
+
+SLICE_PRICE: Final = TURN_ITEMS_MAX // 2
+"""What such a step costs its turn."""
+
+KEYS_LISTED_PER_ENTRY: Final = 16
+"""Keys of a shard that are listed for a raw entry."""
+
+HEAPED_AT_ONCE: Final = 250
+"""Counters that `top` puts into its heap, or takes out of it, in one step, at up to 2 us each."""
+
+RAW_ENTRIES_PER_ENTRY: Final = 4
+"""Raw entries that a page of a scan passes for an entry: 0.11 us each."""
+
+
+# ------------------------------------------------------------------------------------- prices
+# One unit for all commands: an entry, about 0.5 us of work on the careful path, interpreted. A turn has
+# TURN_ITEMS_MAX entries. Measured on CPython 3.11, the least of 20 calls with 1 000 items each, and rounded up:
+#
+#     a request, decoded, executed and answered      4.8 to 6.1 us
+#     get_many                                       0.87 us an item
+#     take of counters that exist                    1.3 us an item
+#     try_incr granted, refused, creating            2.5, 2.0, 3.4 us an item
+#     acquire granted                                3.1 us an item; parked 7.2; leaving its queues 0.6
+#     release of a whole hold, of items              1.0, 2.7 us an amount
+#     held                                           0.9 us an amount
+#     count of 256 shards                            6 us
+#     clear of 256 shards                            84 us, and 0.03 us for each slot of the wheel
+#     sessions                                       0.85 us a session that is listed, 0.05 us one that is passed over
+#     info                                           18 us for a cache, 0.3 us for a session
+
+Price = Callable[[Session, Params], int]
+"""What a call with these parameters will cost its turn, in entries, beside the price of every request."""
+
+REQUEST_ENTRIES: Final = 10
+"""Every request on the careful path, and every notification."""
+
+SHARDS_PER_ENTRY: Final = 16
+"""Shards whose size is read for an entry."""
+
+SESSIONS_PASSED_PER_ENTRY: Final = 8
+"""Sessions, or holds, that a list passes over for an entry."""
+
+_LISTED_ENTRIES: Final = 2
+"""Each session, and each amount of a hold, in a list."""
+
+
+def _of_items(entries: int) -> Price:
+    """So much for each item of the first parameter."""
+
+    def price(session: Session, params: Params) -> int:
+        return entries * len(params[0]) if params and params[0].__class__ is tuple else 0
+
+    return price
+
+
+def _fixed(entries: int) -> Price:
+    """So much for each call."""
+    return lambda session, params: entries
+
+
+def _of_release(session: Session, params: Params) -> int:
+    if len(params) == 2 and params[1].__class__ is tuple:
+        return 6 * len(params[1])
+    hold = session.holds.get(params[0]) if params and params[0].__class__ is int else None
+    return 0 if hold is None else 3 * len(hold.amounts)
+
+
+def _of_shards(session: Session, params: Params) -> int:
+    return len(session.cache.tables) // SHARDS_PER_ENTRY
+
+
+def _of_clear(session: Session, params: Params) -> int:
+    cache = session.cache
+    slots = SLOTS + LATER_SLOTS if cache.wheel.count else 0
+    return len(cache.tables) // 2 + slots // 16 + cache.waiters.price_of_clear()
+
+
+def _of_sweep(session: Session, params: Params) -> int:
+    return TURN_ITEMS_MAX
+
+
+_FREE: Final = _fixed(0)
 
 
 class Command(NamedTuple):
@@ -73,17 +169,10 @@ class Command(NamedTuple):
     params_min: int
     params_max: int
     touches: Touches
-    items: int = 0  # how much of a turn a call uses, in items, beside its parameters and its reply
+    price: Price = _FREE
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside of the session's streams: neither it nor its reply is counted
-    in_portions: bool = False  # it is done in portions, and each portion pays for its items
     waits: bool = False  # may wait for its reply, for as long as its second parameter says
-
-    def price_of(self, params: Params) -> int:
-        """What a call with these parameters costs its turn, in entries, beside the one that each request costs."""
-        if self.in_portions or not params or params[0].__class__ is not tuple:
-            return self.items
-        return self.items + len(params[0])
 
     def may_wait(self, params: Params) -> bool:
         """Whether its reply may come later. Such requests have a bound of their own, also when they are answered at
@@ -116,6 +205,8 @@ def _shards_of_items(session: Session, params: Params) -> Iterable[int]:
 def _shards_of_hold(session: Session, params: Params) -> Iterable[int]:
     if not params or params[0].__class__ is not int:
         return ()
+    if len(params) == 2 and params[1] is not None:
+        return _shards_of_items(session, params[1:])
     hold = session.holds.get(params[0])
     return shards_of(session.cache, hold.amounts) if hold is not None else ()
 
@@ -192,14 +283,29 @@ def ttl(peer: Peer, params: Params, now_ms: int) -> int | None:
 # ------------------------------------------------------------------------------------- many counters
 
 
-def scan(peer: Peer, params: Params, now_ms: int) -> tuple[Any, list[bytes], list[int]]:
+def scan(peer: Peer, params: Params, now_ms: int) -> tuple[Any, list[bytes], list[int]] | Slices:
     cursor, count, prefix = filled(params, 100, b"")
     if cursor == 0 and cursor.__class__ is int:
         cursor = b""
     elif cursor.__class__ is not bytes or not cursor:
         raise InvalidRequest("a cursor is 0, or what the last page of this scan gave")
     count = integer_of(count, "count", 1, BATCH_ITEMS_MAX)
-    following, keys, values = peer.session.cache.scan(cursor, count, prefix_of(prefix), now_ms)
+    prefix = prefix_of(prefix)
+    cache = peer.session.cache
+    if cache.scan_is_long(cursor):
+        return _scan_long(peer.session, cache, cursor, count, prefix)
+    following, keys, values, passed = cache.scan(cursor, count, prefix, now_ms)
+    peer.spend(passed // RAW_ENTRIES_PER_ENTRY + len(keys) // 2)
+    return following or 0, keys, values
+
+
+def _scan_long(session: Session, cache: Cache, cursor: bytes, count: int, prefix: bytes) -> Slices:
+    """A page of a scan that goes on in a large shard. All pages of a shard are in byte order, so each page has to
+    pass all its entries."""
+    page = cache.begin_long_page(cursor, count, prefix)
+    while not page.step(session.now_ms, SLICE_ENTRIES):
+        yield
+    following, keys, values = page.result()
     return following or 0, keys, values
 
 
@@ -210,11 +316,38 @@ def top(peer: Peer, params: Params, now_ms: int) -> Slices:
 
 
 def _top(session: Session, cache: Cache, n: int, prefix: bytes) -> Slices:
-    best: list[tuple[bytes, int]] = []
+    best: list[tuple[int, bytes, bytes]] = []  # a heap of the best so far: the first is the worst of them
     for found in _live_slices(session, cache, prefix):
-        best = heapq.nsmallest(n, best + found, key=lambda item: (-item[1], item[0]))
+        entered = 0
+        for key, value in found:
+            if len(best) < n:
+                heapq.heappush(best, (value, _reversed_order(key), key))
+            elif value > best[0][0] or (value == best[0][0] and key < best[0][2]):
+                heapq.heappushpop(best, (value, _reversed_order(key), key))
+            else:
+                continue
+            entered += 1
+            if entered % HEAPED_AT_ONCE == 0:
+                yield
         yield
-    return [key for key, _ in best], [value for _, value in best]
+    keys: list[bytes] = []
+    values: list[int] = []
+    while best:
+        for _ in range(min(len(best), HEAPED_AT_ONCE)):
+            value, _, key = heapq.heappop(best)
+            keys.append(key)
+            values.append(value)
+        yield
+    return keys[::-1], values[::-1]
+
+
+_COMPLEMENT: Final = bytes(range(255, -1, -1))
+
+
+def _reversed_order(key: bytes) -> bytes:
+    """Bytes that come before another's where its key comes after the other's: of equal counters the last is the worst
+    of a heap. What is at the end is above all bytes of a key, as a key comes after those that it begins with."""
+    return key.translate(_COMPLEMENT).replace(b"\xff", b"\xff\x00") + b"\xff\xff"
 
 
 def count(peer: Peer, params: Params, now_ms: int) -> int | Slices:
@@ -242,19 +375,29 @@ def _count_all(session: Session, cache: Cache) -> Slices:
 
 
 def _live_slices(session: Session, cache: Cache, prefix: bytes) -> Iterable[list[tuple[bytes, int]]]:
-    """All live counters under a prefix, in pieces of about SLICE_ENTRIES raw entries, each read when it is its turn.
+    """All live counters under a prefix, in pieces of SLICE_ENTRIES raw entries, each read when it is its turn.
 
-    Reads shards whose lock is held too: their owner does not change the table before its last step.
+    A shard's keys are listed in one step, which for a million of them takes a few milliseconds, and looked up in the
+    steps after it: a counter that has gone by then is not seen, one that has come since is not either. Shards whose
+    lock is held are read too: their owner does not change the table before its last step.
     """
     found: list[tuple[bytes, int]] = []
-    looked_at = 0
+    left = SLICE_ENTRIES
     for shard in range(len(cache.tables)):
-        found += cache.counters_of(shard, session.now_ms, prefix)
-        looked_at += len(cache.tables[shard]) + 1
-        if looked_at >= SLICE_ENTRIES:
-            yield found
-            found = []
-            looked_at = 0
+        keys = list(cache.tables[shard])
+        left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
+        at = 0
+        while True:
+            if left <= 0:
+                yield found
+                found = []
+                left = SLICE_ENTRIES
+            if at >= len(keys):
+                break
+            some = keys[at : at + left]
+            found += cache.counters_of(shard, session.now_ms, prefix, some)
+            left -= len(some)
+            at += len(some)
     yield found
 
 
@@ -289,7 +432,7 @@ def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
     if len(params) == 1 or params[1] is None:
         return peer.session.holds.release(number, None, now_ms)
     items = []
-    for item in array_of(params[1], "items"):
+    for item in array_of(params[1], "items", ITEMS_AT_ONCE_MAX):
         if item.__class__ is not tuple or len(item) != 2:
             raise InvalidRequest("an item is [key, by]")
         items.append((key_of(item[0]), integer_of(item[1], "by", 1, VALUE_MAX)))
@@ -300,7 +443,9 @@ def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
 
 def held(peer: Peer, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
     after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
-    return peer.session.holds.page(after, now_ms)
+    found, passed, looked_at = peer.session.holds.page(after, now_ms)
+    peer.spend(passed // SESSIONS_PASSED_PER_ENTRY + _LISTED_ENTRIES * looked_at)
+    return found
 
 
 def wait_zero(peer: Peer, params: Params, now_ms: int) -> bool | Waiter:
@@ -353,6 +498,8 @@ def _words_of(params: Params) -> dict[str, object]:
         name = word.decode("utf-8", "replace") if isinstance(word, bytes) else ""
         if name not in known:
             raise InvalidRequest(f"hello knows the words {', '.join(known)} and no other")
+        if value is None:
+            raise InvalidRequest(f"{name} is not nil; a word that says nothing is left out")
         words[name] = value
     return words
 
@@ -385,7 +532,9 @@ def bye(peer: Peer, params: Params, now_ms: int) -> None:
 
 def sessions(peer: Peer, params: Params, now_ms: int) -> list[dict[str, Any]]:
     after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
-    return peer.engine.sessions.page(after, _SESSIONS_LISTED_MAX, now_ms)
+    found, passed = peer.engine.sessions.page(after, _SESSIONS_LISTED_MAX, now_ms)
+    peer.spend(passed // SESSIONS_PASSED_PER_ENTRY + _LISTED_ENTRIES * len(found))
+    return found
 
 
 _SESSIONS_LISTED_MAX: Final = REPLY_BYTES_MAX // 512
@@ -400,7 +549,9 @@ def ping(peer: Peer, params: Params, now_ms: int) -> str:
 
 
 def info(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
-    return peer.engine.info(now_ms)
+    engine = peer.engine
+    peer.spend(40 * len(engine.store.caches) + len(engine.sessions) // 2)
+    return engine.info(now_ms)
 
 
 def config_get(peer: Peer, params: Params, now_ms: int) -> Any:
@@ -421,38 +572,33 @@ def sweep(peer: Peer, params: Params, now_ms: int) -> int:
     return peer.engine.advance(now_ms, SLICE_ENTRIES)
 
 
-# A command that costs much more than its parameters show runs at most once in a turn: 600 scans that find nothing fit
-# a slice of input, and each looks at 20 000 entries. A command that looks at every shard counts as 50 items.
-_WHOLE_TURN: Final = TURN_ITEMS_MAX
-_ALL_SHARDS: Final = 50
-
 COMMANDS: Final[dict[bytes, Command]] = {
     b"incr": Command(incr, 1, 3, _shard_of_key),
     b"decr": Command(decr, 1, 3, _shard_of_key),
-    b"apply": Command(apply, 2, 3, _shards_of_keys, in_portions=True),
+    b"apply": Command(apply, 2, 3, _shards_of_keys),  # each portion has its own price
     b"get": Command(get, 1, 1, _shard_of_key),
-    b"get_many": Command(get_many, 1, 1, _shards_of_keys),
+    b"get_many": Command(get_many, 1, 1, _shards_of_keys, _of_items(2)),
     b"set": Command(set_, 2, 3, _shard_of_key),
-    b"take": Command(take, 1, 1, _shards_of_keys),
-    b"try_incr": Command(try_incr, 1, 2, _shards_of_items),
+    b"take": Command(take, 1, 1, _shards_of_keys, _of_items(3)),
+    b"try_incr": Command(try_incr, 1, 2, _shards_of_items, _of_items(6)),
     b"expire": Command(expire, 2, 2, _shard_of_key),
     b"ttl": Command(ttl, 1, 1, _shard_of_key),
-    b"scan": Command(scan, 1, 3, _no_shard, _WHOLE_TURN),
+    b"scan": Command(scan, 1, 3, _no_shard),
     b"top": Command(top, 1, 2, _no_shard),
-    b"count": Command(count, 0, 1, _no_shard, _ALL_SHARDS),
-    b"clear": Command(clear, 0, 0, _all_shards, _ALL_SHARDS),
-    b"acquire": Command(acquire, 1, 2, _shards_of_items, waits=True),
-    b"release": Command(release, 1, 2, _shards_of_hold, passes=True),
-    b"held": Command(held, 0, 1, _no_shard, _WHOLE_TURN),
+    b"count": Command(count, 0, 1, _no_shard, _of_shards),
+    b"clear": Command(clear, 0, 0, _all_shards, _of_clear),
+    b"acquire": Command(acquire, 1, 2, _shards_of_items, _of_items(7), waits=True),
+    b"release": Command(release, 1, 2, _shards_of_hold, _of_release, passes=True),
+    b"held": Command(held, 0, 1, _no_shard),
     b"wait_zero": Command(wait_zero, 2, 2, _shard_of_key, waits=True),
     b"cancel": Command(cancel, 1, 1, _no_shard, passes=True),
-    b"hello": Command(hello, 0, 1, _no_shard, outside=True),
+    b"hello": Command(hello, 0, 1, _no_shard, _fixed(20), outside=True),
     b"ack": Command(ack, 1, 1, _no_shard, outside=True),
     b"bye": Command(bye, 0, 0, _no_shard, outside=True),
-    b"sessions": Command(sessions, 0, 1, _no_shard, _WHOLE_TURN),
+    b"sessions": Command(sessions, 0, 1, _no_shard),
     b"ping": Command(ping, 0, 0, _no_shard),
-    b"info": Command(info, 0, 0, _no_shard, _WHOLE_TURN),
+    b"info": Command(info, 0, 0, _no_shard),
     b"config_get": Command(config_get, 0, 1, _no_shard),
     b"config_set": Command(config_set, 2, 2, _no_shard),
-    b"sweep": Command(sweep, 0, 0, _no_shard, _WHOLE_TURN),
+    b"sweep": Command(sweep, 0, 0, _no_shard, _of_sweep),
 }

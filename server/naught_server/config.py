@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
 from naught import _compiled
 from naught._version import __version__
-from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, REPLY_BYTES_MAX
+from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 
 # ------------------------------------------------------------------------------------------------- limits
 # `tests/server/test_config_limits.py` checks the number of each.
@@ -58,6 +58,25 @@ OUTPUT_PAUSED_MS_MAX: Final = 10_000
 """How long a peer may leave its output unread before its connection is aborted: as long as a silent peer is not taken
 for dead (`PEER_UNACKNOWLEDGED_MS`)."""
 
+MESSAGE_MS_MAX: Final = 30_000
+"""How long a message may be unfinished: 1 MiB arrives in this time at 280 kbit/s. Without it, connections that
+send half a message each would keep its bytes in memory until they close."""
+
+INPUT_AHEAD_BYTES_MAX: Final = 64 << 10
+"""Input that may wait for a turn before reading is paused. uvloop hands over up to 256 000 bytes at once, and several
+such pieces in one turn of the loop."""
+
+INPUT_BYTES_MAX: Final = MESSAGE_BYTES_MAX + INPUT_AHEAD_BYTES_MAX
+"""Undecoded input that a connection keeps: an unfinished message, or what waits for a turn and one more piece."""
+
+PEER_LOOK_MS: Final = 2_000
+"""How often the kernel is asked about a peer while replies are on their way to it. Two looks that find it silent, the
+second one `PEER_UNACKNOWLEDGED_MS` after its last answer or later, end its connection."""
+
+PROBE_INTERVAL_MS_MAX: Final = 2_000
+"""How far apart the kernel may send what the peer must answer: retransmissions, and probes of a closed window. Less
+than `PEER_UNACKNOWLEDGED_MS`, so that a peer that is there has answered one by then. Linux allows 1 000 and more."""
+
 LAME_DUCK_MS: Final = 100
 """How long a stopping server still reads from a connection, to answer `shutting_down`. A client with that answer
 knows that its request was not executed and can ask another server; after a closed connection it could not know."""
@@ -74,6 +93,17 @@ SWEEP_BUDGET_MS_MIN: Final = 0.1
 
 SWEEP_BUDGET_MS_MAX: Final = 10.0
 """A whole `SWEEP_PERIOD_MS`: with more, the sweeper would take most of the loop's time."""
+
+SWEEP_BACKLOG_PERIOD_MS: Final = 4
+"""How often the sweeper takes a step while it has a backlog: more steps, and no longer ones."""
+
+SWEEP_BACKLOG_SHARE: Final = 0.25
+"""The part of the time that a backlog earns the sweeper, where `sweep_budget_ms` is less: 2.5 ms in 10. Requests
+have three quarters."""
+
+STALE_SHARE_MAX: Final = 0.1
+"""More than this part stale is a backlog: expired counters and lazy zeros of a cache's raw entries, entries of
+cleared tables, ended sessions of all sessions."""
 
 DRAIN_TIMEOUT_MS_MAX: Final = 3_600_000
 """An hour. Supervisors kill a process long before; a larger number is a mistake in units."""
@@ -92,8 +122,33 @@ SESSIONS_PER_CONNECTION: Final = 2
 """Sessions allowed for each allowed connection: when all clients restart, their old sessions stay until the leases
 end."""
 
+SESSIONS_OF_ADDRESS: Final = 10
+"""One in ten of all sessions may be opened from one address, unless configured otherwise. So a single peer cannot
+take all of them: a session outlives its connection, and opening one costs its client a few bytes."""
+
+SESSIONS_OF_ADDRESS_MIN: Final = 32
+"""Sessions that an address may have in any case: a tenth of a small server would be too few for a single host."""
+
 HELD_ITEMS_MAX: Final = 65_536
 """Amounts a session may hold, in all its holds together: 20 MiB of the server's memory."""
+
+LOG_LINES_QUEUED_MAX: Final = 1_000
+"""Log lines that wait to be written. More are dropped and counted: logging must not stop the server."""
+
+LOG_BYTES_QUEUED_MAX: Final = 1 << 20
+"""Characters of these lines; a traceback may have some thousands."""
+
+LOG_LINES_ALIKE_MAX: Final = 10
+"""Log lines of the same event in a second. The others are left out, and one line says how many."""
+
+PARKED_BYTES_MAX: Final = 256 << 20
+"""The default of the setting: memory for requests that wait, of all clients together."""
+
+PARKED_BYTES_MIN: Final = 1 << 20
+"""Less would refuse waits that an ordinary client makes."""
+
+PARKED_BYTES_LIMIT: Final = 1 << 40
+"""More does not fit into any memory."""
 
 SHARDS_MAX: Final = 65_536
 """Each shard costs a table, a lock and visits of the sweeper; more shards than this have no use."""
@@ -111,8 +166,10 @@ UNIX_PATH_BYTES_MAX: Final = 107 if sys.platform == "linux" else 103
 """The size of the path in the kernel's `sockaddr_un`, without its final zero byte."""
 
 assert TURN_ITEMS_MAX <= BATCH_ITEMS_MAX, "only a batch may be more work than one turn allows"
+assert INPUT_AHEAD_BYTES_MAX + 256_000 <= INPUT_BYTES_MAX
 assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must not be enough to pause a peer"
 assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
+assert SWEEP_BACKLOG_PERIOD_MS < SWEEP_PERIOD_MS
 assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
 assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
 assert LEASE_MS_MIN < LEASE_MS_DEFAULT < LEASE_MS_MAX
@@ -199,6 +256,20 @@ class _Choice:
         return value
 
 
+@dataclass(frozen=True)
+class _WholeOrNone(_Whole):
+    """A whole number, or none. The empty text means none, as TOML has no null."""
+
+    def expects(self) -> str:
+        return f"{super().expects()}, or empty"
+
+    def read(self, text: str) -> object:
+        return super().read(text) if text else None
+
+    def accept(self, value: object) -> object:
+        return None if value is None or value == "" else super().accept(value)
+
+
 class _Switch:
     def expects(self) -> str:
         return "true or false"
@@ -283,6 +354,25 @@ _SETTINGS: Final = (
         f"connections served at once; at most the limit on open files minus {FILES_RESERVED}",
     ),
     _Setting(
+        "connections_per_address_max",
+        _WholeOrNone(1, CONNECTIONS_LIMIT),
+        "N",
+        "connections served at once from one address; Unix sockets are exempt",
+    ),
+    _Setting(
+        "sessions_per_address_max",
+        _WholeOrNone(1, SESSIONS_PER_CONNECTION * CONNECTIONS_LIMIT),
+        "N",
+        f"sessions opened from one address; empty for 1 in {SESSIONS_OF_ADDRESS} of all, at least "
+        f"{SESSIONS_OF_ADDRESS_MIN}; Unix sockets are exempt",
+    ),
+    _Setting(
+        "parked_bytes_max",
+        _Whole(PARKED_BYTES_MIN, PARKED_BYTES_LIMIT),
+        "BYTES",
+        "memory for requests that wait, of all clients together; further ones are answered busy",
+    ),
+    _Setting(
         "drain_timeout_ms",
         _Whole(0, DRAIN_TIMEOUT_MS_MAX),
         "MS",
@@ -292,7 +382,7 @@ _SETTINGS: Final = (
         "sweep_budget_ms",
         _Number(SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX),
         "MS",
-        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms",
+        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms; up to a quarter of the time with a backlog",
     ),
 )
 _SETTING_OF_NAME: Final = {setting.name: setting for setting in _SETTINGS}
@@ -355,10 +445,16 @@ class ServerConfig:
     """Whether TCP may listen beyond loopback."""
     connections_max: int = CONNECTIONS_MAX
     """The most connections served at once; fewer where there are not enough file descriptors."""
+    connections_per_address_max: int | None = None
+    """The most connections served at once from one address; None for no bound of its own."""
+    sessions_per_address_max: int | None = None
+    """The most sessions opened from one address; None for a share of all."""
+    parked_bytes_max: int = PARKED_BYTES_MAX
+    """Bytes for requests that wait, of all clients together; see `waiters.WAIT_BYTES`."""
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0
-    """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`."""
+    """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`; a backlog gets up to a quarter."""
     caches: Mapping[str, CachePolicy] = field(default_factory=dict)
     """The caches by name. There is always one named `default`."""
 
@@ -373,6 +469,25 @@ class ServerConfig:
             if policy.name != name:
                 raise ValueError(f"the cache {name!r} has a policy with the name {policy.name!r}")
         object.__setattr__(self, "caches", caches)
+
+    @property
+    def sessions_max(self) -> int:
+        """The most sessions there may be."""
+        return SESSIONS_PER_CONNECTION * self.connections_max
+
+    @property
+    def sessions_of_address_max(self) -> int:
+        """The most sessions that may have been opened from one address."""
+        if self.sessions_per_address_max is not None:
+            return self.sessions_per_address_max
+        return max(self.sessions_max // SESSIONS_OF_ADDRESS, SESSIONS_OF_ADDRESS_MIN)
+
+
+def differences(one: ServerConfig, other: ServerConfig) -> list[str]:
+    """The names of the settings that two configurations have with different values; of caches `caches.NAME`."""
+    names = [setting.name for setting in _SETTINGS if getattr(one, setting.name) != getattr(other, setting.name)]
+    caches = [name for name in {**one.caches, **other.caches} if one.caches.get(name) != other.caches.get(name)]
+    return names + [f"caches.{name}" for name in caches]
 
 
 @dataclass(frozen=True)

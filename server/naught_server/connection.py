@@ -5,10 +5,15 @@ what needs the loop: turns, timers and backpressure. Reading is paused, so that 
 
 - more was received than one turn may execute: the rest is executed in later turns, after those of other connections;
 - the peer does not read its replies: with more than `OUTPUT_BYTES_MAX` of them unsent no request is executed, and
-  after
-  `OUTPUT_PAUSED_MS_MAX` the connection is aborted;
+  after `OUTPUT_PAUSED_MS_MAX` the connection is aborted;
 - a request waits for the lock of a shard;
+- more than `INPUT_AHEAD_BYTES_MAX` have arrived while a turn was due for another reason;
 - the peer has closed its side of the connection: its requests are answered, then the connection closes.
+
+So a connection keeps one unfinished message or about one piece of input, whatever the peer sends (`INPUT_BYTES_MAX`).
+A message that is not whole `MESSAGE_MS_MAX` after it began ends the connection.
+
+While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether the peer still answers (`peers.py`).
 
 A connection that drains executes what it has received, and answers requests that arrive in the next `LAME_DUCK_MS`
 with `shutting_down`. Then it flushes and closes.
@@ -22,8 +27,17 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from naught_server.config import LAME_DUCK_MS, OUTPUT_BYTES_MAX, OUTPUT_PAUSED_MS_MAX
+from naught.wire.limits import PEER_UNACKNOWLEDGED_MS
+from naught_server.config import (
+    INPUT_AHEAD_BYTES_MAX,
+    LAME_DUCK_MS,
+    MESSAGE_MS_MAX,
+    OUTPUT_BYTES_MAX,
+    OUTPUT_PAUSED_MS_MAX,
+    PEER_LOOK_MS,
+)
 from naught_server.engine import Engine
+from naught_server.peers import TcpSocket, can_tell, unanswered_ms
 from naught_server.protocol import ServerProtocol
 
 _log = logging.getLogger("naught.server")
@@ -40,23 +54,41 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_on_lost",
         "_output_timer",
+        "_peer_timer",
         "_protocol",
         "_reading",
+        "_silent_ms",
+        "_socket",
         "_transport",
         "_turn_due",
+        "_turn_taken",
+        "_unfinished_timer",
+        "address",
         "closed",
     )
 
-    def __init__(self, engine: Engine, on_lost: Callable[[Connection], None]) -> None:
+    def __init__(self, engine: Engine, on_lost: Callable[[Connection], None], address: str | None = None) -> None:
+        """`address`: where its peer connects from, or None where that is no matter."""
+        self.address = address
         self._engine = engine
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._protocol = ServerProtocol(engine, self._schedule_turn)
+        self._protocol = ServerProtocol(engine, self._schedule_turn, address=address)
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport is not paused
         self._turn_due = False  # a turn is scheduled with call_soon
+        # It was taken already, for bytes of a large message that have arrived before it. They would else be kept
+        # beside the part that was there.
+        self._turn_taken = False
         # Aborts the connection. Runs while the peer does not read its replies, and after `close` until all are sent.
         self._output_timer: asyncio.TimerHandle | None = None
+        self._socket: TcpSocket | None = None  # asked whether the peer is there; None where it cannot tell
+        # Looks whether the peer is there. Set by a write, and again while what was written is on its way.
+        self._peer_timer: asyncio.TimerHandle | None = None
+        self._silent_ms = 0  # how long the peer had been silent at the last look, if that was too long; else 0
+        # Looks whether a message is unfinished for too long. Set by the first one that is not whole; it runs out
+        # about once in `MESSAGE_MS_MAX`, however many such messages there are.
+        self._unfinished_timer: asyncio.TimerHandle | None = None
         self._draining = False  # execute what was received, then refuse further requests
         self._ending = False  # close when all that was received is answered
         self.closed = False  # the connection is lost
@@ -66,19 +98,30 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
+        connected = transport.get_extra_info("socket")
+        self._socket = connected if can_tell(connected) else None
         self._engine.stats.count_opened()
 
     def data_received(self, data: bytes) -> None:
         protocol = self._protocol
-        if self._reading and not self._turn_due:
+        due = self._turn_due
+        if self._reading and (not due or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)):
             replies = protocol.receive(data, _clock_ns() // 1_000_000)
             if replies:
                 self._transport.write(replies)  # type: ignore[union-attr]
-            if protocol.idle and not protocol.closing:
+                if self._peer_timer is None and self._socket is not None:
+                    self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
+            if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
+                self._watch_unfinished(MESSAGE_MS_MAX)
+            if due:
+                self._turn_taken = True
+            elif protocol.idle and not protocol.closing:
                 return
             self._update_flow()
         else:
             protocol.feed(data)
+            if protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX:
+                self._update_flow()
 
     def eof_received(self) -> bool:
         # The peer may still read replies: its requests are answered before the connection closes.
@@ -100,8 +143,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._transport = None
-        if self._output_timer is not None:
-            self._output_timer.cancel()
+        self._socket = None
+        for timer in (self._output_timer, self._peer_timer, self._unfinished_timer):
+            if timer is not None:
+                timer.cancel()
         self._protocol.close(_clock_ns() // 1_000_000)
         self._engine.stats.count_closed()
         self._on_lost(self)
@@ -131,15 +176,22 @@ class Connection(asyncio.Protocol):
 
     def _turn(self) -> None:
         self._turn_due = False
+        taken, self._turn_taken = self._turn_taken, False
         transport = self._transport
-        if self._protocol.aborted:
+        protocol = self._protocol
+        if protocol.aborted:
             self.abort()
             return
         if transport is None or self._output_timer is not None:
             return
-        replies = self._protocol.turn(_clock_ns() // 1_000_000)
-        if replies:
-            transport.write(replies)
+        if not taken:
+            replies = protocol.turn(_clock_ns() // 1_000_000)
+            if replies:
+                transport.write(replies)
+                if self._peer_timer is None and self._socket is not None:
+                    self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
+            if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
+                self._watch_unfinished(MESSAGE_MS_MAX)
         self._update_flow()
 
     def _update_flow(self) -> None:
@@ -162,7 +214,12 @@ class Connection(asyncio.Protocol):
         if protocol.wants_turn and not output_paused:
             self._schedule_turn()
         # Work in slices does not pause reading, because later requests are served beside it.
-        reading = not (protocol.backlog or output_paused or self._ending)
+        reading = not (
+            protocol.backlog
+            or output_paused
+            or self._ending
+            or (self._turn_taken and protocol.unfinished_since_ms is not None)
+        )
         if reading is not self._reading:
             self._reading = reading
             if reading:
@@ -170,6 +227,50 @@ class Connection(asyncio.Protocol):
             else:
                 transport.pause_reading()
 
+    # ---------------------------------------------------------------------------------------- peers that do not go on
+
+    def _watch_unfinished(self, delay_ms: int) -> None:
+        self._unfinished_timer = self._loop.call_later(delay_ms / 1000, self._look_at_unfinished)
+
+    def _look_at_unfinished(self) -> None:
+        """End the connection if the message under way is too old; look again later if it is younger."""
+        self._unfinished_timer = None
+        began_ms = self._protocol.unfinished_since_ms
+        if began_ms is None:
+            return
+        left_ms = began_ms + MESSAGE_MS_MAX - _clock_ns() // 1_000_000
+        if left_ms <= 0 and not self._reading:
+            left_ms = MESSAGE_MS_MAX  # its rest may have arrived, and is not read: that is not the peer's fault
+        if left_ms > 0:
+            self._watch_unfinished(left_ms)
+        else:
+            self._engine.stats.count_cut("unfinished")
+            _log.info("connection aborted: a message of its peer is unfinished for %d ms", MESSAGE_MS_MAX)
+            self.abort()
+
+    def _look_at_peer(self) -> None:
+        """End the connection if the peer is gone; look again while replies are on their way."""
+        self._peer_timer = None
+        # Once it is closing, the socket may be closed before `connection_lost`, and `_output_timer` runs.
+        if self._socket is None or self._transport is None or self._transport.is_closing():
+            return
+        try:
+            silent_ms = unanswered_ms(self._socket)
+        except (OSError, ValueError):  # uvloop raises a ValueError for a socket that is closed
+            return
+        if silent_ms is None:
+            self._silent_ms = 0
+            return
+        # Twice, because the first look may come between a probe and its answer.
+        if 0 < self._silent_ms < silent_ms:
+            self._engine.stats.count_cut("gone")
+            _log.info("connection aborted: the machine of its peer has not answered for %d ms", silent_ms)
+            self.abort()
+            return
+        self._silent_ms = silent_ms if silent_ms >= PEER_UNACKNOWLEDGED_MS - PEER_LOOK_MS else 0
+        self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
+
     def _abort_unread(self) -> None:
+        self._engine.stats.count_cut("unread")
         _log.info("connection aborted: its peer has not read its replies for %d ms", OUTPUT_PAUSED_MS_MAX)
         self.abort()

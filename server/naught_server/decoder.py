@@ -3,10 +3,10 @@
     source.feed(data)
     at = hot.serve(source.data, source.at, ...)      # plain requests are served where they lie
     source.advance(at)
-    message = source.next_message()                   # one message that is not plain; None while it is not whole
+    message = source.next_message()                   # one message that is not plain; None until it is complete
 
-Nothing is built before its bytes have been walked over and found within the limits, so that a peer cannot make the
-server spend memory or time with a few bytes:
+No message is decoded before a walk over its bytes (`walk.py`) has found it within the limits, so a peer cannot make
+the server spend memory or time with a few bytes:
 
 - a *small* message, of up to `SMALL_BYTES` and `SMALL_ELEMENTS`, may be anything that MessagePack can say. Whether it
   is a request is for the protocol to see, and a wrong type in it is an error on a connection that goes on;
@@ -14,8 +14,8 @@ server spend memory or time with a few bytes:
   connection. An array that declares too many items, a string that declares too many bytes, or a nesting that is too
   deep is refused at its header, before anything of it has arrived.
 
-A message that is not whole is kept until the rest has arrived. A large one is walked over once, however it is cut:
-the walk goes on where it stopped.
+An incomplete message is kept until the rest has arrived. The walk over a large one continues where it stopped, so
+each byte is walked over once, however the input is cut.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from naught.errors import ProtocolError
-from naught.wire.codec import Message
 from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
 
 _NO_MESSAGE: Final = "not a message of MessagePack-RPC"
@@ -79,7 +78,11 @@ class Input:
 
     def advance(self, at: int) -> None:
         """The requests before this offset of `data` were served."""
-        self.at = at
+        if at == len(self.data):
+            self.data = b""  # an idle connection keeps nothing of what it has received
+            self.at = 0
+        else:
+            self.at = at
 
     @property
     def empty(self) -> bool:
@@ -87,10 +90,10 @@ class Input:
         return self.at == len(self.data) and self._walk is None
 
     def pinned_bytes(self) -> int:
-        """How many received bytes are kept."""
-        return len(self.data) - self.at + (0 if self._walk is None else len(self._walk.data))
+        """How many received bytes are kept: those that were served and not dropped yet too."""
+        return len(self.data) + (0 if self._walk is None else len(self._walk.data))
 
-    def next_message(self) -> Message | None:
+    def next_message(self) -> object:
         """The message at the cursor, which passes it; None while it is not whole. O(its bytes).
 
         Anything that MessagePack can say may come out of a small message: whether it is a request is for the caller
@@ -100,9 +103,12 @@ class Input:
             end = walk_small(self.data, self.at)
             if end >= 0:
                 message = self.data[self.at : end]
-                self.at = end
+                self.advance(end)
                 return self._decoded(message)
             if end == UNFINISHED:
+                if self.at:
+                    self.data = self.data[self.at :]  # a few bytes; the piece they came in may have 256 000
+                    self.at = 0
                 return None
             if end == BAD:
                 raise self._refused("invalid", _NO_MESSAGE, self.data[self.at : self.at + 8])
@@ -120,9 +126,9 @@ class Input:
         self._walk = None
         return self._decoded(message)
 
-    def _decoded(self, message: bytes) -> Message:
+    def _decoded(self, message: bytes) -> object:
         try:
-            decoded: Message = msgpack.unpackb(
+            decoded: object = msgpack.unpackb(
                 message, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=Map
             )
         except Exception:  # a timestamp of a wrong length, and whatever else only msgpack knows

@@ -4,8 +4,8 @@
                  `-- Session (session.py) --'                           `-- Waiters (waiters.py)
 
 A process can have any number of engines: `naught-server` runs one behind its listeners, `memory://` one for each
-name. An engine does nothing by itself. Its owner (the sweeper's task, or the client for `memory://`) calls
-`advance()` at the time that `next_due()` says, about every 10 ms.
+name. An engine does nothing by itself. Its owner calls `advance()` (the client for `memory://`) or `advance_within()`
+(the sweeper's task) at the time that `next_due()` says, about every 10 ms.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from naught.errors import InvalidRequest
 from naught.wire.limits import SESSION_ID_BYTES
 from naught_server.config import (
     DRAIN_TIMEOUT_MS_MAX,
-    SESSIONS_PER_CONNECTION,
+    SWEEP_BACKLOG_PERIOD_MS,
     SWEEP_BUDGET_MS_MAX,
     SWEEP_BUDGET_MS_MIN,
     SWEEP_PERIOD_MS,
     ServerConfig,
 )
+from naught_server.pace import step_ns
 from naught_server.sessions import Sessions
 from naught_server.stats import Stats
 from naught_server.store import Cache, Store
@@ -37,6 +38,14 @@ log = logging.getLogger("naught.server")
 
 SWEEP_IDLE_MS: Final = 100
 """How often the sweeper looks for work when there was none."""
+
+# About what these have in memory, to notice when much of it is gone.
+CONNECTION_BYTES: Final = 16 << 10
+SESSION_BYTES: Final = 4 << 10
+TIMER_BYTES: Final = 1 << 10
+"""A wait, mostly."""
+WATCHED_KEY_BYTES: Final = 400
+"""A key that is held or waited for, with its hold or its place in a queue."""
 
 
 class Settings:
@@ -50,6 +59,16 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """All settings by name."""
         return dict(vars(self))
+
+    def changes(self, config: ServerConfig) -> dict[str, Any]:
+        """The settings that have another value in this configuration, with that value."""
+        return {name: getattr(config, name) for name, value in vars(self).items() if getattr(config, name) != value}
+
+    def take_from(self, config: ServerConfig) -> None:
+        """Set all to the values of this configuration, which has checked them."""
+        for name in vars(self):
+            setattr(self, name, getattr(config, name))
+        logging.getLogger("naught").setLevel(self.log_level.upper())
 
     def change(self, name: str, value: object) -> object:
         """Set one. Returns its new value. Raises InvalidRequest, which says what is allowed."""
@@ -101,13 +120,16 @@ class Engine:
             self.stats,
             new_id=new_session_id,
             first_hold=first_hold,
-            sessions_max=SESSIONS_PER_CONNECTION * config.connections_max,
+            sessions_max=config.sessions_max,
+            of_address_max=config.sessions_of_address_max,
+            parked_bytes_max=config.parked_bytes_max,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there
         self._on_tables_replaced: Callable[[], None] | None = None  # see `watch`
         self._swept_ms = 0  # when advance() was last called
         self._sweep_idle = False  # the last advance() found nothing to do
+        self._behind = False  # the sweeper has a backlog, and takes more of the time
 
     def _sweep_failed(self, job: str, fault: Exception) -> None:
         log.error("a job of the sweeper failed: %s", job, exc_info=fault)
@@ -135,20 +157,49 @@ class Engine:
     def advance(self, now_ms: int, entries_max: int) -> int:
         """One bounded step of upkeep; entries worked on. About 0.3 us an entry."""
         self.start(now_ms)
+        return self._advanced(now_ms, self.sweep.advance(now_ms, entries_max))
+
+    def advance_within(self, now_ms: int, clock_ns: Callable[[], int]) -> int:
+        """One step of upkeep that takes about the time `sweep_budget_ms` allows; entries worked on. `clock_ns` is
+        asked after each job, to learn what its entries cost."""
+        self.start(now_ms)
+        budget_ns = step_ns(self.settings.sweep_budget_ms, behind=self._behind)
+        return self._advanced(now_ms, self.sweep.advance_within(now_ms, budget_ns, clock_ns))
+
+    def _advanced(self, now_ms: int, done: int) -> int:
+        """A step is over. Decides when the next one is due. Returns `done`."""
         self._swept_ms = now_ms
-        done = self.sweep.advance(now_ms, entries_max)
+        self._behind = self.sweep.is_behind(now_ms)
         # When a counter with a waiter expires, the sweeper has to notice soon.
         self._sweep_idle = not done and not any(
             cache.wheel.count and cache.waiters.watched for cache in self.store.caches.values()
         )
+        self.sweep.note_memory(self._memory_estimate())
         return done
+
+    def _memory_estimate(self) -> int:
+        """About how many bytes there are that are in no table. Only its changes matter. O(caches)."""
+        watched = sum(
+            len(waiters.queues) + len(waiters.awaited) + len(waiters.generations)
+            for waiters in (cache.waiters for cache in self.store.caches.values())
+        )
+        return (
+            self.stats.connections * CONNECTION_BYTES
+            + (len(self.sessions) + self.sessions.unfinished) * SESSION_BYTES
+            + len(self.timers) * TIMER_BYTES
+            + watched * WATCHED_KEY_BYTES
+        )
 
     def next_due(self, now_ms: int) -> int:
         """When to call `advance` next, in milliseconds on the clock of `now_ms`. It may become earlier: see
         `watch`."""
         if self.sweep.urgent:
             return now_ms
-        due_ms = self._swept_ms + (SWEEP_IDLE_MS if self._sweep_idle else SWEEP_PERIOD_MS)
+        if self._behind:
+            pause_ms = SWEEP_BACKLOG_PERIOD_MS
+        else:
+            pause_ms = SWEEP_IDLE_MS if self._sweep_idle else SWEEP_PERIOD_MS
+        due_ms = self._swept_ms + pause_ms
         timer_ms = self.timers.next_due()
         return max(now_ms, due_ms if timer_ms is None else min(due_ms, timer_ms))
 
@@ -164,6 +215,7 @@ class Engine:
             "connections": stats.connections,
             "connections_accepted": stats.connections_accepted,
             "connections_refused": stats.connections_refused,
+            "connections_cut": dict(stats.connections_cut),
             "commands": {name: count for name, count in stats.commands.items() if count},
             "errors": dict(stats.errors),
             "caches": {name: self._cache_as_dict(cache, now_ms) for name, cache in self.store.caches.items()},
@@ -176,14 +228,16 @@ class Engine:
             },
             "gc_pauses": stats.collections.as_dict(),
             "loop_lag": stats.loop_lag.as_dict(),
+            "log_lines_dropped": stats.log_lines_dropped(),
         }
 
     @staticmethod
     def _cache_as_dict(cache: Cache, now_ms: int) -> dict[str, Any]:
-        counters, _ = cache.live_count(now_ms)
+        counters, exact = cache.live_count(now_ms)
         raw_entries = cache.raw_entries()
         return {
             "counters": counters,
+            "counters_exact": exact,
             "raw_entries": raw_entries,
             "table_bytes": cache.table_bytes,
             "deviation": (raw_entries - counters) / counters if counters else float(raw_entries),

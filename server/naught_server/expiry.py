@@ -42,6 +42,9 @@ _ALL_DICTS_ARE_TRACKED: Final = sys.version_info >= (3, 14)
 _EMPTY_SLOTS_PER_ENTRY: Final = 32
 """Passing an empty slot costs about a thirtieth of taking out a deadline, so 32 of them count as one entry."""
 
+_SLOTS_SAMPLED: Final = 64
+"""Slots that `due_estimate` looks at in each wheel."""
+
 Slots = list[dict[bytes, int] | None]
 
 
@@ -125,6 +128,26 @@ class DeadlineWheel:
             if slot:
                 found += sum(deadline_ms <= now_ms for deadline_ms in slot.values())
         return found
+
+    def due_estimate(self, now_ms: int) -> int:
+        """About how many deadlines are due at `now_ms` and still here: the next slots, and as many in each of the
+        others. O(1)."""
+        behind = min(now_ms - self.passed_ms, SLOTS)
+        if behind <= 0 or not self.count:
+            return 0
+        found = len(self._kept)
+        if self._near_count:
+            sampled = min(behind, _SLOTS_SAMPLED)
+            slots = self._near
+            near = sum(len(slots[at & _MASK] or ()) for at in range(self.passed_ms + 1, self.passed_ms + sampled + 1))
+            found += near * behind // sampled
+        grains = (now_ms >> GRAIN_BITS) - self._poured
+        if grains > 0:
+            sampled = min(grains, _SLOTS_SAMPLED)
+            first = self._poured + 1
+            later = sum(len(self._later[grain & _LATER_MASK] or ()) for grain in range(first, first + sampled))
+            found += later * min(grains, LATER_SLOTS) // sampled
+        return min(found, self.count)
 
     def take_due(self, now_ms: int, entries_max: int) -> tuple[list[tuple[bytes, int]], bool]:
         """Take out deadlines that are due at `now_ms`, up to about `entries_max`; and whether none is left."""

@@ -6,7 +6,7 @@ has ended, or counter by counter when the counter's generation ends (see `waiter
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from naught.errors import Busy, NotHeld, TooLarge
@@ -14,6 +14,8 @@ from naught.wire.limits import REPLY_BYTES_MAX
 from naught_server.config import HELD_ITEMS_MAX
 from naught_server.store import Cache
 from naught_server.waiters import Generation
+
+_NO_HOLD: Final = "this session has no hold {}, or it has ended"
 
 
 class Hold:
@@ -25,6 +27,17 @@ class Hold:
         self.number: Final = number
         # By key: how much, and of which generation. What was given back is not here any more.
         self.amounts: Final = amounts
+
+
+_NOTHING: Final = (0, None)
+"""What a hold has of a counter that it does not have."""
+
+
+GIVE_BACK_ENTRIES: Final = 3
+"""Giving back an amount."""
+
+PAGE_AMOUNTS: Final = 500
+"""Amounts at which a page of holds ends: about a turn's work."""
 
 
 class Holds:
@@ -60,65 +73,99 @@ class Holds:
         self.items += len(amounts)
         self._by_number[number] = Hold(number, amounts)
 
+    def live_amount(self, hold: Hold, key: bytes, now_ms: int) -> int:
+        """How much of a counter the hold has; 0 where it has none, or where the generation it was on has ended."""
+        by, generation = hold.amounts.get(key, _NOTHING)
+        if self._cache.waiters.generations.get(key) is not generation or self._cache.is_expired(key, now_ms):
+            return 0
+        return by
+
     def live_amounts(self, hold: Hold, now_ms: int) -> dict[bytes, int]:
         """The amounts of a hold whose generation has not ended. O(amounts of the hold)."""
-        cache = self._cache
-        generations = cache.waiters.generations
-        return {
-            key: by
-            for key, (by, generation) in hold.amounts.items()
-            if generations.get(key) is generation and not cache.is_expired(key, now_ms)
-        }
+        live_amount = self.live_amount
+        return {key: by for key in hold.amounts if (by := live_amount(hold, key, now_ms))}
 
     def release(self, number: int, items: Sequence[tuple[bytes, int]] | None, now_ms: int) -> list[int]:
-        """Give back a whole hold, or these amounts of it; the values after. Raises NotHeld, with nothing changed."""
+        """Give back a whole hold, or these amounts of it; the values after. Raises NotHeld, with nothing changed.
+
+        O(items), or O(amounts of the hold) for a whole hold.
+        """
         hold = self._by_number.get(number)
-        live = {} if hold is None else self.live_amounts(hold, now_ms)
-        if hold is None or not live:
-            if hold is not None:
-                self._forget(hold)
-            raise NotHeld(f"this session has no hold {number}, or it has ended")
-        if items is None:
-            values = [self._give_back(hold, key, by, now_ms) for key, by in live.items()]
-            self._forget(hold)
-            return values
+        if hold is None:
+            raise NotHeld(_NO_HOLD.format(number))
+        return self._release_whole(hold, now_ms) if items is None else self._release_items(hold, items, now_ms)
+
+    def _release_whole(self, hold: Hold, now_ms: int) -> list[int]:
+        live = self.live_amounts(hold, now_ms)
+        values = [self._give_back(hold, key, by, now_ms) for key, by in live.items()]
+        self._forget(hold)
+        if not live:
+            raise NotHeld(_NO_HOLD.format(hold.number))
+        return values
+
+    def _release_items(self, hold: Hold, items: Sequence[tuple[bytes, int]], now_ms: int) -> list[int]:
+        # Only the named counters are looked at. When every generation of the hold has ended, one of them has too.
         sums: dict[bytes, int] = {}
         for key, by in items:
             sums[key] = sums.get(key, 0) + by
         for key, by in sums.items():
-            if live.get(key, 0) < by:
-                raise NotHeld(f"hold {number} has {live.get(key, 0)} of a counter; {by} were to be released")
+            live = self.live_amount(hold, key, now_ms)
+            if live < by:
+                self._drop_ended(hold, sums, now_ms)
+                raise NotHeld(f"hold {hold.number} has {live} of a counter; {by} were to be released")
         after = {key: self._give_back(hold, key, by, now_ms) for key, by in sums.items()}
         if not hold.amounts:
-            del self._by_number[number]
+            del self._by_number[hold.number]
         return [after[key] for key, _ in items]
 
-    def give_back(self, now_ms: int, items_max: int) -> int:
-        """The session has ended: give back up to about `items_max` amounts. Returns how many were given back.
+    def _drop_ended(self, hold: Hold, keys: Iterable[bytes], now_ms: int) -> None:
+        """Drop those of these amounts whose generation has ended, so that they count no longer as held."""
+        for key in keys:
+            if key in hold.amounts and not self.live_amount(hold, key, now_ms):
+                self._drop(hold, key)
+        if not hold.amounts:
+            del self._by_number[hold.number]
+
+    def _drop(self, hold: Hold, key: bytes) -> None:
+        _, generation = hold.amounts.pop(key)
+        self.items -= 1
+        self._cache.waiters.let_go(key, generation)
+
+    def give_back(self, now_ms: int, entries_max: int) -> int:
+        """The session has ended: give back its holds, for up to about `entries_max` entries of work. Returns how many
+        were done.
 
         Stops early at a hold on a shard with work under way.
         """
         done = 0
-        while self._by_number and done < items_max:
+        while self._by_number and done < entries_max:
             hold = next(iter(self._by_number.values()))
             if self._cache.is_worked_on(hold.amounts):
                 break
+            done += GIVE_BACK_ENTRIES * len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
             for key, by in live.items():
                 self._give_back(hold, key, by, now_ms)
-            done += len(live) + 1
             self._forget(hold)
         return done
 
-    def page(self, after: int, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
-        """The holds with numbers above `after`, as many as fit one reply. Raises TooLarge if the first does not."""
+    def page(self, after: int, now_ms: int) -> tuple[list[tuple[int, list[tuple[bytes, int]]]], int, int]:
+        """The holds with numbers above `after`, as many as fit one reply and `PAGE_AMOUNTS`; how many holds were
+        passed over, and at how many amounts it looked. Raises TooLarge if the first hold does not fit."""
         found: list[tuple[int, list[tuple[bytes, int]]]] = []
         room = REPLY_BYTES_MAX - 64
+        passed = looked_at = 0
+        ended: list[Hold] = []  # nothing is left of them; forgotten, so that no later page looks at them again
         for number, hold in self._by_number.items():
             if number <= after:
+                passed += 1
                 continue
+            if found and looked_at >= PAGE_AMOUNTS:
+                break
+            looked_at += len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
             if not live:
+                ended.append(hold)
                 continue
             room -= 16 + sum(len(key) + 13 for key in live)
             if room < 0:
@@ -128,7 +175,9 @@ class Holds:
                     )
                 break
             found.append((number, list(live.items())))
-        return found
+        for hold in ended:
+            self._forget(hold)
+        return found, passed, looked_at
 
     def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int) -> int:
         """Take all or a part of a held amount off its counter; the value after."""
@@ -136,9 +185,7 @@ class Holds:
         if by < held:
             hold.amounts[key] = (held - by, generation)
         else:
-            del hold.amounts[key]
-            self.items -= 1
-            self._cache.waiters.let_go(key, generation)
+            self._drop(hold, key)
         return self._cache.decr(key, by, False, now_ms)
 
     def _forget(self, hold: Hold) -> None:

@@ -1,29 +1,30 @@
-"""The hot path: plain requests served from the bytes they arrive in, without msgpack. Sans-IO; compiled where
-possible.
+"""The hot path: plain requests are served from their bytes, without msgpack. Sans-IO; compiled where possible.
 
-    at = hot.serve(data, at, counters, out, served, requests_max)
+    at = serve(data, at, counters, out, served, requests_max)
 
-`serve` walks over a connection's input. A plain `incr`, `decr` or `get` changes the tables and appends its reply; no
-object is made for it but its key. A plain `apply` is taken apart and handed back as a `Batch`. `serve` stops before
-the first byte of a request that is not plain or not whole, having changed nothing for it: the protocol decodes that
-one request with every check there is, and calls `serve` again for those behind it.
+`serve` walks over the input of a connection. For a plain `incr`, `decr` or `get` it changes the table and appends the
+reply; the only object it makes is the key. A plain `apply` is parsed and returned in `served`. `serve` stops before
+the first request that is not plain or not complete, and has changed nothing for it. The protocol decodes that
+request, serves it with all checks, and calls `serve` again for the requests behind it.
 
-Plain is a request with the methods and parameters above in any encoding that MessagePack has for them. What is
-special about a counter is asked per key, where it can matter:
+A plain request has one of these methods with a key and an optional amount (`apply`: keys and deltas), in any encoding
+that MessagePack has for them. A special property of a counter is checked only where it matters, and per key:
 
-- an increment that creates asks the bound of the cache;
-- a decrement of a key with a queue, and one that evicts a counter with a deadline, a hold or a waiter, is not plain;
-- a zero that lazy eviction left is an absent counter;
-- while there are expired counters that could not all be taken out, the deadline of each touched key is looked at.
+- an increment that creates a counter checks the bound of the cache;
+- a decrement is not plain if the key has a queue of waiters, or if it evicts a counter that has a deadline, a hold or
+  a
+  waiter;
+- a zero that lazy eviction has left counts as an absent counter;
+- while some expired counters could not be taken out, each operation checks the deadline of its key.
 
-So one counter with a time to live, a hold or a waiter makes its own operations slower and no others.
+So a counter with a time to live, a hold or a waiter makes its own operations slower, and no others.
 
-This file is plain Python. mypyc compiles it where a C compiler is at hand (see `build_hooks/`); interpreted, it does
-the same, several times slower. For that it keeps to what mypyc makes fast: native integers (`i64`) for offsets and
-lengths, local variables, no closures or generators, no try inside of a loop, and no msgpack.
+This file is plain Python. mypyc compiles it where there is a C compiler (`tools/compile.py`). Interpreted, it does
+the same, about five times slower. It uses what mypyc makes fast: native integers (`i64`) for offsets and lengths,
+local variables, no closures or generators, no try inside a loop, and no msgpack.
 
-INCR and DECR exist here (`HotCounters`) and in `store.Cache`, nowhere else, and a differential test holds the two
-together (tests/server/test_hot.py).
+INCR and DECR are implemented here (`HotCounters`) and in `store.Cache`, and nowhere else. A differential test
+compares the two (`tests/server/test_hot.py`).
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 _TABLED: Final = 1 << 14
-"""Msgids and values below this are encoded beforehand: 2 MiB, and a look-up for each instead of an encoding."""
+"""Msgids and values below this are encoded once, at import. That takes 2 MiB, and spares an encoding per reply."""
 
 _HEADS: Final[list[bytes]] = [b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)]
 _VALUES: Final[list[bytes]] = [encode(value) for value in range(_TABLED)]
 
 NOT_PLAIN: Final = -1
-"""What `HotCounters` answers where it has changed nothing: the careful path has to do it."""
+"""Returned by `HotCounters` when it has changed nothing and the careful path must do the operation."""
 
 
 @final
 class HotCounters:
-    """The tables of one cache, as the hot path sees them. Made by the cache, which owns everything in it."""
+    """The tables of one cache, for the hot path. The cache makes this object and owns the tables in it."""
 
     def __init__(
         self,
@@ -61,37 +62,38 @@ class HotCounters:
         self.tables: list[dict[bytes, int]] = tables  # by shard
         self.deadlines: list[dict[bytes, int]] = deadlines  # by shard
         self.zeros: list[int] = zeros  # by shard: raw entries that lazy eviction has left
-        # By key: the waiters for room, the waiters for zero, the generations that are held.
+        # By key: waiters for room, waiters for zero, and generations that are held.
         self.queues: dict[bytes, object] = watched[0]
         self.awaited: dict[bytes, object] = watched[1]
         self.held: dict[bytes, object] = watched[2]
         self.lazy: bool = lazy
         self.mask: int = len(tables) - 1
-        # Set by `begin`, true until the tables are changed in another way:
+        # Set by `begin`, and valid until the careful path changes the tables:
         self.timed: bool = False  # some counters have a deadline
         self.queued: bool = False  # there are waiters for room
         self.watched: bool = False  # something depends on a counter becoming absent
-        self.now_ms: int = -1  # while expired counters could not all be taken out: the time, else -1
-        self.creations: i64 = 0  # how many more counters may surely be created: a lower bound
-        self._evicted: i64 = 0  # counters evicted at zero and not counted by the cache yet
+        self.now_ms: int = -1  # the time, if some expired counters could not be taken out; else -1
+        self.creations: i64 = 0  # counters that can be created without another check of the bound
+        self._evicted: i64 = 0  # evictions at zero that the cache has not counted yet
 
     def begin(self, timed: bool, now_ms: int) -> None:
-        """Note what has to be asked per key, before a call of `serve`. `now_ms` is -1 where nothing has expired."""
+        """Prepare for a call of `serve`: note which checks are needed per key. `now_ms` is -1 if nothing has
+        expired."""
         self.timed = timed
         self.queued = len(self.queues) > 0
         self.watched = self.queued or len(self.awaited) > 0 or len(self.held) > 0
         self.now_ms = now_ms
 
     def allow(self, creations: int) -> None:
-        """So many counters may be created."""
+        """This number of counters can be created."""
         self.creations = creations
 
     def spend(self, creations: int) -> None:
-        """So many were created, or are about to be, by somebody else."""
+        """The careful path creates this number of counters."""
         self.creations -= creations
 
     def take_evicted(self) -> int:
-        """How many counters were evicted since the last call."""
+        """The number of evictions since the last call."""
         evicted = self._evicted
         self._evicted = 0
         return evicted
@@ -156,44 +158,44 @@ class HotCounters:
 
 @final
 class Plain:
-    """A plain `apply`, taken apart."""
+    """A parsed plain `apply`."""
 
     def __init__(self, msgid: int, keys: list[bytes], deltas: list[int], delta: int) -> None:
         self.msgid: int = msgid
         self.keys: list[bytes] = keys
-        self.deltas: list[int] = deltas  # one for each key; empty where there is one for all
-        self.delta: int = delta  # for all keys; 0 where there is one for each
+        self.deltas: list[int] = deltas  # one for each key; empty if there is one for all
+        self.delta: int = delta  # for all keys; 0 if there is one for each
 
 
 @final
 class Served:
-    """What one call of `serve` did."""
+    """The result of one call of `serve`."""
 
     def __init__(self) -> None:
         self.incrs: i64 = 0
         self.decrs: i64 = 0
         self.gets: i64 = 0
-        self.apply: Plain | None = None  # the request at which it stopped, and which it has passed
+        self.apply: Plain | None = None  # the last request, if it is an `apply`: parsed, and not executed
 
 
 def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], served: Served, requests_max: int) -> int:
-    """Serve plain requests from `data[start:]`, up to `requests_max`. Their replies are appended to `out`.
+    """Serve plain requests from `data[start:]`, up to `requests_max`, and append their replies to `out`.
 
-    Returns where the first request begins that was not served. `served` says what was done; where it has an `apply`,
-    that request is the last before the returned offset, and its items are still to be done.
+    Returns the offset of the first request that was not served. `served` says what was done. If it has an `apply`,
+    that request is the last one before the returned offset, and its items are still to be done.
     """
     served.incrs = 0
     served.decrs = 0
     served.gets = 0
     served.apply = None
     end: i64 = len(data)
-    at: i64 = start  # where the request at hand begins
+    at: i64 = start  # offset of the current request
     left: i64 = requests_max
     try:
         while left > 0 and end - at >= 9:
             if data[at] != 0x94 or data[at + 1] != 0:
                 break
-            pos: i64 = at + 2  # of the next byte to read
+            pos: i64 = at + 2  # offset of the next byte
             # The msgid.
             msgid: i64 = data[pos]
             if msgid < 0x80:
@@ -285,13 +287,13 @@ def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], serv
                 out.append(encode_value(value))
             at = pos
             left -= 1
-    except IndexError:  # the request at hand ends beyond the data; raised before anything is changed for it
+    except IndexError:  # the last request is not complete; raised before anything is changed for it
         pass
     return at
 
 
 def head_of(msgid: int) -> bytes:
-    """A reply up to its result, as the shortest encoding of the msgid has it."""
+    """A reply up to its result. The msgid is encoded in its shortest form."""
     if msgid < _TABLED:
         return _HEADS[msgid]
     if msgid < 0x10000:
@@ -311,9 +313,9 @@ def encode_value(value: int) -> bytes:
 
 
 def _unsigned(data: bytes, at: i64) -> tuple[i64, i64]:
-    """An integer of 0 or more at an offset, in whatever width, and where it ends. -1 for anything else.
+    """Parse a non-negative integer of any width. Returns it and the offset behind it; -1 for anything else.
 
-    Raises IndexError where the data ends before it.
+    Raises IndexError if the data ends before the integer does.
     """
     kind: i64 = data[at]
     if kind < 0x80:
@@ -336,7 +338,8 @@ def _unsigned(data: bytes, at: i64) -> tuple[i64, i64]:
 
 
 def _delta(data: bytes, at: i64) -> tuple[i64, i64]:
-    """A delta at an offset, and where it ends; 0 for anything that is none. Raises IndexError as `_unsigned` does."""
+    """Parse a delta. Returns it and the offset behind it; 0 for anything else. Raises IndexError as `_unsigned`
+    does."""
     kind: i64 = data[at]
     if kind < 0x80:
         return kind, at + 1
@@ -348,7 +351,7 @@ def _delta(data: bytes, at: i64) -> tuple[i64, i64]:
         return (0, at) if value < 0 else (value, at)
     if kind > 0xD3:
         return 0, at
-    # A negative number: what its complement counts down from -1.
+    # A negative number is -1 minus its complement.
     width: i64 = 1 << (kind - 0xD0)
     pos: i64 = at + 1
     stop: i64 = pos + width
@@ -362,7 +365,8 @@ def _delta(data: bytes, at: i64) -> tuple[i64, i64]:
 
 
 def _apply(data: bytes, msgid: i64, at: i64) -> tuple[Plain | None, i64]:
-    """The `apply` whose method's letters begin at an offset, and where it ends; None where it is not plain."""
+    """Parse an `apply` from the letters of its method on. Returns it and the offset behind it; None if it is not
+    plain."""
     if data[at + 1] != 0x70 or data[at + 2] != 0x70 or data[at + 3] != 0x6C or data[at + 4] != 0x79:
         return None, at
     if data[at + 5] != 0x92:
@@ -413,7 +417,7 @@ def _apply(data: bytes, msgid: i64, at: i64) -> tuple[Plain | None, i64]:
 
 
 def _array(data: bytes, at: i64) -> tuple[i64, i64]:
-    """How many items an array at an offset declares, and where the first begins; -1 for none, or too many."""
+    """Parse the header of an array. Returns the number of items and the offset of the first; -1 for anything else."""
     kind: i64 = data[at]
     if kind >= 0x90 and kind < 0xA0:
         return kind - 0x90, at + 1
@@ -429,8 +433,8 @@ def _array(data: bytes, at: i64) -> tuple[i64, i64]:
 def apply_items(
     counters: HotCounters, keys: list[bytes], deltas: list[int], delta: int, start: int, stop: int, out: list[bytes]
 ) -> int:
-    """Do items `start` to `stop` of an `apply`, their encoded values after appended to `out`, up to the first that is
-    not plain. Returns its index, or `stop`.
+    """Do the items of an `apply` from `start` to `stop`, and append their encoded values to `out`. Stops at the first
+    item that is not plain. Returns the index where it stopped.
     """
     index: i64 = start
     end: i64 = stop

@@ -27,7 +27,6 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from naught.wire.limits import KEEPALIVE
 from naught_server.config import ACCEPTS_PER_TURN_MAX, FILES_RESERVED, LISTEN_BACKLOG, ConfigError, ServerConfig
 from naught_server.logs import LOGGER_NAME, fields
 from naught_server.stats import Stats
@@ -37,7 +36,7 @@ __all__ = [
     "Listeners",
     "StartError",
     "limit_connections",
-    "prepare_accepted",
+    "peer_address",
     "resolve",
     "shown_address",
 ]
@@ -101,6 +100,17 @@ def _is_loopback(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(parsed, "ipv4_mapped", None)
     return bool((mapped or parsed).is_loopback)
+
+
+def peer_address(family: int, address: Any) -> str | None:
+    """What bounds by address count an accepted connection under; None for a Unix socket, whose file says who may
+    connect. Of an IPv6 address the first 64 bits: a host is given at least as many addresses as there are behind."""
+    if family == socket.AF_INET:
+        return str(address[0])
+    if family == socket.AF_INET6:
+        host = ipaddress.IPv6Address(address[0].partition("%")[0])
+        return str(ipaddress.IPv6Network((int(host) >> 64 << 64, 64)))
+    return None
 
 
 def shown_address(address: tuple[Any, ...]) -> str:
@@ -266,21 +276,6 @@ def limit_connections(wanted: int) -> int:
     return wanted
 
 
-def prepare_accepted(accepted: socket.socket) -> None:
-    """Set the options of an accepted socket. Raises OSError."""
-    accepted.setblocking(False)
-    if accepted.family == socket.AF_UNIX:
-        return
-    # A reply is one write, and nothing that could be sent with it follows soon.
-    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # The kernel finds out when the peer is gone: other clients wait for what its session holds.
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            accepted.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
 class _ReserveDescriptor:
     """An open descriptor that is closed when a connection must be accepted and no other descriptor is free."""
 
@@ -302,11 +297,13 @@ class _ReserveDescriptor:
 class Acceptor:
     """Accepts connections from the listeners until it is stopped, and closes those there is no room for.
 
-    `admit` is called with each accepted socket. It returns False, and does nothing with the socket, when there is no
-    room for another connection.
+    `admit` is called with each accepted socket and its `peer_address`. It returns None; or, when there is no room for
+    the connection, the limit that was reached, and then does nothing with the socket.
     """
 
-    def __init__(self, listeners: list[socket.socket], admit: Callable[[socket.socket], bool], stats: Stats) -> None:
+    def __init__(
+        self, listeners: list[socket.socket], admit: Callable[[socket.socket, str | None], str | None], stats: Stats
+    ) -> None:
         self._listeners = listeners
         self._admit = admit
         self._stats = stats
@@ -338,7 +335,7 @@ class Acceptor:
     def _accept_from(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN_MAX):
             try:
-                accepted, _address = listener.accept()
+                accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:
@@ -348,9 +345,10 @@ class Acceptor:
                     self._pause(listener, error)
                     return
                 continue
-            if not self._admit(accepted):
+            limit = self._admit(accepted, peer_address(accepted.family, address))
+            if limit is not None:
                 accepted.close()
-                self._count_refused("connections_max")
+                self._count_refused(limit)
         # If more are queued, the listener is still readable, and is served again after all other ready callbacks.
 
     def _refuse_one_with_the_reserve(self, listener: socket.socket) -> bool:

@@ -12,24 +12,47 @@ A field may contain bytes that a peer has sent, and these must not be able to st
 field. So text values with other than plain characters are quoted, and control characters in the event are escaped. In
 the text format a traceback follows its line, indented; in JSON it is the field `exception`.
 
-A line that cannot be written (the reader of a pipe has closed it, the disk is full) is dropped: the server goes on.
+Logging never waits. Lines go into a bounded queue, and a thread writes them: a pipe that is full because its reader
+has stopped blocks that thread only. A line that does not fit the queue, or cannot be written (the reader has closed
+the pipe, the disk is full), is dropped and counted. The next line that is written says how many were dropped.
+
+Lines of one event are limited to some in a second, because a client can cause some events as often as it wants. The
+others are left out, and one line says how many.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-__all__ = ["LOGGER_NAME", "fields", "set_up"]
+from naught_server.config import LOG_BYTES_QUEUED_MAX, LOG_LINES_ALIKE_MAX, LOG_LINES_QUEUED_MAX
+
+__all__ = ["LOGGER_NAME", "fields", "flush", "lines_dropped", "set_up"]
 
 LOGGER_NAME: Final = "naught"
 
 _OTHER_LOGGERS: Final = ("asyncio",)
 """Loggers of libraries that report faults of the server: asyncio logs a callback that has raised."""
+
+
+_ALIKE_WINDOW_S: Final = 1.0
+"""Lines of one event are counted over this time."""
+
+_EVENTS_COUNTED_MAX: Final = 256
+"""Events whose lines are counted at the same time; there are fewer in the sources."""
+
+_CLOSE_WAIT_S: Final = 1.0
+"""How long the queue may take to be written when the process ends or the log is set up again."""
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
@@ -48,6 +71,7 @@ def set_up(level: str = "info", log_format: str = "text", stream: TextIO | None 
         logger = logging.getLogger(name)
         for old in [old for old in logger.handlers if isinstance(old, _Handler)]:
             logger.removeHandler(old)
+            old.close()
         logger.addHandler(handler)
         logger.propagate = False
     logging.getLogger(LOGGER_NAME).setLevel(level.upper())
@@ -55,9 +79,196 @@ def set_up(level: str = "info", log_format: str = "text", stream: TextIO | None 
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger(LOGGER_NAME).level))
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+def lines_dropped() -> int:
+    """How many lines were dropped since the log was set up."""
+    return sum(handler.writer.dropped for handler in _handlers())
+
+
+def flush(wait_s: float = _CLOSE_WAIT_S) -> bool:
+    """Wait until all lines are written, for at most `wait_s`. Returns whether they are."""
+    return all(handler.writer.flush(wait_s) for handler in _handlers())
+
+
+def _handlers() -> list[_Handler]:
+    return [handler for handler in logging.getLogger(LOGGER_NAME).handlers if isinstance(handler, _Handler)]
+
+
+class AlikeLimit:
+    """Decides which lines of an event are written: up to `LOG_LINES_ALIKE_MAX` in a second. Sans-IO."""
+
+    def __init__(self) -> None:
+        # By event: when its first line of the present second came, and the lines since then.
+        self._counts: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def admit(self, event: tuple[str, str], now_s: float) -> bool:
+        """Whether to write a line of this event, a logger's name and a text."""
+        started_s, count = self._counts.get(event, (now_s, 0))
+        if not count and len(self._counts) >= _EVENTS_COUNTED_MAX:
+            return True
+        self._counts[event] = (started_s, count + 1)
+        return count < LOG_LINES_ALIKE_MAX
+
+    def left_out(self, now_s: float) -> list[tuple[str, int]]:
+        """The events whose second is over, each with the lines that were left out. Their counts are removed."""
+        ended = [event for event, (started_s, _) in self._counts.items() if now_s - started_s >= _ALIKE_WINDOW_S]
+        counts = [(event[1], self._counts.pop(event)[1] - LOG_LINES_ALIKE_MAX) for event in ended]
+        return [(text, count) for text, count in counts if count > 0]
+
+
+class _Writer:
+    """A bounded queue of lines, and the thread that writes them."""
+
+    def __init__(self, write: Callable[[str], None], report: Callable[[int], str], tick: Callable[[], None]) -> None:
+        self._write = write  # writes a line; may block, and may raise OSError or ValueError
+        self._report = report  # makes the line that says how many were dropped
+        self._tick = tick  # called about once a second
+        self._changed = threading.Condition()  # guards all of the following
+        self._lines: deque[str] = deque()
+        self._characters = 0  # in `_lines`
+        self._busy = False  # a line is being written
+        self._closing = False
+        self.dropped = 0  # lines that were dropped
+        self._reported = 0  # as many of them were reported
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: str) -> None:
+        """Have a line written, or drop it. Does not wait."""
+        with self._changed:
+            full = len(self._lines) >= LOG_LINES_QUEUED_MAX
+            if full or self._characters + len(line) > LOG_BYTES_QUEUED_MAX or self._closing:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._characters += len(line)
+            self._changed.notify_all()
+
+    def drop(self) -> None:
+        """A line was lost before it reached the queue."""
+        with self._changed:
+            self.dropped += 1
+
+    def flush(self, wait_s: float) -> bool:
+        """Wait until all lines are written, for at most `wait_s`. Returns whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._lines or self._busy), wait_s)
+
+    def close(self, wait_s: float) -> None:
+        """Write what is in the queue and end the thread. Waits for it, for at most `wait_s`."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(wait_s)
+
+    def _run(self) -> None:
+        tick_at = time.monotonic() + _ALIKE_WINDOW_S
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines or self._closing, max(0.0, tick_at - time.monotonic()))
+                line = self._next_line()
+                if line is None and self._closing:
+                    return
+                self._busy = line is not None
+            if line is not None:
+                self._try_to_write(line)
+            if time.monotonic() >= tick_at:
+                tick_at = time.monotonic() + _ALIKE_WINDOW_S
+                self._tick()
+
+    def _next_line(self) -> str | None:
+        if not self._lines:
+            return None
+        line = self._lines.popleft()
+        self._characters -= len(line)
+        return line
+
+    def _try_to_write(self, line: str) -> None:
+        try:
+            self._write(line)
+            missing = self.dropped - self._reported
+            if missing:
+                self._write(self._report(missing))
+                self._reported += missing
+        except (OSError, ValueError):  # a ValueError: the stream is closed
+            self.drop()
+
+
+class _Handler(logging.Handler):
+    """Formats records, and gives their lines to a writer."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._alike = AlikeLimit()
+        self.writer = _Writer(_write_to(stream), self._dropped_line, self._end_seconds)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Debug lines are asked for one by one; nothing is left out there.
+        if record.levelno > logging.DEBUG and not self._alike.admit((record.name, str(record.msg)), record.created):
+            return
+        try:
+            self.writer.put(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Drop the line: a failure to write the log cannot be logged."""
+        self.writer.drop()
+
+    def close(self) -> None:
+        self._report_left_out(float("inf"))
+        self.writer.close(_CLOSE_WAIT_S)
+        super().close()
+
+    def _end_seconds(self) -> None:
+        # Not while a record is handled or the process ends: a later call reports the same.
+        if self.lock is not None and self.lock.acquire(blocking=False):
+            try:
+                self._report_left_out(time.time())
+            finally:
+                self.lock.release()
+
+    def _report_left_out(self, now_s: float) -> None:
+        for event, count in self._alike.left_out(now_s):
+            self.writer.put(self._line("log lines left out", event_left_out=event, count=count))
+
+    def _dropped_line(self, count: int) -> str:
+        return self._line("log lines dropped", count=count)
+
+    def _line(self, event: str, **values: object) -> str:
+        record = logging.LogRecord(LOGGER_NAME, logging.WARNING, "", 0, event, (), None)
+        vars(record).update(fields(**values))
+        return self.format(record) + "\n"
+
+
+def _write_to(stream: TextIO) -> Callable[[str], None]:
+    """A function that writes text to a stream. It may block."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return _write_to_text(stream)
+
+    def write(text: str) -> None:
+        # Not by the stream: a thread that blocks within its buffer would stop the interpreter from ending.
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:  # another process has made the pipe non-blocking
+                ready = select.poll()
+                ready.register(descriptor, select.POLLOUT)
+                ready.poll(1_000)
+
+    return write
+
+
+def _write_to_text(stream: TextIO) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    return write
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from naught.errors import InvalidRequest, TooLarge
-from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX, WAIT_MS_MAX
+from naught.wire.limits import BATCH_ITEMS_MAX, ITEMS_AT_ONCE_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX, WAIT_MS_MAX
 from naught_server.decoder import Map
 
 Params = tuple[Any, ...]
@@ -55,13 +55,13 @@ def flag_of(value: object, name: str) -> bool:
     return value
 
 
-def array_of(value: object, name: str) -> tuple[Any, ...]:
+def array_of(value: object, name: str, items_max: int = BATCH_ITEMS_MAX) -> tuple[Any, ...]:
     """An array of up to as many items as one call may have."""
     if value.__class__ is not tuple:
         raise InvalidRequest(f"{name} is an array, not {kind_of(value)}")
     assert isinstance(value, tuple)
-    if len(value) > BATCH_ITEMS_MAX:
-        raise TooLarge(f"{name} has at most {BATCH_ITEMS_MAX} items, not {len(value)}")
+    if len(value) > items_max:
+        raise TooLarge(f"{name} has at most {items_max} items, not {len(value)}")
     return value
 
 
@@ -88,7 +88,7 @@ def word_of(value: object, name: str) -> str:
 
 def limited_of(value: object) -> list[tuple[bytes, int, int]]:
     """An array of [key, by, limit]."""
-    items = array_of(value, "items")
+    items = array_of(value, "items", ITEMS_AT_ONCE_MAX)
     if not items:
         raise InvalidRequest("items has at least 1 item")
     checked = []

@@ -8,9 +8,10 @@
     if protocol.closing: ...                     # send the replies, then close
     if protocol.aborted: ...                     # another connection has resumed the session: close at once
 
-A turn does `TURN_ENTRIES` of work, as `prices.py` counts it, and goes on in the next one with what is left. Requests
-are executed in the order they came in. A reply comes later than that order only for a request that works in slices or
-waits.
+A turn does `TURN_ITEMS_MAX` entries of work, as commands.py counts it, and goes on in the next one with what is left.
+A request that is done in one step may cost more than is left of its turn; the following turns do so much less.
+Requests are executed in the order they came in. A reply comes later than that order only for a request that works in
+slices or waits.
 
 The adapter calls `turn` again when `wants_turn` is set, and when the protocol calls `wake`: the lock of a shard that
 it had to wait for was granted, or a request that waited has its answer.
@@ -27,15 +28,14 @@ which is done in portions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from types import GeneratorType
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
-from naught.wire.codec import NOTIFICATION, REQUEST, Message, encode_error, encode_result
+from naught.wire.codec import NOTIFICATION, REQUEST, encode_error, encode_result
 from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
-from naught_server.commands import COMMANDS, Command, shards_of
+from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import BadInput, Input
 from naught_server.engine import Engine
@@ -43,7 +43,7 @@ from naught_server.hot import Served, serve
 from naught_server.params import Params
 from naught_server.session import ASK_FOR_ACK, Session
 from naught_server.store import Cache
-from naught_server.waiters import SETTLED_AT_ONCE, Waiter
+from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
 
 log = logging.getLogger("naught.server")
 
@@ -64,6 +64,7 @@ class ServerProtocol:
 
     __slots__ = (
         "_before",
+        "_begun",
         "_careful",
         "_fault",
         "_input",
@@ -75,6 +76,7 @@ class ServerProtocol:
         "_wake",
         "_wanted",
         "aborted",
+        "address",
         "backlog",
         "closing",
         "engine",
@@ -89,9 +91,13 @@ class ServerProtocol:
     """As the owner of a shard's lock: it keeps others from beginning work on the shard, and does no such work
     itself."""
 
-    def __init__(self, engine: Engine, wake: Callable[[], None], *, careful: bool = False) -> None:
-        """`careful`: serve every request with every check, none on the hot path. For tests, which compare the two."""
+    def __init__(
+        self, engine: Engine, wake: Callable[[], None], *, address: str | None = None, careful: bool = False
+    ) -> None:
+        """`address`: where the connection comes from; None where sessions have no bound by address. `careful`: serve
+        every request with every check, none on the hot path. For tests, which compare the two."""
         self.engine: Final = engine
+        self.address: Final = address  # its sessions count against the bound of this address
         self._careful: Final = careful
         self.session = engine.sessions.nameless(engine.store.caches[DEFAULT_CACHE], self)
         self.wants_turn = False  # there is more to do right now
@@ -105,11 +111,12 @@ class ServerProtocol:
         self._starved = False  # what is left of the input is a message that is not whole
         self._served = Served()  # what the hot path did last
         self._fault: BadInput | None = None  # reported to the peer after the answers to all requests before it
-        self._left = 0  # entries of work that this turn may still do
+        self._left = TURN_ITEMS_MAX  # entries of work that this turn may still do; below 0, what later turns owe
+        self._begun = 0  # how many it might do when it began
         self._before: list[bytes] = []  # output of sessions that this connection had earlier in this turn
         self._wake = wake
         # A request that waits for a shard; the cache it works on and its shards, those it has got included.
-        self._stalled: Message | None = None
+        self._stalled: object = None
         self._wanted: tuple[Cache, list[int]] | None = None
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
 
@@ -127,12 +134,27 @@ class ServerProtocol:
         self._starved = False
         self.backlog = True
         self.idle = False
+        self.wants_turn = not (self._waiting or self.closing)
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn. Returns the replies."""
         if self._waiting or self.closing:
             return b""
-        self._left = TURN_ITEMS_MAX
+        self._left = min(TURN_ITEMS_MAX, self._left + TURN_ITEMS_MAX)
+        self._begun = self._left
+        if self._left > 0:
+            self._work(now_ms)
+        if self._fault is not None and not self.session.slices and self.session.batch is None:
+            self._refuse_peer(self._fault, now_ms)
+        self._note_pending(now_ms)
+        replies = self.session.flush()
+        if self._before:
+            replies = b"".join((*self._before, replies))
+            self._before.clear()
+        return replies
+
+    def _work(self, now_ms: int) -> None:
+        """Serve what was received, and take a step of what works in slices."""
         try:
             if self._stalled is not None:
                 message, self._stalled = self._stalled, None
@@ -144,14 +166,6 @@ class ServerProtocol:
             self._fault = fault
         if self.session.slices:
             self._advance_slices(now_ms)
-        if self._fault is not None and not self.session.slices and self.session.batch is None:
-            self._refuse_peer(self._fault, now_ms)
-        self._note_pending(now_ms)
-        replies = self.session.flush()
-        if self._before:
-            replies = b"".join((*self._before, replies))
-            self._before.clear()
-        return replies
 
     def _serve_input(self, now_ms: int) -> None:
         """Serve received requests until none is whole, the turn is full, or something has to wait."""
@@ -162,7 +176,7 @@ class ServerProtocol:
             direct = cache.prepare(now_ms)
             # `prepare` may have taken out expired counters. Their waiters are answered before these requests are.
             if cache.waiters.unsettled:
-                cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
+                self._left -= cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
             if session.batch is not None:
                 self._go_on_with_batch(session.batch, now_ms, direct)
                 continue
@@ -178,7 +192,7 @@ class ServerProtocol:
                 self._starved = True
                 break
             if self.refusing:
-                self._left -= 1
+                self._left -= REQUEST_ENTRIES
                 self._refuse_message(message)
             else:
                 self._serve(message, now_ms)
@@ -219,10 +233,12 @@ class ServerProtocol:
         portion = max(PORTION_ITEMS_MIN, self._left // batch.entries_an_item)
         if cache.locks.held:
             self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
+        worked = cache.waiters.worked
         try:
             direct = direct and not self._careful
             self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
         finally:
+            self._left -= cache.waiters.worked - worked
             if self._wanted is not None:
                 self._release_shards()
         if not batch.finished:
@@ -250,8 +266,12 @@ class ServerProtocol:
         self.wants_turn = not (self.idle or self._waiting or self.closing)
         if not self._starved:
             self.unfinished_since_ms = None
-        elif self.unfinished_since_ms is None or self._left < TURN_ITEMS_MAX:
+        elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
+
+    def pinned_bytes(self) -> int:
+        """How many received bytes are kept. For tests."""
+        return self._input.pinned_bytes()
 
     def refuse(self) -> None:
         """The server stops: answer parked requests and all later requests with `shutting_down`."""
@@ -291,13 +311,17 @@ class ServerProtocol:
 
     # ---------------------------------------------------------------------------------------- called by commands
 
+    def spend(self, entries: int) -> None:
+        """Take work that was done from this turn, beside the price of the command."""
+        self._left -= entries
+
     def end_session(self, now_ms: int) -> None:
         """End the session. Later requests of this connection belong to a new, nameless one."""
         ended = self.session
         self._before.append(ended.flush())
         ended.detach()
         self.session = self.engine.sessions.nameless(ended.cache, self)
-        self.engine.sessions.end(ended, now_ms)
+        self._left -= self.engine.sessions.end(ended, now_ms)
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
@@ -309,9 +333,9 @@ class ServerProtocol:
 
     # ---------------------------------------------------------------------------------------- one request, all checks
 
-    def _serve(self, message: Message, now_ms: int) -> None:
+    def _serve(self, message: object, now_ms: int) -> None:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
-        self._left -= 1
+        self._left -= REQUEST_ENTRIES
         msgid, method, params = self._parse(message)
         command = COMMANDS.get(method)
         if command is None and msgid is None:
@@ -366,20 +390,23 @@ class ServerProtocol:
                 elif not session.has_room(1):
                     raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
             # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
-            self._left -= command.price_of(params)
+            self._left -= command.price(session, params)
             waiters = session.cache.waiters
+            worked = waiters.worked
             try:
                 result = command.run(self, params, now_ms)
             finally:
                 # Before the reply, as in all loops: the order of replies must not depend on how TCP cut the input.
                 if waiters.unsettled:
                     waiters.settle(now_ms, SETTLED_AT_ONCE)
+                self._left -= waiters.worked - worked
             reply = None
             if msgid is not None:  # a notification has no result
-                if result.__class__ is GeneratorType:
+                if isinstance(result, Generator):
                     session.take_time(now_ms)
                     session.begin_slices(msgid, result)
                 elif isinstance(result, Waiter):
+                    self._left -= PARK_ENTRIES * result.size
                     session.park(msgid, result, now_ms)
                 elif not isinstance(result, Batch):
                     reply = self._reply(msgid, result)
@@ -393,10 +420,10 @@ class ServerProtocol:
             return reply if msgid is not None else None
 
     @staticmethod
-    def _parse(message: Message) -> tuple[int | None, bytes, Params]:
+    def _parse(message: object) -> tuple[int | None, bytes, Params]:
         """The parts of a request, or of a notification, which has no msgid. Raises BadInput for anything else."""
         msgid: Any = None
-        if message.__class__ is tuple:
+        if isinstance(message, tuple):
             if len(message) == 4 and message[0].__class__ is int and message[0] == REQUEST:
                 _, msgid, method, params = message
                 if msgid.__class__ is not int or not 0 <= msgid <= MSGID_MAX:
@@ -434,7 +461,7 @@ class ServerProtocol:
         if fault.msgid is not None:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 
-    def _refuse_message(self, message: Message) -> None:
+    def _refuse_message(self, message: object) -> None:
         """Answer a request with `shutting_down`."""
         session = self.session
         msgid, method, _ = self._parse(message)
@@ -449,7 +476,7 @@ class ServerProtocol:
 
     # ---------------------------------------------------------------------------------------- shards that are held
 
-    def _need_shards(self, message: Message | None, session: Session, touched: Iterable[int]) -> None:
+    def _need_shards(self, message: object, session: Session, touched: Iterable[int]) -> None:
         """Return if no work is under way on any shard the request touches; else raise _Stalled, to wait for them.
         The message, if there is one and not a portion of a batch, is served when they are granted.
 
@@ -487,6 +514,7 @@ class ServerProtocol:
         session = self.session
         session.take_time(now_ms)
         msgid, work = session.slices.popleft()
+        self._left -= SLICE_PRICE
         try:
             next(work)
         except StopIteration as end:

@@ -10,6 +10,10 @@ set of live connections is kept here: a connection joins it when its socket is a
 executes what it has read, flushes and closes, and the process ends with status 0. Connections that are not finished
 within `drain_timeout_ms` are cut; the log reports them, and the status is still 0. A second signal cuts them at once,
 and the status is 1, because the drain was not completed.
+
+**Rereading.** SIGHUP reads the configuration again, from the same flags, environment and file. The settings that
+`config_set` can change take the values it has; the log names them, and those that would need a restart. A
+configuration with a fault changes nothing, and the log says what is wrong and where.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from naught._version import __version__
-from naught_server.config import ServerConfig
+from naught_server.config import ConfigError, ServerConfig, differences
 from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.listeners import (
@@ -36,11 +40,11 @@ from naught_server.listeners import (
     Listeners,
     StartError,
     limit_connections,
-    prepare_accepted,
     resolve,
     shown_address,
 )
-from naught_server.logs import LOGGER_NAME, fields
+from naught_server.logs import LOGGER_NAME, fields, lines_dropped
+from naught_server.peers import prepare_accepted
 from naught_server.sweeper import Sweeper
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
@@ -100,9 +104,11 @@ class _PauseWatch:
 class Server:
     """One server, from its listeners to its end. It is used as `await Server(config).run()`."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Listens at once, and serves when run. Raises `StartError` and `ConfigError`."""
+    def __init__(self, config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> None:
+        """Listens at once, and serves when run. `reread` reads the configuration again, or raises `ConfigError`.
+        Raises `StartError` and `ConfigError`."""
         self._config = config
+        self._reread = reread  # None: SIGHUP changes nothing
         self._loop = asyncio.get_running_loop()
         self._listeners = Listeners(config)
         try:
@@ -110,11 +116,13 @@ class Server:
             # The first hold's number is the time of the start in microseconds. A hold's number is also a fencing
             # token, which must grow over restarts too; no server makes a million holds a second.
             self._engine = Engine(config, first_hold=time.time_ns() // 1000)
+            self._engine.stats.watch_log(lines_dropped)
         except BaseException:
             self._listeners.close()
             raise
         self._started_s = self._loop.time()
         self._connections: set[Connection] = set()  # accepted and not lost yet
+        self._of_address: dict[str, int] = {}  # how many of them an address has
         self._handovers: set[asyncio.Task[None]] = set()  # each makes a transport for an accepted socket
         self._signals = 0  # how many signals to stop have come
         self._first_signal = ""  # the name of the first one
@@ -129,6 +137,8 @@ class Server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_signal, number)
                 ending.callback(self._loop.remove_signal_handler, number)
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+            ending.callback(self._loop.remove_signal_handler, signal.SIGHUP)
             watch = _PauseWatch(self._engine.stats.collections.add)
             gc.callbacks.append(watch)
             ending.callback(gc.callbacks.remove, watch)
@@ -159,15 +169,22 @@ class Server:
 
     # -- connections
 
-    def _admit(self, accepted: socket.socket) -> bool:
+    def _admit(self, accepted: socket.socket, address: str | None) -> str | None:
+        """Serve an accepted socket; or return the limit that is reached."""
         if len(self._connections) >= self._connections_max:
-            return False
-        connection = Connection(self._engine, self._on_lost)
+            return "connections_max"
+        if address is not None:
+            count = self._of_address.get(address, 0)
+            most = self._config.connections_per_address_max
+            if most is not None and count >= most:
+                return "connections_per_address_max"
+            self._of_address[address] = count + 1
+        connection = Connection(self._engine, self._on_lost, address)
         self._connections.add(connection)
         task = self._loop.create_task(self._hand_over(accepted, connection))
         self._handovers.add(task)
         task.add_done_callback(self._handovers.discard)
-        return True
+        return None
 
     async def _hand_over(self, accepted: socket.socket, connection: Connection) -> None:
         """Give an accepted socket to the loop, as the transport of its connection. It takes a turn of the loop."""
@@ -185,7 +202,13 @@ class Server:
             raise
 
     def _on_lost(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        if connection not in self._connections:
+            return
+        self._connections.remove(connection)
+        if connection.address is not None:
+            self._of_address[connection.address] -= 1
+            if not self._of_address[connection.address]:
+                del self._of_address[connection.address]
         if self._signals and not self._connections:
             self._finish_draining()
 
@@ -237,6 +260,30 @@ class Server:
         if self._connections:
             await self._drained
         timer.cancel()
+
+    # -- rereading the configuration
+
+    def _on_hangup(self) -> None:
+        if self._reread is None:
+            _log.warning("configuration not reread: the server was started without one")
+            return
+        try:
+            config = self._reread()
+        except ConfigError as error:
+            _log.error("configuration not reread: nothing was changed", extra=fields(why=str(error)))
+            return
+        settings = self._engine.settings
+        changes = settings.changes(config)
+        live = settings.as_dict()
+        restart = [name for name in differences(self._config, config) if name not in live]
+        said = fields(changed=[f"{name}={value}" for name, value in changes.items()], needs_restart=restart)
+        # The line is written at the lower of the old and the new level, so that it is not lost with the change.
+        before = _log.isEnabledFor(logging.INFO)
+        if before:
+            _log.info("configuration reread", extra=said)
+        settings.take_from(config)
+        if not before:
+            _log.info("configuration reread", extra=said)
 
     # -- the log
 
@@ -295,15 +342,16 @@ def _loop_name(loop: asyncio.AbstractEventLoop) -> str:
     return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".strip()
 
 
-async def serve(config: ServerConfig) -> int:
+async def serve(config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> int:
     """Serve on the running loop until a signal says to stop. Returns the exit status.
 
-    Raises `ConfigError` and `StartError` where it cannot start. Handles SIGTERM and SIGINT while it serves.
+    Raises `ConfigError` and `StartError` where it cannot start. Handles SIGTERM, SIGINT and SIGHUP while it serves;
+    `reread` reads the configuration again at SIGHUP.
     """
-    return await Server(config).run()
+    return await Server(config, reread).run()
 
 
-def run(config: ServerConfig) -> int:
+def run(config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> int:
     """As `serve`, on a new event loop: uvloop's where it is installed, asyncio's otherwise."""
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        return runner.run(serve(config))
+        return runner.run(serve(config, reread))

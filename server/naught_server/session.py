@@ -29,7 +29,7 @@ from typing import Any, Final, Protocol
 
 from naught.errors import Busy, CommandError, InvalidRequest, NoSession
 from naught.wire.codec import encode_error, encode_result
-from naught.wire.limits import PARKED_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
+from naught.wire.limits import PARKED_ITEMS_MAX, PARKED_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
 from naught_server.batch import Batch
 from naught_server.config import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.decoder import without_first
@@ -55,6 +55,10 @@ SLICES_MAX: Final = 8
 class Outlet(Protocol):
     """The connection of a session, as far as the session calls it."""
 
+    @property
+    def address(self) -> str | None:
+        """Where it comes from; None where sessions have no bound by address."""
+
     def output_ready(self) -> None:
         """There is output although no request of this connection is being served."""
 
@@ -73,6 +77,12 @@ class Services(Protocol):
 
     def next_hold(self) -> int:
         """A number for a hold, higher than all before."""
+
+    def reserve_parked(self, size: int) -> None:
+        """Reserve memory for a request that waits. Raises Busy where all waits have too much."""
+
+    def free_parked(self, size: int) -> None:
+        """Free what was reserved."""
 
 
 class Session:
@@ -100,6 +110,7 @@ class Session:
         "outbox",
         "outlet",
         "parked",
+        "parked_items",
         "parked_replies",
         "replied",
         "slices",
@@ -131,6 +142,7 @@ class Session:
         self.slices: deque[tuple[int, Slices]] = deque()  # requests that work in slices, with their msgids
         self.batch: Batch | None = None  # an `apply` that is partly done; later requests begin after its end
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
+        self.parked_items = 0  # keys that those wait for, all together
         self.holds = Holds(cache)
 
     # ---------------------------------------------------------------------------------------- opening and ending
@@ -163,7 +175,7 @@ class Session:
         self.outlet = None
         self.flush()
 
-    def start_lease(self, now_ms: int, on_end: Callable[[int], None]) -> None:
+    def start_lease(self, now_ms: int, on_end: Callable[[int], int]) -> None:
         """Call `on_end` unless there is a new connection within the lease."""
         self._lease = self._services.timers.set(now_ms + self.lease_ms, on_end)
 
@@ -172,8 +184,9 @@ class Session:
         """Whether it will end when its lease does."""
         return self._lease is not None
 
-    def end(self) -> None:
-        """It is over. Its waiters have still to leave their queues, and its holds to be given back."""
+    def end(self) -> int:
+        """It is over. Its waiters have still to leave their queues, and its holds to be given back. Returns the
+        entries of work."""
         if self._lease is not None:
             self._services.timers.cancel(self._lease)
             self._lease = None
@@ -183,6 +196,7 @@ class Session:
         self.kept_bytes = 0
         for waiter in self.parked.values():
             waiter.drop()
+        return len(self.parked)
 
     # ---------------------------------------------------------------------------------------- replies
 
@@ -336,12 +350,16 @@ class Session:
         if msgid in self.parked:
             raise InvalidRequest(f"a request with msgid {msgid} waits already")
         self.need_room_to_wait()
+        if self.parked_items + waiter.size > PARKED_ITEMS_MAX:
+            raise Busy(f"the requests of a client wait for at most {PARKED_ITEMS_MAX} keys at a time")
+        self._services.reserve_parked(waiter.memory_bytes)
+        self.parked_items += waiter.size
         self.parked[msgid] = waiter
         waiter.park(partial(self._answer, msgid), self._services.timers, now_ms)
 
     def _answer(self, msgid: int, result: object) -> None:
         """Reply to a parked request: in this turn, in the next one, or on the next connection."""
-        del self.parked[msgid]
+        self._count_left(self.parked.pop(msgid))
         if isinstance(result, CommandError):
             self._services.stats.count_error(result.code)
             reply = encode_error(msgid, result.code, str(result))
@@ -352,6 +370,11 @@ class Session:
             self.outlet.output_ready()
         else:
             self.flush()
+
+    def _count_left(self, waiter: Waiter) -> None:
+        """A request waits no longer."""
+        self.parked_items -= waiter.size
+        self._services.free_parked(waiter.memory_bytes)
 
     def need_room_to_wait(self) -> None:
         """Raise Busy where no further request may wait: too many wait, or have waited and are not acknowledged."""
@@ -374,14 +397,16 @@ class Session:
             waiter.leave()
             waiter.finish(fault)
 
-    def empty_queues(self, waiters_max: int) -> int:
-        """It has ended: take up to `waiters_max` of its waiters out of their queues. Returns how many were taken."""
-        taken = 0
-        while self.parked and taken < waiters_max:
+    def empty_queues(self, entries_max: int) -> int:
+        """It has ended: take its waiters out of their queues, for up to about `entries_max` entries of work. Returns
+        how many were done."""
+        done = 0
+        while self.parked and done < entries_max:
             _, waiter = self.parked.popitem()
+            self._count_left(waiter)
             waiter.leave()
-            taken += 1
-        return taken
+            done += 1 + waiter.size
+        return done
 
     # ---------------------------------------------------------------------------------------- holds
 
@@ -417,5 +442,6 @@ class Session:
     def invariants(self) -> None:
         """Raise AssertionError, naming what is wrong, unless the counts agree. O(everything)."""
         self.holds.invariants()
+        assert self.parked_items == sum(waiter.size for waiter in self.parked.values()), "parked_items is off"
         assert self.kept_bytes == sum(len(chunk) for _, chunk in self._kept), "kept_bytes is off"
         assert self.long_bytes == sum(size for _, size in self._long), "long_bytes is off"

@@ -3,6 +3,9 @@
 A session ends by `bye`, when its lease has run out after its connection was lost, or because its client broke the
 protocol. From that moment it is unknown to clients. Its waiters leave their queues and its holds are given back in
 bounded steps; each hold is taken off the list in the step that gives it back, so it is given back exactly once.
+
+There is a bound on all sessions, and one on those opened from one address. At a bound, a new session takes the place
+of one that has no connection and was never used. If there is none, opening is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +24,17 @@ from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
 
 
+class _Share:
+    """The sessions that were opened from one address."""
+
+    __slots__ = ("address", "count", "idle")
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address
+        self.count = 0
+        self.idle: dict[Session, None] = {}  # those that were never used and have no connection, the oldest first
+
+
 class Sessions:
     """All sessions of an engine by their id, and those that have ended and still wait or hold something."""
 
@@ -33,12 +47,20 @@ class Sessions:
         new_id: Callable[[], bytes],
         first_hold: int,
         sessions_max: int,
+        of_address_max: int,
+        parked_bytes_max: int,
     ) -> None:
         self.timers: Final = timers
         self.stats: Final = stats
         self._store: Final = store
         self._new_id: Final = new_id
         self._sessions_max: Final = sessions_max
+        self._of_address_max: Final = of_address_max
+        self._shares: dict[str | None, _Share] = {}  # by address; those with sessions
+        self._share_of: dict[bytes, _Share] = {}  # by session
+        self._idle: dict[Session, None] = {}  # those of all shares
+        self._parked_bytes_max: Final = parked_bytes_max
+        self.parked_bytes = 0  # reserved for requests that wait, of all sessions
         self._by_id: dict[bytes, Session] = {}
         self._ended: deque[Session] = deque()  # to be emptied by `step`
         self._opened = 0  # since the start
@@ -56,6 +78,16 @@ class Sessions:
         self._hold += 1
         return self._hold
 
+    def reserve_parked(self, size: int) -> None:
+        """Reserve memory for a request that waits. Raises Busy where all waits have too much."""
+        if self.parked_bytes + size > self._parked_bytes_max:
+            raise Busy(f"the server has {self._parked_bytes_max} bytes for requests that wait, and they are in use")
+        self.parked_bytes += size
+
+    def free_parked(self, size: int) -> None:
+        """Free what was reserved."""
+        self.parked_bytes -= size
+
     def nameless(self, cache: Cache, outlet: Outlet) -> Session:
         """A session for a connection that has asked for none."""
         return Session(self, cache, outlet)
@@ -64,13 +96,46 @@ class Sessions:
         """Give a nameless session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
         if session.id is not None:
             raise InvalidRequest("this connection has a session; bye ends it")
-        if len(self._by_id) >= self._sessions_max:
-            raise Busy(f"the server has {self._sessions_max} sessions already")
+        if session.parked or session.slices:
+            # Their replies would be counted in the session and sent again after a cut, but the requests were not sent
+            # in it.
+            raise InvalidRequest(
+                "this connection has work under way; open a session before it, or on a new connection"
+            )
+        outlet = session.outlet
+        assert outlet is not None, "a request comes from a connection"
+        share = self._shares.get(outlet.address) or _Share(outlet.address)
+        self._make_room(share, now_ms)
         self._opened += 1
         session_id = self._new_id()
         assert len(session_id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
         session.open(session_id, self._opened, lease_ms, now_ms)
         self._by_id[session_id] = session
+        self._shares[share.address] = share
+        self._share_of[session_id] = share
+        share.count += 1
+
+    def _make_room(self, share: _Share, now_ms: int) -> None:
+        """For one more session of this address: end one that was never used if there are too many. Raises Busy."""
+        # A Unix socket and a process of its own have no address: their clients were let in by other means.
+        if share.address is not None and share.count >= self._of_address_max:
+            if not share.idle:
+                raise Busy(f"the address of this client has {share.count} sessions already")
+            self.end(next(iter(share.idle)), now_ms)
+        if len(self._by_id) >= self._sessions_max:
+            if not self._idle:
+                raise Busy(f"the server has {self._sessions_max} sessions already")
+            self.end(next(iter(self._idle)), now_ms)
+
+    def _leave_share(self, session: Session) -> None:
+        assert session.id is not None
+        self._idle.pop(session, None)
+        share = self._share_of.pop(session.id, None)
+        if share is not None:
+            share.idle.pop(session, None)
+            share.count -= 1
+            if not share.count:
+                del self._shares[share.address]
 
     def resume(self, nameless: Session, session_id: bytes, received: int) -> Session:
         """The session of this id, with the connection of the nameless one; its former connection is closed.
@@ -88,6 +153,8 @@ class Sessions:
         if received < session.acknowledged:
             raise NoSession("the replies from there on were acknowledged, and are gone")
         session.need_sent(received)
+        self._idle.pop(session, None)
+        self._share_of[session_id].idle.pop(session, None)
         # Before anything is counted: requests that the old connection has read and not executed were never accepted.
         if session.outlet is not None:
             session.outlet.taken_over()
@@ -105,18 +172,23 @@ class Sessions:
             self.end(session, now_ms)
         else:
             session.start_lease(now_ms, partial(self.end, session))
+            if not session.accepted:
+                # It has counted nothing and holds nothing: its client loses nothing but its id.
+                self._idle[session] = self._share_of[session.id].idle[session] = None
 
-    def end(self, session: Session, now_ms: int) -> None:
-        """End a session. A connection that still has it must take another one."""
+    def end(self, session: Session, now_ms: int) -> int:
+        """End a session. A connection that still has it must take another one. Returns the entries of work."""
         if session.id is not None:
             self._by_id.pop(session.id, None)
-        session.end()
+            self._leave_share(session)
+        done = session.end()
         if session.parked or session.holds:
             self._ended.append(session)
-            self.step(now_ms, SETTLED_AT_ONCE)
+            done += self.step(now_ms, SETTLED_AT_ONCE)
+        return done
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        """Empty ended sessions. Returns how many waiters and amounts were worked on, about `entries_max` at most."""
+        """Empty ended sessions, for up to about `entries_max` entries of work. Returns how many were done."""
         done = 0
         for _ in range(len(self._ended)):
             session = self._ended[0]
@@ -129,19 +201,22 @@ class Sessions:
         return done
 
     @property
-    def unfinished(self) -> bool:
-        """Whether `step` has anything to do."""
-        return bool(self._ended)
+    def unfinished(self) -> int:
+        """The number of ended sessions that still wait or hold something: `step` has to empty them."""
+        return len(self._ended)
 
-    def page(self, after: int, count_max: int, now_ms: int) -> list[dict[str, Any]]:
-        """The sessions with numbers above `after`, for operators."""
+    def page(self, after: int, count_max: int, now_ms: int) -> tuple[list[dict[str, Any]], int]:
+        """The sessions with numbers above `after`, for operators, and how many were passed over."""
         found: list[dict[str, Any]] = []
+        passed = 0
         for session in self:
-            if session.number > after:
-                found.append(session.as_dict(now_ms))
-                if len(found) == count_max:
-                    break
-        return found
+            if session.number <= after:
+                passed += 1
+                continue
+            found.append(session.as_dict(now_ms))
+            if len(found) == count_max:
+                break
+        return found, passed
 
     def totals(self) -> dict[str, int]:
         """For `info`. O(sessions)."""
@@ -164,7 +239,11 @@ class Sessions:
                 for key, (_, generation) in hold.amounts.items():
                     if generations.get(key) is generation:
                         holds[id(generation)] = holds.get(id(generation), 0) + 1
+        assert sum(share.count for share in self._shares.values()) == len(self._by_id) == len(self._share_of)
         for session in self:
+            assert session.id is not None
+            idle = session.outlet is None and not session.accepted
+            assert (session in self._idle) == (session in self._share_of[session.id].idle) == idle, "idle is off"
             assert (session.outlet is None) == session.has_lease_running, "a lease runs where it should not"
         for cache in self._store.caches.values():
             for key, generation in cache.waiters.generations.items():
@@ -174,10 +253,10 @@ class Sessions:
 
 
 def _empty(session: Session, now_ms: int, entries_max: int) -> int:
-    """Let an ended session's waiters leave their queues and give back its holds. Returns how many of both."""
+    """Let an ended session's waiters leave their queues and give back its holds. Returns the entries of work."""
     done = session.empty_queues(entries_max)
     done += session.holds.give_back(now_ms, entries_max - done)
     waiters = session.cache.waiters
     if waiters.unsettled:
-        waiters.settle(now_ms, SETTLED_AT_ONCE)
+        done += waiters.settle(now_ms, SETTLED_AT_ONCE)
     return done

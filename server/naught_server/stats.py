@@ -7,6 +7,7 @@ process. Nothing here knows the clock.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 
@@ -50,8 +51,10 @@ class Stats:
         "commands",
         "connections",
         "connections_accepted",
+        "connections_cut",
         "connections_refused",
         "errors",
+        "log_lines_dropped",
         "loop_lag",
     )
 
@@ -60,9 +63,16 @@ class Stats:
         self.errors: defaultdict[str, int] = defaultdict(int)  # error replies, by code; items of a batch not included
         self.connections = 0  # open now
         self.connections_accepted = 0
+        self.connections_cut: defaultdict[str, int] = defaultdict(int)  # ended by the server, by reason
         self.connections_refused = 0  # over the limit, or no descriptor was left
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
+        # Asks the log; a process without one, such as a client with `memory://`, drops none.
+        self.log_lines_dropped: Callable[[], int] = int
+
+    def watch_log(self, lines_dropped: Callable[[], int]) -> None:
+        """Have the log asked how many of its lines were dropped."""
+        self.log_lines_dropped = lines_dropped
 
     def commands_total(self) -> int:
         """Requests executed since the start."""
@@ -84,3 +94,7 @@ class Stats:
     def count_refused(self) -> None:
         """A connection was refused."""
         self.connections_refused += 1
+
+    def count_cut(self, reason: str) -> None:
+        """The server ends a connection whose peer does not go on."""
+        self.connections_cut[reason] += 1

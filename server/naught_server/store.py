@@ -47,8 +47,9 @@ EXPIRE_AT_ONCE: Final = 64
 DUE_COUNTED_MAX: Final = 20_000
 """Expired counters, not taken out yet, that `live_count` counts in one call; about 0.5 ms."""
 
-SCAN_ENTRIES_MAX: Final = 20_000
-"""Raw entries that one page of a scan looks at before it ends early; about 1 ms."""
+SCAN_ENTRIES_MAX: Final = 4_000
+"""Raw entries that one page of a scan passes, about a turn's work. It ends early before a shard that is more than is
+left. A page in a shard with more entries works in slices."""
 
 _UNBOUNDED: Final = 1 << 60
 """Creations that a cache without a bound lets the hot path make before it asks again."""
@@ -65,6 +66,7 @@ class Cache:
         "_mask",
         "cleared_tables",
         "deadlines",
+        "entries_measured",
         "evictions",
         "hot",
         "locks",
@@ -75,6 +77,7 @@ class Cache:
         "waiters",
         "wheel",
         "zeros",
+        "zeros_measured",
     )
 
     def __init__(self, policy: CachePolicy) -> None:
@@ -91,7 +94,10 @@ class Cache:
         # Tables that `clear` has replaced by empty ones. The sweeper empties them step by step, because freeing a
         # large dict at once takes long.
         self.cleared_tables: deque[dict[bytes, int]] = deque()
-        self.table_bytes = 0  # memory of the tables, as the sweeper last measured it
+        # As the sweeper last measured them, which takes it some steps: memory of the tables, raw entries, zeros.
+        self.table_bytes = 0
+        self.entries_measured = 0
+        self.zeros_measured = 0
         self._mask = policy.shards - 1  # a key's shard is its hash & mask
         self._lazy = policy.eviction == "lazy"
         waiters = self.waiters
@@ -395,50 +401,64 @@ class Cache:
 
     # -------------------------------------------------------------------------------------- listing
 
-    def counters_of(self, shard: int, now_ms: int, prefix: bytes) -> list[tuple[bytes, int]]:
-        """A shard's live counters under a prefix. O(raw entries of the shard); changes nothing."""
+    def counters_of(
+        self, shard: int, now_ms: int, prefix: bytes, keys: Sequence[bytes] | None = None
+    ) -> list[tuple[bytes, int]]:
+        """A shard's live counters under a prefix; only those among `keys`, where keys are given. O(raw entries of the
+        shard, or keys); changes nothing."""
         table = self.tables[shard]
+        items: Iterable[tuple[bytes, int]]
+        items = table.items() if keys is None else [(key, table.get(key, 0)) for key in keys]
         if prefix:
-            found = [item for item in table.items() if item[0].startswith(prefix) and item[1]]
+            found = [item for item in items if item[0].startswith(prefix) and item[1]]
         else:
-            found = [item for item in table.items() if item[1]]
+            found = [item for item in items if item[1]]
         deadlines = self.deadlines[shard]
         if deadlines:
             found = [item for item in found if deadlines.get(item[0], now_ms + 1) > now_ms]
         return found
 
-    def scan(self, cursor: bytes, count: int, prefix: bytes, now_ms: int) -> tuple[bytes, list[bytes], list[int]]:
-        """A page of about `count` counters: the cursor of the next page, keys, values.
+    def scan(
+        self, cursor: bytes, count: int, prefix: bytes, now_ms: int
+    ) -> tuple[bytes, list[bytes], list[int], int]:
+        """A page of about `count` counters: the cursor of the next page, keys, values; and how many raw entries were
+        passed.
 
         The cursor of the first page is b"", and b"" is returned when there are no more pages. A scan goes through the
         shards in order, and through each shard's keys in byte order, so no state is kept for a cursor. A counter that
         exists during the whole scan is seen exactly once, any other at most once. A page may end early, even empty.
         """
         shard, after = self._read_cursor(cursor)
-        keys: list[bytes] = []
-        values: list[int] = []
-        room = REPLY_BYTES_MAX - 2 * KEY_BYTES_MAX
-        looked_at = 0
+        page = _Page()
+        passed = 0
         while shard < len(self.tables):
-            looked_at += len(self.tables[shard])
+            size = len(self.tables[shard]) + 1
+            if passed and passed + size > SCAN_ENTRIES_MAX:
+                break
+            passed += size
             found = self.counters_of(shard, now_ms, prefix)
             if after:
                 found = [item for item in found if item[0] > after]
-            for key, value in heapq.nsmallest(count - len(keys), found):
-                room -= len(key) + 12
-                if room < 0:
-                    # `after`, not `keys[-1]`, which may be a key of the shard before.
-                    return self._write_cursor(shard, after), keys, values
-                keys.append(key)
-                values.append(value)
-                after = key
-            if len(keys) >= count:
-                return self._write_cursor(shard, after), keys, values
+            for item in heapq.nsmallest(count - len(page.keys), found):
+                if not page.add(item):
+                    # `after`, not the last key of the page, which may be of the shard before.
+                    return self._write_cursor(shard, after), page.keys, page.values, passed
+                after = item[0]
+            if len(page.keys) >= count:
+                return self._write_cursor(shard, after), page.keys, page.values, passed
             shard += 1
             after = b""
-            if looked_at >= SCAN_ENTRIES_MAX:
-                break
-        return (self._write_cursor(shard, b"") if shard < len(self.tables) else b""), keys, values
+        following = self._write_cursor(shard, b"") if shard < len(self.tables) else b""
+        return following, page.keys, page.values, passed
+
+    def scan_is_long(self, cursor: bytes) -> bool:
+        """Whether the next page of this scan is in a shard with more entries than one step may pass."""
+        return len(self.tables[self._read_cursor(cursor)[0]]) > SCAN_ENTRIES_MAX
+
+    def begin_long_page(self, cursor: bytes, count: int, prefix: bytes) -> LongPage:
+        """A page of at most `count` counters of a large shard, taken in steps. The promise of `scan` holds for it."""
+        shard, after = self._read_cursor(cursor)
+        return LongPage(self, shard, after, count, prefix)
 
     def _read_cursor(self, cursor: bytes) -> tuple[int, bytes]:
         if not cursor:
@@ -450,6 +470,12 @@ class Cache:
         if shard >= len(self.tables):
             raise InvalidRequest("a cursor is 0, or what the last page of this scan gave")
         return shard, cursor[4:]
+
+    def cursor_at(self, shard: int, after: bytes | None) -> bytes:
+        """The cursor behind a key of a shard; None for behind all of its keys."""
+        if after is not None:
+            return self._write_cursor(shard, after)
+        return self._write_cursor(shard + 1, b"") if shard + 1 < len(self.tables) else b""
 
     @staticmethod
     def _write_cursor(shard: int, after: bytes) -> bytes:
@@ -505,9 +531,85 @@ class Cache:
             assert excess <= 0, f"{limit + excess} counters in a cache of {limit}"
         self.waiters.invariants(now_ms)
 
+    def note_measured(self, table_bytes: int, entries: int, zeros: int) -> None:
+        """The sweeper has measured all shards."""
+        self.table_bytes = table_bytes
+        self.entries_measured = entries
+        self.zeros_measured = zeros
+
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""
         return sys.getsizeof(self.tables[shard]) + sys.getsizeof(self.deadlines[shard])
+
+
+class _Page:
+    """The counters of a page of a scan, as many as fit a reply."""
+
+    __slots__ = ("_room", "keys", "values")
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+        self.values: list[int] = []
+        self._room = REPLY_BYTES_MAX - 2 * KEY_BYTES_MAX
+
+    def add(self, item: tuple[bytes, int]) -> bool:
+        """Add a counter; whether there was room."""
+        key, value = item
+        self._room -= len(key) + 12
+        if self._room < 0:
+            return False
+        self.keys.append(key)
+        self.values.append(value)
+        return True
+
+
+class LongPage:
+    """A page of a scan in a large shard: the first `count` counters behind a key, in byte order, found in steps.
+
+    The keys are listed when it begins. A counter that exists during the whole scan is among them, and every step
+    keeps the first `count` of those it has seen. A counter that goes while the page is under way may be in it or not.
+    """
+
+    __slots__ = ("_after", "_at", "_cache", "_count", "_first", "_keys", "_prefix", "_shard")
+
+    def __init__(self, cache: Cache, shard: int, after: bytes, count: int, prefix: bytes) -> None:
+        self._cache = cache
+        self._shard = shard
+        self._after = after  # the page begins behind this key
+        self._count = count
+        self._prefix = prefix
+        self._keys = list(cache.tables[shard])
+        self._at = 0  # how many of those were looked at
+        self._first: list[tuple[bytes, int]] = []  # the first `count` of what was found, in order
+
+    def step(self, now_ms: int, entries_max: int) -> bool:
+        """Look at up to so many keys; whether those were the last."""
+        some = self._keys[self._at : self._at + entries_max]
+        self._at += len(some)
+        after = self._after
+        first = self._first
+        found = [
+            item
+            for item in self._cache.counters_of(self._shard, now_ms, self._prefix, some)
+            if item[0] > after and (len(first) < self._count or item < first[-1])
+        ]
+        if found:
+            # One sort of two sorted runs costs little more than their length.
+            found.sort()
+            first += found
+            first.sort()
+            del first[self._count :]
+        return self._at >= len(self._keys)
+
+    def result(self) -> tuple[bytes, list[bytes], list[int]]:
+        """The cursor of the next page, keys, values."""
+        page = _Page()
+        for item in self._first:
+            if not page.add(item):
+                return self._cache.cursor_at(self._shard, page.keys[-1]), page.keys, page.values
+        full = len(self._first) >= self._count
+        following = self._cache.cursor_at(self._shard, page.keys[-1] if full else None)
+        return following, page.keys, page.values
 
 
 class Store:

@@ -1,7 +1,8 @@
 """What the sweeper does, in bounded steps. Pure: `now_ms` and an allowance of entries come in, the work done comes
 out.
 
-Jobs take turns. Each step of a job is bounded in entries, so no job can starve another:
+Jobs take turns. Each step of a job is bounded in entries, so no job can starve another. The bound comes from the
+caller (`advance`), or from a time and the measured price of each job's entries (`advance_within`, `pace.py`):
 
     FireTimers       ends waits that run out and leases, and answers waiters that could not be answered at once
     ReleaseEnded     gives back what ended sessions hold
@@ -9,10 +10,11 @@ Jobs take turns. Each step of a job is bounded in entries, so no job can starve 
     RemoveZeros      takes out the zeros that lazy eviction left
     FreeTables       empties tables that `clear` has replaced
     CompactTables    rebuilds tables that are mostly empty, and with them the memory of the keys
-    MeasureTables    notes how much memory the tables have
+    MeasureTables    counts memory, entries and zeros of the tables
 
-Two jobs work on a shard over several steps. They hold its lock meanwhile (`ShardWork`), so the table does not change
-under them, and they release it on every way out.
+Two jobs work on shards (`ShardJob`). Small shards are done whole, several in a step. Work on a large shard takes
+several steps. It holds the shard's lock meanwhile (`ShardWork`), so the table does not change under it, and releases
+the lock on every way out.
 
 Compaction copies keys because a dict does not shrink when its entries go, and the bytes objects of the remaining keys
 lie scattered over the allocator's arenas, which go back to the system only when empty. With one counter in a hundred
@@ -24,8 +26,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
+from naught_server.config import STALE_SHARE_MAX
+from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
 from naught_server.store import Cache, Store
 from naught_server.timers import Timers
@@ -47,13 +51,30 @@ SHARDS_PER_ENTRY: Final = 4
 """Looking at a shard's size costs a quarter of what moving an entry costs."""
 
 
+SMALL_SHARD_ENTRIES: Final = 4_000
+"""A shard with up to this many entries is worked on in one step, however small the allowance: copying 4 000 counters
+takes 0.4 ms, and no command finds the shard held."""
+
+DEADLINE_ENTRIES: Final = 3
+"""A counter with a deadline costs as much to copy as this many more entries, because the wheel has its key too."""
+
+TABLES_SAMPLED: Final = 16
+"""Cleared tables whose sizes stand for all."""
+
+MEMORY_LEVEL_STEP: Final = 4 << 20
+"""Memory of connections, waits and sessions that must have gone before it is worth walking over the heap."""
+
+
 class Job(Protocol):
     """One kind of upkeep of one cache."""
 
     name: str
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        """Do up to about `entries_max` entries of work, on one shard at most. Returns how many; 0: nothing to do."""
+        """Do up to about `entries_max` entries of work, or one small shard. Returns how many; 0: nothing to do."""
+
+    def is_behind(self, now_ms: int) -> bool:
+        """Whether so much is left undone that the sweeper should take more of the time. O(1)."""
 
 
 class FireTimers:
@@ -72,6 +93,9 @@ class FireTimers:
                 done += cache.waiters.settle(now_ms, max(1, entries_max - done))
         return done
 
+    def is_behind(self, now_ms: int) -> bool:
+        return False  # waits and leases are due at their time, and `urgent` says the rest
+
     @property
     def urgent(self) -> bool:
         """Whether a waiter could be answered and was not, because the step was over."""
@@ -88,6 +112,10 @@ class ReleaseEnded:
 
     def step(self, now_ms: int, entries_max: int) -> int:
         return self._sessions.step(now_ms, entries_max) if self._sessions.unfinished else 0
+
+    def is_behind(self, now_ms: int) -> bool:
+        ended = self._sessions.unfinished
+        return ended > STALE_SHARE_MAX * (ended + len(self._sessions))
 
 
 class RemoveExpired:
@@ -106,6 +134,10 @@ class RemoveExpired:
         if waiters.unsettled:
             waiters.settle(now_ms, SETTLED_AT_ONCE)
         return wheel.visited - before
+
+    def is_behind(self, now_ms: int) -> bool:
+        cache = self._cache
+        return cache.wheel.due_estimate(now_ms) > STALE_SHARE_MAX * cache.entries_measured
 
 
 class FreeTables:
@@ -130,9 +162,17 @@ class FreeTables:
                 self._freed(sys.getsizeof(tables.popleft()))
         return done
 
+    def is_behind(self, now_ms: int) -> bool:
+        tables = self._cache.cleared_tables
+        if not tables:
+            return False
+        sampled = list(map(len, islice(tables, TABLES_SAMPLED)))
+        entries = sum(sampled) * len(tables) // len(sampled)
+        return entries > STALE_SHARE_MAX * (entries + self._cache.entries_measured)
+
 
 class ShardWork:
-    """Work on one shard that spans several steps, with the shard's lock held from its first to its last."""
+    """Work on one shard. Work that spans several steps holds the shard's lock from its first to its last."""
 
     __slots__ = ("_cache", "_entries", "shard")
 
@@ -143,7 +183,7 @@ class ShardWork:
         self._entries: Iterator[tuple[bytes, int]] = iter(cache.tables[shard].items())
 
     @classmethod
-    def begin(cls, cache: Cache, shard: int) -> ShardWork | None:
+    def begin(cls, cache: Cache, shard: int) -> Self | None:
         """Take the shard's lock. None when it is held already."""
         if cache.locks.owner(shard) is not None:
             return None
@@ -156,10 +196,9 @@ class ShardWork:
         it raises."""
         finished = True
         try:
-            done = 0
-            for entry in islice(self._entries, entries_max):
-                self._visit(*entry)
-                done += 1
+            entries = list(islice(self._entries, entries_max))
+            self._visit(entries)
+            done = len(entries)
             if done < entries_max:
                 done += self._finish(entries_max - done)
             finished = done < entries_max
@@ -171,7 +210,7 @@ class ShardWork:
                 self._cache.locks.release(self.shard, self)
         return done, finished
 
-    def _visit(self, key: bytes, value: int) -> None:
+    def _visit(self, entries: list[tuple[bytes, int]]) -> None:
         raise AssertionError("each kind of work visits entries in its own way")
 
     def _finish(self, entries_max: int) -> int:
@@ -189,9 +228,8 @@ class ZeroRemoval(ShardWork):
         super().__init__(cache, shard)
         self._found: list[bytes] = []
 
-    def _visit(self, key: bytes, value: int) -> None:
-        if not value:
-            self._found.append(key)
+    def _visit(self, entries: list[tuple[bytes, int]]) -> None:
+        self._found += [key for key, value in entries if not value]
 
     def _finish(self, entries_max: int) -> int:
         table = self._cache.tables[self.shard]
@@ -214,16 +252,20 @@ class ShardCompaction(ShardWork):
         self._deadlines: dict[bytes, int] = {}
         self._zeros = 0  # raw entries that are not copied
 
-    def _visit(self, key: bytes, value: int) -> None:
-        if not value:
-            self._zeros += 1
-            return
-        copy = bytes(memoryview(key))  # bytes(key) would be the same object
-        self._table[copy] = value + 0  # a value above 256 is an object of its own, scattered like its key
-        deadline_ms = self._cache.deadlines[self.shard].get(key)
-        if deadline_ms is not None:
-            self._deadlines[copy] = deadline_ms + 0
-            self._cache.wheel.replace(copy, self._deadlines[copy])
+    def _visit(self, entries: list[tuple[bytes, int]]) -> None:
+        # bytes(key) would be the same object: of the ways to copy it, formatting is the fastest. A value above 256 is
+        # an object of its own, scattered like its key.
+        copies = {b"%b" % key: value + 0 for key, value in entries if value}
+        self._zeros += len(entries) - len(copies)
+        self._table.update(copies)
+        deadlines = self._cache.deadlines[self.shard]
+        if deadlines:
+            replace = self._cache.wheel.replace
+            for copy in copies:
+                deadline_ms = deadlines.get(copy)
+                if deadline_ms is not None:
+                    self._deadlines[copy] = deadline_ms + 0
+                    replace(copy, self._deadlines[copy])
 
     def _finish(self, entries_max: int) -> int:
         cache = self._cache
@@ -236,36 +278,95 @@ class ShardCompaction(ShardWork):
         return 0
 
 
-class RemoveZeros:
-    """Takes out the zeros that lazy eviction left, a shard at a time."""
+class ShardJob:
+    """Work on those shards that need it, one after the other.
 
-    name = "zeros"
+    A small shard is done whole within one step, and no command ever finds it held. A large one is done in slices, and
+    is held meanwhile: its step ends with it, so that the jobs and commands that need a cache without held shards have
+    their turn before the next large shard.
+    """
+
+    work: type[ShardWork]
+    """What is done to a shard."""
+    visits_per_entry: int
+    """How many entries of a table are visited at the cost of one entry of the allowance."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._next = 0  # the shard to look at next
-        self._work: ShardWork | None = None
+        self._work: ShardWork | None = None  # on a large shard
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        zeros = self._cache.zeros
-        if self._work is None:
-            for _ in range(min(len(zeros), entries_max * SHARDS_PER_ENTRY)):
-                shard = self._next
-                self._next = (shard + 1) % len(zeros)
-                if zeros[shard]:
-                    self._work = ZeroRemoval.begin(self._cache, shard)
-                    break
-        if self._work is None:
+        shards = len(self._cache.tables)
+        looks_left = min(shards, entries_max * SHARDS_PER_ENTRY)
+        done = 0
+        while done < entries_max and self._work is None and looks_left:
+            shard = self._next
+            looks_left -= 1
+            if not self._needs_work(shard):
+                self._next = (shard + 1) % shards
+            elif self._is_small(shard):
+                self._next = (shard + 1) % shards
+                done += self._do_whole(shard)
+            elif done:
+                return done  # the next step begins with it
+            else:
+                self._next = (shard + 1) % shards
+                self._work = self.work.begin(self._cache, shard)
+        if self._work is not None:
+            done += self._go_on(self._work, entries_max)
+        return done
+
+    def _do_whole(self, shard: int) -> int:
+        """Do all the work of a small shard, unless it is held. Returns the cost in entries."""
+        work = self.work.begin(self._cache, shard)
+        if work is None:
             return 0
-        # Looking at an entry costs a fifth of moving one.
-        work, self._work = self._work, None
-        done, finished = work.step(entries_max * 5)
+        entries, _ = work.step(2 * len(self._cache.tables[shard]) + 1)
+        return entries // self.visits_per_entry + 1 + self._finished(shard)
+
+    def _go_on(self, work: ShardWork, entries_max: int) -> int:
+        """Do a slice of the work on a large shard. Returns its cost in entries."""
+        self._work = None  # also when it raises, which has released the lock
+        entries, finished = work.step(entries_max * self.visits_per_entry)
         if not finished:
             self._work = work
-        return done // 5 + 1
+            return max(1, entries // self.visits_per_entry)
+        return entries // self.visits_per_entry + 1 + self._finished(work.shard)
+
+    def _is_small(self, shard: int) -> bool:
+        """Whether a shard's work is short enough for one step."""
+        cache = self._cache
+        entries = len(cache.tables[shard]) + DEADLINE_ENTRIES * len(cache.deadlines[shard])
+        return entries <= SMALL_SHARD_ENTRIES
+
+    def _needs_work(self, shard: int) -> bool:
+        """Whether there is work to do on a shard. O(1)."""
+        raise AssertionError("each job has its own shards to work on")
+
+    def _finished(self, shard: int) -> int:
+        """The work on a shard is done. Returns what else it has cost, in entries."""
+        return 0
 
 
-class CompactTables:
+class RemoveZeros(ShardJob):
+    """Takes out the zeros that lazy eviction left, a shard at a time."""
+
+    name = "zeros"
+    work = ZeroRemoval
+    visits_per_entry = 5  # looking at an entry costs a fifth of moving one
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        return super().step(now_ms, entries_max) if self._cache.policy.eviction == "lazy" else 0
+
+    def is_behind(self, now_ms: int) -> bool:
+        return self._cache.zeros_measured > STALE_SHARE_MAX * self._cache.entries_measured
+
+    def _needs_work(self, shard: int) -> bool:
+        return self._cache.zeros[shard] > 0
+
+
+class CompactTables(ShardJob):
     """Rebuilds tables that are mostly empty, a shard at a time, once they have stopped emptying.
 
     Waiting for that matters, because copies are put where memory was freed last. Copies made during a drain are
@@ -274,13 +375,13 @@ class CompactTables:
     """
 
     name = "compaction"
+    work = ShardCompaction
+    visits_per_entry = 1
 
     def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
-        self._cache = cache
+        super().__init__(cache)
         self._freed = freed  # called with the bytes of tables that a rebuilt shard gave up
-        self._next = 0  # the shard to look at next
-        self._work: ShardWork | None = None
-        self._bytes_before = 0  # of the shard under work
+        self._bytes_before = 0  # of the shard that was last found to need work
         # By shard: its entries when they were last noted, and when they were noted before that, at least SETTLED_MS
         # ago.
         self._noted = self._noted_before = [0] * len(cache.tables)
@@ -291,64 +392,76 @@ class CompactTables:
             self._noted_before = self._noted
             self._noted = list(map(len, self._cache.tables))
             self._noted_ms = now_ms
-        done = 0
-        looks_left = min(len(self._noted), entries_max * SHARDS_PER_ENTRY)
-        while done < entries_max:
-            if self._work is None:
-                looks_left -= self._look(looks_left)
-                if self._work is None:
-                    break
-            work, self._work = self._work, None
-            entries, finished = work.step(entries_max - done)
-            done += entries + 1
-            if not finished:
-                self._work = work
-                break
-            done += self._bytes_before // BYTES_FREED_PER_ENTRY
-            self._freed(self._bytes_before - self._cache.measure(work.shard))
-        return done
+        return super().step(now_ms, entries_max)
 
-    def _look(self, shards_max: int) -> int:
-        """Find a shard that is mostly empty and begin its work. Returns how many shards were looked at."""
+    def is_behind(self, now_ms: int) -> bool:
+        return False  # nothing that a table keeps is visible to clients
+
+    def _needs_work(self, shard: int) -> bool:
         cache = self._cache
-        shards = len(cache.tables)
-        for looked_at in range(1, shards_max + 1):
-            shard = self._next
-            self._next = (shard + 1) % shards
-            size = cache.measure(shard)
-            entries = len(cache.tables[shard])
-            if (
-                size > TABLE_BYTES_MIN
-                and size > BYTES_PER_ENTRY_MAX * (entries + len(cache.deadlines[shard]))
-                and entries * 4 >= self._noted_before[shard] * 3
-            ):
-                self._work = ShardCompaction.begin(cache, shard)
-                self._bytes_before = size
-                if self._work is not None:
-                    return looked_at
-        return shards_max
+        size = cache.measure(shard)
+        entries = len(cache.tables[shard])
+        if (
+            size > TABLE_BYTES_MIN
+            and size > BYTES_PER_ENTRY_MAX * (entries + len(cache.deadlines[shard]))
+            and entries * 4 >= self._noted_before[shard] * 3
+        ):
+            self._bytes_before = size
+            return True
+        return False
+
+    def _finished(self, shard: int) -> int:
+        self._freed(self._bytes_before - self._cache.measure(shard))
+        return self._bytes_before // BYTES_FREED_PER_ENTRY
 
 
 class MeasureTables:
-    """Notes how much memory the tables of a cache have: some shards in each step, the sum after the last shard."""
+    """Counts the memory, entries and zeros of a cache's tables: some shards a step, noted after the last one."""
 
     name = "measuring"
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._next = 0
-        self._sum = 0
+        self._bytes = self._entries = self._zeros = 0  # of the shards before the next
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        shards = len(self._cache.tables)
+        cache = self._cache
+        shards = len(cache.tables)
         stop = min(shards, self._next + entries_max * SHARDS_PER_ENTRY)
         for shard in range(self._next, stop):
-            self._sum += self._cache.measure(shard)
+            self._bytes += cache.measure(shard)
+        self._entries += sum(map(len, cache.tables[self._next : stop]))
+        self._zeros += sum(cache.zeros[self._next : stop])
         self._next = stop
         if stop == shards:
-            self._cache.table_bytes = self._sum
-            self._next = self._sum = 0
+            cache.note_measured(self._bytes, self._entries, self._zeros)
+            self._next = self._bytes = self._entries = self._zeros = 0
         return 0  # never a reason for an early next step
+
+    def is_behind(self, now_ms: int) -> bool:
+        return False
+
+
+class MemoryLevel:
+    """Notices that memory which is in no table has gone: connections, sessions, waits, holds.
+
+    It is given an estimate now and then. Once the estimate is a good deal below its peak, memory is worth releasing,
+    and the peak begins again from there. So clients that come and go at a constant rate cause no release.
+    """
+
+    __slots__ = ("_peak",)
+
+    def __init__(self) -> None:
+        self._peak = 0  # the highest estimate since memory was last found to have gone
+
+    def has_fallen(self, estimate: int) -> bool:
+        """Whether the memory is now worth releasing."""
+        self._peak = max(self._peak, estimate)
+        if self._peak - estimate < max(MEMORY_LEVEL_STEP, self._peak // 4):
+            return False
+        self._peak = estimate
+        return True
 
 
 class Sweep:
@@ -359,25 +472,40 @@ class Sweep:
     ) -> None:
         self._failed = failed  # called with a job that raised; the other jobs go on
         self.entries_done = 0  # since the start
-        self.steps = 0  # calls of `advance`
+        self.steps = 0  # calls of `advance` and `advance_within`
         self.failures = 0  # jobs that raised
         self.table_bytes_freed = 0  # since the start
         self.to_release = False  # memory was freed that the allocator can give back to the system
+        self._level = MemoryLevel()  # of memory that is in no table
         self._timers = FireTimers(timers, store.caches.values())
         self._jobs: list[Job] = [self._timers, ReleaseEnded(sessions)]
         for cache in store.caches.values():
             self._jobs += [RemoveExpired(cache), RemoveZeros(cache), FreeTables(cache, self._freed)]
             self._jobs += [CompactTables(cache, self._freed), MeasureTables(cache)]
         self._next = 0  # the job whose turn it is
+        self._pace = Pace(len(self._jobs))  # for `advance_within`
 
     def _freed(self, table_bytes: int) -> None:
         self.table_bytes_freed += table_bytes
         self.to_release = True
 
+    def note_memory(self, estimate: int) -> None:
+        """About how many bytes connections, sessions, waits and holds have now."""
+        if self._level.has_fallen(estimate):
+            self.to_release = True
+
+    def released(self) -> None:
+        """Free memory was returned to the system."""
+        self.to_release = False
+
     @property
     def urgent(self) -> bool:
         """Whether the next step should come at once."""
         return self._timers.urgent
+
+    def is_behind(self, now_ms: int) -> bool:
+        """Whether any job has a backlog. O(jobs)."""
+        return any(job.is_behind(now_ms) for job in self._jobs)
 
     def advance(self, now_ms: int, entries_max: int) -> int:
         """Give each job one turn, with about `entries_max` entries for all. Returns how many entries were done.
@@ -385,17 +513,50 @@ class Sweep:
         A job gets at most half of what is left, so the last job gets something too, and the first job changes from
         step to step.
         """
-        self.steps += 1
-        jobs = self._jobs
         done = 0
-        for offset in range(len(jobs)):
-            job = jobs[(self._next + offset) % len(jobs)]
-            allowance = max(1, (entries_max - done) // 2)
-            try:
-                done += job.step(now_ms, allowance)
-            except Exception as fault:
-                self.failures += 1
-                self._failed(job.name, fault)
-        self._next = (self._next + 1) % len(jobs)
+        for index in self._begin():
+            done += self._turn(index, now_ms, max(1, (entries_max - done) // 2))
         self.entries_done += done
         return done
+
+    def advance_within(self, now_ms: int, budget_ns: float, clock_ns: Callable[[], int]) -> int:
+        """As `advance`, with a time instead of a number: each job gets the entries that fit half of the time that is
+        left, by what its entries have cost before. Jobs with more work get further turns while there is time."""
+        pace = self._pace
+        pace.begin(budget_ns)
+        waiting = self._begin()
+        done = 0
+        ended_ns = clock_ns()
+        for _ in range(TURNS_MAX):
+            unfinished: list[int] = []
+            for index in waiting:
+                begun_ns = ended_ns
+                allowance = pace.allowance(index)
+                entries = self._turn(index, now_ms, allowance)
+                ended_ns = clock_ns()
+                pace.note(index, entries, ended_ns - begun_ns)
+                done += entries
+                if entries >= allowance:
+                    unfinished.append(index)
+            waiting = unfinished
+            if not waiting or not pace.has_time:
+                break
+        self.entries_done += done
+        return done
+
+    def _begin(self) -> list[int]:
+        """A step begins. Returns the order of the jobs."""
+        self.steps += 1
+        first = self._next
+        self._next = (first + 1) % len(self._jobs)
+        return [*range(first, len(self._jobs)), *range(first)]
+
+    def _turn(self, index: int, now_ms: int, entries_max: int) -> int:
+        """Give a job a turn. Returns how many entries were done."""
+        job = self._jobs[index]
+        try:
+            return job.step(now_ms, entries_max)
+        except Exception as fault:
+            self.failures += 1
+            self._failed(job.name, fault)
+            return 0

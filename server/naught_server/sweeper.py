@@ -1,7 +1,7 @@
 """The background task that sweeps an engine: it decides when a step is due and how large it may be.
 
-The steps are in `sweep.py` and count entries, not time, so that they can be replayed. This module has the clock. It
-allows `sweep_budget_ms` of work in any 10 ms, and learns from the duration of the last steps how many entries fit.
+The steps are in `sweep.py`, and how many entries fit a step is computed in `pace.py`. This module has the clock and
+the loop: it sleeps until a step is due, and gives the step its clock.
 
 When memory was freed and there is no more work to do, it also asks the C library to return free memory to the system.
 """
@@ -18,17 +18,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from naught_server.engine import Engine
+from naught_server.logs import fields
 
 _log = logging.getLogger("naught.server")
 
-ENTRIES_MIN: Final = 64
-"""For fewer entries than this, a step costs more by itself than its entries do."""
-
-ENTRIES_MAX: Final = 50_000
-"""About the number of entries a fast machine works on in 10 ms."""
-
 RELEASE_EVERY_MS: Final = 1_000
 """The least time between two returns of memory, each of which walks over the whole heap."""
+
+RELEASE_LATEST_MS: Final = 10_000
+"""Memory is returned this long after the last time even while the sweeper has work, which may never end."""
 
 
 class Sweeper:
@@ -36,7 +34,6 @@ class Sweeper:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._entries = 1_000  # entries the next step may work on; adapted to the duration of the last steps
         self._released_ms = 0  # when memory was last returned to the system
         self._loop = asyncio.get_running_loop()
         # Set while it sleeps. The result is True when the time has passed, False when something is due earlier.
@@ -81,21 +78,18 @@ class Sweeper:
             self._wake(False)
 
     def _step(self, start_ns: int) -> int:
-        engine = self._engine
-        done = engine.advance(start_ns // 1_000_000, self._entries)
+        """Take a step. Returns when it ended."""
+        sweep = self._engine.sweep
+        done = self._engine.advance_within(start_ns // 1_000_000, time.monotonic_ns)
         end_ns = time.monotonic_ns()
-        budget_ns = engine.settings.sweep_budget_ms * 1_000_000
-        took_ns = end_ns - start_ns
-        if took_ns > budget_ns:
-            self._entries = max(ENTRIES_MIN, int(self._entries * budget_ns / took_ns))
-        elif done * 2 > self._entries:
-            self._entries = min(ENTRIES_MAX, self._entries + self._entries // 8)
-        if engine.sweep.to_release and not done and end_ns // 1_000_000 - self._released_ms >= RELEASE_EVERY_MS:
-            engine.sweep.to_release = False
-            self._released_ms = end_ns // 1_000_000
-            release_memory()
-            end_ns = time.monotonic_ns()
-            _log.debug("memory returned in %.1f ms", (end_ns - start_ns - took_ns) / 1e6)
+        if sweep.to_release:
+            since_ms = end_ns // 1_000_000 - self._released_ms
+            if since_ms >= (RELEASE_LATEST_MS if done else RELEASE_EVERY_MS):
+                self._released_ms = end_ns // 1_000_000
+                release_memory()
+                sweep.released()
+                released_ns, end_ns = end_ns, time.monotonic_ns()
+                _log.debug("memory returned", extra=fields(took_ms=round((end_ns - released_ns) / 1e6, 1)))
         return end_ns
 
 

@@ -12,8 +12,8 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-Callback = Callable[[int], None]
-"""Called with `now_ms`."""
+Callback = Callable[[int], int | None]
+"""Called with `now_ms`. It may return the entries of work it has done."""
 
 _PRUNE_MIN: Final = 1_024
 """Cancelled timers below which the heap is not pruned."""
@@ -80,18 +80,18 @@ class Timers:
             self._cancelled -= 1
         return heap[0][0] if heap else None
 
-    def fire_due(self, now_ms: int, timers_max: int) -> int:
-        """Call what is due, in the order of time, up to `timers_max`. Returns how many were called."""
-        fired = 0
-        while fired < timers_max:
+    def fire_due(self, now_ms: int, entries_max: int) -> int:
+        """Call what is due, in the order of time, up to about `entries_max` entries of work: one for each call, and
+        what it returns. Returns how many were done."""
+        done = 0
+        while done < entries_max:
             due_ms = self.next_due()
             if due_ms is None or due_ms > now_ms:
                 break
             callback = heapq.heappop(self._heap)[2].take()
             assert callback is not None, "next_due drops cancelled timers"
-            fired += 1
-            callback(now_ms)
-        return fired
+            done += 1 + (callback(now_ms) or 0)
+        return done
 
 
 def _ignore() -> None:

@@ -18,8 +18,10 @@ and releasing it does not touch the counter's next generation.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from naught.errors import CommandError
@@ -29,7 +31,29 @@ Item = tuple[bytes, int, int]
 """A key, the amount to add, and the limit that the value must stay within."""
 
 SETTLED_AT_ONCE: Final = 1_000
-"""Waiters that one command wakes in its own step; about 4 ms. The engine's next steps wake the others."""
+"""Entries of work that the waiters of one command may take in its own step: a turn. The first grant may take more, as
+it is one step for all its keys. The engine's next steps do the rest."""
+
+WAIT_BYTES: Final = 1_024
+"""Memory of a request that waits, without its keys."""
+
+WAIT_KEY_BYTES: Final = 150
+"""Memory of each of its keys, beside the key's own length: its object, its place in a queue, amount and limit."""
+
+ANSWER_ENTRIES: Final = 8
+"""Answering a waiter: about 4 us. Prices are in the entries of commands.py."""
+
+GRANT_ENTRIES: Final = 8
+"""Granting one key of an `acquire` that waited: adding, holding, leaving its queue."""
+
+LEAVE_ENTRIES: Final = 2
+"""Reading a key's value and leaving its queue, at the end of a wait."""
+
+PARK_ENTRIES: Final = 7
+"""Entering the queue of a key."""
+
+KEYS_LISTED_PER_ENTRY: Final = 16
+"""Keys with waiters that `clear` lists for an entry."""
 
 
 class Counters(Protocol):
@@ -120,13 +144,31 @@ class Waiter:
         if answer is not None:
             answer(result)
 
-    def end(self, now_ms: int) -> None:
-        """End the wait without success: its time ran out, or it was cancelled."""
-        if self._answer is not None:
-            result = self.outcome(now_ms)
-            self.leave()
-            self.finish(result)
-            self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+    def end(self, now_ms: int) -> int:
+        """End the wait without success: its time ran out, or it was cancelled. Returns the entries of work."""
+        if self._answer is None:
+            return 0
+        result = self.outcome(now_ms)
+        self.leave()
+        self.finish(result)
+        done = ANSWER_ENTRIES + LEAVE_ENTRIES * self.size
+        self.waiters.add_work(done)
+        return done + self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+
+    @property
+    def size(self) -> int:
+        """How many keys it waits for."""
+        return len(self.keys)
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Those it waits for, each once."""
+        raise AssertionError("each kind of waiter has its own keys")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory it is charged: at least what it takes."""
+        return WAIT_BYTES + WAIT_KEY_BYTES * self.size + sum(map(len, self.keys))
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timers is not None:
@@ -141,7 +183,7 @@ class AcquireWaiter(Waiter):
     batch that decrements thousands of keys by one would check a waiter for all of them thousands of times.
     """
 
-    __slots__ = ("_keys", "_limits", "_next", "blocked_by", "grant", "items", "sums")
+    __slots__ = ("_amounts", "_keys", "_limits", "_next", "_order", "blocked_by", "grant")
 
     def __init__(
         self,
@@ -151,35 +193,43 @@ class AcquireWaiter(Waiter):
         grant: Callable[[dict[bytes, int]], int],
     ) -> None:
         super().__init__(waiters, wait_ms)
-        self.items: Final = items
-        self.sums: Final = sums_of(items)
         self.grant: Final = grant
         self.blocked_by: bytes | None = None  # the key that blocked it at the last check; None if none did
-        self._keys: Final = list(self.sums)
-        self._limits: Final = limits_of(items)
+        sums = sums_of(items)
+        limits = limits_of(items)
+        # In columns, which take a tenth of the memory of the items as they came.
+        self._keys: Final = tuple(sums)
+        self._amounts: Final = array("q", sums.values())
+        self._limits: Final = array("q", [limits[key] for key in sums])
+        # By item, the index of its key; None where each key is named once.
+        index = {key: number for number, key in enumerate(sums)} if len(items) > len(sums) else None
+        self._order: Final = None if index is None else array("H", [index[key] for key, _, _ in items])
         self._next = 0  # index in _keys where the next check begins
 
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Those it waits for, each once."""
+        return self._keys
+
+    @property
+    def sums(self) -> dict[bytes, int]:
+        """The amount to add to each key."""
+        return dict(zip(self._keys, self._amounts, strict=True))
+
+    @property
+    def items(self) -> list[Item]:
+        """Its items in the order they came, each with the whole amount and the lowest limit of its key."""
+        keys, amounts, limits = self._keys, self._amounts, self._limits
+        order = range(len(keys)) if self._order is None else self._order
+        return [(keys[at], amounts[at], limits[at]) for at in order]
+
     def enqueue(self) -> None:
-        queues = self.waiters.queues
-        for key in self.sums:
-            queue = queues.get(key)
-            if queue is None:
-                # An OrderedDict, because finding the first entry of a plain dict gets slower each time its first
-                # entry is removed.
-                queue = queues[key] = OrderedDict()
-            queue[self] = None
+        for key in self._keys:
+            self.waiters.enter(key, self)
 
     def leave(self) -> None:
-        queues = self.waiters.queues
-        for key in self.sums:
-            queue = queues.get(key)
-            if queue is None or self not in queue:
-                continue
-            was_first = next(iter(queue)) is self
-            del queue[self]
-            if not queue:
-                del queues[key]
-            elif was_first:
+        for key in self._keys:
+            if self.waiters.remove(key, self):
                 self.waiters.on_decrease(key)
 
     def outcome(self, now_ms: int) -> object:
@@ -187,25 +237,24 @@ class AcquireWaiter(Waiter):
 
     def is_first(self) -> bool:
         """Whether it is the first in the queue of each of its keys."""
-        queues = self.waiters.queues
-        return all(next(iter(queues[key])) is self for key in self.sums)
+        return all(self.waiters.first_of(key) is self for key in self._keys)
 
-    def is_blocked(self, now_ms: int) -> bool:
-        """Whether it is not the first for one of its keys, or has no room there; notes which key.
-
-        O(1) for a key that blocks it again, O(keys) when it is granted.
+    def look(self, now_ms: int) -> int:
+        """Note in `blocked_by` for which of its keys it is not the first, or has no room. Returns how many keys were
+        looked at: 1 for a key that blocks it again, all when it can be granted.
         """
-        queues = self.waiters.queues
-        peek = self.waiters.cache.peek
+        waiters = self.waiters
+        peek = waiters.cache.peek
         keys = self._keys
-        for _ in keys:
-            key = keys[self._next]
-            if next(iter(queues[key])) is not self or peek((key,), now_ms)[0] + self.sums[key] > self._limits[key]:
+        for looked_at in range(1, len(keys) + 1):
+            at = self._next
+            key = keys[at]
+            if waiters.first_of(key) is not self or peek((key,), now_ms)[0] + self._amounts[at] > self._limits[at]:
                 self.blocked_by = key
-                return True
-            self._next = (self._next + 1) % len(keys)
+                return looked_at
+            self._next = (at + 1) % len(keys)
         self.blocked_by = None
-        return False
+        return len(keys)
 
 
 class ZeroWaiter(Waiter):
@@ -216,6 +265,10 @@ class ZeroWaiter(Waiter):
     def __init__(self, waiters: Waiters, wait_ms: int | None, key: bytes) -> None:
         super().__init__(waiters, wait_ms)
         self.key: Final = key
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return (self.key,)
 
     def enqueue(self) -> None:
         self.waiters.awaited.setdefault(self.key, {})[self] = None
@@ -252,18 +305,35 @@ def limits_of(items: Sequence[Item]) -> dict[bytes, int]:
 class Waiters:
     """The queues and the held generations of one cache."""
 
-    __slots__ = ("_ready", "_woken", "awaited", "cache", "generations", "queues", "unsettled")
+    __slots__ = (
+        "_ready",
+        "_ready_all",
+        "_woken",
+        "_woken_all",
+        "awaited",
+        "cache",
+        "generations",
+        "queues",
+        "unsettled",
+        "worked",
+    )
 
     def __init__(self, cache: Counters) -> None:
         self.cache: Final = cache
-        # By key: the waiters for room, in the order they came. No queue is empty.
-        self.queues: dict[bytes, OrderedDict[AcquireWaiter, None]] = {}
+        # By key: the waiters for room, in the order they came; the waiter itself where it is the only one, as most
+        # are, because a queue takes ten times the memory. No queue is empty.
+        self.queues: dict[bytes, AcquireWaiter | OrderedDict[AcquireWaiter, None]] = {}
         self.awaited: dict[bytes, dict[ZeroWaiter, None]] = {}  # by key: the waiters for zero. None is empty.
         self.generations: dict[
             bytes, Generation
         ] = {}  # by key: the generation that is held; a subset of the counters
-        self._ready: deque[bytes] = deque()  # keys whose first waiter may fit now
+        # Keys whose first waiter may fit now, each once, in the order they were noted.
+        self._ready: OrderedDict[bytes, None] = OrderedDict()
         self._woken: deque[ZeroWaiter] = deque()  # their counter was absent; they are no longer in `awaited`
+        # The same after `clear`, and before those. They are listed in one step and looked at in steps.
+        self._ready_all: deque[bytes] = deque()
+        self._woken_all: deque[Iterator[ZeroWaiter]] = deque()
+        self.worked = 0  # entries of work done for waiters since the start
         self.unsettled = False  # `settle` has something to do; checked in every turn of every connection
 
     @property
@@ -281,22 +351,69 @@ class Waiters:
             self._woken.extend(woken)
             self.unsettled = True
         if key in self.queues:
-            self._ready.append(key)
-            self.unsettled = True
+            self.on_decrease(key)
 
     def on_all_absent(self) -> None:
-        """All counters have become absent in one step. O(keys with waiters)."""
+        """All counters have become absent in one step. O(keys with waiters and held keys): see `price_of_clear`."""
         self.generations.clear()
-        for woken in self.awaited.values():
-            self._woken.extend(woken)
-        self.awaited.clear()
-        self._ready.extend(self.queues)
-        self.unsettled = bool(self._woken or self._ready)
+        if self.awaited:
+            # Copied, because the dict itself stays: the hot path has it.
+            self._woken_all.append(chain(tuple(self._woken), chain.from_iterable(self.awaited.copy().values())))
+            self._woken.clear()
+            self.awaited.clear()
+        self._ready_all = deque(self.queues)  # what was noted before is among them
+        self._ready.clear()
+        self.unsettled = self._has_notes()
+
+    def price_of_clear(self) -> int:
+        """What `on_all_absent` costs, in entries."""
+        return (len(self.generations) + len(self.awaited) + len(self.queues)) // KEYS_LISTED_PER_ENTRY
 
     def on_decrease(self, key: bytes) -> None:
         """The first waiter in this key's queue may fit now."""
-        self._ready.append(key)
+        self._ready[key] = None
         self.unsettled = True
+
+    def add_work(self, entries: int) -> None:
+        """Work was done for waiters."""
+        self.worked += entries
+
+    # Queues.
+
+    def enter(self, key: bytes, waiter: AcquireWaiter) -> None:
+        """Put a waiter at the end of a key's queue."""
+        queue = self.queues.get(key)
+        if queue is None:
+            self.queues[key] = waiter
+        elif isinstance(queue, AcquireWaiter):
+            # An OrderedDict, because finding the first entry of a plain dict gets slower each time its first entry is
+            # removed.
+            self.queues[key] = OrderedDict.fromkeys((queue, waiter))
+        else:
+            queue[waiter] = None
+
+    def first_of(self, key: bytes) -> AcquireWaiter | None:
+        """The first waiter in a key's queue; None where there is no queue."""
+        queue = self.queues.get(key)
+        return next(iter(queue)) if isinstance(queue, OrderedDict) else queue
+
+    def remove(self, key: bytes, waiter: AcquireWaiter) -> bool:
+        """Take a waiter out of a key's queue, if it is there. Returns whether another one is the first now."""
+        queue = self.queues.get(key)
+        if queue is waiter:
+            del self.queues[key]
+        elif isinstance(queue, OrderedDict) and waiter in queue:
+            was_first = next(iter(queue)) is waiter
+            del queue[waiter]
+            if len(queue) == 1:
+                self.queues[key] = next(iter(queue))
+            return was_first
+        return False
+
+    def queue_of(self, key: bytes) -> list[AcquireWaiter]:
+        """The waiters in a key's queue, in order. For tests."""
+        queue = self.queues.get(key, ())
+        return [queue] if isinstance(queue, AcquireWaiter) else list(queue)
 
     # Generations.
 
@@ -315,47 +432,75 @@ class Waiters:
 
     # Acting on the notes.
 
-    def settle(self, now_ms: int, waiters_max: int) -> int:
-        """Answer the waiters that can be answered now, up to `waiters_max`. Returns how many were checked."""
-        checked = 0
+    def settle(self, now_ms: int, entries_max: int) -> int:
+        """Answer the waiters that can be answered now, for up to about `entries_max` entries of work. Returns how
+        many were done. A grant that costs more than is left is put off, unless it is the first."""
+        done = 0
+        granted = False
         postponed: list[bytes] = []  # keys whose first waiter needs a shard with work under way
-        while checked < waiters_max:
-            if self._woken:
-                self._woken.popleft().finish(True)
-            elif self._ready:
-                key = self._ready.popleft()
-                queue = self.queues.get(key)
-                if queue is None:
-                    continue
-                first = next(iter(queue))
-                if first.is_over:  # its session has ended
-                    first.leave()
-                    continue
-                if first.blocked_by not in {None, key}:
-                    continue
-                if first.is_blocked(now_ms):
-                    continue  # a decrease of that key, or its first waiter leaving, makes another note
-                if self.cache.is_worked_on(first.sums):
-                    postponed.append(key)
-                    continue
-                self._grant(first, now_ms)
-            else:
+        while done < entries_max and self._has_notes():
+            if self._woken_all or self._woken:
+                done += self._wake()
+                continue
+            key = self._next_ready()
+            done += 1
+            first = self.first_of(key)
+            if first is None:
+                continue
+            if first.is_over:  # its session has ended
+                first.leave()
+                done += LEAVE_ENTRIES * first.size
+                continue
+            if first.blocked_by not in {None, key}:
+                continue
+            done += first.look(now_ms)
+            if first.blocked_by is not None:
+                continue  # a decrease of that key, or its first waiter leaving, makes another note
+            if self.cache.is_worked_on(first.keys):
+                postponed.append(key)
+                continue
+            price = ANSWER_ENTRIES + GRANT_ENTRIES * first.size
+            if granted and done + price > entries_max:
+                self._ready_all.appendleft(key)
                 break
-            checked += 1
-        self._ready.extend(postponed)
-        self.unsettled = bool(self._woken or self._ready)
-        return checked
+            self._grant(first, now_ms)
+            granted = True
+            done += price
+        self._ready.update(dict.fromkeys(postponed))
+        self.unsettled = self._has_notes()
+        self.worked += done
+        return done
+
+    def _has_notes(self) -> bool:
+        return bool(self._woken_all or self._woken or self._ready_all or self._ready)
+
+    def _wake(self) -> int:
+        """Answer the next waiter whose counter was absent. Returns the entries of work."""
+        if not self._woken_all:
+            waiter: ZeroWaiter | None = self._woken.popleft()
+        else:
+            waiter = next(self._woken_all[0], None)
+        if waiter is None:
+            self._woken_all.popleft()
+            return 0
+        waiter.finish(True)
+        return ANSWER_ENTRIES
+
+    def _next_ready(self) -> bytes:
+        """Take the next key whose first waiter may fit."""
+        return self._ready_all.popleft() if self._ready_all else self._ready.popitem(last=False)[0]
 
     def _grant(self, waiter: AcquireWaiter, now_ms: int) -> None:
         try:
-            granted, values = self.cache.add_within(waiter.items, waiter.sums, None, now_ms)
+            sums = waiter.sums
+            granted, values = self.cache.add_within(waiter.items, sums, None, now_ms)
         except CommandError as fault:  # the cache is full
             waiter.leave()
             waiter.finish(fault)
             return
         if granted:
             waiter.leave()  # which notes the next waiter of each key
-            waiter.finish((True, values, waiter.grant(waiter.sums)))
+            waiter.finish((True, values, waiter.grant(sums)))
 
     def invariants(self, now_ms: int) -> None:
         """Raise AssertionError, naming what is wrong, unless queues and generations are consistent. O(everything)."""
@@ -367,15 +512,15 @@ class Waiters:
         for key, waiters in self.awaited.items():
             assert waiters, f"{key!r}: an empty set of waiters for zero"
         for key, queue in self.queues.items():
-            assert queue, f"{key!r}: an empty queue"
-            assert all(key in waiter.sums for waiter in queue), f"{key!r}: a waiter in a wrong queue"
+            assert isinstance(queue, AcquireWaiter) or len(queue) > 1, f"{key!r}: a queue of one waiter or none"
+            assert all(key in waiter.keys for waiter in self.queue_of(key)), f"{key!r}: a waiter in a wrong queue"
         if self.unsettled:
             return
         for key in self.awaited:
             assert self.cache.peek([key], now_ms) != [0] or self.cache.is_expired(key, now_ms), f"{key!r}: not woken"
         for queue in self.queues.values():
-            first = next(iter(queue))
-            if first.is_over or any(self.cache.is_expired(key, now_ms) for key in first.sums):
+            first = queue if isinstance(queue, AcquireWaiter) else next(iter(queue))
+            if first.is_over or any(self.cache.is_expired(key, now_ms) for key in first.keys):
                 continue  # it leaves soon, or the expiry has not been noticed yet
             assert not first.is_first() or not self.cache.fits(first.items, first.sums, now_ms), (
                 "a waiter that fits was not granted"

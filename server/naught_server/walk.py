@@ -14,22 +14,21 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 SMALL_BYTES: Final = 8 << 10
-"""A message of up to so many bytes may be anything, as long as its elements are few. Decoding it costs some tens of
-microseconds at most."""
+"""The size of a small message, which may have any content. Decoding one costs some tens of microseconds at most."""
 
 SMALL_ELEMENTS: Final = 64
 """Elements of a small message: values, and the containers they are in. `hello` has at most 13."""
 
 METHOD_BYTES_MAX: Final = 64
-"""The method of a large message. The longest there is has 10 bytes; a longer one is refused unheard."""
+"""The length of the method of a large message. The longest name of a method has 10 bytes."""
 
 ITEM_PARTS_MAX: Final = 3
-"""An item of a large message is a scalar, or an array of up to so many scalars: [key, by, limit]."""
+"""An item of a large message is a scalar, or an array of up to 3 scalars: [key, by, limit]."""
 
 assert ITEM_PARTS_MAX < SMALL_ELEMENTS < BATCH_ITEMS_MAX
 assert SMALL_BYTES < MESSAGE_BYTES_MAX
 
-# What the walks answer where there is no end of a message to tell.
+# Returned by the walks instead of the end of a message.
 UNFINISHED: Final = -1
 LARGE: Final = -2
 BAD: Final = -3
@@ -37,7 +36,10 @@ TOO_LARGE: Final = -4
 
 
 def walk_small(data: bytes, start: int) -> int:
-    """Where the message at an offset ends, if it is small; else why not. O(SMALL_ELEMENTS), whatever it declares."""
+    """The end of the message at an offset if it is small and complete; else LARGE, UNFINISHED or BAD.
+
+    O(SMALL_ELEMENTS), whatever lengths the message declares.
+    """
     begin: i64 = start
     at: i64 = start
     end: i64 = len(data)
@@ -116,13 +118,13 @@ _PARTS: Final = 4
 
 @final
 class LargeWalk:
-    """A large message on its way: its bytes so far, and how far they have been walked over."""
+    """A large message that is not complete: its bytes so far, and the position of the walk."""
 
     def __init__(self, data: bytes) -> None:
-        # Takes more bytes without being copied: a MiB that drips in would else be copied for each of its bytes.
+        # A bytearray grows in place. Bytes would be copied for each piece, a MiB for each byte of a slow sender.
         self.data: bytearray = bytearray(data)
         self.fault: str = ""  # why it is refused
-        self._at: int = 0  # the element to look at next
+        self._at: int = 0  # offset of the next element
         self._depth: int = _MESSAGE
         self._missing: list[int] = [1, 0, 0, 0, 0]  # by depth: elements that must follow
         self._fields: int = 0  # how many the message has
@@ -132,7 +134,7 @@ class LargeWalk:
         self.data += data
 
     def go_on(self) -> int:
-        """Walk on. Returns where the message ends, or why it has no end: unfinished, bad, or too large."""
+        """Continue the walk. Returns the end of the message, or UNFINISHED, BAD or TOO_LARGE."""
         data = self.data
         end = len(data)
         missing = self._missing
@@ -176,7 +178,7 @@ class LargeWalk:
         return answer
 
     def _enter(self, depth: int, count: int) -> int:
-        """An array begins at this depth; `UNFINISHED` where it may."""
+        """An array begins at this depth. Returns UNFINISHED if the grammar allows it, else why not."""
         if depth == _MESSAGE:
             self._fields = count
             return UNFINISHED if count in (3, 4) else self._bad()
@@ -191,7 +193,7 @@ class LargeWalk:
         return self._bad()
 
     def _scalar(self, depth: int, kind: int, at: int, end: int) -> int:
-        """The bytes of a scalar that may stand at this depth, or why it may not, or is not whole."""
+        """The size of a scalar at this depth, or UNFINISHED, or why the grammar does not allow it."""
         if kind < 0x80 or kind >= 0xE0:
             return self._integer(depth, 1)
         if 0xCC <= kind <= 0xD3:

@@ -12,7 +12,6 @@ A failing round prints its seed. To repeat only this round: NAUGHT_FUZZ_SEED=tha
 from __future__ import annotations
 
 import logging
-import os
 import random
 import sys
 import time
@@ -28,6 +27,7 @@ from naught_server.config import CachePolicy
 from naught_server.decoder import BadInput, Input, Map
 from naught_server.store import Cache
 from support.conversation import NOW_MS, Conversation, byte_by_byte, cut, decoded, engine_of, random_cuts
+from support.seeds import told
 
 ROUNDS_BYTE_BY_BYTE = 3_000
 """Longer inputs are not fed byte by byte, because that would take most of the time."""
@@ -233,7 +233,7 @@ def fuzz(target: str, seed: int, seconds: float) -> int:
 
 def seed_of_environment() -> int:
     """The seed to start from: NAUGHT_FUZZ_SEED, or a random one. Printed, so that a failure can be repeated."""
-    seed = int(os.environ.get("NAUGHT_FUZZ_SEED") or random.SystemRandom().randrange(2**40))
+    seed = int(told("NAUGHT_FUZZ_SEED") or random.SystemRandom().randrange(2**40))
     print(f"NAUGHT_FUZZ_SEED={seed}")
     return seed
 
@@ -241,7 +241,7 @@ def seed_of_environment() -> int:
 def main() -> None:
     """Both targets in turns."""
     seed = seed_of_environment()
-    end = time.monotonic() + float(os.environ.get("NAUGHT_FUZZ_SECONDS") or 3600)
+    end = time.monotonic() + float(told("NAUGHT_FUZZ_SECONDS") or 3600)
     rounds = 0
     while True:
         for target in ROUNDS:

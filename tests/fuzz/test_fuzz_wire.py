@@ -3,14 +3,12 @@ for as many as NAUGHT_FUZZ_SECONDS says. `fuzz_wire.py` runs them for hours."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from fuzz.fuzz_wire import ROUNDS, fuzz, seed_of_environment
-from support.seeds import slow
+from support.seeds import slow, told
 
-SECONDS = float(os.environ.get("NAUGHT_FUZZ_SECONDS") or 5)
+SECONDS = float(told("NAUGHT_FUZZ_SECONDS") or 5)
 
 
 @pytest.mark.parametrize("seconds", [0.5, pytest.param(SECONDS, id="long", marks=pytest.mark.slow)])

@@ -79,9 +79,10 @@ def run(scenario: Any) -> None:
 def test_requests_beyond_the_limit_are_refused_and_the_count_returns_to_nothing(tmp_path: Path) -> None:
     async def scenario(url: str) -> None:
         apps = App(), App()
-        async with naught.connect(url) as counters, contextlib.AsyncExitStack() as stack:
+        async with naught.connect(url, timeout=GUARD_S) as counters, contextlib.AsyncExitStack() as stack:
             # Two workers share the limit.
-            ports = [await stack.enter_async_context(served(InFlightLimit(app, url, limit=2))) for app in apps]
+            limited = [InFlightLimit(app, url, limit=2, timeout=GUARD_S) for app in apps]
+            ports = [await stack.enter_async_context(served(each)) for each in limited]
             asked = [asyncio.ensure_future(get(port)) for port in ports]
             for app in apps:
                 await app.arrived.acquire()

@@ -7,6 +7,7 @@ figure is judged, only that what was acknowledged is there and that what is clai
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import os
@@ -24,22 +25,26 @@ from typing import Any
 import pytest
 
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import libraries
+from naught_loadtest.bars import in_use, libraries, victims
+from naught_loadtest.bars.bar import Bench
+from naught_loadtest.bars.neighbours import KINDS
 from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
 from naught_loadtest.commands import ceiling as ceiling_command
 from naught_loadtest.commands import status, versus
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.naught import request
+from naught_loadtest.drivers.naught import NaughtDriver, request
 from naught_loadtest.drivers.probe import Probe
+from naught_loadtest.drivers.redis import command
 from naught_loadtest.drivers.servers import Server, memcached_server, naught_server, redis_server
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.generate.runner import Run, RunError, new_prefix
 from naught_loadtest.generate.workload import SCENARIOS, key_name
 from naught_loadtest.measure import ceiling
+from naught_loadtest.measure.cores import Cores, split_cores
 from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.rounds import PEERS, Setting
+from naught_loadtest.measure.rounds import EVICTING_WAYS, PEERS, REDIS_WAYS, Setting
 from naught_loadtest.processes import environment
 
 DEADLINE_S = 30.0
@@ -114,6 +119,7 @@ WAYS = {
 SMALL = ("--keys", "200", "-c", "4", "--seed", "1")
 
 
+VERSUS_PEERS = ("redis", "redis-lua", "redis-function", "memcached")
 QUICK_SETTINGS = [Setting("depth 1", 1), Setting("apply of 20", 1, 20)]
 """Of the generator's ceiling; to encode applies of 1 000 takes longer than all the rest of it."""
 
@@ -159,16 +165,28 @@ def test_every_scenario_counts_right(
     assert ask(naught, "count") == 0, "a run cleans up after itself"
 
 
+def knows(server: Server, name: str) -> bool:
+    """Whether a server of Redis has a command. `tests/loadtest/drivers` has a scripted server that has them all."""
+    target = parse_target(server.url)
+    with Probe(target, driver_for(target.kind)) as probe:
+        return probe.ask(command(b"COMMAND", b"INFO", name.encode())) != [[None]]
+
+
 @pytest.mark.peer
 @pytest.mark.parametrize(("kind", "way"), each_once(PEERS, ["pipelined", "applied", "due"]))
 def test_the_peers_count_right_and_keep_their_zeros_or_not(
     request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], kind: str, way: str
 ) -> None:
-    server: Server = request.getfixturevalue("redis" if kind == "redis-lua" else kind)
+    server: Server = request.getfixturevalue("redis" if kind in REDIS_WAYS else kind)
     target = server.url.replace("redis://", f"{kind}://")
+    needed = {"valkey-delifeq": "DELIFEQ", "redis-delex": "DELEX"}.get(kind)
+    if needed is not None and not knows(server, needed):
+        assert main(["run", "--target", target, *TIMES]) == status.FAILED
+        assert f"has no command {needed}; " in capsys.readouterr().err
+        return
     code, report = run(target, capsys, "--scenario", "mixed", *SMALL, *WAYS[way])
     verification = check(code, report, way, "mixed")
-    assert (verification["left_zeros"] > 0) == (kind != "redis-lua")
+    assert (verification["left_zeros"] > 0) == (kind not in EVICTING_WAYS)
     assert report["evictions"] is None
 
 
@@ -201,33 +219,41 @@ def test_an_objective_decides_the_exit_status(naught: Server, capsys: pytest.Cap
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize(
+    "peers", [["redis-lua"], pytest.param(list(VERSUS_PEERS), marks=pytest.mark.slow)], ids=",".join
+)
 def test_versus_prints_a_ratio_for_each_peer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    peers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versus, "WARMUP_S", 0.02)
     for program in ("redis-server", "memcached"):
         need(program)
     file = tmp_path / "versus.json"
-    words = (
+    words = [
         "--peers",
-        "redis,redis-lua,memcached",
+        ",".join(peers),
         "--rounds",
         "1",
         "--duration",
         "0.15",
         "--depths",
         "4",
-        "--scenario",
-        "inflight",
-    )
-    code = main(["versus", *words, "-B", "10", "-c", "4", "--json", str(file)])
+        "-B",
+        "10",
+        "-c",
+        "4",
+    ]
+    code = main(["versus", *words, "--scenario", "inflight", "--json", str(file)])
     out, err = capsys.readouterr()
     assert code == status.OK, out + err
     document = json.loads(file.read_text())
     assert document["failures"] == []
-    assert set(document["versions"]) == {"naught", "redis", "redis-lua", "memcached"}
+    assert set(document["versions"]) == {"naught", *peers}
+    assert document["best_evicting"].keys() == {"depth 4", "apply of 10"}
+    assert set(document["best_evicting"].values()) <= set(EVICTING_WAYS)
+    assert "depth 4, evict at zero: " in out
     pairs = [(each["setting"], each["peer"]) for each in document["ratios"]]
-    assert pairs == [(setting, peer) for setting in ("depth 4", "apply of 10") for peer in PEERS]
+    assert pairs == [(setting, peer) for setting in ("depth 4", "apply of 10") for peer in peers]
     for each in document["ratios"]:
         assert each["peer_setting"] == "depth 4", "a peer without apply is measured at its deepest pipeline"
         median = each["ratio"]["median"]
@@ -238,7 +264,7 @@ def test_versus_prints_a_ratio_for_each_peer(
         # The document has four digits and the line two, each rounded from the whole figure.
         assert abs(float(printed[1]) - median) < 0.0051
     contenders = {(each["setting"], each["contender"]) for each in document["runs"]}
-    assert contenders == {*itertools.product(["depth 4"], ["naught", *PEERS]), ("apply of 10", "naught")}
+    assert contenders == {*itertools.product(["depth 4"], ["naught", *peers]), ("apply of 10", "naught")}
     assert "round 1/1" in err
 
 
@@ -300,6 +326,91 @@ def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> N
         assert done.stderr.endswith("RuntimeError: an increment did not answer 1\n")
     finally:
         ask(naught, "clear")
+
+
+@pytest.mark.parametrize("way", ["pipelined", "applied", "due"])
+def test_a_load_with_a_session_on_every_connection(
+    naught: Server, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    """Far more requests than the server keeps replies for, so they are acknowledged in time."""
+    target = naught.url.replace("naught://", "naught-session://")
+    opened = ask(naught, "info")[b"sessions"][b"opened"]
+    code, report = run(target, capsys, "--scenario", "mixed", *SMALL, *WAYS[way], "--duration", "1")
+    check(code, report, way, "mixed")
+    assert report["requests"] > 1024
+    assert ask(naught, "info")[b"sessions"][b"opened"] == opened + 4, "one for each connection, none for the probe"
+
+
+def test_a_server_in_use_is_what_the_bar_says() -> None:
+    bench = Bench(split_cores(), rounds=1, quick=True, seed=1)
+    with in_use.in_use(bench) as server:
+        assert server.url.startswith("naught-session://")
+        with Probe(parse_target(server.url), NaughtDriver()) as probe:
+            info = probe.ask(request("info"))[0]
+    cache, sessions = info[b"caches"][b"default"], info[b"sessions"]
+    assert (cache[b"deadlines"], cache[b"counters"], cache[b"max_counters"]) == (1000, 1100, 1_000_000)
+    assert (sessions[b"open"], sessions[b"holds"], sessions[b"parked"]) == (1, 100, 10)
+
+
+def test_a_server_that_is_not_in_use_as_asked_makes_the_bar_invalid(naught: Server) -> None:
+    """This one has no max_counters."""
+    with (
+        contextlib.closing(in_use.Occupant(naught.url)) as occupant,
+        pytest.raises(in_use.OccupantError, match=r"'max_counters': None"),
+    ):
+        occupant.occupy()
+    ask(naught, "clear")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_of_each_kind_ask_for_costly_things_until_they_are_stopped(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(victims, "CLIENTS", 2)
+    with naught_server() as server:
+        with Probe(parse_target(server.url), NaughtDriver()) as probe:
+            probe.ask(request("apply", [f"some:{number}" for number in range(1000)], 1))
+        with victims.running(server.url, kind, Cores([], [], "")) as neighbours:
+            before = asked_of(server)
+            until(lambda: asked_of(server) > before, "the neighbours ask for more")
+            report = neighbours.finish()
+        assert set(report["errors"]) <= ({"too_large", "invalid"} if kind == "nested" else set())
+        assert report.keys() == {"answered", "errors", "reconnects"}
+        assert server.stop() == 0
+
+
+def asked_of(server: Server) -> int:
+    """Requests that the server has executed or refused so far, but for those that ask this."""
+    info = ask(server, "info")
+    executed: int = sum(count for name, count in info[b"commands"].items() if name != b"info")
+    refused: int = sum(info[b"errors"].values())
+    return refused + executed
+
+
+def test_neighbours_that_cannot_start_are_named(naught: Server) -> None:
+    with (
+        pytest.raises(RunError, match=r"the neighbours of the kind nobody did not start"),
+        victims.running(naught.url, "nobody", Cores([], [], "")),
+    ):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [in_use.GROUP, victims.GROUP])
+def test_the_bars_of_the_server_among_others_print_their_lines(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(victims, "CLIENTS", 2)
+    monkeypatch.setattr(victims, "KINDS", ["top", "release"])
+    monkeypatch.setattr(in_use, "SETTINGS", [Setting("depth 4", 4)])
+    file = tmp_path / "bars.json"
+    assert main(["bars", "--only", group, "--quick", "--rounds", "1", "--json", str(file)]) == status.OK
+    bars = json.loads(file.read_text())["bars"]
+    assert [bar["what"] for bar in bars] == {
+        in_use.GROUP: ["depth 4, in use against empty"],
+        victims.GROUP: ["p99 beside 2 clients: top", "p99 beside 2 clients: release"],
+    }[group]
+    assert {bar["verdict"] for bar in bars} <= {"PASS", "MISSED", "INVALID"}
 
 
 def test_a_search_confirms_the_rate_that_held(

@@ -1,7 +1,7 @@
 """`naught-server` as a process: starting, wrong usage, refusing connections, draining and ending.
 
 A server is ready when its ports file exists, and it has handled a signal when its port refuses connections. Accepting
-and closing are tested on both loops.
+and closing are tested on both loops; most tests on asyncio's loop are slow ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from support.seeds import slow
 from support.server_process import WITHOUT_UVLOOP
 
 DEADLINE_S = 20.0
-LOOPS = ("uvloop", "asyncio")
+LOOPS = ("uvloop", *slow("asyncio"))
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> Any:
@@ -75,6 +75,7 @@ class ServerProcess:
         loop: str = "uvloop",
         prefix: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        stderr: int | None = None,
     ) -> None:
         self.ports_file = folder / "ports.json"
         self._log_file = folder / "log"
@@ -85,7 +86,7 @@ class ServerProcess:
                 [*command, "--port", "0", "--ports-file", str(self.ports_file), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
                 pass_fds=pass_fds,
                 env=environment(),
             )
@@ -234,7 +235,7 @@ def one_line(text: str) -> str:
 # ------------------------------------------------------------------------------------------- start and stop
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop: str, number: int) -> None:
     unix_path = tmp_path / "naught.sock"
@@ -419,6 +420,27 @@ def test_one_connection_too_many_is_closed_at_once(start: Start, connect: Connec
     counts = re.findall(r" warning connections refused count=(\d+) why=connections_max", server.log())
     assert sum(map(int, counts)) == 5
     assert counts[0] == "1"
+
+
+def test_an_address_has_its_own_bound(start: Start, connect: Connect, tmp_path: Path) -> None:
+    unix_path = str(tmp_path / "naught.sock")
+    server = start("--connections-per-address-max", "2", "--unix-socket", unix_path)
+    served = [connect(server) for _ in range(2)]
+    assert [peer.is_served() for peer in served] == [True] * 2
+    assert not connect(server).is_served()
+    for _ in range(3):  # a Unix socket has no address
+        by_unix = Peer(socket.socket(socket.AF_UNIX))
+        by_unix.socket.settimeout(DEADLINE_S)
+        by_unix.socket.connect(unix_path)
+        served.append(by_unix)
+        assert by_unix.is_served()
+    served[0].close()
+    wait_until(lambda: served[1].call("info")[b"connections"] == 4, "the server noticed a peer was gone")
+    assert connect(server).is_served()
+    for peer in served:
+        peer.close()
+    assert server.stop() == 0
+    assert " warning connections refused count=1 why=connections_per_address_max" in server.log()
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -626,3 +648,91 @@ def test_what_print_config_prints_can_be_given_back(tmp_path: Path) -> None:
     path.write_text(printed.stdout)
     again = run_to_end("--config", str(path), "--print-config")
     assert tomllib.loads(again.stdout) == settings
+
+
+# ------------------------------------------------------------------------------- the log and the configuration
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe that takes no more bytes."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_log_pipe_that_nobody_reads_does_not_stop_the_server(
+    tmp_path: Path, loop: str, full_pipe: tuple[int, int]
+) -> None:
+    _reader, writer = full_pipe
+    server = ServerProcess(tmp_path, loop=loop, stderr=writer)
+    try:
+        with contextlib.closing(server.connect()) as peer:
+            assert peer.call("incr", "k") == 1
+            for _ in range(3):  # each writes a line
+                server.send(signal.SIGHUP)
+            assert peer.call("incr", "k") == 2
+        server.send(signal.SIGTERM)
+        assert server.process.wait(DEADLINE_S) == 0
+    finally:
+        server.kill()
+
+
+def test_a_log_pipe_that_is_read_again_has_the_lines(tmp_path: Path, full_pipe: tuple[int, int]) -> None:
+    reader, writer = full_pipe
+    server = ServerProcess(tmp_path, stderr=writer)
+    try:
+        text = b""
+        while b"\n" not in text:
+            text += os.read(reader, 1 << 16)
+        assert b" info listening " in text
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_sighup_rereads_the_settings_that_can_change(tmp_path: Path, loop: str) -> None:
+    file = tmp_path / "naught.toml"
+    file.write_text("sweep_budget_ms = 0.5\ndrain_timeout_ms = 5000\n[caches.orders]\nshards = 8\n")
+    server = ServerProcess(tmp_path, "--config", str(file), "--drain-timeout-ms", "7000", loop=loop)
+    try:
+        with contextlib.closing(server.connect()) as peer:
+            assert peer.call("config_get", "sweep_budget_ms") == 0.5
+
+            def hangup(text: str, expected: str) -> str:
+                file.write_text(text)
+                server.send(signal.SIGHUP)
+                return wait_until(
+                    lambda: next((line for line in server.log().splitlines() if expected in line), None), expected
+                )
+
+            wrong = hangup("sweep_budget_ms = 2.0\nlog_level = 3\n", "not reread")
+            assert f"{file}: log_level must be debug, info, warning or error, not 3" in wrong
+            assert peer.call("config_get", "sweep_budget_ms") == 0.5, "nothing was changed"
+
+            line = hangup(
+                "sweep_budget_ms = 2.0\ndrain_timeout_ms = 1\nlog_format = 'json'\n[caches.orders]\nshards = 4\n",
+                "configuration reread",
+            )
+            assert line.endswith(' changed="sweep_budget_ms=2.0" needs_restart=log_format,caches.orders'), line
+            assert peer.call("config_get", "sweep_budget_ms") == 2.0
+            assert peer.call("config_get", "drain_timeout_ms") == 7_000, "a flag wins over the file, as at the start"
+
+            hangup(
+                "log_level = 'debug'\nsweep_budget_ms = 2.0\n[caches.orders]\nshards = 8\n",
+                'changed="log_level=debug',
+            )
+            assert peer.call("config_get", "log_level") == b"debug"
+            assert peer.call("incr", "k") == 1
+    finally:
+        server.kill()

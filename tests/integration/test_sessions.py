@@ -26,11 +26,11 @@ import naught
 from naught.wire.limits import PARKED_MAX
 from support.paths import SUPPORT
 from support.proxy import Proxy
-from support.seeds import slow
+from support.seeds import slow, told
 from support.server_process import ServerProcess, server_process
 
 LEASE_S = 0.3
-STOPPED_S = float(os.environ.get("NAUGHT_TEST_STOPPED_S", "2"))
+STOPPED_S = float(told("NAUGHT_TEST_STOPPED_S") or 2)
 GUARD_S = 30.0 + STOPPED_S
 """The longest time any test waits; none takes a tenth of the 30 s."""
 
@@ -40,7 +40,7 @@ LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=["asyncio", *slow("uvloop")])
 def loop_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -20,6 +20,7 @@ import pytest
 
 from naught.safemap import SafeMap, Underflow, shard
 from support.cases_counters import INVALID, TOP_OF_NONE, UNDERFLOW, Case, cases_for
+from support.seeds import told
 
 POLICIES = ("eager", "deferred")
 # The cleaning thread stays out of these tests unless a test asks for it: it would wait a day.
@@ -894,7 +895,7 @@ def compaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     ("value_type", "options"), [(n[0], n[1]) for n in NUMBERS], ids=lambda n: getattr(n, "__name__", "")
 )
 def test_against_a_model(value_type: Any, options: Any, make: Any) -> None:
-    seed = int(os.environ.get("NAUGHT_TEST_SEED") or random.randrange(2**32))
+    seed = int(told("NAUGHT_TEST_SEED") or random.randrange(2**32))
     print(f"NAUGHT_TEST_SEED={seed}")
     chance = random.Random(seed)
     for shard_count in (1, 7):

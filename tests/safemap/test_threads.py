@@ -24,7 +24,7 @@ import pytest
 
 from naught.safemap import SafeMap, cleaner, forks, shard
 from naught.safemap.shard import Shard
-from support.seeds import slow
+from support.seeds import slow, told
 
 THREADS = 8
 JOIN_S = 60.0
@@ -77,7 +77,7 @@ def run_together(target: Callable[[int], None], count: int = THREADS) -> None:
 
 def seeds() -> list[int]:
     """One seed per thread, printed so that a failure can be run again."""
-    seed = int(os.environ.get("NAUGHT_TEST_SEED") or random.randrange(2**32))
+    seed = int(told("NAUGHT_TEST_SEED") or random.randrange(2**32))
     print(f"NAUGHT_TEST_SEED={seed}")
     return [seed * 100 + number for number in range(THREADS)]
 

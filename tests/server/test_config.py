@@ -11,7 +11,7 @@ import pytest
 
 from naught import _compiled
 from naught._version import __version__
-from naught_server.config import CachePolicy, ConfigError, ServerConfig, load, to_toml
+from naught_server.config import CachePolicy, ConfigError, ServerConfig, differences, load, to_toml
 
 # Settings of every kind: flag, variable, key, and for each source a text and the value it means.
 SOURCES = [
@@ -22,6 +22,22 @@ SOURCES = [
     ("--log-level", "NAUGHT_LOG_LEVEL", "log_level", ("debug", "debug"), ("error", "error"), ("info", "info")),
     ("--log-format", "NAUGHT_LOG_FORMAT", "log_format", ("json", "json"), ("text", "text"), ("json", "json")),
     ("--connections-max", "NAUGHT_CONNECTIONS_MAX", "connections_max", ("1", 1), ("20", 20), ("300", 300)),
+    (
+        "--connections-per-address-max",
+        "NAUGHT_CONNECTIONS_PER_ADDRESS_MAX",
+        "connections_per_address_max",
+        ("1", 1),
+        ("", None),
+        ("300", 300),
+    ),
+    (
+        "--sessions-per-address-max",
+        "NAUGHT_SESSIONS_PER_ADDRESS_MAX",
+        "sessions_per_address_max",
+        ("1", 1),
+        ("20", 20),
+        ("", None),
+    ),
     ("--drain-timeout-ms", "NAUGHT_DRAIN_TIMEOUT_MS", "drain_timeout_ms", ("0", 0), ("20", 20), ("300", 300)),
     ("--sweep-budget-ms", "NAUGHT_SWEEP_BUDGET_MS", "sweep_budget_ms", ("0.1", 0.1), ("2", 2.0), ("10", 10.0)),
 ]
@@ -124,6 +140,11 @@ FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
     ([], {"NAUGHT_INSECURE": "yes"}, "NAUGHT_INSECURE must be true or false, not 'yes'"),
     (["--insecure=yes"], {}, "--insecure/--no-insecure: ignored explicit argument 'yes'"),
     (["--connections-max", "0"], {}, "--connections-max must be a whole number from 1 to 1000000, not 0"),
+    (
+        ["--sessions-per-address-max", "0"],
+        {},
+        "--sessions-per-address-max must be a whole number from 1 to 2000000, or empty, not 0",
+    ),
     (["--drain-timeout-ms", "-5"], {}, "--drain-timeout-ms must be a whole number from 0 to 3600000, not -5"),
     (["--sweep-budget-ms", "0.09"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not 0.09"),
     (["--sweep-budget-ms", "nan"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not 'nan'"),
@@ -314,3 +335,19 @@ def test_version_and_help_print_and_end(capsys: pytest.CaptureFixture[str]) -> N
             load([flag], {})
         assert caught.value.code == 0
         assert capsys.readouterr().out.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ({}, {}, []),
+        ({}, {"port": 7, "log_level": "debug"}, ["port", "log_level"]),
+        ({"caches": {"a": CachePolicy("a")}}, {"caches": {"a": CachePolicy("a", shards=2)}}, ["caches.a"]),
+        ({"caches": {"a": CachePolicy("a")}}, {"caches": {"b": CachePolicy("b")}}, ["caches.a", "caches.b"]),
+        ({}, {"caches": {"default": CachePolicy("default", max_counters=1)}}, ["caches.default"]),
+    ],
+)
+def test_the_differences_of_two_configurations(
+    one: dict[str, Any], other: dict[str, Any], expected: list[str]
+) -> None:
+    assert differences(ServerConfig(**one), ServerConfig(**other)) == expected

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from random import Random
 from typing import Any
 
 import pytest
 
 from naught.wire.codec import encode_request
+from naught_server import store
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
@@ -124,6 +126,24 @@ def test_info_counts_what_happened() -> None:
     assert peer.call("info")[b"caches"][b"default"][b"evictions"][b"cleared"] == 1
 
 
+def test_info_says_when_the_number_of_counters_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes out up to 1 000 expired counters and counts up to `DUE_COUNTED_MAX` more."""
+    monkeypatch.setattr(store, "DUE_COUNTED_MAX", 500)
+    peer = Peer(engine_of(shards=1))
+    cache = peer.engine.store.cache("default")
+    for number in range(3_000):
+        cache.incr(b"%d" % number, 1, 10, peer.now_ms)
+    peer.call("incr", "stays")
+    peer.now_ms += 10
+    found = []
+    for _ in range(4):
+        words = peer.call("info")[b"caches"][b"default"]
+        found.append((words[b"counters"], words[b"counters_exact"]))
+    # The first figure is 2 001 raw entries less a millisecond of expired ones, which is counted whole.
+    assert found[0] == (1, False)
+    assert found[-1] == (1, True)
+
+
 def test_what_the_fast_loop_serves_is_counted_as_well() -> None:
     peer = Peer(engine_of())
     requests = [encode_request(number, "incr", (b"k",)) for number in range(5)]
@@ -134,3 +154,19 @@ def test_what_the_fast_loop_serves_is_counted_as_well() -> None:
     assert counted == {"incr": 5, "get": 1, "decr": 1, "apply": 1}
     assert peer.protocol.session.cache.evictions["zero"] == 1
     assert peer.engine.stats.commands_total() == 8
+
+
+def test_settings_follow_a_configuration_that_is_reread() -> None:
+    settings = Engine(ServerConfig(sweep_budget_ms=2)).settings
+    level = logging.getLogger("naught").level
+    try:
+        settings.change("drain_timeout_ms", 5)
+        reread = ServerConfig(sweep_budget_ms=2, log_level="error", port=7)
+        changes = settings.changes(reread)
+        assert changes == {"drain_timeout_ms": 10_000, "log_level": "error"}, "the file wins over config_set"
+        settings.take_from(reread)
+        assert settings.as_dict() == {"sweep_budget_ms": 2.0, "drain_timeout_ms": 10_000, "log_level": "error"}
+        assert settings.changes(reread) == {}
+        assert logging.getLogger("naught").level == logging.ERROR
+    finally:
+        logging.getLogger("naught").setLevel(level)

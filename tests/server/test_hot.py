@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 from typing import Any
@@ -15,11 +14,10 @@ from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, UNACKNOWLEDGED_MA
 from naught_server import hot
 from naught_server.hot import HotCounters, Plain, Served, serve
 from support.conversation import byte_by_byte, decoded, random_cuts
+from support.seeds import seeds
 from support.twins import Twins
 
-SEEDS = [1, 2, 3, 4]
-if "NAUGHT_TEST_SEED" in os.environ:
-    SEEDS.append(int(os.environ["NAUGHT_TEST_SEED"]))
+SEEDS = seeds([1], [2, 3, 4])
 
 POLICIES: dict[str, dict[str, Any]] = {
     "eager": {"shards": 4},

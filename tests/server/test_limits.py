@@ -30,6 +30,7 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("KEY_BYTES_MAX", 512),
         ("VALUE_MAX", 2**63 - 1),
         ("BATCH_ITEMS_MAX", 4_096),
+        ("ITEMS_AT_ONCE_MAX", 1_024),
         ("MESSAGE_BYTES_MAX", 1_048_576),
         ("REPLY_BYTES_MAX", 262_144),
         ("CURSOR_BYTES_MAX", 516),
@@ -41,6 +42,7 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("UNACKNOWLEDGED_MAX", 1_024),
         ("UNACKNOWLEDGED_BYTES_MAX", 4_194_304),
         ("PARKED_MAX", 8_192),
+        ("PARKED_ITEMS_MAX", 65_536),
         ("PEER_SILENT_S", 5),
         ("PEER_PROBES", 5),
         ("PEER_UNACKNOWLEDGED_MS", 10_000),
@@ -68,7 +70,6 @@ BATCHES = [
     ("apply", lambda keys: (keys, 1)),
     ("get_many", lambda keys: (keys,)),
     ("take", lambda keys: (keys,)),
-    ("try_incr", lambda keys: ([[key, 1, 5] for key in keys],)),
 ]
 
 
@@ -77,14 +78,27 @@ def test_items_of_a_call(method: str, params_of: Any) -> None:
     conversation = Conversation()
     keys = [b"%d" % number for number in range(4_097)]
     result = ask(conversation, method, *params_of(keys[:4_096]))
-    values = result[1] if method == "try_incr" else result
-    assert len(values) == 4_096
+    assert len(result) == 4_096
     ask(conversation, "clear")
     # One more is refused at the header of the array, and the connection ends.
     ((_, msgid, error, _),) = decoded(conversation.send(encode_request(1, method, params_of(keys))))
     assert (msgid, error) == (1, [b"too_large", b"an array has at most 4096 items"])
     assert conversation.closing
     assert not conversation.engine.store.caches["default"].raw_entries()
+
+
+@pytest.mark.parametrize("method", ["try_incr", "acquire", "release"])
+def test_items_of_a_call_that_does_all_or_none(method: str) -> None:
+    conversation = Conversation()
+    ask(conversation, "hello", {"session": True})
+    items = [[b"%d" % number, 1, 5] for number in range(1_025)]
+    if method == "release":
+        assert ask(conversation, "acquire", items[:1_024])[2] == 1
+        assert ask(conversation, method, 1, [item[:2] for item in items]) == "too_large"
+        assert ask(conversation, method, 1, [item[:2] for item in items[:1_024]]) == [0] * 1_024
+    else:
+        assert ask(conversation, method, items) == "too_large"
+        assert ask(conversation, method, items[:1_024])[:2] == [True, [1] * 1_024]
 
 
 @pytest.mark.parametrize("method", ["incr", "decr", "get", "ttl"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from naught_server.listeners import Acceptor
+from naught_server.listeners import Acceptor, peer_address
 from naught_server.stats import Stats
 
 LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
@@ -55,9 +55,9 @@ def accept_one(new_loop: NewLoop, *faults: int) -> tuple[FaultyListener, Stats]:
     listener = FaultyListener(*faults)
     client = socket.socket()
 
-    def admit(accepted: socket.socket) -> bool:
+    def admit(accepted: socket.socket, address: str | None) -> None:
+        assert address == "127.0.0.1"
         accepted.close()
-        return True
 
     async def run() -> None:
         acceptor = Acceptor([listener], admit, stats)  # type: ignore[list-item]
@@ -105,3 +105,12 @@ def test_a_client_that_went_while_it_waited_is_passed_over(
     _, stats = accept_one(new_loop, errno.ECONNABORTED)
     assert stats.connections_refused == 0
     assert caplog.records == []
+
+
+def test_the_address_that_bounds_count() -> None:
+    assert peer_address(socket.AF_INET, ("10.0.0.1", 1234)) == "10.0.0.1"
+    assert peer_address(socket.AF_INET6, ("2001:db8::1:2:3:4", 1, 0, 0)) == "2001:db8::/64"
+    assert peer_address(socket.AF_INET6, ("2001:db8::9", 2, 0, 0)) == "2001:db8::/64"
+    assert peer_address(socket.AF_INET6, ("2001:db8:0:1::9", 2, 0, 0)) == "2001:db8:0:1::/64"
+    assert peer_address(socket.AF_INET6, ("fe80::1%eth0", 2, 0, 7)) == "fe80::/64"
+    assert peer_address(socket.AF_UNIX, "") is None

@@ -12,7 +12,7 @@ from naught_server import sweep
 from naught_server.locks import ShardLocks
 from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache
-from naught_server.sweep import ShardCompaction, ShardWork
+from naught_server.sweep import CompactTables, ShardCompaction
 from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
 
@@ -346,16 +346,21 @@ def test_sessions_that_waited_leave_no_convoy_behind() -> None:
 
 
 def increment_during_a_compaction() -> int:
-    """Increment a counter after a compaction has copied it. Returns its value in the end."""
+    """Increment a counter after the compaction of a large shard has copied it. Returns its value in the end."""
     peer = Peer(engine_of(shards=1))
     cache = peer.protocol.session.cache
-    peer.call("apply", ["a", "b", "c", "d"], 1)
-    work: ShardWork | None = ShardCompaction.begin(cache, 0)
-    assert work is not None
-    assert work.step(2) == (2, False)
+    cache.incr(b"a", 1, None, peer.now_ms)
+    for number in range(40_000):
+        cache.incr(b"%d" % number, 1, None, peer.now_ms)
+    for number in range(sweep.SMALL_SHARD_ENTRIES, 40_000):
+        cache.decr(b"%d" % number, 1, False, peer.now_ms)
+    job = CompactTables(cache, lambda freed: None)
+    size = cache.measure(0)
+    assert job.step(peer.now_ms, 2) > 0
+    assert cache.locks.held, "a shard of this size is worked on in slices"
     asked = peer.send("incr", "a")
-    while not work.step(1)[1]:
-        pass
+    while cache.locks.held and cache.measure(0) == size:
+        job.step(peer.now_ms, 500)
     if asked not in peer.replies:
         peer.turn()
     assert peer.replies[asked] == 2
@@ -386,6 +391,7 @@ def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.M
 
 def test_a_whole_sweep_with_increments_between_its_steps_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "TABLE_BYTES_MIN", 600)
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 0)
     peer = Peer(engine_of(shards=1))
     cache = peer.protocol.session.cache
     keys = [b"%d" % number for number in range(2_000)]

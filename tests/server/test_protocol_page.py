@@ -13,7 +13,7 @@ import pytest
 import naught_server
 from naught import errors
 from naught.wire import limits
-from naught.wire.codec import encode_request
+from naught.wire.codec import encode_notification, encode_request
 from naught_server import commands, config, hot
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
@@ -130,16 +130,20 @@ def number_of(text: str) -> int:
     [
         ("key", limits.KEY_BYTES_MAX),
         ("items of one call", limits.BATCH_ITEMS_MAX),
+        ("items of a call that does all or none: `try_incr`, `acquire`, `release`", limits.ITEMS_AT_ONCE_MAX),
         ("message", limits.MESSAGE_BYTES_MAX),
         ("one string or binary of a large message", limits.CURSOR_BYTES_MAX),
         ("method of a large message", METHOD_BYTES_MAX),
         ("reply", limits.REPLY_BYTES_MAX),
         ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
+        ("an unfinished message", config.MESSAGE_MS_MAX),
+        ("undecoded input of one connection", 1 << 20),
         ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
         ("work for one connection in one turn", config.TURN_ITEMS_MAX),
         ("connections", config.CONNECTIONS_MAX),
         ("replies of a session not acknowledged", limits.UNACKNOWLEDGED_MAX),
         (PARKED, limits.PARKED_MAX),
+        ("keys that the waiting requests of a client wait for, together", limits.PARKED_ITEMS_MAX),
         ("amounts a session holds", config.HELD_ITEMS_MAX),
     ],
 )
@@ -152,6 +156,8 @@ def test_the_limits(limit: str, expected: int) -> None:
     ("found", "expected", "sentence"),
     [
         ((SMALL_BYTES, SMALL_ELEMENTS), (8_192, 64), "has up to 8 192 bytes and 64 elements"),
+        (config.INPUT_BYTES_MAX, 1_114_112, "| 1 MiB and 64 KiB (1 114 112 bytes) |"),
+        (config.MESSAGE_MS_MAX, 30_000, "unfinished message for 30 s from its first byte"),
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
@@ -161,8 +167,14 @@ def test_the_limits(limit: str, expected: int) -> None:
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),
         (config.LEASE_MS_DEFAULT, 10_000, "(default 10 000; the server limits it to the range 100\n  to 300 000)"),
         ((config.LEASE_MS_MIN, config.LEASE_MS_MAX), (100, 300_000), "limits it to the range 100\n  to 300 000"),
+        (
+            (config.SESSIONS_OF_ADDRESS, config.SESSIONS_OF_ADDRESS_MIN),
+            (10, 32),
+            "a tenth of all sessions and at least 32",
+        ),
         (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
-        (limits.PEER_SILENT_S, 5, "TCP keepalive after 5 s of silence, `TCP_USER_TIMEOUT` of\n10 s"),
+        (limits.PEER_SILENT_S, 5, "by TCP keepalive after 5 s of silence"),
+        (limits.PEER_UNACKNOWLEDGED_MS, 10_000, "ends\nabout ten seconds later, and its holds"),
         (commands._SESSIONS_LISTED_MAX, 512, "at most 512, each with the words"),
     ],
 )
@@ -198,3 +210,287 @@ def test_the_settings() -> None:
     assert f"`sweep_budget_ms` ({config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g})" in text
     assert "`drain_timeout_ms` (0 to 3 600 000)" in text
     assert config.DRAIN_TIMEOUT_MS_MAX == 3_600_000
+
+
+# ------------------------------------------------------------------------------------------- a test for each sentence
+
+
+def says(sentence: str) -> None:
+    """The page has this sentence, however its lines are broken."""
+    assert " ".join(sentence.split()) in " ".join(PAGE.split()), f"the page does not say: {sentence}"
+
+
+def ask(here: Conversation, method: str, *params: Any, msgid: int = 1) -> Any:
+    """The result of a request, or the code of its error. The only reply, but for `hello` that resumes."""
+    (_, _, error, result), *_ = decoded(here.send(encode_request(msgid, method, params)))
+    return result if error is None else error[0].decode()
+
+
+def test_a_msgid_in_use_is_refused_for_waits() -> None:
+    says("a request that would wait is `invalid` while another one with the same msgid waits")
+    here = Conversation()
+    ask(here, "incr", "k")
+    assert here.send(encode_request(7, "wait_zero", ("k", None))) == b""
+    assert ask(here, "wait_zero", "k", None, msgid=7) == "invalid"
+    assert ask(here, "get", "k", msgid=7) == 1, "what does not wait is not checked"
+    assert ask(here, "wait_zero", "nothing", None, msgid=7) is True, "nor what is answered at once"
+    assert [reply[1] for reply in decoded(here.send(encode_request(8, "decr", ("k",))))] == [7, 8]
+
+
+def test_a_notification_does_not_wait() -> None:
+    says("It does not wait and does not work in slices: what cannot be done at once is not done.")
+    says("`acquire` as a notification is granted at once or not at all (`held` shows the hold)")
+    says("`wait_zero` has no effect")
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    for _ in range(2):  # the second one would have to wait
+        assert here.send(encode_notification("acquire", ([["k", 1, 1]], None))) == b""
+    assert here.send(encode_notification("wait_zero", ("k", None)) + encode_notification("top", (1,))) == b""
+    session = here.protocol.session
+    assert not session.parked
+    assert not session.slices
+    ((hold, items),) = ask(here, "held")
+    assert items == [[b"k", 1]]
+    assert ask(here, "release", hold) == [0]
+    assert ask(here, "held") == [], "the one that would have had to wait left nothing in a queue"
+
+
+@pytest.mark.parametrize("method", ["wait_zero", "top"])
+def test_work_under_way_keeps_a_session_from_being_opened(method: str) -> None:
+    says("to open a session where the connection has one, or has requests that wait or work in slices")
+    engine = engine_of()
+    here = Conversation(engine)
+    ask(here, "apply", [b"%d" % number for number in range(4_096)], 1)
+    ask(here, "apply", [b"%d" % number for number in range(4_096, 8_192)], 1)
+    params: dict[str, tuple[Any, ...]] = {"wait_zero": ("1", None), "top": (1,)}
+    assert ask(here, "acquire", [["1", 1, 1]], None) == "no_session", "without a session it does not wait"
+    hello = encode_request(9, "hello", ({"session": True},))
+    replies = decoded(here.send(encode_request(7, method, params[method]) + hello))
+    (refused,) = (reply for reply in replies if reply[1] == 9)
+    assert refused[2][0] == b"invalid"
+    assert len(engine.sessions) == 0
+    if method == "wait_zero":
+        here.send(encode_request(8, "cancel", (7,)))
+    assert isinstance(ask(here, "hello", {"session": True}), dict)
+    assert here.protocol.session.replied == 0, "no reply of before is counted in the session"
+
+
+def test_waits_stay_with_their_cache() -> None:
+    says("requests that wait or work in slices go on with the cache that they were sent for")
+    here = Conversation(engine_of(config.CachePolicy("other")))
+    ask(here, "incr", "k")
+    here.send(encode_request(7, "wait_zero", ("k", None)))
+    ask(here, "hello", {"cache": "other"})
+    assert ask(here, "set", "k", 0) == 0, "the counter of the other cache wakes nobody"
+    ask(here, "hello", {"cache": "default"})
+    assert [reply[1] for reply in decoded(here.send(encode_request(8, "decr", ("k",))))] == [7, 8]
+
+
+@pytest.mark.parametrize("params", [(None,), ("k", None), ("k", 1, 1, 1)])
+def test_nil_is_no_default(params: tuple[Any, ...]) -> None:
+    says("nil is no default: it is `invalid` where the page does not allow it.")
+    here = Conversation()
+    assert ask(here, "incr", *params) == "invalid"
+    assert ask(here, "decr", "k", 1, None) == "invalid"
+    assert ask(here, "scan", 0, None) == "invalid"
+    assert ask(here, "count", None) == "invalid"
+    assert ask(here, "incr", "k", 1, None) == 1
+
+
+@pytest.mark.parametrize("key", [b"\xff\xfe", b"\x80", b"a\x00b", "\u00e9".encode("latin-1")])
+def test_any_bytes_are_a_key(key: bytes) -> None:
+    says("any bytes are a key. In replies keys are binaries, so bytes that are no UTF-8 come back as they were sent")
+    here = Conversation()
+    as_string = b"\x94\x00\x01\xa4incr\x91" + bytes([0xA0 + len(key)]) + key
+    as_binary = b"\x94\x00\x01\xa4incr\x91\xc4" + bytes([len(key)]) + key
+    assert [reply[3] for reply in decoded(here.send(as_string + as_binary))] == [1, 2]
+    assert b"\xc4" + bytes([len(key)]) + key in here.send(encode_request(1, "scan", (0,)))
+
+
+WIDTHS = [
+    "05",
+    "cc05",
+    "cd0005",
+    "ce00000005",
+    "cf0000000000000005",
+    "d005",
+    "d10005",
+    "d200000005",
+    "d30000000000000005",
+]
+
+
+@pytest.mark.parametrize("five", WIDTHS)
+def test_integers_of_any_width(five: str) -> None:
+    says("Its width is free: 5 may be sent in any format of MessagePack from one byte to 64 bits, signed or unsigned")
+    number = bytes.fromhex(five)
+    for careful in (False, True):
+        here = Conversation(careful=careful)
+        requests = b"\x94\x00" + number + b"\xa4incr\x92\xa1k" + number
+        requests += b"\x94\x00" + number + b"\xa5apply\x92\x91\xa1k\x91" + number
+        requests += b"\x94\x00" + number + b"\xa3set\x92\xa1k" + number
+        assert decoded(here.send(requests)) == [[1, 5, None, 5], [1, 5, None, [10]], [1, 5, None, 10]]
+
+
+def test_a_hold_is_an_integer() -> None:
+    says("| hold | an integer from 1 to 2^63-1, to be sent back as an integer.")
+    says("a float is `invalid`")
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    granted, _, hold = ask(here, "acquire", [["k", 1, 1]])
+    assert granted
+    assert ask(here, "release", float(hold)) == "invalid"
+    assert ask(here, "release", str(hold)) == "invalid"
+    assert ask(here, "release", -1) == "invalid"
+    assert ask(here, "release", 2**63) == "invalid"
+    assert ask(here, "release", 2**63 - 1) == "not_held"
+    assert ask(here, "release", hold) == [0]
+    assert limits.VALUE_MAX == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "msgid"),
+    [
+        ("94 00 07 c1", 7),
+        ("94 00 cc 07 c1", 7),
+        ("94 00 cd 0007 c1", 7),
+        ("94 00 ce 00000007 c1", 7),
+        ("94 00 ce ffffffff c1", 2**32 - 1),
+        ("94 00 cf 0000000000000007 c1", None),
+        ("94 00 d0 07 c1", None),
+        ("dc0004 00 07 c1", None),
+        ("94 cc00 07 c1", None),
+        # These can be decoded to their end.
+        ("94 00 d0 07 01 90", 7),
+        ("dc0004 cc00 cf 0000000000000007 a1 6b 01", 7),
+        ("94 00 ff a1 6b 90", None),
+        ("94 00 cf 0000000100000000 a1 6b 90", None),
+        ("94 00 ca 3f800000 a1 6b 90", None),
+        ("94 05 07 a1 6b 90", None),
+        ("93 00 07 a1 6b", None),
+    ],
+)
+def test_which_msgid_can_be_read(bad: str, msgid: int | None) -> None:
+    says("A msgid can be read where it is an integer from 0 to 2^32-1, and stands in an array of four elements")
+    says("the array and the 0 in one byte each, the msgid in the unsigned format")
+    here = Conversation()
+    replies = decoded(here.send(encode_request(1, "ping", ()) + bytes.fromhex(bad)))
+    assert replies[0] == [1, 1, None, b"pong"]
+    assert [(reply[1], reply[2][0]) for reply in replies[1:]] == ([] if msgid is None else [(msgid, b"invalid")])
+    assert here.closing
+
+
+# ------------------------------------------------------------------------------------------- hello, ack and bye
+
+SESSION_ID = b"session number 1"
+
+BAD_HELLOS: dict[str, tuple[Any, ...]] = {
+    "a parameter that is no map": ("default",),
+    "an array": ([["cache", "default"]],),
+    "nil for the map": (None,),
+    "two parameters": ({}, {}),
+    "an unknown word": ({"cachE": "default"},),
+    "a word that is no string": ({1: "default"},),
+    "nil for the cache": ({"cache": None},),
+    "nil for the session": ({"session": None},),
+    "nil for the lease": ({"session": True, "lease_ms": None},),
+    "an empty name": ({"cache": ""},),
+    "a name of 65 bytes": ({"cache": "c" * 65},),
+    "a cache that is not configured": ({"cache": "nothing"},),
+    "a cache that is a number": ({"cache": 1},),
+    "false for the session": ({"session": False},),
+    "a number for the session": ({"session": 1},),
+    "an id of 15 bytes": ({"session": b"x" * 15, "received": 0},),
+    "an id of 17 bytes": ({"session": b"x" * 17, "received": 0},),
+    "received without a session": ({"received": 0},),
+    "a lease without a session": ({"lease_ms": 1_000},),
+    "a lease of 0": ({"session": True, "lease_ms": 0},),
+    "a lease that is a float": ({"session": True, "lease_ms": 1_000.0},),
+    "a lease above 2^63-1": ({"session": True, "lease_ms": 2**63},),
+    "resuming with a cache": ({"session": SESSION_ID, "received": 0, "cache": "default"},),
+    "resuming with a lease": ({"session": SESSION_ID, "received": 0, "lease_ms": 1_000},),
+    "resuming without received": ({"session": SESSION_ID},),
+    "received that is a float": ({"session": SESSION_ID, "received": 0.0},),
+    "received below 0": ({"session": SESSION_ID, "received": -1},),
+    "more received than was sent": ({"session": SESSION_ID, "received": 3},),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HELLOS)
+def test_a_hello_that_is_invalid_changes_nothing(name: str) -> None:
+    says("Where it fails, cache and session of the connection stay as they were. It is `invalid`")
+    engine = engine_of(config.CachePolicy("other"))
+    owner = Conversation(engine)
+    ask(owner, "hello", {"session": True})
+    ask(owner, "ping")
+    ask(owner, "ping")
+    here = Conversation(engine)
+    ask(here, "hello", {"cache": "other"})
+    assert ask(here, "hello", *BAD_HELLOS[name]) == "invalid"
+    assert ask(here, "hello")[b"cache"] == b"other"
+    assert here.protocol.session.id is None
+    assert len(engine.sessions) == 1
+    assert ask(owner, "ping") == b"pong"
+
+
+def test_a_hello_that_is_invalid_on_a_connection_with_a_session() -> None:
+    engine = engine_of(config.CachePolicy("other"))
+    owner = Conversation(engine)
+    ask(owner, "hello", {"session": True})
+    here = Conversation(engine)
+    ask(here, "hello", {"session": True})
+    resumption = {"session": SESSION_ID, "received": 0}
+    assert ask(here, "hello", {"session": True}) == "invalid"
+    assert ask(here, "hello", resumption) == "invalid"
+    assert ask(here, "hello", {"cache": "other"}) == "invalid"
+    assert ask(owner, "hello", resumption) == "invalid", "it has that session"
+    assert ask(here, "hello", {"cache": "default"})[b"cache"] == b"default"
+    parked = Conversation(engine)
+    ask(parked, "incr", "k")
+    parked.send(encode_request(7, "wait_zero", ("k", None)))
+    assert ask(parked, "hello", resumption) == "invalid"
+
+
+def test_which_ack_is_invalid() -> None:
+    says("`invalid` where `received` is not an integer, below the number acknowledged before, or above the number of")
+    here = Conversation()
+    assert ask(here, "ack", 0) == "no_session"
+    ask(here, "hello", {"session": True})
+    for _ in range(3):
+        ask(here, "ping")
+    assert ask(here, "ack", 2) is None
+    for received in (1, 4, -1, 2.0, "2", None, True):
+        assert ask(here, "ack", received) == "invalid", received
+    assert ask(here, "ack") == ask(here, "ack", 2, 2) == "invalid"
+    assert ask(here, "ack", 2) is None
+    assert ask(here, "ack", 3) is None
+
+
+def test_bye() -> None:
+    says("Without a session it drops the waiting requests of the connection. It is `invalid` with a parameter.")
+    here = Conversation()
+    assert ask(here, "bye", 1) == "invalid"
+    ask(here, "incr", "k")
+    here.send(encode_request(7, "wait_zero", ("k", None)))
+    assert ask(here, "bye") is None
+    assert ask(here, "decr", "k") == 0, "its reply is the only one"
+    ask(here, "hello", {"session": True})
+    assert ask(here, "bye", None) == "invalid"
+    assert here.protocol.session.id is not None
+
+
+def test_the_old_connection_is_silent_after_a_resumption() -> None:
+    says("once the client has said `received`, it must ignore what arrives on the old connection")
+    says("The server sends nothing on it any more")
+    engine = engine_of()
+    old = Conversation(engine)
+    ask(old, "hello", {"session": True})
+    ask(old, "incr", "k")
+    old.send(encode_request(7, "wait_zero", ("k", None)))
+    new = Conversation(engine)
+    replies = decoded(new.send(encode_request(1, "hello", ({"session": SESSION_ID, "received": 0},))))
+    assert [reply[1] for reply in replies] == [1, 1], "the reply to hello, and that to incr again"
+    assert old.protocol.aborted
+    assert old.protocol.receive(encode_request(2, "incr", ("k",)), old.now_ms) == b""
+    assert old.protocol.turn(old.now_ms) == b""
+    assert [reply[1] for reply in decoded(new.send(encode_request(8, "decr", ("k",))))] == [7, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import commands
 from naught_server.config import TURN_ITEMS_MAX
+from naught_server.protocol import ServerProtocol
 from naught_server.session import SLICES_MAX
-from naught_server.store import SCAN_ENTRIES_MAX
+from naught_server.store import SCAN_ENTRIES_MAX, Cache
 from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
 
@@ -56,6 +58,8 @@ def test_and_a_flood_of_notifications() -> None:
 @pytest.mark.parametrize("items", [4_096, 1_000, 100, 16])
 @pytest.mark.parametrize("method", ["apply", "apply with a time to live", "get_many", "take", "try_incr"])
 def test_a_batch_counts_its_items(method: str, items: int) -> None:
+    if method == "try_incr":
+        items = min(items, 1_024)
     keys = [b"%d" % number for number in range(items)]
     params: dict[str, tuple[Any, ...]] = {
         "apply": (keys, 1),
@@ -75,10 +79,87 @@ def test_a_batch_counts_its_items(method: str, items: int) -> None:
 def test_a_scan_that_finds_nothing_has_its_price() -> None:
     engine = engine_of()
     peer = Peer(engine)
-    for start in range(0, SCAN_ENTRIES_MAX, 4_000):
+    for start in range(0, 2 * SCAN_ENTRIES_MAX, 4_000):
         peer.call("apply", [b"%d" % number for number in range(start, start + 4_000)], 1)
     turns = turns_of(Peer(engine), [encode_request(number, "scan", (0, 1, "nobody")) for number in range(50)])
     assert max(map(len, turns)) <= 2
+
+
+def longest_step(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The raw entries that each later turn of this peer looks at."""
+    turns: list[int] = []
+    counters_of = Cache.counters_of
+    turn = ServerProtocol.turn
+
+    def counted(cache: Cache, shard: int, now_ms: int, prefix: bytes, keys: Any = None) -> Any:
+        turns[-1] += len(cache.tables[shard] if keys is None else keys)
+        return counters_of(cache, shard, now_ms, prefix, keys)
+
+    def turning(protocol: ServerProtocol, now_ms: int) -> bytes:
+        turns.append(0)
+        return turn(protocol, now_ms)
+
+    monkeypatch.setattr(Cache, "counters_of", counted)
+    monkeypatch.setattr(ServerProtocol, "turn", turning)
+    return turns
+
+
+@pytest.mark.parametrize("shards", [1, 256])
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("top", (3,)), ("top", (4_096, "k")), ("count", ("k",)), ("scan", (0, 4_096)), ("scan", (0, 1, "nobody"))],
+)
+def test_no_turn_looks_at_more_than_its_share(
+    method: str, params: Any, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(big_engine(shards))
+    turns = longest_step(peer, monkeypatch)
+    found: list[Any] = []
+    result = peer.call(method, *params)
+    if method == "scan":
+        found += result[1]
+        while result[0] != 0:
+            result = peer.call(method, result[0], *params[1:])
+            found += result[1]
+        assert sorted(found) == (sorted(b"k%d" % number for number in range(20_000)) if len(params) == 2 else [])
+    assert sum(turns) >= 20_000
+    assert max(turns) <= (SCAN_ENTRIES_MAX if method == "scan" and shards > 1 else commands.SLICE_ENTRIES)
+
+
+@pytest.mark.parametrize("values", ["equal", "rising", "falling", "random"])
+@pytest.mark.parametrize("n", [1, 3, 700, 4_096])
+def test_the_top_is_exact_in_whatever_order_the_values_come(n: int, values: str) -> None:
+    random = Random(n)
+    engine = engine_of(shards=4)
+    cache = engine.store.caches["default"]
+    counters = {}
+    for number in range(5_000):
+        key = random.randbytes(random.randint(1, 3)) if number % 2 else b"k%d" % number
+        value = {"equal": 1, "rising": number + 1, "falling": 9_000 - number, "random": random.randint(1, 99)}[values]
+        cache.set(key, value, None, 1_000_000)
+        counters[key] = value
+    ordered = sorted(counters.items(), key=lambda item: (-item[1], item[0]))[:n]
+    assert Peer(engine).call("top", n) == [[key for key, _ in ordered], [value for _, value in ordered]]
+
+
+def test_top_enters_its_heap_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counters with rising values all enter it."""
+    entered: list[int] = []
+    reversed_order = commands._reversed_order
+
+    def counted(key: bytes) -> bytes:
+        entered[-1] += 1
+        return reversed_order(key)
+
+    monkeypatch.setattr(commands, "_reversed_order", counted)
+    engine = engine_of(shards=1)
+    for number in range(3_000):
+        engine.store.caches["default"].set(b"%d" % number, number + 1, None, 1_000_000)
+    work = commands._top(Peer(engine).protocol.session, engine.store.caches["default"], 10, b"")
+    for _ in iter(lambda: entered.append(0) or next(work, "finished"), "finished"):  # type: ignore[func-returns-value]
+        pass
+    assert sum(entered) == 3_000
+    assert max(entered) <= commands.HEAPED_AT_ONCE
 
 
 def test_a_sweep_that_was_asked_for_has_its_price() -> None:
@@ -92,8 +173,8 @@ def test_a_sweep_that_was_asked_for_has_its_price() -> None:
     assert [len(turn) for turn in turns[:4]] == [1, 1, 1, 1]
 
 
-def big_engine() -> Any:
-    engine = engine_of()
+def big_engine(shards: int = 256) -> Any:
+    engine = engine_of(shards=shards)
     peer = Peer(engine)
     for start in range(0, 20_000, 4_000):
         peer.call("apply", [b"k%d" % number for number in range(start, start + 4_000)], 1)

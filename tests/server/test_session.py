@@ -185,7 +185,7 @@ def test_waits_that_are_over_leave_the_window_alone() -> None:
     here = opened()
     here.send(requests("incr", b"k") + requests("wait_zero", b"k", 1, start=20, count=3_000))
     here.now_ms += 1
-    here.engine.advance(here.now_ms, 20_000)
+    here.engine.advance(here.now_ms, 200_000)
     assert len(decoded(here.send(b"", requests("ping")))) == 3_001
     assert here.protocol.session.unacknowledged() == 2
 
@@ -196,9 +196,11 @@ def test_without_a_session_replies_are_neither_acknowledged_nor_kept() -> None:
         here.send(requests("incr", b"k") + requests("wait_zero", b"k", None, start=start, count=PARKED_MAX))
         assert result_of(here, "wait_zero", b"k", None) == "busy"
         here.send(requests("decr", b"k", 9))
-        here.engine.advance(here.now_ms, 100_000)
-        here.send(b"")
-        assert not here.protocol.session.parked
+        while here.protocol.session.parked:  # a step answers so many and no more
+            before = len(here.protocol.session.parked)
+            here.engine.advance(here.now_ms, 100_000)
+            here.send(b"")
+            assert len(here.protocol.session.parked) < before
     assert here.protocol.session.kept_bytes == 0
 
 
@@ -399,6 +401,104 @@ def test_there_are_so_many_sessions_and_no_more() -> None:
     assert codes(decoded(fifth.send(OPEN))) == [None]
 
 
+def small_engine(**settings: Any) -> Engine:
+    """An engine with room for eight sessions, three of them from one address."""
+    numbers = itertools.count(1)
+    return Engine(
+        ServerConfig(**{"connections_max": 4, "sessions_per_address_max": 3, **settings}),
+        new_session_id=lambda: b"session number%2d" % next(numbers),
+    )
+
+
+def opens(here: Conversation) -> str | None:
+    """Open a session; None, or the code of the error."""
+    ((_, _, error, _),) = decoded(here.send(OPEN))
+    here.engine.invariants(here.now_ms)
+    return None if error is None else error[0].decode()
+
+
+def test_an_address_has_its_share_of_the_sessions() -> None:
+    engine = small_engine()
+    of_one = [Conversation(engine, address="10.0.0.1") for _ in range(4)]
+    assert [opens(each) for each in of_one] == [None, None, None, "busy"]
+    assert result_of(of_one[3], "incr", b"k") == 1, "a connection without a session goes on"
+    assert opens(Conversation(engine, address="10.0.0.2")) is None
+    of_one[0].send(requests("bye"))
+    assert opens(of_one[3]) is None
+    assert opens(of_one[0]) == "busy"
+
+
+def test_a_share_is_kept_while_a_session_has_no_connection() -> None:
+    engine = small_engine()
+    for _ in range(3):
+        here = Conversation(engine, address="10.0.0.1")
+        assert opens(here) is None
+        here.send(requests("ping"))
+        here.reconnect()
+    assert opens(Conversation(engine, address="10.0.0.1")) == "busy"
+    engine.advance(here.now_ms + LEASE_MS_DEFAULT, 100)
+    assert opens(Conversation(engine, address="10.0.0.1")) is None
+
+
+def test_no_address_no_share() -> None:
+    """A Unix socket, whose file says who may connect, and `memory://`."""
+    engine = small_engine()
+    assert [opens(Conversation(engine)) for _ in range(9)] == [None] * 8 + ["busy"]
+
+
+def test_a_tenth_of_all_is_the_share() -> None:
+    engine = Engine(ServerConfig(connections_max=200))
+    peers = [Conversation(engine, address="10.0.0.1") for _ in range(41)]
+    assert [codes(decoded(peer.send(OPEN))) for peer in peers] == [[None]] * 40 + [["busy"]]
+
+
+def test_sessions_that_were_never_used_go_first() -> None:
+    engine = small_engine(sessions_per_address_max=8)
+    used, unused = [], []
+    for number in range(8):
+        here = Conversation(engine, address=f"10.0.0.{number % 2}")
+        assert opens(here) is None
+        if number >= 4:
+            here.send(requests("acquire", [[b"k", 1, 9]]))
+        (used if number >= 4 else unused).append((here, number + 1))
+    for here, _ in used + unused[1:]:
+        here.reconnect()
+    opened_now = [opens(Conversation(engine, address="10.0.0.9")) for _ in range(4)]
+    assert opened_now == [None] * 3 + ["busy"], "one that has a connection is not taken from its client"
+    assert result_of(unused[0][0], "acquire", [[b"k", 1, 9]])[0] is True
+    for here, number in unused[1:]:
+        hello = {"session": b"session number%2d" % number, "received": 0}
+        assert codes(decoded(here.send(encode_request(1, "hello", [hello])))) == ["no_session"]
+    for here, number in used:
+        hello = {"session": b"session number%2d" % number, "received": 1}
+        assert codes(decoded(here.send(encode_request(1, "hello", [hello])))) == [None]
+    engine.invariants(used[0][0].now_ms)
+
+
+def test_within_a_share_too_sessions_that_were_never_used_go_first() -> None:
+    engine = small_engine()
+    other = Conversation(engine, address="10.0.0.2")
+    assert opens(other) is None
+    other.reconnect()
+    peers = [Conversation(engine, address="10.0.0.1") for _ in range(3)]
+    assert [opens(peer) for peer in peers] == [None] * 3
+    peers[1].reconnect()
+    assert opens(Conversation(engine, address="10.0.0.1")) is None
+    assert opens(Conversation(engine, address="10.0.0.1")) == "busy"
+    assert codes(decoded(other.send(resumption()))) == [None], "the sessions of others stay"
+
+
+def test_a_session_that_was_resumed_is_not_idle() -> None:
+    engine = small_engine(connections_max=1)
+    here = Conversation(engine, address="10.0.0.1")
+    assert opens(here) is None
+    here.reconnect()
+    here.send(resumption())
+    assert opens(Conversation(engine, address="10.0.0.2")) is None
+    assert opens(Conversation(engine, address="10.0.0.3")) == "busy"
+    assert result_of(here, "ping") == b"pong"
+
+
 # ---------------------------------------------------------------------------------------- holds
 
 
@@ -445,8 +545,8 @@ def test_what_may_wait_counts_as_waiting_also_where_it_is_answered_at_once(metho
 
 def test_a_session_holds_so_much_and_no_more() -> None:
     here = opened()
-    for start in range(0, HELD_ITEMS_MAX, 4_096):
-        keys = [[b"%d" % (start + number), 1, 1] for number in range(4_096)]
+    for start in range(0, HELD_ITEMS_MAX, 1_024):
+        keys = [[b"%d" % (start + number), 1, 1] for number in range(1_024)]
         here.send(requests("acquire", keys), encode_notification("ack", [here.protocol.session.replied + 1]))
     assert result_of(here, "acquire", [[b"k", 1, 1]]) == "busy"
     assert result_of(here, "release", 1, [[b"7", 1]]) == [0]

@@ -105,6 +105,38 @@ def test_a_counter_that_lives_through_a_scan_is_seen_once_any_other_at_most_once
     assert lives_through <= set(seen)
 
 
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+@pytest.mark.parametrize("seed", range(6))
+def test_so_it_is_where_pages_are_taken_in_steps(seed: int, eviction: str) -> None:
+    print(f"seed {seed}")
+    random = Random(seed)
+    cache = cache_of(random.choice([1, 4]), eviction)
+    keys = [b"%d" % number for number in range(200)]
+    for key in keys[::2]:
+        cache.incr(key, 1, random.choice([None, 5, 10_000]), NOW_MS)
+    lives_through = {key for key in keys if cache.get(key, NOW_MS)}
+    cursor, seen, now_ms = b"", [], NOW_MS
+    while True:
+        page = cache.begin_long_page(cursor, random.choice([1, 3, 20]), b"")
+        finished = False
+        while not finished:
+            finished = page.step(now_ms, random.choice([1, 7, 50]))
+            for key in random.sample(keys, 2):
+                if random.random() < 0.5:
+                    cache.incr(key, 1, None, now_ms)
+                else:
+                    cache.decr(key, 10**6, False, now_ms)
+                    lives_through.discard(key)
+            now_ms += random.choice([0, 0, 1])
+            lives_through = {key for key in lives_through if cache.get(key, now_ms)}
+        cursor, found, _ = page.result()
+        seen += found
+        if not cursor:
+            break
+    assert len(seen) == len(set(seen))
+    assert lives_through <= set(seen)
+
+
 @pytest.mark.parametrize("cursor", [b"abc", b"\0\0\0\x04", b"\xff\xff\xff\xff", b"\0" * 517])
 def test_an_invented_cursor_is_refused(cursor: bytes) -> None:
     with pytest.raises(InvalidRequest):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from naught.wire.limits import ITEMS_AT_ONCE_MAX
 from naught_server import expiry as deadlines
 from naught_server import sweep
 from naught_server.config import CachePolicy, ServerConfig
@@ -22,7 +23,7 @@ from naught_server.sweep import (
     RemoveZeros,
     ShardCompaction,
 )
-from simulation.peer import engine_of
+from simulation.peer import Peer, engine_of
 
 START_MS = 1_000_000
 LONG_MS = 3_600_000
@@ -92,6 +93,62 @@ def test_cleared_tables_are_freed() -> None:
     run(engine, START_MS)
     assert not cache.cleared_tables
     assert engine.sweep.table_bytes_freed > 0
+    assert engine.sweep.to_release
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("estimates", "fallen"),
+    [
+        ([0, 0], False),
+        ([3 * MIB, 0], False),  # not worth it
+        ([4 * MIB, 0], True),
+        ([4 * MIB, 3 * MIB, 2 * MIB, 1 * MIB], False),
+        ([4 * MIB, 3 * MIB, 2 * MIB, 1 * MIB, 0], True),
+        ([100 * MIB, 90 * MIB], False),  # less than a quarter
+        ([100 * MIB, 75 * MIB], True),
+        ([100 * MIB, 75 * MIB, 70 * MIB], False),  # released at 75
+        ([8 * MIB, 7 * MIB, 8 * MIB, 7 * MIB, 8 * MIB], False),  # clients that come and go
+    ],
+)
+def test_memory_that_has_gone_is_noticed(estimates: list[int], fallen: bool) -> None:
+    level = sweep.MemoryLevel()
+    found = [level.has_fallen(estimate) for estimate in estimates]
+    assert found[-1] is fallen
+
+
+@pytest.mark.parametrize("what", ["connections", "sessions", "waits", "holds"])
+def test_memory_is_released_after_many_of_these_have_gone(what: str) -> None:
+    engine = engine_of()
+    peers = [Peer(engine, START_MS) for _ in range(1_100 if what == "sessions" else 1)]
+    if what == "connections":
+        for _ in range(300):
+            engine.stats.count_opened()
+    elif what == "sessions":
+        for peer in peers:
+            peer.call("hello", {"session": True})
+    elif what == "waits":
+        peers[0].call("hello", {"session": True})
+        for number in range(12):
+            keys = [b"%d:%d" % (number, key) for key in range(ITEMS_AT_ONCE_MAX)]
+            peers[0].call("apply", keys, 1)
+            peers[0].send("acquire", [[key, 1, 1] for key in keys], 60_000)
+        assert len(cache_of(engine).waiters.queues) == 12 * ITEMS_AT_ONCE_MAX
+    else:
+        peers[0].call("hello", {"session": True})
+        for number in range(12):
+            peers[0].call("acquire", [[b"%d:%d" % (number, key), 1, 1] for key in range(ITEMS_AT_ONCE_MAX)])
+    run(engine, START_MS)
+    engine.sweep.released()
+    if what == "connections":
+        for _ in range(300):
+            engine.stats.count_closed()
+    for peer in peers if what != "connections" else []:
+        peer.call("bye")
+    for step in range(100):
+        engine.advance(START_MS + step, 1_000)
     assert engine.sweep.to_release
 
 
@@ -241,7 +298,8 @@ def test_expiry_says_it_works_when_it_only_sorts_out_later_laps() -> None:
 
 
 @pytest.mark.parametrize("entries_max", [1, 10])
-def test_zeros_takes_no_more_than_its_allowance(entries_max: int) -> None:
+def test_zeros_takes_no_more_than_its_allowance(entries_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 0)
     cache = cache_of(engine_of(shards=1, eviction="lazy"))
     for key in fill(cache, 1_000):
         cache.decr(key, 1_000, False, START_MS)
@@ -256,7 +314,8 @@ def test_zeros_takes_no_more_than_its_allowance(entries_max: int) -> None:
     assert job.step(START_MS, entries_max) == 0
 
 
-def test_compaction_moves_no_more_than_its_allowance() -> None:
+def test_compaction_moves_no_more_than_its_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 0)
     cache = cache_of(engine_of(shards=1))
     drain(cache, fill(cache, 20_000), 100)
     job = CompactTables(cache, lambda freed: None)
@@ -304,6 +363,64 @@ def test_zeros_in_the_last_of_many_shards_are_found() -> None:
     assert cache.raw_entries() == 0
 
 
+def zeros_in_every_shard(shards: int) -> Cache:
+    cache = Cache(CachePolicy("default", shards=shards, eviction="lazy"))
+    left = set(range(shards))
+    number = 0
+    while left:
+        key = b"%d" % number
+        number += 1
+        if cache.shard_of(key) in left:
+            left.discard(cache.shard_of(key))
+            cache.incr(key, 1, None, START_MS)
+            cache.decr(key, 1, False, START_MS)
+    return cache
+
+
+@pytest.mark.parametrize("entries_max", [1, 10, 500])
+def test_zeros_of_many_small_shards_go_together(entries_max: int) -> None:
+    """What a step does is bounded in entries, not in shards."""
+    cache = zeros_in_every_shard(2_048)
+    job = RemoveZeros(cache)
+    steps = 0
+    while cache.raw_entries():
+        before = cache.raw_entries()
+        assert 0 < job.step(START_MS, entries_max) <= entries_max
+        assert before - cache.raw_entries() == min(before, entries_max)
+        assert cache.locks.held == 0
+        steps += 1
+    assert steps == -(-2_048 // entries_max)
+    cache.invariants(START_MS)
+
+
+@pytest.mark.parametrize("with_deadlines", [False, True])
+def test_a_small_shard_is_compacted_in_one_step_and_never_held(with_deadlines: bool) -> None:
+    engine = engine_of(shards=1)
+    cache = cache_of(engine)
+    count = sweep.SMALL_SHARD_ENTRIES // (1 + sweep.DEADLINE_ENTRIES if with_deadlines else 1)
+    keys = fill(cache, 40_000, ttl_ms=LONG_MS if with_deadlines else None)
+    cache.take(keys[count:], START_MS)
+    full = cache.measure(0)
+    job = CompactTables(cache, lambda freed: None)
+    assert job.step(START_MS, 1) >= count
+    assert cache.locks.held == 0
+    assert cache.measure(0) < full // 2
+    assert sorted(cache.tables[0]) == keys[:count]
+    cache.invariants(START_MS)
+
+
+def test_a_shard_that_is_too_large_for_one_step_is_held_until_it_is_done() -> None:
+    cache = cache_of(engine_of(shards=1))
+    keys = fill(cache, 40_000)
+    cache.take(keys[sweep.SMALL_SHARD_ENTRIES + 1 :], START_MS)
+    job = CompactTables(cache, lambda freed: None)
+    steps = 1
+    while job.step(START_MS, 1_000) and cache.locks.held:
+        steps += 1
+    assert steps == 5
+    assert sorted(cache.tables[0]) == keys[: sweep.SMALL_SHARD_ENTRIES + 1]
+
+
 # ---------------------------------------------------------------------------------------- turns
 
 
@@ -323,9 +440,10 @@ def test_no_job_starves_another() -> None:
         assert len(cache.cleared_tables[0]) <= 3_000 - steps
 
 
-def test_expiry_has_its_turn_however_long_other_work_lasts() -> None:
+def test_expiry_has_its_turn_however_long_other_work_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The jobs that hold shards over several steps leave time between, for tables of any size: expired counters are
     taken out only while no shard is held."""
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 0)
     for per_shard in (20, 30, 50, 77, 100, 120):
         engine = engine_of(shards=4, eviction="lazy")
         cache = cache_of(engine)
@@ -371,18 +489,19 @@ def test_a_job_that_raises_is_logged_and_counted_and_the_others_go_on(
 def test_a_step_that_raises_in_the_middle_of_a_shard_gives_the_shard_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 0)
     engine = engine_of(shards=4)
     cache = cache_of(engine)
     kept = drain(cache, fill(cache, 4_000, ttl_ms=LONG_MS), 100)
     visit = ShardCompaction._visit
     visits = 0
 
-    def fails_once(work: ShardCompaction, key: bytes, value: int) -> None:
+    def fails_once(work: ShardCompaction, entries: list[tuple[bytes, int]]) -> None:
         nonlocal visits
         visits += 1
-        if visits == 7:
+        if visits == 2:
             raise RuntimeError("on purpose")
-        visit(work, key, value)
+        visit(work, entries)
 
     monkeypatch.setattr(ShardCompaction, "_visit", fails_once)
     with caplog.at_level(logging.ERROR, "naught.server"):

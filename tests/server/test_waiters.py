@@ -12,7 +12,7 @@ from naught_server.config import CachePolicy
 from naught_server.store import Cache
 from naught_server.sweep import ShardCompaction
 from naught_server.timers import Timers
-from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter
+from naught_server.waiters import ANSWER_ENTRIES, AcquireWaiter, Waiter, ZeroWaiter
 from support.cases_counters import FULL, Refused
 
 NOW = 1_000
@@ -44,10 +44,10 @@ class Waits:
         waiter.park(answer, self.timers, NOW)
         self.parked[name] = waiter
 
-    def settle(self, waiters_max: int = 1_000) -> list[str]:
+    def settle(self, entries_max: int = 1_000) -> list[str]:
         """Act on the notes. Returns the names of the requests that were answered, in order."""
         before = len(self.answers)
-        self.waiters.settle(NOW, waiters_max)
+        self.waiters.settle(NOW, entries_max)
         self.waiters.invariants(NOW)
         return list(self.answers)[before:]
 
@@ -156,7 +156,7 @@ def test_a_key_named_twice_stands_once_in_its_queue() -> None:
     here = Waits()
     here.cache.incr(b"k", 2, None, NOW)
     here.room("twice", (b"k", 1, 3), (b"k", 1, 2))
-    assert len(here.waiters.queues[b"k"]) == 1
+    assert len(here.waiters.queue_of(b"k")) == 1
     here.cache.decr(b"k", 1, False, NOW)
     assert here.settle() == []
     here.cache.decr(b"k", 1, False, NOW)
@@ -224,8 +224,8 @@ def test_a_step_answers_at_most_so_many_and_the_rest_stays_noted() -> None:
     for number in range(10):
         here.zero(str(number), b"k")
     here.cache.decr(b"k", 1, False, NOW)
-    assert here.settle(4) == ["0", "1", "2", "3"]
-    assert here.settle(4) == ["4", "5", "6", "7"]
+    assert here.settle(4 * ANSWER_ENTRIES) == ["0", "1", "2", "3"]
+    assert here.settle(4 * ANSWER_ENTRIES) == ["4", "5", "6", "7"]
     # A wait that was woken and is not answered yet stays woken, even if the counter exists again.
     here.cache.incr(b"k", 1, None, NOW)
     here.parked["9"].end(NOW)

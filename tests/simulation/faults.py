@@ -107,8 +107,8 @@ FAULTS: list[Fault] = [
     Fault("a hot decrement leaves a zero", HotCounters, "decr", "after > 0", "after >= 0"),
     Fault("the hot path ignores overflow", HotCounters, "incr", "by > VALUE_MAX - before or ", ""),
     Fault("what the hot path has evicted is counted twice", Cache, "collect_evicted", "+= evicted", "+= 2 * evicted"),
-    Fault("equal values in the top have any order", commands, "_top", "(-item[1], item[0])", "-item[1]"),
-    Fault("the top of one slice only", commands, "_top", "best + found", "found"),
+    Fault("equal values in the top have any order", commands, "_top", "and key < best[0][2]", "and False"),
+    Fault("the top of one slice only", commands, "_top", "entered = 0\n", "entered = 0; best.clear()\n"),
     Fault("a compaction loses deadlines", ShardCompaction, "_visit", "if deadline_ms is not None:", "if False:"),
     Fault(
         "a compaction does not subtract its zeros",

@@ -35,7 +35,7 @@ from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from support.client_helpers import FakeWaiter
-from support.seeds import slow
+from support.seeds import from_environment, slow
 
 LEASE_MS: Final = 200
 ACTIONS: Final = 220
@@ -582,7 +582,10 @@ def run_seeds(seeds: Iterable[int]) -> Counter[str]:
 SEEDS_PER_TEST: Final = 80
 
 
-@pytest.mark.parametrize("first_seed", [0, *slow(*range(SEEDS_PER_TEST, 320, SEEDS_PER_TEST))])
+FURTHER_SEEDS = [SEEDS_PER_TEST * seed for seed in from_environment()]
+
+
+@pytest.mark.parametrize("first_seed", [0, *slow(*range(SEEDS_PER_TEST, 320, SEEDS_PER_TEST)), *FURTHER_SEEDS])
 def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
     reached = run_seeds(range(first_seed, first_seed + SEEDS_PER_TEST))
     wanted = {
@@ -605,7 +608,7 @@ def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
 
 
 @pytest.mark.patches
-@pytest.mark.parametrize("first_seed", [1_000, *slow(1_020, 1_040, 1_060)])
+@pytest.mark.parametrize("first_seed", [1_000, *slow(1_020, 1_040, 1_060), *FURTHER_SEEDS])
 def test_narrow_windows_are_kept_over_cuts(first_seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client stays within the server's limits: no call fails with `busy`, and no call waits forever."""
     for module in (windows, server_session):

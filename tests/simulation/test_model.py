@@ -6,6 +6,7 @@ from there on.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from naught_server import commands, sweep
 from naught_server import expiry as deadlines
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
-from support.seeds import seeds
+from support.seeds import from_environment, seeds
 from support.sizes import shrink
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200), (256, None)]
@@ -27,32 +28,51 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
     shrink(monkeypatch, commands, SLICE_ENTRIES=20)
     shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, BYTES_PER_ENTRY_MAX=100, SETTLED_MS=1)
+    shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 @pytest.mark.parametrize(("shards", "limit"), SHAPES)
-@pytest.mark.parametrize("seed", seeds([1], [2, 3, 20_240_229]))
+@pytest.mark.parametrize("seed", seeds([1], [2, 3, 4]))
 def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, eviction: Any) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")
     world = World(seed, eviction, shards, limit)
     world.run(800)
     assert world.answered > 1_000
-    if shards <= 8:
+    if shards <= 8 and seed not in from_environment():
         # Otherwise the test has not tested held shards.
         assert world.held_steps
         assert world.stalls
+
+
+FOUND_LATE: dict[str, tuple[int, str]] = {
+    "a closed connection keeps its lock": (5, "lazy"),
+    "a read does not see expiry": (5, "lazy"),
+    "a waiter that left is granted": (5, "lazy"),
+    "due deadlines of a grain are not counted": (3, "lazy"),
+    "equal values in the top have any order": (7, "lazy"),
+    "expiry comes a millisecond late": (51, "lazy"),
+    "try_incr judges items alone": (3, "eager"),
+}
+"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it. Where
+such a world was not the first one, the test prints what belongs here: `pytest -rP -k a_fault_is_found`."""
+
+FEW = 4
 
 
 @pytest.mark.patches
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    # Most faults are found in the first worlds. Keys are in other shards in each run, so the rarest need many worlds.
-    for seed in range(1, 61):
+    worlds = list(itertools.product(range(1, 61), ("eager", "lazy")))
+    if fault.name in FOUND_LATE:
+        worlds.insert(0, FOUND_LATE[fault.name])
+    for number, (seed, eviction) in enumerate(worlds):
         shards, limit = SHAPES[seed % len(SHAPES)]
-        for eviction in ("eager", "lazy"):
-            try:
-                World(seed, eviction, shards, limit).run(600)
-            except Exception:
-                return
+        try:
+            World(seed, eviction, shards, limit).run(600)
+        except Exception:
+            if number >= FEW:
+                print(f'    "{fault.name}": ({seed}, "{eviction}"),')
+            return
     pytest.fail("the fault was not found")

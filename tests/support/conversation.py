@@ -29,16 +29,17 @@ def engine_of(*others: CachePolicy, **policy: Any) -> Engine:
 class Conversation:
     """One connection. Each piece of bytes is given to the protocol, with all the turns it needs."""
 
-    def __init__(self, engine: Engine | None = None, *, careful: bool = False) -> None:
+    def __init__(self, engine: Engine | None = None, *, careful: bool = False, address: str | None = None) -> None:
+        self._address = address
         self.engine = engine or engine_of()
         self.now_ms = NOW_MS
         self._careful = careful
-        self.protocol = ServerProtocol(self.engine, lambda: None, careful=careful)
+        self.protocol = ServerProtocol(self.engine, lambda: None, careful=careful, address=address)
 
     def reconnect(self) -> None:
         """Break the connection, and begin another one."""
         self.protocol.close(self.now_ms)
-        self.protocol = ServerProtocol(self.engine, lambda: None, careful=self._careful)
+        self.protocol = ServerProtocol(self.engine, lambda: None, careful=self._careful, address=self._address)
 
     @property
     def closing(self) -> bool:

@@ -12,6 +12,20 @@ from typing import Any
 
 import pytest
 
+_TOLD = {name: text for name, text in os.environ.items() if name.startswith(("NAUGHT_TEST_", "NAUGHT_FUZZ_"))}
+
+
+def told(name: str) -> str | None:
+    """What a variable for the tests says."""
+    return _TOLD.get(name) or None
+
+
+def hide_variables() -> None:
+    """Take the variables for the tests out of the environment: a server refuses to start with a NAUGHT_ variable that
+    it does not know."""
+    for name in _TOLD:
+        os.environ.pop(name, None)
+
 
 def slow(*values: Any) -> list[Any]:
     """These values of a parameter, or tuples of values of several, as slow tests."""
@@ -21,6 +35,10 @@ def slow(*values: Any) -> list[Any]:
 
 def seeds(quick: Sequence[int], more: Sequence[int] = ()) -> list[Any]:
     """For parametrize: `quick` in every run, `more` as slow tests, then those of the environment."""
-    first, count = os.environ.get("NAUGHT_TEST_SEED"), int(os.environ.get("NAUGHT_TEST_SEEDS") or 1)
-    told = range(int(first), int(first) + count) if first else ()
-    return [*quick, *slow(*more), *(seed for seed in told if seed not in {*quick, *more})]
+    return [*quick, *slow(*more), *(seed for seed in from_environment() if seed not in {*quick, *more})]
+
+
+def from_environment() -> range:
+    """The seeds of the environment. Nobody has looked whether they reach all that a test wants to see reached."""
+    first, count = told("NAUGHT_TEST_SEED"), int(told("NAUGHT_TEST_SEEDS") or 1)
+    return range(int(first), int(first) + count) if first else range(0)

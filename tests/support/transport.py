@@ -11,8 +11,10 @@ from support.conversation import decoded
 class FakeTransport(asyncio.Transport):
     """Keeps the replies written and the state set. Several transports may share one `journal`."""
 
-    def __init__(self, name: str = "", journal: list[tuple[str, list[Any]]] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, name: str = "", journal: list[tuple[str, list[Any]]] | None = None, tcp: object | None = None
+    ) -> None:
+        super().__init__({"socket": tcp})
         self.name = name
         self.journal = [] if journal is None else journal  # (name, replies) for each write, in order
         self.reading = True

@@ -6,9 +6,11 @@ and statistics.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from naught_server.store import Cache
+from naught_server.waiters import Waiter
 from support.conversation import Conversation, engine_of
 
 
@@ -75,6 +77,11 @@ def state_of(here: Conversation) -> dict[str, Any]:
     }
 
 
+def _in_line(queue: Waiter | Sized) -> int:
+    """How many wait for a key: one alone stands there without a queue."""
+    return 1 if isinstance(queue, Waiter) else len(queue)
+
+
 def _cache_state(cache: Cache) -> dict[str, Any]:
     """A cache by keys: in which shard a key is depends on the hash, which is the same for both."""
     return {
@@ -82,7 +89,7 @@ def _cache_state(cache: Cache) -> dict[str, Any]:
         "deadlines": sorted(item for deadlines in cache.deadlines for item in deadlines.items()),
         "zeros": list(cache.zeros),
         "evictions": dict(cache.evictions),
-        "queues": {key: len(queue) for key, queue in cache.waiters.queues.items()},
+        "queues": {key: _in_line(queue) for key, queue in cache.waiters.queues.items()},
         "awaited": {key: len(waiters) for key, waiters in cache.waiters.awaited.items()},
         "held": {key: generation.holds for key, generation in cache.waiters.generations.items()},
     }

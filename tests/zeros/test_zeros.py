@@ -38,6 +38,7 @@ from naught.zeros import (
     is_zero,
     prune,
 )
+from support.seeds import told
 
 FIRST_INSTANT = datetime.min  # noqa: DTZ901
 
@@ -557,7 +558,7 @@ def model_prune(value: Any) -> Any:
 
 
 def test_against_a_model() -> None:
-    seed = int(os.environ.get("NAUGHT_TEST_SEED") or random.randrange(2**32))
+    seed = int(told("NAUGHT_TEST_SEED") or random.randrange(2**32))
     print(f"NAUGHT_TEST_SEED={seed}")
     chance = random.Random(seed)
     for _ in range(2_000):

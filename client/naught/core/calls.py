@@ -21,6 +21,7 @@ from naught.errors import CommandError, InvalidRequest, ProtocolError, TooLarge,
 from naught.wire.codec import decode_key, encode, encode_key
 from naught.wire.limits import (
     BATCH_ITEMS_MAX,
+    ITEMS_AT_ONCE_MAX,
     KEY_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     REPLY_BYTES_MAX,
@@ -179,9 +180,9 @@ def _encode_keys(keys: Iterable[Key]) -> list[bytes]:
     return encoded
 
 
-def _check_batch(keys: list[bytes]) -> None:
-    if len(keys) > BATCH_ITEMS_MAX:
-        raise TooLarge(f"a call has at most {BATCH_ITEMS_MAX} items, not {len(keys)}")
+def _check_batch(keys: list[bytes], items_max: int = BATCH_ITEMS_MAX) -> None:
+    if len(keys) > items_max:
+        raise TooLarge(f"a call has at most {items_max} items, not {len(keys)}")
     # 32 bytes an item cover the headers of a key, two integers of 9 bytes and the item itself.
     if sum(map(len, keys)) + 32 * len(keys) + 64 > MESSAGE_BYTES_MAX:
         raise TooLarge(f"a message has at most {MESSAGE_BYTES_MAX} bytes; use fewer items or shorter keys")
@@ -373,7 +374,7 @@ def _encode_limited(items: Iterable[tuple[Key, int, int]]) -> list[tuple[bytes, 
     encoded = [
         (encode_key(key), check_amount(by), check_integer("a limit", limit, 0, VALUE_MAX)) for key, by, limit in items
     ]
-    _check_batch([key for key, _, _ in encoded])
+    _check_batch([key for key, _, _ in encoded], ITEMS_AT_ONCE_MAX)
     return encoded
 
 
@@ -402,10 +403,10 @@ def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None) -> Call[A
 def release(hold: Hold | int, items: Iterable[tuple[Key, int]] | None) -> Call[list[int]]:
     number = hold.number if isinstance(hold, Hold) else check_integer("a hold", hold, 0, VALUE_MAX)
     if items is None:
-        size = _batch_reply_bytes(hold.counters if isinstance(hold, Hold) else BATCH_ITEMS_MAX)
+        size = _batch_reply_bytes(hold.counters if isinstance(hold, Hold) else ITEMS_AT_ONCE_MAX)
         return Call("release", (number,), _values, repeatable=False, reply_bytes=size, persistent=True)
     encoded = [(encode_key(key), check_amount(by)) for key, by in items]
-    _check_batch([key for key, _ in encoded])
+    _check_batch([key for key, _ in encoded], ITEMS_AT_ONCE_MAX)
     return Call(
         "release",
         (number, encoded),

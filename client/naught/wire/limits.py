@@ -16,8 +16,11 @@ VALUE_MAX: Final = 2**63 - 1
 """The largest signed 64-bit integer, which clients in every language can represent."""
 
 BATCH_ITEMS_MAX: Final = 4_096
-"""Items of one call. A batch runs in one turn of the server's event loop, where it delays other clients by about 2 ms
-at most."""
+"""Items of one call. Those of `apply` are done in portions, so that a long batch does not delay other clients."""
+
+ITEMS_AT_ONCE_MAX: Final = 1_024
+"""Items of a call that does all of them or none (`try_incr`, `acquire`, `release`). It is one step of the server,
+which delays other clients by about 3 ms at most."""
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """Size of a request. Four thousand keys of 250 bytes fit."""
@@ -51,6 +54,9 @@ PARKED_MAX: Final = 8_192
 """Requests of a session that wait at the server, or whose wait has ended without its reply being acknowledged. Each
 costs the server about 700 bytes."""
 
+PARKED_ITEMS_MAX: Final = 65_536
+"""Keys that the waiting requests of a session wait for, all together: as many as a session may hold amounts."""
+
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
 """A day. A longer wait is probably a mistake in units; nil stands for no limit."""
 
@@ -59,20 +65,20 @@ PEER_PROBES: Final = 5
 PEER_UNACKNOWLEDGED_MS: Final = 10_000
 """TCP keepalive: after 5 s without a packet from the peer, five probes follow, one per second. Written bytes may stay
 unacknowledged (in TCP) for 10 s. The peer's kernel answers both, not its event loop. So a machine that is gone is
-detected within ten seconds, and a process that is busy or stopped is not mistaken for a dead one."""
+detected about ten seconds later, and a process that is busy or stopped is not mistaken for a dead one."""
 
 KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", PEER_SILENT_S),
     ("TCP_KEEPALIVE", PEER_SILENT_S),  # the same on macOS
     ("TCP_KEEPINTVL", 1),
     ("TCP_KEEPCNT", PEER_PROBES),
-    ("TCP_USER_TIMEOUT", PEER_UNACKNOWLEDGED_MS),
 )
-"""The socket options for these values, by name. Both ends set those that their system has."""
+"""The socket options of keepalive, by name. Both ends set those that their system has."""
 
 DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"
 
 assert BATCH_ITEMS_MAX * 9 < REPLY_BYTES_MAX, "the values of a whole batch must fit one reply"
+assert ITEMS_AT_ONCE_MAX <= BATCH_ITEMS_MAX
 assert REPLY_BYTES_MAX < MESSAGE_BYTES_MAX
 assert REPLY_BYTES_MAX * 16 <= UNACKNOWLEDGED_BYTES_MAX

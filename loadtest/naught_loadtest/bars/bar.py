@@ -10,7 +10,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from naught_loadtest.drivers.servers import Peer
 from naught_loadtest.measure.cores import Cores
+from naught_loadtest.measure.rounds import INSTALLED
 
 PASS = "PASS"
 MISSED = "MISSED"
@@ -63,11 +65,13 @@ class Bench:
     """How the bars are measured."""
 
     cores: Cores
-    # How often each measurement is repeated where rounds are interleaved.
+    # How often each measurement is repeated. Where several servers or programs are compared, each round has them all.
     rounds: int
     # Shorter runs and smaller sizes: a check that it works, not figures to quote.
     quick: bool
     seed: int
+    # The Redis or Valkey that bars compare with.
+    peer: Peer = INSTALLED
 
     def say(self, sentence: str) -> None:
         """Print progress to standard error."""

@@ -8,6 +8,8 @@ Memory is not given back at once: the sweeper rebuilds one table after the other
 system only when all of them are rebuilt. Between these steps memory stands still for up to two seconds. So memory
 counts as settled when it has stood still for four seconds. These four seconds are part of the figures too.
 
+Each round has a fresh server. The medians of the valid rounds count.
+
 The generator spins, so a drainer on the generator's core would make it late, and a late generator makes the run
 INVALID. Therefore the drainer does little: its requests and the right replies are encoded beforehand, and it only
 moves bytes. Where the system allows it (SCHED_IDLE), the drainer runs on any core, in time that no other process
@@ -17,11 +19,11 @@ wants. On two cores that is time of the server's core, which costs the server a 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import os
+import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.bars.filling import Filler, drain_requests
@@ -29,10 +31,18 @@ from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.drivers.probe import Probe, open_probe
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import Run, new_prefix
-from naught_loadtest.measure.cores import Cores, pinned_to
+from naught_loadtest.measure.cores import Cores, pinned_to, yield_to_others
 from naught_loadtest.measure.report import milliseconds
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.rounds import Contender, base_plan, problems, started
+from naught_loadtest.measure.rounds import (
+    Contender,
+    base_plan,
+    cpu_us_median,
+    microseconds,
+    problems,
+    spread,
+    started,
+)
 from naught_loadtest.measure.usage import resident_bytes
 
 GROUP = "drain"
@@ -53,11 +63,44 @@ LATE_PART_MAX = 0.1
 READ_EVERY = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One drain of a fresh server."""
+
+    quiet: Result
+    busy: Result
+    # How long the drain took, and how long it should have taken.
+    drain_s: float
+    planned_s: float
+    # Whether the resident memory settled, and at which level.
+    settled: bool
+    level_bytes: int
+
+    @property
+    def times(self) -> float:
+        """The p99 of the busy load, as a multiple of the quiet one's."""
+        return self.busy.response.percentile(99) / max(self.quiet.response.percentile(99), 1)
+
+    @property
+    def invalid(self) -> list[str]:
+        """The reasons why this round's figures must not be believed."""
+        reasons = [*self.quiet.invalid, *self.busy.invalid]
+        if self.drain_s > (1 + LATE_PART_MAX) * self.planned_s:
+            reasons.append(f"the drain took {self.drain_s:.1f} s instead of {self.planned_s:.1f} s")
+        if not self.settled:
+            reasons.append("memory had not settled at the end of the run")
+        return reasons
+
+
 def measure(bench: Bench) -> list[Bar]:
     """The one bar of the drain."""
     count = COUNTERS // 10 if bench.quick else COUNTERS
+    return [bar([_one_round(bench, count, number) for number in range(bench.rounds)], count)]
+
+
+def _one_round(bench: Bench, count: int, number: int) -> Round:
     with started("naught", bench.cores.server) as server, pinned_to(bench.cores.generator):
-        empty_bytes = resident_bytes(server.pid)
+        empty_bytes = resident_bytes(server.local_pid)
         drain_s = count / DRAIN_PER_S
         base = base_plan(bench.cores, rate=STEADY_PER_S, warmup_s=1.0, seed=bench.seed)
         base = replace(base, target=server.url)
@@ -65,14 +108,15 @@ def measure(bench: Bench) -> list[Bar]:
         probe, _ = open_probe(parse_target(server.url))
         with probe:
             Filler(probe, prefix).fill_to(count)
-        memory = MemoryWatch(server.pid, resident_bytes(server.pid) - empty_bytes)
+        memory = MemoryWatch(server.local_pid, resident_bytes(server.local_pid) - empty_bytes)
         quiet = Run(replace(base, prefix=new_prefix(), duration_s=drain_s + 5), server_pid=server.pid).execute()
-        bench.say(f"quiet: {_described(quiet)}")
+        turn = f"round {number + 1}/{bench.rounds}"
+        bench.say(f"{turn}  quiet: {_described(quiet)}")
         busy_plan = replace(base, prefix=new_prefix(), duration_s=drain_s + SETTLE_S_MAX)
         with Drainer(server, prefix, count, bench.cores) as drainer:
             busy = _busy(Run(busy_plan, server_pid=server.pid), drainer, memory)
-        bench.say(f"busy: {_described(busy)}; memory settled: {memory.settled}")
-    return [_bar(quiet, busy, memory, drainer, count)]
+        bench.say(f"{turn}  busy: {_described(busy)}; memory settled: {memory.settled}")
+    return Round(quiet, busy, drainer.took_s, drain_s, memory.settled, memory.level_bytes)
 
 
 class MemoryWatch:
@@ -126,7 +170,7 @@ class Drainer:
 
         Must run in a thread of its own: it lowers the thread's scheduling priority permanently.
         """
-        _yield_to_others(self._cores)
+        yield_to_others(self._cores)
         start_s = time.monotonic()
         drained = 0
         expected = b""
@@ -142,14 +186,6 @@ class Drainer:
                     raise RuntimeError("the server's replies to the drain are not all zeros")
                 expected = b""
         self.took_s = time.monotonic() - start_s
-
-
-def _yield_to_others(cores: Cores) -> None:
-    """Let this thread run on any core, but only in time that no other process wants, where the system allows it."""
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            os.sched_setaffinity(0, [*cores.server, *cores.generator] or os.sched_getaffinity(0))
 
 
 def _busy(run: Run, drainer: Drainer, memory: MemoryWatch) -> Result:
@@ -170,37 +206,52 @@ def _described(result: Result) -> str:
     return f"{response}, lateness p99 {milliseconds(result.lateness.percentile(99))}"
 
 
-def _bar(quiet: Result, busy: Result, memory: MemoryWatch, drainer: Drainer, count: int) -> Bar:
-    quiet_ns, busy_ns = quiet.response.percentile(99), busy.response.percentile(99)
-    times = busy_ns / max(quiet_ns, 1)
-    max_ns = busy.response.max_ns
-    wrong = problems(quiet) + problems(busy)
-    invalid = [*quiet.invalid, *busy.invalid, *wrong]
-    if drainer.took_s > (1 + LATE_PART_MAX) * count / DRAIN_PER_S:
-        invalid.append(f"the drain took {drainer.took_s:.1f} s instead of {count / DRAIN_PER_S:.1f} s")
-    if not memory.settled:
-        invalid.append("memory had not settled at the end of the run")
-    reached = times <= P99_TIMES_MAX and max_ns <= MAX_NS
+def bar(rounds: list[Round], count: int) -> Bar:
+    """The bar of these rounds, each a drain of `count` counters."""
+    wrong = list(
+        dict.fromkeys(problem for each in rounds for run in (each.quiet, each.busy) for problem in problems(run))
+    )
+    reasons = list(dict.fromkeys(reason for each in rounds for reason in each.invalid))
+    valid = [each for each in rounds if not each.invalid]
+    shown = valid or rounds
+    times = spread([each.times for each in shown])
+    max_ns = [each.busy.response.max_ns for each in shown]
+    median_max_ns = int(statistics.median(max_ns))
+    reached = times.median <= P99_TIMES_MAX and median_max_ns <= MAX_NS
+    most = f"max {milliseconds(median_max_ns)} ({milliseconds(min(max_ns))}-{milliseconds(max(max_ns))})"
+    quiet_us = cpu_us_median([each.quiet for each in shown])
+    busy_us = cpu_us_median([each.busy for each in shown])
+    last = shown[-1]
     return Bar(
         GROUP,
         f"steady load while {count:,} counters drain",
         f"p99 at most {P99_TIMES_MAX:g}x quiet, max at most {MAX_NS / 1e6:g} ms",
-        f"p99 {times:.2f}x, max {milliseconds(max_ns)}",
-        INVALID if invalid else PASS if reached else MISSED,
-        {
-            "quiet_ns": quiet.response.summary_ns(),
-            "busy_ns": busy.response.summary_ns(),
-            "quiet_service_ns": quiet.service.summary_ns(),
-            "busy_service_ns": busy.service.summary_ns(),
-            "busy_lateness_ns": busy.lateness.summary_ns(),
-            "busy_s": round(busy.elapsed_s, 3),
-            "drain_s": round(drainer.took_s, 3),
-        },
+        f"p99 {times}, {most}",
+        INVALID if wrong or not valid else PASS if reached else MISSED,
+        {"rounds": [_figures(each) for each in rounds]},
         [
-            f"quiet: {_described(quiet)}",
-            f"busy:  {_described(busy)}; {STEADY_PER_S:,.0f} requests/s for {busy.elapsed_s:.1f} s",
-            f"drained in {drainer.took_s:.1f} s; memory settled at {memory.level_bytes / 2**20:.0f} MiB",
-            *invalid,
+            f"quiet: {_described(last.quiet)}",
+            f"busy:  {_described(last.busy)}; {STEADY_PER_S:,.0f} requests/s for {last.busy.elapsed_s:.1f} s",
+            f"CPU a request: quiet {microseconds(quiet_us)}, busy {microseconds(busy_us)} with the drain",
+            f"drained in {last.drain_s:.1f} s; memory settled at {last.level_bytes / 2**20:.0f} MiB",
+            f"{len(valid)} of {len(rounds)} rounds valid; medians of {'these' if valid else 'all'}",
+            *reasons,
+            *wrong,
         ],
         wrong,
     )
+
+
+def _figures(each: Round) -> dict[str, Any]:
+    return {
+        "quiet_ns": each.quiet.response.summary_ns(),
+        "busy_ns": each.busy.response.summary_ns(),
+        "quiet_service_ns": each.quiet.service.summary_ns(),
+        "busy_service_ns": each.busy.service.summary_ns(),
+        "busy_lateness_ns": each.busy.lateness.summary_ns(),
+        "busy_s": round(each.busy.elapsed_s, 3),
+        "drain_s": round(each.drain_s, 3),
+        "quiet_cpu_us": each.quiet.server_cpu_us,
+        "busy_cpu_us": each.busy.server_cpu_us,
+        "invalid": each.invalid,
+    }

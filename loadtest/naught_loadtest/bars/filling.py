@@ -10,7 +10,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from naught_loadtest.drivers.base import failure_in
+from naught_loadtest.drivers.base import Inspector, failure_in
 from naught_loadtest.drivers.naught import request
 from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.redis import RedisDriver
@@ -52,7 +52,7 @@ class Filler:
 
 
 class RedisFiller:
-    """Creates counters of one prefix on a Redis server, by pipelined INCRBY."""
+    """Creates counters of one prefix on a Redis server, by pipelined INCR."""
 
     def __init__(self, probe: Probe, prefix: str) -> None:
         self._probe = probe
@@ -69,6 +69,13 @@ class RedisFiller:
             requests = b"".join(self._driver.single(0, name, 1) for name in names)
             _check(self._probe.ask(requests, end - self.filled))
             self.filled = end
+
+    def remove(self, inspector: Inspector) -> None:
+        """Delete all these counters by an inspector of the same server."""
+        for start in range(0, self.filled, PORTION):
+            end = min(self.filled, start + PORTION)
+            inspector.remove([key_name(self._prefix, number) for number in range(start, end)])
+        self.filled = 0
 
 
 def drain_requests(prefix: str, count: int, keep_every: int = 0) -> Iterator[tuple[bytes, int]]:

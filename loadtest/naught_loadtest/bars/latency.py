@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from typing import Any
 
 from naught_loadtest.bars.bar import INVALID, Bar, Bench, at_most, skipped
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.report import milliseconds
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.rounds import base_plan, problems, spread, started_all
+from naught_loadtest.measure.rounds import base_plan, cpu_us_median, microseconds, problems, spread, started_all
 
 GROUP = "latency"
-CAPACITY_RUNS = 3
 
 
 def measure(bench: Bench) -> list[Bar]:
     """The one bar of latency."""
     what = "p99 at half of Redis's unpipelined capacity"
-    with started_all(["naught", "redis"], bench.cores.server) as (contenders, missing):
+    with started_all(["naught", "redis"], bench.cores.server, bench.peer) as (contenders, missing):
         if missing:
             return [skipped(GROUP, what, missing[0])]
         naught, redis = contenders
         base = base_plan(bench.cores, duration_s=2.0 if bench.quick else 5.0, warmup_s=0.5, seed=bench.seed)
         closed = replace(base, target=redis.url)
         capacities = []
-        for _ in range(CAPACITY_RUNS):
+        for _ in range(bench.rounds):
             result = Run(replace(closed, prefix=new_prefix()), server_pid=redis.pid).execute()
             capacities.append(result.throughput)
         rate = statistics.median(capacities) / 2
@@ -55,7 +55,7 @@ def _described(result: Result) -> str:
 def _bar(what: str, rate: float, pairs: list[tuple[Result, Result]]) -> Bar:
     """The bar of these pairs of results, naught's and Redis's of the same round."""
     valid = [pair for pair in pairs if not pair[0].invalid and not pair[1].invalid]
-    figures = {
+    figures: dict[str, Any] = {
         "rate_per_s": round(rate, 1),
         "rounds": [
             {
@@ -77,7 +77,10 @@ def _bar(what: str, rate: float, pairs: list[tuple[Result, Result]]) -> Bar:
     medians = [
         milliseconds(int(statistics.median(pair[side].response.percentile(99) for pair in valid))) for side in (0, 1)
     ]
+    cpu_us = [cpu_us_median([pair[side] for pair in valid]) for side in (0, 1)]
     notes = [
-        f"naught {medians[0]}, Redis {medians[1]}, {rate:,.0f} requests/s; {len(valid)} of {len(pairs)} rounds valid"
+        f"naught {medians[0]}, Redis {medians[1]}, {rate:,.0f} requests/s; {len(valid)} of {len(pairs)} rounds valid",
+        f"CPU an operation: naught {microseconds(cpu_us[0])}, Redis {microseconds(cpu_us[1])}",
     ]
+    figures.update(naught_cpu_us=cpu_us[0], redis_cpu_us=cpu_us[1])
     return Bar(GROUP, what, asked, str(ratio), at_most(ratio.median, 1.0), figures, notes)

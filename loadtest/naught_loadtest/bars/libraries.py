@@ -13,9 +13,11 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from naught_loadtest.bars.bar import INVALID, REPORTED, Bar, Bench, at_least, skipped
-from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
+from naught_loadtest.bars.bar import INVALID, Bar, Bench, at_least, skipped
+from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS, key_of
+from naught_loadtest.drivers.probe import open_probe
 from naught_loadtest.drivers.servers import MissingProgramError
+from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import RunError
 from naught_loadtest.measure.cores import pinned_to
 from naught_loadtest.measure.rounds import spread, started_all
@@ -48,20 +50,29 @@ class Pairing:
     # The same in words: "8 threads".
     callers_named: str
     peer: Library
-    # The least ratio of naught's calls per second to the peer's. None where the ratio is only reported.
-    bar: float | None
+    # The least ratio of naught's calls per second to the peer's.
+    bar: float
 
 
 # A library, and how many callers it has.
 Case = tuple[Library, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a program of `PEERS` reached."""
+
+    calls_per_s: float
+    # Processor time of the whole process for one call, in microseconds.
+    cpu_us: float
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What all rounds gave."""
 
-    # Calls per second, one figure for each round.
-    rates: dict[Case, list[float]] = field(default_factory=dict)
+    # One for each round.
+    paces: dict[Case, list[Pace]] = field(default_factory=dict)
     # Why a case could not be measured. It is not tried again.
     errors: dict[Case, MissingProgramError | RunError] = field(default_factory=dict)
 
@@ -69,39 +80,47 @@ class _Outcome:
 def compare(bench: Bench, group: str, naught: Library, pairings: list[Pairing]) -> list[Bar]:
     """One bar for each of the pairings."""
     libraries = list(dict.fromkeys([naught, *(pairing.peer for pairing in pairings)]))
-    callers = list(dict.fromkeys(pairing.callers for pairing in pairings))
+    # By number of callers the libraries that are compared at it.
+    cases = {pairing.callers: [naught] for pairing in pairings}
+    for pairing in pairings:
+        cases[pairing.callers].append(pairing.peer)
     servers = list(dict.fromkeys(library.server for library in libraries))
-    with started_all(servers, bench.cores.server) as (contenders, missing):
+    with started_all(servers, bench.cores.server, bench.peer) as (contenders, missing):
         if missing:
             return [skipped(group, f"{group} calls", missing[0])]
         urls = {contender.name: contender.url for contender in contenders}
-        outcome = _run_rounds(bench, libraries, callers, urls)
+        outcome = _run_rounds(bench, cases, urls)
+        if bench.peer.url is not None:
+            # A server that was not started here keeps nothing of the run.
+            probe, inspector = open_probe(parse_target(bench.peer.url))
+            with probe:
+                inspector.remove([key_of(number) for number in range(max(cases))])
     return [_bar(group, naught, pairing, outcome) for pairing in pairings]
 
 
-def _run_rounds(bench: Bench, libraries: list[Library], callers: list[int], urls: dict[str, str]) -> _Outcome:
+def _run_rounds(bench: Bench, cases: dict[int, list[Library]], urls: dict[str, str]) -> _Outcome:
     outcome = _Outcome()
     for number in range(bench.rounds):
-        first = number % len(libraries)
-        for count in callers:
+        for count, libraries in cases.items():
+            first = number % len(libraries)
             for library in libraries[first:] + libraries[:first]:
                 case = library, count
                 if case in outcome.errors:
                     continue
                 try:
-                    rate = run_program(library.program, urls[library.server], count, bench)
+                    pace = run_program(library.program, urls[library.server], count, bench)
                 except (MissingProgramError, RunError) as error:
                     outcome.errors[case] = error
                     result = str(error)
                 else:
-                    outcome.rates.setdefault(case, []).append(rate)
-                    result = f"{rate:>11,.0f} calls/s"
+                    outcome.paces.setdefault(case, []).append(pace)
+                    result = f"{pace.calls_per_s:>11,.0f} calls/s"
                 bench.say(f"round {number + 1}/{bench.rounds}  {library.name:<18} {count:>3} at a time  {result}")
     return outcome
 
 
-def run_program(program: str, url: str, callers: int, bench: Bench) -> float:
-    """Calls per second that a program of `PEERS` reached.
+def run_program(program: str, url: str, callers: int, bench: Bench) -> Pace:
+    """What a program of `PEERS` reached.
 
     MissingProgramError when its library is not installed, RunError when it fails or hangs.
     """
@@ -118,14 +137,14 @@ def run_program(program: str, url: str, callers: int, bench: Bench) -> float:
         lines = [line.strip(" |+-") for line in done.stderr.splitlines()]
         reason = next(filter(None, reversed(lines)), f"{program} ended with status {done.returncode}")
         raise MissingProgramError(reason) if done.returncode == NOT_INSTALLED_STATUS else RunError(reason)
-    rate: float = json.loads(done.stdout)["calls_per_s"]
-    return rate
+    said = json.loads(done.stdout)
+    return Pace(said["calls_per_s"], said["cpu_us_per_call"])
 
 
 def _bar(group: str, naught: Library, pairing: Pairing, outcome: _Outcome) -> Bar:
     peer = pairing.peer
     what = f"calls of {pairing.callers_named} against {peer.name}"
-    asked = "" if pairing.bar is None else f"at least {pairing.bar:g}x"
+    asked = f"at least {pairing.bar:g}x"
     cases = (naught, pairing.callers), (peer, pairing.callers)
     for case in cases:
         error = outcome.errors.get(case)
@@ -134,14 +153,26 @@ def _bar(group: str, naught: Library, pairing: Pairing, outcome: _Outcome) -> Ba
             return Bar(group, what, asked, reason, INVALID, wrong=[reason])
         if error is not None:
             return skipped(group, what, str(error))
-    mine, its = (outcome.rates[case] for case in cases)
-    ratio = spread([one / other for one, other in zip(mine, its, strict=True)])
+    mine, its = (outcome.paces[case] for case in cases)
+    ratio = spread([one.calls_per_s / other.calls_per_s for one, other in zip(mine, its, strict=True)])
     return Bar(
         group,
         what,
         asked,
         str(ratio),
-        REPORTED if pairing.bar is None else at_least(ratio.median, pairing.bar),
-        {"ratio": ratio.to_json(), "naught_calls_per_s": mine, "peer_calls_per_s": its},
-        [f"naught {statistics.median(mine):,.0f} calls/s, {peer.name} {statistics.median(its):,.0f}"],
+        at_least(ratio.median, pairing.bar),
+        {
+            "ratio": ratio.to_json(),
+            "naught_calls_per_s": [pace.calls_per_s for pace in mine],
+            "peer_calls_per_s": [pace.calls_per_s for pace in its],
+            "naught_cpu_us_per_call": [pace.cpu_us for pace in mine],
+            "peer_cpu_us_per_call": [pace.cpu_us for pace in its],
+        },
+        [_described(naught.name, mine), _described(peer.name, its)],
     )
+
+
+def _described(name: str, paces: list[Pace]) -> str:
+    rate = statistics.median(pace.calls_per_s for pace in paces)
+    cpu_us = statistics.median(pace.cpu_us for pace in paces)
+    return f"{name:<17} {rate:>11,.0f} calls/s, CPU {cpu_us:.2f} us a call in the client's process"

@@ -13,10 +13,10 @@ Three workloads, over the same keys in the same order:
     flapping   Every counter goes from nothing to 1 and back: each decrement evicts, each increment creates.
                The map without the branch keeps a zero for every key instead, which is the leak.
 
-Rounds of the two maps alternate, and the map that goes first alternates too. A round's ratio is of the CPU time of
-the whole process, the cleaning thread of the deferred policy included: other programs on the machine disturb CPU
-time less than elapsed time. The bars show the median of the rounds' ratios with its quartiles. No server takes
-part.
+Passes of the two maps over the keys alternate, and the map that goes first alternates too. A pair's ratio is of the
+CPU time of the whole process, the cleaning thread of the deferred policy included: other programs on the machine
+disturb CPU time less than elapsed time. The bars show the median of the pairs' ratios with its quartiles. Each round
+of `--rounds` is a number of such pairs. No server takes part.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ RATIO_MIN = 0.97
 # Some tens of keys for each shard, and few enough to stay in the processor's caches: the bar compares the work of the
 # methods, and slow memory would only hide it.
 KEYS = 2_000
-# Pairs of rounds, each round one pass over the keys of about a millisecond. That is long against the resolution of
-# the clock, and so short that a disturbance most often falls on both rounds of a pair.
-PAIRS = 301
-PAIRS_QUICK = 21
+# Pairs of passes in each round. A pass takes about a millisecond. That is long against the resolution of the clock,
+# and so short that a disturbance most often falls on both passes of a pair.
+PAIRS_PER_ROUND = 61
+PAIRS_PER_ROUND_QUICK = 11
 # Of the mixed workload's keys, one in this many is evicted on each pass.
 MIXED_EVERY = 10
 WORKLOADS = ("held", "mixed", "flapping")
 
 
 def measure(bench: Bench) -> list[Bar]:
-    """A bar for each policy, workload and method. Takes about six seconds."""
-    pairs = PAIRS_QUICK if bench.quick else PAIRS
+    """A bar for each policy, workload and method. Five rounds take about six seconds."""
+    pairs = bench.rounds * (PAIRS_PER_ROUND_QUICK if bench.quick else PAIRS_PER_ROUND)
     return [
         _bar(ratio)
         for policy in get_args(Policy)
@@ -71,7 +71,7 @@ class GuardRatio:
     median: float
     lower_quartile: float
     upper_quartile: float
-    # CPU nanoseconds of one call of SafeMap's method, the loop around it included; the median of the rounds.
+    # CPU nanoseconds of one call of SafeMap's method, the loop around it included; the median of the passes.
     guarded_ns: float
 
 
@@ -97,26 +97,26 @@ def measure_workload(policy: Policy, workload: str, pairs: int) -> list[GuardRat
     keys = [f"user:{number}:requests" for number in range(KEYS)]
     guarded = _prepared(SafeMap, policy, workload, keys)
     unguarded = _prepared(UnguardedMap, policy, workload, keys)
-    guarded_rounds: list[tuple[int, int]] = []
-    unguarded_rounds: list[tuple[int, int]] = []
+    guarded_passes: list[tuple[int, int]] = []
+    unguarded_passes: list[tuple[int, int]] = []
     gc.collect()
     gc.disable()  # a collection would fall on one of the two maps by chance
     try:
         for number in range(pairs):
             if number % 2:
-                guarded_rounds.append(_one_round(guarded, keys))
-                unguarded_rounds.append(_one_round(unguarded, keys))
+                guarded_passes.append(_one_pass(guarded, keys))
+                unguarded_passes.append(_one_pass(unguarded, keys))
             else:
-                unguarded_rounds.append(_one_round(unguarded, keys))
-                guarded_rounds.append(_one_round(guarded, keys))
+                unguarded_passes.append(_one_pass(unguarded, keys))
+                guarded_passes.append(_one_pass(guarded, keys))
     finally:
         gc.enable()
         guarded.close()
         unguarded.close()
     ratios = []
     for method, (incrs, decrs) in (("incr", (1, 0)), ("decr", (0, 1)), ("both", (1, 1))):
-        guarded_ns = [up_ns * incrs + down_ns * decrs for up_ns, down_ns in guarded_rounds]
-        unguarded_ns = [up_ns * incrs + down_ns * decrs for up_ns, down_ns in unguarded_rounds]
+        guarded_ns = [up_ns * incrs + down_ns * decrs for up_ns, down_ns in guarded_passes]
+        unguarded_ns = [up_ns * incrs + down_ns * decrs for up_ns, down_ns in unguarded_passes]
         by_pair = [other / mine for mine, other in zip(guarded_ns, unguarded_ns, strict=True)]
         lower, middle, upper = statistics.quantiles(by_pair, n=4)
         calls = KEYS * (incrs + decrs)
@@ -127,16 +127,16 @@ def measure_workload(policy: Policy, workload: str, pairs: int) -> list[GuardRat
 
 
 def _prepared(map_class: type[SafeMap[Any, Any]], policy: Policy, workload: str, keys: list[str]) -> Any:
-    """A map with the workload's counters in it, on which some rounds have already run."""
+    """A map with the workload's counters in it, on which some passes have already run."""
     counters = map_class(int, policy=policy)
     held = {"held": keys, "mixed": [key for i, key in enumerate(keys) if i % MIXED_EVERY], "flapping": []}
     counters.merge(dict.fromkeys(held[workload], 5))
     for _ in range(10):
-        _one_round(counters, keys)  # until the interpreter has specialised the code and the tables have their size
+        _one_pass(counters, keys)  # until the interpreter has specialised the code and the tables have their size
     return counters
 
 
-def _one_round(counters: SafeMap[Any, Any], keys: list[str]) -> tuple[int, int]:
+def _one_pass(counters: SafeMap[Any, Any], keys: list[str]) -> tuple[int, int]:
     """Increment every key, then decrement every key. Returns the CPU nanoseconds of each of the two loops."""
     incr, decr = counters.incr, counters.decr
     begin = time.process_time_ns()

@@ -41,8 +41,9 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         required=True,
         metavar="URL",
-        help="naught://host:port/cache, naught+unix:///path.sock, redis://host:port, redis-lua://host:port"
-        " (deletes at zero) or memcached://host:port",
+        help="naught://host:port/cache, naught-session://, naught+unix:///path.sock, memcached://host:port,"
+        " redis://host:port, and the same deleting at zero: redis-lua://, redis-function://, valkey-delifeq://,"
+        " redis-delex://",
     )
     add("--scenario", choices=SCENARIOS, default="churn", help="which counters change, and how (%(default)s)")
     add("-c", "--connections", type=int, default=CONNECTIONS_DEFAULT, metavar="N", help="(%(default)s)")

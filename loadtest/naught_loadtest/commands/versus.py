@@ -3,6 +3,9 @@
 All servers are started here, on loopback, without configuration. Each server has one core, and the generator has the
 others where there are any. All get the same workload. Only naught has a command for many counters, so where naught
 sends an `apply` of a thousand counters, it is compared with the peer's deepest pipeline.
+
+Redis and Valkey can delete a counter that reaches zero in several ways. All that the server supports are measured,
+and the headline compares naught with the best of them. --peer-binary, --peer-url and --peer-args say which server.
 """
 
 from __future__ import annotations
@@ -13,18 +16,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from naught_loadtest.commands import status
+from naught_loadtest.commands.peer import add_peer_arguments, peer_of
 from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines, ceilings
-from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.machine import machine_lines
 from naught_loadtest.measure.report import text_stream, write_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import (
+    EVICTING_WAYS,
     PEERS,
     Contender,
     Setting,
     Table,
     base_plan,
+    microseconds,
     run_rounds,
     started_all,
 )
@@ -36,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `versus`."""
     add = parser.add_argument
     add("--peers", type=peers, default=list(PEERS), metavar="A,B", help=f"some of {', '.join(PEERS)} (all)")
+    add_peer_arguments(parser)
     add("--rounds", type=int, default=5, metavar="N", help="(%(default)s)")
     add("--duration", type=float, default=2.0, metavar="S", help="of each run (%(default)g)")
     add("--scenario", choices=SCENARIOS, default="churn", help="(%(default)s)")
@@ -78,7 +84,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise ValueError("--rounds must be at least 1")
     out = text_stream(arguments.json)
-    cores = split_cores()
+    peer, cores = peer_of(arguments)
     settings = settings_for(arguments.depths, arguments.batch)
     base = base_plan(
         cores,
@@ -92,7 +98,9 @@ def execute(arguments: argparse.Namespace) -> int:
     load = f"{arguments.rounds} rounds of {arguments.duration:g} s: {arguments.scenario}"
     for line in (*machine_lines(), cores.note, f"{load}, {base.connections} connections, seed {base.seed}"):
         print(line, file=out)
-    with started_all(["naught", *arguments.peers], cores.server) as (contenders, missing):
+    if str(peer):
+        print(peer, file=out)
+    with started_all(["naught", *arguments.peers], cores.server, peer) as (contenders, missing):
         for line in (*missing, *(f"{each.name}: {each.version}" for each in contenders)):
             print(line, file=out)
         print(file=out)
@@ -105,6 +113,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         document = _document(table, settings, names)
         document["cores"] = cores.note
+        document["peer"] = str(peer)
         document["versions"] = {each.name: each.version for each in contenders}
         document["ceiling"] = echo.to_json()
         write_json(document, arguments.json)
@@ -121,7 +130,7 @@ class Announcer:
     def say(self, number: int, setting: Setting, contender: Contender, result: Result) -> None:
         share = "" if result.server_share is None else f"   server {result.server_share:.0%}"
         print(
-            f"round {number + 1}/{self._rounds}   {setting.name:<14} {contender.name:<10}"
+            f"round {number + 1}/{self._rounds}   {setting.name:<14} {contender.name:<14}"
             f" {result.throughput:>11,.0f}/s{share}   generator {result.generator_share:.0%}",
             file=sys.stderr,
             flush=True,
@@ -137,25 +146,48 @@ def compared(setting: Setting, settings: list[Setting], peer: str) -> tuple[str,
 
 def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) -> Iterator[str]:
     """The table of ratios, with its notes."""
-    yield f"{'':<15}{'naught':>13}  {'peer':<10}{'':>13}   ratio (least-most)   per server core-second"
+    yield f"{'':<14}{'naught':>10}  {'peer':<14}{'':>10}  {'ratio (least-most)':<19} CPU us"
     for setting in settings:
         mine = (setting.name, "naught")
         for peer in names:
             its = compared(setting, settings, peer)
-            core = table.core_ratio(mine, its)
-            marks = "*" if table.limited(*mine) or table.limited(*its) else ""
+            mark = "*" if table.limited(*mine) or table.limited(*its) else ""
+            cpu = f"{_short(table.cpu_us(*mine))}/{_short(table.cpu_us(*its))}"
             yield (
-                f"{setting.name:<15}{table.throughput(*mine):>11,.0f}/s  {peer:<10}"
-                f"{table.throughput(*its):>11,.0f}/s   {table.ratio(mine, its)!s:<20} {core or '-'} {marks}".rstrip()
+                f"{setting.name:<14}{table.throughput(*mine):>10,.0f}  {peer:<14}"
+                f"{table.throughput(*its):>10,.0f}  {f'{table.ratio(mine, its)}{mark}':<19} {cpu}"
             )
     yield ""
-    yield "each ratio is of runs of the same round; shown are the median of the rounds, the least and the most"
+    for setting in settings:
+        best = best_evicting(table, setting, settings, names)
+        if best is not None:
+            ratio = table.ratio((setting.name, "naught"), best)
+            yield f"{setting.name}, evict at zero: {ratio} of the best, {best[1]}"
+    yield ""
+    yield "operations a second. Each ratio is of runs of the same round; shown are the"
+    yield "median of the rounds, the least and the most. CPU: microseconds of the server's"
+    yield "processor time for an operation, naught's/the peer's"
     if any(table.limited(*key) for key in table.results):
-        yield "* the generator was the limit of one of the two; the last column does not depend on that"
+        yield "* INVALID: the generator was the limit of one of the two. CPU does not depend on it"
     yield "the generator's own ceiling, against an echo server:"
     yield from (f"  {line}" for line in ceiling_lines(echo))
     for sentence in table.failures():
         yield f"FAILED  {sentence}"
+
+
+def _short(cpu_us: float | None) -> str:
+    return microseconds(cpu_us).removesuffix(" us")
+
+
+def best_evicting(
+    table: Table, setting: Setting, settings: list[Setting], names: list[str]
+) -> tuple[str, str] | None:
+    """(setting, peer) of the fastest way in which Redis evicts at zero. None where none was measured."""
+    ways = [name for name in names if name in EVICTING_WAYS]
+    if not ways:
+        return None
+    its_setting, _ = compared(setting, settings, ways[0])
+    return its_setting, table.best(its_setting, ways)
 
 
 def _document(table: Table, settings: list[Setting], names: list[str]) -> dict[str, Any]:
@@ -171,14 +203,18 @@ def _document(table: Table, settings: list[Setting], names: list[str]) -> dict[s
                     "peer_setting": its[0],
                     "ratio": table.ratio(mine, its).to_json(),
                     "core_ratio": core.to_json() if core else None,
+                    "naught_cpu_us": table.cpu_us(*mine),
+                    "peer_cpu_us": table.cpu_us(*its),
                     "generator_limited": table.limited(*mine) or table.limited(*its),
                 }
             )
+    bests = {setting.name: best_evicting(table, setting, settings, names) for setting in settings}
     return {
         "schema": 1,
         "kind": "versus",
         "machine": list(machine_lines()),
         "ratios": ratios,
+        "best_evicting": {name: best[1] for name, best in bests.items() if best is not None},
         "runs": table.to_json(),
         "failures": table.failures(),
     }

@@ -10,12 +10,29 @@ from __future__ import annotations
 from naught_loadtest.drivers.base import Driver
 from naught_loadtest.drivers.echo import EchoDriver
 from naught_loadtest.drivers.memcached import MemcachedDriver
-from naught_loadtest.drivers.naught import NaughtDriver
-from naught_loadtest.drivers.redis import RedisDriver, RedisLuaDriver
+from naught_loadtest.drivers.naught import NaughtDriver, NaughtSessionDriver
+from naught_loadtest.drivers.redis import (
+    RedisDelexDriver,
+    RedisDriver,
+    RedisFunctionDriver,
+    RedisLuaDriver,
+    ValkeyDelifeqDriver,
+)
 
 # By the name that a target's URL begins with.
 DRIVERS: dict[str, type[Driver]] = {
-    driver.name: driver for driver in (NaughtDriver, RedisDriver, RedisLuaDriver, MemcachedDriver, EchoDriver)
+    driver.name: driver
+    for driver in (
+        NaughtDriver,
+        NaughtSessionDriver,
+        RedisDriver,
+        RedisLuaDriver,
+        RedisFunctionDriver,
+        ValkeyDelifeqDriver,
+        RedisDelexDriver,
+        MemcachedDriver,
+        EchoDriver,
+    )
 }
 
 

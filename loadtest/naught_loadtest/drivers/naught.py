@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from naught_loadtest.drivers.base import BatchDriver, Carrier, Failure, Inspector, ProtocolFaultError, Reply
+from naught_loadtest.drivers.base import BatchDriver, Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
 from naught_loadtest.drivers.target import Target
 
 # Message ids of five bytes. There are enough of them for any pipeline, because replies come in order.
@@ -81,9 +81,34 @@ class NaughtDriver(BatchDriver):
         return NaughtInspector(probe)
 
 
-def request(method: str, *params: Any) -> bytes:
-    """A request that is not part of a cycle."""
-    return _pack([0, ID_FIRST, method, list(params)])
+class NaughtSessionDriver(NaughtDriver):
+    """The same with a session on every connection, whose replies are acknowledged while the load runs."""
+
+    name = "naught-session"
+    # The server keeps 1 024 unacknowledged replies. A client that acknowledges in good time has far fewer.
+    acknowledge_every = 256
+    # A run's sessions must not stay on the server for long after its connections are closed.
+    LEASE_MS = 1000
+
+    def greeting(self, target: Target) -> bytes | None:
+        cache = {} if target.cache is None else {"cache": target.cache}
+        return request("hello", {"session": True, "lease_ms": self.LEASE_MS, **cache})
+
+    def acknowledgement(self, received: int) -> bytes:
+        return notification("ack", received)
+
+    def for_probe(self) -> Driver:
+        return NaughtDriver()
+
+
+def notification(method: str, *params: Any) -> bytes:
+    """A notification: a request without a reply."""
+    return _pack([2, method, list(params)])
+
+
+def request(method: str, *params: Any, msgid: int = ID_FIRST) -> bytes:
+    """A request that is not part of a cycle. Requests that wait at the same time need different message ids."""
+    return _pack([0, msgid, method, list(params)])
 
 
 def _reply(message: Any) -> Reply:

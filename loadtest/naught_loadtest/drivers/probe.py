@@ -84,6 +84,6 @@ class Probe:
 
 def open_probe(target: Target) -> tuple[Probe, Inspector]:
     """A probe connected to the target, and the inspector that uses it. The caller closes the probe."""
-    driver = driver_for(target.kind)
+    driver = driver_for(target.kind).for_probe()
     probe = Probe(target, driver)
     return probe, driver.inspector(probe)

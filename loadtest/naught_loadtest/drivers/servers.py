@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -57,6 +58,30 @@ class Server:
         return self.process.wait(STOP_S_MAX)
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Which Redis or Valkey the comparisons measure, and how it is started."""
+
+    # Its program; None for redis-server or valkey-server, whichever is installed.
+    binary: str | None = None
+    # The URL of a server that runs already, which is then not started; None to start one.
+    url: str | None = None
+    # Arguments for the program, after those of the harness.
+    arguments: tuple[str, ...] = ()
+    # The cores it runs on; empty for the core of the other servers.
+    cores: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """One line for the report; empty where nothing was asked for."""
+        if self.url is not None:
+            return f"peer: the server at {self.url}, which was not started here and runs on the cores it chose"
+        if not (self.binary or self.arguments or self.cores):
+            return ""
+        arguments = f" {shlex.join(self.arguments)}" if self.arguments else ""
+        cores = f", on cores {self.cores[0]}-{self.cores[-1]}" if self.cores else ""
+        return f"peer: {self.binary or 'redis-server'}{arguments}{cores}"
+
+
 @contextlib.contextmanager
 def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = ()) -> Iterator[Server]:
     """A naught server of this installation, with these arguments besides those for its port."""
@@ -68,6 +93,15 @@ def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = (
             bound = _wait_for_ports(process, ports_file, directory)
             url = f"naught://{bound['tcp']['host']}:{bound['tcp']['port']}"
             yield Server(url, process.pid, process, _wait_for_version(url, process, directory))
+
+
+@contextlib.contextmanager
+def configured(text: str) -> Iterator[tuple[str, ...]]:
+    """The arguments that make a naught server read this text as its configuration file, while the block runs."""
+    with tempfile.TemporaryDirectory(prefix="naught-loadtest-") as directory:
+        file = Path(directory) / "naught.toml"
+        file.write_text(text)
+        yield "--config", str(file)
 
 
 def _wait_for_ports(process: subprocess.Popen[bytes], ports_file: Path, directory: Path) -> dict[str, Any]:
@@ -89,12 +123,17 @@ def echo_server(cores: list[int] | None = None) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def redis_server(cores: list[int] | None = None) -> Iterator[Server]:
-    """A Redis (or Valkey) server without configuration and persistence. Its URL begins with redis://."""
-    program = _program("redis-server", "valkey-server")
+def redis_server(
+    cores: list[int] | None = None, binary: str | None = None, arguments: tuple[str, ...] = ()
+) -> Iterator[Server]:
+    """A Redis (or Valkey) server without configuration and persistence. Its URL begins with redis://.
+
+    `binary` is the program, otherwise the one that is installed. `arguments` follow those of the harness.
+    """
+    program = binary or _program("redis-server", "valkey-server")
     with reserved_port() as port:
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        with _started(command, f"redis://127.0.0.1:{port}", cores) as server:
+        with _started([*command, *arguments], f"redis://127.0.0.1:{port}", cores) as server:
             yield server
 
 

@@ -4,8 +4,12 @@
 | --- | --- |
 | naught://host:port/cache | naught over TCP; without a path the default cache |
 | naught+unix:///path.sock?cache=orders | naught over a Unix socket |
-| redis://host:port | Redis or Valkey by INCRBY and DECRBY, which leave zeros behind |
-| redis-lua://host:port | the same server by a script that deletes the key at zero |
+| naught-session://host:port/cache | the same over TCP, with a session on every connection |
+| redis://host:port | Redis or Valkey by INCR and DECR, which leave zeros behind |
+| redis-lua://host:port | the same server; a script decrements, and deletes the key at zero |
+| redis-function://host:port | the same by a function |
+| valkey-delifeq://host:port | Valkey 9.0 and later; DECR and DELIFEQ decrement, and delete the key at zero |
+| redis-delex://host:port | Redis 8.4 and later; DECR and DELEX do so |
 | memcached://host:port | memcached by meta arithmetic, which creates absent keys |
 | echo://host:port | the harness's own echo server, to measure the generator's ceiling |
 
@@ -17,7 +21,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
-DEFAULT_PORTS = {"naught": 6480, "redis": 6379, "redis-lua": 6379, "memcached": 11211, "echo": 0}
+DEFAULT_PORTS = {
+    "naught": 6480,
+    "naught-session": 6480,
+    "redis": 6379,
+    "redis-lua": 6379,
+    "redis-function": 6379,
+    "valkey-delifeq": 6379,
+    "redis-delex": 6379,
+    "memcached": 11211,
+    "echo": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +40,7 @@ class Target:
 
     # As it was given.
     url: str
-    # Name of the driver: naught, redis, redis-lua, memcached or echo.
+    # Name of the driver: one of `DEFAULT_PORTS`.
     kind: str
     # The address over TCP; empty and 0 for a Unix socket.
     host: str
@@ -55,7 +69,7 @@ def parse_target(url: str) -> Target:
     if not parts.hostname or not port:
         raise ValueError(f"{url!r}: the {'host' if port else 'port'} is missing")
     path = unquote(parts.path.lstrip("/"))
-    if path and scheme != "naught":
+    if path and not scheme.startswith("naught"):
         raise ValueError(f"{url!r}: only naught:// may have a path, the name of a cache")
     return Target(url, scheme, parts.hostname, port, None, path or None)
 

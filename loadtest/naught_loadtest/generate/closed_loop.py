@@ -56,7 +56,11 @@ class ClosedLoopConnection(asyncio.Protocol):
         self._received = b""
         # Where replies are counted instead: how many of the block are still to come, and the counter.
         self._missing = 0
-        self._counter = ReplyCounter(driver)
+        self._counter = ReplyCounter(driver, script.cycle)
+        # Replies after which the next acknowledgement is due; 0 where the protocol has none. And how many requests
+        # were answered when the last one was sent.
+        self._acknowledge_every = script.acknowledge_every(driver)
+        self._acknowledged = 0
         # Whether replies are compared. After a refused request they are not, because later values depend on it.
         self._comparing = script.replies is not None
         # Requests of the block that were refused, and the operations they carried.
@@ -93,7 +97,11 @@ class ClosedLoopConnection(asyncio.Protocol):
         self._expected = block.reply if self._comparing else None
         self._written_ns = now_ns
         self.sent += block.requests
-        self.transport.write(block.request)  # type: ignore[union-attr]
+        request = block.request
+        if self._acknowledge_every and self.answered - self._acknowledged >= self._acknowledge_every:
+            self._acknowledged = self.answered
+            request = self._driver.acknowledgement(self.answered) + request
+        self.transport.write(request)  # type: ignore[union-attr]
 
     def data_received(self, data: bytes) -> None:
         if data == self._expected:
@@ -138,19 +146,28 @@ class ClosedLoopConnection(asyncio.Protocol):
         """A block's reply is not the expected one: find the requests that were refused or answered wrongly."""
         self._received = received
         replies, used = self._driver.parse(received)
-        if len(replies) < self._block.requests:
+        right, _ = self._driver.parse(self._expected or b"")
+        if len(replies) < len(right):
             return
-        if used < len(received) or len(replies) > self._block.requests:
+        if used < len(received) or len(replies) > len(right):
             self._abort()
             return
-        right, _ = self._driver.parse(self._expected or b"")
-        for number, (reply, expected) in enumerate(zip(replies, right, strict=False), self.answered):
+        cycle = self._script.cycle
+        first = self.answered if cycle is None else cycle.first_reply(self.answered)
+        refused: dict[int, str] = {}
+        wrong: set[int] = set()
+        for number, (reply, expected) in enumerate(zip(replies, right, strict=True), first):
+            request = number if cycle is None else cycle.request_of(number)
             failure = failure_in(reply)
             if failure is not None:
-                self._refused(number, failure.kind)
-                self._comparing = False
+                refused.setdefault(request, failure.kind)
             elif reply != expected:
-                self._tally.fail("wrong_value")
+                wrong.add(request)
+        for request, kind in refused.items():
+            self._refused(request, kind)
+            self._comparing = False
+        for _ in wrong - refused.keys():
+            self._tally.fail("wrong_value")
         if not self._comparing:
             self._counter.skip_to(self.answered + self._block.requests)
         self._received = b""

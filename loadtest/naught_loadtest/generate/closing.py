@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from naught_loadtest.drivers.base import Driver, ReplyCounter
+from naught_loadtest.drivers.base import Driver, ReplyCounter, ReplyCycle
 from naught_loadtest.generate.workload import key_name
 
 # Decrements in flight on one connection: enough to be quick, few enough for any server's buffers.
@@ -17,13 +17,18 @@ PORTION = 256
 
 
 class Closing(asyncio.Protocol):
-    """The closing decrements of one connection, sent in portions. It stops at the first that is refused."""
+    """The closing decrements of one connection, sent in portions. It stops at the first that is refused.
 
-    def __init__(self, driver: Driver, steps: list[tuple[int, int]], prefix: str) -> None:
+    `answered` is how many requests the connection has had answered before.
+    """
+
+    def __init__(self, driver: Driver, steps: list[tuple[int, int]], prefix: str, answered: int = 0) -> None:
+        self._driver = driver
+        self._answered = answered
         self._requests = [
             driver.single(number, key_name(prefix, key), -amount) for number, (key, amount) in enumerate(steps)
         ]
-        self._counter = ReplyCounter(driver)
+        self._counter = ReplyCounter(driver, ReplyCycle([driver.replies_to(-1)]))
         # None before `start`.
         self._transport: asyncio.Transport | None = None
         # Decrements written.
@@ -46,8 +51,10 @@ class Closing(asyncio.Protocol):
         if not portion or self.failed:
             self._finish()
             return
-        self.sent += len(portion)
+        if self._driver.acknowledge_every:
+            portion = [self._driver.acknowledgement(self._answered + self.sent), *portion]
         self._transport.write(b"".join(portion))  # type: ignore[union-attr]
+        self.sent = min(self.sent + PORTION, len(self._requests))
 
     def data_received(self, data: bytes) -> None:
         count = self._counter.feed(data)

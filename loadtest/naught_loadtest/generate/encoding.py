@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from naught_loadtest.drivers.base import BatchDriver, Driver
+from naught_loadtest.drivers.base import BatchDriver, Driver, ReplyCycle
 from naught_loadtest.generate.workload import Script, key_name
 
 # A shorter script is repeated until its cycle has this many requests, so that a message id comes again only after
@@ -28,7 +28,7 @@ class Block:
     request: bytes
     # The right replies, joined; None where they are not known beforehand.
     reply: bytes | None
-    # How many requests, and so replies.
+    # How many requests are answered by these replies.
     requests: int
     # How many counters the requests change or read: more than `requests` if they carry batches.
     operations: int
@@ -43,6 +43,12 @@ class EncodedScript:
     replies: list[bytes] | None
     # How many counters each request changes or reads.
     operations: list[int]
+    # Which request a reply belongs to; None where each request gets one reply.
+    cycle: ReplyCycle | None = None
+
+    def acknowledge_every(self, driver: Driver) -> int:
+        """After how many replies the next acknowledgement is due: sooner where replies are long. 0 for never."""
+        return driver.acknowledge_every and max(1, driver.acknowledge_every // max(self.operations))
 
     def blocks(self, depth: int) -> list[Block]:
         """The cycle cut into pipelines of `depth` requests. The last one may be shorter."""
@@ -60,6 +66,7 @@ def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCL
     repeats = max(1, -(-requests_min // len(script.sizes)))
     requests: list[bytes] = []
     replies: list[bytes | None] = []
+    reply_counts: list[int] = []
     numbers = itertools.count()
     spans = list(script.requests())
     for _ in range(repeats):
@@ -70,16 +77,19 @@ def encode(driver: Driver, script: Script, prefix: str, requests_min: int = CYCL
                 delta = script.deltas[start]
                 requests.append(driver.single(number, key_name(prefix, script.keys[start]), delta))
                 replies.append(None if values is None else driver.single_reply(number, delta, values[0]))
+                reply_counts.append(driver.replies_to(delta))
             else:
                 assert isinstance(driver, BatchDriver), "`script_for` flattens scripts for other drivers"
                 names = [key_name(prefix, key) for key in script.keys[start:end]]
                 requests.append(driver.many(number, names, script.deltas[start:end]))
                 replies.append(None if values is None else driver.many_reply(number, values))
+                reply_counts.append(1)
     known = [reply for reply in replies if reply is not None]
     return EncodedScript(
         requests,
         known if len(known) == len(replies) else None,
         script.sizes * repeats,
+        ReplyCycle(reply_counts) if max(reply_counts) > 1 else None,
     )
 
 

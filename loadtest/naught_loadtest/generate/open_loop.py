@@ -85,7 +85,12 @@ class OpenLoopConnection(asyncio.Protocol):
         self._on_idle = on_idle
         # Index of the next request in the cycle.
         self._index = 0
-        self._counter = ReplyCounter(driver)
+        self._counter = ReplyCounter(driver, script.cycle)
+        self._driver = driver
+        # Replies after which the next acknowledgement is due; 0 where the protocol has none. And how many requests
+        # were answered when the last one was sent.
+        self._acknowledge_every = script.acknowledge_every(driver)
+        self._acknowledged = 0
         # (due, written) of the requests in flight, oldest first: replies come in order.
         self._in_flight: deque[tuple[int, int]] = deque()
         # Only requests due from this moment on are in the figures.
@@ -152,6 +157,9 @@ class OpenLoopConnection(asyncio.Protocol):
             else:
                 operations = self._operations[request % len(self._operations)]
                 tally.request_done(now_ns - due_ns, now_ns - written_ns, operations)
+        if self._acknowledge_every and self.answered - self._acknowledged >= self._acknowledge_every:
+            self._acknowledged = self.answered
+            self.transport.write(self._driver.acknowledgement(self.answered))  # type: ignore[union-attr]
         self._send_waiting(count)
         if self.stopping:
             self._check_idle()

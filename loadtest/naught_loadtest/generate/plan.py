@@ -19,6 +19,8 @@ WARMUP_S_DEFAULT = 1.0
 TIMEOUT_S_DEFAULT = 5.0
 # The message ids of one pipeline must differ. This limit is far beyond any depth worth measuring.
 PIPELINE_MAX = 10_000
+# The server keeps 1 024 unacknowledged replies of a session, and answers `busy` beyond.
+SESSION_PIPELINE_MAX = 512
 # The limit of naught's server on the items of one `apply`.
 BATCH_MAX = 4096
 
@@ -57,9 +59,10 @@ class Plan:
     cores: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        parse_target(self.target)
+        in_session = parse_target(self.target).kind == "naught-session"
+        pipeline_max = SESSION_PIPELINE_MAX if in_session else PIPELINE_MAX
         checks = (
-            (1 <= self.pipeline <= PIPELINE_MAX, f"the pipeline must be 1 to {PIPELINE_MAX}, not {self.pipeline}"),
+            (1 <= self.pipeline <= pipeline_max, f"the pipeline must be 1 to {pipeline_max}, not {self.pipeline}"),
             (1 <= self.batch <= BATCH_MAX, f"the batch must be 1 to {BATCH_MAX} counters, not {self.batch}"),
             (self.rate is None or self.rate > 0, f"the rate must be above 0 requests per second, not {self.rate}"),
             (self.arrival in ARRIVALS, f"the arrival must be one of {', '.join(ARRIVALS)}, not {self.arrival!r}"),

@@ -118,6 +118,8 @@ class Run:
                 before = _evictions(inspector)
             except OSError as error:
                 raise RunError(f"the connection to {self.plan.target} failed before the run: {error}") from error
+            except RuntimeError as error:
+                raise RunError(f"{self.plan.target} cannot be measured: {error}") from error
             with self._started_workers() as selector:
                 self._drive(selector, inspector)
             try:

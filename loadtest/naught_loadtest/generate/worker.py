@@ -241,7 +241,8 @@ class Worker:
                 closings.append(None)
                 continue
             script = script_for(self._driver, plan.workload.script(connection.number))
-            closing = Closing(self._driver, closing_steps(script, connection.answered), plan.prefix)
+            steps = closing_steps(script, connection.answered)
+            closing = Closing(self._driver, steps, plan.prefix, connection.answered)
             closing.start(transport)
             closings.append(closing)
         waiting = [closing.finished for closing in closings if closing is not None]

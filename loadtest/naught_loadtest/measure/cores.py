@@ -20,21 +20,48 @@ class Cores:
     generator: list[int]
     # One line for the report.
     note: str
+    # The cores of a peer that has more than one; empty: it has those of the server.
+    peer: tuple[int, ...] = ()
 
 
-def split_cores() -> Cores:
-    """One core for the server and the others for the generator, where the system allows it and there are two."""
+def split_cores(peer_cores: int = 1) -> Cores:
+    """One core for the server and the others for the generator, where the system allows it and there are two.
+
+    With `peer_cores` above 1 the first so many cores are for a peer, and the server has the first of them. ValueError
+    when that leaves none for the generator.
+    """
     if not hasattr(os, "sched_setaffinity"):
+        if peer_cores > 1:
+            raise ValueError("this system cannot pin processes to cores, so a peer cannot be given a number of them")
         return Cores([], [], "cores: this system cannot pin processes to cores; server and generator may share one")
     usable = sorted(os.sched_getaffinity(0))
+    if not 1 <= peer_cores < max(len(usable), 2):
+        raise ValueError(
+            f"a peer can have 1 to {max(len(usable) - 1, 1)} cores here, because one is for the generator, "
+            f"not {peer_cores}"
+        )
     if len(usable) < 2:
         return Cores([], [], "cores: only one is usable; server and generator share it")
-    server, generator = usable[:1], usable[1:]
-    return Cores(server, generator, f"cores: server on {server[0]}, generator on {_span(generator)}")
+    server, generator = usable[:1], usable[peer_cores:]
+    note = f"cores: server on {server[0]}, generator on {_span(generator)}"
+    if peer_cores > 1:
+        note += f", peer on {_span(usable[:peer_cores])}"
+    return Cores(server, generator, note, tuple(usable[:peer_cores]) if peer_cores > 1 else ())
 
 
 def _span(cores: list[int]) -> str:
     return str(cores[0]) if len(cores) == 1 else f"{cores[0]}-{cores[-1]}"
+
+
+def yield_to_others(cores: Cores) -> None:
+    """Let this thread run on all these cores, but only in time that no other process wants, where the system can.
+
+    The change is permanent, so the thread must be one that does nothing else.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setaffinity(0, [*cores.server, *cores.generator] or os.sched_getaffinity(0))
 
 
 def usable_core_count() -> int:

@@ -28,11 +28,15 @@ The JSON of a run is one object:
 | invalid | reasons why the figures must not be believed; empty when there are none |
 | objectives | for each --slo: text, met, sentence |
 
-The other kinds have `schema` and `kind` as well. *versus*: machine, cores, versions, ratios (one object for each
-setting and peer: ratio and core_ratio as median, low and high), runs, ceiling, failures. *search*: plan,
-objectives, probes (the runs), confirmed (one of them or null), generator_limited. *ceiling*: cores, runs. *bars*:
-machine, quick, rounds, bars (group, what, asked, reached, verdict, figures, notes, wrong). *zeros*: machine, work,
-allocations, guard, skipped, claims.
+The other kinds have `schema` and `kind` as well:
+
+- *versus*: machine, cores, peer, versions, ratios (one object for each setting and peer: ratio and core_ratio as
+  median, low and high; the servers' processor time for an operation in microseconds), best_evicting (by setting the
+  fastest way in which Redis evicts at zero), runs, ceiling, failures;
+- *search*: plan, objectives, probes (the runs), confirmed (one of them or null), generator_limited;
+- *ceiling*: cores, runs;
+- *bars*: machine, peer, quick, rounds, bars (group, what, asked, reached, verdict, figures, notes, wrong);
+- *zeros*: machine, work, allocations, guard, skipped, claims.
 """
 
 from __future__ import annotations

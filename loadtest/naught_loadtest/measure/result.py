@@ -104,6 +104,13 @@ class Result:
         return sum(self.failed.values()) + self.timed_out + self.not_sent
 
     @property
+    def server_cpu_us(self) -> float | None:
+        """The server's processor time for one operation, in microseconds. None where it is unknown."""
+        if self.server_share is None or not self.throughput:
+            return None
+        return self.server_share / self.throughput * 1e6
+
+    @property
     def generator_share(self) -> float:
         """How busy the busiest worker was. Time in which a worker spun without work does not count."""
         pairs = zip(self.cpu_shares, self.busy_shares or self.cpu_shares, strict=True)

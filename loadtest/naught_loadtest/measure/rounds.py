@@ -5,6 +5,10 @@ in rounds. Every round runs each server once and begins with another server than
 throughputs of the same round are divided. Reports show the median of these ratios with the least and the greatest
 of them.
 
+Redis and Valkey can delete a counter at zero in several ways (`EVICTING_WAYS`), and which of them is the fastest
+depends on the server and the load. So all that the server supports are measured, and naught is compared with the
+best.
+
 There are two ratios. The first is of throughputs; the bars are about it. The second is of throughputs per core-second
 that the *server* used. Where the generator was the limit (a generator with one thread against unpipelined Redis comes
 close), the first ratio favours the slower server and the second does not.
@@ -18,20 +22,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from naught_loadtest.drivers.base import Inspector, ProtocolFaultError, UnsupportedError
+from naught_loadtest.drivers.probe import open_probe
+from naught_loadtest.drivers.redis import RedisInspector
 from naught_loadtest.drivers.servers import (
     MissingProgramError,
+    Peer,
     Server,
     echo_server,
     memcached_server,
     naught_server,
     redis_server,
 )
+from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.generate.runner import Run, RunError, new_prefix
 from naught_loadtest.measure.cores import Cores
 from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.usage import process_name
 
-PEERS = ("redis", "redis-lua", "memcached")
+# The ways in which Redis or Valkey can delete a counter at zero.
+EVICTING_WAYS = ("redis-lua", "redis-function", "valkey-delifeq", "redis-delex")
+# All ways to count with Redis or Valkey. They are contenders of their own and share one server.
+REDIS_WAYS = ("redis", *EVICTING_WAYS)
+PEERS = (*REDIS_WAYS, "memcached")
+# The peer unless another one is asked for: the Redis or Valkey that is installed.
+INSTALLED = Peer()
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +59,15 @@ class Contender:
     name: str
     # Its URL, as `--target` takes it.
     url: str
-    pid: int
+    # Its process; None where it is not known, as on another machine.
+    pid: int | None
     version: str
+
+    @property
+    def local_pid(self) -> int:
+        """The process of a server that was started here."""
+        assert self.pid is not None
+        return self.pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,36 +104,93 @@ def spread(values: list[float]) -> Spread:
 
 
 @contextlib.contextmanager
-def started(name: str, cores: list[int], arguments: tuple[str, ...] = ()) -> Iterator[Contender]:
-    """A fresh server of this name, pinned to these cores. MissingProgramError when it is not installed."""
+def started(
+    name: str, cores: list[int], arguments: tuple[str, ...] = (), peer: Peer = INSTALLED
+) -> Iterator[Contender]:
+    """A fresh server of this name, pinned to these cores, with these arguments if it is naught.
+
+    For a way of Redis it is the server that `peer` says. MissingProgramError when it is not installed,
+    UnsupportedError when it lacks a command that this way needs.
+    """
     with contextlib.ExitStack() as stack:
+        if name in REDIS_WAYS:
+            yield contender_of(stack.enter_context(_peer_running(peer, cores)), name)
+            return
         server: Server
         if name == "naught":
             server = stack.enter_context(naught_server(cores, arguments))
-        elif name in ("redis", "redis-lua"):
-            server = stack.enter_context(redis_server(cores))
         elif name == "memcached":
             server = stack.enter_context(memcached_server(cores))
         elif name == "echo":
             server = stack.enter_context(echo_server(cores))
         else:
             raise ValueError(f"a server is naught, echo or one of {', '.join(PEERS)}, not {name!r}")
-        url = server.url.replace("redis://", "redis-lua://") if name == "redis-lua" else server.url
-        yield Contender(name, url, server.pid, server.version)
+        yield Contender(name, server.url, server.pid, server.version)
 
 
 @contextlib.contextmanager
-def started_all(names: list[str], cores: list[int]) -> Iterator[tuple[list[Contender], list[str]]]:
-    """(the servers that run, a sentence for each that is not installed)."""
+def started_all(
+    names: list[str], cores: list[int], peer: Peer = INSTALLED
+) -> Iterator[tuple[list[Contender], list[str]]]:
+    """(the servers that run, a sentence for each that is not installed or lacks a command).
+
+    All ways of Redis share one server. Only one contender gets load at a time.
+    """
     missing = []
     with contextlib.ExitStack() as stack:
         contenders = []
+        shared: Contender | None = None
         for name in names:
             try:
-                contenders.append(stack.enter_context(started(name, cores)))
-            except MissingProgramError as error:
+                if name not in REDIS_WAYS:
+                    contenders.append(stack.enter_context(started(name, cores)))
+                    continue
+                if shared is None:
+                    shared = stack.enter_context(_peer_running(peer, cores))
+                contenders.append(contender_of(shared, name))
+            except (MissingProgramError, UnsupportedError) as error:
                 missing.append(f"{name}: skipped, {error}")
         yield contenders, missing
+
+
+@contextlib.contextmanager
+def _peer_running(peer: Peer, cores: list[int]) -> Iterator[Contender]:
+    """The server that `peer` says, as the contender "redis": started, or running already."""
+    if peer.url is not None:
+        yield _running_peer(peer.url)
+        return
+    with redis_server(list(peer.cores) or cores, peer.binary, peer.arguments) as server:
+        yield Contender("redis", server.url, server.pid, server.version)
+
+
+def _running_peer(url: str) -> Contender:
+    """The server of Redis that answers at this URL. RunError when none does."""
+    try:
+        probe, inspector = open_probe(parse_target(url))
+        with probe:
+            inspector.prepare()
+            return Contender("redis", url, _pid_of(url, inspector), inspector.version())
+    except (OSError, RuntimeError, ProtocolFaultError) as error:
+        raise RunError(f"the peer at {url} does not answer as Redis does: {error}") from error
+
+
+def _pid_of(url: str, inspector: Inspector) -> int | None:
+    """The process of a server of Redis that was not started here. None where it is not on this machine."""
+    if parse_target(url).host not in LOOPBACK or not isinstance(inspector, RedisInspector):
+        return None
+    pid = inspector.process_id()
+    # A server in a container or behind a forwarded port names a process that is another one here, or none.
+    name = process_name(pid) if pid is not None else ""
+    return pid if name.startswith(("redis", "valkey")) else None
+
+
+def contender_of(server: Contender, name: str) -> Contender:
+    """The running server of Redis, driven in the way of this name. UnsupportedError when it cannot be."""
+    url = f"{name}://{server.url.partition('://')[2]}"
+    probe, inspector = open_probe(parse_target(url))
+    with probe:
+        inspector.prepare()
+    return Contender(name, url, server.pid, server.version)
 
 
 @dataclass(slots=True)
@@ -140,6 +221,14 @@ class Table:
             ratios.append(mine.throughput / mine.server_share / (its.throughput / its.server_share))
         return spread(ratios)
 
+    def cpu_us(self, setting: str, contender: str) -> float | None:
+        """The median of the server's processor time for one operation, in microseconds. None where it is unknown."""
+        return cpu_us_median(self.results[setting, contender])
+
+    def best(self, setting: str, contenders: list[str]) -> str:
+        """The contender with the greatest throughput at a setting."""
+        return max(contenders, key=lambda contender: self.throughput(setting, contender))
+
     def limited(self, setting: str, contender: str) -> bool:
         """Whether the generator was the limit in most of the rounds."""
         results = self.results[setting, contender]
@@ -161,11 +250,23 @@ class Table:
                 "contender": contender,
                 "throughput_per_s": [round(result.throughput, 1) for result in results],
                 "server_share": [result.server_share for result in results],
+                "server_cpu_us_per_operation": [result.server_cpu_us for result in results],
                 "generator_share": [round(result.generator_share, 4) for result in results],
                 "invalid": [result.invalid for result in results],
             }
             for (setting, contender), results in self.results.items()
         ]
+
+
+def cpu_us_median(results: list[Result]) -> float | None:
+    """The median of the servers' processor time for one operation, in microseconds. None where it is unknown."""
+    values = [value for result in results if (value := result.server_cpu_us) is not None]
+    return statistics.median(values) if values else None
+
+
+def microseconds(value_us: float | None) -> str:
+    """Processor time for one operation, in words; "-" for None."""
+    return "-" if value_us is None else f"{value_us:.2f} us"
 
 
 def problems(result: Result) -> list[str]:

@@ -21,6 +21,14 @@ def cpu_s(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def process_name(pid: int) -> str:
+    """The name of a process on this machine; empty where there is none or the system does not report it."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process now. RuntimeError where the system does not report it."""
     resident = _status_bytes(pid, "VmRSS")

@@ -40,7 +40,7 @@ from time import process_time_ns
 from typing import Any, get_args
 
 from naught.safemap import Policy
-from naught_loadtest.bars.safemap import PAIRS, WORKLOADS, measure_workload
+from naught_loadtest.bars.safemap import PAIRS_PER_ROUND, WORKLOADS, measure_workload
 from naught_loadtest.measure.usage import own_peak_bytes, resident_bytes
 from naught_loadtest.zeros.maps import Counters, amounts_for, open_counters
 
@@ -266,7 +266,7 @@ def guard() -> dict[str, Any]:
     ratios = {}
     for policy in get_args(Policy):
         for workload in WORKLOADS:
-            both = measure_workload(policy, workload, PAIRS)[-1]
+            both = measure_workload(policy, workload, 5 * PAIRS_PER_ROUND)[-1]
             ratios[f"{policy}/{workload}"] = both.median
     return {"ratios": ratios}
 

@@ -22,7 +22,7 @@ from naught_loadtest.bars.bar import Bench
 from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
 from naught_loadtest.commands import status
 from naught_loadtest.commands.bars import GROUPS
-from naught_loadtest.drivers.servers import MissingProgramError
+from naught_loadtest.drivers.servers import MissingProgramError, Peer
 from naught_loadtest.generate.runner import RunError
 from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.rounds import Contender
@@ -50,8 +50,9 @@ class Scripts:
         (self._folder / f"{name}.py").write_text(head + textwrap.dedent(then))
 
     def say(self, name: str, rates: dict[int, float]) -> None:
-        """A script that reached so many calls a second, by the number of callers."""
-        self.write(name, f'print(json.dumps({{"calls_per_s": {rates!r}[int(callers)], "client": "x"}}))')
+        """A script that reached so many calls a second, by the number of callers, at 2.5 us of CPU each."""
+        said = f'{{"calls_per_s": {rates!r}[int(callers)], "cpu_us_per_call": 2.5, "client": "x"}}'
+        self.write(name, f"print(json.dumps({said}))")
 
     @property
     def calls(self) -> list[list[Any]]:
@@ -64,7 +65,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripts:
     """Scripts instead of the real ones, and no servers."""
 
     @contextlib.contextmanager
-    def started_all(names: list[str], cores: list[int]) -> Iterator[tuple[list[Contender], list[str]]]:
+    def started_all(names: list[str], cores: list[int], peer: Peer) -> Iterator[tuple[list[Contender], list[str]]]:
         yield [Contender(name, f"{name}://", 0, "") for name in names], []
 
     folder = tmp_path / "stand_ins"
@@ -98,35 +99,43 @@ def test_the_rounds_of_threads_are_interleaved_and_begin_with_another_library(
     ]
     assert all(call[4] == BENCH.cores.generator for call in scripts.calls if BENCH.cores.generator)
     assert [(bar["what"], bar["asked"], bar["verdict"]) for bar in bars] == [
-        ("calls of 1 thread against redis-py", "at least 1x", "PASS"),
-        ("calls of 8 threads against redis-py", "", "-"),
+        ("calls of 1 thread against redis-py", "at least 0.7x", "PASS"),
+        ("calls of 8 threads against redis-py", "at least 2x", "MISSED"),
         ("calls of 32 threads against redis-py", "at least 3x", "MISSED"),
     ]
     assert [bar["figures"]["ratio"]["median"] for bar in bars] == [1.0, 0.1, 2.99]
     assert bars[2]["figures"]["naught_calls_per_s"] == [299.0, 299.0]
-    assert bars[2]["notes"] == ["naught 299 calls/s, redis-py 100"]
-
-
-def test_the_client_is_set_beside_both_libraries_of_tasks(scripts: Scripts, tmp_path: Path) -> None:
-    scripts.say("naught_client", {100: 120.0})
-    scripts.say("redis_py_client", {100: 10.0})
-    scripts.say("glide_client", {100: 40.0})
-    bars = measured("client", tmp_path, "--rounds", "1")
-    assert [(bar["what"], bar["asked"], bar["reached"], bar["verdict"]) for bar in bars] == [
-        ("calls of 100 tasks against redis-py asyncio", "at least 12x", "12.00x (12.00-12.00)", "PASS"),
-        ("calls of 100 tasks against valkey-glide", "", "3.00x (3.00-3.00)", "-"),
+    assert bars[2]["figures"]["peer_cpu_us_per_call"] == [2.5, 2.5]
+    assert [" ".join(note.split()) for note in bars[2]["notes"]] == [
+        "naught.blocking 299 calls/s, CPU 2.50 us a call in the client's process",
+        "redis-py 100 calls/s, CPU 2.50 us a call in the client's process",
     ]
 
 
+def test_the_client_is_set_beside_both_libraries_of_tasks(scripts: Scripts, tmp_path: Path) -> None:
+    scripts.say("naught_client", {100: 150.0, 1: 10.0})
+    scripts.say("redis_py_client", {100: 10.0, 1: 10.0})
+    scripts.say("glide_client", {100: 50.0})
+    bars = measured("client", tmp_path, "--rounds", "2")
+    assert [(bar["what"], bar["asked"], bar["reached"], bar["verdict"]) for bar in bars] == [
+        ("calls of 100 tasks against valkey-glide", "at least 7x", "3.00x (3.00-3.00)", "MISSED"),
+        ("calls of 100 tasks against redis-py asyncio", "at least 15x", "15.00x (15.00-15.00)", "PASS"),
+        ("calls of 1 task against redis-py asyncio", "at least 1.1x", "1.00x (1.00-1.00)", "MISSED"),
+    ]
+    names = [call[0].partition("_")[0] for call in scripts.calls]
+    assert names == ["naught", "glide", "redis", "naught", "redis", "glide", "redis", "naught", "redis", "naught"]
+
+
 def test_a_library_that_is_not_installed_skips_its_bars_alone(scripts: Scripts, tmp_path: Path) -> None:
-    scripts.say("naught_client", {100: 120.0})
-    scripts.say("redis_py_client", {100: 10.0})
+    scripts.say("naught_client", {100: 150.0, 1: 20.0})
+    scripts.say("redis_py_client", {100: 10.0, 1: 10.0})
     leaves = f"print('glide is not installed', file=sys.stderr)\nsys.exit({NOT_INSTALLED_STATUS})"
     scripts.write("glide_client", leaves)
     bars = measured("client", tmp_path, "--rounds", "2")
     assert [(bar["verdict"], bar["reached"]) for bar in bars] == [
-        ("PASS", "12.00x (12.00-12.00)"),
         ("SKIPPED", "glide is not installed"),
+        ("PASS", "15.00x (15.00-15.00)"),
+        ("PASS", "2.00x (2.00-2.00)"),
     ]
     assert [call[0] for call in scripts.calls].count("glide_client") == 1
 
@@ -202,8 +211,9 @@ def test_every_thread_takes_its_own_counter_up_and_down(calls: ModuleType) -> No
         callers[key].add(threading.get_ident())
         return counters.incr(key)
 
-    rate = calls.measure_threads(incr, lambda key: counters.decr(key)[0], counters.get, 5, 0.1)
-    assert rate > 0
+    pace = calls.measure_threads(incr, lambda key: counters.decr(key)[0], counters.get, 5, 0.1)
+    assert pace.calls_per_s > 0
+    assert pace.cpu_us_per_call > 0
     assert all(len(threads) == 1 for threads in callers.values())
     assert len(set.union(*callers.values())) == 5
     counters.close()
@@ -233,8 +243,12 @@ def test_what_is_done_while_warming_up_is_not_counted(calls: ModuleType) -> None
         return now
 
     calls.wait = wait  # type: ignore[attr-defined]
-    calls.time = SimpleNamespace(perf_counter=perf_counter)  # type: ignore[attr-defined]
-    assert calls.measure_threads(incr, lambda key: 0, lambda key: 0, 1, 1.0) == 8.0
+    cpu_clock = iter([0.5, 0.500016])
+    calls.time = SimpleNamespace(  # type: ignore[attr-defined]
+        perf_counter=perf_counter, process_time=lambda: next(cpu_clock)
+    )
+    pace = calls.measure_threads(incr, lambda key: 0, lambda key: 0, 1, 1.0)
+    assert pace == (8.0, pytest.approx(2.0))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import cast
 from unittest.mock import Mock
 
 import pytest
 
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import capacity, drain, latency
+from naught_loadtest.bars import capacity, drain, in_use, latency, victims
 from naught_loadtest.bars.bar import Bar, Bench
 from naught_loadtest.commands import status
 from naught_loadtest.commands.bars import GROUPS
@@ -33,19 +32,30 @@ def bar_of_capacity(mine: Result) -> Bar:
     table.add("depth 1", "naught", mine)
     table.add("depth 1", "redis", outcome())
     table.add("depth 1", "echo", outcome())
-    return capacity._bar(table, table, ("depth 1", "redis", "depth 1", 2.0))
+    row = capacity.Row("depth 1", ("redis",), "depth 1", 2.0)
+    return capacity.bar(table, table, row, ["naught", "redis"], "Redis 7")
 
 
 def bar_of_drain(mine: Result) -> Bar:
-    memory = cast("drain.MemoryWatch", SimpleNamespace(settled=True, level_bytes=0))
-    return drain._bar(outcome(), mine, memory, cast("drain.Drainer", SimpleNamespace(took_s=0.0)), 1)
+    return drain.bar([drain.Round(outcome(), mine, 1.0, 1.0, True, 0)], 1)
+
+
+def bar_of_in_use(mine: Result) -> Bar:
+    table = Table()
+    table.add("depth 1", in_use.IN_USE, mine)
+    table.add("depth 1", in_use.EMPTY, outcome())
+    return in_use.bar(table, "depth 1")
+
+
+def bar_of_victims(mine: Result) -> Bar:
+    return victims.bar("top", victims.Beside([mine]), victims.Beside([outcome()]))
 
 
 def bar_of_latency(mine: Result) -> Bar:
     return latency._bar("p99", 1.0, [(mine, outcome())])
 
 
-@pytest.mark.parametrize("make", [bar_of_capacity, bar_of_drain, bar_of_latency])
+@pytest.mark.parametrize("make", [bar_of_capacity, bar_of_drain, bar_of_latency, bar_of_in_use, bar_of_victims])
 def test_failed_requests_change_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], make: Callable[[Result], Bar]
 ) -> None:

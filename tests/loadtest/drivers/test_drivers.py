@@ -27,9 +27,13 @@ GOOD = {
     "naught": [pack([1, FIRST_ID + n, None, value]) for n, value in enumerate((0, 5, 127, 200, 40_000, 2**31 - 1))],
     "redis": [b":1\r\n", b":12345\r\n", b"$2\r\n17\r\n", b"$-1\r\n", b":-3\r\n"],
     "redis-lua": [b":1\r\n", b":0\r\n"],
+    "redis-function": [b":1\r\n", b":0\r\n"],
+    "valkey-delifeq": [b":1\r\n", b":0\r\n"],
+    "redis-delex": [b":1\r\n", b":0\r\n"],
     "memcached": [b"VA 1\r\n1\r\n", b"VA 2\r\n9 \r\n", b"VA 3\r\n100\r\n"],
     "echo": [driver_for("naught").single(0, "a1b2c3d:00000001", delta) for delta in (1, -1, 0)],
 }
+GOOD["naught-session"] = GOOD["naught"]
 BAD = {
     "naught": [
         (pack([1, FIRST_ID, [b"full", b"no room"], None]), "full"),
@@ -38,16 +42,21 @@ BAD = {
     ],
     "redis": [(b"-OOM command not allowed\r\n", "OOM"), (b"-ERR\r\n", "ERR")],
     "redis-lua": [(b"-NOSCRIPT No matching script.\r\n", "NOSCRIPT")],
+    "redis-function": [(b"-ERR Function not found\r\n", "ERR")],
+    "valkey-delifeq": [(b"-WRONGTYPE wrong kind of value\r\n", "WRONGTYPE")],
+    "redis-delex": [(b"-WRONGTYPE wrong kind of value\r\n", "WRONGTYPE")],
     "memcached": [(b"NF\r\n", "not_found"), (b"SERVER_ERROR out of memory\r\n", "server_error")],
     "echo": [],
 }
+BAD["naught-session"] = BAD["naught"]
 NO_REPLY = {
     "naught": [b"\xc1", pack([0, 1, "incr", []]), pack(7)],
     "redis": [b"HTTP/1.1 400 Bad Request\r\n"],
-    "redis-lua": [b"?\r\n"],
+    **{name: [b"?\r\n"] for name in ("redis-lua", "redis-function", "valkey-delifeq", "redis-delex")},
     "memcached": [b"VALUE x 0 1\r\n"],
     "echo": [b"\xc1", pack([1])],
 }
+NO_REPLY["naught-session"] = NO_REPLY["naught"]
 
 
 @pytest.mark.parametrize("name", DRIVERS)
@@ -112,10 +121,10 @@ def test_what_naught_is_sent() -> None:
 
 def test_what_redis_is_sent() -> None:
     assert driver_for("redis").single(0, "k", 2) == b"*3\r\n$6\r\nINCRBY\r\n$1\r\nk\r\n$1\r\n2\r\n"
-    assert driver_for("redis").single(0, "k", -1) == b"*3\r\n$6\r\nDECRBY\r\n$1\r\nk\r\n$1\r\n1\r\n"
+    assert driver_for("redis").single(0, "k", -1) == b"*2\r\n$4\r\nDECR\r\n$1\r\nk\r\n"
     assert driver_for("redis-lua").single(0, "k", 0) == b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
     assert re.fullmatch(
-        rb"\*5\r\n\$7\r\nEVALSHA\r\n\$40\r\n[0-9a-f]{40}\r\n\$1\r\n1\r\n\$1\r\nk\r\n\$2\r\n-1\r\n",
+        rb"\*4\r\n\$7\r\nEVALSHA\r\n\$40\r\n[0-9a-f]{40}\r\n\$1\r\n1\r\n\$1\r\nk\r\n",
         driver_for("redis-lua").single(0, "k", -1),
     )
 
@@ -127,13 +136,32 @@ def test_what_memcached_is_sent() -> None:
     assert driver.single(0, "k", 0) == b"mg k v\r\n"
 
 
-@pytest.mark.parametrize("name", ["naught", "redis", "redis-lua", "memcached"])
+@pytest.mark.parametrize("name", ["naught", "naught-session", "redis", "redis-lua", "redis-function", "memcached"])
 def test_the_known_right_replies_are_replies_with_those_values(name: str) -> None:
     driver = driver_for(name)
     for delta, value in ((1, 1), (-1, 0), (1, 300)):
         reply = driver.single_reply(5, delta, value)
         assert reply is not None
         assert driver.parse(reply) == ([value], len(reply))
+
+
+@pytest.mark.parametrize("name", ["valkey-delifeq", "redis-delex"])
+def test_the_known_right_replies_of_two_commands(name: str) -> None:
+    driver = driver_for(name)
+    for delta, value, replies in ((1, 1, [1]), (-1, 0, [0, 1]), (-1, 4, [4, 0])):
+        reply = driver.single_reply(5, delta, value)
+        assert reply is not None
+        assert driver.parse(reply) == (replies, len(reply))
+
+
+def test_a_session_is_opened_by_the_load_and_not_by_its_probe() -> None:
+    driver = driver_for("naught-session")
+    greeting = driver.greeting(parse_target("naught-session://h/orders"))
+    assert greeting is not None
+    _, _, method, (words,) = msgpack.unpackb(greeting)
+    assert (method, words["session"], words["cache"]) == ("hello", True, "orders")
+    assert msgpack.unpackb(driver.acknowledgement(300)) == [2, "ack", [300]]
+    assert driver.for_probe().greeting(parse_target("naught-session://h")) is None
 
 
 @pytest.mark.parametrize("name", ["naught", "redis"])

@@ -17,6 +17,10 @@ TARGETS = [
     Target("naught+unix:///run/n.sock?cache=orders", "naught", "", 0, "/run/n.sock", "orders"),
     Target("redis://h", "redis", "h", 6379, None, None),
     Target("redis-lua://h:1", "redis-lua", "h", 1, None, None),
+    Target("redis-function://h", "redis-function", "h", 6379, None, None),
+    Target("valkey-delifeq://h", "valkey-delifeq", "h", 6379, None, None),
+    Target("redis-delex://h", "redis-delex", "h", 6379, None, None),
+    Target("naught-session://h/orders", "naught-session", "h", 6480, None, "orders"),
     Target("memcached://h", "memcached", "h", 11211, None, None),
     Target("echo://h:9", "echo", "h", 9, None, None),
 ]
@@ -58,6 +62,7 @@ def test_a_churn_of_applies_has_keys_enough() -> None:
     "changes",
     [
         {"pipeline": 0},
+        {"target": "naught-session://h", "pipeline": 513},
         {"batch": 5000},
         {"rate": 0.0},
         {"arrival": "late"},

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from naught_loadtest.drivers import driver_for
@@ -423,6 +424,46 @@ def test_more_replies_than_requests_end_an_open_connection(opened: Open, clock: 
     opened.answer(0, b":1\r\n:1\r\n")
     assert opened.tally.failed == {"unasked_reply": 1}
     assert opened.transports[0].aborted
+
+
+SESSION = driver_for("naught-session")
+
+
+def acknowledged(written: list[bytes]) -> list[int]:
+    """The numbers of replies that were acknowledged, in the order sent."""
+    unpacker = msgpack.Unpacker(raw=False)
+    for data in written:
+        unpacker.feed(data)
+    return [message[2][0] for message in unpacker if message[:2] == [2, "ack"]]
+
+
+@pytest.mark.parametrize(("depth", "batch", "every"), [(1, 1, 256), (100, 1, 300), (1, 100, 2)])
+def test_a_closed_loop_acknowledges_replies_sooner_where_they_are_long(
+    depth: int, batch: int, every: int, clock: Clock
+) -> None:
+    load = Workload("churn", keys=100, connections=1, batch=batch, seed=1)
+    tally, transport = Tally(timeout_ns=100 * MS), Transport()
+    lane = encode(SESSION, load.script(0), "p:", 1)
+    connection = ClosedLoopConnection(0, SESSION, lane, depth=depth, tally=tally, on_idle=lambda _: None)
+    connection.start(cast(asyncio.Transport, transport))
+    blocks = itertools.cycle(lane.blocks(depth))
+    while connection.answered < 4 * every:
+        reply = next(blocks).reply
+        assert reply is not None
+        connection.data_received(reply)
+    assert acknowledged(transport.written) == [every * turn for turn in (1, 2, 3, 4)]
+    assert tally.failed == {}
+
+
+async def test_closing_acknowledges_before_each_portion() -> None:
+    transport = Transport()
+    closing = Closing(SESSION, [(number, 1) for number in range(600)], "p:", 77)
+    closing.start(cast(asyncio.Transport, transport))
+    for count in (256, 256, 88):
+        closing.data_received(b"".join(SESSION.single_reply(0, -1, 0) or b"" for _ in range(count)))
+    assert (closing.sent, closing.done) == (600, 600)
+    assert closing.finished.done()
+    assert acknowledged(transport.written) == [77, 77 + 256, 77 + 512]
 
 
 async def test_closing_sends_portions_and_stops_at_a_refusal() -> None:

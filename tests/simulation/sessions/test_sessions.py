@@ -17,7 +17,7 @@ from naught_server import protocol as protocol_module
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
-from support.seeds import seeds
+from support.seeds import from_environment, seeds
 from support.sizes import shrink
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
@@ -30,9 +30,10 @@ pytestmark = pytest.mark.patches  # the audit wraps methods, which compiled call
 def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of a few items, compactions of small tables, narrow windows, a wheel with short laps."""
     shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
-    shrink(monkeypatch, protocol_module, TURN_ITEMS_MAX=16, PORTION_ITEMS_MIN=16)
-    shrink(monkeypatch, commands, SLICE_ENTRIES=20)
+    shrink(monkeypatch, protocol_module, TURN_ITEMS_MAX=48, REQUEST_ENTRIES=1, SLICE_PRICE=8, PORTION_ITEMS_MIN=16)
+    shrink(monkeypatch, commands, TURN_ITEMS_MAX=48, SLOTS=64, LATER_SLOTS=4, SLICE_ENTRIES=20)
     shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, BYTES_PER_ENTRY_MAX=100, SETTLED_MS=1)
+    shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
     shrink(monkeypatch, session, UNACKNOWLEDGED_MAX=60, PARKED_MAX=12)
 
 
@@ -43,6 +44,8 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
     print(f"NAUGHT_TEST_SEED={seed}")
     with World(seed, eviction, shards, limit) as world:
         world.run(3_000)
+        if seed in from_environment():
+            return
         # Otherwise the test has not tested what it is for.
         assert len(world.audit.records) > 100
         assert world.grants > 50
@@ -52,22 +55,20 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
             assert world.stalls
 
 
-FOUND_LATE = {
-    "replies not sent yet are lost with the connection": (15, "lazy"),
-    "a grant does not look at shards": (12, "lazy"),
-    "an end of a wait wakes nobody": (11, "lazy"),
-    "a mixed batch wakes nobody": (2, "eager"),
-    "expired ones are overtaken": (17, "lazy"),
-    "clear wakes nobody": (2, "eager"),
-    "clear wakes no wait for zero": (18, "eager"),
-    "what expired meanwhile is not absent": (6, "lazy"),
-    "a batch is lost with its connection": (1, "lazy"),
-    "a part gives back the whole": (8, "lazy"),
-    "holds outlive clear": (19, "eager"),
-    "a hold is anybody's": (12, "lazy"),
-    "what ended sessions hold wakes nobody": (12, "eager"),
+FOUND_LATE: dict[str, tuple[int, str]] = {
+    "a batch is lost with its connection": (6, "eager"),
+    "a grant does not look at shards": (15, "lazy"),
+    "a grant postponed for a shard is forgotten": (6, "lazy"),
+    "a hold can be released by another session": (31, "eager"),
+    "a portion does not look at shards": (4, "lazy"),
+    "a session that has ended is forgotten": (9, "lazy"),
+    "clear wakes no wait for zero": (6, "lazy"),
+    "later requests do not wait for a batch": (6, "eager"),
 }
-"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it."""
+"""Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it. Where
+such a world was not the first one, the test prints what belongs here: `pytest -rP -k a_fault_is_found`."""
+
+FEW = 4
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -76,11 +77,13 @@ def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None
     worlds = list(itertools.product(range(1, 41), ("eager", "lazy")))
     if fault.name in FOUND_LATE:
         worlds.insert(0, FOUND_LATE[fault.name])
-    for seed, eviction in worlds:
+    for number, (seed, eviction) in enumerate(worlds):
         shards, limit = SHAPES[seed % len(SHAPES)]
         try:
             with World(seed, eviction, shards, limit) as world:
                 world.run(1_200)
         except Exception:
+            if number >= FEW:
+                print(f'    "{fault.name}": ({seed}, "{eviction}"),')
             return
     pytest.fail("nobody noticed")

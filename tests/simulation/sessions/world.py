@@ -354,7 +354,7 @@ class World:
             assert not any(hold.record.ended and model.live(hold) for hold in model.holds.values()), (
                 "an ended session still has holds"
             )
-            assert {key: len(queue) for key, queue in cache.waiters.queues.items()} == {
+            assert {key: len(cache.waiters.queue_of(key)) for key in cache.waiters.queues} == {
                 key: len(queue) for key, queue in model.queues.items()
             }
         self.sessions = [record for record in self.sessions if not record.ended]

@@ -7,3 +7,8 @@ and a program whose library is missing ends with `NOT_INSTALLED_STATUS`.
 
 # The exit status of a program whose client library is not installed.
 NOT_INSTALLED_STATUS = 77
+
+
+def key_of(number: int) -> str:
+    """The counter of one caller."""
+    return f"calls:{number:010d}"

@@ -2,7 +2,8 @@
 
 Every caller takes a counter of its own up and down, one call after the other, as code does that waits for its
 answers. Calls of the first half second, the warm-up, are not counted. A wrong answer ends the program with an
-error. A program prints one line of JSON: {"calls_per_s": ..., "client": ...}.
+error. A program prints one line of JSON: {"calls_per_s": ..., "cpu_us_per_call": ...,
+"client": ...}.
 """
 
 from __future__ import annotations
@@ -13,24 +14,27 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
+from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS, key_of
 
 WARMUP_S = 0.5
 # The timeout of each call, where the library takes one.
 TIMEOUT_S = 1.0
 
 
-def key_of(number: int) -> str:
-    """The counter of one caller."""
-    return f"calls:{number:010d}"
+class Pace(NamedTuple):
+    """What the callers reached together."""
+
+    calls_per_s: float
+    # Processor time of the whole process for one call, the threads of a library included.
+    cpu_us_per_call: float
 
 
 async def measure_tasks(
     incr: Callable[[str], Awaitable[Any]], decr: Callable[[str], Awaitable[Any]], tasks: int, seconds: float
-) -> float:
-    """Calls per second of this number of tasks."""
+) -> Pace:
+    """What this number of tasks reach."""
     counts = [0] * tasks
     running = True
 
@@ -47,11 +51,12 @@ async def measure_tasks(
         for number in range(tasks):
             group.create_task(work(number))
         await asyncio.sleep(WARMUP_S)
-        before, begin_s = sum(counts), time.perf_counter()
+        before, begin_s, begin_cpu_s = sum(counts), time.perf_counter(), time.process_time()
         await asyncio.sleep(seconds)
         calls, took_s = sum(counts) - before, time.perf_counter() - begin_s
+        cpu_s = time.process_time() - begin_cpu_s
         running = False
-    return calls / took_s
+    return _pace(calls, took_s, cpu_s)
 
 
 def measure_threads(
@@ -60,8 +65,8 @@ def measure_threads(
     get: Callable[[str], Any],
     threads: int,
     seconds: float,
-) -> float:
-    """Calls per second of this number of threads. At the end every counter must be 0, as the last replies said."""
+) -> Pace:
+    """What this number of threads reach. At the end every counter must be 0, as the last replies said."""
     counts = [0] * threads
     running = True
 
@@ -79,9 +84,10 @@ def measure_threads(
             works = [pool.submit(work, number) for number in range(threads)]
             # Sleeps for the given time, or until one of the threads fails.
             wait(works, WARMUP_S, FIRST_EXCEPTION)
-            before, begin_s = sum(counts), time.perf_counter()
+            before, begin_s, begin_cpu_s = sum(counts), time.perf_counter(), time.process_time()
             wait(works, seconds, FIRST_EXCEPTION)
             calls, took_s = sum(counts) - before, time.perf_counter() - begin_s
+            cpu_s = time.process_time() - begin_cpu_s
         finally:
             running = False
         for each in works:
@@ -90,13 +96,17 @@ def measure_threads(
         left = int(get(key) or 0)
         if left != 0:
             raise RuntimeError(f"{key} is {left} at the end, where the last reply said 0")
-    return calls / took_s
+    return _pace(calls, took_s, cpu_s)
 
 
-def on_a_loop(run: Callable[[str, int, float], Coroutine[Any, Any, float]]) -> Callable[[str, int, float], float]:
+def _pace(calls: int, took_s: float, cpu_s: float) -> Pace:
+    return Pace(calls / took_s, cpu_s / max(calls, 1) * 1e6)
+
+
+def on_a_loop(run: Callable[[str, int, float], Coroutine[Any, Any, Pace]]) -> Callable[[str, int, float], Pace]:
     """A coroutine function as the plain function that `main` takes. It runs on uvloop where that is installed."""
 
-    def run_all(url: str, callers: int, seconds: float) -> float:
+    def run_all(url: str, callers: int, seconds: float) -> Pace:
         try:
             import uvloop
         except ImportError:
@@ -106,10 +116,10 @@ def on_a_loop(run: Callable[[str, int, float], Coroutine[Any, Any, float]]) -> C
     return run_all
 
 
-def main(client: str, run: Callable[[str, int, float], float]) -> None:
+def main(client: str, run: Callable[[str, int, float], Pace]) -> None:
     """Measure what the command line asks for and print the result."""
-    rate = run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
-    print(json.dumps({"calls_per_s": rate, "client": client}))
+    pace = run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    print(json.dumps({**pace._asdict(), "client": client}))
 
 
 def exit_not_installed(error: ImportError) -> NoReturn:

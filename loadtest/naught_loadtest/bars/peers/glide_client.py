@@ -13,7 +13,7 @@ except ImportError as error:
     callers.exit_not_installed(error)
 
 
-async def run(url: str, tasks: int, seconds: float) -> float:
+async def run(url: str, tasks: int, seconds: float) -> callers.Pace:
     parts = urlsplit(url)
     configuration = GlideClientConfiguration(
         [NodeAddress(parts.hostname or "", parts.port or 6379)],

@@ -6,7 +6,7 @@ import naught
 from naught_loadtest.bars.peers import callers
 
 
-async def run(url: str, tasks: int, seconds: float) -> float:
+async def run(url: str, tasks: int, seconds: float) -> callers.Pace:
     async with naught.connect(url, timeout=callers.TIMEOUT_S) as counters:
         return await callers.measure_tasks(counters.incr, counters.decr, tasks, seconds)
 

@@ -7,7 +7,7 @@ from naught import blocking
 from naught_loadtest.bars.peers import callers
 
 
-def run(url: str, threads: int, seconds: float) -> float:
+def run(url: str, threads: int, seconds: float) -> callers.Pace:
     with blocking.Client(url, timeout=callers.TIMEOUT_S) as counters:
         return callers.measure_threads(counters.incr, counters.decr, counters.get, threads, seconds)
 

@@ -14,7 +14,7 @@ except ImportError as error:
     callers.exit_not_installed(error)
 
 
-async def run(url: str, tasks: int, seconds: float) -> float:
+async def run(url: str, tasks: int, seconds: float) -> callers.Pace:
     parts = urlsplit(url)
     client = redis.asyncio.Redis(host=parts.hostname or "", port=parts.port or 6379, socket_timeout=callers.TIMEOUT_S)
     try:

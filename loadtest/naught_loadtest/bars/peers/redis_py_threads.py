@@ -13,7 +13,7 @@ except ImportError as error:
     callers.exit_not_installed(error)
 
 
-def run(url: str, threads: int, seconds: float) -> float:
+def run(url: str, threads: int, seconds: float) -> callers.Pace:
     parts = urlsplit(url)
     pool = redis.ConnectionPool(
         host=parts.hostname or "",

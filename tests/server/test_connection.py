@@ -1,0 +1,348 @@
+"""A connection on a transport without a socket, in a loop without real time: how long its peer may leave a message
+unfinished, and how many of its bytes are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from naught.wire.codec import encode_request
+from naught.wire.limits import MESSAGE_BYTES_MAX
+from naught_server import connection as connection_module
+from naught_server.config import INPUT_BYTES_MAX, MESSAGE_MS_MAX, TURN_ITEMS_MAX
+from naught_server.connection import Connection
+from naught_server.engine import Engine
+from support.clock import JumpingLoop
+from support.conversation import cut, engine_of
+from support.transport import FakeTransport
+
+PING = encode_request(9, "ping", ())
+MESSAGE_S = MESSAGE_MS_MAX / 1000
+CHUNK = 249_500  # uvloop hands over up to 256 000 bytes at once; this is a number of whole messages
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[None]]], None]:
+    """Runs a coroutine function in a loop whose time jumps."""
+
+    def run_it(test: Callable[[], Awaitable[None]]) -> None:
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            loop = runner.get_loop()
+            assert isinstance(loop, JumpingLoop)
+            monkeypatch.setattr(connection_module, "_clock_ns", loop.time_ns)
+            runner.run(test())  # type: ignore[arg-type]
+
+    return run_it
+
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+def connected(engine: Engine | None = None) -> tuple[Connection, FakeTransport]:
+    connection = Connection(engine or engine_of(), lambda gone: None)
+    transport = FakeTransport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+def timers() -> int:
+    """How many timers the loop has that are not cancelled."""
+    scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    return sum(not timer.cancelled() for timer in scheduled)
+
+
+# ------------------------------------------------------------------------------------------------- unfinished
+
+
+@pytest.mark.parametrize("request_", [PING, encode_request(1, "get_many", [["k" * 400] * 100])])
+def test_an_unfinished_message_has_thirty_seconds(run: Run, request_: bytes) -> None:
+    async def test() -> None:
+        engine = engine_of()
+        connection, transport = connected(engine)
+        connection.data_received(PING + request_[:-1])
+        await asyncio.sleep(MESSAGE_S - 0.01)
+        assert not transport.aborted.is_set()
+        await asyncio.sleep(0.02)
+        assert transport.aborted.is_set()
+        assert engine.stats.connections_cut == {"unfinished": 1}
+
+    run(test)
+
+
+def test_more_bytes_of_it_do_not_extend_the_time(run: Run) -> None:
+    async def test() -> None:
+        connection, transport = connected()
+        message = encode_request(1, "get_many", [["k" * 400] * 100])
+        for piece in cut(message, range(0, len(message), 300))[:29]:
+            connection.data_received(piece)
+            await asyncio.sleep(1)
+        assert not transport.aborted.is_set()
+        await asyncio.sleep(1.01)
+        assert transport.aborted.is_set()
+
+    run(test)
+
+
+def test_each_message_has_its_own_thirty_seconds(run: Run) -> None:
+    async def test() -> None:
+        engine = engine_of()
+        connection, transport = connected(engine)
+        connection.data_received(PING[:3])
+        for _ in range(20):
+            await asyncio.sleep(MESSAGE_S - 1)
+            connection.data_received(PING[3:] + PING[:3])
+            assert timers() == 1, "one timer for the connection, however many messages there are"
+        assert len(transport.replies()) == 20
+        connection.data_received(PING[3:])
+        await asyncio.sleep(10 * MESSAGE_S)
+        assert not transport.aborted.is_set()
+        assert timers() == 0
+        assert not engine.stats.connections_cut
+
+    run(test)
+
+
+def test_a_whole_message_sets_no_timer(run: Run) -> None:
+    async def test() -> None:
+        connection, transport = connected()
+        connection.data_received(PING * 10)
+        assert timers() == 0
+        assert len(transport.replies()) == 10
+
+    run(test)
+
+
+def test_a_lost_connection_leaves_no_timer(run: Run) -> None:
+    async def test() -> None:
+        connection, _ = connected()
+        connection.data_received(PING[:3])
+        assert timers() == 1
+        connection.connection_lost(None)
+        assert timers() == 0
+
+    run(test)
+
+
+def test_time_without_reading_does_not_count(run: Run) -> None:
+    """While the server does not read, the rest of a message may have arrived at its kernel."""
+
+    async def test() -> None:
+        connection, transport = connected()
+        connection.data_received(PING[:3])
+        await asyncio.sleep(MESSAGE_S - 5)
+        connection.pause_writing()
+        await asyncio.sleep(9)
+        assert not transport.reading
+        connection.resume_writing()
+        connection.data_received(PING[3:])
+        assert len(transport.replies()) == 1
+        assert not transport.aborted.is_set()
+
+    run(test)
+
+
+def test_a_session_survives_an_unfinished_message(run: Run) -> None:
+    async def test() -> None:
+        engine = engine_of()
+        connection, transport = connected(engine)
+        connection.data_received(encode_request(1, "hello", [{"session": True}]) + PING[:3])
+        await asyncio.sleep(MESSAGE_S + 1)
+        assert transport.aborted.is_set()
+        connection.connection_lost(None)
+        assert len(engine.sessions) == 1
+        connection, transport = connected(engine)
+        resumption = {"session": b"session number 1", "received": 0}
+        connection.data_received(encode_request(1, "hello", [resumption]) + PING)
+        assert [reply[2] for reply in transport.replies()] == [None, None]
+
+    run(test)
+
+
+# ------------------------------------------------------------------------------------------------- is the peer there
+
+TCP_INFO = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
+
+
+class Tcp:
+    """A socket whose kernel says what the test wants."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.looks = 0  # how often it was asked
+        self.unacked = 0  # segments on their way
+        self.probes = 0  # of a closed window, not answered
+        self.not_sent = 0  # bytes that wait for the window
+        self.answers = True  # everything is answered at once
+        self._answered_s = 0.0  # the loop's time when the last answer came
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+        self.looks += 1
+        now_s = asyncio.get_running_loop().time()
+        if self.answers:
+            self._answered_s = now_s
+        words = [0] * 24
+        words[4], words[12] = self.unacked, round((now_s - self._answered_s) * 1000)
+        return struct.pack("=8B24I4Q3I", 0, 0, 0, self.probes, *[0] * 4, *words, *[0] * 6, self.not_sent)[:size]
+
+    def fall_silent(self) -> None:
+        """From now on nothing is answered."""
+        self.answers = False
+        self._answered_s = asyncio.get_running_loop().time()
+
+
+def connected_by(tcp: Tcp) -> tuple[Connection, FakeTransport]:
+    connection = Connection(engine_of(), lambda gone: None)
+    transport = FakeTransport(tcp=tcp)
+    connection.connection_made(transport)
+    connection.data_received(PING)
+    return connection, transport
+
+
+@TCP_INFO
+@pytest.mark.parametrize("what", ["unacked", "probes"])
+def test_a_peer_that_is_gone_is_noticed_in_about_ten_seconds(run: Run, what: str) -> None:
+    async def test() -> None:
+        tcp = Tcp()
+        connection, transport = connected_by(tcp)
+        tcp.fall_silent()
+        setattr(tcp, what, 1)
+        await asyncio.sleep(8.5)
+        assert not transport.aborted.is_set()
+        await asyncio.sleep(4)
+        assert transport.aborted.is_set()
+        assert connection._engine.stats.connections_cut == {"gone": 1}
+
+    run(test)
+
+
+@TCP_INFO
+@pytest.mark.parametrize("what", ["unacked", "probes", "not_sent"])
+def test_a_peer_whose_kernel_answers_is_there(run: Run, what: str) -> None:
+    """A stopped process: its window is closed, and all that its kernel must answer is answered."""
+
+    async def test() -> None:
+        tcp = Tcp()
+        _, transport = connected_by(tcp)
+        setattr(tcp, what, 1)
+        await asyncio.sleep(3_601)
+        assert tcp.looks == 3_600 / 2
+        assert not transport.aborted.is_set()
+
+    run(test)
+
+
+@TCP_INFO
+def test_probes_far_apart_are_no_silence(run: Run) -> None:
+    """Older kernels probe a closed window every two minutes: a look may come between a probe and its answer."""
+
+    async def test() -> None:
+        tcp = Tcp()
+        _, transport = connected_by(tcp)
+        tcp.not_sent = 1
+        for _ in range(10):
+            tcp.fall_silent()
+            tcp.probes = 0
+            await asyncio.sleep(120)
+            tcp.probes = 1
+            await asyncio.sleep(1.9)
+            tcp.answers, tcp.probes = True, 0
+            await asyncio.sleep(2.1)
+        assert not transport.aborted.is_set()
+
+    run(test)
+
+
+@TCP_INFO
+def test_nobody_looks_when_nothing_is_on_its_way(run: Run) -> None:
+    async def test() -> None:
+        tcp = Tcp()
+        connection, transport = connected_by(tcp)
+        tcp.fall_silent()
+        await asyncio.sleep(3_600)
+        assert tcp.looks == 1
+        assert timers() == 0
+        for _ in range(100):
+            connection.data_received(PING)
+        assert timers() == 1
+        connection.connection_lost(None)
+        assert timers() == 0
+        assert not transport.aborted.is_set()
+
+    run(test)
+
+
+# ------------------------------------------------------------------------------------------------- undecoded input
+
+LARGE = encode_request(1, "get_many", [[b"k" * 250] * 4_096])
+LONG = encode_request(1, "incr", [b"k" * 488])
+assert CHUNK % len(LONG) == 0
+assert 2 * CHUNK // len(LONG) < TURN_ITEMS_MAX
+TOPS = b"".join(encode_request(msgid, "top", [3, "k"]) for msgid in range(8))
+
+STREAMS: dict[str, bytes] = {
+    "requests": PING * 130_000,
+    "large requests": LARGE * 3,
+    "requests of whole pieces, two in a turn": LONG * 4_000,
+    "a message that never ends": LARGE[:-1],
+    "a large message, and many behind it": LARGE + PING * 50_000,
+}
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["read", "unread"])
+@pytest.mark.parametrize(
+    "before", [b"", TOPS, TOPS + PING[:3]], ids=["nothing before", "slices before", "and a part"]
+)
+@pytest.mark.parametrize("name", STREAMS)
+def test_undecoded_input_is_bounded(run: Run, name: str, before: bytes, paused: bool) -> None:
+    """Whatever a peer sends: as many pieces arrive in one turn of the loop as the transport reads."""
+    stream = before[len(TOPS) :] and PING[3:]
+    stream += STREAMS[name]
+    assert len(stream) > MESSAGE_BYTES_MAX - 30_000
+
+    async def test() -> None:
+        engine = engine_of()
+        for start in range(0, 20_000, 4_000):
+            keys = [b"k%d" % number for number in range(start, start + 4_000)]
+            engine.store.caches["default"].try_incr([(key, 1, 9) for key in keys], None, 1)
+        connection, transport = connected(engine)
+        pieces = [before] * (before != b"") + cut(stream, range(0, len(stream), CHUNK))
+        highest = 0
+        turns = 0
+        while pieces:
+            while pieces and transport.reading:
+                connection.data_received(pieces.pop(0))
+                kept = connection._protocol.pinned_bytes()
+                highest = max(highest, kept)
+            if paused and turns % 200 == 1:
+                connection.pause_writing()
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                    assert not transport.reading
+                connection.resume_writing()
+            turns += 1
+            await asyncio.sleep(0)
+        assert highest <= INPUT_BYTES_MAX
+
+    run(test)
+
+
+def test_an_idle_connection_keeps_none_of_its_input(run: Run) -> None:
+    async def test() -> None:
+        connection, transport = connected()
+        for end in range(1, len(PING)):
+            connection.data_received(PING[len(PING) - end + 1 :] * (end > 1) + PING * 50 + PING[: len(PING) - end])
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert transport.reading
+            assert connection._protocol.pinned_bytes() == len(PING) - end
+        connection.data_received(PING[1:])
+        assert connection._protocol.pinned_bytes() == 0
+
+    run(test)
