@@ -421,8 +421,8 @@ class Cache:
     def scan(
         self, cursor: bytes, count: int, prefix: bytes, now_ms: int
     ) -> tuple[bytes, list[bytes], list[int], int]:
-        """A page of about `count` counters: the cursor of the next page, keys, values; and how many raw entries were
-        passed.
+        """A page of about `count` counters: the cursor of the next page, keys, values; and how many raw entries it
+        counts as having passed.
 
         The cursor of the first page is b"", and b"" is returned when there are no more pages. A scan goes through the
         shards in order, and through each shard's keys in byte order, so no state is kept for a cursor. A counter that
@@ -434,6 +434,7 @@ class Cache:
         while shard < len(self.tables):
             size = len(self.tables[shard]) + 1
             if passed and passed + size > SCAN_ENTRIES_MAX:
+                passed = SCAN_ENTRIES_MAX  # a page that ends for its work is a turn's work, whatever sizes shards have
                 break
             passed += size
             found = self.counters_of(shard, now_ms, prefix)
