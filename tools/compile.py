@@ -77,6 +77,7 @@ GROUPS: Final = (
         (
             "batch",
             "commands",
+            "decoder",
             "expiry",
             "holds",
             "hot",

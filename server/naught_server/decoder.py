@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
-from naught.errors import ProtocolError
+from naught_server.bad_input import BadInput
 from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
 
 _NO_MESSAGE: Final = "not a message of MessagePack-RPC"
@@ -41,15 +41,6 @@ class Map:
 
     def __init__(self, pairs: list[tuple[Any, Any]]) -> None:
         self.pairs = pairs
-
-
-class BadInput(ProtocolError):
-    """What a peer sent cannot be a message within the limits. `msgid` is the request at fault, where known."""
-
-    def __init__(self, code: str, message: str, msgid: int | None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.msgid = msgid
 
 
 class Input:

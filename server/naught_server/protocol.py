@@ -34,10 +34,11 @@ from typing import Any, Final
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
 from naught.wire.codec import NOTIFICATION, REQUEST, encode_error, encode_result
 from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
+from naught_server.bad_input import BadInput
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
 from naught_server.config import TURN_ITEMS_MAX
-from naught_server.decoder import BadInput, Input
+from naught_server.decoder import Input
 from naught_server.engine import Engine
 from naught_server.hot import Served, serve
 from naught_server.params import Params

@@ -434,7 +434,7 @@ class Cache:
         while shard < len(self.tables):
             size = len(self.tables[shard]) + 1
             if passed and passed + size > SCAN_ENTRIES_MAX:
-                passed = SCAN_ENTRIES_MAX  # a page that ends for its work is a turn's work, whatever sizes shards have
+                passed = SCAN_ENTRIES_MAX  # it ends for its work, and is a turn's, whatever sizes the shards have
                 break
             passed += size
             found = self.counters_of(shard, now_ms, prefix)

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import msgpack  # type: ignore[import-untyped]
 
 from fuzz.wire_input import Source
+from naught_server.bad_input import BadInput
 from naught_server.config import CachePolicy
-from naught_server.decoder import BadInput, Input, Map
+from naught_server.decoder import Input, Map
 from naught_server.store import Cache
 from support.conversation import NOW_MS, Conversation, byte_by_byte, cut, decoded, engine_of, random_cuts
 from support.seeds import told

@@ -12,7 +12,8 @@ import pytest
 from naught.wire.codec import encode, encode_request
 from naught.wire.limits import BATCH_ITEMS_MAX, CURSOR_BYTES_MAX
 from naught_server import decoder, walk
-from naught_server.decoder import BadInput, Input, Map, peek_msgid
+from naught_server.bad_input import BadInput
+from naught_server.decoder import Input, Map, peek_msgid
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import byte_by_byte, cut, random_cuts
 
