@@ -71,7 +71,8 @@ class Job(Protocol):
     name: str
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        """Do up to about `entries_max` entries of work, or one small shard. Returns how many; 0: nothing to do."""
+        """Do up to about `entries_max` entries of work, or one small shard. Returns how many. 0: none was found, in
+        as many shards as the allowance lets it look at."""
 
     def is_behind(self, now_ms: int) -> bool:
         """Whether so much is left undone that the sweeper should take more of the time. O(1)."""

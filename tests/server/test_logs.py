@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import re
+import select
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -177,10 +179,13 @@ class Pipe:
         self.stream = os.fdopen(writer, "w")
 
     def read_all(self, happened: Callable[[str], bool]) -> str:
-        """Read until `happened` returns true for the whole text."""
+        """Read until `happened` returns true for the whole text. Never waits for a line: the last may have come."""
         text = ""
+        end = time.monotonic() + DEADLINE_S
         while not happened(text):
-            text += os.read(self.reader, 1 << 16).decode()
+            assert time.monotonic() < end, f"it never happened: {text[-500:]!r}"
+            if select.select([self.reader], [], [], 0.01)[0]:
+                text += os.read(self.reader, 1 << 16).decode()
         return text
 
     def close(self) -> None:
