@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from naught import _compiled
 from naught.wire.codec import encode_request
 from support.conversation import decoded
 
@@ -87,7 +88,12 @@ class ServerProcess:
     def __init__(self, folder: Path, *arguments: str, command: Sequence[str] = SERVER) -> None:
         ports_file = folder / "ports.json"
         self._log = folder / "log"
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT_")}
+        # No setting of the surroundings. Whether it runs compiled is not a setting: it is as for this process.
+        environment = {
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith("NAUGHT_") or name == _compiled.PURE_VARIABLE
+        }
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", "0", "--ports-file", str(ports_file), *arguments],
