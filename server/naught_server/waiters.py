@@ -518,8 +518,9 @@ class Waiters:
             return
         for key in self.awaited:
             assert self.cache.peek([key], now_ms) != [0] or self.cache.is_expired(key, now_ms), f"{key!r}: not woken"
-        for queue in self.queues.values():
-            first = queue if isinstance(queue, AcquireWaiter) else next(iter(queue))
+        # Each once: a waiter for many keys may be the first in the queues of all of them.
+        firsts = {queue if isinstance(queue, AcquireWaiter) else next(iter(queue)) for queue in self.queues.values()}
+        for first in firsts:
             if first.is_over or any(self.cache.is_expired(key, now_ms) for key in first.keys):
                 continue  # it leaves soon, or the expiry has not been noticed yet
             assert not first.is_first() or not self.cache.fits(first.items, first.sums, now_ms), (
