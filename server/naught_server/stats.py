@@ -1,7 +1,7 @@
-"""What a server counts for its operator: requests, errors, connections, pauses. Plain numbers, read by `info`.
+"""What a server counts for its operator: requests, errors, connections, turns, pauses. Plain numbers, read by `info`.
 
-Each number has one place that adds to it: requests and errors the protocol, connections their adapter, pauses the
-process. Nothing here knows the clock.
+Each number has one place that adds to it: requests and errors the protocol, connections and their turns the adapter,
+pauses the process. Nothing here knows the clock.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
+
+SLOW_NS_MIN: Final = 1_000_000
+"""A turn that takes no longer is not worth a line for the operator: a turn is bounded to about half of this."""
 
 
 class Durations:
@@ -56,6 +59,10 @@ class Stats:
         "errors",
         "log_lines_dropped",
         "loop_lag",
+        "received_bytes",
+        "sent_bytes",
+        "slow_above_ns",
+        "turns",
     )
 
     def __init__(self) -> None:
@@ -67,12 +74,28 @@ class Stats:
         self.connections_refused = 0  # over the limit, or no descriptor was left
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
+        self.turns = Durations()  # turns of connections: from received bytes until the transport has the replies
+        self.received_bytes = 0  # from clients, since the start
+        self.sent_bytes = 0  # to clients, since the start: what transports were given
+        self.slow_above_ns = SLOW_NS_MIN  # a turn that took longer is worth an entry of the slow log
         # Asks the log; a process without one, such as a client with `memory://`, drops none.
         self.log_lines_dropped: Callable[[], int] = int
 
     def watch_log(self, lines_dropped: Callable[[], int]) -> None:
         """Have the log asked how many of its lines were dropped."""
         self.log_lines_dropped = lines_dropped
+
+    def note_turn(self, took_ns: int, received_bytes: int, sent_bytes: int) -> bool:
+        """A connection has had a turn, which took so long. `received_bytes`: what had arrived for it; `sent_bytes`:
+        its replies. Returns whether it is worth an entry of the slow log."""
+        self.received_bytes += received_bytes
+        self.sent_bytes += sent_bytes
+        self.turns.add(took_ns)
+        return took_ns > self.slow_above_ns
+
+    def count_received(self, size: int) -> None:
+        """So many bytes came from a client for which there was no turn any more."""
+        self.received_bytes += size
 
     def commands_total(self) -> int:
         """Requests executed since the start."""

@@ -163,6 +163,58 @@ def test_a_session_survives_an_unfinished_message(run: Run) -> None:
     run(test)
 
 
+# ------------------------------------------------------------------------------------------------- turns
+
+
+def test_every_turn_is_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        engine = engine_of()
+        connection, transport = connected(engine)
+        now_ns = 5_000_000_000
+
+        def clock_ns() -> int:
+            nonlocal now_ns
+            now_ns += 3_000
+            return now_ns
+
+        monkeypatch.setattr(connection_module, "_clock_ns", clock_ns)
+        connection.data_received(PING)
+        turns = engine.stats.turns
+        assert (turns.count, turns.total_ns) == (1, 3_000)
+        requests = b"".join(encode_request(msgid, "incr", ["k"]) for msgid in range(3 * TURN_ITEMS_MAX))
+        connection.data_received(requests)
+        assert turns.count == 2
+        while connection._turn_due:
+            await asyncio.sleep(0)
+        assert (turns.count, turns.total_ns) == (4, 12_000)
+        assert len(transport.replies()) == 1 + 3 * TURN_ITEMS_MAX
+
+    run(test)
+
+
+def test_all_bytes_are_counted(run: Run) -> None:
+    """Also those that arrive while no turn may be taken, and those for which there is no turn any more."""
+
+    async def test() -> None:
+        engine = engine_of()
+        connection, transport = connected(engine)
+        requests = b"".join(encode_request(msgid, "incr", ["k"]) for msgid in range(2 * TURN_ITEMS_MAX))
+        connection.data_received(requests)
+        connection.data_received(PING)
+        while connection._turn_due:
+            await asyncio.sleep(0)
+        assert len(transport.replies()) == 2 * TURN_ITEMS_MAX + 1
+        assert engine.stats.received_bytes == len(requests) + len(PING)
+        assert engine.stats.sent_bytes == transport.sent_bytes
+        connection.pause_writing()
+        connection.data_received(PING)
+        connection.connection_lost(None)
+        assert engine.stats.received_bytes == len(requests) + 2 * len(PING)
+        assert engine.stats.sent_bytes == transport.sent_bytes
+
+    run(test)
+
+
 # ------------------------------------------------------------------------------------------------- is the peer there
 
 TCP_INFO = pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")

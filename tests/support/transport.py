@@ -17,6 +17,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__({"socket": tcp})
         self.name = name
         self.journal = [] if journal is None else journal  # (name, replies) for each write, in order
+        self.sent_bytes = 0  # of all writes
         self.reading = True
         self.closed = False
         self.aborted = asyncio.Event()
@@ -29,6 +30,7 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         """Add the replies to the journal."""
         assert not self.closed, "written after it was closed"
+        self.sent_bytes += len(data)
         self.journal.append((self.name, decoded(bytes(data))))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
