@@ -78,21 +78,58 @@ class Counters(Protocol):
 
 
 class Generation:
-    """One generation of a counter that is held. Two are the same only if they are the same object."""
+    """One generation of a counter that is held. Two are the same only if they are the same object.
 
-    __slots__ = ("holds",)
+    It knows how much of it each session holds, so that this is known without a walk over the holds.
+    """
+
+    __slots__ = ("_amount", "_amounts", "_holder", "holds")
 
     def __init__(self) -> None:
         self.holds = 0  # how many holds are on it
+        # The number of the session that holds it, and how much. Most generations are held by one session, and a dict
+        # takes ten times the memory.
+        self._holder = 0
+        self._amount = 0
+        self._amounts: dict[int, int] | None = None  # by session; from the second one on, instead of the two above
 
-    def add_hold(self) -> None:
-        """One more hold is on it."""
+    def add_hold(self, holder: int, by: int) -> None:
+        """One more hold is on it: `holder` holds so much more."""
         self.holds += 1
+        amounts = self._amounts
+        if amounts is not None:
+            amounts[holder] = amounts.get(holder, 0) + by
+        elif self.holds == 1 or holder == self._holder:
+            self._holder = holder
+            self._amount += by
+        else:
+            self._amounts = {self._holder: self._amount, holder: by}
 
-    def remove_hold(self) -> bool:
-        """One hold less is on it; whether none is left."""
+    def remove_hold(self, holder: int, by: int) -> bool:
+        """One hold less is on it, which had this amount left; whether none is left."""
         self.holds -= 1
+        self.reduce(holder, by)
         return not self.holds
+
+    def reduce(self, holder: int, by: int) -> None:
+        """`holder` holds so much less."""
+        amounts = self._amounts
+        if amounts is None:
+            self._amount -= by
+        elif amounts[holder] > by:
+            amounts[holder] -= by
+        else:
+            del amounts[holder]
+
+    def amount_of(self, holder: int) -> int:
+        """How much of it this session holds, in all its holds. O(1)."""
+        if self._amounts is not None:
+            return self._amounts.get(holder, 0)
+        return self._amount if holder == self._holder else 0
+
+    def amounts(self) -> list[tuple[int, int]]:
+        """The numbers of the sessions that hold it, each with its amount. O(these sessions)."""
+        return list(self._amounts.items()) if self._amounts is not None else [(self._holder, self._amount)]
 
 
 class Waiter:
@@ -415,19 +452,29 @@ class Waiters:
         queue = self.queues.get(key, ())
         return [queue] if isinstance(queue, AcquireWaiter) else list(queue)
 
+    def unanswered(self) -> set[Waiter] | None:
+        """All waiters that are still to be answered; None where that cannot be told, while `clear` answers many. For
+        tests. O(waiters)."""
+        if self._woken_all:
+            return None
+        waiters: set[Waiter] = {waiter for key in self.queues for waiter in self.queue_of(key)}
+        waiters.update(chain.from_iterable(self.awaited.values()))
+        waiters.update(self._woken)
+        return {waiter for waiter in waiters if not waiter.is_over}
+
     # Generations.
 
-    def generation_to_hold(self, key: bytes) -> Generation:
-        """The present generation of a counter, for one more hold on it."""
+    def generation_to_hold(self, key: bytes, holder: int, by: int) -> Generation:
+        """The present generation of a counter, on which there is one more hold: a session holds so much more."""
         generation = self.generations.get(key)
         if generation is None:
             generation = self.generations[key] = Generation()
-        generation.add_hold()
+        generation.add_hold(holder, by)
         return generation
 
-    def let_go(self, key: bytes, generation: Generation) -> None:
-        """A hold on this generation is over."""
-        if generation.remove_hold() and self.generations.get(key) is generation:
+    def let_go(self, key: bytes, generation: Generation, holder: int, by: int) -> None:
+        """A hold on this generation is over, which had this amount left."""
+        if generation.remove_hold(holder, by) and self.generations.get(key) is generation:
             del self.generations[key]
 
     # Acting on the notes.
@@ -509,6 +556,7 @@ class Waiters:
                 f"{key!r}: a generation of an absent counter"
             )
             assert generation.holds > 0, f"{key!r}: a generation without holds"
+            assert all(amount > 0 for _, amount in generation.amounts()), f"{key!r}: a session holds nothing of it"
         for key, waiters in self.awaited.items():
             assert waiters, f"{key!r}: an empty set of waiters for zero"
         for key, queue in self.queues.items():

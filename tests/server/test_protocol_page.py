@@ -198,7 +198,8 @@ def test_the_words_of_info() -> None:
     assert {word.decode() for word in found[b"caches"][b"default"][b"evictions"]} <= set(
         re.findall(r"`(\w+)`", described["`caches`"])
     )
-    assert set(re.findall(r"`(\w+)`", described["`sessions`"])) == {word.decode() for word in found[b"sessions"]}
+    words_of_sessions = {word.decode() for word in found[b"sessions"]}
+    assert set(re.findall(r"`(\w+)`", described["`sessions`"])) == {*words_of_sessions, "bye"}
     assert set(re.findall(r"`(\w+)`", described["`sweeper`"])) == {word.decode() for word in found[b"sweeper"]}
     assert found[b"caches"][b"default"][b"counters"] == 1
 

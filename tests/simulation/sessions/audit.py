@@ -89,8 +89,8 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         note_replies(session)
         return session
 
-    def ending(protocol: ServerProtocol, now_ms: int) -> None:
-        end_session(protocol, now_ms)
+    def ending(protocol: ServerProtocol, *args: Any) -> None:
+        end_session(protocol, *args)
         note_replies(protocol.session)
 
     def turning(protocol: ServerProtocol, now_ms: int) -> bytes:
@@ -109,7 +109,7 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         notes.append(("portion", batch.done - before))
 
     def giving_back(holds: Holds, *args: Any) -> int:
-        session = next(each for each in engine.sessions._ended if each.holds is holds)
+        session = next(each.session for each in engine.sessions._ended if each.session.holds is holds)
         before = [hold.number for hold in holds]
         done = give_back(holds, *args)
         notes.extend(("gave_back", session, number) for number in before if holds.get(number) is None)
@@ -136,7 +136,7 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         ),
         wrap(Cache, "apply_item", lambda _, key, delta, *__: ("item", key, delta)),
         wrap(Session, "_answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),
-        wrap(engine.sessions, "end", lambda session, _: ("ended", session)),
+        wrap(engine.sessions, "end", lambda session, *_: ("ended", session)),
     ):
         yield
 

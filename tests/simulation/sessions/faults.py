@@ -81,8 +81,8 @@ FAULTS: list[Fault] = [
         "a resumption says the wrong reply", commands, "_resume", "session.acknowledged + 1", "session.replied + 1"
     ),
     # connections
-    Fault("a takeover leaves input of the old connection", ServerProtocol, "taken_over", "self._forget()", "pass"),
-    Fault("a takeover leaves the old connection", Sessions, "resume", "session.outlet.taken_over()", "pass"),
+    Fault("a takeover leaves input of the old connection", ServerProtocol, "lose_session", "self._forget()", "pass"),
+    Fault("a takeover leaves the old connection", Sessions, "resume", "session.outlet.lose_session()", "pass"),
     Fault(
         "the lease runs on after a resumption",
         Session,
@@ -240,8 +240,8 @@ FAULTS: list[Fault] = [
         "the end of a session gives back twice",
         Holds,
         "give_back",
-        "self._give_back(hold, key, by, now_ms)",
-        "self._give_back(hold, key, by, now_ms); self._cache.decr(key, by, False, now_ms)",
+        'self._give_back(hold, key, by, now_ms, "session")',
+        'self._give_back(hold, key, by, now_ms, "session"); self._cache.decr(key, by, False, now_ms)',
     ),
     Fault(
         "the end of a session does not look at shards",
@@ -274,8 +274,8 @@ FAULTS: list[Fault] = [
         "a generation ends with its first hold",
         Waiters,
         "let_go",
-        "generation.remove_hold() and",
-        "[generation.remove_hold()] and",
+        "generation.remove_hold(holder, by) and",
+        "[generation.remove_hold(holder, by)] and",
     ),
     Fault(
         "a hold can be released by another session",
