@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from naught.errors import Busy, NotHeld, TooLarge
-from naught.wire.limits import REPLY_BYTES_MAX
+from naught.wire.limits import REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import HELD_ITEMS_MAX
 from naught_server.store import Cache, Reason
 from naught_server.waiters import Generation
@@ -42,6 +42,9 @@ GIVE_BACK_ENTRIES: Final = 3
 PAGE_AMOUNTS: Final = 500
 """Amounts at which a page of holds ends: about a turn's work."""
 
+
+LOOKED_AT_MAX: Final = 32
+"""Amounts that `first` looks at: a session may have thousands of holds on one counter, or of ended generations."""
 
 COUNTERS_NAMED_MAX: Final = 5
 """Counters that are named where the holds of a session are taken back: enough to recognize whose work it was."""
@@ -136,6 +139,24 @@ class Holds:
         """The amounts of a hold whose generation has not ended. O(amounts of the hold)."""
         live_amount = self.live_amount
         return {key: by for key in hold.amounts if (by := live_amount(hold, key, now_ms))}
+
+    def first(self, counters_max: int, now_ms: int) -> dict[bytes, int]:
+        """The first few counters that are held, each with all that is held of it. O(LOOKED_AT_MAX).
+
+        Some are missing where the first holds are all on the same few counters, or on ended generations.
+        """
+        found: dict[bytes, int] = {}
+        generations = self._cache.waiters.generations
+        looked_at = 0
+        for hold in self._by_number.values():
+            for key, (_, generation) in hold.amounts.items():
+                if len(found) == counters_max or looked_at == LOOKED_AT_MAX:
+                    return found
+                looked_at += 1
+                if key in found or generations.get(key) is not generation or self._cache.is_expired(key, now_ms):
+                    continue
+                found[key] = min(generation.amount_of(self._holder), VALUE_MAX)
+        return found
 
     def release(self, number: int, items: Sequence[tuple[bytes, int]] | None, now_ms: int) -> list[int]:
         """Give back a whole hold, or these amounts of it; the values after. Raises NotHeld, with nothing changed.

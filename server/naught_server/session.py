@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Literal, Protocol
 
 from naught.errors import Busy, CommandError, InvalidRequest, NoSession
@@ -33,7 +34,7 @@ from naught.wire.limits import PARKED_ITEMS_MAX, PARKED_MAX, UNACKNOWLEDGED_BYTE
 from naught_server.batch import Batch
 from naught_server.config import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.decoder import without_first
-from naught_server.holds import HoldCounts, Holds
+from naught_server.holds import LOOKED_AT_MAX, HoldCounts, Holds
 from naught_server.stats import Stats
 from naught_server.store import Cache
 from naught_server.timers import Timer, Timers
@@ -50,6 +51,15 @@ ASK_FOR_ACK: Final = "call ack with the number of those received"
 
 SLICES_MAX: Final = 8
 """Requests of one session that work in slices at the same time. One more is `busy`."""
+
+HELD_SHOWN_MAX: Final = 10
+WAITS_SHOWN_MAX: Final = 5
+WAIT_KEYS_SHOWN_MAX: Final = 3
+"""What operators see of a session: so many of the counters that it holds, of its requests that wait, and of the keys
+of each. Enough to recognize what it does, and little enough that hundreds of sessions fit one reply."""
+
+LISTED_ENTRIES: Final = 5
+"""A session in a list, without what it holds and waits for. Prices are in the entries of commands.py."""
 
 EndReason = Literal["bye", "lease", "overrun", "protocol", "displaced", "operator"]
 """Why a session has ended: by `bye`; its lease ran out; its client did not acknowledge; its client sent what is no
@@ -453,16 +463,37 @@ class Session:
         """What `sessions` shows. Never the id."""
         return {
             "session": self.number,
+            "name": self.name,
+            "address": self.address,
             "cache": self.cache.name,
             "connected": self.outlet is not None,
             "age_ms": now_ms - self.opened_ms,
             "lease_ms": self.lease_ms,
-            "accepted": self.accepted,
+            "commands": self.accepted,
             "unacknowledged": self.replied - self.acknowledged,
             "kept_bytes": self.kept_bytes,
             "parked": len(self.parked),
             "holds": len(self.holds),
+            "held": list(self.holds.first(HELD_SHOWN_MAX, now_ms).items()),
+            "waits": [(awaits, keys) for awaits, keys, _ in self.waits(WAITS_SHOWN_MAX)],
         }
+
+    def waits(self, count_max: int) -> list[tuple[str, tuple[bytes, ...], int]]:
+        """The first of its requests that wait: for `room` or for `zero`, for which keys (the first few), and since
+        when, in milliseconds. O(count_max)."""
+        return [
+            (waiter.awaits, waiter.keys[:WAIT_KEYS_SHOWN_MAX], waiter.since_ms)
+            for waiter in islice(self.parked.values(), count_max)
+        ]
+
+    def price_of_dict(self) -> int:
+        """What `as_dict` costs, in entries."""
+        entries = LISTED_ENTRIES
+        if self.holds:
+            entries += min(self.holds.items, LOOKED_AT_MAX) // 4 + min(self.holds.items, HELD_SHOWN_MAX)
+        if self.parked:
+            entries += min(len(self.parked), WAITS_SHOWN_MAX)
+        return entries
 
     def invariants(self) -> None:
         """Raise AssertionError, naming what is wrong, unless the counts agree. O(everything)."""

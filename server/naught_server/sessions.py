@@ -19,13 +19,15 @@ The figures of all sessions are kept as they change, so reading them takes no wa
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
 from naught.errors import Busy, InvalidRequest, NoSession
-from naught.wire.limits import SESSION_ID_BYTES
+from naught.wire.limits import REPLY_BYTES_MAX, SESSION_ID_BYTES
+from naught_server.config import TURN_ITEMS_MAX
 from naught_server.holds import HoldCounts, TakenBack
 from naught_server.session import END_REASONS, EndReason, Outlet, Session
 from naught_server.stats import Stats
@@ -33,6 +35,13 @@ from naught_server.store import Cache, Store
 from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
 
+
+NUMBERS_PER_ENTRY: Final = 32
+"""Sessions that `page` passes over for an entry."""
+
+ROW_BYTES: Final = 384
+"""At most what a row of `page` takes without its texts and keys: the words, the largest integers, the longest name of
+a cache, and what comes before each wait."""
 
 OnTakenBack = Callable[[Session, EndReason, TakenBack], None]
 """Called when all that a session held was taken back, and it did not end by `bye`."""
@@ -92,7 +101,9 @@ class Sessions:
         self.parked = 0
         self.parked_keys = 0
         self.parked_bytes = 0
-        self._by_id: dict[bytes, Session] = {}  # those that are open, in the order of their numbers
+        # Those that are open, in the order of their numbers.
+        self._by_id: dict[bytes, Session] = {}
+        self._by_number: dict[int, Session] = {}
         self._ended: deque[_Ended] = deque()  # to be emptied by `step`
         self._away = 0  # open sessions without a connection: their leases run
         self._hold = first_hold - 1  # the last number given to a hold
@@ -169,6 +180,7 @@ class Sessions:
         assert len(session_id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
         session.open(session_id, self.opened, lease_ms, now_ms)
         self._by_id[session_id] = session
+        self._by_number[self.opened] = session
         self._shares[share.address] = share
         self._share_of[session_id] = share
         share.count += 1
@@ -237,6 +249,17 @@ class Sessions:
                 # It has counted nothing and holds nothing: its client loses nothing but its id.
                 self._idle[session] = self._share_of[session.id].idle[session] = None
 
+    def get(self, number: int) -> Session | None:
+        """The open session of this number."""
+        return self._by_number.get(number)
+
+    def end_by_operator(self, session: Session, now_ms: int) -> int:
+        """End an open session, and close its connection at once. Returns the entries of work."""
+        if session.outlet is not None:
+            session.outlet.lose_session()
+            session.detach()
+        return self.end(session, now_ms, "operator")
+
     def _end_of_lease(self, session: Session, now_ms: int) -> int:
         """A session was without a connection for too long. Returns the entries of work."""
         return self.end(session, now_ms, "lease")
@@ -247,6 +270,7 @@ class Sessions:
             if session.has_lease_running:
                 self._away -= 1
             self._by_id.pop(session.id, None)
+            self._by_number.pop(session.number, None)
             self._leave_share(session)
             self.ended[reason] += 1
         done = session.end()
@@ -285,18 +309,24 @@ class Sessions:
         """The number of ended sessions that still wait or hold something: `step` has to empty them."""
         return len(self._ended)
 
-    def page(self, after: int, count_max: int, now_ms: int) -> tuple[list[dict[str, Any]], int]:
-        """The sessions with numbers above `after`, for operators, and how many were passed over."""
+    def page(self, after: int, now_ms: int) -> tuple[list[dict[str, Any]], int]:
+        """The sessions with numbers above `after`, for operators: as many as fit one reply and a turn. And the
+        entries of work. O(sessions), of which passing over one costs a hundredth of listing it."""
+        numbers = list(self._by_number)
+        entries = len(numbers) // NUMBERS_PER_ENTRY
+        room = REPLY_BYTES_MAX - 64
         found: list[dict[str, Any]] = []
-        passed = 0
-        for session in self:
-            if session.number <= after:
-                passed += 1
-                continue
-            found.append(session.as_dict(now_ms))
-            if len(found) == count_max:
+        for at in range(bisect_right(numbers, after), len(numbers)):
+            session = self._by_number[numbers[at]]
+            row = session.as_dict(now_ms)
+            entries += session.price_of_dict()
+            room -= _row_bytes(row)
+            if room < 0:
                 break
-        return found, passed
+            found.append(row)
+            if entries >= TURN_ITEMS_MAX:
+                break
+        return found, entries
 
     def totals(self) -> dict[str, Any]:
         """For `info`. O(1)."""
@@ -329,6 +359,9 @@ class Sessions:
                         its = (id(generation), session.number)
                         amounts[its] = amounts.get(its, 0) + by
         assert sum(share.count for share in self._shares.values()) == len(self._by_id) == len(self._share_of)
+        assert [session.number for session in self] == list(self._by_number) == sorted(self._by_number), (
+            "the sessions by id and by number are not the same"
+        )
         for session in self:
             assert session.id is not None
             idle = session.outlet is None and not session.accepted
@@ -364,6 +397,16 @@ class Sessions:
             sum(waiter.memory_bytes for waiter in waiting),
         )
         assert figures == walked or not whole, f"parked is {figures}, and {walked} wait"
+
+
+def _row_bytes(row: dict[str, Any]) -> int:
+    """At most how many bytes a row of `page` takes in a reply."""
+    size = ROW_BYTES + len(row["name"].encode()) + len(row["address"].encode())
+    for key, _ in row["held"]:
+        size += len(key) + 13
+    for _, keys in row["waits"]:
+        size += sum(map(len, keys)) + 3 * len(keys)
+    return size
 
 
 def _empty(ended: _Ended, now_ms: int, entries_max: int) -> int:

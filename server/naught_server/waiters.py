@@ -135,11 +135,12 @@ class Generation:
 class Waiter:
     """A parked request. Its session is called once with the result, or with the CommandError that ended it."""
 
-    __slots__ = ("_answer", "_timer", "_timers", "wait_ms", "waiters")
+    __slots__ = ("_answer", "_timer", "_timers", "since_ms", "wait_ms", "waiters")
 
     def __init__(self, waiters: Waiters, wait_ms: int | None) -> None:
         self.waiters: Final = waiters
         self.wait_ms: Final = wait_ms  # how long to wait, None for no limit
+        self.since_ms = 0  # when it began to wait
         self._answer: Callable[[object], None] | None = None  # None before `park`, and when the wait is over
         self._timer: Timer | None = None  # set while a limited wait goes on
         self._timers: Timers | None = None  # where that timer was set
@@ -147,6 +148,7 @@ class Waiter:
     def park(self, answer: Callable[[object], None], timers: Timers, now_ms: int) -> None:
         """Enter the queues. `answer` is called with the result."""
         self._answer = answer
+        self.since_ms = now_ms
         self.enqueue()
         if self.wait_ms is not None:
             self._timers = timers
@@ -191,6 +193,11 @@ class Waiter:
         done = ANSWER_ENTRIES + LEAVE_ENTRIES * self.size
         self.waiters.add_work(done)
         return done + self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+
+    @property
+    def awaits(self) -> str:
+        """What it waits for, for operators."""
+        raise AssertionError("each kind of waiter has its own")
 
     @property
     def size(self) -> int:
@@ -242,6 +249,10 @@ class AcquireWaiter(Waiter):
         index = {key: number for number, key in enumerate(sums)} if len(items) > len(sums) else None
         self._order: Final = None if index is None else array("H", [index[key] for key, _, _ in items])
         self._next = 0  # index in _keys where the next check begins
+
+    @property
+    def awaits(self) -> str:
+        return "room"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -302,6 +313,10 @@ class ZeroWaiter(Waiter):
     def __init__(self, waiters: Waiters, wait_ms: int | None, key: bytes) -> None:
         super().__init__(waiters, wait_ms)
         self.key: Final = key
+
+    @property
+    def awaits(self) -> str:
+        return "zero"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -476,6 +491,11 @@ class Waiters:
         """A hold on this generation is over, which had this amount left."""
         if generation.remove_hold(holder, by) and self.generations.get(key) is generation:
             del self.generations[key]
+
+    def held_by(self, key: bytes) -> list[tuple[int, int]]:
+        """The numbers of the sessions that hold a counter, each with its amount, in no order. O(these sessions)."""
+        generation = self.generations.get(key)
+        return [] if generation is None else generation.amounts()
 
     # Acting on the notes.
 

@@ -1,4 +1,4 @@
-"""All sessions of an engine: their figures, why they end, and what is taken back then."""
+"""All sessions of an engine: their figures, why they end, what is taken back then, and what operators see and do."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from naught.wire.codec import encode_notification, encode_request
-from naught.wire.limits import UNACKNOWLEDGED_MAX
-from naught_server.config import LEASE_MS_DEFAULT, ServerConfig
+from naught.wire.codec import encode, encode_notification, encode_request
+from naught.wire.limits import REPLY_BYTES_MAX, UNACKNOWLEDGED_MAX
+from naught_server import commands
+from naught_server import sessions as sessions_module
+from naught_server.commands import REQUEST_ENTRIES
+from naught_server.config import LEASE_MS_DEFAULT, TURN_ITEMS_MAX, CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.holds import COUNTERS_NAMED_MAX, TakenBack
 from naught_server.session import END_REASONS, Session
@@ -363,3 +366,161 @@ def test_a_hold_of_a_notification_is_taken_back_too() -> None:
     here.send(encode_notification("acquire", ([["a", 1, 1]],)))
     out_of_lease(here)
     assert [taken.first for taken in reports] == [{b"a": 1}]
+
+
+# ---------------------------------------------------------------------------------------- for operators
+
+
+def of_many(count: int) -> tuple[Engine, list[Conversation]]:
+    """An engine with so many sessions."""
+    engine = Engine(ServerConfig())
+    return engine, [opened(engine, name=f"client {number}") for number in range(count)]
+
+
+def spent_by(here: Conversation, method: str, *params: Any) -> int:
+    """What a request takes from its turn, without its reply's bytes."""
+    protocol = here.protocol
+    protocol._left = TURN_ITEMS_MAX
+    data = protocol.receive(encode_request(1, method, params), here.now_ms)
+    return TURN_ITEMS_MAX - protocol._left - (len(data) >> 8)
+
+
+def test_a_list_fits_a_reply_whatever_names_and_keys_are() -> None:
+    engine = Engine(ServerConfig())
+    for number in range(60):
+        here = Conversation(engine, peer="f" * 63)
+        ask(here, "hello", {"session": True, "name": "\u00e9" * 64})
+        ask(here, "acquire", [[b"%02d%0510d" % (number, place), 2**55, 2**63 - 1] for place in range(12)])
+        ask(here, "incr", b"%0512d" % number)
+        wanted = [[b"%0512d" % number, 1, 1], *([b"w%0511d" % place, 1, 1] for place in range(4))]
+        for msgid in range(10, 17):
+            assert ask(here, "acquire", wanted, None, msgid=msgid) is None
+    here = Conversation(engine)
+    after = 0
+    sizes = [1]
+    while sizes[-1]:
+        reply = here.send(encode_request(1, "sessions", (after,)))
+        assert len(reply) <= REPLY_BYTES_MAX
+        ((_, _, error, page),) = decoded(reply)
+        assert error is None
+        sizes.append(len(page))
+        after = page[-1][b"session"] if page else after
+    *full, last, none = sizes[1:]
+    assert (sum(full) + last, none) == (60, 0)
+    assert min(full) >= 15, "a page is far from full"
+    for session in engine.sessions:
+        row = session.as_dict(here.now_ms)
+        assert len(row["held"]) == 10
+        assert len(row["waits"]) == 5
+        size = len(encode(row))
+        assert size <= sessions_module._row_bytes(row) <= size + 256, "what it may take is near what it takes"
+
+
+def test_a_row_of_the_largest_figures_fits() -> None:
+    engine = Engine(ServerConfig(caches={"c" * 64: CachePolicy("c" * 64)}))
+    here = opened(engine, cache="c" * 64)
+    row = here.protocol.session.as_dict(2**63 - 1)
+    largest = {word: 2**63 - 1 for word, value in row.items() if type(value) is int}
+    assert len(encode(row | largest | {"waits": [("room", ())] * 5})) <= sessions_module.ROW_BYTES
+
+
+def test_a_list_costs_what_it_shows_and_little_for_what_it_passes_over() -> None:
+    engine, everyone = of_many(640)
+    assert spent_by(everyone[0], "sessions", 640) == REQUEST_ENTRIES + 640 // 32
+    assert spent_by(everyone[0], "sessions", 639) == REQUEST_ENTRIES + 640 // 32 + 5
+    whole = spent_by(everyone[0], "sessions")
+    assert TURN_ITEMS_MAX <= whole <= TURN_ITEMS_MAX + REQUEST_ENTRIES + 5
+
+
+@pytest.mark.patches
+def test_who_holds_a_counter_is_looked_for_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "SLICE_ENTRIES", 10)
+    monkeypatch.setattr(commands, "HOLDERS_LISTED_MAX", 7)
+    engine, everyone = of_many(45)
+    for here in reversed(everyone):
+        ask(here, "acquire", [["gpu", 1, 99]])
+    here = everyone[0]
+    assert here.protocol.receive(encode_request(9, "holders", ("gpu",)), here.now_ms) == b""
+    turns = 1
+    replies = b""
+    while here.protocol.wants_turn:
+        turns += 1
+        if turns == 3:  # after those that it has seen
+            lose(everyone[1])
+            everyone[1].now_ms += LEASE_MS_DEFAULT
+            engine.advance(everyone[1].now_ms, 1_000)
+        replies += here.protocol.turn(here.now_ms)
+    ((_, _, _, page),) = decoded(replies)
+    assert [number for number, *_ in page] == [1, 3, 4, 5, 6, 7], "the second has ended since"
+    assert turns == 1 + 45 // 10 + 1
+
+
+@pytest.mark.patches
+def test_a_page_of_holders_that_have_all_ended_since_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "SLICE_ENTRIES", 10)
+    monkeypatch.setattr(commands, "HOLDERS_LISTED_MAX", 3)
+    engine, everyone = of_many(20)
+    for here in everyone:
+        ask(here, "acquire", [["gpu", 1, 99]])
+    here = everyone[-1]
+    here.protocol.receive(encode_request(9, "holders", ("gpu",)), here.now_ms)
+    for other in everyone[:5]:
+        ask(other, "bye")
+    replies = here.send(b"")
+    ((_, _, _, page),) = decoded(replies)
+    assert [number for number, *_ in page] == [6], "the first page had 1, 2 and 3, the next one 4, 5 and 6"
+
+
+def test_a_session_is_ended_for_what_its_end_costs() -> None:
+    engine = engine_of()
+    here, operator = opened(engine), opened(engine)
+    for start in range(0, 3_000, 100):
+        ask(here, "acquire", [[b"%d" % (start + place), 1, 9] for place in range(100)])
+    ask(here, "incr", "full")
+    for msgid in range(100, 110):
+        here.send(encode_request(msgid, "acquire", ([["full", 1, 1]], None)))
+    spent = spent_by(operator, "end_session", 1)
+    assert 1_000 <= spent - REQUEST_ENTRIES <= 1_000 + 3 * 100 + 50, "a turn's work, and one hold more"
+    assert engine.sessions.unfinished
+    assert engine.sessions.ended["operator"] == 1
+    while engine.sessions.unfinished:
+        engine.advance(operator.now_ms, 1_000)
+    assert engine.sessions.held_amounts_taken_back == 3_000
+    engine.invariants(operator.now_ms)
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["connected", "without a connection"])
+def test_the_operator_ends_a_session(away: bool) -> None:
+    engine = engine_of()
+    reports = watched(engine)
+    here, operator = opened(engine, name="worker"), opened(engine)
+    ask(here, "acquire", [["gpu", 1, 1]])
+    ask(operator, "acquire", [["gpu", 1, 1]], None, msgid=7)
+    old = here.protocol
+    if away:
+        here.reconnect()
+    assert ask(operator, "end_session", 1) is True
+    assert reports == [Taken(1, "operator", 1, 1, 1, {b"gpu": 1})]
+    assert figures(engine)["connected"] == 1
+    assert old.aborted is not away
+    assert [row[0] for row in ask(operator, "holders", "gpu")] == [2], "the next in the queue has it"
+    assert len(engine.timers) == 0, "no lease is left"
+    old.close(here.now_ms)
+    assert figures(engine)["ended"] == {"operator": 1}
+
+
+def test_a_session_is_ended_in_the_middle_of_its_work() -> None:
+    engine = engine_of(shards=1)
+    cache = engine.store.caches["default"]
+    here, operator = opened(engine), opened(engine)
+    ask(here, "incr", "k")
+    work = ShardCompaction.begin(cache, 0)
+    assert work is not None
+    here.send(encode_request(5, "incr", ("k",)), encode_request(6, "top", (1,)))
+    assert cache.locks.queue_length(0) == 1, "it waits for the shard"
+    assert ask(operator, "end_session", 1) is True
+    assert cache.locks.queue_length(0) == 0
+    while not work.step(10)[1]:
+        pass
+    assert here.send(encode_request(7, "incr", ("k",))) == b""
+    engine.invariants(here.now_ms)

@@ -32,7 +32,7 @@ from naught_server.holds import Holds
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from naught_server.store import Cache
-from simulation.sessions.model import PARKED, UNKNOWN, Record, Request
+from simulation.sessions.model import PARKED, SLICED, UNKNOWN, Record, Request
 from support.cases_counters import Refused
 
 OUTSIDE = 1 << 31
@@ -256,7 +256,7 @@ class Audit:
             record.batch = None
             right = record.batch_answer
             assert len(right) == len(request.params[0]), f"{request} was answered before its last item"
-        elif request.method == "top" and record.stream.index(request) < record.accepted:
+        elif request.method in SLICED and record.stream.index(request) < record.accepted:
             right = UNKNOWN  # its slices have ended
         else:
             assert self._fast, f"{request} was answered and has not begun"
@@ -299,7 +299,9 @@ class Audit:
         lease_over = record.lost_ms is not None and (
             not record.named or record.lost_ms + record.lease_ms <= self._now_ms
         )
-        assert record.leaving or record.garbage or overrun or lease_over, "a session ended without a reason"
+        assert record.leaving or record.garbage or overrun or lease_over or record.expelled, (
+            "a session ended without a reason"
+        )
         record.ended = True
         record.cache.ended_session(record)
         self.ends += 1

@@ -11,7 +11,7 @@ from naught_server.session import Session
 from naught_server.sessions import Sessions
 from naught_server.store import Cache
 from naught_server.timers import Timers
-from naught_server.waiters import AcquireWaiter, Waiter, Waiters, ZeroWaiter
+from naught_server.waiters import AcquireWaiter, Generation, Waiter, Waiters, ZeroWaiter
 from simulation.faults import Fault
 
 FAULTS: list[Fault] = [
@@ -298,4 +298,33 @@ FAULTS: list[Fault] = [
         "a session that has ended is forgotten", Sessions, "step", "if session.parked or session.holds:", "if False:"
     ),
     Fault("a session is known after its end", Sessions, "end", "self._by_id.pop(session.id, None)", "pass"),
+    Fault(
+        "a session is known by its number after its end",
+        Sessions,
+        "end",
+        "self._by_number.pop(session.number, None)",
+        "pass",
+    ),
+    # what operators see and do
+    Fault(
+        "a session that the operator ends keeps its connection",
+        Sessions,
+        "end_by_operator",
+        "session.outlet.lose_session()",
+        "pass",
+    ),
+    Fault("an end does not count as a lost connection", Sessions, "end", "self._away -= 1", "pass"),
+    Fault("a session holds what it has given back", Generation, "reduce", "self._amount -= by", "pass"),
+    Fault("a session holds only its last hold", Generation, "add_hold", "amounts.get(holder, 0) + by", "by"),
+    Fault("a part of a hold is still held", Holds, "_give_back", "generation.reduce(self._holder, by)", "pass"),
+    Fault(
+        "a hold that is over is counted", Holds, "_forget", "self._counts.change(-1, -len(hold.amounts))", "pass"
+    ),
+    Fault(
+        "a wait that is over is counted",
+        Session,
+        "_count_left",
+        "self._services.remove_parked(waiter.size, waiter.memory_bytes)",
+        "pass",
+    ),
 ]
