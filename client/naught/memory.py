@@ -27,6 +27,9 @@ from naught_server.protocol import ServerProtocol
 SWEEP_ENTRIES: Final = 500
 """Table entries that one step of the sweeper may look at."""
 
+PEER: Final = "memory"
+"""The address of every client, as `sessions` shows it."""
+
 
 def _now_ms() -> int:
     """The monotonic clock, common to all event loops of the process."""
@@ -48,7 +51,7 @@ class Host:
 
         `wake` is called when a waiting request of the connection can continue.
         """
-        return ServerProtocol(self.engine, wake)
+        return ServerProtocol(self.engine, wake, peer=PEER)
 
     def sweep(self) -> None:
         """Run one step of the sweeper, if one is due."""
@@ -97,7 +100,7 @@ class _MemoryTransport(asyncio.Transport):
         self._loop: Final = asyncio.get_running_loop()
         self._host: Final = host
         self._protocol: Final = protocol
-        self._channel: Final = ServerProtocol(host.engine, self._wake)
+        self._channel: Final = host.open(self._wake)
         self._replies: list[bytes] = []  # for the client, not delivered yet
         self._delivery_scheduled = False  # `_deliver` will run in this turn of the loop or the next
         self._turn_scheduled = False  # `_turn` will run

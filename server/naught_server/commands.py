@@ -18,7 +18,7 @@ out its price as it works takes it with `Peer.spend`. The section "prices" below
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
@@ -27,6 +27,7 @@ from naught.wire.limits import (
     BATCH_ITEMS_MAX,
     ITEMS_AT_ONCE_MAX,
     MSGID_MAX,
+    NAME_BYTES_MAX,
     REPLY_BYTES_MAX,
     SESSION_ID_BYTES,
     VALUE_MAX,
@@ -46,12 +47,14 @@ from naught_server.params import (
     keys_of,
     kind_of,
     limited_of,
+    name_of,
     prefix_of,
     ttl_of,
     wait_of,
     word_of,
 )
 from naught_server.session import Session, Slices
+from naught_server.sessions import Sessions
 from naught_server.store import Cache
 from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter, sums_of
 
@@ -70,7 +73,7 @@ class Peer(Protocol):
         """Take work that was done from this turn, beside the price of the command."""
 
     def end_session(self, now_ms: int) -> None:
-        """End the session. Later requests of this connection belong to a new, nameless one."""
+        """End the session, by `bye`. Later requests of this connection belong to a new, nameless one."""
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session of this id; the session."""
@@ -105,8 +108,10 @@ RAW_ENTRIES_PER_ENTRY: Final = 4
 #     held                                           0.9 us an amount
 #     count of 256 shards                            6 us
 #     clear of 256 shards                            84 us, and 0.03 us for each slot of the wheel
-#     sessions                                       0.85 us a session that is listed, 0.05 us one that is passed over
-#     info                                           18 us for a cache, 0.3 us for a session
+#     sessions                                       2.6 us a session that is listed, 0.5 us each amount and each wait
+#                                                    that is shown, 0.15 us each amount that is looked at, 0.01 us a
+#                                                    session that is passed over
+#     info                                           18 us for a cache
 
 Price = Callable[[Session, Params], int]
 """What a call with these parameters will cost its turn, in entries, beside the price of every request."""
@@ -117,11 +122,19 @@ REQUEST_ENTRIES: Final = 10
 SHARDS_PER_ENTRY: Final = 16
 """Shards whose size is read for an entry."""
 
-SESSIONS_PASSED_PER_ENTRY: Final = 8
-"""Sessions, or holds, that a list passes over for an entry."""
+HOLDS_PASSED_PER_ENTRY: Final = 8
+"""Holds that a list passes over for an entry."""
 
-_LISTED_ENTRIES: Final = 2
-"""Each session, and each amount of a hold, in a list."""
+HELD_ENTRIES: Final = 2
+"""Each amount of a hold in a list."""
+
+HOLDERS_LISTED_MAX: Final = 1_024
+"""Sessions in a reply of `holders`: each takes at most `HOLDER_BYTES` of it."""
+
+HOLDER_BYTES: Final = 90 + NAME_BYTES_MAX
+"""Two integers, a name and an address, with what comes before each."""
+
+assert HOLDERS_LISTED_MAX * HOLDER_BYTES + 64 < REPLY_BYTES_MAX
 
 
 def _of_items(entries: int) -> Price:
@@ -444,7 +457,7 @@ def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
 def held(peer: Peer, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
     after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
     found, passed, looked_at = peer.session.holds.page(after, now_ms)
-    peer.spend(passed // SESSIONS_PASSED_PER_ENTRY + _LISTED_ENTRIES * looked_at)
+    peer.spend(passed // HOLDS_PASSED_PER_ENTRY + HELD_ENTRIES * looked_at)
     return found
 
 
@@ -469,6 +482,7 @@ def hello(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
     session = peer.session
     answer: dict[str, Any] = {"server": "naught", "version": __version__}
     cache = engine.store.cache(word_of(words["cache"], "cache")) if "cache" in words else session.cache
+    name = name_of(words["name"]) if "name" in words else session.name
     wanted = words.get("session")
     if wanted is None and ("received" in words or "lease_ms" in words):
         raise InvalidRequest("received and lease_ms say something about a session, and none is asked for")
@@ -484,6 +498,7 @@ def hello(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
         engine.sessions.open(session, lease_ms, now_ms)
         answer |= {"session": session.id, "lease_ms": session.lease_ms}
     session.use_cache(cache)
+    session.rename(name)
     return answer | {"cache": cache.name}
 
 
@@ -492,23 +507,23 @@ def _words_of(params: Params) -> dict[str, object]:
     asked = params[0] if params else Map([])
     if not isinstance(asked, Map):
         raise InvalidRequest(f'hello takes a map such as {{"cache": name}}, not {kind_of(asked)}')
-    known = ("cache", "session", "received", "lease_ms")
+    known = ("cache", "session", "received", "lease_ms", "name")
     words: dict[str, object] = {}
-    for word, value in asked.pairs:
-        name = word.decode("utf-8", "replace") if isinstance(word, bytes) else ""
-        if name not in known:
+    for raw, value in asked.pairs:
+        word = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
+        if word not in known:
             raise InvalidRequest(f"hello knows the words {', '.join(known)} and no other")
         if value is None:
-            raise InvalidRequest(f"{name} is not nil; a word that says nothing is left out")
-        words[name] = value
+            raise InvalidRequest(f"{word} is not nil; a word that says nothing is left out")
+        words[word] = value
     return words
 
 
 def _resume(peer: Peer, session_id: bytes, words: dict[str, object]) -> dict[str, Any]:
     if len(session_id) != SESSION_ID_BYTES:
         raise InvalidRequest(f"the id of a session has {SESSION_ID_BYTES} bytes, not {len(session_id)}")
-    if "lease_ms" in words or "cache" in words:
-        raise InvalidRequest("a session that is resumed has its cache and its lease already")
+    if "lease_ms" in words or "cache" in words or "name" in words:
+        raise InvalidRequest("a session that is resumed has its cache, its lease and its name already")
     received = integer_of(words.get("received"), "received", 0, VALUE_MAX)
     session = peer.resume_session(session_id, received)
     return {
@@ -532,13 +547,49 @@ def bye(peer: Peer, params: Params, now_ms: int) -> None:
 
 def sessions(peer: Peer, params: Params, now_ms: int) -> list[dict[str, Any]]:
     after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
-    found, passed = peer.engine.sessions.page(after, _SESSIONS_LISTED_MAX, now_ms)
-    peer.spend(passed // SESSIONS_PASSED_PER_ENTRY + _LISTED_ENTRIES * len(found))
+    found, entries = peer.engine.sessions.page(after, now_ms)
+    peer.spend(entries)
     return found
 
 
-_SESSIONS_LISTED_MAX: Final = REPLY_BYTES_MAX // 512
-"""Each takes less than 512 bytes of the reply."""
+def holders(peer: Peer, params: Params, now_ms: int) -> Slices:
+    key = key_of(params[0])
+    after = integer_of(params[1], "after", 0, VALUE_MAX) if len(params) == 2 else 0
+    return _holders(peer.session, peer.session.cache, peer.engine.sessions, key, after)
+
+
+def _holders(
+    session: Session, cache: Cache, sessions: Sessions, key: bytes, after: int
+) -> Generator[None, None, list[tuple[int, str, int, str]]]:
+    # Listed in one step and looked at in steps, as the keys of a shard are. So each amount was true in that step.
+    amounts = [] if cache.is_expired(key, session.now_ms) else cache.waiters.held_by(key)
+    while True:
+        first: list[tuple[int, int]] = []  # those of the page, by the numbers of their sessions
+        for begin in range(0, len(amounts), SLICE_ENTRIES):
+            first += [each for each in amounts[begin : begin + SLICE_ENTRIES] if each[0] > after]
+            first.sort()
+            del first[HOLDERS_LISTED_MAX:]
+            yield
+        found = []
+        for number, amount in first:
+            holder = sessions.get(number)
+            if holder is not None:  # it has not ended since
+                found.append((number, holder.name, min(amount, VALUE_MAX), holder.address))
+        if found or not first:
+            return found
+        after = first[-1][0]
+
+
+def end_session(peer: Peer, params: Params, now_ms: int) -> bool:
+    number = integer_of(params[0], "session", 1, VALUE_MAX)
+    if number == peer.session.number:
+        raise InvalidRequest("this connection has that session; bye ends it")
+    sessions = peer.engine.sessions
+    session = sessions.get(number)
+    if session is None:
+        return False
+    peer.spend(sessions.end_by_operator(session, now_ms))
+    return True
 
 
 # ------------------------------------------------------------------------------------- administration
@@ -550,7 +601,7 @@ def ping(peer: Peer, params: Params, now_ms: int) -> str:
 
 def info(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
     engine = peer.engine
-    peer.spend(40 * len(engine.store.caches) + len(engine.sessions) // 2)
+    peer.spend(40 * len(engine.store.caches))
     return engine.info(now_ms)
 
 
@@ -596,6 +647,8 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"ack": Command(ack, 1, 1, _no_shard, outside=True),
     b"bye": Command(bye, 0, 0, _no_shard, outside=True),
     b"sessions": Command(sessions, 0, 1, _no_shard),
+    b"holders": Command(holders, 1, 2, _no_shard),
+    b"end_session": Command(end_session, 1, 1, _no_shard),
     b"ping": Command(ping, 0, 0, _no_shard),
     b"info": Command(info, 0, 0, _no_shard),
     b"config_get": Command(config_get, 0, 1, _no_shard),

@@ -72,13 +72,15 @@ class Connection(asyncio.Protocol):
         "closed",
     )
 
-    def __init__(self, engine: Engine, on_lost: Callable[[Connection], None], address: str | None = None) -> None:
-        """`address`: where its peer connects from, or None where that is no matter."""
+    def __init__(
+        self, engine: Engine, on_lost: Callable[[Connection], None], address: str | None = None, peer: str = ""
+    ) -> None:
+        """`address`: where its peer connects from, or None where that is no matter; `peer`: the same for operators."""
         self.address = address
         self._engine = engine
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._protocol = ServerProtocol(engine, self._schedule_turn, address=address)
+        self._protocol = ServerProtocol(engine, self._schedule_turn, address=address, peer=peer)
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._note_turn = engine.stats.note_turn
         self._fed_bytes = 0  # received since the last turn, for the next one

@@ -27,8 +27,10 @@ from naught_server.config import (
     SWEEP_PERIOD_MS,
     ServerConfig,
 )
+from naught_server.holds import TakenBack
 from naught_server.pace import step_ns
-from naught_server.sessions import Sessions
+from naught_server.session import EndReason, Session
+from naught_server.sessions import OnTakenBack, Sessions
 from naught_server.stats import Stats
 from naught_server.store import Cache, Store
 from naught_server.sweep import Sweep
@@ -123,10 +125,12 @@ class Engine:
             sessions_max=config.sessions_max,
             of_address_max=config.sessions_of_address_max,
             parked_bytes_max=config.parked_bytes_max,
+            on_taken_back=self._taken_back,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there
         self._on_tables_replaced: Callable[[], None] | None = None  # see `watch`
+        self._on_taken_back: OnTakenBack | None = None  # the same
         self._swept_ms = 0  # when advance() was last called
         self._sweep_idle = False  # the last advance() found nothing to do
         self._behind = False  # the sweeper has a backlog, and takes more of the time
@@ -135,19 +139,30 @@ class Engine:
         log.error("a job of the sweeper failed: %s", job, exc_info=fault)
 
     def watch(
-        self, *, on_earlier: Callable[[], None] | None = None, on_tables_replaced: Callable[[], None] | None = None
+        self,
+        *,
+        on_earlier: Callable[[], None] | None = None,
+        on_tables_replaced: Callable[[], None] | None = None,
+        on_taken_back: OnTakenBack | None = None,
     ) -> None:
         """Have the owner called back: `on_earlier` when `next_due` has become earlier, `on_tables_replaced` when
-        there are new tables, which the owner may want to hide from the garbage collector."""
+        there are new tables, which the owner may want to hide from the garbage collector, `on_taken_back` when the
+        holds of a client that is gone were taken back, which the owner may want to log."""
         if on_earlier is not None:
             self.timers.watch(on_earlier)
         if on_tables_replaced is not None:
             self._on_tables_replaced = on_tables_replaced
+        if on_taken_back is not None:
+            self._on_taken_back = on_taken_back
 
     def tables_replaced(self) -> None:
         """A cache has new tables."""
         if self._on_tables_replaced is not None:
             self._on_tables_replaced()
+
+    def _taken_back(self, session: Session, reason: EndReason, taken: TakenBack) -> None:
+        if self._on_taken_back is not None:
+            self._on_taken_back(session, reason, taken)
 
     def start(self, now_ms: int) -> None:
         """The time at which the server starts. Later calls do nothing."""

@@ -2,6 +2,9 @@
 
 A hold is made by `acquire`, under a number that only grows. It ends by `release`, by `give_back` after its session
 has ended, or counter by counter when the counter's generation ends (see `waiters.py`).
+
+Each `Holds` reports what it adds and drops to the `HoldCounts` of the engine, so that the figures of all sessions are
+known without a walk over them.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from naught.errors import Busy, NotHeld, TooLarge
-from naught.wire.limits import REPLY_BYTES_MAX
+from naught.wire.limits import REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import HELD_ITEMS_MAX
-from naught_server.store import Cache
+from naught_server.store import Cache, Reason
 from naught_server.waiters import Generation
 
 _NO_HOLD: Final = "this session has no hold {}, or it has ended"
@@ -40,13 +43,63 @@ PAGE_AMOUNTS: Final = 500
 """Amounts at which a page of holds ends: about a turn's work."""
 
 
+LOOKED_AT_MAX: Final = 32
+"""Amounts that `first` looks at: a session may have thousands of holds on one counter, or of ended generations."""
+
+COUNTERS_NAMED_MAX: Final = 5
+"""Counters that are named where the holds of a session are taken back: enough to recognize whose work it was."""
+
+
+class HoldCounts:
+    """How many holds and held amounts all sessions of an engine have. Amounts of ended generations are included until
+    they are found."""
+
+    __slots__ = ("amounts", "holds")
+
+    def __init__(self) -> None:
+        self.holds = 0
+        self.amounts = 0
+
+    def change(self, holds: int, amounts: int) -> None:
+        """So many holds and amounts more, or less."""
+        self.holds += holds
+        self.amounts += amounts
+
+
+class TakenBack:
+    """What an ended session had, and was taken back: only what was still on the same generation of its counter."""
+
+    __slots__ = ("amounts", "first", "holds", "total")
+
+    def __init__(self) -> None:
+        self.holds = 0
+        self.amounts = 0  # amounts of these holds, one for each counter of a hold
+        self.total = 0  # of all counters together
+        self.first: dict[bytes, int] = {}  # the first few counters, each with what was taken back of it
+
+    def add(self, live: dict[bytes, int]) -> None:
+        """A hold with these amounts was taken back."""
+        if not live:
+            return
+        first = self.first
+        self.holds += 1
+        self.amounts += len(live)
+        for key, by in live.items():
+            self.total += by
+            if len(first) < COUNTERS_NAMED_MAX or key in first:
+                first[key] = first.get(key, 0) + by
+
+
 class Holds:
     """All holds of one session, on the counters of one cache."""
 
-    __slots__ = ("_by_number", "_cache", "items")
+    __slots__ = ("_by_number", "_cache", "_counts", "_holder", "items")
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, counts: HoldCounts, holder: int) -> None:
+        """`holder` is the number of the session; `counts` has the figures of all."""
         self._cache: Final = cache
+        self._counts: Final = counts
+        self._holder: Final = holder
         self._by_number: dict[int, Hold] = {}  # in rising order
         self.items = 0  # amounts in all holds, those of ended generations included
 
@@ -69,8 +122,10 @@ class Holds:
     def add(self, number: int, sums: dict[bytes, int]) -> None:
         """Note that these amounts, which have just been added to the counters, are held."""
         waiters = self._cache.waiters
-        amounts = {key: (by, waiters.generation_to_hold(key)) for key, by in sums.items()}
+        holder = self._holder
+        amounts = {key: (by, waiters.generation_to_hold(key, holder, by)) for key, by in sums.items()}
         self.items += len(amounts)
+        self._counts.change(1, len(amounts))
         self._by_number[number] = Hold(number, amounts)
 
     def live_amount(self, hold: Hold, key: bytes, now_ms: int) -> int:
@@ -85,6 +140,24 @@ class Holds:
         live_amount = self.live_amount
         return {key: by for key in hold.amounts if (by := live_amount(hold, key, now_ms))}
 
+    def first(self, counters_max: int, now_ms: int) -> dict[bytes, int]:
+        """The first few counters that are held, each with all that is held of it. O(LOOKED_AT_MAX).
+
+        Some are missing where the first holds are all on the same few counters, or on ended generations.
+        """
+        found: dict[bytes, int] = {}
+        generations = self._cache.waiters.generations
+        looked_at = 0
+        for hold in self._by_number.values():
+            for key, (_, generation) in hold.amounts.items():
+                if len(found) == counters_max or looked_at == LOOKED_AT_MAX:
+                    return found
+                looked_at += 1
+                if key in found or generations.get(key) is not generation or self._cache.is_expired(key, now_ms):
+                    continue
+                found[key] = min(generation.amount_of(self._holder), VALUE_MAX)
+        return found
+
     def release(self, number: int, items: Sequence[tuple[bytes, int]] | None, now_ms: int) -> list[int]:
         """Give back a whole hold, or these amounts of it; the values after. Raises NotHeld, with nothing changed.
 
@@ -97,7 +170,7 @@ class Holds:
 
     def _release_whole(self, hold: Hold, now_ms: int) -> list[int]:
         live = self.live_amounts(hold, now_ms)
-        values = [self._give_back(hold, key, by, now_ms) for key, by in live.items()]
+        values = [self._give_back(hold, key, by, now_ms, "zero") for key, by in live.items()]
         self._forget(hold)
         if not live:
             raise NotHeld(_NO_HOLD.format(hold.number))
@@ -113,9 +186,9 @@ class Holds:
             if live < by:
                 self._drop_ended(hold, sums, now_ms)
                 raise NotHeld(f"hold {hold.number} has {live} of a counter; {by} were to be released")
-        after = {key: self._give_back(hold, key, by, now_ms) for key, by in sums.items()}
+        after = {key: self._give_back(hold, key, by, now_ms, "zero") for key, by in sums.items()}
         if not hold.amounts:
-            del self._by_number[hold.number]
+            self._forget(hold)
         return [after[key] for key, _ in items]
 
     def _drop_ended(self, hold: Hold, keys: Iterable[bytes], now_ms: int) -> None:
@@ -124,16 +197,17 @@ class Holds:
             if key in hold.amounts and not self.live_amount(hold, key, now_ms):
                 self._drop(hold, key)
         if not hold.amounts:
-            del self._by_number[hold.number]
+            self._forget(hold)
 
     def _drop(self, hold: Hold, key: bytes) -> None:
-        _, generation = hold.amounts.pop(key)
+        by, generation = hold.amounts.pop(key)
         self.items -= 1
-        self._cache.waiters.let_go(key, generation)
+        self._counts.change(0, -1)
+        self._cache.waiters.let_go(key, generation, self._holder, by)
 
-    def give_back(self, now_ms: int, entries_max: int) -> int:
-        """The session has ended: give back its holds, for up to about `entries_max` entries of work. Returns how many
-        were done.
+    def give_back(self, taken: TakenBack, now_ms: int, entries_max: int) -> int:
+        """The session has ended: give back its holds, for up to about `entries_max` entries of work, and add them to
+        `taken`. Returns how many entries were done.
 
         Stops early at a hold on a shard with work under way.
         """
@@ -144,8 +218,9 @@ class Holds:
                 break
             done += GIVE_BACK_ENTRIES * len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
+            taken.add(live)
             for key, by in live.items():
-                self._give_back(hold, key, by, now_ms)
+                self._give_back(hold, key, by, now_ms, "session")
             self._forget(hold)
         return done
 
@@ -179,20 +254,24 @@ class Holds:
             self._forget(hold)
         return found, passed, looked_at
 
-    def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int) -> int:
-        """Take all or a part of a held amount off its counter; the value after."""
+    def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int, reason: Reason) -> int:
+        """Take all or a part of a held amount off its counter; the value after. `reason` is why the counter is
+        evicted, where nothing is left of it."""
         held, generation = hold.amounts[key]
         if by < held:
             hold.amounts[key] = (held - by, generation)
+            generation.reduce(self._holder, by)
         else:
             self._drop(hold, key)
-        return self._cache.decr(key, by, False, now_ms)
+        return self._cache.decr(key, by, False, now_ms, reason)
 
     def _forget(self, hold: Hold) -> None:
         """Drop a hold whose remaining amounts are of generations that have ended."""
-        for key, (_, generation) in hold.amounts.items():
-            self._cache.waiters.let_go(key, generation)
+        waiters = self._cache.waiters
+        for key, (by, generation) in hold.amounts.items():
+            waiters.let_go(key, generation, self._holder, by)
         self.items -= len(hold.amounts)
+        self._counts.change(-1, -len(hold.amounts))
         del self._by_number[hold.number]
 
     def invariants(self) -> None:

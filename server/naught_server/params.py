@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from naught.errors import InvalidRequest, TooLarge
+from naught.wire.codec import check_name
 from naught.wire.limits import BATCH_ITEMS_MAX, ITEMS_AT_ONCE_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX, WAIT_MS_MAX
 from naught_server.decoder import Map
 
@@ -84,6 +85,18 @@ def word_of(value: object, name: str) -> str:
         raise InvalidRequest(f"{name} is a string of 1 to 64 bytes")
     assert isinstance(value, bytes)
     return value.decode("utf-8", "replace")
+
+
+def name_of(value: object) -> str:
+    """The name that a client gives itself."""
+    if value.__class__ is not bytes:
+        raise InvalidRequest(f"name is a string, not {kind_of(value)}")
+    assert isinstance(value, bytes)
+    try:
+        name = value.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("name is text, and this is no UTF-8") from None
+    return check_name(name)
 
 
 def limited_of(value: object) -> list[tuple[bytes, int, int]]:

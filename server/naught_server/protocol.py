@@ -6,7 +6,7 @@
         replies += protocol.turn(now_ms)
     if protocol.backlog: ...                     # read no more before it is worked off
     if protocol.closing: ...                     # send the replies, then close
-    if protocol.aborted: ...                     # another connection has resumed the session: close at once
+    if protocol.aborted: ...                     # the session was resumed elsewhere, or ended: close at once
 
 A turn does `TURN_ITEMS_MAX` entries of work, as commands.py counts it, and goes on in the next one with what is left.
 A request that is done in one step may cost more than is left of its turn; the following turns do so much less.
@@ -42,7 +42,7 @@ from naught_server.decoder import Input
 from naught_server.engine import Engine
 from naught_server.hot import Served, serve
 from naught_server.params import Params
-from naught_server.session import ASK_FOR_ACK, Session
+from naught_server.session import ASK_FOR_ACK, EndReason, Session
 from naught_server.store import Cache
 from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
 
@@ -82,6 +82,7 @@ class ServerProtocol:
         "closing",
         "engine",
         "idle",
+        "peer",
         "refusing",
         "session",
         "unfinished_since_ms",
@@ -93,19 +94,27 @@ class ServerProtocol:
     itself."""
 
     def __init__(
-        self, engine: Engine, wake: Callable[[], None], *, address: str | None = None, careful: bool = False
+        self,
+        engine: Engine,
+        wake: Callable[[], None],
+        *,
+        address: str | None = None,
+        peer: str = "",
+        careful: bool = False,
     ) -> None:
-        """`address`: where the connection comes from; None where sessions have no bound by address. `careful`: serve
-        every request with every check, none on the hot path. For tests, which compare the two."""
+        """`address`: where the connection comes from; None where sessions have no bound by address. `peer`: the same
+        for operators. `careful`: serve every request with every check, none on the hot path. For tests, which compare
+        the two."""
         self.engine: Final = engine
         self.address: Final = address  # its sessions count against the bound of this address
+        self.peer: Final = peer  # the address of the client, as operators see it
         self._careful: Final = careful
         self.session = engine.sessions.nameless(engine.store.caches[DEFAULT_CACHE], self)
         self.wants_turn = False  # there is more to do right now
         self.backlog = False  # received input has not been looked at yet
         self.idle = True  # all received requests have been answered, or wait
         self.closing = False  # the peer broke the protocol: send the replies, then close
-        self.aborted = False  # the session is another connection's: close at once
+        self.aborted = False  # the session is another connection's, or was ended: close at once
         self.refusing = False  # answer everything with `shutting_down`
         self.unfinished_since_ms: int | None = None  # when the message began to arrive that is not whole
         self._input = Input()
@@ -293,8 +302,8 @@ class ServerProtocol:
             self.wants_turn = True
             self._wake()
 
-    def taken_over(self) -> None:
-        """Another connection has resumed the session."""
+    def lose_session(self) -> None:
+        """Another connection has resumed the session, or the operator has ended it."""
         self.aborted = True
         wake = self._wake
         self._forget()
@@ -316,13 +325,13 @@ class ServerProtocol:
         """Take work that was done from this turn, beside the price of the command."""
         self._left -= entries
 
-    def end_session(self, now_ms: int) -> None:
+    def end_session(self, now_ms: int, reason: EndReason = "bye") -> None:
         """End the session. Later requests of this connection belong to a new, nameless one."""
         ended = self.session
         self._before.append(ended.flush())
         ended.detach()
         self.session = self.engine.sessions.nameless(ended.cache, self)
-        self._left -= self.engine.sessions.end(ended, now_ms)
+        self._left -= self.engine.sessions.end(ended, now_ms, reason)
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
@@ -347,7 +356,7 @@ class ServerProtocol:
         session = self.session
         if session.id is not None and session.overrun:
             log.warning("session %d ended: its client does not acknowledge replies", session.number)
-            self.end_session(now_ms)
+            self.end_session(now_ms, "overrun")
             self._forget()
             return
         if command is not None and session.cache.locks.held:
@@ -456,7 +465,7 @@ class ServerProtocol:
 
     def _refuse_peer(self, fault: BadInput, now_ms: int) -> None:
         """End the connection and its session: a client that resumed it would send the same bad input again."""
-        self.end_session(now_ms)
+        self.end_session(now_ms, "protocol")
         self._forget()
         self.engine.stats.count_error(fault.code)
         if fault.msgid is not None:

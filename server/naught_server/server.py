@@ -35,6 +35,7 @@ from naught._version import __version__
 from naught_server.config import ConfigError, ServerConfig, differences
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.holds import TakenBack
 from naught_server.listeners import (
     Acceptor,
     Listeners,
@@ -42,9 +43,11 @@ from naught_server.listeners import (
     limit_connections,
     resolve,
     shown_address,
+    shown_peer,
 )
 from naught_server.logs import LOGGER_NAME, fields, lines_dropped
 from naught_server.peers import prepare_accepted
+from naught_server.session import EndReason, Session
 from naught_server.sweeper import Sweeper
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
@@ -117,6 +120,7 @@ class Server:
             # token, which must grow over restarts too; no server makes a million holds a second.
             self._engine = Engine(config, first_hold=time.time_ns() // 1000)
             self._engine.stats.watch_log(lines_dropped)
+            self._engine.watch(on_taken_back=_log_taken_back)
         except BaseException:
             self._listeners.close()
             raise
@@ -179,7 +183,7 @@ class Server:
             if most is not None and count >= most:
                 return "connections_per_address_max"
             self._of_address[address] = count + 1
-        connection = Connection(self._engine, self._on_lost, address)
+        connection = Connection(self._engine, self._on_lost, address, shown_peer(accepted))
         self._connections.add(connection)
         task = self._loop.create_task(self._hand_over(accepted, connection))
         self._handovers.add(task)
@@ -313,6 +317,25 @@ class Server:
                 connections_cut=cut,
             ),
         )
+
+
+def _log_taken_back(session: Session, reason: EndReason, taken: TakenBack) -> None:
+    """A client is gone, and what it held is free: whose it was, of what, how much."""
+    counters = [f"{key.decode('utf-8', 'backslashreplace')}={amount}" for key, amount in taken.first.items()]
+    _log.warning(
+        "holds taken back",
+        extra=fields(
+            session=session.number,
+            name=session.name,
+            address=session.address,
+            cache=session.cache.name,
+            why=reason,
+            holds=taken.holds,
+            amounts=taken.amounts,
+            total=taken.total,
+            counters=counters,
+        ),
+    )
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -25,7 +25,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Final, Protocol
+from itertools import islice
+from typing import Any, Final, Literal, Protocol
 
 from naught.errors import Busy, CommandError, InvalidRequest, NoSession
 from naught.wire.codec import encode_error, encode_result
@@ -33,7 +34,7 @@ from naught.wire.limits import PARKED_ITEMS_MAX, PARKED_MAX, UNACKNOWLEDGED_BYTE
 from naught_server.batch import Batch
 from naught_server.config import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.decoder import without_first
-from naught_server.holds import Holds
+from naught_server.holds import LOOKED_AT_MAX, HoldCounts, Holds
 from naught_server.stats import Stats
 from naught_server.store import Cache
 from naught_server.timers import Timer, Timers
@@ -51,6 +52,21 @@ ASK_FOR_ACK: Final = "call ack with the number of those received"
 SLICES_MAX: Final = 8
 """Requests of one session that work in slices at the same time. One more is `busy`."""
 
+HELD_SHOWN_MAX: Final = 10
+WAITS_SHOWN_MAX: Final = 5
+WAIT_KEYS_SHOWN_MAX: Final = 3
+"""What operators see of a session: so many of the counters that it holds, of its requests that wait, and of the keys
+of each. Enough to recognize what it does, and little enough that hundreds of sessions fit one reply."""
+
+LISTED_ENTRIES: Final = 5
+"""A session in a list, without what it holds and waits for. Prices are in the entries of commands.py."""
+
+EndReason = Literal["bye", "lease", "overrun", "protocol", "displaced", "operator"]
+"""Why a session has ended: by `bye`; its lease ran out; its client did not acknowledge; its client sent what is no
+message; it made room for another session; the operator has ended it."""
+
+END_REASONS: Final[tuple[EndReason, ...]] = ("bye", "lease", "overrun", "protocol", "displaced", "operator")
+
 
 class Outlet(Protocol):
     """The connection of a session, as far as the session calls it."""
@@ -59,11 +75,16 @@ class Outlet(Protocol):
     def address(self) -> str | None:
         """Where it comes from; None where sessions have no bound by address."""
 
+    @property
+    def peer(self) -> str:
+        """The address of its client, as operators see it."""
+
     def output_ready(self) -> None:
         """There is output although no request of this connection is being served."""
 
-    def taken_over(self) -> None:
-        """Another connection has resumed the session: close at once."""
+    def lose_session(self) -> None:
+        """The session is not this connection's any more: another one has resumed it, or the operator has ended it.
+        Close at once."""
 
 
 class Services(Protocol):
@@ -75,14 +96,18 @@ class Services(Protocol):
     @property
     def stats(self) -> Stats: ...
 
+    @property
+    def hold_counts(self) -> HoldCounts: ...
+
     def next_hold(self) -> int:
         """A number for a hold, higher than all before."""
 
-    def reserve_parked(self, size: int) -> None:
-        """Reserve memory for a request that waits. Raises Busy where all waits have too much."""
+    def add_parked(self, keys: int, size: int) -> None:
+        """A request is to wait for so many keys, with so many bytes of memory. Raises Busy where all waits have too
+        much."""
 
-    def free_parked(self, size: int) -> None:
-        """Free what was reserved."""
+    def remove_parked(self, keys: int, size: int) -> None:
+        """Such a request waits no longer."""
 
 
 class Session:
@@ -97,6 +122,7 @@ class Session:
         "_services",
         "accepted",
         "acknowledged",
+        "address",
         "batch",
         "cache",
         "holds",
@@ -104,6 +130,7 @@ class Session:
         "kept_bytes",
         "lease_ms",
         "long_bytes",
+        "name",
         "now_ms",
         "number",
         "opened_ms",
@@ -121,7 +148,9 @@ class Session:
         self.cache = cache  # the cache it works on; a nameless session may change it
         self.outlet: Outlet | None = outlet  # its connection; None while it has none
         self.id: bytes | None = None  # the credential; None for a nameless session
-        self.number = 0  # its name for operators
+        self.number = 0  # what operators call it by; no credential
+        self.name = ""  # what its client calls itself; empty where it has not said
+        self.address = outlet.peer  # where its latest connection comes from, as operators see it
         self.now_ms = 0  # the time of the latest step of requests that work in slices
         self.opened_ms = 0
         self.lease_ms = LEASE_MS_DEFAULT  # how long it outlives its connection
@@ -143,7 +172,7 @@ class Session:
         self.batch: Batch | None = None  # an `apply` that is partly done; later requests begin after its end
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.parked_items = 0  # keys that those wait for, all together
-        self.holds = Holds(cache)
+        self.holds = Holds(cache, services.hold_counts, 0)
 
     # ---------------------------------------------------------------------------------------- opening and ending
 
@@ -151,17 +180,22 @@ class Session:
         """Give a nameless session an id: its streams begin here."""
         self.id = session_id
         self.number = number
+        self.holds = Holds(self.cache, self._services.hold_counts, number)
         self.opened_ms = now_ms
         self.accepted = self.replied = 0
         if lease_ms is not None:
             self.lease_ms = min(max(lease_ms, LEASE_MS_MIN), LEASE_MS_MAX)
+
+    def rename(self, name: str) -> None:
+        """Its client calls itself so from now on."""
+        self.name = name
 
     def use_cache(self, cache: Cache) -> None:
         """Work on another cache from now on. Only before there are holds."""
         if cache is not self.cache:
             assert not self.holds, "holds are on counters of one cache"
             self.cache = cache
-            self.holds = Holds(cache)
+            self.holds = Holds(cache, self._services.hold_counts, self.number)
 
     def attach(self, outlet: Outlet) -> None:
         """It has this connection now."""
@@ -169,6 +203,7 @@ class Session:
             self._services.timers.cancel(self._lease)
             self._lease = None
         self.outlet = outlet
+        self.address = outlet.peer
 
     def detach(self) -> None:
         """It has no connection. What was not sent is kept for the next one."""
@@ -352,7 +387,7 @@ class Session:
         self.need_room_to_wait()
         if self.parked_items + waiter.size > PARKED_ITEMS_MAX:
             raise Busy(f"the requests of a client wait for at most {PARKED_ITEMS_MAX} keys at a time")
-        self._services.reserve_parked(waiter.memory_bytes)
+        self._services.add_parked(waiter.size, waiter.memory_bytes)
         self.parked_items += waiter.size
         self.parked[msgid] = waiter
         waiter.park(partial(self._answer, msgid), self._services.timers, now_ms)
@@ -374,7 +409,7 @@ class Session:
     def _count_left(self, waiter: Waiter) -> None:
         """A request waits no longer."""
         self.parked_items -= waiter.size
-        self._services.free_parked(waiter.memory_bytes)
+        self._services.remove_parked(waiter.size, waiter.memory_bytes)
 
     def need_room_to_wait(self) -> None:
         """Raise Busy where no further request may wait: too many wait, or have waited and are not acknowledged."""
@@ -428,16 +463,37 @@ class Session:
         """What `sessions` shows. Never the id."""
         return {
             "session": self.number,
+            "name": self.name,
+            "address": self.address,
             "cache": self.cache.name,
             "connected": self.outlet is not None,
             "age_ms": now_ms - self.opened_ms,
             "lease_ms": self.lease_ms,
-            "accepted": self.accepted,
+            "commands": self.accepted,
             "unacknowledged": self.replied - self.acknowledged,
             "kept_bytes": self.kept_bytes,
             "parked": len(self.parked),
             "holds": len(self.holds),
+            "held": list(self.holds.first(HELD_SHOWN_MAX, now_ms).items()),
+            "waits": [(awaits, keys) for awaits, keys, _ in self.waits(WAITS_SHOWN_MAX)],
         }
+
+    def waits(self, count_max: int) -> list[tuple[str, tuple[bytes, ...], int]]:
+        """The first of its requests that wait: for `room` or for `zero`, for which keys (the first few), and since
+        when, in milliseconds. O(count_max)."""
+        return [
+            (waiter.awaits, waiter.keys[:WAIT_KEYS_SHOWN_MAX], waiter.since_ms)
+            for waiter in islice(self.parked.values(), count_max)
+        ]
+
+    def price_of_dict(self) -> int:
+        """What `as_dict` costs, in entries."""
+        entries = LISTED_ENTRIES
+        if self.holds:
+            entries += min(self.holds.items, LOOKED_AT_MAX) // 4 + min(self.holds.items, HELD_SHOWN_MAX)
+        if self.parked:
+            entries += min(len(self.parked), WAITS_SHOWN_MAX)
+        return entries
 
     def invariants(self) -> None:
         """Raise AssertionError, naming what is wrong, unless the counts agree. O(everything)."""

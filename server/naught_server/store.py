@@ -39,7 +39,8 @@ from naught_server.hot import HotCounters
 from naught_server.locks import ShardLocks
 from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 
-Reason = Literal["zero", "expired", "taken", "set", "cleared"]
+Reason = Literal["zero", "expired", "taken", "set", "cleared", "session"]
+"""Why a counter was evicted. `session`: nothing was left of it when what an ended session held was taken back."""
 
 EXPIRE_AT_ONCE: Final = 64
 """Expired counters that are taken out before a slice of requests; about 20 us. The sweeper takes out the others."""
@@ -90,7 +91,15 @@ class Cache:
         self.locks = ShardLocks(policy.shards)
         self.waiters = Waiters(self)  # requests that wait for these counters, and the generations that are held
         self.zeros = [0] * policy.shards  # by shard: raw entries that are zeros, not counters (lazy eviction only)
-        self.evictions: dict[Reason, int] = {"zero": 0, "expired": 0, "taken": 0, "set": 0, "cleared": 0}
+        # Since the start, by reason.
+        self.evictions: dict[Reason, int] = {
+            "zero": 0,
+            "expired": 0,
+            "taken": 0,
+            "set": 0,
+            "cleared": 0,
+            "session": 0,
+        }
         # Tables that `clear` has replaced by empty ones. The sweeper empties them step by step, because freeing a
         # large dict at once takes long.
         self.cleared_tables: deque[dict[bytes, int]] = deque()
@@ -168,18 +177,18 @@ class Cache:
         if self.waiters.watched:
             self.waiters.on_absent(key)
 
-    def on_zero(self, shard: int, key: bytes) -> None:
+    def on_zero(self, shard: int, key: bytes, reason: Reason = "zero") -> None:
         """A decrement has brought a counter to zero: take it out, or with lazy eviction leave the zero."""
         if self._lazy:
             self.tables[shard][key] = 0
             self.zeros[shard] += 1
             if self.wheel.count:
                 self._drop_deadline(shard, key)
-            self.evictions["zero"] += 1
+            self.evictions[reason] += 1
             if self.waiters.watched:
                 self.waiters.on_absent(key)
         else:
-            self._evict(shard, key, "zero")
+            self._evict(shard, key, reason)
 
     def _drop_deadline(self, shard: int, key: bytes) -> None:
         deadline_ms = self.deadlines[shard].pop(key, None)
@@ -241,8 +250,9 @@ class Cache:
         self.tables[shard][key] = value
         return value
 
-    def decr(self, key: bytes, by: int, strict: bool, now_ms: int) -> int:
-        """Subtract, but stop at zero; the value after. With `strict`, raise CounterUnderflow instead of stopping."""
+    def decr(self, key: bytes, by: int, strict: bool, now_ms: int, reason: Reason = "zero") -> int:
+        """Subtract, but stop at zero; the value after. With `strict`, raise CounterUnderflow instead of stopping. An
+        eviction is counted under `reason`."""
         shard = hash(key) & self._mask
         value = self._value(shard, key, now_ms)
         left = value - by
@@ -254,7 +264,7 @@ class Cache:
         if strict and left:
             raise CounterUnderflow("the counter has less than that")
         if value:
-            self.on_zero(shard, key)
+            self.on_zero(shard, key, reason)
         return 0
 
     def get(self, key: bytes, now_ms: int) -> int:

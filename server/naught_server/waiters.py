@@ -78,31 +78,69 @@ class Counters(Protocol):
 
 
 class Generation:
-    """One generation of a counter that is held. Two are the same only if they are the same object."""
+    """One generation of a counter that is held. Two are the same only if they are the same object.
 
-    __slots__ = ("holds",)
+    It knows how much of it each session holds, so that this is known without a walk over the holds.
+    """
+
+    __slots__ = ("_amount", "_amounts", "_holder", "holds")
 
     def __init__(self) -> None:
         self.holds = 0  # how many holds are on it
+        # The number of the session that holds it, and how much. Most generations are held by one session, and a dict
+        # takes ten times the memory.
+        self._holder = 0
+        self._amount = 0
+        self._amounts: dict[int, int] | None = None  # by session; from the second one on, instead of the two above
 
-    def add_hold(self) -> None:
-        """One more hold is on it."""
+    def add_hold(self, holder: int, by: int) -> None:
+        """One more hold is on it: `holder` holds so much more."""
         self.holds += 1
+        amounts = self._amounts
+        if amounts is not None:
+            amounts[holder] = amounts.get(holder, 0) + by
+        elif self.holds == 1 or holder == self._holder:
+            self._holder = holder
+            self._amount += by
+        else:
+            self._amounts = {self._holder: self._amount, holder: by}
 
-    def remove_hold(self) -> bool:
-        """One hold less is on it; whether none is left."""
+    def remove_hold(self, holder: int, by: int) -> bool:
+        """One hold less is on it, which had this amount left; whether none is left."""
         self.holds -= 1
+        self.reduce(holder, by)
         return not self.holds
+
+    def reduce(self, holder: int, by: int) -> None:
+        """`holder` holds so much less."""
+        amounts = self._amounts
+        if amounts is None:
+            self._amount -= by
+        elif amounts[holder] > by:
+            amounts[holder] -= by
+        else:
+            del amounts[holder]
+
+    def amount_of(self, holder: int) -> int:
+        """How much of it this session holds, in all its holds. O(1)."""
+        if self._amounts is not None:
+            return self._amounts.get(holder, 0)
+        return self._amount if holder == self._holder else 0
+
+    def amounts(self) -> list[tuple[int, int]]:
+        """The numbers of the sessions that hold it, each with its amount. O(these sessions)."""
+        return list(self._amounts.items()) if self._amounts is not None else [(self._holder, self._amount)]
 
 
 class Waiter:
     """A parked request. Its session is called once with the result, or with the CommandError that ended it."""
 
-    __slots__ = ("_answer", "_timer", "_timers", "wait_ms", "waiters")
+    __slots__ = ("_answer", "_timer", "_timers", "since_ms", "wait_ms", "waiters")
 
     def __init__(self, waiters: Waiters, wait_ms: int | None) -> None:
         self.waiters: Final = waiters
         self.wait_ms: Final = wait_ms  # how long to wait, None for no limit
+        self.since_ms = 0  # when it began to wait
         self._answer: Callable[[object], None] | None = None  # None before `park`, and when the wait is over
         self._timer: Timer | None = None  # set while a limited wait goes on
         self._timers: Timers | None = None  # where that timer was set
@@ -110,6 +148,7 @@ class Waiter:
     def park(self, answer: Callable[[object], None], timers: Timers, now_ms: int) -> None:
         """Enter the queues. `answer` is called with the result."""
         self._answer = answer
+        self.since_ms = now_ms
         self.enqueue()
         if self.wait_ms is not None:
             self._timers = timers
@@ -154,6 +193,11 @@ class Waiter:
         done = ANSWER_ENTRIES + LEAVE_ENTRIES * self.size
         self.waiters.add_work(done)
         return done + self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+
+    @property
+    def awaits(self) -> str:
+        """What it waits for, for operators."""
+        raise AssertionError("each kind of waiter has its own")
 
     @property
     def size(self) -> int:
@@ -205,6 +249,10 @@ class AcquireWaiter(Waiter):
         index = {key: number for number, key in enumerate(sums)} if len(items) > len(sums) else None
         self._order: Final = None if index is None else array("H", [index[key] for key, _, _ in items])
         self._next = 0  # index in _keys where the next check begins
+
+    @property
+    def awaits(self) -> str:
+        return "room"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -265,6 +313,10 @@ class ZeroWaiter(Waiter):
     def __init__(self, waiters: Waiters, wait_ms: int | None, key: bytes) -> None:
         super().__init__(waiters, wait_ms)
         self.key: Final = key
+
+    @property
+    def awaits(self) -> str:
+        return "zero"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -415,20 +467,35 @@ class Waiters:
         queue = self.queues.get(key, ())
         return [queue] if isinstance(queue, AcquireWaiter) else list(queue)
 
+    def unanswered(self) -> set[Waiter] | None:
+        """All waiters that are still to be answered; None where that cannot be told, while `clear` answers many. For
+        tests. O(waiters)."""
+        if self._woken_all:
+            return None
+        waiters: set[Waiter] = {waiter for key in self.queues for waiter in self.queue_of(key)}
+        waiters.update(chain.from_iterable(self.awaited.values()))
+        waiters.update(self._woken)
+        return {waiter for waiter in waiters if not waiter.is_over}
+
     # Generations.
 
-    def generation_to_hold(self, key: bytes) -> Generation:
-        """The present generation of a counter, for one more hold on it."""
+    def generation_to_hold(self, key: bytes, holder: int, by: int) -> Generation:
+        """The present generation of a counter, on which there is one more hold: a session holds so much more."""
         generation = self.generations.get(key)
         if generation is None:
             generation = self.generations[key] = Generation()
-        generation.add_hold()
+        generation.add_hold(holder, by)
         return generation
 
-    def let_go(self, key: bytes, generation: Generation) -> None:
-        """A hold on this generation is over."""
-        if generation.remove_hold() and self.generations.get(key) is generation:
+    def let_go(self, key: bytes, generation: Generation, holder: int, by: int) -> None:
+        """A hold on this generation is over, which had this amount left."""
+        if generation.remove_hold(holder, by) and self.generations.get(key) is generation:
             del self.generations[key]
+
+    def held_by(self, key: bytes) -> list[tuple[int, int]]:
+        """The numbers of the sessions that hold a counter, each with its amount, in no order. O(these sessions)."""
+        generation = self.generations.get(key)
+        return [] if generation is None else generation.amounts()
 
     # Acting on the notes.
 
@@ -509,6 +576,7 @@ class Waiters:
                 f"{key!r}: a generation of an absent counter"
             )
             assert generation.holds > 0, f"{key!r}: a generation without holds"
+            assert all(amount > 0 for _, amount in generation.amounts()), f"{key!r}: a session holds nothing of it"
         for key, waiters in self.awaited.items():
             assert waiters, f"{key!r}: an empty set of waiters for zero"
         for key, queue in self.queues.items():

@@ -17,10 +17,10 @@ SMALL_BYTES: Final = 8 << 10
 """The size of a small message, which may have any content. Decoding one costs some tens of microseconds at most."""
 
 SMALL_ELEMENTS: Final = 64
-"""Elements of a small message: values, and the containers they are in. `hello` has at most 13."""
+"""Elements of a small message: values, and the containers they are in. `hello` has at most 14."""
 
 METHOD_BYTES_MAX: Final = 64
-"""The length of the method of a large message. The longest name of a method has 10 bytes."""
+"""The length of the method of a large message. The longest name of a method has 11 bytes."""
 
 ITEM_PARTS_MAX: Final = 3
 """An item of a large message is a scalar, or an array of up to 3 scalars: [key, by, limit]."""

@@ -129,7 +129,7 @@ class Faults(logging.Handler):
 
 
 FAULTS = Faults()
-TIMED = {b"info", b"sweep", b"top", b"count"}
+TIMED = {b"info", b"sweep", b"top", b"count", b"holders"}
 """Methods whose replies depend on turns, and so on the cuts of the input."""
 
 

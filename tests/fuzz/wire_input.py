@@ -83,6 +83,10 @@ class Source(random.Random):
                 "hello",
                 self.choice([[], [{}], [{"cache": "small"}], [{"cache": "default"}], [{"cache": "x"}], [{1: 2}]]),
             ),
+            ("hello", [{"name": self.choice(["me", "x" * 128, "x" * 129, "", "a\nb", b"\xff", self.integer()])}]),
+            ("sessions", self.choice([[], [0], [self.integer()]])),
+            ("holders", [self.key(), 0, self.integer()][: self.choice([1, 2, 2, 3])]),
+            ("end_session", [self.integer()]),
             ("config_get", self.choice([[], ["log_level"], ["nothing"], [None], [self.integer()]])),
             ("nothing", [self.integer()]),
         ]

@@ -118,7 +118,7 @@ def test_info_counts_what_happened() -> None:
     cache = info[b"caches"][b"default"]
     assert (cache[b"counters"], cache[b"raw_entries"], cache[b"deadlines"]) == (1, 2, 0)
     assert cache[b"deviation"] == 1.0
-    assert cache[b"evictions"] == {b"zero": 1, b"expired": 1, b"taken": 1, b"set": 1, b"cleared": 0}
+    assert cache[b"evictions"] == {b"zero": 1, b"expired": 1, b"taken": 1, b"set": 1, b"cleared": 0, b"session": 0}
     assert (cache[b"shards"], cache[b"eviction"], cache[b"max_counters"]) == (8, b"lazy", 50)
     assert info[b"errors"] == {b"invalid": 1}
     assert info[b"commands"] == {b"apply": 1, b"decr": 1, b"set": 1, b"take": 1, b"expire": 1}

@@ -14,9 +14,10 @@ import naught_server
 from naught import errors
 from naught.wire import limits
 from naught.wire.codec import encode_notification, encode_request
-from naught_server import commands, config, hot
+from naught_server import commands, config, holds, hot
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
+from naught_server.engine import Engine
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import Conversation, decoded, engine_of
 
@@ -105,6 +106,7 @@ def test_the_defaults() -> None:
         ("hello", [], [{}]),
         ("acquire", [[["k", 1, 99]]], [[["k", 1, 99]], 0]),
         ("sessions", [], [0]),
+        ("holders", ["k"], ["k", 0]),
     ]
     short, full = Conversation(engine_of(shards=1)), Conversation(engine_of(shards=1))
     for method, left_out, given in steps:
@@ -145,6 +147,7 @@ def number_of(text: str) -> int:
         (PARKED, limits.PARKED_MAX),
         ("keys that the waiting requests of a client wait for, together", limits.PARKED_ITEMS_MAX),
         ("amounts a session holds", config.HELD_ITEMS_MAX),
+        ("the name of a client", limits.NAME_BYTES_MAX),
     ],
 )
 def test_the_limits(limit: str, expected: int) -> None:
@@ -175,7 +178,12 @@ def test_the_limits(limit: str, expected: int) -> None:
         (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
         (limits.PEER_SILENT_S, 5, "by TCP keepalive after 5 s of silence"),
         (limits.PEER_UNACKNOWLEDGED_MS, 10_000, "ends\nabout ten seconds later, and its holds"),
-        (commands._SESSIONS_LISTED_MAX, 512, "at most 512, each with the words"),
+        (limits.NAME_BYTES_MAX, 128, "a name that is not a string or binary of 1 to 128 bytes of UTF-8"),
+        (commands.HOLDERS_LISTED_MAX, 1_024, "beginning with the\nfirst above `after`; at most 1 024"),
+        (session_module.HELD_SHOWN_MAX, 10, "the first counters that it holds, up to 10, as"),
+        (holds.LOOKED_AT_MAX, 32, "Of its holds the first 32 amounts are looked at"),
+        (session_module.WAITS_SHOWN_MAX, 5, "the first of them, up to 5, as"),
+        (session_module.WAIT_KEYS_SHOWN_MAX, 3, "and the first keys, up to 3"),
     ],
 )
 def test_numbers_within_sentences(found: object, expected: object, sentence: str) -> None:
@@ -198,7 +206,8 @@ def test_the_words_of_info() -> None:
     assert {word.decode() for word in found[b"caches"][b"default"][b"evictions"]} <= set(
         re.findall(r"`(\w+)`", described["`caches`"])
     )
-    assert set(re.findall(r"`(\w+)`", described["`sessions`"])) == {word.decode() for word in found[b"sessions"]}
+    words_of_sessions = {word.decode() for word in found[b"sessions"]}
+    assert set(re.findall(r"`(\w+)`", described["`sessions`"])) == {*words_of_sessions, "bye"}
     assert set(re.findall(r"`(\w+)`", described["`sweeper`"])) == {word.decode() for word in found[b"sweeper"]}
     assert found[b"caches"][b"default"][b"counters"] == 1
 
@@ -400,6 +409,19 @@ BAD_HELLOS: dict[str, tuple[Any, ...]] = {
     "a cache that is a number": ({"cache": 1},),
     "false for the session": ({"session": False},),
     "a number for the session": ({"session": 1},),
+    "nil for the name": ({"name": None},),
+    "an empty name of a client": ({"name": ""},),
+    "a name of a client of 129 bytes": ({"name": "n" * 129},),
+    "a name of a client of 130 bytes in 65 characters": ({"name": "é" * 65},),
+    "a name that is a number": ({"name": 1},),
+    "a name that is no UTF-8": ({"name": b"\xff"},),
+    "a name with half of a pair of surrogates": ({"name": b"\xed\xa0\x80"},),
+    "a name with a line feed": ({"name": "a\nb"},),
+    "a name with an escape": ({"name": "\x1b[2J"},),
+    "a name with a zero byte": ({"name": "a\x00"},),
+    "a name with a delete": ({"name": "a\x7f"},),
+    "a name with a control character of 8 bits": ({"name": "a\x9b"},),
+    "a bad name for a session": ({"session": True, "name": "\n"},),
     "an id of 15 bytes": ({"session": b"x" * 15, "received": 0},),
     "an id of 17 bytes": ({"session": b"x" * 17, "received": 0},),
     "received without a session": ({"received": 0},),
@@ -409,6 +431,7 @@ BAD_HELLOS: dict[str, tuple[Any, ...]] = {
     "a lease above 2^63-1": ({"session": True, "lease_ms": 2**63},),
     "resuming with a cache": ({"session": SESSION_ID, "received": 0, "cache": "default"},),
     "resuming with a lease": ({"session": SESSION_ID, "received": 0, "lease_ms": 1_000},),
+    "resuming with a name": ({"session": SESSION_ID, "received": 0, "name": "n"},),
     "resuming without received": ({"session": SESSION_ID},),
     "received that is a float": ({"session": SESSION_ID, "received": 0.0},),
     "received below 0": ({"session": SESSION_ID, "received": -1},),
@@ -418,16 +441,17 @@ BAD_HELLOS: dict[str, tuple[Any, ...]] = {
 
 @pytest.mark.parametrize("name", BAD_HELLOS)
 def test_a_hello_that_is_invalid_changes_nothing(name: str) -> None:
-    says("Where it fails, cache and session of the connection stay as they were. It is `invalid`")
+    says("Where it fails, cache, session and name of the connection stay as they were. It is `invalid`")
     engine = engine_of(config.CachePolicy("other"))
     owner = Conversation(engine)
     ask(owner, "hello", {"session": True})
     ask(owner, "ping")
     ask(owner, "ping")
     here = Conversation(engine)
-    ask(here, "hello", {"cache": "other"})
+    ask(here, "hello", {"cache": "other", "name": "before"})
     assert ask(here, "hello", *BAD_HELLOS[name]) == "invalid"
     assert ask(here, "hello")[b"cache"] == b"other"
+    assert here.protocol.session.name == "before"
     assert here.protocol.session.id is None
     assert len(engine.sessions) == 1
     assert ask(owner, "ping") == b"pong"
@@ -494,3 +518,236 @@ def test_the_old_connection_is_silent_after_a_resumption() -> None:
     assert old.protocol.receive(encode_request(2, "incr", ("k",)), old.now_ms) == b""
     assert old.protocol.turn(old.now_ms) == b""
     assert [reply[1] for reply in decoded(new.send(encode_request(8, "decr", ("k",))))] == [7, 8]
+
+
+# ------------------------------------------------------------------------------------------- for the operator
+
+
+@pytest.mark.parametrize("name", ["web-7:4711", "n" * 128, "é" * 64, "two words", "\u4e2d\u6587", " ", "\xa0"])
+def test_which_names_are_good(name: str) -> None:
+    says("1 to 128 bytes of UTF-8, or has a control character (U+0000 to U+001F, U+007F to U+009F)")
+    engine = engine_of()
+    for text in (name, name.encode()):
+        here = Conversation(engine)
+        ask(here, "hello", {"session": True, "name": text})
+        assert here.protocol.session.name == name
+    assert [row[b"name"].decode() for row in ask(here, "sessions")] == [name, name]
+
+
+def test_a_name_stays_until_another_is_said() -> None:
+    says("It is kept with the session, or without one with the connection, until another `hello` says another name.")
+    here = Conversation()
+    ask(here, "hello", {"name": "first"})
+    ask(here, "hello", {"session": True})
+    (row,) = ask(here, "sessions")
+    assert row[b"name"] == b"first"
+    ask(here, "hello")
+    here.reconnect()
+    ask(here, "hello", {"session": SESSION_ID, "received": 1})
+    assert here.protocol.session.name == "first"
+    ask(here, "hello", {"name": "second"})
+    assert here.protocol.session.name == "second"
+    ask(here, "bye")
+    ask(here, "hello", {"session": True})
+    (row,) = ask(here, "sessions")
+    assert row[b"name"] == b"", "empty where it has not said"
+
+
+def test_the_words_of_sessions() -> None:
+    words = [word for first, *_ in rows(section("### sessions")) for word in re.findall(r"`(\w+)`", first)]
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    (row,) = ask(here, "sessions")
+    assert sorted(word.decode() for word in row) == sorted(words)
+
+
+def test_sessions_come_in_the_order_of_their_numbers_until_a_page_is_empty() -> None:
+    says("in the order of their numbers, as many as fit a reply and about a turn's work (some 200).")
+    says("An empty page means that there are no more.")
+    engine = Engine(config.ServerConfig())
+    for _ in range(1_000):
+        ask(Conversation(engine), "hello", {"session": True})
+    here = Conversation(engine)
+    seen: list[int] = []
+    sizes = []
+    while page := ask(here, "sessions", seen[-1] if seen else 0):
+        seen += [row[b"session"] for row in page]
+        sizes.append(len(page))
+    assert seen == list(range(1, 1_001))
+    assert all(150 <= size <= 250 for size in sizes[:-1]), sizes
+
+
+def test_a_session_shows_who_it_is_and_what_it_did() -> None:
+    says("its number. Its id is never shown, because that is the credential")
+    says("what its client calls itself, empty where it has not said; where its latest connection came from")
+    says("requests accepted since it was opened")
+    here = Conversation(peer="10.0.0.1")
+    ask(here, "ping")
+    ask(here, "hello", {"session": True, "name": "me"})
+    ask(here, "ping")
+    ask(here, "nothing")
+    here.send(encode_notification("ping", ()))
+    (row,) = ask(here, "sessions")
+    assert (row[b"session"], row[b"name"], row[b"address"]) == (1, b"me", b"10.0.0.1")
+    assert row[b"commands"] == 2, "and the one that asks is not accepted before it is answered"
+    assert SESSION_ID not in here.send(encode_request(1, "sessions", ()))
+
+
+def test_a_session_shows_what_it_holds() -> None:
+    says("each with all that the session holds of it, at most 2^63-1.")
+    engine = engine_of()
+    here, other = Conversation(engine), Conversation(engine)
+    for each in (here, other):
+        ask(each, "hello", {"session": True})
+    for _ in range(3):
+        ask(here, "acquire", [["gpu", 2, 99], ["db", 1, 99]])
+    ask(other, "acquire", [["gpu", 1, 99]])
+    ask(other, "incr", "gpu", 7)
+    first, second = ask(here, "sessions")
+    assert (first[b"holds"], first[b"held"]) == (3, [[b"gpu", 6], [b"db", 3]])
+    assert (second[b"holds"], second[b"held"]) == (1, [[b"gpu", 1]])
+    ask(here, "release", 1, [["gpu", 1]])
+    ask(here, "release", 2)
+    ask(other, "set", "db", 0)
+    first, _ = ask(here, "sessions")
+    assert (first[b"holds"], first[b"held"]) == (2, [[b"gpu", 3]])
+    ask(other, "clear")
+    first, second = ask(here, "sessions")
+    assert first[b"held"] == second[b"held"] == []
+
+
+def test_the_first_counters_that_a_session_holds() -> None:
+    says("the first counters that it holds, up to 10, as `[[key, amount], ...]`")
+    says("Of its holds the first 32 amounts are looked at, so some counters may be missing")
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    ask(here, "acquire", [[b"%02d" % number, 1, 99] for number in range(32)])
+    (row,) = ask(here, "sessions")
+    assert row[b"held"] == [[b"%02d" % number, 1] for number in range(10)]
+    ask(here, "clear")
+    for _ in range(40):
+        ask(here, "acquire", [["api", 1, 99]])
+    ask(here, "acquire", [["later", 1, 99]])
+    (row,) = ask(here, "sessions")
+    assert row[b"held"] == []
+    ask(here, "held")  # which finds those that have ended
+    (row,) = ask(here, "sessions")
+    assert row[b"held"] == [[b"api", 40]]
+
+
+def test_a_sum_of_amounts_that_no_integer_can_say() -> None:
+    says("The amount is that of all holds of the session together, at most 2^63-1")
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    ask(here, "incr", "other")
+    for _ in range(5):
+        assert ask(here, "acquire", [["k", 2**62, 2**63 - 1]])[0]
+        ask(here, "decr", "k", 2**62 - 1)
+    (row,) = ask(here, "sessions")
+    assert row[b"held"] == [[b"k", 2**63 - 1]]
+    assert ask(here, "holders", "k") == [[1, b"", 2**63 - 1, b""]]
+
+
+def test_a_session_shows_what_it_waits_for() -> None:
+    says("`room` (`acquire`) or `zero` (`wait_zero`), and the first keys, up to 3")
+    says("the first of them, up to 5, as `[[what, keys], ...]`")
+    engine = engine_of()
+    here, other = Conversation(engine), Conversation(engine)
+    ask(here, "hello", {"session": True})
+    ask(here, "incr", "k")
+    here.send(encode_request(11, "acquire", ([["k", 1, 1], ["a", 1, 1], ["b", 1, 1], ["c", 1, 1]], None)))
+    for msgid in range(12, 18):
+        here.send(encode_request(msgid, "wait_zero", ("k", None)))
+    (row,) = ask(other, "sessions")
+    assert row[b"parked"] == 7
+    assert row[b"waits"] == [[b"room", [b"k", b"a", b"b"]], *[[b"zero", [b"k"]]] * 4]
+    ask(other, "set", "k", 0)
+    (row,) = ask(other, "sessions")
+    assert (row[b"parked"], row[b"waits"]) == (0, [])
+
+
+def test_who_holds_a_counter() -> None:
+    says("which sessions hold how much of a counter of this cache, in the order of their numbers")
+    says("so the amounts together may be less than the value, and more where others have decremented it")
+    engine = engine_of(config.CachePolicy("other"))
+    peers = [Conversation(engine, peer=f"10.0.0.{number}") for number in range(3)]
+    for number, peer in enumerate(peers):
+        ask(peer, "hello", {"session": True, "name": f"client {number}"})
+    elsewhere = Conversation(engine)
+    ask(elsewhere, "hello", {"session": True, "cache": "other"})
+    ask(elsewhere, "acquire", [["gpu", 1, 99]])
+    ask(peers[2], "acquire", [["gpu", 3, 99]])
+    ask(peers[0], "acquire", [["gpu", 1, 99], ["db", 1, 9]])
+    ask(peers[0], "acquire", [["gpu", 1, 99]])
+    ask(peers[1], "incr", "gpu", 9)
+    assert ask(peers[1], "holders", "gpu") == [
+        [1, b"client 0", 2, b"10.0.0.0"],
+        [3, b"client 2", 3, b"10.0.0.2"],
+    ]
+    assert ask(peers[1], "holders", "gpu", 1) == [[3, b"client 2", 3, b"10.0.0.2"]]
+    assert ask(peers[1], "holders", "gpu", 3) == []
+    assert ask(elsewhere, "holders", "gpu") == [[4, b"", 1, b""]]
+    ask(peers[1], "set", "gpu", 1)
+    assert len(ask(peers[1], "holders", "gpu")) == 2, "more than its value is held"
+    ask(peers[0], "release", 3)
+    ask(peers[2], "bye")
+    assert ask(peers[1], "holders", "gpu") == [], "the release has evicted it"
+    assert ask(peers[1], "holders", "absent") == []
+
+
+def test_nobody_holds_a_counter_that_has_expired() -> None:
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    ask(here, "acquire", [["k", 1, 1]])
+    ask(here, "expire", "k", 5)
+    assert len(ask(here, "holders", "k")) == 1
+    here.now_ms += 5
+    (row,) = ask(here, "sessions")
+    assert row[b"held"] == []
+    assert ask(here, "holders", "k") == []
+
+
+def test_holders_come_in_pages() -> None:
+    says("beginning with the first above `after`; at most 1 024. An empty page means that there are no more.")
+    engine = Engine(config.ServerConfig())
+    for _ in range(2_500):
+        here = Conversation(engine)
+        ask(here, "hello", {"session": True})
+        here.send(encode_notification("acquire", ([["k", 1, 9_999]],)))
+    seen: list[int] = []
+    sizes = []
+    while page := ask(here, "holders", "k", seen[-1] if seen else 0):
+        seen += [number for number, *_ in page]
+        sizes.append(len(page))
+    assert seen == list(range(1, 2_501))
+    assert sizes == [1_024, 1_024, 452]
+
+
+def test_the_operator_ends_a_session() -> None:
+    says("ends the session of this number. Its holds are given back, its waiting requests are dropped, and its")
+    says("connection is closed at once; replies that were not sent are lost.")
+    says("Its client can connect again and open another session.")
+    says("It is `invalid` for the session of the connection that asks, which `bye` ends.")
+    engine = engine_of()
+    here, operator = Conversation(engine), Conversation(engine)
+    ask(here, "hello", {"session": True})
+    ask(here, "acquire", [["k", 1, 1]])
+    ask(here, "incr", "other")
+    here.send(encode_request(11, "wait_zero", ("other", None)))
+    ask(operator, "hello", {"session": True})
+    assert ask(operator, "end_session", 2) == "invalid"
+    assert ask(operator, "end_session", 3) is False
+    for bad in (0, -1, "1", 1.0, None, True, 2**63):
+        assert ask(operator, "end_session", bad) == "invalid", bad
+    assert ask(operator, "end_session", 1) is True
+    assert ask(operator, "end_session", 1) is False
+    assert ask(operator, "get", "k") == 0
+    assert here.protocol.aborted
+    assert here.send(encode_request(2, "incr", ("k",))) == b""
+    assert engine.sessions.parked == 0
+    engine.invariants(here.now_ms)
+    here.reconnect()
+    hello = {"session": SESSION_ID, "received": 0}
+    assert ask(here, "hello", hello) == "no_session"
+    assert isinstance(ask(here, "hello", {"session": True}), dict)
+    assert [row[b"session"] for row in ask(here, "sessions")] == [2, 3]

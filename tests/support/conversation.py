@@ -29,17 +29,25 @@ def engine_of(*others: CachePolicy, **policy: Any) -> Engine:
 class Conversation:
     """One connection. Each piece of bytes is given to the protocol, with all the turns it needs."""
 
-    def __init__(self, engine: Engine | None = None, *, careful: bool = False, address: str | None = None) -> None:
+    def __init__(
+        self, engine: Engine | None = None, *, careful: bool = False, address: str | None = None, peer: str = ""
+    ) -> None:
         self._address = address
+        self._peer = peer
         self.engine = engine or engine_of()
         self.now_ms = NOW_MS
         self._careful = careful
-        self.protocol = ServerProtocol(self.engine, lambda: None, careful=careful, address=address)
+        self.protocol = self._connect()
 
     def reconnect(self) -> None:
         """Break the connection, and begin another one."""
         self.protocol.close(self.now_ms)
-        self.protocol = ServerProtocol(self.engine, lambda: None, careful=self._careful, address=self._address)
+        self.protocol = self._connect()
+
+    def _connect(self) -> ServerProtocol:
+        return ServerProtocol(
+            self.engine, lambda: None, careful=self._careful, address=self._address, peer=self._peer
+        )
 
     @property
     def closing(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from naught.errors import InvalidRequest, TooLarge
-from naught.wire.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX
+from naught.wire.limits import KEY_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX
 
 REQUEST: Final = 0
 REPLY: Final = 1
@@ -81,6 +81,23 @@ def encode_key(key: str | bytes) -> bytes:
 def decode_key(key: bytes) -> str:
     """A key as text. Bytes that are not UTF-8 become lone surrogates, which `encode_key` restores."""
     return key.decode("utf-8", "surrogateescape")
+
+
+def check_name(name: str) -> str:
+    """Check the name that a client gives itself. Raises `InvalidRequest`.
+
+    It is text without control characters (U+0000 to U+001F, U+007F to U+009F), which could change what a terminal
+    shows.
+    """
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidRequest("a name is text, and this one has lone surrogates") from None
+    if not 0 < size <= NAME_BYTES_MAX:
+        raise InvalidRequest(f"a name has 1 to {NAME_BYTES_MAX} bytes, not {size}")
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in name):
+        raise InvalidRequest("a name has no control characters")
+    return name
 
 
 def reply_unpacker() -> Any:

@@ -43,6 +43,9 @@ TTL_MS_MAX: Final = 10 * 365 * 24 * 3600 * 1000
 SESSION_ID_BYTES: Final = 16
 """128 bits from the system's random source, so that no client can guess the session of another client."""
 
+NAME_BYTES_MAX: Final = 128
+"""The name that a client gives itself: a host and a process id, or a word or two. It is shown in tables."""
+
 UNACKNOWLEDGED_MAX: Final = 1_024
 """Requests of a session whose replies the client has not acknowledged. With joined calls, enough for a million calls
 per second at a round trip of 1 ms. The limit exists because the server keeps these replies in memory."""

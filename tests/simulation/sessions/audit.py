@@ -32,7 +32,7 @@ from naught_server.holds import Holds
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from naught_server.store import Cache
-from simulation.sessions.model import PARKED, UNKNOWN, Record, Request
+from simulation.sessions.model import PARKED, SLICED, UNKNOWN, Record, Request
 from support.cases_counters import Refused
 
 OUTSIDE = 1 << 31
@@ -89,8 +89,8 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         note_replies(session)
         return session
 
-    def ending(protocol: ServerProtocol, now_ms: int) -> None:
-        end_session(protocol, now_ms)
+    def ending(protocol: ServerProtocol, *args: Any) -> None:
+        end_session(protocol, *args)
         note_replies(protocol.session)
 
     def turning(protocol: ServerProtocol, now_ms: int) -> bytes:
@@ -109,7 +109,7 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         notes.append(("portion", batch.done - before))
 
     def giving_back(holds: Holds, *args: Any) -> int:
-        session = next(each for each in engine.sessions._ended if each.holds is holds)
+        session = next(each.session for each in engine.sessions._ended if each.session.holds is holds)
         before = [hold.number for hold in holds]
         done = give_back(holds, *args)
         notes.extend(("gave_back", session, number) for number in before if holds.get(number) is None)
@@ -136,7 +136,7 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
         ),
         wrap(Cache, "apply_item", lambda _, key, delta, *__: ("item", key, delta)),
         wrap(Session, "_answer", lambda session, msgid, result: ("woken", session, msgid, _plain(result))),
-        wrap(engine.sessions, "end", lambda session, _: ("ended", session)),
+        wrap(engine.sessions, "end", lambda session, *_: ("ended", session)),
     ):
         yield
 
@@ -256,7 +256,7 @@ class Audit:
             record.batch = None
             right = record.batch_answer
             assert len(right) == len(request.params[0]), f"{request} was answered before its last item"
-        elif request.method == "top" and record.stream.index(request) < record.accepted:
+        elif request.method in SLICED and record.stream.index(request) < record.accepted:
             right = UNKNOWN  # its slices have ended
         else:
             assert self._fast, f"{request} was answered and has not begun"
@@ -299,7 +299,9 @@ class Audit:
         lease_over = record.lost_ms is not None and (
             not record.named or record.lost_ms + record.lease_ms <= self._now_ms
         )
-        assert record.leaving or record.garbage or overrun or lease_over, "a session ended without a reason"
+        assert record.leaving or record.garbage or overrun or lease_over or record.expelled, (
+            "a session ended without a reason"
+        )
         record.ended = True
         record.cache.ended_session(record)
         self.ends += 1

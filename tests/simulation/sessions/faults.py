@@ -11,7 +11,7 @@ from naught_server.session import Session
 from naught_server.sessions import Sessions
 from naught_server.store import Cache
 from naught_server.timers import Timers
-from naught_server.waiters import AcquireWaiter, Waiter, Waiters, ZeroWaiter
+from naught_server.waiters import AcquireWaiter, Generation, Waiter, Waiters, ZeroWaiter
 from simulation.faults import Fault
 
 FAULTS: list[Fault] = [
@@ -81,8 +81,8 @@ FAULTS: list[Fault] = [
         "a resumption says the wrong reply", commands, "_resume", "session.acknowledged + 1", "session.replied + 1"
     ),
     # connections
-    Fault("a takeover leaves input of the old connection", ServerProtocol, "taken_over", "self._forget()", "pass"),
-    Fault("a takeover leaves the old connection", Sessions, "resume", "session.outlet.taken_over()", "pass"),
+    Fault("a takeover leaves input of the old connection", ServerProtocol, "lose_session", "self._forget()", "pass"),
+    Fault("a takeover leaves the old connection", Sessions, "resume", "session.outlet.lose_session()", "pass"),
     Fault(
         "the lease runs on after a resumption",
         Session,
@@ -240,8 +240,8 @@ FAULTS: list[Fault] = [
         "the end of a session gives back twice",
         Holds,
         "give_back",
-        "self._give_back(hold, key, by, now_ms)",
-        "self._give_back(hold, key, by, now_ms); self._cache.decr(key, by, False, now_ms)",
+        'self._give_back(hold, key, by, now_ms, "session")',
+        'self._give_back(hold, key, by, now_ms, "session"); self._cache.decr(key, by, False, now_ms)',
     ),
     Fault(
         "the end of a session does not look at shards",
@@ -274,8 +274,8 @@ FAULTS: list[Fault] = [
         "a generation ends with its first hold",
         Waiters,
         "let_go",
-        "generation.remove_hold() and",
-        "[generation.remove_hold()] and",
+        "generation.remove_hold(holder, by) and",
+        "[generation.remove_hold(holder, by)] and",
     ),
     Fault(
         "a hold can be released by another session",
@@ -298,4 +298,33 @@ FAULTS: list[Fault] = [
         "a session that has ended is forgotten", Sessions, "step", "if session.parked or session.holds:", "if False:"
     ),
     Fault("a session is known after its end", Sessions, "end", "self._by_id.pop(session.id, None)", "pass"),
+    Fault(
+        "a session is known by its number after its end",
+        Sessions,
+        "end",
+        "self._by_number.pop(session.number, None)",
+        "pass",
+    ),
+    # what operators see and do
+    Fault(
+        "a session that the operator ends keeps its connection",
+        Sessions,
+        "end_by_operator",
+        "session.outlet.lose_session()",
+        "pass",
+    ),
+    Fault("an end does not count as a lost connection", Sessions, "end", "self._away -= 1", "pass"),
+    Fault("a session holds what it has given back", Generation, "reduce", "self._amount -= by", "pass"),
+    Fault("a session holds only its last hold", Generation, "add_hold", "amounts.get(holder, 0) + by", "by"),
+    Fault("a part of a hold is still held", Holds, "_give_back", "generation.reduce(self._holder, by)", "pass"),
+    Fault(
+        "a hold that is over is counted", Holds, "_forget", "self._counts.change(-1, -len(hold.amounts))", "pass"
+    ),
+    Fault(
+        "a wait that is over is counted",
+        Session,
+        "_count_left",
+        "self._services.remove_parked(waiter.size, waiter.memory_bytes)",
+        "pass",
+    ),
 ]

@@ -25,6 +25,9 @@ PARKED: Final = object()
 UNKNOWN: Final = object()
 """In place of an answer: the request works in slices, and its result is not checked here."""
 
+SLICED: Final = {"top", "holders"}
+"""Methods that do."""
+
 PASSING: Final = {"cancel", "release"}
 """Methods that are executed also when the window is full."""
 
@@ -72,6 +75,7 @@ class Record:
         self.ended = False
         self.garbage = False  # its client has sent bytes that are not a message
         self.leaving = False  # its bye is being executed
+        self.expelled = False  # the operator ends it
         self.batch: Request | None = None  # an apply that is partly done
         self.batch_answer: list[Any] = []  # the results of that part
 
@@ -191,7 +195,7 @@ class SessionCache(ModelCache):
                     return BUSY
             elif record.unacknowledged(waits=False) + 1 > self.unacknowledged_max:
                 return BUSY
-        if method == "top":
+        if method in SLICED:
             return UNKNOWN
         if method in {"acquire", "wait_zero", "release", "held", "cancel"}:
             return getattr(self, f"_{method}")(record, request, now_ms, *params)
@@ -353,6 +357,15 @@ class SessionCache(ModelCache):
         assert record.ended, f"hold {number} was given back before its session ended"
         for key, by in self.live(hold).items():
             self._change(now_ms, key, -by, None)
+
+    def holders(self) -> dict[bytes, dict[Record, int]]:
+        """By key: how much of it each session holds. Call `purge` before."""
+        found: dict[bytes, dict[Record, int]] = {}
+        for hold in self.holds.values():
+            for key, by in self.live(hold).items():
+                amounts = found.setdefault(key, {})
+                amounts[hold.record] = amounts.get(hold.record, 0) + by
+        return found
 
     def missed_waiters(self) -> list[Waiter]:
         """Waiting requests that should have been answered. Call `purge` before."""

@@ -77,6 +77,7 @@ class Requests:
             ("held", (max(client.holds, default=0) // 2,)),
             ("ping", ()),
             ("top", (3, b"00")),
+            ("holders", (self._held_key(),)),
         ]
         client.ask(*random.choice(asked))
 

@@ -51,6 +51,7 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
         assert world.grants > 50
         assert world.takeovers > 10
         assert world.resumptions > 10
+        assert world.expelled > 5
         if shards > 1:
             assert world.stalls
 

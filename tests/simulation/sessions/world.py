@@ -20,6 +20,7 @@ from naught_server import session
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
+from naught_server.store import Cache
 from simulation.sessions.audit import Audit, recording
 from simulation.sessions.client import Client, SimulatedConnection
 from simulation.sessions.model import Numbers, Record, SessionCache
@@ -74,6 +75,7 @@ class World:
         self.delayed: set[str] = set()  # caches in which grants may be delayed until a later step of the engine
         self.stalls = 0
         self.takeovers = 0
+        self.expelled = 0  # sessions that the operator has ended
         self.resumptions = 0
         self._recording = ExitStack()
 
@@ -140,9 +142,23 @@ class World:
             client.leave()
         elif what < 0.975:
             client.send_garbage()
+        elif what < 0.98:
+            self._expel()
         else:
             self._cut(client)  # and this client never comes back
             self._replace(client)
+
+    def _expel(self) -> None:
+        """The operator ends a session."""
+        sessions = list(self.engine.sessions)
+        if not sessions:
+            return
+        session = self.random.choice(sessions)
+        self.audit.records[session].expelled = True
+        self.engine.sessions.end_by_operator(session, self.now_ms)
+        self.expelled += 1
+        self.audit.check(None, None, self.now_ms)
+        self._check_missed_waiters()
 
     def _replace(self, client: Client) -> None:
         self.resumptions += client.resumptions
@@ -257,7 +273,7 @@ class World:
         record = self.audit.records.get(protocol.session)
         if record is not None and protocol.session.outlet is protocol:
             record.lost_ms = self.now_ms
-        if protocol.aborted:
+        if protocol.aborted and not (record is not None and record.expelled):
             self.takeovers += 1
         protocol.close(self.now_ms)
         self.audit.check(None, None, self.now_ms)
@@ -350,6 +366,7 @@ class World:
             assert left == model.values
             assert {key: at for shard in cache.deadlines for key, at in shard.items()} == model.deadlines
             assert cache.locks.held == 0, "a lock is still held"
+            assert self._holders_of(cache) == model.holders(), "who holds what is off"
             assert not model.missed_waiters(), f"{model.missed_waiters()} should have been answered"
             assert not any(hold.record.ended and model.live(hold) for hold in model.holds.values()), (
                 "an ended session still has holds"
@@ -358,3 +375,15 @@ class World:
                 key: len(queue) for key, queue in model.queues.items()
             }
         self.sessions = [record for record in self.sessions if not record.ended]
+
+    def _holders_of(self, cache: Cache) -> dict[bytes, dict[Record, int]]:
+        """By key: how much of it each session holds."""
+        found: dict[bytes, dict[Record, int]] = {}
+        for key in cache.waiters.generations:
+            if cache.is_expired(key, self.now_ms):
+                continue
+            for number, amount in cache.waiters.held_by(key):
+                session = self.engine.sessions.get(number)
+                assert session is not None, "a session that has ended holds something"
+                found.setdefault(key, {})[self.audit.records[session]] = amount
+        return found
