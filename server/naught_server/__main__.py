@@ -14,7 +14,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from naught_server import logs, server
 from naught_server.config import ConfigError, load, to_toml
-from naught_server.listeners import StartError, resolve
+from naught_server.listeners import StartError, resolve, resolve_http
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +42,7 @@ def _main(arguments: Sequence[str]) -> int:
     _refuse_slow_msgpack()
     if loaded.action == "check":
         resolve(loaded.config)
+        resolve_http(loaded.config)
         print("the configuration is good")
         return 0
     logs.set_up(loaded.config.log_level, loaded.config.log_format)

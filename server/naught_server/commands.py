@@ -85,9 +85,6 @@ SLICE_ENTRIES: Final = 1_000
 SLICE_PRICE: Final = TURN_ITEMS_MAX // 2
 """What such a step costs its turn."""
 
-KEYS_LISTED_PER_ENTRY: Final = 16
-"""Keys of a shard that are listed for a raw entry."""
-
 HEAPED_AT_ONCE: Final = 250
 """Counters that `top` puts into its heap, or takes out of it, in one step, at up to 2 us each."""
 
@@ -330,7 +327,7 @@ def top(peer: Peer, params: Params, now_ms: int) -> Slices:
 
 def _top(session: Session, cache: Cache, n: int, prefix: bytes) -> Slices:
     best: list[tuple[int, bytes, bytes]] = []  # a heap of the best so far: the first is the worst of them
-    for found in _live_slices(session, cache, prefix):
+    for found in cache.live_pieces(prefix, SLICE_ENTRIES, lambda: session.now_ms):
         entered = 0
         for key, value in found:
             if len(best) < n:
@@ -373,7 +370,7 @@ def count(peer: Peer, params: Params, now_ms: int) -> int | Slices:
 
 def _count_prefix(session: Session, cache: Cache, prefix: bytes) -> Slices:
     total = 0
-    for found in _live_slices(session, cache, prefix):
+    for found in cache.live_pieces(prefix, SLICE_ENTRIES, lambda: session.now_ms):
         total += len(found)
         yield
     return total
@@ -385,33 +382,6 @@ def _count_all(session: Session, cache: Cache) -> Slices:
         if exact:
             return counters
         yield
-
-
-def _live_slices(session: Session, cache: Cache, prefix: bytes) -> Iterable[list[tuple[bytes, int]]]:
-    """All live counters under a prefix, in pieces of SLICE_ENTRIES raw entries, each read when it is its turn.
-
-    A shard's keys are listed in one step, which for a million of them takes a few milliseconds, and looked up in the
-    steps after it: a counter that has gone by then is not seen, one that has come since is not either. Shards whose
-    lock is held are read too: their owner does not change the table before its last step.
-    """
-    found: list[tuple[bytes, int]] = []
-    left = SLICE_ENTRIES
-    for shard in range(len(cache.tables)):
-        keys = list(cache.tables[shard])
-        left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
-        at = 0
-        while True:
-            if left <= 0:
-                yield found
-                found = []
-                left = SLICE_ENTRIES
-            if at >= len(keys):
-                break
-            some = keys[at : at + left]
-            found += cache.counters_of(shard, session.now_ms, prefix, some)
-            left -= len(some)
-            at += len(some)
-    yield found
 
 
 def clear(peer: Peer, params: Params, now_ms: int) -> int:

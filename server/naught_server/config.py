@@ -43,6 +43,13 @@ FILES_RESERVED: Final = 32
 """Descriptors that connections may not use: for the standard streams, listeners, the loop, and files opened for a
 moment."""
 
+HTTP_CONNECTIONS_MAX: Final = 32
+"""Connections to the HTTP port: browsers open up to six, scrapers and probes one each. They do not count against
+`connections_max`, so that clients of counters cannot keep an operator from looking; their descriptors are reserved."""
+
+DEFAULT_HTTP_PORT: Final = DEFAULT_PORT + 1
+"""Beside the port of the counters."""
+
 LISTEN_BACKLOG: Final = 4_096
 """Connections the kernel may queue: enough for a fleet of clients that reconnects at once. The kernel reduces it to
 its own limit."""
@@ -284,6 +291,20 @@ class _Switch:
 
 
 @dataclass(frozen=True)
+class _PortOrOff(_Whole):
+    """A port, or none: `off`. The empty text means none too."""
+
+    def expects(self) -> str:
+        return f"{super().expects()}, or off"
+
+    def read(self, text: str) -> object:
+        return None if text in ("off", "") else super().read(text)
+
+    def accept(self, value: object) -> object:
+        return None if value in (None, "off", "") else super().accept(value)
+
+
+@dataclass(frozen=True)
 class _Text:
     """A text, or none. The empty text means none, as TOML has no null."""
 
@@ -333,6 +354,18 @@ _SETTINGS: Final = (
     ),
     _Setting("port", _Whole(0, 65_535), "PORT", "the TCP port; 0 picks a free one, see --ports-file"),
     _Setting(
+        "http_host",
+        _Text("an address or a host name", 253),
+        "HOST",
+        "the address or host name of the HTTP port; beyond loopback only with --insecure",
+    ),
+    _Setting(
+        "http_port",
+        _PortOrOff(0, 65_535),
+        "PORT",
+        "the HTTP port, for /metrics, health checks and the page; 0 picks a free one, off is none",
+    ),
+    _Setting(
         "unix_socket",
         _Text("a path", UNIX_PATH_BYTES_MAX),
         "PATH",
@@ -351,7 +384,8 @@ _SETTINGS: Final = (
         "connections_max",
         _Whole(1, CONNECTIONS_LIMIT),
         "N",
-        f"connections served at once; at most the limit on open files minus {FILES_RESERVED}",
+        f"connections served at once; at most the limit on open files minus {FILES_RESERVED}, and minus "
+        f"{HTTP_CONNECTIONS_MAX} with an HTTP port",
     ),
     _Setting(
         "connections_per_address_max",
@@ -433,6 +467,10 @@ class ServerConfig:
     """The address or host name TCP listens on; None for no TCP."""
     port: int = DEFAULT_PORT
     """The TCP port; 0 picks a free one."""
+    http_host: str | None = "127.0.0.1"
+    """The address or host name of the HTTP port."""
+    http_port: int | None = DEFAULT_HTTP_PORT
+    """The HTTP port; 0 picks a free one, None is no HTTP."""
     unix_socket: str | None = None
     """The path of a Unix socket to listen on."""
     ports_file: str | None = None
@@ -469,6 +507,16 @@ class ServerConfig:
             if policy.name != name:
                 raise ValueError(f"the cache {name!r} has a policy with the name {policy.name!r}")
         object.__setattr__(self, "caches", caches)
+
+    @property
+    def serves_http(self) -> bool:
+        """Whether there is an HTTP port."""
+        return self.http_host is not None and self.http_port is not None
+
+    @property
+    def files_reserved(self) -> int:
+        """Descriptors that connections of clients may not use."""
+        return FILES_RESERVED + (HTTP_CONNECTIONS_MAX if self.serves_http else 0)
 
     @property
     def sessions_max(self) -> int:

@@ -205,6 +205,20 @@ class Engine:
             + watched * WATCHED_KEY_BYTES
         )
 
+    def uptime_ms(self, now_ms: int) -> int:
+        """How long the server has run."""
+        return now_ms - (self.started_ms if self.started_ms is not None else now_ms)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the sweeper had a backlog after its last step."""
+        return self._behind
+
+    def since_step_ms(self, now_ms: int) -> int:
+        """How long ago the sweeper took its last step; before the first one, how long ago the server has started."""
+        since_ms = self._swept_ms or self.started_ms
+        return 0 if since_ms is None else max(0, now_ms - since_ms)
+
     def next_due(self, now_ms: int) -> int:
         """When to call `advance` next, in milliseconds on the clock of `now_ms`. It may become earlier: see
         `watch`."""
@@ -226,7 +240,7 @@ class Engine:
             "server": "naught",
             "version": __version__,
             "compiled": is_compiled("naught_server"),
-            "uptime_ms": now_ms - (self.started_ms if self.started_ms is not None else now_ms),
+            "uptime_ms": self.uptime_ms(now_ms),
             "connections": stats.connections,
             "connections_accepted": stats.connections_accepted,
             "connections_refused": stats.connections_refused,

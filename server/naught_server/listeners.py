@@ -27,7 +27,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from naught_server.config import ACCEPTS_PER_TURN_MAX, FILES_RESERVED, LISTEN_BACKLOG, ConfigError, ServerConfig
+from naught_server.config import ACCEPTS_PER_TURN_MAX, LISTEN_BACKLOG, ConfigError, ServerConfig
 from naught_server.logs import LOGGER_NAME, fields
 from naught_server.stats import Stats
 
@@ -35,9 +35,11 @@ __all__ = [
     "Acceptor",
     "Listeners",
     "StartError",
+    "is_loopback",
     "limit_connections",
     "peer_address",
     "resolve",
+    "resolve_http",
     "shown_address",
     "shown_peer",
 ]
@@ -72,32 +74,41 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 def resolve(config: ServerConfig) -> list[Address]:
-    """The addresses TCP is to listen on; none without a host. May block while the resolver is asked.
+    """The addresses clients are to be served at; none without a host. May block while the resolver is asked.
 
     Raises `ConfigError` where an address is beyond loopback and `insecure` is not set, `StartError` where the name
     has no address.
     """
-    if config.host is None:
+    return _resolve(config.host, config.port, "every client that can connect has full access", config.insecure)
+
+
+def resolve_http(config: ServerConfig) -> list[Address]:
+    """As `resolve`, for the HTTP port."""
+    return _resolve(config.http_host, config.http_port, "everybody who can connect sees keys and values", config.insecure)
+
+
+def _resolve(host: str | None, port: int | None, danger: str, insecure: bool) -> list[Address]:
+    if host is None or port is None:
         return []
     try:
         found = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
         )
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise StartError(f"cannot listen on {config.host!r}: {reason}") from None
+        raise StartError(f"cannot listen on {host!r}: {reason}") from None
     addresses: list[Address] = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    beyond = [address[0] for _, address in addresses if not _is_loopback(address[0])]
-    if beyond and not config.insecure:
-        named = config.host if config.host in beyond else f"{config.host} ({beyond[0]})"
+    beyond = [address[0] for _, address in addresses if not is_loopback(address[0])]
+    if beyond and not insecure:
+        named = host if host in beyond else f"{host} ({beyond[0]})"
         raise ConfigError(
-            f"refusing to listen on {named}: there is no authentication, so every client that can connect has full "
-            "access; --insecure allows it"
+            f"refusing to listen on {named}: there is no authentication, so {danger}; --insecure allows it"
         )
     return addresses
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can connect to an address."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(parsed, "ipv4_mapped", None)
     return bool((mapped or parsed).is_loopback)
@@ -220,35 +231,43 @@ class Listeners:
     def __init__(self, config: ServerConfig) -> None:
         """Open all of them. Raises `StartError` where one cannot be opened, `ConfigError` where one must not be."""
         self.tcp = _listen_tcp(resolve(config))  # in the order the name resolves to
+        self.http: list[socket.socket] = []  # of the HTTP port, which is open until the process ends
         self.unix: socket.socket | None = None  # the Unix socket; None where there is none
         self.unix_path: str | None = None  # its file; None where there is none
         self._unix_file = (0, 0)  # device and inode of that file: a file that is another server's is not removed
-        if config.unix_socket is not None:
-            try:
+        try:
+            self.http = _listen_http(config)
+            if config.unix_socket is not None:
                 self.unix = _listen_unix(config.unix_socket)
                 # Absolute, because the reader of the ports file may have another working directory.
                 self.unix_path = os.path.abspath(config.unix_socket)
                 status = os.stat(self.unix_path)
-            except BaseException:
-                self.close()
-                raise
-            self._unix_file = (status.st_dev, status.st_ino)
+                self._unix_file = (status.st_dev, status.st_ino)
+        except BaseException:
+            self.close()
+            self.close_http()
+            raise
 
     def all(self) -> list[socket.socket]:
-        """All listening sockets."""
+        """The listening sockets for clients."""
         return [*self.tcp, self.unix] if self.unix is not None else list(self.tcp)
 
     def bound(self) -> dict[str, Any]:
         """The content of the ports file."""
-        first = self.tcp[0].getsockname() if self.tcp else None
         return {
-            "tcp": {"host": first[0], "port": first[1]} if first else None,
+            "tcp": _host_and_port(self.tcp),
             "unix": self.unix_path,
+            "http": _host_and_port(self.http),
             "pid": os.getpid(),
         }
 
+    def shown(self) -> list[str]:
+        """The addresses that clients are served at, for people."""
+        addresses = [shown_address(listener.getsockname()) for listener in self.tcp]
+        return addresses if self.unix_path is None else [*addresses, self.unix_path]
+
     def close(self) -> None:
-        """Close all open sockets and remove the Unix socket's file. May be called again."""
+        """Close the sockets for clients and remove the Unix socket's file. May be called again."""
         if self.unix_path is not None:
             with contextlib.suppress(OSError):
                 status = os.lstat(self.unix_path)
@@ -257,18 +276,40 @@ class Listeners:
         _close_all(self.all())
         self.tcp, self.unix, self.unix_path = [], None, None
 
+    def close_http(self) -> None:
+        """Close the sockets of the HTTP port. May be called again."""
+        _close_all(self.http)
+        self.http = []
+
+
+def _listen_http(config: ServerConfig) -> list[socket.socket]:
+    """Listen on the HTTP port, where there is one. Raises `StartError`, which says how to pick another."""
+    try:
+        return _listen_tcp(resolve_http(config))
+    except StartError as error:
+        raise StartError(f"{error}; --http-port picks another port for HTTP, 0 a free one, off none") from None
+
+
+def _host_and_port(listeners: list[socket.socket]) -> dict[str, Any] | None:
+    """The first address of these, for the ports file; None where there are none."""
+    if not listeners:
+        return None
+    host, port, *_ = listeners[0].getsockname()
+    return {"host": host, "port": port}
+
 
 # ------------------------------------------------------------------------------------------------- accepting
 
 
-def limit_connections(wanted: int) -> int:
-    """The number of connections there are file descriptors for, at most `wanted`.
+def limit_connections(config: ServerConfig) -> int:
+    """The number of connections there are file descriptors for, at most `connections_max`.
 
     Raises the process's soft limit on open files as far as its hard limit allows. Raises `StartError` where no
     connection would fit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + FILES_RESERVED
+    wanted, reserved = config.connections_max, config.files_reserved
+    needed = wanted + reserved
     if soft != resource.RLIM_INFINITY and soft < needed:
         most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         for limit in (most, min(most, _MACOS_FILES_MAX)):
@@ -277,14 +318,14 @@ def limit_connections(wanted: int) -> int:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
                 soft = limit
-        if soft <= FILES_RESERVED:
-            raise StartError(f"the limit on open files is {soft}; at least {FILES_RESERVED + 1} are needed")
+        if soft <= reserved:
+            raise StartError(f"the limit on open files is {soft}; at least {reserved + 1} are needed")
         if soft < needed:
             _log.warning(
                 "fewer connections than configured",
-                extra=fields(connections_max=soft - FILES_RESERVED, configured=wanted, files_max=soft),
+                extra=fields(connections_max=soft - reserved, configured=wanted, files_max=soft),
             )
-            return soft - FILES_RESERVED
+            return soft - reserved
     return wanted
 
 
@@ -322,7 +363,8 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._reserve = _ReserveDescriptor()
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}  # listeners not watched now; the timer resumes
-        self._refused_logged = 0  # how many refused connections were reported in the log
+        self._refused = 0  # connections, since the start
+        self._refused_logged = 0  # how many of them were reported in the log
         self._refused_why = ""  # why the latest was refused
         self._log_timer: asyncio.TimerHandle | None = None  # while it runs, refused connections are only counted
 
@@ -374,7 +416,7 @@ class Acceptor:
             return False
         else:
             accepted.close()
-            self._count_refused("open files")
+            self._count_refused("open_files")
             return True
         finally:
             self._reserve.open()
@@ -391,7 +433,8 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept_from, listener)
 
     def _count_refused(self, why: str) -> None:
-        self._stats.count_refused()
+        self._stats.count_refused(why)
+        self._refused += 1
         self._refused_why = why
         if self._log_timer is None:
             self._log_refused()
@@ -401,8 +444,8 @@ class Acceptor:
         if self._log_timer is not None:
             self._log_timer.cancel()
             self._log_timer = None
-        count = self._stats.connections_refused - self._refused_logged
+        count = self._refused - self._refused_logged
         if count:
             _log.warning("connections refused", extra=fields(count=count, why=self._refused_why))
-            self._refused_logged = self._stats.connections_refused
+            self._refused_logged = self._refused
             self._log_timer = self._loop.call_later(_REFUSALS_LOGGED_S, self._log_refused)

@@ -43,6 +43,7 @@ from naught_server.engine import Engine
 from naught_server.hot import Served, serve
 from naught_server.params import Params
 from naught_server.session import ASK_FOR_ACK, EndReason, Session
+from naught_server.stats import UNKNOWN_METHOD
 from naught_server.store import Cache
 from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
 
@@ -423,7 +424,8 @@ class ServerProtocol:
             if isinstance(result, Batch):
                 result.msgid = msgid
                 session.begin_batch(result)
-            stats.commands[method.decode()] += 1
+            if not isinstance(result, Waiter):  # a request that waits is counted when it is answered
+                stats.commands[method.decode()] += 1
             return reply
         except Exception as fault:
             reply = self._refuse(msgid or 0, method, fault)
@@ -460,14 +462,15 @@ class ServerProtocol:
         if not isinstance(fault, CommandError):
             log.exception("a fault in the server while it executed %r", method)
             fault = Unavailable("a fault in the server; see its log")
-        self.engine.stats.count_error(fault.code)
+        name = method if isinstance(method, str) else method.decode() if method in COMMANDS else UNKNOWN_METHOD
+        self.engine.stats.count_error(name, fault.code)
         return encode_error(msgid, fault.code, str(fault))
 
     def _refuse_peer(self, fault: BadInput, now_ms: int) -> None:
         """End the connection and its session: a client that resumed it would send the same bad input again."""
         self.end_session(now_ms, "protocol")
         self._forget()
-        self.engine.stats.count_error(fault.code)
+        self.engine.stats.count_error(UNKNOWN_METHOD, fault.code)
         if fault.msgid is not None:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 

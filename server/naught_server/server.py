@@ -35,18 +35,26 @@ from naught._version import __version__
 from naught_server.config import ConfigError, ServerConfig, differences
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.health import Health
+from naught_server.http_server import HttpServer
 from naught_server.holds import TakenBack
 from naught_server.listeners import (
     Acceptor,
     Listeners,
     StartError,
+    is_loopback,
     limit_connections,
     resolve,
     shown_address,
     shown_peer,
 )
 from naught_server.logs import LOGGER_NAME, fields, lines_dropped
+from naught_server.metrics import Snapshot
+from naught_server.notify import Notifier
 from naught_server.peers import prepare_accepted
+from naught_server.process import process_figures
+from naught_server.routes import Routes
+from naught_server.status import StatusFeed
 from naught_server.session import EndReason, Session
 from naught_server.sweeper import Sweeper
 
@@ -115,7 +123,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._listeners = Listeners(config)
         try:
-            self._connections_max = limit_connections(config.connections_max)
+            self._connections_max = limit_connections(config)
             # The first hold's number is the time of the start in microseconds. A hold's number is also a fencing
             # token, which must grow over restarts too; no server makes a million holds a second.
             self._engine = Engine(config, first_hold=time.time_ns() // 1000)
@@ -123,7 +131,10 @@ class Server:
             self._engine.watch(on_taken_back=_log_taken_back)
         except BaseException:
             self._listeners.close()
+            self._listeners.close_http()
             raise
+        self._health = Health(self._engine)
+        self._notifier = Notifier(os.environ)
         self._started_s = self._loop.time()
         self._connections: set[Connection] = set()  # accepted and not lost yet
         self._of_address: dict[str, int] = {}  # how many of them an address has
@@ -137,6 +148,7 @@ class Server:
     async def run(self) -> int:
         """Serve until a signal says to stop. Returns the exit status. Raises `StartError`."""
         async with contextlib.AsyncExitStack() as ending:
+            ending.callback(self._listeners.close_http)
             ending.callback(self._listeners.close)
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_signal, number)
@@ -156,20 +168,53 @@ class Server:
             sweeper = self._loop.create_task(Sweeper(self._engine).run(), name="sweeper")
             sweeper.add_done_callback(_report_failed_sweeper)
             ending.push_async_callback(_cancel, sweeper)
+            if self._listeners.http:
+                http = self._make_http()
+                http.start()
+                ending.callback(http.close)
             acceptor = Acceptor(self._listeners.all(), self._admit, self._engine.stats)
             acceptor.start()
             ending.callback(acceptor.stop)
+            self._health.serve()
             if self._config.ports_file is not None:
                 _write_ports_file(self._config.ports_file, self._listeners.bound())
                 ending.callback(_remove_ports_file, self._config.ports_file)
             self._log_start()
+            self._notifier.ready(self._summary())
+            if self._notifier.watchdog_s is not None:
+                self._feed_watchdog(self._notifier.watchdog_s)
 
             await self._stop_requested.wait()
+            self._health.drain()
+            self._notifier.stopping(f"draining after {self._first_signal}")
             acceptor.stop()
             self._listeners.close()
             cut = await self._drain()
             self._log_stop(cut)
             return 1 if cut and self._signals > 1 else 0
+
+    # -- seeing
+
+    def _make_http(self) -> HttpServer:
+        feed = StatusFeed(self._engine)
+        addresses = [listener.getsockname()[0] for listener in self._listeners.http]
+        routes = Routes(self._health, feed, self._snapshot, only_loopback=all(map(is_loopback, addresses)))
+        return HttpServer(self._listeners.http, routes.respond, feed, self._engine.stats)
+
+    def _snapshot(self) -> Snapshot:
+        now_ms = time.monotonic_ns() // 1_000_000
+        is_ready = self._health.why_not_ready(now_ms) is None
+        return Snapshot(self._engine, process_figures(), now_ms, time.time(), is_ready, _loop_name(self._loop))
+
+    def _summary(self) -> str:
+        """What `systemctl status` shows of a server that runs."""
+        return f"serving {', '.join(self._config.caches)} at {', '.join(self._listeners.shown())}"
+
+    def _feed_watchdog(self, every_s: float) -> None:
+        """Give a sign of life while there is one, and again in a moment."""
+        if self._health.why_not_live(time.monotonic_ns() // 1_000_000) is None:
+            self._notifier.alive()
+        self._loop.call_later(every_s, self._feed_watchdog, every_s)
 
     # -- connections
 
@@ -268,6 +313,13 @@ class Server:
     # -- rereading the configuration
 
     def _on_hangup(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._reread_config()
+        finally:
+            self._notifier.ready(self._summary())
+
+    def _reread_config(self) -> None:
         if self._reread is None:
             _log.warning("configuration not reread: the server was started without one")
             return
@@ -297,6 +349,7 @@ class Server:
             extra=fields(
                 tcp=[shown_address(listener.getsockname()) for listener in self._listeners.tcp],
                 unix=self._listeners.unix_path,
+                http=[shown_address(listener.getsockname()) for listener in self._listeners.http],
                 version=__version__,
                 loop=_loop_name(self._loop),
                 caches=list(self._config.caches),

@@ -394,11 +394,14 @@ class Session:
 
     def _answer(self, msgid: int, result: object) -> None:
         """Reply to a parked request: in this turn, in the next one, or on the next connection."""
-        self._count_left(self.parked.pop(msgid))
+        waiter = self.parked.pop(msgid)
+        self._count_left(waiter)
+        stats = self._services.stats
         if isinstance(result, CommandError):
-            self._services.stats.count_error(result.code)
+            stats.count_error(waiter.method, result.code)
             reply = encode_error(msgid, result.code, str(result))
         else:
+            stats.commands[waiter.method] += 1
             reply = encode_result(msgid, result)
         self.reply(reply, parks=True)
         if self.outlet is not None:

@@ -14,6 +14,10 @@ SLOW_NS_MIN: Final = 1_000_000
 """A turn that takes no longer is not worth a line for the operator: a turn is bounded to about half of this."""
 
 
+UNKNOWN_METHOD: Final = "unknown"
+"""Stands for all methods there are not, and for what is no request, so that there are few names."""
+
+
 class Durations:
     """How often something took time, how long in total and at most, and a histogram. In nanoseconds."""
 
@@ -57,9 +61,11 @@ class Stats:
         "connections_cut",
         "connections_refused",
         "errors",
+        "errors_by_method",
         "log_lines_dropped",
         "loop_lag",
         "received_bytes",
+        "refused_by_reason",
         "sent_bytes",
         "slow_above_ns",
         "turns",
@@ -68,10 +74,13 @@ class Stats:
     def __init__(self) -> None:
         self.commands: defaultdict[str, int] = defaultdict(int)  # requests executed, by method
         self.errors: defaultdict[str, int] = defaultdict(int)  # error replies, by code; items of a batch not included
+        # The same by method and code; `UNKNOWN_METHOD` for what there is not.
+        self.errors_by_method: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.connections = 0  # open now
         self.connections_accepted = 0
         self.connections_cut: defaultdict[str, int] = defaultdict(int)  # ended by the server, by reason
         self.connections_refused = 0  # over the limit, or no descriptor was left
+        self.refused_by_reason: defaultdict[str, int] = defaultdict(int)  # the same, by the limit that was reached
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
         self.turns = Durations()  # turns of connections: from received bytes until the transport has the replies
@@ -101,9 +110,10 @@ class Stats:
         """Requests executed since the start."""
         return sum(self.commands.values())
 
-    def count_error(self, code: str) -> None:
-        """An error reply was made."""
+    def count_error(self, method: str, code: str) -> None:
+        """An error reply was made to a request of this method: one from the table of commands, or `UNKNOWN_METHOD`."""
         self.errors[code] += 1
+        self.errors_by_method[method, code] += 1
 
     def count_opened(self) -> None:
         """A connection was opened."""
@@ -114,9 +124,10 @@ class Stats:
         """A connection was closed."""
         self.connections -= 1
 
-    def count_refused(self) -> None:
-        """A connection was refused."""
+    def count_refused(self, limit: str) -> None:
+        """A connection was refused, because this limit was reached."""
         self.connections_refused += 1
+        self.refused_by_reason[limit] += 1
 
     def count_cut(self, reason: str) -> None:
         """The server ends a connection whose peer does not go on."""

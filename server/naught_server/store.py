@@ -28,7 +28,8 @@ import heapq
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final, Literal
 
 from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnderflow, InvalidRequest
@@ -51,6 +52,12 @@ DUE_COUNTED_MAX: Final = 20_000
 SCAN_ENTRIES_MAX: Final = 4_000
 """Raw entries that one page of a scan passes, about a turn's work. It ends early before a shard that is more than is
 left. A page in a shard with more entries works in slices."""
+
+KEYS_LISTED_PER_ENTRY: Final = 16
+"""Keys of a shard that are listed at the cost of looking at one entry."""
+
+TABLES_SAMPLED: Final = 16
+"""Cleared tables whose sizes stand for all."""
 
 _UNBOUNDED: Final = 1 << 60
 """Creations that a cache without a bound lets the hot path make before it asks again."""
@@ -78,6 +85,8 @@ class Cache:
         "waiters",
         "wheel",
         "zeros",
+        "sparse_tables",
+        "table_capacity",
         "zeros_measured",
     )
 
@@ -107,6 +116,8 @@ class Cache:
         self.table_bytes = 0
         self.entries_measured = 0
         self.zeros_measured = 0
+        self.table_capacity = 0  # entries that the tables have room for
+        self.sparse_tables = 0  # tables that are mostly empty
         self._mask = policy.shards - 1  # a key's shard is its hash & mask
         self._lazy = policy.eviction == "lazy"
         waiters = self.waiters
@@ -428,6 +439,35 @@ class Cache:
             found = [item for item in found if deadlines.get(item[0], now_ms + 1) > now_ms]
         return found
 
+    def live_pieces(
+        self, prefix: bytes, entries_max: int, clock_ms: Callable[[], int]
+    ) -> Iterator[list[tuple[bytes, int]]]:
+        """All live counters under a prefix, in pieces of up to `entries_max` raw entries, each read when it is asked
+        for, as of the time that the clock says then.
+
+        A shard's keys are listed in one step, which for a million of them takes a few milliseconds, and looked up in
+        the steps after it: a counter that has gone by then is not seen, one that has come since is not either. Shards
+        whose lock is held are read too: their owner does not change the table before its last step.
+        """
+        found: list[tuple[bytes, int]] = []
+        left = entries_max
+        for shard in range(len(self.tables)):
+            keys = list(self.tables[shard])
+            left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
+            at = 0
+            while True:
+                if left <= 0:
+                    yield found
+                    found = []
+                    left = entries_max
+                if at >= len(keys):
+                    break
+                some = keys[at : at + left]
+                found += self.counters_of(shard, clock_ms(), prefix, some)
+                left -= len(some)
+                at += len(some)
+        yield found
+
     def scan(
         self, cursor: bytes, count: int, prefix: bytes, now_ms: int
     ) -> tuple[bytes, list[bytes], list[int], int]:
@@ -547,6 +587,33 @@ class Cache:
         self.table_bytes = table_bytes
         self.entries_measured = entries
         self.zeros_measured = zeros
+
+    def note_room(self, table_capacity: int, sparse_tables: int) -> None:
+        """The sweeper has measured the room in all tables."""
+        self.table_capacity = table_capacity
+        self.sparse_tables = sparse_tables
+
+    @property
+    def load(self) -> float:
+        """Entries for each that the tables have room for, as measured; 0 without room."""
+        return self.entries_measured / self.table_capacity if self.table_capacity else 0.0
+
+    def backlog(self, now_ms: int) -> dict[str, int]:
+        """What is no counter any more and not removed yet, by kind: counters that have expired, lazy zeros, entries of
+        cleared tables. Estimates, as of the last measuring. O(1)."""
+        return {
+            "expired": self.wheel.due_estimate(now_ms),
+            "zeros": self.zeros_measured,
+            "cleared": self.cleared_entries(),
+        }
+
+    def cleared_entries(self) -> int:
+        """About how many entries are in tables that `clear` has replaced, by the sizes of the first of them."""
+        tables = self.cleared_tables
+        if not tables:
+            return 0
+        sampled = list(map(len, islice(tables, TABLES_SAMPLED)))
+        return sum(sampled) * len(tables) // len(sampled)
 
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""

@@ -32,6 +32,7 @@ from naught_server.config import STALE_SHARE_MAX
 from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
 from naught_server.store import Cache, Store
+from naught_server.tables import capacity, is_sparse
 from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
 
@@ -58,8 +59,8 @@ takes 0.4 ms, and no command finds the shard held."""
 DEADLINE_ENTRIES: Final = 3
 """A counter with a deadline costs as much to copy as this many more entries, because the wheel has its key too."""
 
-TABLES_SAMPLED: Final = 16
-"""Cleared tables whose sizes stand for all."""
+ROOM_EVERY_MS: Final = 1_000
+"""How often the room in the tables is measured, which takes three times as long as their size does."""
 
 MEMORY_LEVEL_STEP: Final = 4 << 20
 """Memory of connections, waits and sessions that must have gone before it is worth walking over the heap."""
@@ -164,11 +165,7 @@ class FreeTables:
         return done
 
     def is_behind(self, now_ms: int) -> bool:
-        tables = self._cache.cleared_tables
-        if not tables:
-            return False
-        sampled = list(map(len, islice(tables, TABLES_SAMPLED)))
-        entries = sum(sampled) * len(tables) // len(sampled)
+        entries = self._cache.cleared_entries()
         return entries > STALE_SHARE_MAX * (entries + self._cache.entries_measured)
 
 
@@ -417,7 +414,8 @@ class CompactTables(ShardJob):
 
 
 class MeasureTables:
-    """Counts the memory, entries and zeros of a cache's tables: some shards a step, noted after the last one."""
+    """Counts the memory, entries and zeros of a cache's tables: some shards a step, noted after the last one. And once
+    in `ROOM_EVERY_MS` for how many entries they have room."""
 
     name = "measuring"
 
@@ -425,11 +423,20 @@ class MeasureTables:
         self._cache = cache
         self._next = 0
         self._bytes = self._entries = self._zeros = 0  # of the shards before the next
+        self._room = self._sparse = 0  # of the same, where this round measures the room
+        self._with_room = False  # whether it does
+        self._room_ms: int | None = None  # when the last round that did began
 
     def step(self, now_ms: int, entries_max: int) -> int:
         cache = self._cache
         shards = len(cache.tables)
         stop = min(shards, self._next + entries_max * SHARDS_PER_ENTRY)
+        if not self._next:
+            self._with_room = self._room_ms is None or now_ms - self._room_ms >= ROOM_EVERY_MS
+            if self._with_room:
+                self._room_ms = now_ms
+        if self._with_room:
+            self._measure_room(cache.tables[self._next : stop])
         for shard in range(self._next, stop):
             self._bytes += cache.measure(shard)
         self._entries += sum(map(len, cache.tables[self._next : stop]))
@@ -438,7 +445,16 @@ class MeasureTables:
         if stop == shards:
             cache.note_measured(self._bytes, self._entries, self._zeros)
             self._next = self._bytes = self._entries = self._zeros = 0
+            if self._with_room:
+                cache.note_room(self._room, self._sparse)
+                self._room = self._sparse = 0
         return 0  # never a reason for an early next step
+
+    def _measure_room(self, tables: list[dict[bytes, int]]) -> None:
+        for table in tables:
+            room = capacity(table)
+            self._room += room
+            self._sparse += is_sparse(table, room)
 
     def is_behind(self, now_ms: int) -> bool:
         return False
@@ -475,6 +491,7 @@ class Sweep:
         self.entries_done = 0  # since the start
         self.steps = 0  # calls of `advance` and `advance_within`
         self.failures = 0  # jobs that raised
+        self.worked_ns = 0  # time spent in `advance_within`
         self.table_bytes_freed = 0  # since the start
         self.to_release = False  # memory was freed that the allocator can give back to the system
         self._level = MemoryLevel()  # of memory that is in no table
@@ -527,7 +544,7 @@ class Sweep:
         pace.begin(budget_ns)
         waiting = self._begin()
         done = 0
-        ended_ns = clock_ns()
+        started_ns = ended_ns = clock_ns()
         for _ in range(TURNS_MAX):
             unfinished: list[int] = []
             for index in waiting:
@@ -543,6 +560,7 @@ class Sweep:
             if not waiting or not pace.has_time:
                 break
         self.entries_done += done
+        self.worked_ns += ended_ns - started_ns
         return done
 
     def _begin(self) -> list[int]:

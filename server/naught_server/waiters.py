@@ -200,6 +200,11 @@ class Waiter:
         raise AssertionError("each kind of waiter has its own")
 
     @property
+    def method(self) -> str:
+        """The method of the request."""
+        raise AssertionError("each kind of waiter has its own")
+
+    @property
     def size(self) -> int:
         """How many keys it waits for."""
         return len(self.keys)
@@ -253,6 +258,10 @@ class AcquireWaiter(Waiter):
     @property
     def awaits(self) -> str:
         return "room"
+
+    @property
+    def method(self) -> str:
+        return "acquire"
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -317,6 +326,10 @@ class ZeroWaiter(Waiter):
     @property
     def awaits(self) -> str:
         return "zero"
+
+    @property
+    def method(self) -> str:
+        return "wait_zero"
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -37,7 +37,7 @@ class Server:
         config.write_text("[caches.orders]\nmax_counters = 2\n")
         self.socket = folder / "naught.sock"
         command = [sys.executable, "-W", "error", "-m", "naught_server", "--port", str(port), "--config", str(config)]
-        command += ["--unix-socket", str(self.socket), "--ports-file", str(self._ports_file)]
+        command += ["--unix-socket", str(self.socket), "--http-port", "off", "--ports-file", str(self._ports_file)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + GUARD_S
         while not self._ports_file.exists():

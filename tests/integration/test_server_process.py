@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from naught import _compiled
 from naught.wire.codec import encode_request, reply_unpacker
 from naught_server.__main__ import main
 from support.seeds import slow
@@ -44,8 +45,13 @@ def wait_until(happened: Callable[[], Any], what: str) -> Any:
 
 
 def environment(**more: str) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("NAUGHT_", "MSGPACK_"))}
-    return {**own, **more}
+    """Of this process, without settings; compiled or not as this process is. Without HTTP, whose port may be taken."""
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("NAUGHT_", "MSGPACK_")) or name == _compiled.PURE_VARIABLE
+    }
+    return {**own, "NAUGHT_HTTP_PORT": "off", **more}
 
 
 def run_to_end(*arguments: str, prefix: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +89,7 @@ class ServerProcess:
         command = [*prefix, sys.executable, "-X", "dev", "-W", "error", *start]
         with self._log_file.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", "--ports-file", str(self.ports_file), *arguments],
+                [*command, "--port", "0", "--http-port", "off", "--ports-file", str(self.ports_file), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log if stderr is None else stderr,
@@ -470,7 +476,7 @@ def test_out_of_descriptors_it_serves_open_connections(start: Start, connect: Co
     assert [connect(server).is_served() for _ in served[1:]] == [True] * (len(served) - 1)
     assert not connect(server).is_served()
     assert server.stop() == 0
-    counts = re.findall(r' warning connections refused count=(\d+) why="open files"', server.log())
+    counts = re.findall(r' warning connections refused count=(\d+) why=open_files', server.log())
     assert sum(map(int, counts)) == refused + 1
 
 

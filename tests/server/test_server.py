@@ -26,7 +26,7 @@ def serve_until(new_loop: NewLoop, happened: Callable[[], object]) -> int:
     """Run a server, and send it SIGTERM once `happened` returns a true value. Returns its exit status."""
 
     async def run() -> int:
-        server = Server(ServerConfig(port=0))
+        server = Server(ServerConfig(port=0, http_port=None))
 
         loop = asyncio.get_running_loop()
 
@@ -99,7 +99,7 @@ def test_an_engine_that_cannot_be_built_leaves_no_listener(monkeypatch: pytest.M
 
     async def run() -> None:
         with pytest.raises(MemoryError):
-            Server(ServerConfig(port=0))
+            Server(ServerConfig(port=0, http_port=None))
 
     # A listener left open is a ResourceWarning, and warnings are errors.
     with asyncio.Runner() as runner:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,29 +83,36 @@ class RawPeer:
 
 
 class ServerProcess:
-    """A server on a free loopback port."""
+    """A server on a free loopback port; without an HTTP port unless the arguments ask for one."""
 
-    def __init__(self, folder: Path, *arguments: str, command: Sequence[str] = SERVER) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        command: Sequence[str] = SERVER,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         ports_file = folder / "ports.json"
         self._log = folder / "log"
         # No setting of the surroundings. Whether it runs compiled is not a setting: it is as for this process.
-        environment = {
+        surroundings = {
             name: text
             for name, text in os.environ.items()
             if not name.startswith("NAUGHT_") or name == _compiled.PURE_VARIABLE
         }
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", "--ports-file", str(ports_file), *arguments],
+                [*command, "--port", "0", "--http-port", "off", "--ports-file", str(ports_file), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env={**surroundings, **(environment or {})},
             )
         try:
             wait_until(lambda: ports_file.exists() or self.process.poll() is not None, "the server started")
             assert self.process.poll() is None, self.log()
-            self.port: int = json.loads(ports_file.read_text())["tcp"]["port"]
+            self.ports: dict[str, Any] = json.loads(ports_file.read_text())
+            self.port: int = self.ports["tcp"]["port"]
         except BaseException:
             self.kill()
             raise
@@ -156,9 +163,14 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def server_process(folder: Path, *arguments: str, command: Sequence[str] = SERVER) -> Iterator[ServerProcess]:
+def server_process(
+    folder: Path,
+    *arguments: str,
+    command: Sequence[str] = SERVER,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[ServerProcess]:
     """A server that is stopped in the end. Fails when its log has an error."""
-    server = ServerProcess(folder, *arguments, command=command)
+    server = ServerProcess(folder, *arguments, command=command, environment=environment)
     try:
         yield server
         server.stop()

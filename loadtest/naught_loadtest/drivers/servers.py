@@ -88,7 +88,8 @@ def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = (
     with tempfile.TemporaryDirectory(prefix="naught-loadtest-") as name:
         directory = Path(name)
         ports_file = directory / "ports.json"
-        command = [sys.executable, "-m", "naught_server", "--port", "0", "--ports-file", str(ports_file), *arguments]
+        command = [sys.executable, "-m", "naught_server", "--port", "0", "--http-port", "off"]
+        command += ["--ports-file", str(ports_file), *arguments]
         with _running(command, cores, directory) as process:
             bound = _wait_for_ports(process, ports_file, directory)
             url = f"naught://{bound['tcp']['host']}:{bound['tcp']['port']}"

@@ -1,0 +1,165 @@
+"""The HTTP port on the event loop: listening, and the connections of scrapers, probes and browsers.
+
+Requests are answered in `http.py` and `routes.py`; here are sockets, timers and bounds. A connection that does not
+finish a request, or sends none, is closed; so is one that does not read its replies. There are few at a time, and they
+do not count against `connections_max`: clients of counters must not keep an operator from looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+from naught_server.config import HTTP_CONNECTIONS_MAX
+from naught_server.http import Conversation, Request, Response
+from naught_server.listeners import Acceptor
+from naught_server.stats import Stats
+from naught_server.status import STEP_MS, StatusFeed
+
+REQUEST_S_MAX: Final = 5.0
+"""How long a request may take to arrive, and a reply to be read."""
+
+IDLE_S_MAX: Final = 60.0
+"""How long a connection may be open between two requests: longer than scrapes are apart."""
+
+OUTPUT_BYTES_MAX: Final = 1 << 20
+"""Unsent replies of a connection, above which it is closed: some of the largest."""
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class HttpServer:
+    """Serves listening sockets until it is closed."""
+
+    def __init__(
+        self, listeners: list[socket.socket], respond: Callable[[Request], Response], feed: StatusFeed, stats: Stats
+    ) -> None:
+        self._respond = respond
+        self._feed = feed
+        self._loop = asyncio.get_running_loop()
+        self._acceptor = Acceptor(listeners, self._admit, stats)
+        self._connections: set[_Connection] = set()  # accepted and not lost yet
+        self._handovers: set[asyncio.Task[None]] = set()  # each makes a transport for an accepted socket
+        # Lets the feed take its steps; set while somebody looks at the page.
+        self._feed_timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._acceptor.start()
+
+    def close(self) -> None:
+        """Accept no more, and end all connections."""
+        self._acceptor.stop()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._feed_timer is not None:
+            self._feed_timer.cancel()
+
+    def _admit(self, accepted: socket.socket, address: str | None) -> str | None:
+        """Serve an accepted socket; or return the limit that is reached."""
+        if len(self._connections) >= HTTP_CONNECTIONS_MAX:
+            return "http_connections_max"
+        connection = _Connection(self)
+        self._connections.add(connection)
+        task = self._loop.create_task(self._hand_over(accepted, connection))
+        self._handovers.add(task)
+        task.add_done_callback(self._handovers.discard)
+        return None
+
+    async def _hand_over(self, accepted: socket.socket, connection: _Connection) -> None:
+        """Give an accepted socket to the loop, as the transport of its connection. It takes a turn of the loop."""
+        try:
+            accepted.setblocking(False)
+            await self._loop.connect_accepted_socket(lambda: connection, accepted)
+        except OSError:  # it was closed already
+            accepted.close()
+            self.leave(connection)
+        except BaseException:
+            accepted.close()
+            self.leave(connection)
+            raise
+
+    def leave(self, connection: _Connection) -> None:
+        """A connection is lost."""
+        self._connections.discard(connection)
+
+    def respond(self, request: Request) -> Response:
+        """The response to a request."""
+        response = self._respond(request)
+        if self._feed_timer is None and self._feed.is_watched(_now_ms()):
+            self._step_feed()
+        return response
+
+    def _step_feed(self) -> None:
+        """Let the feed take a step, and again in a moment while somebody looks."""
+        self._feed_timer = None
+        now_ms = _now_ms()
+        self._feed.step(now_ms)
+        if self._feed.is_watched(now_ms):
+            self._feed_timer = self._loop.call_later(STEP_MS / 1000, self._step_feed)
+
+
+class _Connection(asyncio.Protocol):
+    """One scraper, probe or browser."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._conversation = Conversation(server.respond)
+        self._transport: asyncio.Transport | None = None  # None before it is connected, and after
+        self._timer: asyncio.TimerHandle | None = None  # ends it
+        self._writing = True  # the peer reads its replies
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
+        self._end_in(REQUEST_S_MAX)
+
+    def data_received(self, data: bytes) -> None:
+        transport, conversation = self._transport, self._conversation
+        if transport is None:
+            return
+        was_idle = conversation.is_idle
+        replies = conversation.receive(data)
+        if replies:
+            transport.write(replies)
+        if conversation.closing:
+            transport.close()  # sends the replies first
+            self._end_in(REQUEST_S_MAX)
+        elif conversation.is_idle and self._writing:
+            self._end_in(IDLE_S_MAX)
+        elif was_idle or replies:
+            self._end_in(REQUEST_S_MAX)
+
+    def pause_writing(self) -> None:
+        self._writing = False
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._end_in(REQUEST_S_MAX)
+
+    def resume_writing(self) -> None:
+        self._writing = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._end_in(IDLE_S_MAX)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._server.leave(self)
+
+    def abort(self) -> None:
+        """End it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end_in(self, seconds: float) -> None:
+        """End it then, and not when it was to end before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)
