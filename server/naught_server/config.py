@@ -45,7 +45,7 @@ moment."""
 
 HTTP_CONNECTIONS_MAX: Final = 32
 """Connections to the HTTP port: browsers open up to six, scrapers and probes one each. They do not count against
-`connections_max`, so that clients of counters cannot keep an operator from looking; their descriptors are reserved."""
+`connections_max`, so clients of counters cannot keep an operator from looking; their descriptors are reserved."""
 
 DEFAULT_HTTP_PORT: Final = DEFAULT_PORT + 1
 """Beside the port of the counters."""

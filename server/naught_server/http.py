@@ -59,7 +59,9 @@ class Response:
     @classmethod
     def text(cls, status: int, text: str, **headers: str) -> Response:
         """A line of text."""
-        return cls(status, f"{text}\n".encode(), headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return cls(
+            status, f"{text}\n".encode(), headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
 
 
 class _BadRequest(Exception):

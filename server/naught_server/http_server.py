@@ -1,7 +1,7 @@
 """The HTTP port on the event loop: listening, and the connections of scrapers, probes and browsers.
 
 Requests are answered in `http.py` and `routes.py`; here are sockets, timers and bounds. A connection that does not
-finish a request, or sends none, is closed; so is one that does not read its replies. There are few at a time, and they
+finish a request, or sends none, is closed; so is one that does not read its replies. There are few at a time, which
 do not count against `connections_max`: clients of counters must not keep an operator from looking.
 """
 

@@ -84,7 +84,9 @@ def resolve(config: ServerConfig) -> list[Address]:
 
 def resolve_http(config: ServerConfig) -> list[Address]:
     """As `resolve`, for the HTTP port."""
-    return _resolve(config.http_host, config.http_port, "everybody who can connect sees keys and values", config.insecure)
+    return _resolve(
+        config.http_host, config.http_port, "everybody who can connect sees keys and values", config.insecure
+    )
 
 
 def _resolve(host: str | None, port: int | None, danger: str, insecure: bool) -> list[Address]:

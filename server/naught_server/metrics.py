@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from naught._compiled import is_compiled
 from naught._version import __version__
@@ -125,7 +125,7 @@ def _histogram(name: str, help_: str, durations: Durations) -> Family:
     return Family(name, "histogram", help_, samples)
 
 
-def _by(label: str, counts: Mapping[str, float]) -> Iterator[tuple[Labels, float]]:
+def _by(label: str, counts: Mapping[Any, int]) -> Iterator[tuple[Labels, float]]:
     """A sample for each value of a label."""
     return (({label: value}, count) for value, count in counts.items())
 
@@ -143,14 +143,18 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
 def _of_caches(snapshot: Snapshot) -> Iterator[Family]:
     caches = list(snapshot.engine.store.caches.values())
     named: list[tuple[Labels, Cache]] = [({"cache_name": cache.policy.name}, cache) for cache in caches]
+    live = [cache.live_count(snapshot.now_ms)[0] for cache in caches]  # which takes expired counters out
     raw = [cache.raw_entries() for cache in caches]
-    live = [cache.live_count(snapshot.now_ms)[0] for cache in caches]
 
     def each(values: Iterable[float]) -> list[tuple[Labels, float]]:
         return [(labels, value) for (labels, _), value in zip(named, values, strict=True)]
 
-    yield _gauge("cache_map_length", "Raw entries of a cache: its tables hold so many, lazy zeros included.", *each(raw))
-    yield _gauge("cache_valid_entry_count", "Counters of a cache that exist: raw entries that are valid.", *each(live))
+    yield _gauge(
+        "cache_map_length", "Raw entries of a cache: its tables hold so many, lazy zeros included.", *each(raw)
+    )
+    yield _gauge(
+        "cache_valid_entry_count", "Counters of a cache that exist: raw entries that are valid.", *each(live)
+    )
     yield _gauge(
         "cache_deviation_ratio",
         "Raw entries above valid ones, for a valid one: (raw - valid) / valid.",
@@ -209,10 +213,7 @@ def deviation(raw_entries: int, counters: int) -> float:
 
 def _of_commands(snapshot: Snapshot) -> Iterator[Family]:
     stats = snapshot.engine.stats
-    failed: dict[str, int] = {}
-    for (method, _), count in stats.errors_by_method.items():
-        failed[method] = failed.get(method, 0) + count
-    outcomes = [({"method": m, "outcome": "ok"}, count - failed.get(m, 0)) for m, count in stats.commands.items()]
+    outcomes = [({"method": method, "outcome": "ok"}, count) for method, count in stats.commands.items()]
     outcomes += [({"method": m, "outcome": code}, count) for (m, code), count in stats.errors_by_method.items()]
     yield _counter(
         "naught_commands",
@@ -249,9 +250,13 @@ def _of_sessions(snapshot: Snapshot) -> Iterator[Family]:
     yield _counter("naught_sessions_opened", "Sessions opened.", (_NONE, sessions.opened))
     yield _counter("naught_sessions_ended", "Sessions ended, by reason.", *_by("reason", sessions.ended))
     yield _gauge("naught_holds", "Holds of all sessions.", (_NONE, sessions.holds))
-    yield _gauge("naught_held_amounts", "Amounts in all holds, one for each counter of each.", (_NONE, sessions.held_amounts))
+    yield _gauge(
+        "naught_held_amounts", "Amounts in all holds, one for each counter of each.", (_NONE, sessions.held_amounts)
+    )
     yield _counter(
-        "naught_holds_taken_back", "Holds given back because their client was gone.", (_NONE, sessions.holds_taken_back)
+        "naught_holds_taken_back",
+        "Holds given back because their client was gone.",
+        (_NONE, sessions.holds_taken_back),
     )
     yield _counter(
         "naught_held_amounts_taken_back",
@@ -308,7 +313,9 @@ def _of_process(snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge("process_open_fds", "Open file descriptors.", *_known(process.open_fds))
     yield _gauge("process_max_fds", "The most file descriptors there may be.", (_NONE, process.max_fds))
     yield _gauge(
-        "process_start_time_seconds", "When the process started, in seconds since 1970.", (_NONE, process.start_time_s)
+        "process_start_time_seconds",
+        "When the process started, in seconds since 1970.",
+        (_NONE, process.start_time_s),
     )
 
 

@@ -36,8 +36,8 @@ from naught_server.config import ConfigError, ServerConfig, differences
 from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.health import Health
-from naught_server.http_server import HttpServer
 from naught_server.holds import TakenBack
+from naught_server.http_server import HttpServer
 from naught_server.listeners import (
     Acceptor,
     Listeners,
@@ -54,8 +54,8 @@ from naught_server.notify import Notifier
 from naught_server.peers import prepare_accepted
 from naught_server.process import process_figures
 from naught_server.routes import Routes
-from naught_server.status import StatusFeed
 from naught_server.session import EndReason, Session
+from naught_server.status import StatusFeed
 from naught_server.sweeper import Sweeper
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]

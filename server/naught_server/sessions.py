@@ -35,7 +35,6 @@ from naught_server.store import Cache, Store
 from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
 
-
 NUMBERS_PER_ENTRY: Final = 32
 """Sessions that `page` passes over for an entry."""
 

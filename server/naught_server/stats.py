@@ -111,7 +111,7 @@ class Stats:
         return sum(self.commands.values())
 
     def count_error(self, method: str, code: str) -> None:
-        """An error reply was made to a request of this method: one from the table of commands, or `UNKNOWN_METHOD`."""
+        """An error reply was made to a request of this method: one of the table of commands, or `UNKNOWN_METHOD`."""
         self.errors[code] += 1
         self.errors_by_method[method, code] += 1
 

@@ -8,8 +8,8 @@ A page that is open must cost next to nothing. So the answer is made once a seco
 largest counters and sessions are found in small steps, at a bounded rate (`ranking.py`). Sums and rates are for the
 page to compute, from two answers.
 
-The fields are described in `docs/guide/page.md`. Keys and names are shortened, and bytes that are no UTF-8 are written
-as \\xNN; whoever shows them must take them for text.
+The fields are described in `docs/guide/page.md`. Keys and names are shortened, and bytes that are no UTF-8 are shown
+as \\xNN; what shows them must take them for text.
 """
 
 from __future__ import annotations

@@ -80,13 +80,13 @@ class Cache:
         "locks",
         "name",
         "policy",
+        "sparse_tables",
         "table_bytes",
+        "table_capacity",
         "tables",
         "waiters",
         "wheel",
         "zeros",
-        "sparse_tables",
-        "table_capacity",
         "zeros_measured",
     )
 
@@ -599,8 +599,8 @@ class Cache:
         return self.entries_measured / self.table_capacity if self.table_capacity else 0.0
 
     def backlog(self, now_ms: int) -> dict[str, int]:
-        """What is no counter any more and not removed yet, by kind: counters that have expired, lazy zeros, entries of
-        cleared tables. Estimates, as of the last measuring. O(1)."""
+        """What is no counter any more and not removed yet, by kind: counters that have expired, lazy zeros, entries
+        of cleared tables. Estimates, as of the last measuring. O(1)."""
         return {
             "expired": self.wheel.due_estimate(now_ms),
             "zeros": self.zeros_measured,

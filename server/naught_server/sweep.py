@@ -414,8 +414,8 @@ class CompactTables(ShardJob):
 
 
 class MeasureTables:
-    """Counts the memory, entries and zeros of a cache's tables: some shards a step, noted after the last one. And once
-    in `ROOM_EVERY_MS` for how many entries they have room."""
+    """Counts the memory, entries and zeros of a cache's tables: some shards a step, noted after the last one. And
+    once in `ROOM_EVERY_MS` for how many entries they have room."""
 
     name = "measuring"
 

@@ -44,7 +44,8 @@ compiled = sys.argv[1] == "compiled"
 assert asyncio.run(round_trip("memory://")) is compiled
 with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "socket")
-    program = [os.path.join(os.path.dirname(sys.executable), "naught-server"), "--host=", "--http-port=off", "--unix-socket", path]
+    program = [os.path.join(os.path.dirname(sys.executable), "naught-server")]
+    program += ["--host=", "--http-port=off", "--unix-socket", path]
     server = subprocess.Popen(program, stderr=subprocess.PIPE)
     try:
         assert b"listening" in server.stderr.readline()

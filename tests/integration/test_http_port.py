@@ -77,7 +77,8 @@ def test_scrapes_beside_a_load(server: ServerProcess) -> None:
 def test_the_page_and_what_it_reads(server: ServerProcess) -> None:
     for path in ("/", "/page.css", "/page.js"):
         status, body = get(server, path)
-        assert status == 200 and body
+        assert status == 200
+        assert body
     server.call("incr", "seats:42", 7)
 
     def top() -> Any:

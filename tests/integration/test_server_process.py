@@ -45,7 +45,7 @@ def wait_until(happened: Callable[[], Any], what: str) -> Any:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of this process, without settings; compiled or not as this process is. Without HTTP, whose port may be taken."""
+    """Of this process, without settings; compiled or not as this process is. Without HTTP: its port may be taken."""
     own = {
         name: value
         for name, value in os.environ.items()
@@ -250,6 +250,7 @@ def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop
     assert server.bound == {
         "tcp": {"host": "127.0.0.1", "port": port},
         "unix": str(unix_path),
+        "http": None,
         "pid": server.process.pid,
     }
     assert port > 0
@@ -268,7 +269,7 @@ def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop
     assert not unix_path.exists()
     first, last = server.log().splitlines()
     assert re.search(
-        rf" info listening tcp=127\.0\.0\.1:{port} unix=\S+ version=\S+ loop=.*{loop}.* caches=default ", first
+        rf" info listening tcp=127\.0\.0\.1:{port} unix=\S+ http=\S+ version=\S+ loop=.*{loop}.* caches=default ", first
     )
     assert re.search(
         rf" info stopped why={signal.Signals(number).name} uptime_s=[0-9.]+ commands=2 connections_accepted=2 "
@@ -476,7 +477,7 @@ def test_out_of_descriptors_it_serves_open_connections(start: Start, connect: Co
     assert [connect(server).is_served() for _ in served[1:]] == [True] * (len(served) - 1)
     assert not connect(server).is_served()
     assert server.stop() == 0
-    counts = re.findall(r' warning connections refused count=(\d+) why=open_files', server.log())
+    counts = re.findall(r" warning connections refused count=(\d+) why=open_files", server.log())
     assert sum(map(int, counts)) == refused + 1
 
 

@@ -70,8 +70,10 @@ def test_both_formats_say_the_same() -> None:
         world.call("incr", "", 5)
     world.sweep()
     plain, both = world.samples(), world.samples(open_metrics=True)
-    assert plain == both
     assert len(plain) > 150
+    for name, labels in set(plain) | set(both):
+        if name != "naught_gc_collections_total":  # of this process, which may collect in between
+            assert plain[name, labels] == both[name, labels]
     text = world.pages.text("/metrics", accept="application/openmetrics-text")
     assert text.endswith("# EOF\n")
     assert "# EOF" not in world.pages.text("/metrics")
@@ -96,13 +98,14 @@ def test_both_formats_say_the_same() -> None:
         ("text/plain", CONTENT_TYPE),
         ("application/openmetrics-text", CONTENT_TYPE_OPEN),
         (
-            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
-            "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+                "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+            ),
             CONTENT_TYPE_OPEN,
         ),
         ("text/plain;q=0.9,application/openmetrics-text;q=0.5", CONTENT_TYPE),
         ("application/openmetrics-text;q=0", CONTENT_TYPE),
-        ("application/openmetrics-text;q=much", CONTENT_TYPE),
     ],
 )
 def test_the_format_is_what_the_scraper_accepts(accept: str, content_type: str) -> None:

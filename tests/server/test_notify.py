@@ -26,7 +26,8 @@ def test_each_message(supervisor: socket.socket) -> None:
     assert supervisor.recv(1_000) == b"READY=1\nSTATUS=serving default at 127.0.0.1:6480"
     notifier.reloading()
     name, _, number = supervisor.recv(1_000).partition(b"\nMONOTONIC_USEC=")
-    assert name == b"RELOADING=1" and int(number) > 0
+    assert name == b"RELOADING=1"
+    assert int(number) > 0
     notifier.stopping("draining")
     assert supervisor.recv(1_000) == b"STOPPING=1\nSTATUS=draining"
     notifier.alive()

@@ -20,8 +20,10 @@ def test_this_process() -> None:
     found = process_figures()
     assert found.pid == os.getpid()
     assert found.cpu_s > 0
-    assert found.resident_bytes is not None and 1 << 20 < found.resident_bytes
-    assert found.virtual_bytes is not None and found.resident_bytes < found.virtual_bytes
+    assert found.resident_bytes is not None
+    assert found.resident_bytes > 1 << 20
+    assert found.virtual_bytes is not None
+    assert found.resident_bytes < found.virtual_bytes
     assert time.time() - 86_400 < found.start_time_s <= time.time()
     assert found.max_fds == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     before = found.open_fds
@@ -31,7 +33,8 @@ def test_this_process() -> None:
     finally:
         os.close(reader)
         os.close(writer)
-    assert before is not None and after == before + 2
+    assert before is not None
+    assert after == before + 2
 
 
 def test_what_the_system_does_not_say_is_none(tmp_path: Path) -> None:

@@ -47,7 +47,11 @@ def test_the_figures() -> None:
     assert (second["name"], second["holds"]) == ("worker:2", 0)
     assert [(wait["for"], wait["keys"]) for wait in second["waits"]] == [("room", ["room"])]
     assert (status["sessions"]["open"], status["sessions"]["parked"]) == (2, 1)
-    assert status["memory"] == {"resident_bytes": 50 << 20, "table_bytes": status["memory"]["table_bytes"], "limit_bytes": None}
+    assert status["memory"] == {
+        "resident_bytes": 50 << 20,
+        "table_bytes": status["memory"]["table_bytes"],
+        "limit_bytes": None,
+    }
 
 
 def test_the_id_of_a_session_is_nowhere() -> None:
@@ -62,7 +66,7 @@ def test_many_hostile_keys_and_names_fit() -> None:
         peer = named(engine, "\u202e" * 40 + str(number))
         for cache in ("default",):
             assert cache
-            call(peer, "acquire", [[b"\x01\xff\"<" * 100 + b"%d %d" % (number, each), 1, 9] for each in range(30)])
+            call(peer, "acquire", [[b'\x01\xff"<' * 100 + b"%d %d" % (number, each), 1, 9] for each in range(30)])
     pages = Pages(engine)
     status = pages.status()
     assert len(pages.get("/status.json").body) <= STATUS_BYTES_MAX
@@ -70,7 +74,9 @@ def test_many_hostile_keys_and_names_fit() -> None:
     assert status["caches_left_out"] == 15
     assert len(status["sessions"]["listed"]) >= 5
     key = status["caches"][0]["top"]["counters"][0][0]
-    assert len(key) == 64 and key.startswith("\x01\\xff\"<") and key.endswith("…")
+    assert len(key) == 64
+    assert key.startswith('\x01\\xff"<')
+    assert key.endswith("…")
 
 
 def test_it_is_made_once_a_second_however_many_ask() -> None:

@@ -40,7 +40,9 @@ class Pages:
     def snapshot(self) -> Snapshot:
         """The figures now."""
         is_ready = self.health.why_not_ready(self.now_ms) is None
-        return Snapshot(self.engine, self.process, self.now_ms, 1_800_000_000 + self.now_ms / 1000, is_ready, "uvloop")
+        return Snapshot(
+            self.engine, self.process, self.now_ms, 1_800_000_000 + self.now_ms / 1000, is_ready, "uvloop"
+        )
 
     def get(self, path: str, **headers: str) -> Response:
         """The response to a request for a path."""
