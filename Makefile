@@ -63,8 +63,11 @@ compile: $(VENV)/.product ## compile the modules that run hot, where there is a 
 	@if $(BIN)/python tools/compile.py --can; then \
 		$(MAKE) -s $(VENV)/.compile && $(BIN)/python tools/compile.py; fi
 
-demo: compile ## a server, ten seconds of load from other processes, the report
-	@$(BIN)/python -m naught_loadtest demo
+# How long `make demo` runs: 60 leaves time to open the server's page.
+DEMO_SECONDS ?= 10
+
+demo: compile ## a server, DEMO_SECONDS (10) of load from other processes, its page, the report
+	@$(BIN)/python -m naught_loadtest demo --duration $(DEMO_SECONDS)
 
 test: $(VENV)/.test ## the tests but the slow ones: under two minutes on two cores
 	@$(PYTEST) -m "not slow"

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -512,7 +513,17 @@ def started(*words: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_the_demonstration_as_a_newcomer_sees_it() -> None:
     with started("demo", "--duration", "2") as demo:
-        out, err = demo.communicate(timeout=DEADLINE_S)
+        assert demo.stdout is not None
+        out = ""
+        while "Its page" not in out:
+            line = demo.stdout.readline()
+            assert line, "it ended"
+            out += line
+        page = out.rpartition("Its page, while it runs: ")[2].strip()
+        with urllib.request.urlopen(page, timeout=DEADLINE_S) as response:
+            assert response.headers.get_content_type() == "text/html"
+        rest, err = demo.communicate(timeout=DEADLINE_S)
+        out += rest
     assert demo.returncode == status.OK, out + err
     assert err == ""
     for part in ("1 s", "p99.9" if "p99.9 " in out else "p99", "max", "evictions", "0 counters left",

@@ -32,8 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the whole demonstration. Returns the exit status."""
     print("naught is a counter server: a counter that reaches zero is gone.\n", flush=True)
-    with naught_server() as server:
+    with naught_server(arguments=("--http-port", "0")) as server:
         print(f"{server.version} is up at {server.url} (process {server.pid})")
+        print(f"Its page, while it runs: {server.page}")
         plan = Plan(
             target=server.url,
             prefix=new_prefix(),
@@ -76,8 +77,9 @@ def _closing_lines(good: bool) -> Iterator[str]:
         return
     programs = _short(Path(sys.executable).parent)
     steps = (
-        (f"{programs}naught-server", "a server of your own, on port 6480"),
+        (f"{programs}naught-server", "a server of your own, on port 6480; its page is http://localhost:6481/"),
         (f"{programs}naught-loadtest run --target naught://localhost", "load for it; --help lists the options"),
+        ("make demo DEMO_SECONDS=60", "this again, with time to open the page"),
         ("make bench", "how fast it is, compared with Redis"),
         ("make test", "the tests"),
     )

@@ -51,6 +51,8 @@ class Server:
     process: subprocess.Popen[bytes]
     # Its name and version, as the server reports them.
     version: str
+    # The address of its page, where it has one.
+    page: str | None = None
 
     def stop(self) -> int:
         """Send SIGTERM and wait. Returns the exit status."""
@@ -84,7 +86,8 @@ class Peer:
 
 @contextlib.contextmanager
 def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = ()) -> Iterator[Server]:
-    """A naught server of this installation, with these arguments besides those for its port."""
+    """A naught server of this installation, with these arguments besides those for its port. Without HTTP, as its
+    peers, unless the arguments ask for it."""
     with tempfile.TemporaryDirectory(prefix="naught-loadtest-") as name:
         directory = Path(name)
         ports_file = directory / "ports.json"
@@ -93,7 +96,9 @@ def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = (
         with _running(command, cores, directory) as process:
             bound = _wait_for_ports(process, ports_file, directory)
             url = f"naught://{bound['tcp']['host']}:{bound['tcp']['port']}"
-            yield Server(url, process.pid, process, _wait_for_version(url, process, directory))
+            http = bound["http"]
+            page = f"http://{http['host']}:{http['port']}/" if http else None
+            yield Server(url, process.pid, process, _wait_for_version(url, process, directory), page)
 
 
 @contextlib.contextmanager
