@@ -269,7 +269,8 @@ def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop
     assert not unix_path.exists()
     first, last = server.log().splitlines()
     assert re.search(
-        rf" info listening tcp=127\.0\.0\.1:{port} unix=\S+ http=\S+ version=\S+ loop=.*{loop}.* caches=default ", first
+        rf" info listening tcp=127\.0\.0\.1:{port} unix=\S+ http=\S+ version=\S+ loop=.*{loop}.* caches=default ",
+        first,
     )
     assert re.search(
         rf" info stopped why={signal.Signals(number).name} uptime_s=[0-9.]+ commands=2 connections_accepted=2 "
