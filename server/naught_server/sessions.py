@@ -157,12 +157,12 @@ class Sessions:
         are included until they are found."""
         return self.hold_counts.amounts
 
-    def nameless(self, cache: Cache, outlet: Outlet) -> Session:
+    def temporary(self, cache: Cache, outlet: Outlet) -> Session:
         """A session for a connection that has asked for none."""
         return Session(self, cache, outlet)
 
     def open(self, session: Session, lease_ms: int | None, now_ms: int) -> None:
-        """Give a nameless session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
+        """Give a temporary session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
         if session.id is not None:
             raise InvalidRequest("this connection has a session; bye ends it")
         if session.parked or session.slices:
@@ -207,8 +207,8 @@ class Sessions:
             if not share.count:
                 del self._shares[share.address]
 
-    def resume(self, nameless: Session, session_id: bytes, received: int) -> Session:
-        """The session of this id, with the connection of the nameless one; its former connection is closed.
+    def resume(self, temporary: Session, session_id: bytes, received: int) -> Session:
+        """The session of this id, with the connection of the temporary one; its former connection is closed.
 
         Raises NoSession where there is none of that id, or its replies from there on are gone; InvalidRequest where
         the connection's own session is in use, or `received` cannot be.
@@ -216,9 +216,9 @@ class Sessions:
         session = self._by_id.get(session_id)
         if session is None:
             raise NoSession("the server does not know this session; it may have ended")
-        if session is nameless:
+        if session is temporary:
             raise InvalidRequest("this connection has that session already")
-        if nameless.id is not None or nameless.parked or nameless.slices:
+        if temporary.id is not None or temporary.parked or temporary.slices:
             raise InvalidRequest("this connection has work under way; resume on a new one")
         if received < session.acknowledged:
             raise NoSession("the replies from there on were acknowledged, and are gone")
@@ -232,13 +232,13 @@ class Sessions:
             self._away -= 1
         session.acknowledge(received)
         session.detach()
-        outlet = nameless.outlet
+        outlet = temporary.outlet
         assert outlet is not None, "a request comes from a connection"
         session.attach(outlet)
         return session
 
     def leave(self, session: Session, now_ms: int) -> None:
-        """Its connection is lost: the lease begins. A nameless session ends."""
+        """Its connection is lost: the lease begins. A temporary session ends."""
         session.detach()
         if session.id is None:
             self.end(session, now_ms, "bye")

@@ -152,12 +152,12 @@ def test_a_hold_of_ended_generations_only_is_no_hold_once_it_is_released() -> No
 
 def test_what_waits_is_counted_without_a_session_too() -> None:
     engine = engine_of()
-    here, nameless = opened(engine), Conversation(engine)
+    here, other = opened(engine), Conversation(engine)
     ask(here, "apply", ["a", "b", "c"], 1)
     ask(here, "acquire", [["a", 1, 1], ["b", 1, 1], ["a", 1, 1]], None, msgid=11)
     ask(here, "wait_zero", "c", None, msgid=12)
-    ask(nameless, "wait_zero", "a", None, msgid=13)
-    ask(nameless, "wait_zero", "c", 5, msgid=14)
+    ask(other, "wait_zero", "a", None, msgid=13)
+    ask(other, "wait_zero", "c", 5, msgid=14)
     assert figures(engine)["parked"] == (3, 3), "an acquire with an amount above its limit does not wait"
     ask(here, "acquire", [["a", 1, 1], ["b", 1, 1]], None, msgid=15)
     assert figures(engine)["parked"] == (4, 5)
@@ -168,7 +168,7 @@ def test_what_waits_is_counted_without_a_session_too() -> None:
     assert figures(engine)["parked"] == (2, 3)
     ask(here, "set", "a", 0)
     assert figures(engine)["parked"] == (1, 2), "b has no room yet"
-    lose(nameless)
+    lose(other)
     ask(here, "bye")
     assert figures(engine)["parked"] == (0, 0)
 
