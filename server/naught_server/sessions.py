@@ -3,8 +3,8 @@
 A session ends by `bye`, when its lease has run out after its connection was lost, because its client broke the
 protocol, or when the operator says so (`EndReason`). From that moment it is unknown to clients. Its waiters leave
 their queues and its holds are given back in bounded steps; each hold is taken off the list in the step that gives it
-back, so it is given back exactly once. What a session had that did not end by `bye` is reported when all of it was
-taken back: its client is gone, or is to go.
+back, so it is given back exactly once. Where a session did not end by `bye`, its client is gone or is to go; then it is
+reported once all that it held was taken back.
 
 There is a bound on all sessions, and one on those opened from one address. At a bound, a new session takes the place
 of one that has no connection and was never used. If there is none, opening is refused.
@@ -66,7 +66,7 @@ class _Ended:
     def __init__(self, session: Session, reason: EndReason) -> None:
         self.session: Final = session
         self.reason: Final = reason
-        self.taken: Final = TakenBack()  # what it was taken back so far
+        self.taken: Final = TakenBack()  # what was taken back from it so far
 
 
 class Sessions:
@@ -110,7 +110,7 @@ class Sessions:
         # Since the start:
         self.opened = 0  # sessions; the number of the last one
         self.ended: dict[EndReason, int] = dict.fromkeys(END_REASONS, 0)  # sessions, by reason
-        # Holds, and amounts in them, that sessions had which did not end by `bye`.
+        # Holds, and amounts in them, that were taken back from sessions that did not end by `bye`.
         self.holds_taken_back = 0
         self.held_amounts_taken_back = 0
 
@@ -148,7 +148,7 @@ class Sessions:
 
     @property
     def holds(self) -> int:
-        """Holds of all sessions, those included that have ended and were not taken back everything yet."""
+        """Holds of all sessions. Those of a session that has ended are included until they were taken back."""
         return self.hold_counts.holds
 
     @property
@@ -296,7 +296,7 @@ class Sessions:
         return done
 
     def _report(self, ended: _Ended) -> None:
-        """An ended session was taken back everything."""
+        """All that an ended session held was taken back."""
         taken = ended.taken
         if ended.reason == "bye" or not taken.holds:
             return
