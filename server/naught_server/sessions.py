@@ -3,8 +3,8 @@
 A session ends by `bye`, when its lease has run out after its connection was lost, because its client broke the
 protocol, or when the operator says so (`EndReason`). From that moment it is unknown to clients. Its waiters leave
 their queues and its holds are given back in bounded steps; each hold is taken off the list in the step that gives it
-back, so it is given back exactly once. Where a session did not end by `bye`, its client is gone or is to go; then it is
-reported once all that it held was taken back.
+back, so it is given back exactly once. Where a session did not end by `bye`, its client is gone or is to go; then it
+is reported once all that it held was taken back.
 
 There is a bound on all sessions, and one on those opened from one address. At a bound, a new session takes the place
 of one that has no connection and was never used. If there is none, opening is refused.
@@ -34,7 +34,6 @@ from naught_server.stats import Stats
 from naught_server.store import Cache, Store
 from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
-
 
 NUMBERS_PER_ENTRY: Final = 32
 """Sessions that `page` passes over for an entry."""
@@ -97,7 +96,7 @@ class Sessions:
         self._share_of: dict[bytes, _Share] = {}  # by session
         self._idle: dict[Session, None] = {}  # those of all shares
         self._parked_bytes_max: Final = parked_bytes_max
-        # Requests that wait, of all sessions and of connections without one; the keys they wait for, and their memory.
+        # Requests that wait, of all sessions and of connections without one; the keys they wait for; their memory.
         self.parked = 0
         self.parked_keys = 0
         self.parked_bytes = 0

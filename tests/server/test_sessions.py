@@ -213,7 +213,7 @@ def test_the_invariants_see_a_figure_that_is_off() -> None:
         (lambda: sessions.add_parked(1, 1), lambda: sessions.remove_parked(1, 1)),
     ):
         spoil()
-        with pytest.raises(AssertionError, match="is off|parked is"):
+        with pytest.raises(AssertionError, match=r"is off|parked is"):
             engine.invariants(here.now_ms)
         mend()
         engine.invariants(here.now_ms)
@@ -425,7 +425,7 @@ def test_a_row_of_the_largest_figures_fits() -> None:
 
 
 def test_a_list_costs_what_it_shows_and_little_for_what_it_passes_over() -> None:
-    engine, everyone = of_many(640)
+    _, everyone = of_many(640)
     assert spent_by(everyone[0], "sessions", 640) == REQUEST_ENTRIES + 640 // 32
     assert spent_by(everyone[0], "sessions", 639) == REQUEST_ENTRIES + 640 // 32 + 5
     whole = spent_by(everyone[0], "sessions")
@@ -459,7 +459,7 @@ def test_who_holds_a_counter_is_looked_for_in_slices(monkeypatch: pytest.MonkeyP
 def test_a_page_of_holders_that_have_all_ended_since_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 10)
     monkeypatch.setattr(commands, "HOLDERS_LISTED_MAX", 3)
-    engine, everyone = of_many(20)
+    _, everyone = of_many(20)
     for here in everyone:
         ask(here, "acquire", [["gpu", 1, 99]])
     here = everyone[-1]

@@ -76,9 +76,7 @@ def main(url: str, lease: float, how: str, life: int) -> None:
             released = attempted(held[0].release)
             own = client.semaphore("own", 1).acquire()
             (holder,) = client.holders("own")
-            say(
-                "child", os.getpid(), client.incr("child"), lost, released, client.get("s"), own.number, holder.name
-            )
+            say("child", os.getpid(), client.incr("child"), lost, released, client.get("s"), own.number, holder.name)
             client.close()
 
         fork(life, in_child)

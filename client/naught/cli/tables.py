@@ -5,8 +5,9 @@
     12  web-8:1203  192.168.7.200   3h     15.3M  no connection; api=312
 
 A column is as wide as what is in it, up to a limit. A text that is longer has an ellipsis: names and addresses in the
-middle, because their ends tell them apart, and the last column at its end. Numbers are never cut. Text is measured as a terminal shows it, where letters of East Asia take two places, and accents that are
-characters of their own take none.
+middle, because their ends tell them apart, and the last column at its end. Numbers are never cut. Text is measured as
+a terminal shows it, where letters of East Asia take two places, and accents that are characters of their own take
+none.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def _does(session: dict[str, Any]) -> str:
 
 
 _TEXTS: Final = {"name": 22, "address": 15}
-"""Columns of text, flush left, with the places that they take at most in a table of WIDTH_MIN. The others are short."""
+"""Columns of text, flush left, with the places that they take at most in a table of WIDTH_MIN. The others are
+short."""
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:

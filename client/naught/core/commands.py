@@ -392,14 +392,12 @@ class Commands(Generic[KeyT]):
     async def sessions(self, *, timeout: Timeout = ...) -> list[dict[str, Any]]:  # noqa: ASYNC109 - each page has its own
         """The sessions of the server, for its operator; PROTOCOL.md lists the fields.
 
-        Among them are number, name and address, how many holds there are and the first counters that are held (`held`, a
-        list of key and amount), and what is waited for. The ids of sessions, which allow resuming them, are not
-        included. `timeout` applies to each page of about 200 sessions.
+        Among them are number, name and address, how many holds there are and the first counters that are held
+        (`held`, a list of key and amount), and what is waited for. The ids of sessions, which allow resuming them,
+        are not included. `timeout` applies to each page of about 200 sessions.
         """
         found: list[dict[str, Any]] = []
-        while page := await self._send(
-            calls.sessions(found[-1]["session"] if found else 0, self._decode), timeout
-        ):
+        while page := await self._send(calls.sessions(found[-1]["session"] if found else 0, self._decode), timeout):
             found += page
         return found
 

@@ -88,9 +88,9 @@ class ClientSession:
     """See the module. Not thread-safe.
 
     `cache`: the cache that `hello` names; None for the server's default. `resumable`: open a session at the server,
-    which outlives a connection for `lease_ms`, None for the server's default. `name`: what the client calls itself, None
-    for nothing. `wake`: called at the first call of a turn; the adapter must then call `end_turn` and `output` when the
-    turn is over.
+    which outlives a connection for `lease_ms`, None for the server's default. `name`: what the client calls itself,
+    None for nothing. `wake`: called at the first call of a turn; the adapter must then call `end_turn` and `output`
+    when the turn is over.
     """
 
     def __init__(

@@ -79,7 +79,17 @@ def test_what_a_session_does() -> None:
 @pytest.mark.parametrize("width", [WIDTH_MIN, 100, 237])
 def test_lines_fit_the_width_whatever_is_in_them(width: int) -> None:
     source = random.Random(7)
-    texts = ["", "a", "web-7:4711", "n" * 128, "\u4e2d" * 42, "e\u0301" * 40, "\u00e9" * 64, "\udcff" * 9, "a\tb\x1b[2J"]
+    texts = [
+        "",
+        "a",
+        "web-7:4711",
+        "n" * 128,
+        "\u4e2d" * 42,
+        "e\u0301" * 40,
+        "\u00e9" * 64,
+        "\udcff" * 9,
+        "a\tb\x1b[2J",
+    ]
     for _ in range(300):
         rows = [
             session(
@@ -90,7 +100,9 @@ def test_lines_fit_the_width_whatever_is_in_them(width: int) -> None:
                 commands=source.choice([0, 999, 1_000, 999_999, 2**63 - 1]),
                 connected=source.random() < 0.5,
                 holds=source.choice([0, 9]),
-                held=[(source.choice(texts), source.choice([1, 2**63 - 1])) for _ in range(source.choice([0, 1, 10]))],
+                held=[
+                    (source.choice(texts), source.choice([1, 2**63 - 1])) for _ in range(source.choice([0, 1, 10]))
+                ],
                 parked=source.choice([0, 9]),
                 waits=[("room", [source.choice(texts)])] * source.choice([0, 5]),
             )
@@ -122,7 +134,16 @@ def test_columns_begin_at_the_same_place() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (59, "59s"), (60, "1m"), (3_599, "59m"), (3_600, "1h"), (86_399, "23h"), (86_400, "1d"), (10**8, "1157d")],
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (3_599, "59m"),
+        (3_600, "1h"),
+        (86_399, "23h"),
+        (86_400, "1d"),
+        (10**8, "1157d"),
+    ],
 )
 def test_ages(seconds: int, text: str) -> None:
     assert age(seconds * 1_000) == age(seconds * 1_000 + 999) == text

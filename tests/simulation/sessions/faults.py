@@ -317,9 +317,7 @@ FAULTS: list[Fault] = [
     Fault("a session holds what it has given back", Generation, "reduce", "self._amount -= by", "pass"),
     Fault("a session holds only its last hold", Generation, "add_hold", "amounts.get(holder, 0) + by", "by"),
     Fault("a part of a hold is still held", Holds, "_give_back", "generation.reduce(self._holder, by)", "pass"),
-    Fault(
-        "a hold that is over is counted", Holds, "_forget", "self._counts.change(-1, -len(hold.amounts))", "pass"
-    ),
+    Fault("a hold that is over is counted", Holds, "_forget", "self._counts.change(-1, -len(hold.amounts))", "pass"),
     Fault(
         "a wait that is over is counted",
         Session,
