@@ -45,6 +45,7 @@ ADAPTERS = {
     "naught.cli",
     "naught.fork",
     "naught.memory",
+    "naught.names",
     "naught.patterns",
     "naught.safemap",
     "naught.sockets",

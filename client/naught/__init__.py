@@ -20,7 +20,7 @@ _compiled.watch(__name__, __path__[0])  # it decides from what the modules below
 from naught import blocking, zeros
 from naught._version import __version__
 from naught.aio.client import Client, connect
-from naught.core.calls import Acquired, Grant, ScanPage
+from naught.core.calls import Acquired, Grant, Holder, ScanPage
 from naught.core.holds import Hold
 from naught.errors import (
     Busy,
@@ -62,6 +62,7 @@ __all__ = [
     "Denied",
     "Grant",
     "Hold",
+    "Holder",
     "InvalidRequest",
     "NaughtError",
     "NoSession",

@@ -73,7 +73,7 @@ class Peer(Protocol):
         """Take work that was done from this turn, beside the price of the command."""
 
     def end_session(self, now_ms: int) -> None:
-        """End the session, by `bye`. Later requests of this connection belong to a new, nameless one."""
+        """End the session, by `bye`. Later requests of this connection belong to a new, temporary one."""
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session of this id; the session."""

@@ -75,7 +75,8 @@ class Connection(asyncio.Protocol):
     def __init__(
         self, engine: Engine, on_lost: Callable[[Connection], None], address: str | None = None, peer: str = ""
     ) -> None:
-        """`address`: where its peer connects from, or None where that is no matter; `peer`: the same for operators."""
+        """`address`: where its peer connects from, or None where that is no matter. `peer`: the same, as operators
+        see it."""
         self.address = address
         self._engine = engine
         self._on_lost = on_lost

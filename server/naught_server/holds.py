@@ -67,7 +67,7 @@ class HoldCounts:
 
 
 class TakenBack:
-    """What an ended session had, and was taken back: only what was still on the same generation of its counter."""
+    """What was taken back from a session that has ended: the amounts whose generation had not ended before."""
 
     __slots__ = ("amounts", "first", "holds", "total")
 

@@ -110,7 +110,7 @@ class ServerProtocol:
         self.address: Final = address  # its sessions count against the bound of this address
         self.peer: Final = peer  # the address of the client, as operators see it
         self._careful: Final = careful
-        self.session = engine.sessions.nameless(engine.store.caches[DEFAULT_CACHE], self)
+        self.session = engine.sessions.temporary(engine.store.caches[DEFAULT_CACHE], self)
         self.wants_turn = False  # there is more to do right now
         self.backlog = False  # received input has not been looked at yet
         self.idle = True  # all received requests have been answered, or wait
@@ -327,19 +327,19 @@ class ServerProtocol:
         self._left -= entries
 
     def end_session(self, now_ms: int, reason: EndReason = "bye") -> None:
-        """End the session. Later requests of this connection belong to a new, nameless one."""
+        """End the session. Later requests of this connection belong to a new, temporary one."""
         ended = self.session
         self._before.append(ended.flush())
         ended.detach()
-        self.session = self.engine.sessions.nameless(ended.cache, self)
+        self.session = self.engine.sessions.temporary(ended.cache, self)
         self._left -= self.engine.sessions.end(ended, now_ms, reason)
 
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
         resumed = self.engine.sessions.resume(self.session, session_id, received)
-        nameless, self.session = self.session, resumed
-        self._before.append(nameless.flush())
-        nameless.detach()
+        temporary, self.session = self.session, resumed
+        self._before.append(temporary.flush())
+        temporary.detach()
         return resumed
 
     # ---------------------------------------------------------------------------------------- one request, all checks

@@ -8,7 +8,7 @@ most once, however often the connection breaks.
     connection (connection.py) -> ServerProtocol (protocol.py) -> Session -> outbox, kept replies, waiters, holds
 
 The session owns both counts, the outbox, the replies that are not acknowledged, the requests that wait or work in
-slices, and the holds. A connection always has exactly one session. One that was not opened by `hello` is *nameless*:
+slices, and the holds. A connection always has exactly one session. One that was not opened by `hello` is *temporary*:
 it has no id, keeps no replies, can hold nothing, and ends with its connection. So a parked request always belongs to
 a session, and there is one way to park.
 
@@ -145,9 +145,9 @@ class Session:
 
     def __init__(self, services: Services, cache: Cache, outlet: Outlet) -> None:
         self._services: Final = services
-        self.cache = cache  # the cache it works on; a nameless session may change it
+        self.cache = cache  # the cache it works on; a temporary session may change it
         self.outlet: Outlet | None = outlet  # its connection; None while it has none
-        self.id: bytes | None = None  # the credential; None for a nameless session
+        self.id: bytes | None = None  # the credential; None for a temporary session
         self.number = 0  # what operators call it by; no credential
         self.name = ""  # what its client calls itself; empty where it has not said
         self.address = outlet.peer  # where its latest connection comes from, as operators see it
@@ -177,7 +177,7 @@ class Session:
     # ---------------------------------------------------------------------------------------- opening and ending
 
     def open(self, session_id: bytes, number: int, lease_ms: int | None, now_ms: int) -> None:
-        """Give a nameless session an id: its streams begin here."""
+        """Give a temporary session an id: its streams begin here."""
         self.id = session_id
         self.number = number
         self.holds = Holds(self.cache, self._services.hold_counts, number)
@@ -449,7 +449,7 @@ class Session:
     # ---------------------------------------------------------------------------------------- holds
 
     def need_room_for_holds(self, items: int) -> None:
-        """Raise NoSession for a nameless session, Busy where too much is held already."""
+        """Raise NoSession for a temporary session, Busy where too much is held already."""
         if self.id is None:
             raise NoSession("acquire needs a session: hello opens one")
         self.holds.need_room(items)

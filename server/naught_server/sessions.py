@@ -3,8 +3,8 @@
 A session ends by `bye`, when its lease has run out after its connection was lost, because its client broke the
 protocol, or when the operator says so (`EndReason`). From that moment it is unknown to clients. Its waiters leave
 their queues and its holds are given back in bounded steps; each hold is taken off the list in the step that gives it
-back, so it is given back exactly once. What a session had that did not end by `bye` is reported when all of it was
-taken back: its client is gone, or is to go.
+back, so it is given back exactly once. Where a session did not end by `bye`, its client is gone or is to go; then it
+is reported once all that it held was taken back.
 
 There is a bound on all sessions, and one on those opened from one address. At a bound, a new session takes the place
 of one that has no connection and was never used. If there is none, opening is refused.
@@ -65,7 +65,7 @@ class _Ended:
     def __init__(self, session: Session, reason: EndReason) -> None:
         self.session: Final = session
         self.reason: Final = reason
-        self.taken: Final = TakenBack()  # what it was taken back so far
+        self.taken: Final = TakenBack()  # what was taken back from it so far
 
 
 class Sessions:
@@ -96,7 +96,7 @@ class Sessions:
         self._share_of: dict[bytes, _Share] = {}  # by session
         self._idle: dict[Session, None] = {}  # those of all shares
         self._parked_bytes_max: Final = parked_bytes_max
-        # Requests that wait, of all sessions and of connections without one; the keys they wait for, and their memory.
+        # Requests that wait, of all sessions and of connections without one; the keys they wait for; their memory.
         self.parked = 0
         self.parked_keys = 0
         self.parked_bytes = 0
@@ -109,7 +109,7 @@ class Sessions:
         # Since the start:
         self.opened = 0  # sessions; the number of the last one
         self.ended: dict[EndReason, int] = dict.fromkeys(END_REASONS, 0)  # sessions, by reason
-        # Holds, and amounts in them, that sessions had which did not end by `bye`.
+        # Holds, and amounts in them, that were taken back from sessions that did not end by `bye`.
         self.holds_taken_back = 0
         self.held_amounts_taken_back = 0
 
@@ -147,7 +147,7 @@ class Sessions:
 
     @property
     def holds(self) -> int:
-        """Holds of all sessions, those included that have ended and were not taken back everything yet."""
+        """Holds of all sessions. Those of a session that has ended are included until they were taken back."""
         return self.hold_counts.holds
 
     @property
@@ -156,12 +156,12 @@ class Sessions:
         are included until they are found."""
         return self.hold_counts.amounts
 
-    def nameless(self, cache: Cache, outlet: Outlet) -> Session:
+    def temporary(self, cache: Cache, outlet: Outlet) -> Session:
         """A session for a connection that has asked for none."""
         return Session(self, cache, outlet)
 
     def open(self, session: Session, lease_ms: int | None, now_ms: int) -> None:
-        """Give a nameless session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
+        """Give a temporary session an id. Raises InvalidRequest where it has one, Busy where there are too many."""
         if session.id is not None:
             raise InvalidRequest("this connection has a session; bye ends it")
         if session.parked or session.slices:
@@ -206,8 +206,8 @@ class Sessions:
             if not share.count:
                 del self._shares[share.address]
 
-    def resume(self, nameless: Session, session_id: bytes, received: int) -> Session:
-        """The session of this id, with the connection of the nameless one; its former connection is closed.
+    def resume(self, temporary: Session, session_id: bytes, received: int) -> Session:
+        """The session of this id, with the connection of the temporary one; its former connection is closed.
 
         Raises NoSession where there is none of that id, or its replies from there on are gone; InvalidRequest where
         the connection's own session is in use, or `received` cannot be.
@@ -215,9 +215,9 @@ class Sessions:
         session = self._by_id.get(session_id)
         if session is None:
             raise NoSession("the server does not know this session; it may have ended")
-        if session is nameless:
+        if session is temporary:
             raise InvalidRequest("this connection has that session already")
-        if nameless.id is not None or nameless.parked or nameless.slices:
+        if temporary.id is not None or temporary.parked or temporary.slices:
             raise InvalidRequest("this connection has work under way; resume on a new one")
         if received < session.acknowledged:
             raise NoSession("the replies from there on were acknowledged, and are gone")
@@ -231,13 +231,13 @@ class Sessions:
             self._away -= 1
         session.acknowledge(received)
         session.detach()
-        outlet = nameless.outlet
+        outlet = temporary.outlet
         assert outlet is not None, "a request comes from a connection"
         session.attach(outlet)
         return session
 
     def leave(self, session: Session, now_ms: int) -> None:
-        """Its connection is lost: the lease begins. A nameless session ends."""
+        """Its connection is lost: the lease begins. A temporary session ends."""
         session.detach()
         if session.id is None:
             self.end(session, now_ms, "bye")
@@ -295,7 +295,7 @@ class Sessions:
         return done
 
     def _report(self, ended: _Ended) -> None:
-        """An ended session was taken back everything."""
+        """All that an ended session held was taken back."""
         taken = ended.taken
         if ended.reason == "bye" or not taken.holds:
             return

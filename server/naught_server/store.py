@@ -41,7 +41,7 @@ from naught_server.locks import ShardLocks
 from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 
 Reason = Literal["zero", "expired", "taken", "set", "cleared", "session"]
-"""Why a counter was evicted. `session`: nothing was left of it when what an ended session held was taken back."""
+"""Why a counter was evicted. `session`: what was left of it had been held by a session that has ended."""
 
 EXPIRE_AT_ONCE: Final = 64
 """Expired counters that are taken out before a slice of requests; about 20 us. The sweeper takes out the others."""

@@ -374,7 +374,10 @@ def test_what_a_killed_process_held_comes_back(server: ServerProcess, direct: Cl
             word, *what = holder.said()
             said[word] = what
         if how == "fork":
-            child, value, lost, released, permits, number = said["child"]
+            child, value, lost, released, permits, number, name = said["child"]
+            (parent,) = direct.holders("s")
+            assert (parent.name.rpartition(":")[2], parent.amount) == (str(holder.process.pid), 3)
+            assert name.rpartition(":")[2] == child, "the name of a client that begins anew is not the parent's"
             assert (value, lost, released, permits) == ("1", "True", "NotHeld", "3")
             assert int(number) > max(map(int, said["holding"]))
             assert said["waited"] == ["True"], "a thread of the parent that waited when it forked"

@@ -15,6 +15,7 @@ import uvloop
 
 import naught
 from naught.aio import connection
+from naught.names import default_name
 from naught.wire.codec import encode_result
 from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, connected
 
@@ -139,7 +140,7 @@ def test_a_refused_cache_raises_what_the_server_said_at_once(run: Run[None]) -> 
             connecting = asyncio.ensure_future(opened(naught.connect(f"{server.url}/nope", connect_timeout=GUARD_S)))
             peer = await server.peer(answer_hello=False)
             _, msgid, method, params = await peer.request()
-            assert (method, params) == ("hello", [{"cache": "nope", "session": True}])
+            assert (method, params) == ("hello", [{"cache": "nope", "session": True, "name": default_name()}])
             peer.reply_error(msgid, "invalid")
             assert await outcome(connecting) is naught.InvalidRequest
 

@@ -154,6 +154,44 @@ def test_json_everywhere(shell: Shell) -> None:
     assert set(values("stat", "--lines", "1", "--interval", "0.05")[0]) >= {"commands_per_s", "lag_p99_ms"}
 
 
+def test_who_holds_what(shell: Shell, server: ServerProcess) -> None:
+    with server.connect() as worker:
+        number = number_of(worker.call("hello", {"session": True, "name": "worker"}), server)
+        assert worker.call("acquire", [["gpu", 2, 4], ["db", 1, 9]])[0]
+        heading, *lines = shell.run("sessions").out.splitlines()
+        assert heading.split()[:5] == ["#", "name", "address", "age", "commands"]
+        (line,) = [line for line in lines if line.split()[:2] == [str(number), "worker"]]
+        assert line.split()[2] == "127.0.0.1"
+        assert line.endswith("gpu=2 db=1")
+        assert all(len(each) <= 80 for each in (heading, *lines))
+        assert [line.split() for line in shell.run("holders", "gpu").out.splitlines()] == [
+            ["#", "amount", "address", "name"],
+            [str(number), "2", "127.0.0.1", "worker"],
+        ]
+        (holder,) = map(json.loads, shell.run("holders", "db", "--json").out.splitlines())
+        assert holder == {"session": number, "name": "worker", "amount": 1, "address": "127.0.0.1"}
+        assert shell.run("holders", "nothing").found == (0, "")
+        assert shell.run("sessions", "end", str(number)).found == (0, f"session {number} has ended\n")
+        assert worker.read(1) == b"", "its connection is closed"
+        assert shell.run("get", "gpu").out == "0\n"
+        gone = shell.run("sessions", "end", str(number))
+        assert (gone.found, gone.err) == ((1, ""), f"naught: there is no session {number}\n")
+        assert shell.run("sessions", "end", str(number), "--json").found == (1, "false\n")
+
+
+def number_of(hello: Any, server: ServerProcess) -> int:
+    """The number of the session that a raw peer has just opened: the last one."""
+    assert b"session" in hello
+    return int(server.call("sessions")[-1][b"session"])
+
+
+def test_a_health_check(shell: Shell) -> None:
+    ran = shell.process("ping", "--check")
+    assert ran.status == 0
+    assert ran.out.startswith("pong in ")
+    assert ran.err == ""
+
+
 def test_standard_input_travels_in_batches(shell: Shell) -> None:
     lines = [f"key{place % 1500}" for place in range(4000)]
     ran = shell.run("incr", "-", given="\n".join(lines))
@@ -206,6 +244,14 @@ def test_keys_that_are_no_text_come_out_as_they_are(shell: Shell) -> None:
         (["get", "a", "--url", "naught://127.0.0.1:1", "--timeout", "0.1"], 1),
         (["get", "a", "--url", "naught+unix:///nowhere", "--timeout", "0.1"], 1),
         (["config", "nothing"], 2),
+        (["sessions", "end"], 2),
+        (["sessions", "end", "0"], 2),
+        (["sessions", "end", "x"], 2),
+        (["sessions", "7"], 2),
+        (["sessions", "end", "999999"], 1),
+        (["holders"], 2),
+        (["holders", ""], 2),
+        (["ping", "--check", "--url", "bogus"], 1),
         (["wait-zero", "here", "--for", "0.01"], 1),
         (["completion", "fish"], 2),
     ],

@@ -63,6 +63,8 @@ async def asked(counters: naught.Client) -> None:
     assert_type(await counters.incr("a"), int)
     assert_type(await counters.top(3), list[tuple[str, int]])
     assert_type(await counters.held(), dict[int, dict[str, int]])
+    assert_type(await counters.holders("a"), list[naught.Holder])
+    assert_type(await counters.end_session(1), bool)
     assert_type(await counters.semaphore("a", 1).try_acquire(), naught.Permit | None)
     await counters.incr(5)  # refused
 
@@ -73,6 +75,8 @@ async def asked_in_bytes(counters: naught.Client[bytes]) -> None:
 
 def waited(counters: naught.blocking.Client) -> None:
     assert_type(counters.incr("a", by=2, ttl_ms=5, timeout=None), int)
+    assert_type(counters.holders("a"), list[naught.Holder])
+    assert_type(counters.end_session(1), bool)
     assert_type(counters.apply(["a"], 1), list[int | naught.CommandError])
     assert_type(counters.acquire([("a", 1, 1)], wait=None), naught.Acquired)
     assert_type(counters.top(3), list[tuple[str, int]])

@@ -334,7 +334,7 @@ class Stream:
         return source.choices(choices, weights)[0]
 
 
-@pytest.mark.parametrize("session", [False, True], ids=["nameless", "session"])
+@pytest.mark.parametrize("session", [False, True], ids=["temporary", "session"])
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_streams(seed: int, policy: str, session: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from naught_server.listeners import Acceptor, peer_address
+from naught_server.listeners import Acceptor, peer_address, shown_peer
 from naught_server.stats import Stats
 
 LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
@@ -114,3 +114,15 @@ def test_the_address_that_bounds_count() -> None:
     assert peer_address(socket.AF_INET6, ("2001:db8:0:1::9", 2, 0, 0)) == "2001:db8:0:1::/64"
     assert peer_address(socket.AF_INET6, ("fe80::1%eth0", 2, 0, 7)) == "fe80::/64"
     assert peer_address(socket.AF_UNIX, "") is None
+
+
+def test_where_a_connection_comes_from_is_shown_without_its_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert shown_peer(accepted) == "127.0.0.1"
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert shown_peer(ours) == "unix"
+    with socket.socket() as gone:
+        assert shown_peer(gone) == "", "its peer has gone before it could be asked"

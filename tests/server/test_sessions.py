@@ -152,12 +152,12 @@ def test_a_hold_of_ended_generations_only_is_no_hold_once_it_is_released() -> No
 
 def test_what_waits_is_counted_without_a_session_too() -> None:
     engine = engine_of()
-    here, nameless = opened(engine), Conversation(engine)
+    here, other = opened(engine), Conversation(engine)
     ask(here, "apply", ["a", "b", "c"], 1)
     ask(here, "acquire", [["a", 1, 1], ["b", 1, 1], ["a", 1, 1]], None, msgid=11)
     ask(here, "wait_zero", "c", None, msgid=12)
-    ask(nameless, "wait_zero", "a", None, msgid=13)
-    ask(nameless, "wait_zero", "c", 5, msgid=14)
+    ask(other, "wait_zero", "a", None, msgid=13)
+    ask(other, "wait_zero", "c", 5, msgid=14)
     assert figures(engine)["parked"] == (3, 3), "an acquire with an amount above its limit does not wait"
     ask(here, "acquire", [["a", 1, 1], ["b", 1, 1]], None, msgid=15)
     assert figures(engine)["parked"] == (4, 5)
@@ -168,7 +168,7 @@ def test_what_waits_is_counted_without_a_session_too() -> None:
     assert figures(engine)["parked"] == (2, 3)
     ask(here, "set", "a", 0)
     assert figures(engine)["parked"] == (1, 2), "b has no room yet"
-    lose(nameless)
+    lose(other)
     ask(here, "bye")
     assert figures(engine)["parked"] == (0, 0)
 
@@ -213,7 +213,7 @@ def test_the_invariants_see_a_figure_that_is_off() -> None:
         (lambda: sessions.add_parked(1, 1), lambda: sessions.remove_parked(1, 1)),
     ):
         spoil()
-        with pytest.raises(AssertionError, match="is off|parked is"):
+        with pytest.raises(AssertionError, match=r"is off|parked is"):
             engine.invariants(here.now_ms)
         mend()
         engine.invariants(here.now_ms)
@@ -425,7 +425,7 @@ def test_a_row_of_the_largest_figures_fits() -> None:
 
 
 def test_a_list_costs_what_it_shows_and_little_for_what_it_passes_over() -> None:
-    _engine, everyone = of_many(640)
+    _, everyone = of_many(640)
     assert spent_by(everyone[0], "sessions", 640) == REQUEST_ENTRIES + 640 // 32
     assert spent_by(everyone[0], "sessions", 639) == REQUEST_ENTRIES + 640 // 32 + 5
     whole = spent_by(everyone[0], "sessions")
@@ -459,7 +459,7 @@ def test_who_holds_a_counter_is_looked_for_in_slices(monkeypatch: pytest.MonkeyP
 def test_a_page_of_holders_that_have_all_ended_since_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SLICE_ENTRIES", 10)
     monkeypatch.setattr(commands, "HOLDERS_LISTED_MAX", 3)
-    _engine, everyone = of_many(20)
+    _, everyone = of_many(20)
     for here in everyone:
         ask(here, "acquire", [["gpu", 1, 99]])
     here = everyone[-1]

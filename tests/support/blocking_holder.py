@@ -75,7 +75,8 @@ def main(url: str, lease: float, how: str, life: int) -> None:
             lost = all(permit.lost for permit in held)
             released = attempted(held[0].release)
             own = client.semaphore("own", 1).acquire()
-            say("child", os.getpid(), client.incr("child"), lost, released, client.get("s"), own.number)
+            (holder,) = client.holders("own")
+            say("child", os.getpid(), client.incr("child"), lost, released, client.get("s"), own.number, holder.name)
             client.close()
 
         fork(life, in_child)

@@ -112,6 +112,7 @@ def connect(
     decode_keys: Literal[True] = True,
     session: bool = True,
     lease: float | None = None,
+    name: str | None = None,
     random: Random | None = None,
 ) -> Connecting[str]: ...
 
@@ -125,6 +126,7 @@ def connect(
     decode_keys: Literal[False],
     session: bool = True,
     lease: float | None = None,
+    name: str | None = None,
     random: Random | None = None,
 ) -> Connecting[bytes]: ...
 
@@ -137,6 +139,7 @@ def connect(
     decode_keys: bool = True,
     session: bool = True,
     lease: float | None = None,
+    name: str | None = None,
     random: Random | None = None,
 ) -> Connecting[str] | Connecting[bytes]:
     """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and later
@@ -150,6 +153,8 @@ def connect(
     `session`: True resumes the session after a broken connection, so every call is executed once and holds are kept.
     With False, a change whose reply was lost raises OutcomeUnknown, and nothing can be held.
     `lease`: seconds that the session outlives a broken connection, 0.1 to 300; None for the server's default (10).
+    `name`: what the client calls itself, 1 to 128 bytes of text. Operators see it beside what it holds (`sessions`,
+    `holders`, the server's log). None for `host:pid`.
     `random`: draws the pauses between attempts; pass a seeded one to make them reproducible.
 
     Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
@@ -157,7 +162,13 @@ def connect(
     replaced.
     """
     options = check_options(
-        url, timeout=timeout, connect_timeout=connect_timeout, session=session, lease=lease, random=random
+        url,
+        timeout=timeout,
+        connect_timeout=connect_timeout,
+        session=session,
+        lease=lease,
+        name=name,
+        random=random,
     )
     if decode_keys:
         return Connecting[str](lambda: Client(options, decode_key))

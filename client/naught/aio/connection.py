@@ -26,6 +26,7 @@ from naught.core.backoff import Backoff
 from naught.core.options import Options
 from naught.core.session import ClientSession
 from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError, is_refusal
+from naught.names import default_name
 from naught.sockets import keep_alive
 from naught.url import MemoryAddress, TcpAddress
 
@@ -95,6 +96,7 @@ class Connection:
             wake=self._schedule_turn,
             resumable=options.resumable,
             lease_ms=options.lease_ms,
+            name=options.name or default_name(),
         )
         # The methods of `CallSink`. (`loop.create_future` is a Python function in asyncio and costs 80 ns more.)
         self.new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(asyncio.Future, loop=self._loop)

@@ -44,6 +44,7 @@ class Client(Generic[KeyT]):
         decode_keys: Literal[True] = True,
         session: bool = True,
         lease: float | None = None,
+        name: str | None = None,
         random: Random | None = None,
     ) -> None: ...
 
@@ -57,6 +58,7 @@ class Client(Generic[KeyT]):
         decode_keys: Literal[False],
         session: bool = True,
         lease: float | None = None,
+        name: str | None = None,
         random: Random | None = None,
     ) -> None: ...
 
@@ -69,11 +71,18 @@ class Client(Generic[KeyT]):
         decode_keys: bool = True,
         session: bool = True,
         lease: float | None = None,
+        name: str | None = None,
         random: Random | None = None,
     ) -> None:
         self._closed = True  # until everything is there: __del__ runs for an object half made too
         options = check_options(
-            url, timeout=timeout, connect_timeout=connect_timeout, session=session, lease=lease, random=random
+            url,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            session=session,
+            lease=lease,
+            name=name,
+            random=random,
         )
         self._address: Final = options.address
         self._connection: Final = Link(options)
@@ -150,6 +159,8 @@ class Client(Generic[KeyT]):
     config_get = waiting(Commands.config_get)
     config_set = waiting(Commands.config_set)
     sessions = waiting(Commands.sessions)
+    holders = waiting(Commands.holders)
+    end_session = waiting(Commands.end_session)
     sweep = waiting(Commands.sweep)
 
     @property

@@ -50,6 +50,7 @@ from naught.blocking.wires import LIMIT_S, Broken, from_outside
 from naught.core.backoff import Backoff
 from naught.core.session import OUTPUT_BYTES_MAX, ClientSession
 from naught.errors import Busy, ConnectionFailed, NaughtError, OutcomeUnknown
+from naught.names import default_name
 
 if TYPE_CHECKING:
     from naught.blocking.wires import Connection
@@ -97,6 +98,7 @@ class Link:
             wake=_nothing,
             resumable=self.options.resumable,
             lease_ms=self.options.lease_ms,
+            name=self.options.name or default_name(),
         )
 
     # The sink.

@@ -13,13 +13,16 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, Final
 
 from naught.aio.client import Client, connect
+from naught.cli.check import CHECK_S, check
 from naught.cli.exit_status import FAILED, OK, WRONG_USAGE
 from naught.cli.stat import Stat
+from naught.cli.tables import WIDTH_MIN, holders_table, printable, sessions_table
 from naught.core.calls import Key
 from naught.errors import CommandError, InvalidRequest, NaughtError
 from naught.wire.codec import decode_key, encode_key
@@ -40,6 +43,8 @@ class Output:
     def __init__(self, stream: IO[str], *, as_json: bool) -> None:
         self._stream: Final = stream
         self.as_json: Final = as_json
+        # A table is as wide as the terminal.
+        self.width: Final = max(WIDTH_MIN, shutil.get_terminal_size().columns if stream.isatty() else WIDTH_MIN)
         self.coloured: Final = stream.isatty() and not os.environ.get("NO_COLOR")
 
     def json(self, value: Any) -> None:
@@ -48,7 +53,7 @@ class Output:
 
     def line(self, *cells: object) -> None:
         """Write one line of text; tabs separate the cells, so that `cut` can select them."""
-        self._stream.write("\t".join(map(_printable, cells)) + "\n")
+        self._stream.write("\t".join(map(printable, cells)) + "\n")
 
     def pairs(self, pairs: Sequence[tuple[str, int]]) -> None:
         """Write keys with values, a line each."""
@@ -56,7 +61,11 @@ class Output:
             for key, value in pairs:
                 self.json({"key": key, "value": value})
         else:
-            self._stream.writelines(f"{_printable(key)}\t{value}\n" for key, value in pairs)
+            self._stream.writelines(f"{printable(key)}\t{value}\n" for key, value in pairs)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Write lines of text as they are."""
+        self._stream.writelines(f"{line}\n" for line in lines)
 
     def value(self, value: object) -> None:
         """Write the only result of a command."""
@@ -68,16 +77,6 @@ class Output:
     def flush(self) -> None:
         """Write everything that is buffered."""
         self._stream.flush()
-
-
-def _printable(cell: object) -> str:
-    """The text of a cell, with unprintable characters escaped: a key may contain line ends or control characters."""
-    text = str(cell)
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or "\udc80" <= each <= "\udcff" else f"\\x{ord(each):02x}" for each in text
-    )
 
 
 # --------------------------------------------------------------------------------------------------- commands
@@ -120,7 +119,7 @@ async def _apply_lines(client: Client[str], output: Output, sign: int, ttl_ms: i
         for key, value in zip(keys, results, strict=True):
             if isinstance(value, CommandError):
                 failed += 1
-                _print_error(f"{_printable(_text(key))}: {value}")
+                _print_error(f"{printable(_text(key))}: {value}")
     return FAILED if failed else OK
 
 
@@ -165,7 +164,7 @@ async def _wait_zero(client: Client[str], arguments: Arguments, output: Output) 
     if output.as_json:
         output.json(gone)
     if not gone:
-        _print_error(f"{_printable(arguments.key)} still exists after {arguments.for_seconds:g} s")
+        _print_error(f"{printable(arguments.key)} still exists after {arguments.for_seconds:g} s")
     return OK if gone else FAILED
 
 
@@ -180,14 +179,37 @@ async def _info(client: Client[str], arguments: Arguments, output: Output) -> in
 
 
 async def _sessions(client: Client[str], arguments: Arguments, output: Output) -> int:
+    if arguments.action is not None:
+        return await _end_session(client, arguments, output)
     sessions = await client.sessions()
-    for place, session in enumerate(sessions):
-        if output.as_json:
+    if output.as_json:
+        for session in sessions:
             output.json(session)
-        else:
-            if not place:
-                output.line(*session)
-            output.line(*session.values())
+    else:
+        output.lines(sessions_table(sessions, output.width))
+    return OK
+
+
+async def _end_session(client: Client[str], arguments: Arguments, output: Output) -> int:
+    if arguments.number is None:
+        raise InvalidRequest("sessions end needs the number of a session; naught sessions lists them")
+    ended = await client.end_session(arguments.number)
+    if output.as_json:
+        output.json(ended)
+    elif ended:
+        output.line(f"session {arguments.number} has ended")
+    if not ended:
+        _print_error(f"there is no session {arguments.number}")
+    return OK if ended else FAILED
+
+
+async def _holders(client: Client[str], arguments: Arguments, output: Output) -> int:
+    holders = await client.holders(arguments.key)
+    if output.as_json:
+        for holder in holders:
+            output.json(holder._asdict())
+    elif holders:
+        output.lines(holders_table(holders, output.width))
     return OK
 
 
@@ -196,7 +218,7 @@ async def _clear(client: Client[str], arguments: Arguments, output: Output) -> i
         counters = await client.count()
         if not sys.stdin.isatty():
             raise InvalidRequest(f"clear would evict {counters} counters; confirm with --yes")
-        sys.stderr.write(f"evict all {counters} counters of {_printable(arguments.url)}? [y/N] ")
+        sys.stderr.write(f"evict all {counters} counters of {printable(arguments.url)}? [y/N] ")
         sys.stderr.flush()
         if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() not in ("y", "yes"):
             _print_error("not confirmed, nothing was cleared")
@@ -388,6 +410,29 @@ def _add_clear(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
+def _add_sessions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        metavar="end",
+        nargs="?",
+        choices=["end"],
+        help="end a session: what it holds comes back, and its connection is closed (default: list all)",
+    )
+    parser.add_argument("number", metavar="N", nargs="?", type=int, help="the number of the session to end")
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY")
+
+
+def _add_ping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="one attempt that ends within a second, for the health check of a container: exit status 0 or 1",
+    )
+
+
 def _add_stat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two lines (default 1)"
@@ -417,9 +462,10 @@ COMMANDS: Final[dict[str, tuple[Command, Callable[[argparse.ArgumentParser], Non
     "count": (_count, _add_prefix, "print the number of counters"),
     "wait-zero": (_wait_zero, _add_wait_zero, "wait until a counter is gone"),
     "info": (_info, _add_nothing, "print the statistics of the server"),
-    "sessions": (_sessions, _add_nothing, "list the sessions of the server"),
+    "sessions": (_sessions, _add_sessions, "list the sessions of the server with what they hold, or end one"),
+    "holders": (_holders, _add_key, "print which sessions hold how much of a counter"),
     "clear": (_clear, _add_clear, "evict every counter of the cache"),
-    "ping": (_ping, _add_nothing, "measure one round trip to the server"),
+    "ping": (_ping, _add_ping, "measure one round trip to the server, or only check that it answers"),
     "stat": (_stat, _add_stat, "print a line per second: rates, counters, deviation, loop lag"),
     "config": (_config, _add_config, "print or change settings of the running server"),
 }
@@ -449,6 +495,8 @@ def main(words: Sequence[str]) -> int:
         if reconfigure is not None:
             reconfigure(errors="surrogateescape")  # keys that are not UTF-8 are written as their bytes
     output = Output(sys.stdout, as_json=arguments.json)
+    if name == "ping" and arguments.check:
+        return _check(arguments, output)
     try:
         status = asyncio.run(_run(COMMANDS[name][0], arguments, output))
         output.flush()
@@ -463,6 +511,22 @@ def main(words: Sequence[str]) -> int:
         _print_error(str(error))
         return FAILED
     return status
+
+
+def _check(arguments: Arguments, output: Output) -> int:
+    """`ping --check`, which needs no client."""
+    try:
+        milliseconds = 1000 * check(arguments.url, min(arguments.timeout, CHECK_S))
+    except (NaughtError, OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        _print_error(f"{printable(arguments.url)} is not healthy: {printable(why)}")
+        return FAILED
+    if output.as_json:
+        output.json({"ms": round(milliseconds, 3)})
+    else:
+        output.line(f"pong in {milliseconds:.2f} ms")
+    output.flush()
+    return OK
 
 
 async def _run(command: Command, arguments: Arguments, output: Output) -> int:

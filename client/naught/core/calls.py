@@ -79,6 +79,19 @@ class Acquired(NamedTuple):
     """The hold; None if not granted."""
 
 
+class Holder(NamedTuple):
+    """A session that holds some of a counter: one of the results of `holders`."""
+
+    session: int
+    """Its number, the argument of `end_session`."""
+    name: str
+    """What its client calls itself; empty if it has not said."""
+    amount: int
+    """How much of the counter it holds, in all its holds together."""
+    address: str
+    """Where its latest connection came from, without the port; `unix` for a Unix socket."""
+
+
 class ScanPage(NamedTuple, Generic[KeyT]):
     """One page of a scan."""
 
@@ -300,10 +313,31 @@ def _held(decode: Callable[[bytes], KeyT], result: Any) -> list[tuple[int, dict[
         raise ProtocolError(f"holds were expected, not {result!r:.80}") from error
 
 
-def _mappings(result: Any) -> list[dict[str, Any]]:
+def _sessions(decode: Callable[[bytes], KeyT], result: Any) -> list[dict[str, Any]]:
     if result.__class__ is not list:
         raise ProtocolError(f"maps were expected, not {result!r:.80}")
-    return [_mapping(each) for each in result]
+    return [_session(decode, each) for each in result]
+
+
+def _session(decode: Callable[[bytes], KeyT], result: Any) -> dict[str, Any]:
+    """A row of `sessions`: text, except for the keys in it."""
+    found = _mapping(result)
+    try:
+        found["held"] = [(decode(key), integer(by)) for key, by in result[b"held"]]
+        found["waits"] = [(decode_key(what), [decode(key) for key in keys]) for what, keys in result[b"waits"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"a session was expected, not {result!r:.80}") from error
+    return found
+
+
+def _holders(result: Any) -> list[Holder]:
+    try:
+        return [
+            Holder(integer(session), decode_key(name), integer(amount), decode_key(address))
+            for session, name, amount, address in result
+        ]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError(f"sessions with amounts were expected, not {result!r:.80}") from error
 
 
 def _batch_reply_bytes(items: int) -> int:
@@ -434,9 +468,20 @@ def wait_zero(key: Key, timeout: float | None) -> Call[bool]:
     )
 
 
-def sessions(after: int) -> Call[list[dict[str, Any]]]:
+def sessions(after: int, decode: Callable[[bytes], KeyT]) -> Call[list[dict[str, Any]]]:
     params = (check_integer("after", after, 0, VALUE_MAX),) if after else ()
-    return Call("sessions", params, _mappings, repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+    return Call("sessions", params, partial(_sessions, decode), repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def holders(key: Key, after: int) -> Call[list[Holder]]:
+    encoded = encode_key(key)
+    params = (encoded, check_integer("after", after, 0, VALUE_MAX)) if after else (encoded,)
+    return Call("holders", params, _holders, repeatable=True, reply_bytes=REPLY_BYTES_MAX)
+
+
+def end_session(number: int) -> Call[bool]:
+    params = (check_integer("a session's number", number, 1, VALUE_MAX),)
+    return Call("end_session", params, _boolean, repeatable=False)
 
 
 def expire(key: Key, ttl_ms: int | None) -> Call[bool]:

@@ -37,6 +37,7 @@ from naught.core.calls import (
     Call,
     Cursor,
     Grant,
+    Holder,
     Key,
     KeyT,
     ScanPage,
@@ -389,11 +390,36 @@ class Commands(Generic[KeyT]):
         return self._send(calls.config_set(name, value), timeout)
 
     async def sessions(self, *, timeout: Timeout = ...) -> list[dict[str, Any]]:  # noqa: ASYNC109 - each page has its own
-        """The sessions of the server, for its operator. Their ids, which allow resuming them, are not included."""
+        """The sessions of the server, for its operator; PROTOCOL.md lists the fields.
+
+        Among them are number, name and address, how many holds there are and the first counters that are held
+        (`held`, a list of key and amount), and what is waited for. The ids of sessions, which allow resuming them,
+        are not included. `timeout` applies to each page of about 200 sessions.
+        """
         found: list[dict[str, Any]] = []
-        while page := await self._send(calls.sessions(found[-1]["session"] if found else 0), timeout):
+        while page := await self._send(calls.sessions(found[-1]["session"] if found else 0, self._decode), timeout):
             found += page
         return found
+
+    async def holders(self, key: Key, *, timeout: Timeout = ...) -> list[Holder]:  # noqa: ASYNC109 - the same
+        """Which sessions hold how much of a counter, in the order of their numbers, for the operator.
+
+        Only what was acquired is held. So the amounts may be less together than the value, to which `incr` may have
+        added, and more where somebody has decremented it. `timeout` applies to each page of up to 1 024 sessions. The
+        server looks at the sessions that hold the counter, and at no other.
+        """
+        found: list[Holder] = []
+        while page := await self._send(calls.holders(key, found[-1].session if found else 0), timeout):
+            found += page
+        return found
+
+    def end_session(self, session: int, *, timeout: Timeout = ...) -> Future[bool]:
+        """End a session by its number, for the operator. Returns whether there was such a session.
+
+        What it holds goes back, its waits end, and its connection is closed. Its client can connect again and open
+        another session. Raises InvalidRequest for the session of this client, which `close` ends.
+        """
+        return self._send(calls.end_session(session), timeout)
 
     def sweep(self, *, timeout: Timeout = ...) -> Future[int]:
         """Run one step of the sweeper now, of some thousand entries. Returns the number of entries it handled."""

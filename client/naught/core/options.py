@@ -8,6 +8,7 @@ from typing import NamedTuple
 from naught.core.calls import check_lease, check_timeout
 from naught.errors import InvalidRequest
 from naught.url import Address, parse_url
+from naught.wire.codec import check_name
 
 
 class Options(NamedTuple):
@@ -18,6 +19,7 @@ class Options(NamedTuple):
     connect_timeout: float  # seconds: for the first connection, and for each later attempt
     resumable: bool  # open a session, which outlives a connection
     lease_ms: int | None  # requested from the server; None for the server's default
+    name: str | None  # what the client calls itself; None for `host:pid` of the process in which it begins
     random: Random | None  # draws the pauses between attempts to connect
 
 
@@ -28,6 +30,7 @@ def check_options(
     connect_timeout: float,
     session: bool,
     lease: float | None,
+    name: str | None,
     random: Random | None,
 ) -> Options:
     """Parse the URL and check the ranges. Raises InvalidRequest, which names the bad argument."""
@@ -36,4 +39,8 @@ def check_options(
     limit = check_timeout(connect_timeout)
     if limit is None or limit <= 0:
         raise InvalidRequest("connect_timeout is more than 0 seconds")
-    return Options(address, default, limit, session, check_lease(lease), random)
+    if name is not None:
+        if not isinstance(name, str):
+            raise InvalidRequest(f"a name is a str, not {type(name).__name__}")
+        check_name(name)
+    return Options(address, default, limit, session, check_lease(lease), name, random)

@@ -88,8 +88,9 @@ class ClientSession:
     """See the module. Not thread-safe.
 
     `cache`: the cache that `hello` names; None for the server's default. `resumable`: open a session at the server,
-    which outlives a connection for `lease_ms`, None for the server's default. `wake`: called at the first call of a
-    turn; the adapter must then call `end_turn` and `output` when the turn is over.
+    which outlives a connection for `lease_ms`, None for the server's default. `name`: what the client calls itself,
+    None for nothing. `wake`: called at the first call of a turn; the adapter must then call `end_turn` and `output`
+    when the turn is over.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class ClientSession:
         wake: Callable[[], None],
         resumable: bool = False,
         lease_ms: int | None = None,
+        name: str | None = None,
     ) -> None:
         self._cache: Final = cache
         self._wake: Final = wake
         self._resumable: Final = resumable
         self._lease_ms: Final = lease_ms  # requested from the server
+        self._name: Final = name  # for operators
         self._state = _State.OFFLINE
         self._closed_reason = "the client is closed"  # message of ClientClosed, in state CLOSED
         # Calls on their way out.
@@ -476,6 +479,8 @@ class ClientSession:
                 words["session"] = True
                 if self._lease_ms is not None:
                     words["lease_ms"] = self._lease_ms
+            if self._name is not None:
+                words["name"] = self._name
         return encode_request(HELLO_MSGID, "hello", (words,) if words else ())
 
     def _open(self, answer: dict[Any, Any]) -> None:

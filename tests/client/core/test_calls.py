@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from naught.core import calls
-from naught.core.calls import Call, Grant, ScanPage
+from naught.core.calls import Call, Grant, Holder, ScanPage
 from naught.errors import CounterOverflow, InvalidRequest, ProtocolError, TooLarge
 from naught.wire.codec import decode_key
 
@@ -21,6 +21,10 @@ def scan(cursor: Any = 0, count: Any = 10, prefix: Any = "") -> Call[ScanPage[st
 
 def top(n: Any = 3, prefix: Any = "") -> Call[list[tuple[str, int]]]:
     return calls.top(n, prefix, decode_key)
+
+
+def sessions(after: int = 0) -> Call[list[dict[str, Any]]]:
+    return calls.sessions(after, decode_key)
 
 
 # Call, method, params, and whether it is repeatable.
@@ -51,6 +55,11 @@ SENT: list[tuple[Call[Any], str, tuple[Any, ...], bool]] = [
     (calls.config_get("a"), "config_get", ("a",), True),
     (calls.config_set("a", 1.5), "config_set", ("a", 1.5), False),
     (calls.sweep(), "sweep", (), False),
+    (sessions(), "sessions", (), True),
+    (sessions(7), "sessions", (7,), True),
+    (calls.holders("ä", 0), "holders", ("ä".encode(),), True),
+    (calls.holders(b"a", 7), "holders", (b"a", 7), True),
+    (calls.end_session(7), "end_session", (7,), False),
 ]
 
 
@@ -75,6 +84,7 @@ def test_bad_keys_are_refused_by_every_method(key: Any) -> None:
         lambda: calls.try_incr([(key, 1, 1)], None),
         lambda: calls.expire(key, 1),
         lambda: calls.ttl(key),
+        lambda: calls.holders(key, 0),
     ]
     for make in refused:
         with pytest.raises(InvalidRequest, match="a key"):
@@ -91,6 +101,7 @@ def test_bad_integers_are_refused_by_every_method(value: Any) -> None:
         lambda: calls.try_incr([("a", 1, value)], None),
         lambda: scan(count=value),
         lambda: top(value),
+        lambda: calls.end_session(value),
     ]
     for make in refused:
         with pytest.raises(InvalidRequest):
@@ -125,6 +136,7 @@ def test_bad_integers_are_refused_by_every_method(value: Any) -> None:
         lambda: calls.check_timeout(True),
         lambda: calls.check_timeout(float("nan")),
         lambda: calls.check_amount(0),
+        lambda: calls.end_session(0),
     ],
 )
 def test_bad_arguments_are_refused(make: Callable[[], Any]) -> None:
@@ -173,6 +185,15 @@ READ: list[tuple[Call[Any], Any, Any]] = [
     (calls.info(), {b"a": {b"b": [b"c", 1, None]}}, {"a": {"b": ["c", 1, None]}}),
     (calls.config_get("a"), b"info", "info"),
     (calls.sweep(), 7, 7),
+    (sessions(), [], []),
+    (
+        sessions(),
+        [{b"session": 1, b"name": "ä".encode(), b"held": [[b"\xff", 2]], b"waits": [[b"room", [b"a", b"\xff"]]]}],
+        [{"session": 1, "name": "ä", "held": [("\udcff", 2)], "waits": [("room", ["a", "\udcff"])]}],
+    ),
+    (calls.holders("a", 0), [], []),
+    (calls.holders("a", 0), [[1, b"me", 2, b"unix"]], [Holder(1, "me", 2, "unix")]),
+    (calls.end_session(1), True, True),
 ]
 
 # Call, and a value that cannot be its result.
@@ -198,6 +219,21 @@ UNREADABLE: list[tuple[Call[Any], Any]] = [
     (top(), [[b"a"]]),
     (top(), 5),
     (calls.info(), []),
+    (sessions(), {}),
+    (sessions(), [[]]),
+    (sessions(), [{b"session": 1}]),
+    (sessions(), [{b"held": [[b"a"]], b"waits": []}]),
+    (sessions(), [{b"held": [[b"a", b"1"]], b"waits": []}]),
+    (sessions(), [{b"held": [[5, 1]], b"waits": []}]),
+    (sessions(), [{b"held": [], b"waits": [[b"room"]]}]),
+    (sessions(), [{b"held": [], b"waits": [[b"room", 5]]}]),
+    (sessions(), [{b"held": [], b"waits": [[5, []]]}]),
+    (calls.holders("a", 0), 5),
+    (calls.holders("a", 0), [5]),
+    (calls.holders("a", 0), [[1, b"me", 2]]),
+    (calls.holders("a", 0), [[1, b"me", True, b"unix"]]),
+    (calls.holders("a", 0), [[1, 5, 2, b"unix"]]),
+    (calls.end_session(1), 1),
 ]
 
 
@@ -220,3 +256,9 @@ def test_failed_items_are_exceptions_in_their_place() -> None:
 
 def test_keys_come_back_as_they_were_asked_for() -> None:
     assert calls.scan(0, 1, "", bytes).convert([0, [b"\xff"], [1]]).counters == [(b"\xff", 1)]
+
+
+def test_keys_within_sessions_are_those_of_the_client() -> None:
+    wire = [{b"name": b"me", b"held": [[b"\xff", 2]], b"waits": [[b"zero", [b"\xff"]]]}]
+    (row,) = calls.sessions(0, bytes).convert(wire)
+    assert row == {"name": "me", "held": [(b"\xff", 2)], "waits": [("zero", [b"\xff"])]}

@@ -13,6 +13,7 @@ from naught.core import calls, session
 from naught.core.backoff import Backoff
 from naught.core.holds import Hold
 from naught.core.messages import JOINED_ITEMS_MAX, Message
+from naught.core.session import ClientSession
 from naught.core.windows import Windows
 from naught.errors import (
     Busy,
@@ -708,6 +709,23 @@ def test_nothing_is_sent_before_the_greeting_is_answered() -> None:
     ((_, msgid, _, _),) = driver.write()
     driver.reply(msgid, 1)
     assert waiter.outcome == 1
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_name_is_said_where_a_session_begins_and_not_where_it_goes_on(resumable: bool) -> None:
+    session = ClientSession(cache=None, wake=lambda: None, resumable=resumable, lease_ms=500, name="me")
+    opens = {"session": True, "lease_ms": 500, "name": "me"} if resumable else {"name": "me"}
+    ((_, msgid, _, params),) = requests_in(session.connected(FakeWaiter()))
+    assert params == [opens]
+    answer = HELLO_RESULT | ({"session": b"0123456789abcdef", "lease_ms": 500} if resumable else {})
+    session.receive(encode_result(msgid, answer))
+    session.disconnected(ConnectionResetError(), 1.0)
+    ((_, msgid, _, params),) = requests_in(session.connected(FakeWaiter()))
+    assert params == [{"session": b"0123456789abcdef", "received": 0} if resumable else opens]
+    if resumable:
+        session.receive(encode_error(msgid, "no_session", "so"))
+        ((_, _, _, params),) = requests_in(session.output(2.0))
+        assert params == [opens], "the next one is its own again"
 
 
 def test_an_unknown_cache_fails_the_greeting_and_what_waited_for_it() -> None:

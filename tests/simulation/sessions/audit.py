@@ -293,7 +293,7 @@ class Audit:
     def on_ended(self, protocol: ServerProtocol | None, session: Session) -> None:
         record = self.records.get(session)
         if record is None:
-            return  # the nameless session that replaces one that has ended
+            return  # the temporary session that replaces one that has ended
         assert not record.ended, "a session ends twice"
         overrun = record.unacknowledged(waits=False) > 2 * record.cache.unacknowledged_max
         lease_over = record.lost_ms is not None and (

@@ -39,7 +39,7 @@ class SimulatedConnection:
 
 
 class Client:
-    """A peer with one session after another, or with a nameless one on each connection."""
+    """A peer with one session after another, or with a temporary one on each connection."""
 
     def __init__(self, random: Random, named: bool, acknowledges: bool) -> None:
         self.random = random

@@ -62,7 +62,7 @@ class Record:
     """The expected state of one session."""
 
     def __init__(self, named: bool, cache: SessionCache, lease_ms: int) -> None:
-        self.named = named  # opened by hello; a nameless session ends with its connection
+        self.named = named  # opened by hello; a temporary session ends with its connection
         self.cache = cache
         self.lease_ms = lease_ms
         self.stream: list[Request] = []  # all requests its client sends, those not sent yet included

@@ -57,20 +57,21 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
 
 
 FOUND_LATE: dict[str, tuple[int, str]] = {
-    "a batch is lost with its connection": (3, "eager"),
-    "a counter that has expired meanwhile is not absent": (5, "eager"),
-    "a grant does not look at shards": (12, "lazy"),
-    "a grant postponed for a shard is forgotten": (5, "eager"),
-    "a hold can be released by another session": (15, "eager"),
-    "a part gives back the whole": (8, "eager"),
+    "a batch is lost with its connection": (6, "eager"),
+    "a counter that has expired meanwhile is not absent": (13, "lazy"),
+    "a grant does not look at shards": (15, "lazy"),
+    "a grant postponed for a shard is forgotten": (6, "lazy"),
+    "a hold can be released by another session": (31, "eager"),
+    "a part gives back the whole": (3, "eager"),
+    "a part of a hold is still held": (16, "eager"),
     "a portion does not look at shards": (4, "lazy"),
     "a release in parts gives back twice": (4, "eager"),
     "a session that has ended is forgotten": (5, "eager"),
     "clear wakes no wait for zero": (6, "lazy"),
-    "later requests do not wait for a batch": (6, "eager"),
-    "replies before an ack are not kept": (3, "eager"),
-    "the end of a session does not look at shards": (35, "lazy"),
-    "the end of a wait wakes no waiter": (8, "lazy"),
+    "later requests do not wait for a batch": (9, "lazy"),
+    "more is released than is held": (3, "eager"),
+    "the end of a session does not look at shards": (34, "eager"),
+    "the end of a wait wakes no waiter": (5, "eager"),
 }
 """Worlds that find what the first few do not. Each is tried before those, to save time; nothing depends on it. Where
 such a world was not the first one, the test prints what belongs here: `pytest -rP -k a_fault_is_found`."""

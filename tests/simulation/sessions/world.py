@@ -71,7 +71,7 @@ class World:
         self.audit = Audit()
         self.clients = [self._client() for _ in range(clients)]
         self.connections: list[SimulatedConnection] = []  # those open at the server's end
-        self.sessions: list[Record] = []  # the sessions ever opened, nameless ones too
+        self.sessions: list[Record] = []  # the sessions ever opened, temporary ones too
         self.delayed: set[str] = set()  # caches in which grants may be delayed until a later step of the engine
         self.stalls = 0
         self.takeovers = 0
