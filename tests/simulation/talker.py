@@ -198,7 +198,7 @@ class Talker:
                 assert not ends, "a slice ended before the requests of its turn"
                 self._begin_until(msgid)
                 self._check(msgid, answer, now_ms)
-        in_session = [msgid for msgid, _ in self.protocol.session.slices]
+        in_session = [sliced.msgid for sliced in self.protocol.session.slices]
         for msgid in [*in_session, *(msgid for msgid, _ in ends)]:
             if msgid not in self._begun:
                 self._begin_until(msgid, inclusive=True)
@@ -220,7 +220,7 @@ class Talker:
         """The requests before this one that have no reply yet must be slices that have begun."""
         while self._order[0] != msgid or inclusive:
             first = self._order.popleft()
-            assert self._sliced(first) or first in {at for at, _ in self.protocol.session.slices}, (
+            assert self._sliced(first) or first in {sliced.msgid for sliced in self.protocol.session.slices}, (
                 f"{self._requests[first]} has no reply, and a later request has one"
             )
             assert len(self._begun) < SLICES_MAX
