@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Any, Final, Generic, Literal, overload
 
 from naught.aio.connection import Connection
+from naught.aio.observed import sink_of
 from naught.core.calls import KeyT
 from naught.core.commands import Commands
+from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
 from naught.wire.codec import decode_key
 
@@ -33,7 +35,7 @@ class Client(Commands[KeyT]):
         self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
         self._address: Final = options.address
         self._connection: Final = Connection(options)
-        Commands.__init__(self, self._connection, timeout=options.timeout, decode=decode)
+        Commands.__init__(self, sink_of(self._connection, options), timeout=options.timeout, decode=decode)
         self._closed = False
 
     @property
@@ -113,6 +115,8 @@ def connect(
     session: bool = True,
     lease: float | None = None,
     random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
 ) -> Connecting[str]: ...
 
 
@@ -126,6 +130,8 @@ def connect(
     session: bool = True,
     lease: float | None = None,
     random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
 ) -> Connecting[bytes]: ...
 
 
@@ -138,6 +144,8 @@ def connect(
     session: bool = True,
     lease: float | None = None,
     random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
 ) -> Connecting[str] | Connecting[bytes]:
     """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and later
     `await counters.close()`.
@@ -151,13 +159,31 @@ def connect(
     With False, a change whose reply was lost raises OutcomeUnknown, and nothing can be held.
     `lease`: seconds that the session outlives a broken connection, 0.1 to 300; None for the server's default (10).
     `random`: draws the pauses between attempts; pass a seeded one to make them reproducible.
+    `on_call_start`, `on_call_end`: called with each call of the client (`naught.ObservedCall`). Left out they cost
+    nothing.
+
+    `on_call_start` is called by the method itself, once its arguments are checked and before the call is queued: in
+    the event loop, in the task that makes the call. A call whose arguments are refused is not seen. `on_call_end` is
+    called once for each call that was seen. It runs in the event loop, before the task that awaits the call goes on;
+    if the call could not be queued, as the client is closed, it runs before the method raises. A call that is
+    cancelled ends with `CancelledError`, whether it was sent or not. Calls that travel in one message are seen one by
+    one, and each has the duration of its own. In the child of a fork the calls of the parent do not end.
+    A hook must not block, and must not call this client. What it raises is logged, the first time only, and does not
+    change the call.
 
     Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
     connection in time, and the server's CommandError if it refuses the cache. A connection that breaks later is
     replaced.
     """
     options = check_options(
-        url, timeout=timeout, connect_timeout=connect_timeout, session=session, lease=lease, random=random
+        url,
+        timeout=timeout,
+        connect_timeout=connect_timeout,
+        session=session,
+        lease=lease,
+        random=random,
+        on_call_start=on_call_start,
+        on_call_end=on_call_end,
     )
     if decode_keys:
         return Connecting[str](lambda: Client(options, decode_key))

@@ -95,6 +95,7 @@ class Connection:
             wake=self._schedule_turn,
             resumable=options.resumable,
             lease_ms=options.lease_ms,
+            observed=options.hooks is not None,
         )
         # The methods of `CallSink`. (`loop.create_future` is a Python function in asyncio and costs 80 ns more.)
         self.new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(asyncio.Future, loop=self._loop)

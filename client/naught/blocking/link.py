@@ -97,6 +97,7 @@ class Link:
             wake=_nothing,
             resumable=self.options.resumable,
             lease_ms=self.options.lease_ms,
+            observed=self.options.hooks is not None,
         )
 
     # The sink.

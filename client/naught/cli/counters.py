@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 
 from naught.aio.client import Client, connect
 from naught.cli.exit_status import FAILED, OK, WRONG_USAGE
+from naught.cli.slowlog import table
 from naught.cli.stat import Stat
 from naught.core.calls import Key
 from naught.errors import CommandError, InvalidRequest, NaughtError
@@ -188,6 +189,21 @@ async def _sessions(client: Client[str], arguments: Arguments, output: Output) -
             if not place:
                 output.line(*session)
             output.line(*session.values())
+    return OK
+
+
+async def _slowlog(client: Client[str], arguments: Arguments, output: Output) -> int:
+    turns = await client.slowlog(arguments.n)
+    if output.as_json:
+        for turn in turns:
+            output.json(turn)
+    elif turns:
+        for line in table(turns):
+            output.line(line)
+    else:
+        sys.stderr.write("no turn was slow since the server started, or since the last reset\n")
+    if arguments.reset:
+        await client.slowlog_reset()
     return OK
 
 
@@ -384,6 +400,11 @@ def _add_wait_zero(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_slowlog(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, default=32, metavar="N", help="how many, 1 to 128 (default 32)")
+    parser.add_argument("--reset", action="store_true", help="make the log empty after it was printed")
+
+
 def _add_clear(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
@@ -418,6 +439,7 @@ COMMANDS: Final[dict[str, tuple[Command, Callable[[argparse.ArgumentParser], Non
     "wait-zero": (_wait_zero, _add_wait_zero, "wait until a counter is gone"),
     "info": (_info, _add_nothing, "print the statistics of the server"),
     "sessions": (_sessions, _add_nothing, "list the sessions of the server"),
+    "slowlog": (_slowlog, _add_slowlog, "list the slowest turns of the server's connections"),
     "clear": (_clear, _add_clear, "evict every counter of the cache"),
     "ping": (_ping, _add_nothing, "measure one round trip to the server"),
     "stat": (_stat, _add_stat, "print a line per second: rates, counters, deviation, loop lag"),

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "wait-zero": (_COUNTERS, "wait until a counter is gone"),
     "info": (_COUNTERS, "print the statistics of the server"),
     "sessions": (_COUNTERS, "list the sessions of the server"),
+    "slowlog": (_COUNTERS, "list the slowest turns of the server's connections"),
     "clear": (_COUNTERS, "evict every counter of the cache"),
     "ping": (_COUNTERS, "measure one round trip to the server"),
     "stat": (_COUNTERS, "print a line per second: rates, counters, deviation, loop lag"),

@@ -6,6 +6,7 @@ from random import Random
 from typing import NamedTuple
 
 from naught.core.calls import check_lease, check_timeout
+from naught.core.hooks import CallHook, Hooks, check_hooks
 from naught.errors import InvalidRequest
 from naught.url import Address, parse_url
 
@@ -19,6 +20,7 @@ class Options(NamedTuple):
     resumable: bool  # open a session, which outlives a connection
     lease_ms: int | None  # requested from the server; None for the server's default
     random: Random | None  # draws the pauses between attempts to connect
+    hooks: Hooks | None  # called for each call; None where the program has none
 
 
 def check_options(
@@ -29,6 +31,8 @@ def check_options(
     session: bool,
     lease: float | None,
     random: Random | None,
+    on_call_start: CallHook | None,
+    on_call_end: CallHook | None,
 ) -> Options:
     """Parse the URL and check the ranges. Raises InvalidRequest, which names the bad argument."""
     address = parse_url(url)
@@ -36,4 +40,5 @@ def check_options(
     limit = check_timeout(connect_timeout)
     if limit is None or limit <= 0:
         raise InvalidRequest("connect_timeout is more than 0 seconds")
-    return Options(address, default, limit, session, check_lease(lease), random)
+    hooks = check_hooks(on_call_start, on_call_end)
+    return Options(address, default, limit, session, check_lease(lease), random, hooks)

@@ -51,6 +51,8 @@ SENT: list[tuple[Call[Any], str, tuple[Any, ...], bool]] = [
     (calls.config_get("a"), "config_get", ("a",), True),
     (calls.config_set("a", 1.5), "config_set", ("a", 1.5), False),
     (calls.sweep(), "sweep", (), False),
+    (calls.slowlog(128), "slowlog", (128,), True),
+    (calls.slowlog_reset(), "slowlog_reset", (), False),
 ]
 
 
