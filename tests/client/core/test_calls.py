@@ -175,6 +175,9 @@ READ: list[tuple[Call[Any], Any, Any]] = [
     (calls.info(), {b"a": {b"b": [b"c", 1, None]}}, {"a": {"b": ["c", 1, None]}}),
     (calls.config_get("a"), b"info", "info"),
     (calls.sweep(), 7, 7),
+    (calls.slowlog(1), [{b"method": b"get", b"name": None}], [{"method": "get", "name": None}]),
+    (calls.slowlog(1), [], []),
+    (calls.slowlog_reset(), 3, 3),
 ]
 
 # Call, and a value that cannot be its result.
@@ -191,6 +194,9 @@ UNREADABLE: list[tuple[Call[Any], Any]] = [
     (calls.try_incr([("a", 1, 2)], None), [1, [1]]),
     (calls.try_incr([("a", 1, 2)], None), [True, [1, 2]]),
     (calls.expire("a", 1), 1),
+    (calls.slowlog(1), 1),
+    (calls.slowlog(1), [1]),
+    (calls.slowlog_reset(), None),
     (scan(), [0, []]),
     (scan(), [None, [], []]),
     (scan(), [5, [], []]),
