@@ -14,16 +14,16 @@ that do not ask for it. What is recorded follows the semantic conventions for da
 - The histogram `db.client.operation.duration`, in seconds, with the boundaries that the conventions advise. Its value
   is the duration of the span.
 
-| attribute | value | span | histogram |
-| --- | --- | --- | --- |
-| `db.system.name` | `naught` | yes | yes |
-| `db.namespace` | the cache | yes | yes |
-| `db.operation.name` | the method of the wire | yes | yes |
-| `db.operation.batch.size` | items of the call, where there are two or more | yes | no |
-| `server.address`, `server.port` | host and port of the URL; the path of a Unix socket; neither for `memory://` | yes | yes |
-| `error.type` | of a call that fails: the code of an error of the server, else the name of the exception's class with its module | yes | yes |
-| `db.response.status_code` | of an error of the server: its code | yes | yes |
-| `naught.retries` | how often the request was sent again, where it was | yes | no |
+Both have these attributes:
+
+- `db.system.name`: `naught`; `db.namespace`: the cache; `db.operation.name`: the method of the wire.
+- `server.address`, `server.port`: host and port of the URL. A Unix socket has its path as the address, and no port;
+  `memory://` has neither.
+- `error.type`, of a call that fails: the code of an error of the server (`overflow`), which is also
+  `db.response.status_code`; of another exception the name of its class (`naught.errors.CallTimeout`).
+
+The span also has `db.operation.batch.size`, the items of a call with two or more, and `naught.retries`, where the
+request was sent again.
 
 No key of a counter is recorded.
 

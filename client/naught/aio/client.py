@@ -159,17 +159,16 @@ def connect(
     With False, a change whose reply was lost raises OutcomeUnknown, and nothing can be held.
     `lease`: seconds that the session outlives a broken connection, 0.1 to 300; None for the server's default (10).
     `random`: draws the pauses between attempts; pass a seeded one to make them reproducible.
-    `on_call_start`, `on_call_end`: called with each call of the client (`naught.ObservedCall`). Left out they cost
-    nothing.
+    `on_call_start`: called with each call of the client, a `naught.ObservedCall`, when it starts.
+    `on_call_end`: called with the same object when the call has ended.
 
-    `on_call_start` is called by the method itself, once its arguments are checked and before the call is queued: in
-    the event loop, in the task that makes the call. A call whose arguments are refused is not seen. `on_call_end` is
-    called once for each call that was seen. It runs in the event loop, before the task that awaits the call goes on;
-    if the call could not be queued, as the client is closed, it runs before the method raises. A call that is
-    cancelled ends with `CancelledError`, whether it was sent or not. Calls that travel in one message are seen one by
-    one, and each has the duration of its own. In the child of a fork the calls of the parent do not end.
-    A hook must not block, and must not call this client. What it raises is logged, the first time only, and does not
-    change the call.
+    `on_call_start` runs in the method itself, in the task that calls it: after the arguments were checked, and before
+    the call is queued. A call whose arguments are refused is not seen. `on_call_end` runs once for each call that was
+    seen, in the event loop and before the task that awaits the call goes on. (Where the call cannot be queued, as the
+    client is closed, it runs before the method raises.) A call that is cancelled ends with `CancelledError`, whether
+    it was sent or not. Calls that travel in one message are seen one by one, each with its own duration. In the child
+    of a fork, calls of the parent have no end. A hook must not block and must not call this client. What a hook
+    raises does not change the call; it is logged, the first time only. Hooks that are left out cost nothing.
 
     Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
     connection in time, and the server's CommandError if it refuses the cache. A connection that breaks later is
