@@ -5,8 +5,8 @@ naught[otel]`.
 
     with naught.blocking.Client(url, **naught.otel.instrument()) as counters: ...
 
-`instrument` gives the options `on_call_start` and `on_call_end`. Nothing is imported and nothing is called in programs
-that do not ask for it. What is recorded follows the semantic conventions for database clients, version 1.45.0
+`instrument` gives the options `on_call_start` and `on_call_end`. Programs that do not import this module import
+nothing of OpenTelemetry. What is recorded follows the semantic conventions for database clients, version 1.44.0
 (https://opentelemetry.io/docs/specs/semconv/db/):
 
 - A span of kind CLIENT for each call, a child of the span that is current where the call is made. Its name is method
@@ -27,8 +27,8 @@ request was sent again.
 
 No key of a counter is recorded.
 
-While a span is sampled, its context goes to the server as the `trace` of the request. So an entry of the server's slow
-log (`naught slowlog`) has the `traceparent` of the call that was slow. This costs the server about as much as one
+While a span is sampled, its context goes to the server as the `trace` of the request. So an entry of the slow log
+(`naught slowlog`) has the `traceparent` of the call that was slow. This costs the server about as much as one
 small request for each message with another span; calls that share a message share the first one's.
 """
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectOptions", "instrument"]
 
-SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.45.0"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
 BUCKET_BOUNDARIES: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Seconds. What the conventions advise for `db.client.operation.duration`."""
@@ -137,7 +137,7 @@ class _Telemetry:
             failure = _attributes_of_error(error)
             attributes = {**attributes, **failure}
             span.set_attributes(failure)
-            span.set_status(trace.Status(trace.StatusCode.ERROR, str(error)))
+            span.set_status(trace.Status(trace.StatusCode.ERROR, str(error) or None))
         span.end(started_ns + round(call.duration * 1_000_000_000))
         self._duration.record(call.duration, attributes)
 

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.semconv.attributes import db_attributes, error_attributes, server_attributes
 from opentelemetry.semconv.metrics import db_metrics
+from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import SpanKind, StatusCode
 
 import naught
@@ -193,7 +194,7 @@ async def test_a_span_is_the_child_of_the_one_that_is_current(telemetry: Telemet
 
 
 def context_of(span: ReadableSpan) -> str:
-    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
+    return f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{int(span.context.trace_flags):02x}"
 
 
 def options_with_start(telemetry: Telemetry, then: CallHook) -> dict[str, Any]:
@@ -263,6 +264,7 @@ def test_the_names_are_those_of_the_conventions() -> None:
         *("db.system.name", "db.namespace", "db.operation.name", "db.operation.batch.size"),
         *("db.response.status_code", "error.type", "server.address", "server.port"),
     }
+    assert naught.otel.SCHEMA_URL in {version.value for version in Schemas}
     assert db_metrics.DB_CLIENT_OPERATION_DURATION == "db.client.operation.duration"
     text = naught.otel.__doc__ or ""
     for name in ("db.operation.batch.size", "db.response.status_code", "error.type", "server.port"):

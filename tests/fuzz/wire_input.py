@@ -8,7 +8,6 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -82,7 +81,10 @@ class Source(random.Random):
             ("ping", []),
             ("info", []),
             ("sweep", []),
-            ("trace", self.choice([[None], [TRACEPARENT], [TRACEPARENT.encode()], [TRACEPARENT[:-1]], [self.integer()]])),
+            (
+                "trace",
+                self.choice([[None], [TRACEPARENT], [TRACEPARENT.encode()], [TRACEPARENT[:-1]], [self.integer()]]),
+            ),
             ("slowlog", self.choice([[], [1], [128], [self.integer()]])),
             ("slowlog_reset", []),
             (

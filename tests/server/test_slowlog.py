@@ -288,7 +288,7 @@ async def test_a_turn_that_is_not_slow_is_not_told(clock: Clock) -> None:
     connection = await connected(engine)
     clock.step_ns = SLOW_NS_MIN
     connection.data_received(plain("incr", 2_500))
-    while connection._turn_due:
+    while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
         await asyncio.sleep(0)
     assert engine.stats.turns.count == 3
     assert told(engine) == []
@@ -301,7 +301,7 @@ async def test_a_turn_later_than_its_bytes(clock: Clock) -> None:
     connection = await connected(engine)
     connection.data_received(plain("incr", 1_500))
     connection.data_received(plain("decr", 400))
-    while connection._turn_due:
+    while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
         await asyncio.sleep(0)
     assert [(turn["method"], turn["entries"], turn["received_bytes"]) for turn in told(engine)] == [
         ("incr", 1_000, 1_500 * len(plain("incr"))),

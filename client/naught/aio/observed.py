@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def sink_of(connection: CallSink, options: Options) -> CallSink:
-    """What the commands of a client hand their calls to: its connection, or with hooks one that observes the calls."""
+    """What the commands of a client hand their calls to: its connection; with hooks, one that observes the calls."""
     if options.hooks is None:
         return connection
     observer = Observer(options.hooks, options.address, perf_counter)

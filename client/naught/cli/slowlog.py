@@ -22,7 +22,7 @@ assert sum(_WIDTHS) + 2 * (len(_WIDTHS) - 1) == LINE_COLUMNS
 
 
 def table(turns: Sequence[dict[str, Any]], zone: tzinfo | None = None) -> Iterator[str]:
-    """The heading and the lines of turns, as `slowlog` returns them. Times are in `zone`, by default the local one."""
+    """The heading and the lines of turns, as `slowlog` returns them. Times are in `zone`, the local one if None."""
     yield _line(_COLUMNS)
     for turn in turns:
         ended = datetime.fromtimestamp(turn["time_ms"] / 1000, UTC).astimezone(zone)

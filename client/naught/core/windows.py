@@ -11,8 +11,8 @@ client whose unacknowledged replies exceed its limits. So the client limits itse
   up to twice their values.
 
 `Windows` owns the msgids, the messages in flight and the counts of both streams, and is the only class that assigns
-`Message.msgid` and `Message.number`. A client with hooks has `ObservedWindows` instead. The session (`session.py`) decides which message is sent next, and whether a
-message that was not answered is sent again or fails.
+`Message.msgid` and `Message.number`. A client with hooks has `ObservedWindows` instead. The session (`session.py`)
+decides which message is sent next, and whether a message that was not answered is sent again or fails.
 """
 
 from __future__ import annotations
