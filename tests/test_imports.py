@@ -25,12 +25,16 @@ SERVER_MAY_IMPORT = {
     "naught.wire",
     "naught.wire.codec",
     "naught.wire.limits",
+    "naught.wire.traceparent",
     "naught.errors",
     "naught._version",
 }
 
 # The one door from the client to the server: `memory://`, a module that is imported when somebody asks for it.
 MEMORY = "naught.memory"
+
+# What only a program imports that asks for it, and which optional extra it needs.
+EXTRAS = {"naught.otel": "opentelemetry"}
 
 # Programs that drive other client libraries. Each is run as a process of its own; nothing imports them.
 PEERS = "naught_loadtest.bars.peers."
@@ -46,6 +50,7 @@ ADAPTERS = {
     "naught.fork",
     "naught.memory",
     "naught.names",
+    "naught.otel",
     "naught.patterns",
     "naught.safemap",
     "naught.sockets",
@@ -208,12 +213,20 @@ def test_the_client_alone_loads_nothing_of_the_server() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     packages = {top(name) for name in loaded.stdout.split()}
     assert "naught" in packages
-    assert not packages & {"naught_server", "naught_loadtest", "pytest"}
+    assert not packages & {"naught_server", "naught_loadtest", "pytest", *EXTRAS.values()}
+    assert not set(EXTRAS) & set(loaded.stdout.split())
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(PEERS)])
 def test_nothing_but_the_standard_library_uvloop_and_msgpack(name: str) -> None:
-    assert {top(found) for found in at_run_time(name)} <= set(sys.stdlib_module_names) | AT_RUN_TIME
+    extra = {EXTRAS[name]} if name in EXTRAS else set()
+    assert {top(found) for found in at_run_time(name)} <= set(sys.stdlib_module_names) | AT_RUN_TIME | extra
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_nothing_imports_what_needs_an_extra(name: str) -> None:
+    assert top(EXTRAS[name]) in {top(found) for found in at_run_time(name)}
+    assert not {other for other, known in ARROWS.items() if name in known}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(PEERS)])

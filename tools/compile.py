@@ -85,6 +85,7 @@ GROUPS: Final = (
             "params",
             "protocol",
             "session",
+            "slowlog",
             "stats",
             "store",
             "timers",

@@ -22,6 +22,7 @@ from naught._version import __version__
 from naught.aio.client import Client, connect
 from naught.core.calls import Acquired, Grant, Holder, ScanPage
 from naught.core.holds import Hold
+from naught.core.hooks import ObservedCall
 from naught.errors import (
     Busy,
     CacheFull,
@@ -67,6 +68,7 @@ __all__ = [
     "NaughtError",
     "NoSession",
     "NotHeld",
+    "ObservedCall",
     "OutcomeUnknown",
     "Permit",
     "ProtocolError",

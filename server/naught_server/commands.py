@@ -30,6 +30,7 @@ from naught.wire.limits import (
     NAME_BYTES_MAX,
     REPLY_BYTES_MAX,
     SESSION_ID_BYTES,
+    SLOW_TURNS_MAX,
     VALUE_MAX,
 )
 from naught_server.batch import Batch
@@ -49,6 +50,7 @@ from naught_server.params import (
     limited_of,
     name_of,
     prefix_of,
+    traceparent_of,
     ttl_of,
     wait_of,
     word_of,
@@ -71,6 +73,9 @@ class Peer(Protocol):
 
     def spend(self, entries: int) -> None:
         """Take work that was done from this turn, beside the price of the command."""
+
+    def trace(self, traceparent: str | None) -> None:
+        """Later requests of the connection belong to this trace; None for none."""
 
     def end_session(self, now_ms: int) -> None:
         """End the session, by `bye`. Later requests of this connection belong to a new, temporary one."""
@@ -562,6 +567,33 @@ def end_session(peer: Peer, params: Params, now_ms: int) -> bool:
     return True
 
 
+# ------------------------------------------------------------------------------------- what was slow
+
+
+def trace(peer: Peer, params: Params, now_ms: int) -> None:
+    peer.trace(traceparent_of(params[0]))
+
+
+def slowlog(peer: Peer, params: Params, now_ms: int) -> list[dict[str, Any]]:
+    n = integer_of(params[0], "n", 1, SLOW_TURNS_MAX) if params else _SLOW_TURNS_LISTED
+    found = [turn.as_dict() for turn in peer.engine.stats.slow_log.slowest(n)]
+    peer.spend(_SLOW_TURN_ENTRIES * len(found) + SLOW_TURNS_MAX // 8)
+    return found
+
+
+def slowlog_reset(peer: Peer, params: Params, now_ms: int) -> int:
+    return peer.engine.stats.slow_log.reset()
+
+
+_SLOW_TURN_ENTRIES: Final = 2
+"""Each turn in the list."""
+
+_SLOW_TURNS_LISTED: Final = 32
+"""Unless the request says how many."""
+
+assert SLOW_TURNS_MAX * 512 <= REPLY_BYTES_MAX, "each takes less than 512 bytes of the reply"
+
+
 # ------------------------------------------------------------------------------------- administration
 
 
@@ -619,6 +651,10 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"sessions": Command(sessions, 0, 1, _no_shard),
     b"holders": Command(holders, 1, 2, _no_shard),
     b"end_session": Command(end_session, 1, 1, _no_shard),
+    # It passes, because the requests behind it would else be shown under an earlier trace.
+    b"trace": Command(trace, 1, 1, _no_shard, passes=True),
+    b"slowlog": Command(slowlog, 0, 1, _no_shard),
+    b"slowlog_reset": Command(slowlog_reset, 0, 0, _no_shard),
     b"ping": Command(ping, 0, 0, _no_shard),
     b"info": Command(info, 0, 0, _no_shard),
     b"config_get": Command(config_get, 0, 1, _no_shard),

@@ -14,7 +14,7 @@ So a connection keeps one unfinished message or about one piece of input, whatev
 A message that is not whole `MESSAGE_MS_MAX` after it began ends the connection.
 
 Each turn is measured, from before its requests until the transport has the replies: one more reading of the clock a
-turn (`Stats.note_turn`).
+turn (`Stats.note_turn`). The slowest go into the slow log.
 
 While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether the peer still answers (`peers.py`).
 
@@ -45,6 +45,7 @@ from naught_server.protocol import ServerProtocol
 
 _log = logging.getLogger("naught.server")
 _clock_ns = time.monotonic_ns
+_wall_clock_ns = time.time_ns
 
 
 class Connection(asyncio.Protocol):
@@ -122,7 +123,9 @@ class Connection(asyncio.Protocol):
                 self._transport.write(replies)  # type: ignore[union-attr]
                 if self._peer_timer is None and self._socket is not None:
                     self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
-            self._note_turn(_clock_ns() - began_ns, len(data), len(replies))
+            took_ns = _clock_ns() - began_ns
+            if self._note_turn(took_ns, len(data), len(replies)):
+                protocol.note_slow_turn(took_ns, _wall_clock_ns() // 1_000_000, len(data), len(replies))
             if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
                 self._watch_unfinished(MESSAGE_MS_MAX)
             if due:
@@ -206,7 +209,9 @@ class Connection(asyncio.Protocol):
                 if self._peer_timer is None and self._socket is not None:
                     self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
             received_bytes, self._fed_bytes = self._fed_bytes, 0
-            self._note_turn(_clock_ns() - began_ns, received_bytes, len(replies))
+            took_ns = _clock_ns() - began_ns
+            if self._note_turn(took_ns, received_bytes, len(replies)):
+                protocol.note_slow_turn(took_ns, _wall_clock_ns() // 1_000_000, received_bytes, len(replies))
             if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
                 self._watch_unfinished(MESSAGE_MS_MAX)
         self._update_flow()

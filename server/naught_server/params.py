@@ -11,6 +11,7 @@ from typing import Any, Final
 from naught.errors import InvalidRequest, TooLarge
 from naught.wire.codec import check_name
 from naught.wire.limits import BATCH_ITEMS_MAX, ITEMS_AT_ONCE_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_MAX, WAIT_MS_MAX
+from naught.wire.traceparent import TRACEPARENT_BYTES, is_traceparent
 from naught_server.decoder import Map
 
 Params = tuple[Any, ...]
@@ -97,6 +98,18 @@ def name_of(value: object) -> str:
     except UnicodeDecodeError:
         raise InvalidRequest("name is text, and this is no UTF-8") from None
     return check_name(name)
+
+
+def traceparent_of(value: object) -> str | None:
+    """The caller's trace in the form of W3C Trace Context, or nil for none."""
+    if value is None:
+        return None
+    if value.__class__ is bytes:
+        assert isinstance(value, bytes)
+        text = value[: TRACEPARENT_BYTES + 1].decode("latin-1")
+        if is_traceparent(text):
+            return text
+    raise InvalidRequest(f"traceparent is a string of {TRACEPARENT_BYTES} bytes in the form of W3C Trace Context")
 
 
 def limited_of(value: object) -> list[tuple[bytes, int, int]]:

@@ -42,7 +42,8 @@ from naught_server.decoder import Input
 from naught_server.engine import Engine
 from naught_server.hot import Served, serve
 from naught_server.params import Params
-from naught_server.session import ASK_FOR_ACK, EndReason, Session
+from naught_server.session import ASK_FOR_ACK, EndReason, Session, SlicedRequest
+from naught_server.slowlog import SlowTurn
 from naught_server.stats import UNKNOWN_METHOD
 from naught_server.store import Cache
 from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
@@ -71,9 +72,13 @@ class ServerProtocol:
         "_fault",
         "_input",
         "_left",
+        "_most_entries",
+        "_most_method",
+        "_most_traceparent",
         "_served",
         "_stalled",
         "_starved",
+        "_traceparent",
         "_waiting",
         "_wake",
         "_wanted",
@@ -124,6 +129,11 @@ class ServerProtocol:
         self._fault: BadInput | None = None  # reported to the peer after the answers to all requests before it
         self._left = TURN_ITEMS_MAX  # entries of work that this turn may still do; below 0, what later turns owe
         self._begun = 0  # how many it might do when it began
+        # For the slow log: the request of this turn that was the most work. Plain ones of a method count together.
+        self._most_method: bytes | None = None  # None while there was none
+        self._most_entries = 0
+        self._most_traceparent: str | None = None
+        self._traceparent: str | None = None  # the trace that requests belong to; None where the client has said none
         self._before: list[bytes] = []  # output of sessions that this connection had earlier in this turn
         self._wake = wake
         # A request that waits for a shard; the cache it works on and its shards, those it has got included.
@@ -149,7 +159,10 @@ class ServerProtocol:
 
     def turn(self, now_ms: int) -> bytes:
         """Go on for one turn. Returns the replies."""
+        self._most_method = None
+        self._most_entries = 0
         if self._waiting or self.closing:
+            self._begun = self._left
             return b""
         self._left = min(TURN_ITEMS_MAX, self._left + TURN_ITEMS_MAX)
         self._begun = self._left
@@ -222,11 +235,14 @@ class ServerProtocol:
             commands = self.engine.stats.commands
             if served.incrs:
                 commands["incr"] += served.incrs
+                self._note_work(b"incr", served.incrs, self._traceparent)
             if served.decrs:
                 commands["decr"] += served.decrs
                 cache.collect_evicted()
+                self._note_work(b"decr", served.decrs, self._traceparent)
             if served.gets:
                 commands["get"] += served.gets
+                self._note_work(b"get", served.gets, self._traceparent)
         found = served.apply
         if found is None:
             return False
@@ -241,7 +257,8 @@ class ServerProtocol:
         """Do a portion of the batch under way, and reply after the last. Raises _Stalled to wait for a shard."""
         session = self.session
         cache = session.cache
-        portion = max(PORTION_ITEMS_MIN, self._left // batch.entries_an_item)
+        left = self._left
+        portion = max(PORTION_ITEMS_MIN, left // batch.entries_an_item)
         if cache.locks.held:
             self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
         worked = cache.waiters.worked
@@ -252,6 +269,7 @@ class ServerProtocol:
             self._left -= cache.waiters.worked - worked
             if self._wanted is not None:
                 self._release_shards()
+        self._note_work(b"apply", left - self._left, self._traceparent)
         if not batch.finished:
             return
         session.finish_batch()
@@ -279,6 +297,32 @@ class ServerProtocol:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
+
+    def _note_work(self, method: bytes, entries: int, traceparent: str | None) -> None:
+        """A request of this turn was so much work."""
+        if entries > self._most_entries:
+            self._most_entries = entries
+            self._most_method = method
+            self._most_traceparent = traceparent
+
+    def note_slow_turn(self, took_ns: int, time_ms: int, received_bytes: int, sent_bytes: int) -> None:
+        """The last turn took so long that it belongs into the slow log. `time_ms`: now, since 1970."""
+        session = self.session
+        method = self._most_method
+        self.engine.stats.slow_log.add(
+            SlowTurn(
+                took_ns,
+                time_ms,
+                None if method is None else method.decode(),
+                self._begun - self._left,
+                received_bytes,
+                sent_bytes,
+                session.number if session.id is not None else None,
+                session.name or None,
+                self.address,
+                None if method is None else self._most_traceparent,
+            )
+        )
 
     def pinned_bytes(self) -> int:
         """How many received bytes are kept. For tests."""
@@ -326,6 +370,10 @@ class ServerProtocol:
         """Take work that was done from this turn, beside the price of the command."""
         self._left -= entries
 
+    def trace(self, traceparent: str | None) -> None:
+        """Later requests of this connection belong to this trace; None for none."""
+        self._traceparent = traceparent
+
     def end_session(self, now_ms: int, reason: EndReason = "bye") -> None:
         """End the session. Later requests of this connection belong to a new, temporary one."""
         ended = self.session
@@ -346,13 +394,16 @@ class ServerProtocol:
 
     def _serve(self, message: object, now_ms: int) -> None:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
+        left = self._left
         self._left -= REQUEST_ENTRIES
         msgid, method, params = self._parse(message)
         command = COMMANDS.get(method)
         if command is None and msgid is None:
             return
+        traceparent = self._traceparent
         if command is not None and command.outside:
             self._serve_outside(msgid, method, command, params, now_ms)
+            self._note_work(method, left - self._left, traceparent)
             return
         session = self.session
         if session.id is not None and session.overrun:
@@ -367,6 +418,8 @@ class ServerProtocol:
         finally:
             if self._wanted is not None:
                 self._release_shards()
+        if command is not None:
+            self._note_work(method, left - self._left, traceparent)
         if msgid is not None:
             session.accept()
         if reply is not None:
@@ -415,7 +468,7 @@ class ServerProtocol:
             if msgid is not None:  # a notification has no result
                 if isinstance(result, Generator):
                     session.take_time(now_ms)
-                    session.begin_slices(msgid, result)
+                    session.begin_slices(SlicedRequest(msgid, result, method, self._traceparent))
                 elif isinstance(result, Waiter):
                     self._left -= PARK_ENTRIES * result.size
                     session.park(msgid, result, now_ms)
@@ -526,22 +579,24 @@ class ServerProtocol:
         """Take one step of one request. The requests that work in slices take turns."""
         session = self.session
         session.take_time(now_ms)
-        msgid, work = session.slices.popleft()
+        sliced = session.slices.popleft()
+        left = self._left
         self._left -= SLICE_PRICE
         try:
-            next(work)
+            next(sliced.work)
         except StopIteration as end:
-            session.reply(self._reply_or_refusal(msgid, end.value))
+            session.reply(self._reply_or_refusal(sliced, end.value))
         except Exception as fault:
-            session.reply(self._refuse(msgid, "in slices", fault))
+            session.reply(self._refuse(sliced.msgid, sliced.method, fault))
         else:
-            session.slices.append((msgid, work))
+            session.slices.append(sliced)
+        self._note_work(sliced.method, left - self._left, sliced.traceparent)
 
-    def _reply_or_refusal(self, msgid: int, result: object) -> bytes:
+    def _reply_or_refusal(self, sliced: SlicedRequest, result: object) -> bytes:
         try:
-            return self._reply(msgid, result)
+            return self._reply(sliced.msgid, result)
         except TooLarge as fault:
-            return self._refuse(msgid, "in slices", fault)
+            return self._refuse(sliced.msgid, sliced.method, fault)
 
 
 def _arity(method: bytes, command: Command, count: int) -> str:

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
 from itertools import islice
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from naught.errors import Busy, CommandError, InvalidRequest, NoSession
 from naught.wire.codec import encode_error, encode_result
@@ -42,6 +42,17 @@ from naught_server.waiters import Waiter
 
 Slices = Generator[None, None, Any]
 """A request that works in slices: each `next()` is one bounded step, the returned value is the result."""
+
+
+class SlicedRequest(NamedTuple):
+    """A request of a session that works in slices."""
+
+    msgid: int
+    work: Slices
+    method: bytes
+    traceparent: str | None
+    """The trace it belongs to, where its client has said so."""
+
 
 SHORT_REPLY_BYTES: Final = 32
 """Replies up to this size are only counted: 1 024 of them have at most 32 KiB. The loops over plain requests make
@@ -168,7 +179,7 @@ class Session:
         self.parked_replies: deque[int] = deque()  # those to requests that waited, or might have
         self._long: deque[tuple[int, int]] = deque()  # those above SHORT_REPLY_BYTES, with their size
         self.long_bytes = 0  # of the long ones
-        self.slices: deque[tuple[int, Slices]] = deque()  # requests that work in slices, with their msgids
+        self.slices: deque[SlicedRequest] = deque()  # requests that work in slices; the first one has the next step
         self.batch: Batch | None = None  # an `apply` that is partly done; later requests begin after its end
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.parked_items = 0  # keys that those wait for, all together
@@ -360,11 +371,11 @@ class Session:
 
     # ---------------------------------------------------------------------------------------- work in slices
 
-    def begin_slices(self, msgid: int, work: Slices) -> None:
+    def begin_slices(self, sliced: SlicedRequest) -> None:
         """Let a request work in slices. Raises Busy where too many do."""
         if len(self.slices) >= SLICES_MAX:
             raise Busy(f"at most {SLICES_MAX} requests of a client work in slices at a time")
-        self.slices.append((msgid, work))
+        self.slices.append(sliced)
 
     def begin_batch(self, batch: Batch) -> None:
         """Do this batch before any later request."""

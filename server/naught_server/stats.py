@@ -10,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
-SLOW_NS_MIN: Final = 1_000_000
-"""A turn that takes no longer is not worth a line for the operator: a turn is bounded to about half of this."""
+from naught_server.slowlog import SlowLog
 
 
 UNKNOWN_METHOD: Final = "unknown"
@@ -67,7 +66,7 @@ class Stats:
         "received_bytes",
         "refused_by_reason",
         "sent_bytes",
-        "slow_above_ns",
+        "slow_log",
         "turns",
     )
 
@@ -86,7 +85,7 @@ class Stats:
         self.turns = Durations()  # turns of connections: from received bytes until the transport has the replies
         self.received_bytes = 0  # from clients, since the start
         self.sent_bytes = 0  # to clients, since the start: what transports were given
-        self.slow_above_ns = SLOW_NS_MIN  # a turn that took longer is worth an entry of the slow log
+        self.slow_log: Final = SlowLog()  # the slowest turns
         # Asks the log; a process without one, such as a client with `memory://`, drops none.
         self.log_lines_dropped: Callable[[], int] = int
 
@@ -96,11 +95,11 @@ class Stats:
 
     def note_turn(self, took_ns: int, received_bytes: int, sent_bytes: int) -> bool:
         """A connection has had a turn, which took so long. `received_bytes`: what had arrived for it; `sent_bytes`:
-        its replies. Returns whether it is worth an entry of the slow log."""
+        its replies. Returns whether it is slow enough for the slow log, which its caller then gives the details."""
         self.received_bytes += received_bytes
         self.sent_bytes += sent_bytes
         self.turns.add(took_ns)
-        return took_ns > self.slow_above_ns
+        return took_ns > self.slow_log.above_ns
 
     def count_received(self, size: int) -> None:
         """So many bytes came from a client for which there was no turn any more."""

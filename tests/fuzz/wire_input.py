@@ -8,6 +8,8 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 class Source(random.Random):
     """A random source of keys, numbers, requests and streams, with many values near limits."""
@@ -79,6 +81,12 @@ class Source(random.Random):
             ("ping", []),
             ("info", []),
             ("sweep", []),
+            (
+                "trace",
+                self.choice([[None], [TRACEPARENT], [TRACEPARENT.encode()], [TRACEPARENT[:-1]], [self.integer()]]),
+            ),
+            ("slowlog", self.choice([[], [1], [128], [self.integer()]])),
+            ("slowlog_reset", []),
             (
                 "hello",
                 self.choice([[], [{}], [{"cache": "small"}], [{"cache": "default"}], [{"cache": "x"}], [{1: 2}]]),

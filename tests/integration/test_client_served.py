@@ -121,6 +121,8 @@ def test_every_method(url: str) -> None:
             with pytest.raises(naught.InvalidRequest):
                 await counters.config_set("novel", 1)
             assert await counters.sweep() >= 0
+            assert all(turn["duration_us"] > 0 for turn in await counters.slowlog(128))
+            assert await counters.slowlog_reset() >= 0
             assert await counters.clear() == 2
 
     run(scenario())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import re
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ import naught_loadtest.__main__ as naught_loadtest
 from naught.cli import counters
 from support.client_helpers import ScriptedServer, connected
 from support.paths import DOCS, ROOT
+from support.server_process import server_process
 
 # Their examples have tests of their own.
 ELSEWHERE = {"lint.md", "safemap.md", "zeros.md"}
@@ -48,6 +50,8 @@ FUNCTIONS = (
     "async def finished",
     "async def place",
     "def limited",
+    "async def slowest",
+    "def with_trace",
     "def count_down",
     "def tidy",
 )
@@ -234,6 +238,33 @@ async def test_what_a_lost_connection_means() -> None:
         await peer.ended()
         peer.close()
         await closing
+
+
+async def test_slow_calls_and_traces(tmp_path: Path) -> None:
+    space = namespace_of("async def slowest", "def with_trace")
+    trace = contextvars.ContextVar[str | None]("trace", default=None)
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    seen: list[str | None] = []
+
+    def on_call_start(call: naught.ObservedCall) -> None:
+        space["with_trace"](trace)(call)
+        seen.append(call.traceparent)
+
+    with server_process(tmp_path) as server:
+        url = f"naught://127.0.0.1:{server.port}"
+        async with naught.connect(url, timeout=30, on_call_start=on_call_start) as counters:
+            await counters.ping()
+            trace.set(traceparent)
+            found = []
+            for _ in range(1_000):  # until one took more than a millisecond
+                await counters.take([f"{number}:{'x' * 200}" for number in range(4_096)])
+                found = await space["slowest"](counters)
+                if found:
+                    break
+            assert found
+            assert all(" us, " in turn and turn.endswith(" entries") for turn in found)
+    assert set(seen) == {None, traceparent}
+    assert seen[0] is None
 
 
 def test_without_a_server() -> None:

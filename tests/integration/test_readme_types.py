@@ -21,11 +21,13 @@ IMPORTS = """\
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, assert_type
 
 import naught
 import naught.asgi
+import naught.otel
 
 Counters = naught.Client
 Do = Callable[[], Awaitable[int]]
@@ -49,6 +51,9 @@ SIGNATURES = {
     "convert": "(counters: naught.blocking.Client, files: list[str], convert_one: Callable[[str], str]) -> list[str]",
     "one": "(file: str) -> str",
     "finished": "(counters: Counters, batch: int) -> bool",
+    "slowest": "(counters: Counters) -> list[str]",
+    "with_trace": "(current: contextvars.ContextVar[str | None]) -> Callable[[naught.ObservedCall], None]",
+    "on_call_start": "(call: naught.ObservedCall) -> None",
     "place": "(counters: Counters, order: int) -> int | None",
     "count_down": "() -> tuple[tuple[int, bool], int]",
     "tidy": "(usage: Mapping[str, Any]) -> tuple[Any, list[str]]",

@@ -44,6 +44,7 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("UNACKNOWLEDGED_BYTES_MAX", 4_194_304),
         ("PARKED_MAX", 8_192),
         ("PARKED_ITEMS_MAX", 65_536),
+        ("SLOW_TURNS_MAX", 128),
         ("PEER_SILENT_S", 5),
         ("PEER_PROBES", 5),
         ("PEER_UNACKNOWLEDGED_MS", 10_000),

@@ -14,10 +14,12 @@ import naught_server
 from naught import errors
 from naught.wire import limits
 from naught.wire.codec import encode_notification, encode_request
+from naught.wire.traceparent import TRACEPARENT_BYTES
 from naught_server import commands, config, holds, hot
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
 from naught_server.engine import Engine
+from naught_server.slowlog import SLOW_NS_MIN
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import Conversation, decoded, engine_of
 
@@ -107,6 +109,7 @@ def test_the_defaults() -> None:
         ("acquire", [[["k", 1, 99]]], [[["k", 1, 99]], 0]),
         ("sessions", [], [0]),
         ("holders", ["k"], ["k", 0]),
+        ("slowlog", [], [32]),
     ]
     short, full = Conversation(engine_of(shards=1)), Conversation(engine_of(shards=1))
     for method, left_out, given in steps:
@@ -184,6 +187,10 @@ def test_the_limits(limit: str, expected: int) -> None:
         (holds.LOOKED_AT_MAX, 32, "Of its holds the first 32 amounts are looked at"),
         (session_module.WAITS_SHOWN_MAX, 5, "the first of them, up to 5, as"),
         (session_module.WAIT_KEYS_SHOWN_MAX, 3, "and the first keys, up to 3"),
+        (commands._SLOW_TURNS_LISTED, 32, "`slowlog(n=32)`"),
+        (limits.SLOW_TURNS_MAX, 128, "The server keeps the 128 slowest"),
+        (SLOW_NS_MIN, 1_000_000, "of the turns that took more than 1 ms."),
+        (TRACEPARENT_BYTES, 55, "a string or binary of 55 characters"),
     ],
 )
 def test_numbers_within_sentences(found: object, expected: object, sentence: str) -> None:
@@ -751,3 +758,154 @@ def test_the_operator_ends_a_session() -> None:
     assert ask(here, "hello", hello) == "no_session"
     assert isinstance(ask(here, "hello", {"session": True}), dict)
     assert [row[b"session"] for row in ask(here, "sessions")] == [2, 3]
+
+
+# ------------------------------------------------------------------------------------------- trace and slowlog
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def slow(here: Conversation, *messages: bytes, times: int = 1) -> Any:
+    """What `slowlog` says about the turns of these messages, if they were slow."""
+    for _ in range(times):
+        here.protocol.receive(b"".join(messages), here.now_ms)
+        here.protocol.note_slow_turn(SLOW_NS_MIN + 1, 1_796_000_000_123, 40, 5)
+    found = here.engine.stats.slow_log.slowest(times)
+    here.engine.stats.slow_log.reset()
+    return [turn.as_dict() for turn in found]
+
+
+def traceparent_of(here: Conversation) -> Any:
+    """Under which trace the next request is shown."""
+    (turn,) = slow(here, encode_request(1, "get_many", (["a", "b", "c"],)))
+    return turn["traceparent"]
+
+
+def test_a_trace_belongs_to_what_follows_on_the_connection() -> None:
+    says("to which trace of the client's own the requests belong that follow on this connection, until the next")
+    says("nil ends it")
+    says(f"`{TRACE}`")
+    here = Conversation()
+    assert traceparent_of(here) is None
+    assert ask(here, "trace", TRACE) is None
+    assert [traceparent_of(here), traceparent_of(here)] == [TRACE, TRACE]
+    other = TRACE.replace("4bf9", "aaaa")
+    assert ask(here, "trace", other.encode()) is None
+    assert traceparent_of(here) == other
+    assert ask(here, "trace", None) is None
+    assert traceparent_of(here) is None
+
+
+def test_a_new_connection_has_no_trace() -> None:
+    says("A new connection has none, also one that resumes a session.")
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    here.send(encode_notification("trace", (TRACE,)))
+    here.reconnect()
+    assert traceparent_of(here) is None
+    ask(here, "hello", {"session": SESSION_ID, "received": 0})
+    assert traceparent_of(here) is None
+
+
+BAD_TRACEPARENTS: list[Any] = [
+    *("", TRACE[:-1], TRACE + "0", TRACE.upper(), f" {TRACE[1:]}", TRACE.replace("-", "_"), f"{TRACE[:-1]}\n"),
+    *(f"ff{TRACE[2:]}", f"00-{'0' * 32}-00f067aa0ba902b7-01", f"{TRACE[:36]}{'0' * 16}-01", f"{TRACE[:-1]}g"),
+    *(TRACE[:-2] + "\u0660\u0661", 1, True, [TRACE], {"traceparent": TRACE}, b"\x1b[2J" + b"0" * 51, 0.0),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_TRACEPARENTS, ids=str)
+def test_a_bad_traceparent_changes_nothing(bad: Any) -> None:
+    says("Its digits are lowercase, its version is not `ff`, and neither of its ids has only zeros.")
+    says("Anything else is `invalid` and changes nothing.")
+    says("as a notification: then one that is `invalid` is ignored, as unknown notifications are")
+    here = Conversation()
+    ask(here, "trace", TRACE)
+    assert ask(here, "trace", bad) == "invalid"
+    assert traceparent_of(here) == TRACE
+    assert here.send(encode_notification("trace", (bad,)) + encode_notification("trace", ())) == b""
+    assert traceparent_of(here) == TRACE
+    assert not here.closing
+
+
+def test_a_version_to_come_is_taken() -> None:
+    here = Conversation()
+    assert ask(here, "trace", f"01{TRACE[2:]}") is None
+    assert traceparent_of(here) == f"01{TRACE[2:]}"
+
+
+def test_a_trace_passes_the_window() -> None:
+    says("`ack`, `cancel`, `release`, `bye` and `trace` are always executed")
+    here = Conversation()
+    ask(here, "hello", {"session": True})
+    here.send(*(encode_request(2, "get", ("k",)) for _ in range(limits.UNACKNOWLEDGED_MAX)))
+    assert ask(here, "get", "k") == "busy"
+    here.send(encode_notification("trace", (TRACE,)))
+    here.send(encode_notification("ack", (limits.UNACKNOWLEDGED_MAX + 1,)))
+    assert traceparent_of(here) == TRACE
+
+
+def test_a_trace_has_no_other_effect() -> None:
+    says("Only `slowlog` shows it; it has no other effect.")
+    traced, untraced = Conversation(engine_of(shards=1)), Conversation(engine_of(shards=1))
+    traced.send(encode_notification("trace", (TRACE,)))
+    calls: list[tuple[str, tuple[Any, ...]]] = [("incr", ("k",)), ("ttl", ("k",)), ("sessions", ())]
+    for request in (encode_request(1, *call) for call in calls):
+        assert traced.send(request) == untraced.send(request)
+
+
+def test_the_words_of_slowlog() -> None:
+    says("`session` `name` | the number of the session (never its id, which is the credential)")
+    table = rows(section("### slowlog, slowlog_reset"))
+    words = [word for first, *_ in table for word in re.findall(r"`(\w+)`", first)]
+    here = Conversation(address="192.0.2.7")
+    here.protocol.receive(encode_request(1, "incr", ["k"]) * 3, here.now_ms)
+    here.protocol.note_slow_turn(SLOW_NS_MIN + 5_000, 1_796_000_000_123, 40, 5)
+    (turn,) = ask(here, "slowlog")
+    assert [word.decode() for word in turn] == words
+    assert turn == {
+        b"duration_us": 1_005,
+        b"time_ms": 1_796_000_000_123,
+        b"method": b"incr",
+        b"entries": 3,
+        b"received_bytes": 40,
+        b"sent_bytes": 5,
+        b"session": None,
+        b"name": None,
+        b"address": b"192.0.2.7",
+        b"traceparent": None,
+    }
+
+
+def test_which_method_a_slow_turn_has() -> None:
+    says("of the request in it that was the most work, or of one that was continued in it")
+    says("plain requests of one method count together. nil if there was none")
+    says("its work: about one for each counter, ten for a request that is not plain")
+    here = Conversation()
+    keys = [b"%d" % number for number in range(60)]
+    ping = encode_request(1, "ping", ())
+    gets = encode_request(1, "get", ("k",)) * 11
+    (turn,) = slow(here, ping, gets)
+    assert (turn["method"], turn["entries"]) == ("get", 21)
+    (turn,) = slow(here, ping, gets, encode_request(1, "take", (keys,)))
+    assert turn["method"] == "take"
+    first, second = slow(here, encode_request(1, "apply", (keys * 30, 1, 60_000)), times=1), slow(here)
+    assert [first[0]["method"], second[0]["method"]] == ["apply", "apply"]
+    (turn,) = slow(Conversation())
+    assert (turn["method"], turn["entries"]) == (None, 0)
+
+
+def test_the_slowest_come_first_until_the_log_is_reset() -> None:
+    says("the `n` (1 to 128) slowest turns of connections since the server started or the log was reset, the")
+    says("the slowest first.")
+    says("`slowlog_reset()` -> how many were forgotten")
+    here = Conversation()
+    for number in (3, 200, 1, *range(2, 199)):
+        here.protocol.note_slow_turn(SLOW_NS_MIN + number * 1_000, 0, 0, 0)
+    found = [turn[b"duration_us"] - 1_000 for turn in ask(here, "slowlog", 128)]
+    assert found == sorted(found, reverse=True)
+    assert (found[0], len(found)) == (200, 128)
+    assert [turn[b"duration_us"] - 1_000 for turn in ask(here, "slowlog")] == found[:32]
+    assert ask(here, "slowlog", 129) == ask(here, "slowlog", 0) == "invalid"
+    assert ask(here, "slowlog_reset") == 128
+    assert ask(here, "slowlog") == []

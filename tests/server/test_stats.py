@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from naught_server.stats import SLOW_NS_MIN, Durations, Stats
+from naught_server.slowlog import SLOW_NS_MIN
+from naught_server.stats import Durations, Stats
 
 
 @pytest.mark.parametrize(

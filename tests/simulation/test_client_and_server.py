@@ -25,10 +25,12 @@ from naught.core import calls, windows
 from naught.core import session as client_session
 from naught.core.calls import Call
 from naught.core.holds import Hold
+from naught.core.hooks import ObservedCall
 from naught.core.messages import CancelWait, Message
 from naught.core.session import ClientSession
 from naught.core.windows import Windows
 from naught.errors import CallTimeout, NotHeld, OutcomeUnknown
+from naught.url import MemoryAddress
 from naught_server import session as server_session
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
@@ -60,7 +62,9 @@ class World:
         self.engine = Engine(few_shards, new_session_id=lambda: ids.randbytes(16))
         self.calm = False  # no connection breaks any more
         self.reached: Counter[str] = Counter()  # the situations that the run has reached
-        self.clients = [Client(self) for _ in range(clients)]
+        self.traces = itertools.count()
+        # Every other client has hooks: its calls belong to traces, and count how often they are sent again.
+        self.clients = [Client(self, observed=number % 2 == 1) for number in range(clients)]
         self._tick()
 
     @property
@@ -174,9 +178,12 @@ class UnreliableConnection:
 class Client:
     """What naught/aio/connection.py does, on the world's clock, and what the callers of one client know."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, observed: bool) -> None:
         self.world = world
-        self.session = ClientSession(cache=None, wake=self._wake, resumable=True, lease_ms=LEASE_MS)
+        self.observed = observed
+        self.session = ClientSession(
+            cache=None, wake=self._wake, resumable=True, lease_ms=LEASE_MS, observed=self.observed
+        )
         self.connection: UnreliableConnection | None = None
         self.losses = 0  # sessions that ended
         self.permits: dict[int, Permit] = {}  # granted and not being released, by number
@@ -240,6 +247,16 @@ class Client:
         return self.world.engine.sessions._by_id[session_id]
 
 
+class ObservedWaiter(FakeWaiter):
+    """The future of a call that hooks see. Of each four calls two have the same trace, and one has none."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.observed = ObservedCall("any", 1, MemoryAddress(), waits=False)
+        if number % 4:
+            self.observed.traceparent = f"00-{number // 2 + 1:032x}-{1:016x}-01"
+
+
 class Permit:
     """An amount that a caller was granted."""
 
@@ -259,7 +276,7 @@ class Attempt:
     ) -> None:
         self.client = client
         self.kind = kind
-        self.waiter = FakeWaiter()
+        self.waiter = ObservedWaiter(next(client.world.traces)) if client.observed else FakeWaiter()
         self.message: Message | None = None
         self.settle = settle  # called with the ended attempt
         self.endless = endless  # waits without limit

@@ -66,10 +66,10 @@ def requests_in(data: bytes) -> list[list[Any]]:
 class SessionDriver:
     """A session without resumption, and methods that do what an adapter does. Time passes only when `now` is set."""
 
-    def __init__(self, *, cache: str | None = None, connect: bool = True) -> None:
+    def __init__(self, *, cache: str | None = None, connect: bool = True, observed: bool = False) -> None:
         self.woken = 0  # how often the session has called `wake`
         self.now = 100.0  # seconds
-        self.session = ClientSession(cache=cache, wake=self._wake)
+        self.session = ClientSession(cache=cache, wake=self._wake, observed=observed)
         self.handshake = FakeWaiter()  # of the latest connection
         if connect:
             self.connect()

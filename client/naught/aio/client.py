@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Any, Final, Generic, Literal, overload
 
 from naught.aio.connection import Connection
+from naught.aio.observed import sink_of
 from naught.core.calls import KeyT
 from naught.core.commands import Commands
+from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
 from naught.wire.codec import decode_key
 
@@ -33,7 +35,7 @@ class Client(Commands[KeyT]):
         self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
         self._address: Final = options.address
         self._connection: Final = Connection(options)
-        Commands.__init__(self, self._connection, timeout=options.timeout, decode=decode)
+        Commands.__init__(self, sink_of(self._connection, options), timeout=options.timeout, decode=decode)
         self._closed = False
 
     @property
@@ -114,6 +116,8 @@ def connect(
     lease: float | None = None,
     name: str | None = None,
     random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
 ) -> Connecting[str]: ...
 
 
@@ -128,6 +132,8 @@ def connect(
     lease: float | None = None,
     name: str | None = None,
     random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
 ) -> Connecting[bytes]: ...
 
 
@@ -141,6 +147,8 @@ def connect(
     lease: float | None = None,
     name: str | None = None,
     random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
 ) -> Connecting[str] | Connecting[bytes]:
     """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and later
     `await counters.close()`.
@@ -156,6 +164,16 @@ def connect(
     `name`: what the client calls itself, 1 to 128 bytes of text. Operators see it beside what it holds (`sessions`,
     `holders`, the server's log). None for `host:pid`.
     `random`: draws the pauses between attempts; pass a seeded one to make them reproducible.
+    `on_call_start`: called with each call of the client, a `naught.ObservedCall`, when it starts.
+    `on_call_end`: called with the same object when the call has ended.
+
+    `on_call_start` runs in the method itself, in the task that calls it: after the arguments were checked, and before
+    the call is queued. A call whose arguments are refused is not seen. `on_call_end` runs once for each call that was
+    seen, in the event loop and before the task that awaits the call goes on. (Where the call cannot be queued, as the
+    client is closed, it runs before the method raises.) A call that is cancelled ends with `CancelledError`, whether
+    it was sent or not. Calls that travel in one message are seen one by one, each with its own duration. In the child
+    of a fork, calls of the parent have no end. A hook must not block and must not call this client. What a hook
+    raises does not change the call; it is logged, the first time only. Hooks that are left out cost nothing.
 
     Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
     connection in time, and the server's CommandError if it refuses the cache. A connection that breaks later is
@@ -169,6 +187,8 @@ def connect(
         lease=lease,
         name=name,
         random=random,
+        on_call_start=on_call_start,
+        on_call_end=on_call_end,
     )
     if decode_keys:
         return Connecting[str](lambda: Client(options, decode_key))

@@ -97,6 +97,7 @@ class Connection:
             resumable=options.resumable,
             lease_ms=options.lease_ms,
             name=options.name or default_name(),
+            observed=options.hooks is not None,
         )
         # The methods of `CallSink`. (`loop.create_future` is a Python function in asyncio and costs 80 ns more.)
         self.new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(asyncio.Future, loop=self._loop)

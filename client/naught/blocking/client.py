@@ -6,19 +6,18 @@ import warnings
 from collections.abc import Iterator
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, cast, overload
+from typing import Any, Final, Generic, Literal, overload
 
 from naught.blocking.future import run
 from naught.blocking.link import Link
+from naught.blocking.observed import sink_of
 from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup
 from naught.blocking.waiting import making, waiting
 from naught.core.calls import SCAN_COUNT, Cursor, Key, KeyT, ScanPage
 from naught.core.commands import Commands, Timeout
+from naught.core.hooks import CallHook
 from naught.core.options import check_options
 from naught.wire.codec import decode_key
-
-if TYPE_CHECKING:
-    from naught.core.sink import CallSink
 
 
 class Client(Generic[KeyT]):
@@ -46,6 +45,8 @@ class Client(Generic[KeyT]):
         lease: float | None = None,
         name: str | None = None,
         random: Random | None = None,
+        on_call_start: CallHook | None = None,
+        on_call_end: CallHook | None = None,
     ) -> None: ...
 
     @overload
@@ -60,6 +61,8 @@ class Client(Generic[KeyT]):
         lease: float | None = None,
         name: str | None = None,
         random: Random | None = None,
+        on_call_start: CallHook | None = None,
+        on_call_end: CallHook | None = None,
     ) -> None: ...
 
     def __init__(
@@ -73,6 +76,8 @@ class Client(Generic[KeyT]):
         lease: float | None = None,
         name: str | None = None,
         random: Random | None = None,
+        on_call_start: CallHook | None = None,
+        on_call_end: CallHook | None = None,
     ) -> None:
         self._closed = True  # until everything is there: __del__ runs for an object half made too
         options = check_options(
@@ -83,11 +88,13 @@ class Client(Generic[KeyT]):
             lease=lease,
             name=name,
             random=random,
+            on_call_start=on_call_start,
+            on_call_end=on_call_end,
         )
         self._address: Final = options.address
         self._connection: Final = Link(options)
         self._inner: Final[Commands[Any]] = Commands(
-            cast("CallSink", self._connection),  # whose futures are another kind, with the same methods
+            sink_of(self._connection),
             timeout=options.timeout,
             decode=decode_key if decode_keys else bytes,
         )
@@ -162,6 +169,8 @@ class Client(Generic[KeyT]):
     holders = waiting(Commands.holders)
     end_session = waiting(Commands.end_session)
     sweep = waiting(Commands.sweep)
+    slowlog = waiting(Commands.slowlog)
+    slowlog_reset = waiting(Commands.slowlog_reset)
 
     @property
     def connected(self) -> bool:

@@ -154,8 +154,8 @@ def nobody(link: Link) -> Future:
 
 def run(awaitable: Awaitable[T]) -> T:
     """The result of a call, or of a coroutine that awaits calls alone."""
-    if awaitable.__class__ is Future:
-        return awaitable.wait()  # type: ignore[no-any-return]
+    if isinstance(awaitable, Future):
+        return cast("T", awaitable.wait())
     coroutine = cast("Coroutine[Any, Any, T]", awaitable)
     try:
         coroutine.send(None)

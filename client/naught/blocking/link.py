@@ -99,6 +99,7 @@ class Link:
             resumable=self.options.resumable,
             lease_ms=self.options.lease_ms,
             name=self.options.name or default_name(),
+            observed=self.options.hooks is not None,
         )
 
     # The sink.

@@ -21,6 +21,7 @@ from typing import IO, Any, Final
 from naught.aio.client import Client, connect
 from naught.cli.check import CHECK_S, check
 from naught.cli.exit_status import FAILED, OK, WRONG_USAGE
+from naught.cli.slowlog import table
 from naught.cli.stat import Stat
 from naught.cli.tables import WIDTH_MIN, holders_table, printable, sessions_table
 from naught.core.calls import Key
@@ -210,6 +211,21 @@ async def _holders(client: Client[str], arguments: Arguments, output: Output) ->
             output.json(holder._asdict())
     elif holders:
         output.lines(holders_table(holders, output.width))
+    return OK
+
+
+async def _slowlog(client: Client[str], arguments: Arguments, output: Output) -> int:
+    turns = await client.slowlog(arguments.n)
+    if output.as_json:
+        for turn in turns:
+            output.json(turn)
+    elif turns:
+        for line in table(turns):
+            output.line(line)
+    else:
+        sys.stderr.write("no turn was slow since the server started, or since the last reset\n")
+    if arguments.reset:
+        await client.slowlog_reset()
     return OK
 
 
@@ -406,6 +422,11 @@ def _add_wait_zero(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_slowlog(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, default=32, metavar="N", help="how many, 1 to 128 (default 32)")
+    parser.add_argument("--reset", action="store_true", help="make the log empty after it was printed")
+
+
 def _add_clear(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
@@ -464,6 +485,7 @@ COMMANDS: Final[dict[str, tuple[Command, Callable[[argparse.ArgumentParser], Non
     "info": (_info, _add_nothing, "print the statistics of the server"),
     "sessions": (_sessions, _add_sessions, "list the sessions of the server with what they hold, or end one"),
     "holders": (_holders, _add_key, "print which sessions hold how much of a counter"),
+    "slowlog": (_slowlog, _add_slowlog, "list the slowest turns of the server's connections"),
     "clear": (_clear, _add_clear, "evict every counter of the cache"),
     "ping": (_ping, _add_ping, "measure one round trip to the server, or only check that it answers"),
     "stat": (_stat, _add_stat, "print a line per second: rates, counters, deviation, loop lag"),

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": (_COUNTERS, "print the statistics of the server"),
     "sessions": (_COUNTERS, "list the sessions of the server with what they hold, or end one"),
     "holders": (_COUNTERS, "print which sessions hold how much of a counter"),
+    "slowlog": (_COUNTERS, "list the slowest turns of the server's connections"),
     "clear": (_COUNTERS, "evict every counter of the cache"),
     "ping": (_COUNTERS, "measure one round trip to the server, or only check that it answers"),
     "stat": (_COUNTERS, "print a line per second: rates, counters, deviation, loop lag"),

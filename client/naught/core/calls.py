@@ -25,6 +25,7 @@ from naught.wire.limits import (
     KEY_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     REPLY_BYTES_MAX,
+    SLOW_TURNS_MAX,
     TTL_MS_MAX,
     VALUE_MAX,
     WAIT_MS_MAX,
@@ -541,6 +542,16 @@ def _check_name(name: object) -> str:
 
 def sweep() -> Call[int]:
     return Call("sweep", (), integer, repeatable=False)
+
+
+def slowlog(n: int) -> Call[list[dict[str, Any]]]:
+    # A turn takes less than 512 bytes of the reply.
+    params = (check_integer("n", n, 1, SLOW_TURNS_MAX),)
+    return Call("slowlog", params, _mappings, repeatable=True, reply_bytes=SMALL_REPLY_BYTES + 512 * n)
+
+
+def slowlog_reset() -> Call[int]:
+    return Call("slowlog_reset", (), integer, repeatable=False)
 
 
 assert KEY_BYTES_MAX + 32 < MESSAGE_BYTES_MAX // 64

@@ -425,6 +425,17 @@ class Commands(Generic[KeyT]):
         """Run one step of the sweeper now, of some thousand entries. Returns the number of entries it handled."""
         return self._send(calls.sweep(), timeout)
 
+    def slowlog(self, n: int = 32, *, timeout: Timeout = ...) -> Future[list[dict[str, Any]]]:
+        """The `n` (1 to 128) slowest turns of the server's connections since its start or the last reset.
+
+        The slowest first; PROTOCOL.md lists the words of each. Only turns of more than 1 ms are kept.
+        """
+        return self._send(calls.slowlog(n), timeout)
+
+    def slowlog_reset(self, *, timeout: Timeout = ...) -> Future[int]:
+        """Make the slow log of the server empty. Returns how many turns it had."""
+        return self._send(calls.slowlog_reset(), timeout)
+
     def _send(self, call: Call[ResultT], timeout: Timeout) -> Future[ResultT]:
         future = self._new_future()
         self._ask(call, self._timeout if timeout is ... else timeout, future)

@@ -6,6 +6,7 @@ from random import Random
 from typing import NamedTuple
 
 from naught.core.calls import check_lease, check_timeout
+from naught.core.hooks import CallHook, Hooks, check_hooks
 from naught.errors import InvalidRequest
 from naught.url import Address, parse_url
 from naught.wire.codec import check_name
@@ -21,6 +22,7 @@ class Options(NamedTuple):
     lease_ms: int | None  # requested from the server; None for the server's default
     name: str | None  # what the client calls itself; None for `host:pid` of the process in which it begins
     random: Random | None  # draws the pauses between attempts to connect
+    hooks: Hooks | None  # called for each call; None where the program has none
 
 
 def check_options(
@@ -32,6 +34,8 @@ def check_options(
     lease: float | None,
     name: str | None,
     random: Random | None,
+    on_call_start: CallHook | None,
+    on_call_end: CallHook | None,
 ) -> Options:
     """Parse the URL and check the ranges. Raises InvalidRequest, which names the bad argument."""
     address = parse_url(url)
@@ -43,4 +47,5 @@ def check_options(
         if not isinstance(name, str):
             raise InvalidRequest(f"a name is a str, not {type(name).__name__}")
         check_name(name)
-    return Options(address, default, limit, session, check_lease(lease), name, random)
+    hooks = check_hooks(on_call_start, on_call_end)
+    return Options(address, default, limit, session, check_lease(lease), name, random, hooks)

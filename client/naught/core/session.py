@@ -46,7 +46,7 @@ from naught.core import calls
 from naught.core.calls import Call, check_timeout, check_ttl, item_error, text
 from naught.core.holds import Hold
 from naught.core.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, NoWaiter, SingleCall, Waiter
-from naught.core.windows import HELLO_MSGID, Windows
+from naught.core.windows import HELLO_MSGID, ObservedWindows, Windows
 from naught.errors import (
     Busy,
     CallTimeout,
@@ -90,7 +90,7 @@ class ClientSession:
     `cache`: the cache that `hello` names; None for the server's default. `resumable`: open a session at the server,
     which outlives a connection for `lease_ms`, None for the server's default. `name`: what the client calls itself,
     None for nothing. `wake`: called at the first call of a turn; the adapter must then call `end_turn` and `output`
-    when the turn is over.
+    when the turn is over. `observed`: waiters may have the call that hooks see (`hooks.py`).
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class ClientSession:
         resumable: bool = False,
         lease_ms: int | None = None,
         name: str | None = None,
+        observed: bool = False,
     ) -> None:
         self._cache: Final = cache
         self._wake: Final = wake
@@ -120,7 +121,7 @@ class ClientSession:
         self._urgent: deque[Message] = deque()  # requests that the session makes itself; sent before all others
         self._refused: list[Message] = []  # answered with `shutting_down`: sent again on the next connection
         self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are removed from it
-        self._windows: Final = Windows()
+        self._windows: Final[Windows] = ObservedWindows() if observed else Windows()
         self._sequence = 0  # number of messages whose turn has ended
         # A heap of (deadline, sequence, message). Settled messages are removed when they reach the top, or all at
         # once when they have become the majority.
@@ -560,6 +561,7 @@ class ClientSession:
         cache the calls would change the default cache.
         """
         self._unpacker = reply_unpacker()
+        self._windows.begin_connection()
         self._state = _State.HANDSHAKE
         self._handshake = handshake
         self._pending_hello = b""

@@ -11,8 +11,8 @@ client whose unacknowledged replies exceed its limits. So the client limits itse
   up to twice their values.
 
 `Windows` owns the msgids, the messages in flight and the counts of both streams, and is the only class that assigns
-`Message.msgid` and `Message.number`. The session (`session.py`) decides which message is sent next, and whether a
-message that was not answered is sent again or fails.
+`Message.msgid` and `Message.number`. A client with hooks has `ObservedWindows` instead. The session (`session.py`)
+decides which message is sent next, and whether a message that was not answered is sent again or fails.
 """
 
 from __future__ import annotations
@@ -161,6 +161,11 @@ class Windows:
         self.must_acknowledge = False
         return encode_notification("ack", (self.received,))
 
+    # The connection.
+
+    def begin_connection(self) -> None:
+        """There is a new connection. Called before anything is sent on it."""
+
     # The session at the server.
 
     def begin_session(self) -> None:
@@ -189,3 +194,37 @@ class Windows:
         self._msgids.clear()
         self._msgid_next = HELLO_MSGID + 1
         return messages
+
+
+class ObservedWindows(Windows):
+    """The same for a client with hooks (`hooks.py`): its waiters may have `observed`, the call that they belong to.
+
+    It tells these calls when their message is sent again. And it tells the server to which trace the next message
+    belongs, where that is another one than before: one `trace` for as many messages as have the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._traceparent: str | None = None  # what the server was told on this connection
+
+    def begin_connection(self) -> None:
+        self._traceparent = None
+
+    def register(self, message: Message) -> bytes:
+        sent_before = message.number > 0
+        data = super().register(message)
+        if not data:
+            return data
+        traceparent = None
+        for waiter in message.waiters:
+            call = getattr(waiter, "observed", None)
+            if call is None:
+                continue
+            if sent_before:
+                call.note_sent_again()
+            if traceparent is None:
+                traceparent = call.traceparent
+        if traceparent == self._traceparent:
+            return data
+        self._traceparent = traceparent
+        return encode_notification("trace", (traceparent,)) + data

@@ -63,6 +63,9 @@ PARKED_ITEMS_MAX: Final = 65_536
 WAIT_MS_MAX: Final = 24 * 3600 * 1000
 """A day. A longer wait is probably a mistake in units; nil stands for no limit."""
 
+SLOW_TURNS_MAX: Final = 128
+"""Turns in the slow log of a server: more than anybody reads, and their list fits one reply four times."""
+
 PEER_SILENT_S: Final = 5
 PEER_PROBES: Final = 5
 PEER_UNACKNOWLEDGED_MS: Final = 10_000

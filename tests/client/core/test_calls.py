@@ -60,6 +60,8 @@ SENT: list[tuple[Call[Any], str, tuple[Any, ...], bool]] = [
     (calls.holders("ä", 0), "holders", ("ä".encode(),), True),
     (calls.holders(b"a", 7), "holders", (b"a", 7), True),
     (calls.end_session(7), "end_session", (7,), False),
+    (calls.slowlog(128), "slowlog", (128,), True),
+    (calls.slowlog_reset(), "slowlog_reset", (), False),
 ]
 
 
@@ -194,6 +196,9 @@ READ: list[tuple[Call[Any], Any, Any]] = [
     (calls.holders("a", 0), [], []),
     (calls.holders("a", 0), [[1, b"me", 2, b"unix"]], [Holder(1, "me", 2, "unix")]),
     (calls.end_session(1), True, True),
+    (calls.slowlog(1), [{b"method": b"get", b"name": None}], [{"method": "get", "name": None}]),
+    (calls.slowlog(1), [], []),
+    (calls.slowlog_reset(), 3, 3),
 ]
 
 # Call, and a value that cannot be its result.
@@ -210,6 +215,9 @@ UNREADABLE: list[tuple[Call[Any], Any]] = [
     (calls.try_incr([("a", 1, 2)], None), [1, [1]]),
     (calls.try_incr([("a", 1, 2)], None), [True, [1, 2]]),
     (calls.expire("a", 1), 1),
+    (calls.slowlog(1), 1),
+    (calls.slowlog(1), [1]),
+    (calls.slowlog_reset(), None),
     (scan(), [0, []]),
     (scan(), [None, [], []]),
     (scan(), [5, [], []]),
