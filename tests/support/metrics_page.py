@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from support.server_process import RawPeer, server_process
 
 CONFIG: Final = """
+connections_per_address_max = 3
 [caches.orders]
 eviction = "lazy"
 max_counters = 50
@@ -34,7 +35,8 @@ class Sample(NamedTuple):
 
 
 def page_under_load(folder: Path) -> str:
-    """The page of a server whose caches, sessions and holds have been used, and some of whose requests have failed."""
+    """The page of a server that has been used: caches, sessions and holds, requests that failed, a connection that
+    was refused, one that was ended, a session that has ended."""
     config = folder / "naught.toml"
     config.write_text(CONFIG)
     command = [sys.executable, "-W", "error", "-c", LIMITED]
@@ -43,6 +45,13 @@ def page_under_load(folder: Path) -> str:
             second.call("hello", {"cache": "orders", "session": True})
             _use(first, bound=False)
             _use(second, bound=True)
+            with server.connect() as third:
+                third.call("hello", {"session": True})
+                assert third.call("bye") is None
+                with server.connect() as refused:
+                    assert refused.read_to_end() == b""
+                third.send(b"\xc1")  # no MessagePack
+                third.read_to_end()
             return get(http_port(folder), "/metrics")
 
 
