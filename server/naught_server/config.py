@@ -398,8 +398,8 @@ _SETTINGS: Final = (
         "sweep_budget_ms",
         _NumberOrOff(SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX),
         "MS",
-        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms; up to a quarter of the time with a backlog; "
-        "0 turns it off, and then memory grows without a bound",
+        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms; up to a quarter of the time with a backlog."
+        " 0 turns it off, and then memory grows without a bound",
     ),
 )
 _SETTING_OF_NAME: Final = {setting.name: setting for setting in _SETTINGS}

@@ -538,9 +538,7 @@ class Sweep:
         self.entries_done += done
         return done
 
-    def advance_within(
-        self, now_ms: int, budget_ns: float, clock_ns: Callable[[], int], *, off: bool = False
-    ) -> int:
+    def advance_within(self, now_ms: int, budget_ns: float, clock_ns: Callable[[], int], *, off: bool = False) -> int:
         """As `advance`, with a time instead of a number: each job gets the entries that fit half of the time that is
         left, by what its entries have cost before. Jobs with more work get further turns while there is time."""
         pace = self._pace

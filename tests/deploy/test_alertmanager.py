@@ -37,7 +37,10 @@ def test_it_is_valid() -> None:
 @pytest.mark.parametrize("severity", RECEIVERS)
 def test_a_severity_reaches_its_receiver(severity: str) -> None:
     for name in [name for name, alert in alerts().items() if alert["labels"]["severity"] == severity][:2]:
-        assert routed(f"alertname={name}", "job=naught", "instance=a:6481", f"severity={severity}") == RECEIVERS[severity]
+        assert (
+            routed(f"alertname={name}", "job=naught", "instance=a:6481", f"severity={severity}")
+            == RECEIVERS[severity]
+        )
 
 
 @pytest.mark.peer

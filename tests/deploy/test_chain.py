@@ -53,9 +53,7 @@ def test_zeros_that_pile_up_raise_the_alert_and_sweeping_ends_it(tmp_path: Path)
     config.write_text(LAZY)
     folder = tmp_path / "watcher"
     folder.mkdir()
-    with server_process(
-        tmp_path, "--http-port", "0", "--config", str(config), "--sweep-budget-ms", "0"
-    ) as server:
+    with server_process(tmp_path, "--http-port", "0", "--config", str(config), "--sweep-budget-ms", "0") as server:
         assert "the sweeper is off" in server.log()
         target = f"127.0.0.1:{http_port(tmp_path)}"
         with prometheus(folder, shortened(rules(), DIVISOR), target, SCRAPE_INTERVAL) as watcher:

@@ -18,7 +18,7 @@ VARIABLES = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
 ROWS = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
 SHOWN = [panel for panel in panels() if panel["type"] != "row"]
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-OF_GRAFANA = {"__rate_interval", "__interval", "__range"}
+OF_GRAFANA = {"__rate_interval", "__all"}
 
 
 def test_it_is_one_that_grafana_10_can_load() -> None:
@@ -86,7 +86,9 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
         assert target["datasource"] == SOURCE
         if len(panel["targets"]) > 1:
             assert target["legendFormat"], "or nobody can tell the lines apart"
-    unit = panel["options"]["yAxis"]["unit"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]["unit"]
+    unit = (
+        panel["options"]["yAxis"]["unit"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]["unit"]
+    )
     assert unit in {"none", "short", "reqps", "cps", "Bps", "bytes", "s", "percentunit"}
 
 

@@ -1,9 +1,10 @@
-"""The rules for Prometheus: they are valid, and every alert is complete, has a runbook, and is seen to fire and not to."""
+"""The rules for Prometheus: valid, and every alert is complete, has a runbook, and is seen to fire and not to."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def table_of(heading: str) -> list[list[str]]:
     """The rows of the tables under a heading of the guide."""
     _, _, text = GUIDE.partition(f"\n## {heading}\n")
     assert text, f"the guide has no heading {heading!r}"
-    lines = [line for line in re.split(r"^## ", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines() if line[:1] == "|"]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    section = re.split(r"^## ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
+    ]
     return [row for row in rows if row[0].startswith("`")]
 
 
@@ -71,6 +74,7 @@ def test_the_rules_are_valid() -> None:
 
 
 @pytest.mark.peer
+@pytest.mark.slow
 def test_the_rules_do_what_their_test_says() -> None:
     assert "SUCCESS" in promtool("test", "rules", RULES_TEST_FILE.name, folder=RULES_TEST_FILE.parent)
 
@@ -93,6 +97,7 @@ def test_a_wrong_rule_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.peer
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["cache_deviation_ratio > 0.05", "cache_deviation_ratio > 0.5"])
 def test_a_changed_threshold_fails_the_test_of_the_rules(changed: str, tmp_path: Path) -> None:
     need("promtool")
@@ -211,7 +216,8 @@ def test_a_condition_on_an_outcome_names_an_outcome(where: str) -> None:
 def test_every_metric_but_a_few_is_on_the_dashboard() -> None:
     """What nobody can see need not be measured."""
     shown = set().union(*map(read_by, dashboard_expressions()))
-    parts = {f"{name}_{part}" for name in ("naught_turn_duration_seconds", "naught_loop_lag_seconds") for part in PARTS_UNSEEN}
+    histograms = ("naught_turn_duration_seconds", "naught_loop_lag_seconds")
+    parts = {f"{name}_{part}" for name in histograms for part in PARTS_UNSEEN}
     assert documented() - shown - parts == {"naught_ready", "process_virtual_memory_bytes"}
 
 
@@ -223,11 +229,18 @@ def test_every_recording_rule_is_used() -> None:
 # ------------------------------------------------------------------------------------------- the test of the rules
 
 
+@cache
+def rule_tests() -> list[dict[str, Any]]:
+    """What `promtool test rules` is given."""
+    found: list[dict[str, Any]] = parsed(RULES_TEST_FILE)["tests"]
+    return found
+
+
 def cases(name: str, what: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """The tests of an alert whose names begin so, each with what it expects of the alert at which time."""
     return [
         (test, [case for case in test["alert_rule_test"] if case["alertname"] == name])
-        for test in parsed(RULES_TEST_FILE)["tests"]
+        for test in rule_tests()
         if test["name"].startswith(f"{name} {what}")
     ]
 
@@ -257,7 +270,7 @@ def test_an_alert_is_seen_to_be_silent_though_its_metrics_are_there(name: str) -
 
 
 def test_every_case_is_of_the_alert_that_its_test_is_named_after() -> None:
-    for test in parsed(RULES_TEST_FILE)["tests"]:
+    for test in rule_tests():
         for case in test.get("alert_rule_test", ()):
             assert case["alertname"] == test["name"].split()[0]
             assert case["alertname"] in alerts()

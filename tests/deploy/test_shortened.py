@@ -10,7 +10,8 @@ from support.alerting import alerts, rules, seconds, shortened
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("5m", 300), ("1h30m", 5_400), ("200ms", 0.2), ("1d", 86_400), ("2w", 1_209_600), ("0s", 0)]
+    ("text", "expected"),
+    [("5m", 300), ("1h30m", 5_400), ("200ms", 0.2), ("1d", 86_400), ("2w", 1_209_600), ("0s", 0)],
 )
 def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
@@ -44,7 +45,10 @@ def test_every_duration_is_divided() -> None:
                 "name": "a",
                 "interval": "600ms",
                 "rules": [
-                    {"record": "r", "expr": "rate(x[3000ms]) > 5 * (y offset 36000ms) + max_over_time(z[36000ms:300ms])"},
+                    {
+                        "record": "r",
+                        "expr": "rate(x[3000ms]) > 5 * (y offset 36000ms) + max_over_time(z[36000ms:300ms])",
+                    },
                     {"alert": "A", "expr": 'r{m="5m"} > 0.15', "for": "3000ms", "labels": {"severity": "info"}},
                     {"alert": "B", "expr": "r == 1"},
                 ],
@@ -62,7 +66,12 @@ def test_a_duration_is_never_divided_to_nothing() -> None:
 
 
 def test_the_shipped_rules_keep_all_but_their_times() -> None:
-    short = {rule["alert"]: rule for group in shortened(rules(), 100)["groups"] for rule in group["rules"] if "alert" in rule}
+    short = {
+        rule["alert"]: rule
+        for group in shortened(rules(), 100)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
     assert short.keys() == alerts().keys()
     for name, rule in alerts().items():
         assert short[name]["annotations"] == rule["annotations"]

@@ -74,7 +74,9 @@ def dashboard_expressions() -> list[str]:
     dashboard = json.loads(DASHBOARD_FILE.read_text("utf-8"))
     found = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
     found += [each["expr"] for each in dashboard["annotations"]["list"] if "expr" in each]
-    found += [_selector_of(each["query"]["query"]) for each in dashboard["templating"]["list"] if each["type"] == "query"]
+    found += [
+        _selector_of(each["query"]["query"]) for each in dashboard["templating"]["list"] if each["type"] == "query"
+    ]
     return [with_values(expression) for expression in found]
 
 
@@ -145,9 +147,7 @@ class Prometheus:
     def alerts(self, name: str) -> dict[str, dict[str, Any]]:
         """The alerts of a name that are pending or firing now, by their state."""
         return {
-            each["state"]: each
-            for each in self.ask("api/v1/alerts")["alerts"]
-            if each["labels"]["alertname"] == name
+            each["state"]: each for each in self.ask("api/v1/alerts")["alerts"] if each["labels"]["alertname"] == name
         }
 
     def has_been(self, name: str, state: str) -> bool:

@@ -40,19 +40,22 @@ def page_under_load(folder: Path) -> str:
     config = folder / "naught.toml"
     config.write_text(CONFIG)
     command = [sys.executable, "-W", "error", "-c", LIMITED]
-    with server_process(folder, "--http-port", "0", "--config", str(config), command=command) as server:
-        with server.connect() as first, server.connect() as second:
-            second.call("hello", {"cache": "orders", "session": True})
-            _use(first, bound=False)
-            _use(second, bound=True)
-            with server.connect() as third:
-                third.call("hello", {"session": True})
-                assert third.call("bye") is None
-                with server.connect() as refused:
-                    assert refused.read_to_end() == b""
-                third.send(b"\xc1")  # no MessagePack
-                third.read_to_end()
-            return get(http_port(folder), "/metrics")
+    with (
+        server_process(folder, "--http-port", "0", "--config", str(config), command=command) as server,
+        server.connect() as first,
+        server.connect() as second,
+    ):
+        second.call("hello", {"cache": "orders", "session": True})
+        _use(first, bound=False)
+        _use(second, bound=True)
+        with server.connect() as third:
+            third.call("hello", {"session": True})
+            assert third.call("bye") is None
+            with server.connect() as refused:
+                assert refused.read_to_end() == b""
+            third.send(b"\xc1")  # no MessagePack
+            third.read_to_end()
+        return get(http_port(folder), "/metrics")
 
 
 def _use(peer: RawPeer, *, bound: bool) -> None:
