@@ -622,7 +622,7 @@ def config_set(peer: Peer, params: Params, now_ms: int) -> object:
 
 
 def sweep(peer: Peer, params: Params, now_ms: int) -> int:
-    return peer.engine.advance(now_ms, SLICE_ENTRIES)
+    return peer.engine.advance(now_ms, SLICE_ENTRIES, asked=True)
 
 
 COMMANDS: Final[dict[bytes, Command]] = {

@@ -96,10 +96,14 @@ SWEEP_PERIOD_MS: Final = 10
 """How often the sweeper takes a step."""
 
 SWEEP_BUDGET_MS_MIN: Final = 0.1
-"""Below this, starting a step costs more than the work in it."""
+"""Below this, starting a step costs more than the work in it. 0 is no budget of this range: it turns the sweeper
+off."""
 
 SWEEP_BUDGET_MS_MAX: Final = 10.0
 """A whole `SWEEP_PERIOD_MS`: with more, the sweeper would take most of the loop's time."""
+
+SWEEP_DUTIES_MS: Final = 1.0
+"""The budget of the jobs that go on while the sweeper is off: the default of the setting."""
 
 SWEEP_BACKLOG_PERIOD_MS: Final = 4
 """How often the sweeper takes a step while it has a backlog: more steps, and no longer ones."""
@@ -176,6 +180,7 @@ assert TURN_ITEMS_MAX <= BATCH_ITEMS_MAX, "only a batch may be more work than on
 assert INPUT_AHEAD_BYTES_MAX + 256_000 <= INPUT_BYTES_MAX
 assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must not be enough to pause a peer"
 assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
+assert SWEEP_BUDGET_MS_MIN <= SWEEP_DUTIES_MS <= SWEEP_BUDGET_MS_MAX
 assert SWEEP_BACKLOG_PERIOD_MS < SWEEP_PERIOD_MS
 assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
 assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
@@ -245,6 +250,17 @@ class _Number:
         if type(value) not in (int, float) or not self.minimum <= cast(float, value) <= self.maximum:
             raise ValueError
         return float(cast(float, value))
+
+
+@dataclass(frozen=True)
+class _NumberOrOff(_Number):
+    """A number, or 0, which turns something off."""
+
+    def expects(self) -> str:
+        return f"{super().expects()}, or 0 for off"
+
+    def accept(self, value: object) -> object:
+        return 0.0 if type(value) in (int, float) and value == 0 else super().accept(value)
 
 
 @dataclass(frozen=True)
@@ -414,9 +430,10 @@ _SETTINGS: Final = (
     ),
     _Setting(
         "sweep_budget_ms",
-        _Number(SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX),
+        _NumberOrOff(SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX),
         "MS",
-        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms; up to a quarter of the time with a backlog",
+        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms; up to a quarter of the time with a backlog."
+        " 0 turns it off, and then memory grows without a bound",
     ),
 )
 _SETTING_OF_NAME: Final = {setting.name: setting for setting in _SETTINGS}
@@ -492,7 +509,8 @@ class ServerConfig:
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0
-    """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`; a backlog gets up to a quarter."""
+    """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`; a backlog gets up to a quarter. 0 turns the
+    sweeper off."""
     caches: Mapping[str, CachePolicy] = field(default_factory=dict)
     """The caches by name. There is always one named `default`."""
 

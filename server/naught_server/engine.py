@@ -24,6 +24,7 @@ from naught_server.config import (
     SWEEP_BACKLOG_PERIOD_MS,
     SWEEP_BUDGET_MS_MAX,
     SWEEP_BUDGET_MS_MIN,
+    SWEEP_DUTIES_MS,
     SWEEP_PERIOD_MS,
     ServerConfig,
 )
@@ -50,13 +51,23 @@ WATCHED_KEY_BYTES: Final = 400
 """A key that is held or waited for, with its hold or its place in a queue."""
 
 
+SWEEPER_OFF: Final = (
+    "the sweeper is off (sweep_budget_ms = 0): the memory of zeros, cleared and emptied tables is not given back"
+)
+
+
 class Settings:
     """The settings that `config_set` changes while the server runs."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self.sweep_budget_ms: float = config.sweep_budget_ms  # the sweeper's work in any 10 ms
+        self.sweep_budget_ms: float = config.sweep_budget_ms  # the sweeper's work in any 10 ms; 0: it is off
         self.drain_timeout_ms: int = config.drain_timeout_ms  # how long a stop waits for connections to finish
         self.log_level: str = config.log_level
+
+    @property
+    def sweeper_off(self) -> bool:
+        """Whether the sweeper does only what clients would miss; see `sweep.py`."""
+        return not self.sweep_budget_ms
 
     def as_dict(self) -> dict[str, Any]:
         """All settings by name."""
@@ -68,17 +79,28 @@ class Settings:
 
     def take_from(self, config: ServerConfig) -> None:
         """Set all to the values of this configuration, which has checked them."""
+        was_off = self.sweeper_off
         for name in vars(self):
             setattr(self, name, getattr(config, name))
         logging.getLogger("naught").setLevel(self.log_level.upper())
+        self._log_sweeper(was_off)
+
+    def _log_sweeper(self, was_off: bool) -> None:
+        """Say that the sweeper was turned off or on, where it was."""
+        if self.sweeper_off and not was_off:
+            log.warning(SWEEPER_OFF)
+        elif was_off and not self.sweeper_off:
+            log.info("the sweeper is on again")
 
     def change(self, name: str, value: object) -> object:
         """Set one. Returns its new value. Raises InvalidRequest, which says what is allowed."""
         if name == "sweep_budget_ms":
             low, high = SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX
-            if not (type(value) is int or type(value) is float) or not low <= value <= high:
-                raise InvalidRequest(f"sweep_budget_ms is a number from {low} to {high}")
-            self.sweep_budget_ms = float(value)
+            if not (type(value) is int or type(value) is float) or not (value == 0 or low <= value <= high):
+                raise InvalidRequest(f"sweep_budget_ms is 0 for off, or a number from {low} to {high}")
+            was_off = self.sweeper_off
+            self.sweep_budget_ms = abs(float(value))  # -0.0 is 0.0
+            self._log_sweeper(was_off)
         elif name == "drain_timeout_ms":
             if type(value) is not int or not 0 <= value <= DRAIN_TIMEOUT_MS_MAX:
                 raise InvalidRequest(f"drain_timeout_ms is an integer from 0 to {DRAIN_TIMEOUT_MS_MAX}")
@@ -132,6 +154,7 @@ class Engine:
         self._on_tables_replaced: Callable[[], None] | None = None  # see `watch`
         self._on_taken_back: OnTakenBack | None = None  # the same
         self._swept_ms = 0  # when advance() was last called
+        self._swept_whole_ms = 0  # the same, while the sweeper was not off
         self._sweep_idle = False  # the last advance() found nothing to do
         self._behind = False  # the sweeper has a backlog, and takes more of the time
 
@@ -168,23 +191,31 @@ class Engine:
         """The time at which the server starts. Later calls do nothing."""
         if self.started_ms is None:
             self.started_ms = now_ms
+            if self.settings.sweeper_off:
+                log.warning(SWEEPER_OFF)
 
-    def advance(self, now_ms: int, entries_max: int) -> int:
-        """One bounded step of upkeep; entries worked on. About 0.3 us an entry."""
+    def advance(self, now_ms: int, entries_max: int, *, asked: bool = False) -> int:
+        """One bounded step of upkeep; entries worked on. About 0.3 us an entry. With `asked` all jobs have a turn
+        even while the sweeper is off."""
         self.start(now_ms)
-        return self._advanced(now_ms, self.sweep.advance(now_ms, entries_max))
+        off = self.settings.sweeper_off and not asked
+        return self._advanced(now_ms, self.sweep.advance(now_ms, entries_max, off=off), off=off)
 
     def advance_within(self, now_ms: int, clock_ns: Callable[[], int]) -> int:
         """One step of upkeep that takes about the time `sweep_budget_ms` allows; entries worked on. `clock_ns` is
         asked after each job, to learn what its entries cost."""
         self.start(now_ms)
-        budget_ns = step_ns(self.settings.sweep_budget_ms, behind=self._behind)
-        return self._advanced(now_ms, self.sweep.advance_within(now_ms, budget_ns, clock_ns))
+        off = self.settings.sweeper_off
+        budget_ms = SWEEP_DUTIES_MS if off else self.settings.sweep_budget_ms
+        budget_ns = step_ns(budget_ms, behind=self._behind)
+        return self._advanced(now_ms, self.sweep.advance_within(now_ms, budget_ns, clock_ns, off=off), off=off)
 
-    def _advanced(self, now_ms: int, done: int) -> int:
+    def _advanced(self, now_ms: int, done: int, *, off: bool) -> int:
         """A step is over. Decides when the next one is due. Returns `done`."""
         self._swept_ms = now_ms
-        self._behind = self.sweep.is_behind(now_ms)
+        if not off:
+            self._swept_whole_ms = now_ms
+        self._behind = self.sweep.is_behind(now_ms, off=self.settings.sweeper_off)
         # When a counter with a waiter expires, the sweeper has to notice soon.
         self._sweep_idle = not done and not any(
             cache.wheel.count and cache.waiters.watched for cache in self.store.caches.values()
@@ -214,9 +245,10 @@ class Engine:
         """Whether the sweeper had a backlog after its last step."""
         return self._behind
 
-    def since_step_ms(self, now_ms: int) -> int:
-        """How long ago the sweeper took its last step; before the first one, how long ago the server has started."""
-        since_ms = self._swept_ms or self.started_ms
+    def since_step_ms(self, now_ms: int, *, whole: bool = False) -> int:
+        """How long ago the sweeper took its last step; before the first one, how long ago the server has started.
+        `whole`: the last step while it was not off."""
+        since_ms = (self._swept_whole_ms if whole else self._swept_ms) or self.started_ms
         return 0 if since_ms is None else max(0, now_ms - since_ms)
 
     def next_due(self, now_ms: int) -> int:
@@ -250,6 +282,7 @@ class Engine:
             "caches": {name: self._cache_as_dict(cache, now_ms) for name, cache in self.store.caches.items()},
             "sessions": self.sessions.totals(),
             "sweeper": {
+                "off": self.settings.sweeper_off,
                 "steps": sweep.steps,
                 "entries": sweep.entries_done,
                 "failures": sweep.failures,

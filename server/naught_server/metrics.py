@@ -278,8 +278,8 @@ def _of_upkeep(snapshot: Snapshot) -> Iterator[Family]:
     yield _counter("naught_sweeper_failures", "Jobs of the sweeper that have raised.", (_NONE, sweep.failures))
     yield _gauge(
         "naught_sweeper_last_step_timestamp_seconds",
-        "When the sweeper took its last step, in seconds since 1970.",
-        (_NONE, snapshot.now_s - engine.since_step_ms(snapshot.now_ms) / 1000),
+        "When the sweeper took its last step, in seconds since 1970; of a sweeper that is off, when it was turned off.",
+        (_NONE, snapshot.now_s - engine.since_step_ms(snapshot.now_ms, whole=True) / 1000),
     )
     yield _gauge("naught_sweeper_behind", "1 while the sweeper has a backlog.", (_NONE, int(engine.is_behind)))
     yield _histogram("naught_gc_pause_seconds", "Pauses of Python's garbage collector.", stats.collections)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from naught_server.slowlog import SlowLog
 
-
 UNKNOWN_METHOD: Final = "unknown"
 """Stands for all methods there are not, and for what is no request, so that there are few names."""
 

@@ -147,7 +147,7 @@ class StatusFeed:
                 "entries": sweep.entries_done,
                 "seconds": sweep.worked_ns / 1e9,
                 "behind": engine.is_behind,
-                "last_step_age_s": engine.since_step_ms(now_ms) / 1000,
+                "last_step_age_s": engine.since_step_ms(now_ms, whole=True) / 1000,
                 "failures": sweep.failures,
             },
             "caches": self._caches(now_ms),

@@ -12,6 +12,10 @@ caller (`advance`), or from a time and the measured price of each job's entries 
     CompactTables    rebuilds tables that are mostly empty, and with them the memory of the keys
     MeasureTables    counts memory, entries and zeros of the tables
 
+A sweeper can be *off*, for an operator who looks for a fault or shows what zeros do. Then only the jobs go on whose
+absence a client would notice (`Job.is_duty`): timers, ended sessions, expired counters, and measuring. The others do
+nothing but give memory back. A shard that one of them holds is still finished, as requests may wait for its lock.
+
 Two jobs work on shards (`ShardJob`). Small shards are done whole, several in a step. Work on a large shard takes
 several steps. It holds the shard's lock meanwhile (`ShardWork`), so the table does not change under it, and releases
 the lock on every way out.
@@ -71,6 +75,10 @@ class Job(Protocol):
 
     name: str
 
+    @property
+    def is_duty(self) -> bool:
+        """Whether it goes on while the sweeper is off: clients or the operator's figures would miss it."""
+
     def step(self, now_ms: int, entries_max: int) -> int:
         """Do up to about `entries_max` entries of work, or one small shard. Returns how many. 0: none was found, in
         as many shards as the allowance lets it look at."""
@@ -83,6 +91,7 @@ class FireTimers:
     """Fires due timers: waits that have run out, leases that have ended. And settles waiters that are noted."""
 
     name = "timers"
+    is_duty = True
 
     def __init__(self, timers: Timers, caches: Iterable[Cache]) -> None:
         self._timers = timers
@@ -108,6 +117,7 @@ class ReleaseEnded:
     """Empties sessions that have ended: their waiters leave their queues, their holds are given back."""
 
     name = "ended sessions"
+    is_duty = True
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -124,6 +134,7 @@ class RemoveExpired:
     """Takes out counters whose time to live has ended."""
 
     name = "expired counters"
+    is_duty = True
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -146,6 +157,7 @@ class FreeTables:
     """Empties tables that `clear` has replaced, entry by entry: freeing a table of a million at once takes 100 ms."""
 
     name = "cleared tables"
+    is_duty = False
 
     def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
         self._cache = cache
@@ -294,6 +306,11 @@ class ShardJob:
         self._next = 0  # the shard to look at next
         self._work: ShardWork | None = None  # on a large shard
 
+    @property
+    def is_duty(self) -> bool:
+        """A shard that is held must be finished: requests wait for it."""
+        return self._work is not None
+
     def step(self, now_ms: int, entries_max: int) -> int:
         shards = len(self._cache.tables)
         looks_left = min(shards, entries_max * SHARDS_PER_ENTRY)
@@ -418,6 +435,7 @@ class MeasureTables:
     once in `ROOM_EVERY_MS` for how many entries they have room."""
 
     name = "measuring"
+    is_duty = True
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -489,7 +507,7 @@ class Sweep:
     ) -> None:
         self._failed = failed  # called with a job that raised; the other jobs go on
         self.entries_done = 0  # since the start
-        self.steps = 0  # calls of `advance` and `advance_within`
+        self.steps = 0  # calls of `advance` and `advance_within`, but for those of a sweeper that is off
         self.failures = 0  # jobs that raised
         self.worked_ns = 0  # time spent in `advance_within`
         self.table_bytes_freed = 0  # since the start
@@ -521,28 +539,28 @@ class Sweep:
         """Whether the next step should come at once."""
         return self._timers.urgent
 
-    def is_behind(self, now_ms: int) -> bool:
-        """Whether any job has a backlog. O(jobs)."""
-        return any(job.is_behind(now_ms) for job in self._jobs)
+    def is_behind(self, now_ms: int, *, off: bool = False) -> bool:
+        """Whether any job has a backlog; with `off`, any job that goes on while the sweeper is off. O(jobs)."""
+        return any(job.is_behind(now_ms) for job in self._jobs if job.is_duty or not off)
 
-    def advance(self, now_ms: int, entries_max: int) -> int:
+    def advance(self, now_ms: int, entries_max: int, *, off: bool = False) -> int:
         """Give each job one turn, with about `entries_max` entries for all. Returns how many entries were done.
 
         A job gets at most half of what is left, so the last job gets something too, and the first job changes from
-        step to step.
+        step to step. With `off`, only the jobs that go on while the sweeper is off.
         """
         done = 0
-        for index in self._begin():
+        for index in self._begin(off=off):
             done += self._turn(index, now_ms, max(1, (entries_max - done) // 2))
         self.entries_done += done
         return done
 
-    def advance_within(self, now_ms: int, budget_ns: float, clock_ns: Callable[[], int]) -> int:
+    def advance_within(self, now_ms: int, budget_ns: float, clock_ns: Callable[[], int], *, off: bool = False) -> int:
         """As `advance`, with a time instead of a number: each job gets the entries that fit half of the time that is
         left, by what its entries have cost before. Jobs with more work get further turns while there is time."""
         pace = self._pace
         pace.begin(budget_ns)
-        waiting = self._begin()
+        waiting = self._begin(off=off)
         done = 0
         started_ns = ended_ns = clock_ns()
         for _ in range(TURNS_MAX):
@@ -554,7 +572,7 @@ class Sweep:
                 ended_ns = clock_ns()
                 pace.note(index, entries, ended_ns - begun_ns)
                 done += entries
-                if entries >= allowance:
+                if entries >= allowance and (not off or self._jobs[index].is_duty):
                     unfinished.append(index)
             waiting = unfinished
             if not waiting or not pace.has_time:
@@ -563,8 +581,10 @@ class Sweep:
         self.worked_ns += ended_ns - started_ns
         return done
 
-    def _begin(self) -> list[int]:
+    def _begin(self, *, off: bool) -> list[int]:
         """A step begins. Returns the order of the jobs."""
+        if off:
+            return [index for index, job in enumerate(self._jobs) if job.is_duty]
         self.steps += 1
         first = self._next
         self._next = (first + 1) % len(self._jobs)

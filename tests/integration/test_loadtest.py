@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +46,7 @@ from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import EVICTING_WAYS, PEERS, REDIS_WAYS, Setting
 from naught_loadtest.processes import environment
+from support.programs import need
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.15", "--warmup", "0.02", "--no-ceiling")
@@ -56,14 +56,6 @@ TIMES = ("--duration", "0.15", "--warmup", "0.02", "--no-ceiling")
 def naught() -> Iterator[Server]:
     with naught_server() as server:
         yield server
-
-
-def need(program: str) -> None:
-    """Skip without this program, but fail in CI."""
-    if shutil.which(program) is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{program} is not installed, and in CI it must be")
-        pytest.skip(f"{program} is not installed")
 
 
 def peer(program: str, start: Callable[[], AbstractContextManager[Server]]) -> Iterator[Server]:

@@ -345,7 +345,7 @@ def test_every_file_that_is_named_exists() -> None:
     named = {
         path
         for text in TEXTS.values()
-        for path in re.findall(r"`((?:client|server|loadtest|tests|docs|tools)/[\w./-]*)`", text)
+        for path in re.findall(r"`((?:client|server|loadtest|tests|docs|tools|deploy)/[\w./-]*)`", text)
     }
     # A drawing of a folder begins with its path, and the files of a line stand before what they are for.
     for _, block in pages_with("text"):

@@ -40,6 +40,7 @@ SOURCES = [
     ),
     ("--drain-timeout-ms", "NAUGHT_DRAIN_TIMEOUT_MS", "drain_timeout_ms", ("0", 0), ("20", 20), ("300", 300)),
     ("--sweep-budget-ms", "NAUGHT_SWEEP_BUDGET_MS", "sweep_budget_ms", ("0.1", 0.1), ("2", 2.0), ("10", 10.0)),
+    ("--sweep-budget-ms", "NAUGHT_SWEEP_BUDGET_MS", "sweep_budget_ms", ("0", 0.0), ("0.0", 0.0), ("-0.0", 0.0)),
 ]
 
 
@@ -146,9 +147,9 @@ FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
         "--sessions-per-address-max must be a whole number from 1 to 2000000, or empty, not 0",
     ),
     (["--drain-timeout-ms", "-5"], {}, "--drain-timeout-ms must be a whole number from 0 to 3600000, not -5"),
-    (["--sweep-budget-ms", "0.09"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not 0.09"),
-    (["--sweep-budget-ms", "nan"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not 'nan'"),
-    (["--sweep-budget-ms", "1e0"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, not '1e0'"),
+    (["--sweep-budget-ms", "0.09"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, or 0 for off, not 0.09"),
+    (["--sweep-budget-ms", "nan"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, or 0 for off, not 'nan'"),
+    (["--sweep-budget-ms", "1e0"], {}, "--sweep-budget-ms must be a number from 0.1 to 10, or 0 for off, not '1e0'"),
     (["--ports-file", "\udcff"], {}, "--ports-file must be a path of at most 4095 bytes of UTF-8, not '\\udcff'"),
     # settings that exclude each other
     (["--host", ""], {}, "nothing to listen on: --host turns TCP off, and there is no Unix socket"),
@@ -187,8 +188,8 @@ FILE_MISTAKES = [
     ("host = 1", "host must be an address or a host name of at most 253 bytes of UTF-8, not 1"),
     ("insecure = 1", "insecure must be true or false, not 1"),
     ("log_level = []", "log_level must be debug, info, warning or error, not []"),
-    ("sweep_budget_ms = nan", "sweep_budget_ms must be a number from 0.1 to 10, not nan"),
-    ("sweep_budget_ms = true", "sweep_budget_ms must be a number from 0.1 to 10, not true"),
+    ("sweep_budget_ms = nan", "sweep_budget_ms must be a number from 0.1 to 10, or 0 for off, not nan"),
+    ("sweep_budget_ms = true", "sweep_budget_ms must be a number from 0.1 to 10, or 0 for off, not true"),
     ('ports_file = "a\\u0000b"', "ports_file must be a path of at most 4095 bytes of UTF-8, not 'a\\x00b'"),
     ("port = ", None),
     ("port = 1\nport = 2", None),

@@ -223,7 +223,7 @@ def test_the_settings() -> None:
     text = section("### config_get, config_set")
     words = engine_of().settings.as_dict()
     assert all(f"`{word}`" in text for word in words)
-    assert f"`sweep_budget_ms` ({config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g})" in text
+    assert f"`sweep_budget_ms` ({config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g}, or 0 for off)" in text
     assert "`drain_timeout_ms` (0 to 3 600 000)" in text
     assert config.DRAIN_TIMEOUT_MS_MAX == 3_600_000
 
@@ -909,3 +909,32 @@ def test_the_slowest_come_first_until_the_log_is_reset() -> None:
     assert ask(here, "slowlog", 129) == ask(here, "slowlog", 0) == "invalid"
     assert ask(here, "slowlog_reset") == 128
     assert ask(here, "slowlog") == []
+
+
+def test_a_sweeper_that_is_off() -> None:
+    says("**With `sweep_budget_ms` 0 the sweeper is off, and memory grows without a bound.**")
+    says("Zeros that lazy eviction leaves, cleared tables and tables that are mostly empty keep their memory")
+    says("waits and leases end, holds are given back, counters expire.")
+    says("`info` says `off`, the log warns, and `steps` does not grow.")
+    says("Runs one bounded step of the background sweeper now, also while it is off.")
+    engine = engine_of(eviction="lazy", shards=1)
+    here = Conversation(engine)
+    cache = engine.store.cache("default")
+    assert ask(here, "config_set", "sweep_budget_ms", 0) == 0.0
+    keys = [b"%d" % number for number in range(2_000)]
+    ask(here, "apply", keys, 1)
+    ask(here, "apply", keys, -1)
+    ask(here, "incr", "k", 1, 5)
+    here.send(encode_request(7, "wait_zero", ("k", None)))
+    for _ in range(100):
+        here.now_ms += 100
+        engine.advance(here.now_ms, 1_000)
+    assert [reply[1] for reply in decoded(here.send(encode_request(8, "count", ())))] == [7, 8], "it has expired"
+    assert cache.raw_entries() == 2_000
+    sweeper = ask(here, "info")[b"sweeper"]
+    assert (sweeper[b"off"], sweeper[b"steps"]) == (True, 0)
+    while ask(here, "sweep"):
+        pass
+    assert cache.raw_entries() == 0
+    ask(here, "config_set", "sweep_budget_ms", 1)
+    assert ask(here, "info")[b"sweeper"][b"off"] is False

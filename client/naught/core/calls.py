@@ -341,6 +341,12 @@ def _holders(result: Any) -> list[Holder]:
         raise ProtocolError(f"sessions with amounts were expected, not {result!r:.80}") from error
 
 
+def _mappings(result: Any) -> list[dict[str, Any]]:
+    if result.__class__ is not list:
+        raise ProtocolError(f"maps were expected, not {result!r:.80}")
+    return [_mapping(each) for each in result]
+
+
 def _batch_reply_bytes(items: int) -> int:
     """Upper bound of the reply to a batch: each value takes at most 9 bytes."""
     return SMALL_REPLY_BYTES + 9 * items
