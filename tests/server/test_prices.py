@@ -90,6 +90,7 @@ def test_a_request_that_costs_more_than_a_turn_is_paid_by_later_turns() -> None:
     assert len(turns) >= 19 * 6_000 // TURN_ITEMS_MAX
 
 
+@pytest.mark.patches
 def test_a_release_of_some_amounts_looks_at_those_only(monkeypatch: pytest.MonkeyPatch) -> None:
     peer = opened()
     number = peer.call("acquire", [(b"%d" % number, 2, 9) for number in range(1_000)])[2]
@@ -158,6 +159,7 @@ def steps_of(peer: Peer, entries_max: int) -> list[int]:
     return steps
 
 
+@pytest.mark.patches
 def test_the_end_of_wide_waits_is_spread_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     peer, _ = wide_waits(60)
     left = 0

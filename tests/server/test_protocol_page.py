@@ -533,6 +533,7 @@ def test_the_old_connection_is_silent_after_a_resumption() -> None:
 @pytest.mark.parametrize("name", ["web-7:4711", "n" * 128, "é" * 64, "two words", "\u4e2d\u6587", " ", "\xa0"])
 def test_which_names_are_good(name: str) -> None:
     says("1 to 128 bytes of UTF-8, or has a control character (U+0000 to U+001F, U+007F to U+009F)")
+    says("Names need not be different.")
     engine = engine_of()
     for text in (name, name.encode()):
         here = Conversation(engine)
@@ -673,6 +674,16 @@ def test_a_session_shows_what_it_waits_for() -> None:
     assert (row[b"parked"], row[b"waits"]) == (0, [])
 
 
+def test_the_reasons_for_an_end() -> None:
+    """`tests/server/test_sessions.py` has an end of each."""
+    says("Unless the reason is `bye`, the server logs whose holds it has taken back")
+    _, _, after = section("## 6. Sessions").partition("**The end.**")
+    reasons = [found[1] for first, *_ in rows(after) if (found := re.fullmatch(r"`(\w+)`", first))]
+    assert reasons == list(session_module.END_REASONS)
+    here = Conversation()
+    assert [word.decode() for word in ask(here, "info")[b"sessions"][b"ended"]] == reasons
+
+
 def test_who_holds_a_counter() -> None:
     says("which sessions hold how much of a counter of this cache, in the order of their numbers")
     says("so the amounts together may be less than the value, and more where others have decremented it")
@@ -700,6 +711,21 @@ def test_who_holds_a_counter() -> None:
     ask(peers[2], "bye")
     assert ask(peers[1], "holders", "gpu") == [], "the release has evicted it"
     assert ask(peers[1], "holders", "absent") == []
+
+
+def test_a_session_that_has_ended_holds_nothing_any_more() -> None:
+    says("each amount was true when the first one began, and a session that has ended since is left out.")
+    engine = engine_of()
+    here, other = Conversation(engine), Conversation(engine)
+    for peer in (here, other):
+        ask(peer, "hello", {"session": True})
+        ask(peer, "acquire", [["k", 1, 9]])
+    assert here.protocol.receive(encode_request(7, "holders", ("k",)), here.now_ms) == b"", "its first slice"
+    ask(other, "acquire", [["k", 1, 9]])
+    ask(other, "bye")
+    replies = decoded(here.send(encode_request(8, "acquire", ([["k", 1, 9]],))))
+    assert [reply[3] for reply in replies if reply[1] == 7] == [[[1, b"", 1, b""]]]
+    assert ask(here, "holders", "k") == [[1, b"", 2, b""]]
 
 
 def test_nobody_holds_a_counter_that_has_expired() -> None:
