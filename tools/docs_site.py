@@ -32,7 +32,7 @@ OUTSIDE = {
 PLACES = {site: repository for repository, site in OUTSIDE.items()}
 
 # Beside the first page the navigation would be empty, and the tables of the figures need the width.
-HIDDEN = {"index.md": ["navigation"], "zeros-figures.md": ["toc"]}
+HIDDEN = {"index.md": ["navigation"], "zeros-figures.md": ["toc"], "before-after.md": ["toc"]}
 
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#:\s]+)(?=[)#])")
 

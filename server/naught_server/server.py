@@ -155,15 +155,16 @@ class Server:
                 ending.callback(self._loop.remove_signal_handler, number)
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
             ending.callback(self._loop.remove_signal_handler, signal.SIGHUP)
-            watch = _PauseWatch(self._engine.stats.collections.add)
-            gc.callbacks.append(watch)
-            ending.callback(gc.callbacks.remove, watch)
             # All objects that exist now stay, tables included: later collections need not look at them.
             gc.collect()
             gc.freeze()
             if sys.version_info >= (3, 14):  # there the collector looks at every dict that is not frozen
                 self._engine.watch(on_tables_replaced=gc.freeze)
             ending.callback(gc.unfreeze)
+            # Only now: no client waits for the collection above, the longest there is.
+            watch = _PauseWatch(self._engine.stats.collections.add)
+            gc.callbacks.append(watch)
+            ending.callback(gc.callbacks.remove, watch)
 
             sweeper = self._loop.create_task(Sweeper(self._engine).run(), name="sweeper")
             sweeper.add_done_callback(_report_failed_sweeper)
