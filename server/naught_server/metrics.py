@@ -33,6 +33,10 @@ Labels = Mapping[str, str]
 
 _NONE: Final[Labels] = {}
 
+# Shown from the start: a rate cannot be taken of a counter whose first value is not 0.
+REFUSED_REASONS: Final = ("connections_max", "connections_per_address_max", "http_connections_max", "open_files")
+CUT_REASONS: Final = ("gone", "unfinished", "unread")
+
 
 class Sample(NamedTuple):
     """One line: what follows the family's name, the labels, the value."""
@@ -234,10 +238,12 @@ def _of_connections(snapshot: Snapshot) -> Iterator[Family]:
     yield _counter(
         "naught_connections_refused",
         "Connections refused, by the limit that was reached.",
-        *_by("reason", stats.refused_by_reason),
+        *_by("reason", dict.fromkeys(REFUSED_REASONS, 0) | stats.refused_by_reason),
     )
     yield _counter(
-        "naught_connections_cut", "Connections ended by the server, by reason.", *_by("reason", stats.connections_cut)
+        "naught_connections_cut",
+        "Connections ended by the server, by reason.",
+        *_by("reason", dict.fromkeys(CUT_REASONS, 0) | stats.connections_cut),
     )
     yield _counter("naught_received_bytes", "Bytes received from clients.", (_NONE, stats.received_bytes))
     yield _counter("naught_sent_bytes", "Bytes of replies handed to the system.", (_NONE, stats.sent_bytes))
@@ -278,7 +284,7 @@ def _of_upkeep(snapshot: Snapshot) -> Iterator[Family]:
     yield _counter("naught_sweeper_failures", "Jobs of the sweeper that have raised.", (_NONE, sweep.failures))
     yield _gauge(
         "naught_sweeper_last_step_timestamp_seconds",
-        "When the sweeper took its last step, in seconds since 1970; of a sweeper that is off, when it was turned off.",
+        "When the sweeper took its last step, in seconds since 1970; turned off, its last one before that.",
         (_NONE, snapshot.now_s - engine.since_step_ms(snapshot.now_ms, whole=True) / 1000),
     )
     yield _gauge("naught_sweeper_behind", "1 while the sweeper has a backlog.", (_NONE, int(engine.is_behind)))
