@@ -257,6 +257,32 @@ def test_a_server_that_has_not_looked_for_the_largest_yet(page: Browser, server:
     page.wait_figure("counters", "≤ 5")
 
 
+def test_sessions_that_are_not_listed_yet(page: Browser, server: StatusServer) -> None:
+    known = status()
+    known["sessions"]["open"] = 3
+    server.show(step(known))
+    page.wait_figure("open", "3")
+    assert page.text("#sessions-note") == "The server has not listed them yet."
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ({}, "Keeps up: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago."),
+        ({"behind": True}, "Behind: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago."),
+        ({"last_step_age_s": 61.0}, "It stands still: no step, the last one 1 min 1 s ago."),
+        ({"failures": 2}, "Keeps up: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago. 2 steps failed."),
+    ],
+    ids=["keeps-up", "behind", "stands-still", "failed"],
+)
+def test_what_the_sweeper_does(page: Browser, server: StatusServer, words: dict[str, Any], text: str) -> None:
+    known = step(status())
+    known["sweeper"] |= {"steps": 10, "seconds": 0.01, **words}
+    server.show(known)
+    page.wait_figure("commands", "0")
+    assert text in page.texts(".chart .note")
+
+
 def test_several_caches(page: Browser, server: StatusServer) -> None:
     assert page.run("return document.getElementById('cache-choice').hidden")
     names = ["default", "orders", *HOSTILE[:4]]

@@ -529,8 +529,10 @@ def _overview(seen: Seen, wide: int) -> Iterator[Line]:
         ("holds", f"{sessions['holds']:,}", PLAIN),
         ("waiting", f"{sessions['parked']:,}", PLAIN),
     )
+    # A server that cannot turn it off does not say.
+    is_off = info["sweeper"].get("off", False)
     yield _named(
-        ("sweeper: steps/s", rate(figures.sweeper_steps), PLAIN),
+        ("sweeper", "off", BAD) if is_off else ("sweeper: steps/s", rate(figures.sweeper_steps), PLAIN),
         ("entries/s", rate(figures.swept), PLAIN),
         ("failed", f"{info['sweeper']['failures']:,}", BAD if info["sweeper"]["failures"] else PLAIN),
         ("log lines dropped", f"{info['log_lines_dropped']:,}", WARN if info["log_lines_dropped"] else PLAIN),

@@ -19,6 +19,7 @@ export const STILL_MS = 5_000; // figures that are older, although the server an
 export const BACKOFF_MS_MAX = 15_000; // between two questions to a server that does not answer
 export const KEPT_MS = 300_000; // what the charts show
 export const GAP_MS = 3_000; // between two samples that are further apart there was none
+export const STEP_AGE_S_MAX = 5; // a sweeper whose last step is longer ago does not run
 export const DEVIATION_MAX = 0.15; // the shipped alert rules warn above this
 
 const LAST_BUCKET = 24; // of a histogram: it has no upper end
@@ -555,13 +556,13 @@ const SERVER_CHARTS = [
     tick: (value) => SHORT.format(value),
     shade: behindSpans,
     note: (status, sample) => {
-      const sweeper = status.sweeper;
+      const { behind, failures, last_step_age_s: age } = status.sweeper;
       const time = sample.sweeping === null ? "" : `, ${percent(sample.sweeping)} of the time`;
-      const failures = sweeper.failures ? ` ${number(sweeper.failures, "step")} failed.` : "";
-      return (
-        `${sweeper.behind ? "Behind" : "Keeps up"}: ${perSecond(sample.stepsPerSecond)} steps per second${time}; ` +
-        `the last one ${passed(sweeper.last_step_age_s)} ago.${failures}`
-      );
+      const steps = `${perSecond(sample.stepsPerSecond)} steps per second${time}`;
+      const last = `the last one ${passed(age)} ago.`;
+      const pace = behind ? "Behind" : "Keeps up";
+      const text = age > STEP_AGE_S_MAX ? `It stands still: no step, ${last}` : `${pace}: ${steps}; ${last}`;
+      return failures ? `${text} ${number(failures, "step")} failed.` : text;
     },
   },
   {
@@ -931,7 +932,8 @@ class View {
     const { listed } = sessions;
     rows(byId("sessions"), SESSION_COLUMNS, listed);
     const notes = [];
-    if (!listed.length) notes.push("There are no sessions.");
+    if (!sessions.open && !listed.length) notes.push("There are no sessions.");
+    else if (!listed.length) notes.push("The server has not listed them yet.");
     else if (listed.length < sessions.open) {
       const some = `${number(listed.length, "session")} of ${whole(sessions.open)} listed`;
       notes.push(`${some}: those with the most holds, then those that wait.`);

@@ -338,6 +338,15 @@ def test_the_overview_has_the_figures() -> None:
     assert "turns" not in shown, "which this server does not tell"
 
 
+def test_a_sweeper_that_is_off() -> None:
+    found = seen()
+    assert "sweeper: steps/s 0  entries/s 0" in "\n".join(texts(found))
+    assert found.info is not None
+    found.info["sweeper"]["off"] = True
+    assert "sweeper off  entries/s 0" in "\n".join(texts(found))
+    assert BAD in styles(found)
+
+
 def test_what_is_bad_is_coloured() -> None:
     assert not {WARN, BAD} & styles(seen())
     assert BAD in styles(seen(caches={"lazy": (100, 116)}))
