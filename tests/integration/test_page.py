@@ -271,7 +271,10 @@ def test_sessions_that_are_not_listed_yet(page: Browser, server: StatusServer) -
         ({}, "Keeps up: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago."),
         ({"behind": True}, "Behind: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago."),
         ({"last_step_age_s": 61.0}, "It stands still: no step, the last one 1 min 1 s ago."),
-        ({"failures": 2}, "Keeps up: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago. 2 steps failed."),
+        (
+            {"failures": 2, "behind": True},
+            "Behind: 10 steps per second, 1.0 % of the time; the last one 0.0 s ago. 2 steps failed.",
+        ),
     ],
     ids=["keeps-up", "behind", "stands-still", "failed"],
 )
