@@ -19,6 +19,7 @@ import pytest
 from naught.cli import completion, counters
 from naught.cli import main as dispatch
 from naught.cli.stat import Stat
+from support.infos import info_of, later
 from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30
@@ -323,22 +324,15 @@ def test_control_c_ends_it_quietly(shell: Shell) -> None:
 
 
 def test_colours_only_on_a_terminal_and_never_with_no_color() -> None:
-    info: dict[str, Any] = {
-        "uptime_ms": 1000,
-        "commands": {"incr": 10},
-        "errors": {},
-        "connections": 1,
-        "caches": {"default": {"counters": 2, "raw_entries": 2, "evictions": {"zero": 0}}},
-        "loop_lag": {"histogram": [0] * 25},
-    }
-    later = json.loads(json.dumps(info))
-    later |= {"uptime_ms": 3000, "commands": {"incr": 30}, "errors": {"full": 4}}
-    later["caches"]["default"]["raw_entries"] = 3
-    later["loop_lag"]["histogram"][10] = 5
+    info = info_of(commands={"incr": 10}, caches={"default": (2, 2)})
+    after = later(info, seconds=2)
+    after |= {"commands": {"incr": 30}, "errors": {"full": 4}}
+    after["caches"]["default"]["raw_entries"] = 3
+    after["loop_lag"]["histogram"][10] = 5
     for coloured in (False, True):
         stat = Stat(coloured=coloured)
         assert stat.sample(info) is None
-        sample = stat.sample(later)
+        sample = stat.sample(after)
         assert sample is not None
         assert (sample["commands_per_s"], sample["errors_per_s"], sample["deviation"]) == (10.0, 2.0, 0.5)
         assert sample["lag_p99_ms"] == 1.024

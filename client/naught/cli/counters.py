@@ -287,6 +287,15 @@ async def _stat(client: Client[str], arguments: Arguments, output: Output) -> in
         await asyncio.sleep(arguments.interval)
 
 
+async def _watch(client: Client[str], arguments: Arguments, output: Output) -> int:
+    from naught.cli.watch import can_watch, watch  # it needs a system with terminals
+
+    if output.as_json or arguments.lines is not None or not can_watch():
+        return await _stat(client, arguments, output)
+    await watch(client, url=arguments.url, interval=arguments.interval, coloured=output.coloured)
+    return OK
+
+
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for word, inner in value.items():
@@ -461,6 +470,13 @@ def _add_stat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", type=int, metavar="N", help="end after N lines (default: never)")
 
 
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two questions (default 1)"
+    )
+    parser.add_argument("--lines", type=int, metavar="N", help="print N lines as `naught stat` does, and end")
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="a setting (default: print all)")
     parser.add_argument("value", metavar="VALUE", nargs="?", help="the new value")
@@ -489,6 +505,7 @@ COMMANDS: Final[dict[str, tuple[Command, Callable[[argparse.ArgumentParser], Non
     "clear": (_clear, _add_clear, "evict every counter of the cache"),
     "ping": (_ping, _add_ping, "measure one round trip to the server, or only check that it answers"),
     "stat": (_stat, _add_stat, "print a line per second: rates, counters, deviation, loop lag"),
+    "watch": (_watch, _add_watch, "show rates, counters, sessions and who holds what, on a full screen"),
     "config": (_config, _add_config, "print or change settings of the running server"),
 }
 

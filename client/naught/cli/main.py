@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clear": (_COUNTERS, "evict every counter of the cache"),
     "ping": (_COUNTERS, "measure one round trip to the server, or only check that it answers"),
     "stat": (_COUNTERS, "print a line per second: rates, counters, deviation, loop lag"),
+    "watch": (_COUNTERS, "show rates, counters, sessions and who holds what, on a full screen"),
     "config": (_COUNTERS, "print or change settings of the running server"),
     "completion": ("naught.cli.completion", "print the completion script for bash or zsh"),
     "lint": ("naught.lint.command", "find where zeros pile up in Python source, and where they are misread"),
