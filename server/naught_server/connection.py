@@ -13,9 +13,6 @@ what needs the loop: turns, timers and backpressure. Reading is paused, so that 
 So a connection keeps one unfinished message or about one piece of input, whatever the peer sends (`INPUT_BYTES_MAX`).
 A message that is not whole `MESSAGE_MS_MAX` after it began ends the connection.
 
-Each turn is measured, from before its requests until the transport has the replies: one more reading of the clock a
-turn (`Stats.note_turn`). The slowest go into the slow log.
-
 While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether the peer still answers (`peers.py`).
 
 A connection that drains executes what it has received, and answers requests that arrive in the next `LAME_DUCK_MS`
@@ -41,7 +38,7 @@ from naught_server.config import (
 )
 from naught_server.engine import Engine
 from naught_server.peers import TcpSocket, can_tell, unanswered_ms
-from naught_server.protocol import ServerProtocol
+from naught_server.protocol import Clocks, ServerProtocol
 
 _log = logging.getLogger("naught.server")
 _clock_ns = time.monotonic_ns
@@ -55,9 +52,7 @@ class Connection(asyncio.Protocol):
         "_draining",
         "_ending",
         "_engine",
-        "_fed_bytes",
         "_loop",
-        "_note_turn",
         "_on_lost",
         "_output_timer",
         "_peer_timer",
@@ -82,10 +77,9 @@ class Connection(asyncio.Protocol):
         self._engine = engine
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
-        self._protocol = ServerProtocol(engine, self._schedule_turn, address=address, peer=peer)
+        clocks = Clocks(_clock_ns, _wall_clock_ns)
+        self._protocol = ServerProtocol(engine, self._schedule_turn, address=address, peer=peer, clocks=clocks)
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
-        self._note_turn = engine.stats.note_turn
-        self._fed_bytes = 0  # received since the last turn, for the next one
         self._reading = True  # the transport is not paused
         self._turn_due = False  # a turn is scheduled with call_soon
         # It was taken already, for bytes of a large message that have arrived before it. They would else be kept
@@ -117,15 +111,11 @@ class Connection(asyncio.Protocol):
         protocol = self._protocol
         due = self._turn_due
         if self._reading and (not due or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)):
-            began_ns = _clock_ns()
-            replies = protocol.receive(data, began_ns // 1_000_000)
+            replies = protocol.receive_timed(data, _clock_ns())
             if replies:
                 self._transport.write(replies)  # type: ignore[union-attr]
                 if self._peer_timer is None and self._socket is not None:
                     self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
-            took_ns = _clock_ns() - began_ns
-            if self._note_turn(took_ns, len(data), len(replies)):
-                protocol.note_slow_turn(took_ns, _wall_clock_ns() // 1_000_000, len(data), len(replies))
             if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
                 self._watch_unfinished(MESSAGE_MS_MAX)
             if due:
@@ -135,7 +125,6 @@ class Connection(asyncio.Protocol):
             self._update_flow()
         else:
             protocol.feed(data)
-            self._fed_bytes += len(data)
             if protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX:
                 self._update_flow()
 
@@ -164,7 +153,6 @@ class Connection(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._protocol.close(_clock_ns() // 1_000_000)
-        self._engine.stats.count_received(self._fed_bytes)
         self._engine.stats.count_closed()
         self._on_lost(self)
 
@@ -202,16 +190,11 @@ class Connection(asyncio.Protocol):
         if transport is None or self._output_timer is not None:
             return
         if not taken:
-            began_ns = _clock_ns()
-            replies = protocol.turn(began_ns // 1_000_000)
+            replies = protocol.turn_timed(_clock_ns())
             if replies:
                 transport.write(replies)
                 if self._peer_timer is None and self._socket is not None:
                     self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
-            received_bytes, self._fed_bytes = self._fed_bytes, 0
-            took_ns = _clock_ns() - began_ns
-            if self._note_turn(took_ns, received_bytes, len(replies)):
-                protocol.note_slow_turn(took_ns, _wall_clock_ns() // 1_000_000, received_bytes, len(replies))
             if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
                 self._watch_unfinished(MESSAGE_MS_MAX)
         self._update_flow()

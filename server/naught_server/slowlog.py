@@ -1,8 +1,8 @@
 """The slow log: the slowest turns of connections since the start, or since it was reset. Sans-IO.
 
-A *turn* is what a connection does at one time: from received bytes until the transport has the replies. The adapter
-measures each (`Stats.note_turn`), and asks for nothing more than one comparison with `above_ns`. Only a turn that
-took longer becomes a `SlowTurn`, which says what it did and for which client.
+A *turn* is what a connection does at one time: from received bytes to the replies. Where it is timed
+(`Stats.turns_to_time` says which turns are), one comparison with `above_ns` tells whether it enters the log. Only
+such a turn becomes a `SlowTurn`, which says what it did and for which client.
 
 The log keeps `SLOW_TURNS_MAX` of them in a heap whose first element is the fastest one. So a slower turn takes the
 place of that one in O(log), and `above_ns` is at hand. A turn of `SLOW_NS_MIN` or less is never kept, so the log of a
@@ -25,7 +25,7 @@ class SlowTurn(NamedTuple):
 
     took_ns: int
     time_ms: int
-    """When it ended, since 1970, on the clock of the adapter."""
+    """When it ended, in milliseconds since 1970."""
     method: str | None
     """Of the request that was the most work; None where the turn served none."""
     entries: int

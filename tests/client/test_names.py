@@ -16,7 +16,15 @@ from naught.names import default_name
 from naught.wire.codec import check_name
 from naught.wire.limits import NAME_BYTES_MAX
 
-OPTIONS: dict[str, Any] = {"timeout": 1, "connect_timeout": 1, "session": True, "lease": None, "random": None}
+OPTIONS: dict[str, Any] = {
+    "timeout": 1,
+    "connect_timeout": 1,
+    "session": True,
+    "lease": None,
+    "random": None,
+    "on_call_start": None,
+    "on_call_end": None,
+}
 
 
 def test_unless_told_it_is_host_and_process() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -16,12 +17,16 @@ from naught.wire import limits
 from naught.wire.codec import encode_notification, encode_request
 from naught.wire.traceparent import TRACEPARENT_BYTES
 from naught_server import commands, config, holds, hot
+from naught_server import connection as connection_module
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
+from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.slowlog import SLOW_NS_MIN
+from naught_server.stats import TIMED_ENTRIES, TIMED_OF_SMALL
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import Conversation, decoded, engine_of
+from support.transport import FakeTransport
 
 PAGE = Path(naught_server.__file__).with_name("PROTOCOL.md").read_text()
 EXAMPLE = re.compile(r"^-> (?P<request>\[.*?\])\s+<- (?P<reply>\[.*\])(?:  +.*)?$", re.MULTILINE)
@@ -190,6 +195,7 @@ def test_the_limits(limit: str, expected: int) -> None:
         (commands._SLOW_TURNS_LISTED, 32, "`slowlog(n=32)`"),
         (limits.SLOW_TURNS_MAX, 128, "The server keeps the 128 slowest"),
         (SLOW_NS_MIN, 1_000_000, "of the turns that took more than 1 ms."),
+        ((TIMED_ENTRIES, TIMED_OF_SMALL), (64, 8), "of 64 or more entries of work, and of the others each eighth."),
         (TRACEPARENT_BYTES, 55, "a string or binary of 55 characters"),
     ],
 )
@@ -903,10 +909,40 @@ def test_the_words_of_slowlog() -> None:
     }
 
 
+def test_what_a_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    says("A turn is what the server does for one connection at one time: from the bytes that have arrived to the")
+    says("to the replies.")
+    says("It times every turn of 64 or more entries of work, and of the others each eighth.")
+    says("`duration_us` | microseconds that the turn took")
+    says("`address` | where the connection comes from, as sessions are counted by address; nil for a Unix socket")
+    readings = iter(range(7_000_000, 10**12, 2_000_000))  # each is 2 ms later
+    monkeypatch.setattr(connection_module, "_clock_ns", lambda: next(readings))
+    monkeypatch.setattr(connection_module, "_wall_clock_ns", lambda: 1_796_000_000_123_999_999)
+    engine = engine_of()
+    get = encode_request(1, "get", ("k",))
+
+    async def scenario() -> None:
+        connection = Connection(engine, lambda gone: None, "192.0.2.7")
+        connection.connection_made(FakeTransport())
+        connection.data_received(get * 64)
+        for _ in range(16):
+            connection.data_received(get * 63)
+
+    asyncio.run(scenario())
+    turns = ask(Conversation(engine), "slowlog")
+    assert [turn[b"entries"] for turn in turns] == [64, 63, 63]
+    for turn in turns:
+        assert (turn[b"duration_us"], turn[b"time_ms"]) == (2_000, 1_796_000_000_123)
+        assert turn[b"received_bytes"] == turn[b"entries"] * len(get)
+        assert turn[b"sent_bytes"] == turn[b"entries"] * 5
+        assert turn[b"address"] == b"192.0.2.7"
+
+
 def test_which_method_a_slow_turn_has() -> None:
     says("of the request in it that was the most work, or of one that was continued in it")
     says("plain requests of one method count together. nil if there was none")
     says("its work: about one for each counter, ten for a request that is not plain")
+    says("It may have many requests, or a part of one.")
     here = Conversation()
     keys = [b"%d" % number for number in range(60)]
     ping = encode_request(1, "ping", ())

@@ -265,15 +265,15 @@ def told(engine: Engine) -> list[Any]:
 async def test_a_slow_turn_is_told_with_its_bytes(clock: Clock) -> None:
     engine = engine_of()
     connection = await connected(engine)
-    connection.data_received(plain("incr", 3))
+    connection.data_received(plain("incr", 300))
     assert told(engine) == [
         {
             "duration_us": 1_000,
             "time_ms": 1_796_000_000_123,
             "method": "incr",
-            "entries": 3,
-            "received_bytes": 3 * len(plain("incr")),
-            "sent_bytes": 3 * 5,
+            "entries": 300,
+            "received_bytes": 300 * len(plain("incr")),
+            "sent_bytes": 127 * 5 + 128 * 6 + 45 * 7,
             "session": None,
             "name": None,
             "address": "192.0.2.7",
@@ -313,13 +313,13 @@ async def test_a_turn_later_than_its_bytes(clock: Clock) -> None:
 async def test_asked_over_the_wire(clock: Clock) -> None:
     engine = engine_of()
     connection = await connected(engine)
-    for count in (1, 2, 3):
+    for count in (100, 200, 300):
         clock.step_ns += 1_000_000
         connection.data_received(plain("incr", count))
     here = Conversation(engine)
     clock.step_ns = 0
     expected = [{name.encode(): value for name, value in turn.items()} for turn in told(engine)]
-    assert [turn[b"entries"] for turn in expected] == [3, 2, 1]
+    assert [turn[b"entries"] for turn in expected] == [300, 200, 100]
     for turn in expected:
         turn |= {b"method": b"incr", b"address": b"192.0.2.7"}
     assert ask(here, "slowlog") == expected
