@@ -6,8 +6,8 @@ The charts show five minutes, so the default fills them. With --url it takes the
 already, and loads nothing. It needs chromium and chromium-driver, and what the tests need (`make test` installs it).
 The pictures look best where the font Inter is installed (fonts-inter).
 
-page.png         a wide window, light
-page-dark.png    the same, dark
+page.png         a wide window with the charts, light
+page-dark.png    a wide window with the lists, dark
 page-phone.png   a phone, dark
 """
 
@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -33,12 +34,15 @@ import naught  # noqa: E402
 from support.browser import open_browser  # noqa: E402
 from support.server_process import server_process  # noqa: E402
 
-# Name -> width, height, pixels per CSS pixel, colours. The height is that of the page where it is 0.
+# Name -> width, height, pixels per CSS pixel, colours, and the element that stands at the top of the window.
 PICTURES = {
-    "page.png": (1400, 0, 1.0, "light"),
-    "page-dark.png": (1400, 0, 1.0, "dark"),
-    "page-phone.png": (360, 1500, 2.0, "dark"),
+    "page.png": (1400, 1130, 1.0, "light", ""),
+    "page-dark.png": (1400, 1130, 1.0, "dark", "largest-heading"),
+    "page-phone.png": (360, 1300, 2.0, "dark", ""),
 }
+
+RATE = 6_000
+"""Commands per second of the load harness, beside what the services below do."""
 
 CONFIG = """
 [caches.default]
@@ -52,7 +56,7 @@ CLIENTS = ("render", "encode", "import", "mail")
 
 
 class Load:
-    """What services do: requests in flight, views with a time to live, permits, a job that is waited for."""
+    """What services do: views with a time to live, permits, a job that is waited for."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -63,12 +67,11 @@ class Load:
     async def run(self, is_over: threading.Event) -> None:
         """Until it is over."""
         async with asyncio.TaskGroup() as group:
-            for place in range(6):
-                group.create_task(self._count(place))
+            for place in range(3):
+                group.create_task(self._view(place))
             for place in range(8):
-                group.create_task(
-                    self._hold(f"{CLIENTS[place % 4]}-{place // 4 + 1}.example.org:{4_000 + 137 * place}")
-                )
+                host = f"{CLIENTS[place % 4]}-{place // 4 + 1}.example.org"
+                group.create_task(self._hold(f"{host}:{4_000 + 137 * place}"))
             group.create_task(self._flap())
             group.create_task(self._wait_for_import())
             await asyncio.to_thread(is_over.wait)
@@ -84,20 +87,14 @@ class Load:
             async with asyncio.timeout(seconds):
                 await self._is_over.wait()
 
-    async def _count(self, place: int) -> None:
+    async def _view(self, place: int) -> None:
         async with naught.connect(self._url, name=f"web-{place + 1}.example.org:{3_100 + place}") as counters:
-            flying: list[str] = []
             while not self._is_over.is_set():
-                share = self._share()
-                come = [f"in-flight:/orders/{self._random.randrange(40_000)}" for _ in range(int(900 * share))]
-                await counters.apply(come, 1)
-                flying += come
-                gone, flying = flying[: int(len(flying) * 0.1) + 400], flying[int(len(flying) * 0.1) + 400 :]
-                await counters.apply(gone, -1)
-                await counters.apply([f"views:{int(self._random.paretovariate(0.6)) % 5_000}" for _ in range(60)], 1)
-                await counters.incr(
-                    f"quota:{self._random.randrange(1 << 30)}", ttl_ms=self._random.randrange(5_000, 20_000)
-                )
+                pages = [int(self._random.paretovariate(0.6)) % 20_000 for _ in range(int(60 * self._share()))]
+                await counters.apply([f"views:{page}" for page in pages], 1)
+                for _ in range(int(20 * self._share())):
+                    user = self._random.randrange(1 << 30)
+                    await counters.incr(f"quota:{user}", ttl_ms=self._random.randrange(5_000, 40_000))
                 await self._pause(0.05)
 
     async def _hold(self, name: str) -> None:
@@ -139,10 +136,25 @@ def loaded_server(folder: Path) -> Iterator[str]:
         thread = threading.Thread(target=lambda: asyncio.run(Load(f"naught://127.0.0.1:{server.port}").run(is_over)))
         thread.start()
         try:
-            yield f"http://{http['host']}:{http['port']}/"
+            with harness(f"naught://127.0.0.1:{server.port}"):
+                yield f"http://{http['host']}:{http['port']}/"
         finally:
             is_over.set()
             thread.join()
+
+
+@contextlib.contextmanager
+def harness(url: str) -> Iterator[None]:
+    """Counters of requests that begin and end, from the load harness."""
+    words = ["run", "--target", url, "--rate", str(RATE), "--keys", "50000", "--duration", "3600", "--no-ceiling"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "naught_loadtest", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def take(url: str, seconds: float, folder: Path) -> None:
@@ -151,11 +163,14 @@ def take(url: str, seconds: float, folder: Path) -> None:
         browser.open(url)
         browser.wait_condition("good")
         time.sleep(seconds)
-        for name, (width, height, scale, scheme) in PICTURES.items():
+        browser.command("Emulation.setScrollbarsHidden", hidden=True)
+        for name, (width, height, scale, scheme, top) in PICTURES.items():
             browser.scheme(scheme)
-            browser.size(width, height or 900, scale)
-            if not height:
-                browser.size(width, browser.run("return document.documentElement.scrollHeight"), scale)
+            browser.size(width, height, scale)
+            if not top:
+                browser.run("scrollTo(0, 0)")
+            else:
+                browser.run("document.getElementById(arguments[0]).scrollIntoView()", top)
             browser.wait_condition("good")
             browser.screenshot(folder / name)
             print(f"{folder / name}: {width} wide, {scheme}")
