@@ -99,6 +99,24 @@ def test_a_shard_that_it_holds_is_finished_and_let_go(way: str, monkeypatch: pyt
     cache.invariants(START_MS)
 
 
+@pytest.mark.patches
+def test_the_next_shard_is_not_begun_even_in_a_step_with_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "SMALL_SHARD_ENTRIES", 0)
+    engine, cache = engine_that_is_off(shards=2)
+    drain(cache, fill(cache, 40_000)[100:])
+    full = [cache.measure(shard) for shard in range(2)]
+    assert min(full) > 500 * sweep.BYTES_FREED_PER_ENTRY, "a rebuilt shard is all that fits a turn"
+    engine.settings.change("sweep_budget_ms", 1)
+    for step in range(100):
+        engine.advance(START_MS + step * 100, 20)
+        if cache.locks.held:
+            break
+    engine.settings.change("sweep_budget_ms", 0)
+    pass_time(engine, "time", START_MS + 20_000, START_MS + 22_000)
+    assert cache.locks.held == 0
+    assert sorted(cache.measure(shard) == full[shard] for shard in range(2)) == [False, True]
+
+
 # ---------------------------------------------------------------------------------------- what goes on
 
 
@@ -120,6 +138,22 @@ def test_waits_end_and_holds_come_back(way: str) -> None:
     assert waiter.replies[long] is True, "the lease has ended, and the hold was given back"
     assert cache.raw_entries() == 0
     engine.invariants(START_MS + 10_000)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_many_holds_come_back(way: str) -> None:
+    """More than the end of a session gives back at once."""
+    engine, cache = engine_that_is_off()
+    holder = Peer(engine, START_MS)
+    holder.call("hello", {"session": True, "lease_ms": 500})
+    for number in range(8):
+        assert holder.call("acquire", [[b"%d:%d" % (number, key), 1, 1] for key in range(1_000)])[0] is True
+    holder.protocol.close(START_MS)
+    engine.advance(START_MS + 501, 1)
+    assert engine.sessions.unfinished == 1
+    pass_time(engine, way, begin_ms=START_MS + 600)
+    assert engine.sessions.unfinished == 0
+    assert cache.raw_entries() == 0
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -173,6 +207,14 @@ def test_expired_counters_hurry_it() -> None:
     fill(cache, ttl_ms=1)
     engine.advance(START_MS + 10, 20)
     assert engine.next_due(START_MS + 10) == START_MS + 10 + SWEEP_BACKLOG_PERIOD_MS
+
+
+def test_what_goes_on_has_the_time_of_a_step() -> None:
+    engine, cache = engine_that_is_off()
+    fill(cache)
+    for number in range(100):
+        cache.expire_in(b"key:%012d" % number, 1, START_MS)
+    assert engine.advance_within(START_MS + 10, lambda: 0) == 100, "not one at a time"
 
 
 @pytest.mark.parametrize("way", WAYS)
