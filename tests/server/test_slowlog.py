@@ -72,6 +72,15 @@ def test_after_a_reset_it_begins_anew() -> None:
     assert log.reset() == 0
 
 
+def test_what_it_keeps_are_no_objects() -> None:
+    """An object made while memory grows would keep the arena that it lies in from going back to the system."""
+    log = SlowLog()
+    for number in range(2 * SLOW_TURNS_MAX):
+        log.add(turn_of(SLOW_NS_MIN + 1_000 + number, number))
+    kept = [getattr(log, name) for name in SlowLog.__slots__]
+    assert sorted(type(each).__name__ for each in kept) == ["array", "bytearray", "int", "int", "int"]
+
+
 def test_a_turn_takes_less_than_512_bytes_of_the_reply() -> None:
     largest = SlowTurn(
         took_ns=VALUE_MAX,
