@@ -288,6 +288,7 @@ class Engine:
                 "failures": sweep.failures,
                 "table_bytes_freed": sweep.table_bytes_freed,
             },
+            "turns": stats.turns.as_dict(),
             "gc_pauses": stats.collections.as_dict(),
             "loop_lag": stats.loop_lag.as_dict(),
             "log_lines_dropped": stats.log_lines_dropped(),

@@ -502,6 +502,17 @@ def test_a_page_that_is_not_seen_does_not_ask(page: Browser, server: StatusServe
     assert page.condition() == ("good", "Serving.")
 
 
+def test_a_page_that_was_opened_unseen_does_not_ask(page: Browser, server: StatusServer) -> None:
+    page.run("document.getElementById('pause').click()")
+    page.wait_condition("paused")
+    asked, loaded = server.asked(), server.requests.count(("GET", "/page.js"))
+    target = page.command("Target.createTarget", url=server.url, background=True)["targetId"]
+    wait_until(lambda: server.requests.count(("GET", "/page.js")) > loaded, "the other page is loaded")
+    pass_some_time(page)
+    assert server.asked() == asked
+    page.command("Target.closeTarget", targetId=target)
+
+
 def test_a_pause(page: Browser, server: StatusServer) -> None:
     page.run("document.getElementById('pause').click()")
     assert re.fullmatch(r"Paused at \d\d:\d\d:\d\d\. The figures are of then\.", page.wait_condition("paused"))
@@ -739,7 +750,7 @@ def test_a_selection_stays_where_nothing_changes(page: Browser, server: StatusSe
     known = busy(status())
     server.show(known)
     page.wait_figure("commands", "42,345")
-    page.run("getSelection().selectAllChildren(document.querySelector('#largest .key'))")
+    page.run("getSelection().selectAllChildren(document.querySelector('#largest .key bdi'))")
     server.show(step(known, methods={"incr": 1}))
     page.wait_figure("commands", "1.0")
     assert page.run("return getSelection().toString()").strip() == "views:a"
@@ -872,6 +883,24 @@ def test_waiting_between_attempts(page: Browser) -> None:
     found = page.run_module("return [1, 2, 3, 4, 5, 50].map((failures) => page.backoff(failures, 1))")
     assert found == [1_000, 2_000, 4_000, 8_000, 15_000, 15_000]
     assert page.run_module("return page.backoff(3, 0)") == 2_000
+
+
+@pytest.mark.parametrize(
+    ("words", "is_new"),
+    [
+        ({}, False),
+        ({"uptime_s": 20.0}, False),
+        ({"pid": 1}, True),
+        ({"uptime_s": 9.9}, True),
+        ({"totals": {"commands": 4}}, True),
+        ({"turns": {"count": 4}}, True),
+    ],
+    ids=["same", "later", "another-process", "up-for-less", "fewer-commands", "fewer-turns"],
+)
+def test_a_new_start_is_known_by_figures_that_fall(page: Browser, words: Status, is_new: bool) -> None:
+    before = {"pid": 4_711, "uptime_s": 10.0, "totals": {"commands": 5}, "turns": {"count": 5}}
+    after = {**before, **words}
+    assert page.run_module(f"return page.isNewStart({json.dumps(before)}, {json.dumps(after)})") is is_new
 
 
 def test_a_figure_that_is_missing_before_is_no_rate(page: Browser) -> None:

@@ -20,7 +20,7 @@ import pytest
 from support.client_helpers import Peer, ScriptedServer
 from support.infos import info_of, later, session_row
 from support.pseudo_terminal import GUARD_S, PseudoTerminal
-from support.server_process import ServerProcess, server_process
+from support.server_process import ServerProcess, server_process, wait_until
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\x9b31m\udc9b\u202eend"
 SPELLED = "\\x1b]0;pwned\\x07\\x1b[2J\\x9b31m\\x9b\\u202eend"
@@ -160,7 +160,10 @@ async def test_keys_of_the_terminal_leave_it_as_it_was(server: ServerProcess) ->
     async with PseudoTerminal(WATCH, environment(url_of(server))) as terminal:
         await terminal.until(r"commands/s")
         terminal.type("\x1a")
-        await asyncio.to_thread(os.waitid, os.P_PID, terminal.process.pid, os.WSTOPPED)
+        pid = terminal.process.pid
+        await asyncio.to_thread(
+            wait_until, lambda: os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None, "it stops"
+        )
         terminal.read_rest()
         assert "1049" not in terminal.screen.modes
         assert terminal.modes_now() == terminal.modes

@@ -36,7 +36,7 @@ class Figures:
     raw_entries: int  # of all caches
     deviation: float  # of all caches together
     connections: int
-    turns: Durations | None  # of connections; None where `info` does not tell
+    turns: Durations  # of connections
     pauses: Durations  # of the garbage collector
     lag: Durations  # of the event loop
     swept: float  # entries that the sweeper has worked on
@@ -70,7 +70,6 @@ def figures_between(before: Mapping[str, Any] | None, info: Mapping[str, Any]) -
 
     counters = sum(cache["counters"] for cache in info["caches"].values())
     raw_entries = sum(cache["raw_entries"] for cache in info["caches"].values())
-    turns = info.get("turns")
     return Figures(
         commands=rates(info["commands"], before["commands"]),
         errors=rates(info["errors"], before["errors"]),
@@ -82,7 +81,7 @@ def figures_between(before: Mapping[str, Any] | None, info: Mapping[str, Any]) -
         raw_entries=raw_entries,
         deviation=(raw_entries - counters) / counters if counters else float(raw_entries),
         connections=info["connections"],
-        turns=None if turns is None else durations_between(before["turns"], turns),
+        turns=durations_between(before["turns"], info["turns"]),
         pauses=durations_between(before["gc_pauses"], info["gc_pauses"]),
         lag=durations_between(before["loop_lag"], info["loop_lag"]),
         swept=(info["sweeper"]["entries"] - before["sweeper"]["entries"]) / seconds,

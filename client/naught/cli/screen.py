@@ -558,16 +558,15 @@ def _named(*items: tuple[str, str, str]) -> Line:
 
 def _durations(info: Mapping[str, Any], figures: Figures, wide: int) -> Iterator[Line]:
     yield [(padded(f"{'DURATIONS':<12}{'P50':>14}{'P99':>14}{'LONGEST':>14}{'SINCE START':>14}", wide), HEAD)]
-    rows: list[tuple[str, Durations | None, str]] = [
+    rows: list[tuple[str, Durations, str]] = [
         ("turns", figures.turns, "turns"),
         ("gc pauses", figures.pauses, "gc_pauses"),
         ("loop lag", figures.lag, "loop_lag"),
     ]
     for name, durations, word in rows:
-        if durations is not None:
-            cells = (below(durations.p50_us), below(durations.p99_us), below(durations.longest_us))
-            ever = microseconds(info[word]["max_us"])
-            yield [(f"{name:<12}" + "".join(f"{cell:>14}" for cell in (*cells, ever)), PLAIN)]
+        cells = (below(durations.p50_us), below(durations.p99_us), below(durations.longest_us))
+        ever = microseconds(info[word]["max_us"])
+        yield [(f"{name:<12}" + "".join(f"{cell:>14}" for cell in (*cells, ever)), PLAIN)]
 
 
 def _caches(info: Mapping[str, Any], figures: Figures, wide: int) -> Iterator[Line]:
