@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
 from support.alerting import all_rules, dashboard_expressions, recorded
 from support.metrics_page import families, page_under_load, samples, series_names
 from support.paths import DOCS
+from support.programs import need
 from support.promql import selectors
 
 OF_PROMETHEUS = {"up", "ALERTS"}
@@ -71,3 +73,12 @@ def test_the_guide_explains_the_page(page: str) -> None:
     text = (DOCS / "guide" / "watching.md").read_text("utf-8")
     explained = dict(re.findall(r"^\| `(\w+)` \| (counter|gauge|histogram) \|", text, re.MULTILINE))
     assert explained == families(page)
+
+
+def test_promtool_finds_nothing_wrong_with_the_page(page: str) -> None:
+    """But for the article's own name of the valid entries, which ends as the count of a histogram does."""
+    need("promtool")
+    command = ["promtool", "check", "metrics"]
+    found = subprocess.run(command, input=page, capture_output=True, text=True, timeout=60, check=False)
+    complaints = (found.stdout + found.stderr).splitlines()
+    assert [line for line in complaints if not line.startswith("cache_valid_entry_count ")] == []
