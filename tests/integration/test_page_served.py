@@ -140,6 +140,7 @@ def test_the_figures_move_under_load_and_agree_with_metrics(chromium: Browser, s
         assert any(note.startswith(f"{evicted:,.0f} since the start. All") for note in chromium.texts(".chart .note"))
         wait_until(lambda: len(chromium.rows("largest")) == 10, "the largest counters were looked for")
         assert chromium.rows("largest")[0][1] == "busiest"
+        wait_until(lambda: len(chromium.rows("sessions")) == 1, "the sessions with holds were looked for")
         ((_, name, address, connection, _, _, holds, held),) = chromium.rows("sessions")
         assert (name, connection, holds, held) == ("holder of <b>gpu</b>", "connected", "1", "gpu× 2")
         assert address == "127.0.0.1"
