@@ -21,6 +21,7 @@ from naught.cli import main as dispatch
 from naught.cli.stat import Stat
 from support.infos import info_of, later
 from support.server_process import ServerProcess, server_process, wait_until
+from support.surroundings import without_settings
 
 GUARD_S = 30
 NAUGHT = [sys.executable, "-W", "error", "-m", "naught"]
@@ -58,7 +59,7 @@ class Shell:
 
     def __init__(self, server: ServerProcess) -> None:
         self.url = f"naught://127.0.0.1:{server.port}"
-        self.environment = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT")}
+        self.environment = without_settings()
         self.environment["NAUGHT_URL"] = self.url
 
     def run(self, *words: str, given: str = "") -> Result:

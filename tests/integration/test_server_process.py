@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 
-from naught import _compiled
 from naught.wire.codec import encode_request, reply_unpacker
 from naught_server.__main__ import main
 from support.seeds import slow
 from support.server_process import WITHOUT_UVLOOP, server_process
+from support.surroundings import without_settings
 
 DEADLINE_S = 20.0
 LOOPS = ("uvloop", *slow("asyncio"))
@@ -46,12 +46,7 @@ def wait_until(happened: Callable[[], Any], what: str) -> Any:
 
 def environment(**more: str) -> dict[str, str]:
     """Of this process, without settings; compiled or not as this process is. Without HTTP: its port may be taken."""
-    own = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("NAUGHT_", "MSGPACK_")) or name == _compiled.PURE_VARIABLE
-    }
-    return {**own, "NAUGHT_HTTP_PORT": "off", **more}
+    return {**without_settings("MSGPACK_"), "NAUGHT_HTTP_PORT": "off", **more}
 
 
 def run_to_end(*arguments: str, prefix: Sequence[str] = (), **variables: str) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,7 @@ from support.client_helpers import Peer, ScriptedServer
 from support.infos import info_of, later, session_row
 from support.pseudo_terminal import GUARD_S, PseudoTerminal
 from support.server_process import ServerProcess, server_process, wait_until
+from support.surroundings import without_settings
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\x9b31m\udc9b\u202eend"
 SPELLED = "\\x1b]0;pwned\\x07\\x1b[2J\\x9b31m\\x9b\\u202eend"
@@ -33,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def environment(url: str, **words: str) -> dict[str, str]:
-    without = {name: text for name, text in os.environ.items() if not name.startswith("NAUGHT")}
+    without = without_settings()
     return {**without, "TERM": "xterm", "NAUGHT_URL": url, **words}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from naught import _compiled
 from naught.wire.codec import encode_request
 from support.conversation import decoded
+from support.surroundings import without_settings
 
 DEADLINE_S = 20.0
 MIB = 1 << 20
@@ -94,19 +93,13 @@ class ServerProcess:
     ) -> None:
         ports_file = folder / "ports.json"
         self._log = folder / "log"
-        # No setting of the surroundings. Whether it runs compiled is not a setting: it is as for this process.
-        surroundings = {
-            name: text
-            for name, text in os.environ.items()
-            if not name.startswith("NAUGHT_") or name == _compiled.PURE_VARIABLE
-        }
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", "0", "--http-port", "off", "--ports-file", str(ports_file), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**surroundings, **(environment or {})},
+                env={**without_settings(), **(environment or {})},
             )
         try:
             wait_until(lambda: ports_file.exists() or self.process.poll() is not None, "the server started")
