@@ -99,6 +99,7 @@ def descriptors(server: ServerProcess) -> int:
     return len(os.listdir(f"/proc/{server.process.pid}/fd"))
 
 
+@pytest.mark.slow
 def test_masses_of_connections_leave_nothing_behind(server: ServerProcess) -> None:
     with server.connect() as asking:
         assert asking.call("ping") == b"pong"

@@ -448,6 +448,7 @@ def test_a_stray_counter_under_the_runs_prefix_fails_the_verification(naught: Se
         ask(naught, "take", [key_name(plan.prefix, 5000)])
 
 
+@pytest.mark.slow
 def test_the_self_test_a_stopped_server_shows_in_the_response_and_not_in_the_service_time(naught: Server) -> None:
     """The reason for the open loop: for half a second of two the server is stopped.
 

@@ -20,6 +20,7 @@ from naught_server.engine import Engine
 from naught_server.stats import TIMED_OF_SMALL, Durations
 from support.clock import JumpingLoop
 from support.conversation import cut, engine_of
+from support.seeds import slow
 from support.transport import FakeTransport
 
 PING = encode_request(9, "ping", ())
@@ -359,7 +360,9 @@ STREAMS: dict[str, bytes] = {
 @pytest.mark.parametrize(
     "before", [b"", TOPS, TOPS + PING[:3]], ids=["nothing before", "slices before", "and a part"]
 )
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize(
+    "name", [each for name in STREAMS for each in (slow(name) if name == "requests" else [name])]
+)
 def test_undecoded_input_is_bounded(run: Run, name: str, before: bytes, paused: bool) -> None:
     """Whatever a peer sends: as many pieces arrive in one turn of the loop as the transport reads."""
     stream = before[len(TOPS) :] and PING[3:]

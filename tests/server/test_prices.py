@@ -17,6 +17,7 @@ from naught_server.engine import Engine
 from naught_server.holds import Holds
 from naught_server.waiters import ANSWER_ENTRIES, SETTLED_AT_ONCE, AcquireWaiter, Waiters
 from simulation.peer import Peer, engine_of
+from support.seeds import slow
 
 KEYS = [b"%d" % number for number in range(100)]
 
@@ -301,7 +302,7 @@ def test_waits_of_all_sessions_have_so_much_memory_and_no_more() -> None:
     assert engine.stats.errors == {"busy": 12 - waiting}
 
 
-@pytest.mark.parametrize(("waits", "keys"), [(500, 1), (200, 30), (88, 1_000)])
+@pytest.mark.parametrize(("waits", "keys"), [(500, 1), (200, 30), *slow((88, 1_000))])
 def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int) -> None:
     peer = opened()
     peer.call("incr", b"full")

@@ -223,6 +223,7 @@ def test_no_rounds_are_wrong_usage() -> None:
     assert main(["zeros", "--rounds", "0"]) == 2
 
 
+@pytest.mark.slow
 def test_a_tiny_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "zeros.json"
     words = ["zeros", "--keys", "1000", "--rounds", "1", "--rest", "0", "--values", UNTRACKED]
