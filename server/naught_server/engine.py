@@ -33,7 +33,7 @@ from naught_server.pace import step_ns
 from naught_server.session import EndReason, Session
 from naught_server.sessions import OnTakenBack, Sessions
 from naught_server.stats import Stats
-from naught_server.store import Cache, Store
+from naught_server.store import Cache, Store, deviation
 from naught_server.sweep import Sweep
 from naught_server.timers import Timers
 
@@ -303,7 +303,7 @@ class Engine:
             "counters_exact": exact,
             "raw_entries": raw_entries,
             "table_bytes": cache.table_bytes,
-            "deviation": (raw_entries - counters) / counters if counters else float(raw_entries),
+            "deviation": deviation(raw_entries, counters),
             "evictions": dict(cache.evictions),
             "deadlines": cache.wheel.count,
             "shards": cache.policy.shards,

@@ -6,6 +6,9 @@
 
 `respond` gets a `Request` and returns a `Response`. What is no such request is answered with a status that says what
 is wrong, and ends the connection. A head has a bounded size, and no more than one is kept.
+
+A peer that sends a request before it has the reply to the last gets that reply, and the connection closes: else some
+kilobytes could ask for a thousand replies in one turn of the loop. Neither scrapers nor browsers do that.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ REQUESTS_MAX: Final = 1_000
 """Requests of one connection, after which it is closed: as proxies expect it of a server now and then."""
 
 _LINE: Final = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,2048}) HTTP/1\.([01])", re.ASCII)
-_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[ \t]*([^\r\n\0]*?)[ \t]*", re.ASCII)
+# Blanks around the value are stripped afterwards: a pattern that may take them in several places tries them all.
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):([^\r\n\0]*)", re.ASCII)
 
 _EVERYWHERE: Final = {
     # Nothing but our own files, no frame around them, and no form that could send something.
@@ -91,24 +95,22 @@ class Conversation:
         if self.closing:
             return b""
         self._data += data
-        replies: list[bytes] = []
-        while not self.closing:
-            end = self._data.find(b"\r\n\r\n")
-            if end < 0 or end > HEAD_BYTES_MAX:
-                if len(self._data) > HEAD_BYTES_MAX:
-                    replies.append(self._refuse(_BadRequest(431, f"a request has at most {HEAD_BYTES_MAX} bytes")))
-                break
-            head, self._data = self._data[:end], self._data[end + 4 :]
-            try:
-                replies.append(self._serve(head))
-            except _BadRequest as fault:
-                replies.append(self._refuse(fault))
-        return b"".join(replies)
+        end = self._data.find(b"\r\n\r\n")
+        if end < 0 or end > HEAD_BYTES_MAX:
+            if len(self._data) <= HEAD_BYTES_MAX:
+                return b""
+            return self._refuse(_BadRequest(431, f"a request has at most {HEAD_BYTES_MAX} bytes"))
+        head, rest = self._data[:end], self._data[end + 4 :]
+        self._data = b""
+        try:
+            return self._serve(head, ends=bool(rest))
+        except _BadRequest as fault:
+            return self._refuse(fault)
 
-    def _serve(self, head: bytes) -> bytes:
+    def _serve(self, head: bytes, *, ends: bool) -> bytes:
         request, keeps = _parse(head)
         self._served += 1
-        self.closing = not keeps or self._served >= REQUESTS_MAX
+        self.closing = ends or not keeps or self._served >= REQUESTS_MAX
         return _encoded(self._respond(request), closes=self.closing, has_body=request.method != "HEAD")
 
     def _refuse(self, fault: _BadRequest) -> bytes:
@@ -128,7 +130,7 @@ def _parse(head: bytes) -> tuple[Request, bool]:
         parsed = _HEADER.fullmatch(each)
         if parsed is None:
             raise _BadRequest(400, "a header is a name, a colon and a value")
-        headers[parsed[1].decode("ascii").lower()] = parsed[2].decode("latin-1")
+        headers[parsed[1].decode("ascii").lower()] = parsed[2].strip(b" \t").decode("latin-1")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise _BadRequest(413, "no request here has a body")
     method = matched[1].decode("ascii")

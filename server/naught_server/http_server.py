@@ -26,7 +26,7 @@ IDLE_S_MAX: Final = 60.0
 """How long a connection may be open between two requests: longer than scrapes are apart."""
 
 OUTPUT_BYTES_MAX: Final = 1 << 20
-"""Unsent replies of a connection, above which it is closed: some of the largest."""
+"""Unsent replies of a connection, above which no more requests are read. It is closed if it does not read them."""
 
 
 def _now_ms() -> int:
@@ -102,6 +102,8 @@ class HttpServer:
         self._feed.step(now_ms)
         if self._feed.is_watched(now_ms):
             self._feed_timer = self._loop.call_later(STEP_MS / 1000, self._step_feed)
+        else:
+            self._feed.rest()
 
 
 class _Connection(asyncio.Protocol):

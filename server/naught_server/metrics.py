@@ -1,6 +1,6 @@
 """An engine's figures as text for Prometheus: `/metrics`. Sans-IO.
 
-    text = exposition(engine, process, now_ms, now_s, state, open_metrics=False)
+    text = exposition(snapshot, open_metrics=False)
 
 Two formats with the same content, by what the scraper accepts: the Prometheus text format 0.0.4, and OpenMetrics 1.0,
 in which a counter's family has no `_total` and the text ends with `# EOF`. Names have base units, counters end with
@@ -23,7 +23,7 @@ from naught._version import __version__
 from naught_server.engine import Engine
 from naught_server.process import ProcessFigures
 from naught_server.stats import Durations
-from naught_server.store import Cache
+from naught_server.store import Cache, deviation
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -210,11 +210,6 @@ def _of_caches(snapshot: Snapshot) -> Iterator[Family]:
     )
 
 
-def deviation(raw_entries: int, counters: int) -> float:
-    """(raw - valid) / valid. With nothing valid, as if one were."""
-    return (raw_entries - counters) / max(1, counters)
-
-
 def _of_commands(snapshot: Snapshot) -> Iterator[Family]:
     stats = snapshot.engine.stats
     outcomes = [({"method": method, "outcome": "ok"}, count) for method, count in stats.commands.items()]
@@ -226,7 +221,7 @@ def _of_commands(snapshot: Snapshot) -> Iterator[Family]:
     )
     yield _histogram(
         "naught_turn_duration_seconds",
-        "Turns of connections, from received bytes to the replies. Of small ones each eighth is timed, for eight.",
+        "Turns of connections, from received bytes to the replies. Of small ones about one in eight is timed.",
         stats.turns,
     )
 
@@ -261,12 +256,12 @@ def _of_sessions(snapshot: Snapshot) -> Iterator[Family]:
     )
     yield _counter(
         "naught_holds_taken_back",
-        "Holds given back because their client was gone.",
+        "Holds that the server took back: of clients that were gone, and of sessions that it ended.",
         (_NONE, sessions.holds_taken_back),
     )
     yield _counter(
         "naught_held_amounts_taken_back",
-        "Amounts of counters given back because the client that held them was gone.",
+        "Amounts of counters that the server took back, in these holds.",
         (_NONE, sessions.held_amounts_taken_back),
     )
     yield _gauge("naught_parked_requests", "Requests that wait.", (_NONE, sessions.parked))
@@ -317,7 +312,7 @@ def _of_process(snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge("process_virtual_memory_bytes", "Virtual memory.", *_known(process.virtual_bytes))
     yield _counter("process_cpu_seconds", "CPU time, in user and kernel mode.", (_NONE, process.cpu_s))
     yield _gauge("process_open_fds", "Open file descriptors.", *_known(process.open_fds))
-    yield _gauge("process_max_fds", "The most file descriptors there may be.", (_NONE, process.max_fds))
+    yield _gauge("process_max_fds", "The most file descriptors there may be.", *_known(process.max_fds))
     yield _gauge(
         "process_start_time_seconds",
         "When the process started, in seconds since 1970.",

@@ -19,8 +19,7 @@ _PAGE_BYTES: Final = resource.getpagesize()
 _NO_LIMIT_BYTES: Final = 1 << 60
 """A control group without a limit has one near 2^63."""
 
-_CGROUP_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""The limit of the process's own control group, where the process sees it as the root of its tree: in a container."""
+_CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class ProcessFigures:
     resident_bytes: int | None
     virtual_bytes: int | None
     open_fds: int | None
-    max_fds: int
+    max_fds: int | None
+    """None where there is no limit."""
     memory_limit_bytes: int | None
     """The least of the limits of the control group and of RLIMIT_AS; None where there is none."""
 
@@ -51,24 +51,48 @@ def process_figures(proc: Path = Path("/proc/self")) -> ProcessFigures:
         resident_bytes=resident,
         virtual_bytes=virtual,
         open_fds=_open_fds(proc),
-        max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        memory_limit_bytes=memory_limit_bytes(),
+        max_fds=_soft_limit(resource.RLIMIT_NOFILE),
+        memory_limit_bytes=memory_limit_bytes(proc),
     )
 
 
-def memory_limit_bytes(cgroup_files: tuple[str, ...] = _CGROUP_LIMITS) -> int | None:
-    """The most memory this process may have, or None."""
-    limits = [_cgroup_limit(path) for path in cgroup_files]
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space != resource.RLIM_INFINITY:
-        limits.append(address_space)
-    found = [limit for limit in limits if limit is not None and 0 < limit < _NO_LIMIT_BYTES]
-    return min(found, default=None)
+def _soft_limit(which: int) -> int | None:
+    limit = resource.getrlimit(which)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
-def _cgroup_limit(path: str) -> int | None:
+def memory_limit_bytes(proc: Path = Path("/proc/self"), cgroups: Path = _CGROUPS) -> int | None:
+    """The most memory this process may have: the least limit of its address space, of its control group, and of the
+    groups that this one is in. None where there is none."""
+    limits = [_soft_limit(resource.RLIMIT_AS), *map(_cgroup_limit, _cgroup_files(proc, cgroups))]
+    return min((limit for limit in limits if limit is not None and 0 < limit < _NO_LIMIT_BYTES), default=None)
+
+
+def _cgroup_files(proc: Path, cgroups: Path) -> list[Path]:
+    """The files with the limits of the process's control groups, of both versions: `0::/a/b`, `4:memory:/a/b`."""
     try:
-        return int(Path(path).read_text(encoding="ascii"))
+        lines = (proc / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    files: list[Path] = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            root, name = cgroups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = root / path.strip("/")
+        # In a container the path may be that of the host, which is not there: then the root is the group itself.
+        files += [each / name for each in (group, *group.parents) if each.is_relative_to(root)]
+    return files
+
+
+def _cgroup_limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):  # "max" is no number
         return None
 
@@ -84,7 +108,8 @@ def _memory(proc: Path) -> tuple[int | None, int | None]:
 
 def _open_fds(proc: Path) -> int | None:
     try:
-        return len(os.listdir(proc / "fd")) - 1  # without the one that lists them
+        # Linux says it since 6.2. Listing ten thousand takes 8 ms.
+        return os.stat(proc / "fd").st_size or len(os.listdir(proc / "fd")) - 1  # without the one that lists them
     except OSError:
         return None
 

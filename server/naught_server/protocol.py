@@ -289,7 +289,6 @@ class ServerProtocol:
             return False
         served.apply = None
         self._left -= 1
-        self._stats.commands["apply"] += 1
         session.accept()
         session.begin_batch(Batch(found.keys, found.deltas or found.delta, None, found.msgid, plain=True))
         return True
@@ -317,6 +316,7 @@ class ServerProtocol:
         if batch.msgid is not None:
             try:
                 reply = self._checked(batch.reply())
+                self._stats.commands["apply"] += 1
             except TooLarge as fault:
                 reply = self._refuse(batch.msgid, "apply", fault)
             session.reply(reply)
@@ -360,7 +360,7 @@ class ServerProtocol:
                 sent_bytes,
                 session.number if session.id is not None else None,
                 session.name or None,
-                self.address,
+                self.peer or None,
                 None if method is None else self._most_traceparent,
             )
         )
@@ -519,7 +519,8 @@ class ServerProtocol:
             if isinstance(result, Batch):
                 result.msgid = msgid
                 session.begin_batch(result)
-            if not isinstance(result, Waiter):  # a request that waits is counted when it is answered
+            # What is not done yet is counted when it is answered. A notification is not answered.
+            if msgid is None or not isinstance(result, (Waiter, Generator, Batch)):
                 stats.commands[method.decode()] += 1
             return reply
         except Exception as fault:
@@ -557,9 +558,12 @@ class ServerProtocol:
         if not isinstance(fault, CommandError):
             log.exception("a fault in the server while it executed %r", method)
             fault = Unavailable("a fault in the server; see its log")
-        name = method if isinstance(method, str) else method.decode() if method in COMMANDS else UNKNOWN_METHOD
-        self._stats.count_error(name, fault.code)
+        self._count_error(method, fault.code)
         return encode_error(msgid, fault.code, str(fault))
+
+    def _count_error(self, method: bytes | str, code: str) -> None:
+        name = method if isinstance(method, str) else method.decode() if method in COMMANDS else UNKNOWN_METHOD
+        self._stats.count_error(name, code)
 
     def _refuse_peer(self, fault: BadInput, now_ms: int) -> None:
         """End the connection and its session: a client that resumed it would send the same bad input again."""
@@ -577,8 +581,10 @@ class ServerProtocol:
         if command is not None and command.outside:
             session.seal()
             if msgid is not None:
+                self._count_error(method, "shutting_down")
                 session.send_outside(encode_error(msgid, "shutting_down", "the server is stopping"))
         elif msgid is not None:
+            self._count_error(method, "shutting_down")
             session.accept()
             session.reply(encode_error(msgid, "shutting_down", _STOPPING))
 
@@ -636,9 +642,11 @@ class ServerProtocol:
 
     def _reply_or_refusal(self, sliced: SlicedRequest, result: object) -> bytes:
         try:
-            return self._reply(sliced.msgid, result)
+            reply = self._reply(sliced.msgid, result)
         except TooLarge as fault:
             return self._refuse(sliced.msgid, sliced.method, fault)
+        self._stats.commands[sliced.method.decode()] += 1
+        return reply
 
 
 def _arity(method: bytes, command: Command, count: int) -> str:

@@ -49,6 +49,12 @@ class Ranking(Generic[T]):
         if better:
             self._best = heapq.nlargest(self._count, self._best + better, key=_rank)
 
+    def stop(self) -> None:
+        """Forget what was found, and the walk under way."""
+        self._pieces = None
+        self._best = []
+        self.found = None
+
 
 def _rank(each: tuple[int, object]) -> int:
     return each[0]

@@ -36,11 +36,18 @@ class Routes:
     """The answers of one server."""
 
     def __init__(
-        self, health: Health, feed: StatusFeed, snapshot: Callable[[], Snapshot], *, only_loopback: bool
+        self,
+        health: Health,
+        feed: StatusFeed,
+        snapshot: Callable[[], Snapshot],
+        now_ms: Callable[[], int],
+        *,
+        only_loopback: bool,
     ) -> None:
         self._health = health
         self._feed = feed
-        self._snapshot = snapshot  # the figures at this moment
+        self._snapshot = snapshot  # takes the figures at this moment; 0.1 ms and more
+        self._now_ms = now_ms
         self._only_loopback = only_loopback
         self._page = {
             path: Response(200, (resources.files("naught_server") / "page" / name).read_bytes(), content_type)
@@ -71,13 +78,13 @@ class Routes:
         return Response(200, text.encode(), CONTENT_TYPE_OPEN if open_metrics else CONTENT_TYPE)
 
     def _status(self, request: Request) -> Response:
-        return Response(200, self._feed.body(self._snapshot(), self._health.state), "application/json")
+        return Response(200, self._feed.body(self._snapshot, self._health.state, self._now_ms()), "application/json")
 
     def _livez(self, request: Request) -> Response:
-        return _health(self._health.why_not_live(self._snapshot().now_ms), "alive")
+        return _health(self._health.why_not_live(self._now_ms()), "alive")
 
     def _readyz(self, request: Request) -> Response:
-        return _health(self._health.why_not_ready(self._snapshot().now_ms), "ready")
+        return _health(self._health.why_not_ready(self._now_ms()), "ready")
 
 
 def _health(why_not: str | None, otherwise: str) -> Response:

@@ -66,6 +66,10 @@ _ABORT_WAIT_S: Final = 1.0
 """How long to wait for aborted connections to be gone. They need two turns of the loop."""
 
 
+_KEY_BYTES_LOGGED: Final = 64
+"""Enough of a key to recognize it."""
+
+
 # ------------------------------------------------------------------------------------------------- ports file
 
 
@@ -199,11 +203,12 @@ class Server:
     def _make_http(self) -> HttpServer:
         feed = StatusFeed(self._engine)
         addresses = [listener.getsockname()[0] for listener in self._listeners.http]
-        routes = Routes(self._health, feed, self._snapshot, only_loopback=all(map(is_loopback, addresses)))
+        only_loopback = all(map(is_loopback, addresses))
+        routes = Routes(self._health, feed, self._snapshot, _now_ms, only_loopback=only_loopback)
         return HttpServer(self._listeners.http, routes.respond, feed, self._engine.stats)
 
     def _snapshot(self) -> Snapshot:
-        now_ms = time.monotonic_ns() // 1_000_000
+        now_ms = _now_ms()
         is_ready = self._health.why_not_ready(now_ms) is None
         return Snapshot(self._engine, process_figures(), now_ms, time.time(), is_ready, _loop_name(self._loop))
 
@@ -213,7 +218,7 @@ class Server:
 
     def _feed_watchdog(self, every_s: float) -> None:
         """Give a sign of life while there is one, and again in a moment."""
-        if self._health.why_not_live(time.monotonic_ns() // 1_000_000) is None:
+        if self._health.why_not_live(_now_ms()) is None:
             self._notifier.alive()
         self._loop.call_later(every_s, self._feed_watchdog, every_s)
 
@@ -314,6 +319,9 @@ class Server:
     # -- rereading the configuration
 
     def _on_hangup(self) -> None:
+        if self._signals:
+            _log.warning("configuration not reread: the server is stopping")
+            return
         self._notifier.reloading()
         try:
             self._reread_config()
@@ -375,7 +383,8 @@ class Server:
 
 def _log_taken_back(session: Session, reason: EndReason, taken: TakenBack) -> None:
     """A client is gone, and what it held is free: whose it was, of what, how much."""
-    counters = [f"{key.decode('utf-8', 'backslashreplace')}={amount}" for key, amount in taken.first.items()]
+    first = taken.first.items()
+    counters = [f"{key[:_KEY_BYTES_LOGGED].decode('utf-8', 'backslashreplace')}={amount}" for key, amount in first]
     _log.warning(
         "holds taken back",
         extra=fields(
@@ -390,6 +399,10 @@ def _log_taken_back(session: Session, reason: EndReason, taken: TakenBack) -> No
             counters=counters,
         ),
     )
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

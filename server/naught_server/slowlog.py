@@ -42,7 +42,7 @@ class SlowTurn(NamedTuple):
     name: str | None
     """What the client calls itself; None where it does not."""
     address: str | None
-    """Where the connection comes from; None for a Unix socket."""
+    """Where the connection comes from; None where that is not known."""
     traceparent: str | None
     """The trace that the request belongs to, where its client has said so."""
 
@@ -63,7 +63,7 @@ class SlowTurn(NamedTuple):
 
 
 _TEXT_BYTES: Final = NAME_BYTES_MAX + TRACEPARENT_BYTES + 128
-"""The four texts of a turn, and what is between them. A method and an address have at most 64 bytes each."""
+"""The four texts of a turn, and what is between them. A method and an address have some 60 bytes each at most."""
 
 _NUMBERS: Final = 8
 """Of a turn: duration, when it was added, the other numbers in the order of `SlowTurn`, the length of its texts."""
@@ -108,7 +108,8 @@ class SlowLog:
     def _write(self, place: int, turn: SlowTurn) -> None:
         session = _NO_SESSION if turn.session is None else turn.session
         texts = (turn.method, turn.name, turn.address, turn.traceparent)
-        text = "\n".join(each or "" for each in texts).encode()[:_TEXT_BYTES]
+        text = "\n".join(each or "" for each in texts).encode()
+        assert len(text) <= _TEXT_BYTES, "the parts are bounded"
         numbers = (turn.took_ns, self._added, turn.time_ms, turn.entries, turn.received_bytes, turn.sent_bytes)
         self._numbers[_NUMBERS * place : _NUMBERS * (place + 1)] = array("q", (*numbers, session, len(text)))
         self._texts[_TEXT_BYTES * place : _TEXT_BYTES * place + len(text)] = text

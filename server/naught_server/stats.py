@@ -5,7 +5,8 @@ the process. Nothing here knows the clock.
 
 **Turns** (`note_turn`). All their bytes are counted. Their durations are a sample, because timing each costs a lone
 request 2 200 instructions, where it needs 10 000 with its socket (CPython 3.11, compiled). So a turn of
-`TIMED_ENTRIES` or more is always timed. Of the others each eighth is (`TIMED_OF_SMALL`), and counts for eight. In the
+`TIMED_ENTRIES` or more is always timed. Of the others one in eight is (`TIMED_OF_SMALL`), at distances that vary, and
+stands for those since the last. In the
 long run the figures are those of all turns.
 """
 
@@ -24,7 +25,7 @@ TIMED_ENTRIES: Final = 64
 """A turn of so much work is always timed: what that costs is less than a hundredth of it."""
 
 TIMED_OF_SMALL: Final = 8
-"""Of the turns with less work, one in so many is timed."""
+"""Of the turns with less work, one in so many is timed on the average."""
 
 
 class Durations:
@@ -63,7 +64,9 @@ class Stats:
     """The figures of one engine since its start."""
 
     __slots__ = (
-        "_not_timed",
+        "_gap",
+        "_step",
+        "_until_timed",
         "collections",
         "commands",
         "connections",
@@ -94,7 +97,9 @@ class Stats:
         self.collections = Durations()  # pauses of Python's garbage collector
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
         self.turns = Durations()  # turns of connections, from received bytes to the replies; a sample
-        self._not_timed = 0  # turns with little work since the last one that was timed
+        # The turns with little work until the next that is timed, how many there were from the last, and the number
+        # that this was drawn from: 1 to 15 in an order that no clients in lockstep follow, 8 on the average.
+        self._until_timed = self._gap = self._step = TIMED_OF_SMALL
         self.received_bytes = 0  # from clients, since the start
         self.sent_bytes = 0  # to clients, since the start: what transports were given
         self.slow_log: Final = SlowLog()  # the slowest turns
@@ -110,11 +115,12 @@ class Stats:
         is not to be timed."""
         if entries >= TIMED_ENTRIES:
             return 1
-        self._not_timed += 1
-        if self._not_timed < TIMED_OF_SMALL:
+        self._until_timed -= 1
+        if self._until_timed:
             return 0
-        self._not_timed = 0
-        return TIMED_OF_SMALL
+        timed, self._step = self._gap, (5 * self._step + 3) & 15
+        self._gap = self._until_timed = self._step or TIMED_OF_SMALL
+        return timed
 
     def note_turn(self, took_ns: int, received_bytes: int, sent_bytes: int, turns: int = 1) -> bool:
         """A turn was timed. `received_bytes`: what had arrived for it; `sent_bytes`: its replies; `turns`: for how

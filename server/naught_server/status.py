@@ -2,7 +2,7 @@
 
     feed = StatusFeed(engine)
     feed.step(now_ms)                 # every STEP_MS while somebody looks
-    body = feed.body(snapshot, state) # at most STATUS_BYTES_MAX, made at most once in STATUS_EVERY_MS
+    body = feed.body(snapshot, state, now_ms)   # at most STATUS_BYTES_MAX, made at most once in STATUS_EVERY_MS
 
 A page that is open must cost next to nothing. So the answer is made once a second, however many pages ask, and the
 largest counters and sessions are found in small steps, at a bounded rate (`ranking.py`). Sums and rates are for the
@@ -22,10 +22,10 @@ from naught._compiled import is_compiled
 from naught._version import __version__
 from naught_server.engine import Engine
 from naught_server.health import State
-from naught_server.metrics import Snapshot, deviation
+from naught_server.metrics import Snapshot
 from naught_server.ranking import Pieces, Ranking
 from naught_server.session import Session
-from naught_server.store import Cache
+from naught_server.store import Cache, deviation
 
 STATUS_EVERY_MS: Final = 1_000
 """How often the answer is made."""
@@ -37,7 +37,11 @@ STEP_MS: Final = 50
 """How often the rankings take a step while somebody looks."""
 
 STEP_ENTRIES: Final = 1_000
-"""Entries of such a step, 0.1 ms: together 0.2 % of the time. A million counters take 50 s, ten thousand 0.5."""
+"""Counters looked at in such a step, 0.1 ms: together 0.2 % of the time. A million take 50 s, ten thousand 0.5 s. A
+shard's keys are listed in one step: of a shard with a million counters that takes some milliseconds."""
+
+STEP_SESSIONS: Final = 250
+"""Sessions looked at in such a step."""
 
 WATCHED_MS: Final = 5_000
 """How long after the last question somebody is taken to look."""
@@ -79,12 +83,18 @@ class StatusFeed:
         return self._asked_ms is not None and now_ms - self._asked_ms < WATCHED_MS
 
     def step(self, now_ms: int) -> None:
-        """Go on finding the largest counters and sessions, for about STEP_ENTRIES entries of work."""
+        """Go on finding the largest counters and the sessions with the most holds."""
         self._now_ms = now_ms
-        share = max(1, STEP_ENTRIES // (len(self._counters) + 1))
+        share = max(1, STEP_ENTRIES // len(self._counters))
         for _, ranking in self._counters:
             ranking.step(now_ms, share, STATUS_EVERY_MS)
-        self._sessions.step(now_ms, share, STATUS_EVERY_MS)
+        self._sessions.step(now_ms, STEP_SESSIONS, STATUS_EVERY_MS)
+
+    def rest(self) -> None:
+        """Nobody looks any more: forget what was found, and the walks under way, which keep keys and sessions."""
+        for _, ranking in self._counters:
+            ranking.stop()
+        self._sessions.stop()
 
     def _walk_over(self, cache: Cache) -> Callable[[int], Pieces[bytes]]:
         def walk(entries_max: int) -> Pieces[bytes]:
@@ -104,13 +114,12 @@ class StatusFeed:
 
     # ---------------------------------------------------------------------------------------- the answer
 
-    def body(self, snapshot: Snapshot, state: State) -> bytes:
-        """The answer, as it was made at most STATUS_EVERY_MS ago."""
-        now_ms = snapshot.now_ms
+    def body(self, snapshot: Callable[[], Snapshot], state: State, now_ms: int) -> bytes:
+        """The answer, as it was made at most STATUS_EVERY_MS ago. Takes a snapshot only to make it."""
         self._asked_ms = now_ms
         if self._made_ms is None or now_ms - self._made_ms >= STATUS_EVERY_MS:
             self._made_ms = now_ms
-            self._body = _json(self._answer(snapshot, state))
+            self._body = _json(self._answer(snapshot(), state))
         return self._body
 
     def _answer(self, snapshot: Snapshot, state: State) -> dict[str, Any]:

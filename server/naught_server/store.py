@@ -66,6 +66,11 @@ _FULL: Final = "the cache holds max_counters = {} already"
 _PAST_MAX: Final = "the value would pass 2^63 - 1"
 
 
+def deviation(raw_entries: int, counters: int) -> float:
+    """Raw entries above live counters, for a live one: (raw - live) / live. With none live, as if one were."""
+    return (raw_entries - counters) / max(1, counters)
+
+
 class Cache:
     """One named, separate set of counters with its own policy."""
 

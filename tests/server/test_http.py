@@ -48,17 +48,35 @@ def test_a_request_and_its_reply() -> None:
 
 
 def test_requests_however_they_are_cut() -> None:
-    stream = GET + b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n" + b"GET /livez?x=1 HTTP/1.1\r\n" + HOST + b"\r\n"
-    whole, _, requests = served(stream)
+    heads = [GET, b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n", b"GET /livez?x=1 HTTP/1.1\r\n" + HOST + b"\r\n"]
+    whole, _, requests = served(*heads)
     assert [(request.method, request.path) for request in requests] == [
         ("GET", "/metrics"),
         ("HEAD", "/"),
         ("GET", "/livez"),
     ]
-    assert served(*byte_by_byte(stream))[0] == whole
+    assert served(*(piece for head in heads for piece in byte_by_byte(head)))[0] == whole
     source = random.Random(1)
     for _ in range(50):
-        assert served(*random_cuts(stream, source))[0] == whole
+        assert served(*(piece for head in heads for piece in random_cuts(head, source)))[0] == whole
+
+
+def test_requests_before_the_reply_are_not_served() -> None:
+    reply, conversation, requests = served(GET * 1_000)
+    assert len(requests) == 1
+    assert conversation.closing
+    assert b"Connection: close" in reply
+    assert reply.count(b"HTTP/1.1 ") == 1
+
+
+def test_blanks_around_a_value() -> None:
+    """Thousands of them take no longer than other bytes: this test would not end."""
+    blanks = b" \t" * 1_500
+    _, _, requests = served(b"GET / HTTP/1.1\r\n" + HOST + b"a:" + blanks + b"x y" + blanks + b"\r\n\r\n")
+    assert requests[0].headers["a"] == "x y"
+    for bad in (b"a:" + blanks + b"\0", b"a:x" + blanks + b"\rx", b"a" + blanks + b":x"):
+        reply, _, _ = served(b"GET / HTTP/1.1\r\n" + HOST + bad + b"\r\n\r\n")
+        assert status_of(reply) == 400
 
 
 def test_a_head_has_no_body() -> None:
@@ -132,7 +150,7 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 def test_a_connection_ends_after_so_many_requests() -> None:
-    reply, conversation, requests = served(GET * (REQUESTS_MAX + 5))
+    reply, conversation, requests = served(*[GET] * (REQUESTS_MAX + 5))
     assert len(requests) == REQUESTS_MAX
     assert conversation.closing
     assert reply.count(b"Connection: close") == 1

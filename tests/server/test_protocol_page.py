@@ -195,7 +195,11 @@ def test_the_limits(limit: str, expected: int) -> None:
         (commands._SLOW_TURNS_LISTED, 32, "`slowlog(n=32)`"),
         (limits.SLOW_TURNS_MAX, 128, "The server keeps the 128 slowest"),
         (SLOW_NS_MIN, 1_000_000, "of the turns that took more than 1 ms."),
-        ((TIMED_ENTRIES, TIMED_OF_SMALL), (64, 8), "of 64 or more entries of work, and of the others each eighth."),
+        (
+            (TIMED_ENTRIES, TIMED_OF_SMALL),
+            (64, 8),
+            "of 64 or more entries of work, and of the others about one in eight.",
+        ),
         (TRACEPARENT_BYTES, 55, "a string or binary of 55 characters"),
     ],
 )
@@ -890,7 +894,7 @@ def test_the_words_of_slowlog() -> None:
     says("`session` `name` | the number of the session (never its id, which is the credential)")
     table = rows(section("### slowlog, slowlog_reset"))
     words = [word for first, *_ in table for word in re.findall(r"`(\w+)`", first)]
-    here = Conversation(address="192.0.2.7")
+    here = Conversation(peer="192.0.2.7")
     here.protocol.receive(encode_request(1, "incr", ["k"]) * 3, here.now_ms)
     here.protocol.note_slow_turn(SLOW_NS_MIN + 5_000, 1_796_000_000_123, 40, 5)
     (turn,) = ask(here, "slowlog")
@@ -912,9 +916,9 @@ def test_the_words_of_slowlog() -> None:
 def test_what_a_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
     says("A turn is what the server does for one connection at one time: from the bytes that have arrived to the")
     says("to the replies.")
-    says("It times every turn of 64 or more entries of work, and of the others each eighth.")
+    says("It times every turn of 64 or more entries of work, and of the others about one in eight.")
     says("`duration_us` | microseconds that the turn took")
-    says("`address` | where the connection comes from, as sessions are counted by address; nil for a Unix socket")
+    says("`address` | where the connection comes from, without the port (`unix` for a Unix socket)")
     readings = iter(range(7_000_000, 10**12, 2_000_000))  # each is 2 ms later
     monkeypatch.setattr(connection_module, "_clock_ns", lambda: next(readings))
     monkeypatch.setattr(connection_module, "_wall_clock_ns", lambda: 1_796_000_000_123_999_999)
@@ -922,10 +926,10 @@ def test_what_a_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
     get = encode_request(1, "get", ("k",))
 
     async def scenario() -> None:
-        connection = Connection(engine, lambda gone: None, "192.0.2.7")
+        connection = Connection(engine, lambda gone: None, peer="192.0.2.7")
         connection.connection_made(FakeTransport())
         connection.data_received(get * 64)
-        for _ in range(16):
+        for _ in range(20):
             connection.data_received(get * 63)
 
     asyncio.run(scenario())

@@ -178,9 +178,9 @@ def test_a_turn_that_does_nothing_says_nothing() -> None:
 
 def test_which_client_it_was() -> None:
     engine = engine_of()
-    other = Conversation(engine, address="192.0.2.1")
+    other = Conversation(engine, peer="192.0.2.1")
     other.send(encode_request(1, "hello", [{"session": True}]))
-    here = Conversation(engine, address="192.0.2.7")
+    here = Conversation(engine, peer="192.0.2.7")
     turn = slow_turn(here, plain("incr"))
     assert (turn.session, turn.name, turn.address) == (None, None, "192.0.2.7")
     turn = slow_turn(here, encode_request(1, "hello", [{"session": True}]))
@@ -262,7 +262,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 async def connected(engine: Engine) -> Connection:
-    connection = Connection(engine, lambda gone: None, "192.0.2.7")
+    connection = Connection(engine, lambda gone: None, peer="192.0.2.7")
     connection.connection_made(FakeTransport())
     return connection
 

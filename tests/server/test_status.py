@@ -109,3 +109,18 @@ def test_a_session_that_has_ended_is_not_shown() -> None:
     call(peer, "bye")
     pages.now_ms += STATUS_EVERY_MS
     assert json.loads(pages.text("/status.json"))["sessions"]["listed"] == []
+
+
+def test_when_nobody_looks_nothing_is_kept() -> None:
+    """A walk under way has the keys of a shard and the sessions, which must not outlive the page."""
+    engine = engine_of(shards=1)
+    peer = named(engine, "w")
+    call(peer, "apply", [b"k%d" % number for number in range(3_000)], 1)
+    pages = Pages(engine)
+    pages.get("/status.json")
+    pages.feed.step(pages.now_ms)
+    rankings = [ranking for _, ranking in pages.feed._counters]
+    assert any(ranking._pieces is not None for ranking in rankings), "a walk is under way"
+    pages.feed.rest()
+    assert all(ranking._pieces is None and not ranking._best for ranking in [*rankings, pages.feed._sessions])
+    assert json.loads(pages.text("/status.json"))["caches"][0]["top"] is None

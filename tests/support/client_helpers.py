@@ -207,6 +207,7 @@ class ScriptedServer:
     def __init__(self) -> None:
         self._peers: asyncio.Queue[Peer] = asyncio.Queue()  # connections that the test has not taken
         self._all: list[Peer] = []  # every connection, to close them at the end
+        self._over = False  # the block has ended
         self._server: asyncio.Server | None = None
         self._reserved = ExitStack()
         self.port = 0
@@ -230,6 +231,9 @@ class ScriptedServer:
         self._server.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over:  # it was accepted before the end, and is connected only now
+            writer.transport.abort()
+            return
         peer = Peer(reader, writer)
         self._all.append(peer)
         self._peers.put_nowait(peer)
@@ -242,6 +246,7 @@ class ScriptedServer:
         return peer
 
     async def __aexit__(self, *_: object) -> None:
+        self._over = True
         self.refuse()
         for peer in self._all:
             peer.abort()

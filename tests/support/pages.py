@@ -35,7 +35,7 @@ class Pages:
         self.process = process
         self.health = Health(engine)
         self.feed = StatusFeed(engine)
-        self._routes = Routes(self.health, self.feed, self.snapshot, only_loopback=only_loopback)
+        self._routes = Routes(self.health, self.feed, self.snapshot, lambda: self.now_ms, only_loopback=only_loopback)
 
     def snapshot(self) -> Snapshot:
         """The figures now."""

@@ -2,6 +2,7 @@
 
 main.py          finds the command and runs its module
 counters.py      the commands that talk to a server: get, incr, stat and so on
+text.py          texts of clients for a terminal
 figures.py       what a server did between two results of `info`
 stat.py          the lines that `naught stat` prints
 tables.py        the tables that `naught sessions` and `naught holders` print

@@ -23,7 +23,8 @@ from naught.cli.check import CHECK_S, check
 from naught.cli.exit_status import FAILED, OK, WRONG_USAGE
 from naught.cli.slowlog import table
 from naught.cli.stat import Stat
-from naught.cli.tables import WIDTH_MIN, holders_table, printable, sessions_table
+from naught.cli.tables import WIDTH_MIN, holders_table, sessions_table
+from naught.cli.text import printable
 from naught.core.calls import Key
 from naught.errors import CommandError, InvalidRequest, NaughtError
 from naught.wire.codec import decode_key, encode_key

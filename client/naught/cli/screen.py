@@ -11,14 +11,13 @@ would obey or not show, bytes that are no UTF-8 included. Only `ansi` writes esc
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from naught.cli.figures import DEVIATION_MAX, Durations, Figures, figures_between
-from naught.wire.codec import decode_key
+from naught.cli.text import clipped, padded, visible, width_of
 
 RowT = TypeVar("RowT")
 
@@ -40,62 +39,6 @@ Line = list[Cell]
 PLAIN, STRONG, FAINT, HEAD, WARN, BAD = "", "strong", "faint", "head", "warn", "bad"
 _SGR: Final = {PLAIN: "", STRONG: "1", FAINT: "2", HEAD: "7", WARN: "33", BAD: "31"}
 _SGR_WITHOUT_COLOUR: Final = {**_SGR, WARN: "1", BAD: "1"}
-
-
-# ------------------------------------------------------------------------------------------------------------ texts
-
-
-def visible(text: str | bytes | None) -> str:
-    """A text of a client for a terminal, with the characters spelled out that it would not show as they are."""
-    if text is None:
-        return ""
-    if isinstance(text, bytes):
-        text = decode_key(text)
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else _spelled(each) for each in text)
-
-
-def _spelled(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def width_of(text: str) -> int:
-    """Columns of a terminal that a printable text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(_width(each) for each in text)
-
-
-def _width(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-
-
-def clipped(text: str, columns: int) -> str:
-    """The text, or what of it fits, with a mark that there is more."""
-    if width_of(text) <= columns:
-        return text
-    kept, used = [], 0
-    for each in text:
-        used += _width(each)
-        if used > columns - 1:
-            break
-        kept.append(each)
-    return "".join(kept) + "…" if columns > 0 else ""
-
-
-def padded(text: str, columns: int, *, right: bool = False) -> str:
-    """The text in exactly so many columns."""
-    text = clipped(text, columns)
-    blank = " " * (columns - width_of(text))
-    return blank + text if right else text + blank
 
 
 def rate(value: float) -> str:

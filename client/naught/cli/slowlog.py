@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
-from unicodedata import combining, east_asian_width
+
+from naught.cli.text import clipped, visible, width_of
 
 LINE_COLUMNS: Final = 80
 
@@ -38,14 +39,14 @@ def table(turns: Sequence[dict[str, Any]], zone: tzinfo | None = None) -> Iterat
             )
         )
         if turn["traceparent"] is not None:
-            yield f"{'':{_WIDTHS[0]}}  trace {_fitted(turn['traceparent'], LINE_COLUMNS - _WIDTHS[0] - 8)}"
+            yield f"{'':{_WIDTHS[0]}}  trace {clipped(visible(turn['traceparent']), LINE_COLUMNS - _WIDTHS[0] - 8)}"
 
 
 def _line(cells: Sequence[str]) -> str:
     shown = []
     for name, width, cell in zip(_COLUMNS, _WIDTHS, cells, strict=True):
-        text = _fitted(cell, width)
-        blanks = " " * (width - _columns(text))
+        text = clipped(visible(cell), width)
+        blanks = " " * (width - width_of(text))
         shown.append(blanks + text if name in _TO_THE_RIGHT else text + blanks)
     return "  ".join(shown).rstrip()
 
@@ -66,25 +67,3 @@ def _size(count: int) -> str:
             return f"{count}{unit}"
         count //= 1024
     return f"{count}G"
-
-
-def _fitted(text: str, width: int) -> str:
-    """The text in printable characters, cut to this many columns."""
-    shown = "".join(each if each.isprintable() else _code_of(each) for each in text)
-    if _columns(shown) <= width:
-        return shown
-    while _columns(shown) > width - 1:
-        shown = shown[:-1]
-    return f"{shown}\u2026"
-
-
-def _code_of(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def _columns(text: str) -> int:
-    """How many columns of a terminal printable text takes."""
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)

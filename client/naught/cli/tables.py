@@ -12,10 +12,10 @@ none.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from naught.cli.text import clipped, visible, width_of
 from naught.core.calls import Holder
 
 WIDTH_MIN: Final = 80
@@ -23,16 +23,6 @@ WIDTH_MIN: Final = 80
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _POWERS: Final = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
-
-
-def printable(cell: object) -> str:
-    """The text of a cell, with unprintable characters escaped: a key may contain line ends or control characters."""
-    text = str(cell)
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or "\udc80" <= each <= "\udcff" else f"\\x{ord(each):02x}" for each in text
-    )
 
 
 def sessions_table(sessions: Iterable[dict[str, Any]], width: int = WIDTH_MIN) -> list[str]:
@@ -100,10 +90,10 @@ short."""
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Lines with the cells in columns. The last column has what the others leave of the width."""
-    lines = [heading, *([printable(cell) for cell in row] for row in rows)]
+    lines = [heading, *([visible(cell) for cell in row] for row in rows)]
     widths = []
     for place, name in enumerate(heading[:-1]):
-        widest = max(columns_of(line[place]) for line in lines)
+        widest = max(width_of(line[place]) for line in lines)
         most = _TEXTS[name] + (width - WIDTH_MIN) // 4 if name in _TEXTS else widest
         widths.append(min(widest, most))
     left = width - sum(widths) - 2 * len(widths)
@@ -111,7 +101,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         "  ".join(
             [
                 *(_padded(line[place], each, text=heading[place] in _TEXTS) for place, each in enumerate(widths)),
-                cut(line[-1], left),
+                clipped(line[-1], left),
             ]
         ).rstrip()
         for line in lines
@@ -121,31 +111,8 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
 def _padded(cell: str, columns: int, *, text: bool) -> str:
     """A text with blanks behind it, or as much of it as fits; a number with blanks before it."""
     if not text:
-        return " " * (columns - columns_of(cell)) + cell
-    if columns_of(cell) > columns:
-        end = cut(cell[::-1], columns // 2)[-2::-1]  # without its ellipsis
-        cell = cut(cell, columns - columns_of(end)) + end
-    return cell + " " * (columns - columns_of(cell))
-
-
-def cut(text: str, columns: int) -> str:
-    """The text, or as much of it as fits with an ellipsis."""
-    if columns_of(text) <= columns:
-        return text
-    kept = ""
-    left = columns - 1
-    for each in text:
-        left -= columns_of(each)
-        if left < 0:
-            break
-        kept += each
-    return kept + "\u2026"
-
-
-def columns_of(text: str) -> int:
-    """How many places of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
+        return " " * (columns - width_of(cell)) + cell
+    if width_of(cell) > columns:
+        end = clipped(cell[::-1], columns // 2)[-2::-1]  # without its ellipsis
+        cell = clipped(cell, columns - width_of(end)) + end
+    return cell + " " * (columns - width_of(cell))

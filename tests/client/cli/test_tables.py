@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from naught.cli.tables import WIDTH_MIN, age, columns_of, cut, holders_table, sessions_table, short
+from naught.cli.tables import WIDTH_MIN, age, holders_table, sessions_table, short
+from naught.cli.text import clipped, width_of
 from naught.core.calls import Holder
 
 
@@ -110,11 +111,11 @@ def test_lines_fit_the_width_whatever_is_in_them(width: int) -> None:
         ]
         lines = sessions_table(rows, width)
         assert len(lines) == len(rows) + 1
-        assert all(columns_of(line) <= width for line in lines), lines
+        assert all(width_of(line) <= width for line in lines), lines
         assert all(line.lstrip().startswith(f"{row['session']} ") for line, row in zip(lines[1:], rows, strict=True))
         assert all("\n" not in line and "\x1b" not in line for line in lines)
         holders = [Holder(row["session"], row["name"], 2**63 - 1, row["address"]) for row in rows]
-        assert all(columns_of(line) <= width for line in holders_table(holders, width))
+        assert all(width_of(line) <= width for line in holders_table(holders, width))
 
 
 def test_the_ends_of_a_long_name_stay() -> None:
@@ -183,4 +184,4 @@ def test_numbers(number: int, text: str) -> None:
 )
 def test_cutting(text: str, columns: int, cut_text: str) -> None:
     assert unicodedata.combining("\u0301")
-    assert cut(text, columns) == cut_text
+    assert clipped(text, columns) == cut_text
