@@ -126,6 +126,7 @@ def test_info_counts_what_happened() -> None:
     assert peer.call("info")[b"caches"][b"default"][b"evictions"][b"cleared"] == 1
 
 
+@pytest.mark.patches
 def test_info_says_when_the_number_of_counters_is_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes out up to 1 000 expired counters and counts up to `DUE_COUNTED_MAX` more."""
     monkeypatch.setattr(store, "DUE_COUNTED_MAX", 500)

@@ -104,6 +104,7 @@ def longest_step(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return turns
 
 
+@pytest.mark.patches
 @pytest.mark.parametrize("shards", [1, 256])
 @pytest.mark.parametrize(
     ("method", "params"),
@@ -142,6 +143,7 @@ def test_the_top_is_exact_in_whatever_order_the_values_come(n: int, values: str)
     assert Peer(engine).call("top", n) == [[key for key, _ in ordered], [value for _, value in ordered]]
 
 
+@pytest.mark.patches
 def test_top_enters_its_heap_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counters with rising values all enter it."""
     entered: list[int] = []
