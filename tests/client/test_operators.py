@@ -115,6 +115,7 @@ def test_an_operator_does_not_end_its_own_session(kind: str) -> None:
     run(kind, scenario, {})
 
 
+@pytest.mark.slow
 def test_more_sessions_than_a_page_has() -> None:
     async def scenario(*clients: naught.Client) -> None:
         for client in clients:

@@ -47,6 +47,7 @@ from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import EVICTING_WAYS, PEERS, REDIS_WAYS, Setting
 from naught_loadtest.processes import environment
 from support.programs import need
+from support.seeds import slow
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.15", "--warmup", "0.02", "--no-ceiling")
@@ -212,9 +213,7 @@ def test_an_objective_decides_the_exit_status(naught: Server, capsys: pytest.Cap
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize(
-    "peers", [["redis-lua"], pytest.param(list(VERSUS_PEERS), marks=pytest.mark.slow)], ids=",".join
-)
+@pytest.mark.parametrize("peers", [*slow((["redis-lua"],), (list(VERSUS_PEERS),))], ids=",".join)
 def test_versus_prints_a_ratio_for_each_peer(
     peers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,7 +320,7 @@ def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> N
         ask(naught, "clear")
 
 
-@pytest.mark.parametrize("way", ["pipelined", "applied", "due"])
+@pytest.mark.parametrize("way", [*slow("pipelined", "applied"), "due"])
 def test_a_load_with_a_session_on_every_connection(
     naught: Server, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
@@ -355,7 +354,7 @@ def test_a_server_that_is_not_in_use_as_asked_makes_the_bar_invalid(naught: Serv
     ask(naught, "clear")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [next(iter(KINDS)), *slow(*list(KINDS)[1:])])
 def test_neighbours_of_each_kind_ask_for_costly_things_until_they_are_stopped(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +420,7 @@ def test_a_search_confirms_the_rate_that_held(
     assert [each["rate_per_s"] for each in document["probes"] if each["held"]] == [250, 500, 500]
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.2", "--warmup", "0")
     code = main([*words, "--start", "3", "--slo", "max<1ns"])

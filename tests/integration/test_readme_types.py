@@ -128,6 +128,7 @@ def annotated(program: str) -> str:
     return program.replace("self.open = {}", "self.open: dict[str, int] = {}")
 
 
+@pytest.mark.slow
 def test_strict_types(tmp_path: Path, mypy_cache: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         if os.environ.get("CI") == "true":

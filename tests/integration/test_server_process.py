@@ -687,7 +687,8 @@ def full_pipe() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_log_pipe_that_nobody_reads_does_not_stop_the_server(
     tmp_path: Path, loop: str, full_pipe: tuple[int, int]
 ) -> None:

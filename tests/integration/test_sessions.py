@@ -428,6 +428,7 @@ def test_a_late_release_after_expiry_does_not_reach_the_next_life(run: Run, serv
 # ------------------------------------------------------------------------------------------------- full of waiters
 
 
+@pytest.mark.slow
 def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: ServerProcess) -> None:
     """As many requests wait as may, and some more in the client; then all but one are cancelled in one turn."""
 

@@ -30,6 +30,7 @@ def test_the_examples_refuse_something() -> None:
     assert len(AT_RUN_TIME) > 30
 
 
+@pytest.mark.slow
 def test_mypy_refuses_exactly_the_marked_lines(mypy_cache: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         if os.environ.get("CI") == "true":
