@@ -19,6 +19,8 @@ import pytest
 import naught
 from naught import ObservedCall, blocking
 from naught.aio import connection
+from naught.blocking.future import Future
+from naught.core.windows import Windows
 from naught.wire.codec import encode_result
 from support.client_helpers import HELLO_RESULT, Peer, ScriptedServer, connected, requests_in
 from support.server_process import ServerProcess, server_process
@@ -169,6 +171,19 @@ async def test_a_hook_that_is_none(kind: str) -> None:
         with pytest.raises(naught.InvalidRequest, match="is a function or None"):
             async with connect(kind, "memory://", **bad):
                 pass
+
+
+async def test_without_hooks_nothing_stands_between_a_client_and_its_connection() -> None:
+    async with naught.connect("memory://") as counters:
+        assert counters._sink is counters._connection
+        assert type(counters._connection.session._windows) is Windows
+        future = counters.incr("a")
+        assert type(future) is asyncio.Future
+        assert await future == 1
+    with blocking.Client("memory://") as threads:
+        assert threads._inner._sink is threads._connection  # type: ignore[comparison-overlap]
+        assert type(threads._connection.session._windows) is Windows
+        assert type(threads._inner._new_future()) is Future
 
 
 @contextlib.asynccontextmanager
