@@ -17,7 +17,7 @@ from naught_loadtest.generate.runner import new_prefix
 from support.alerting import Prometheus, prometheus, rules, shortened
 from support.metrics_page import http_port
 from support.programs import need
-from support.server_process import ServerProcess, server_process
+from support.server_process import ServerProcess, server_process, wait_until
 
 ZEROS = 1_000_000
 LIVE = 10_000
@@ -60,7 +60,7 @@ def test_zeros_that_pile_up_raise_the_alert_and_sweeping_ends_it(tmp_path: Path)
     folder = tmp_path / "watcher"
     folder.mkdir()
     with server_process(tmp_path, "--http-port", "0", "--config", str(config), "--sweep-budget-ms", "0") as server:
-        assert "the sweeper is off" in server.log()
+        wait_until(lambda: "the sweeper is off" in server.log(), "the log says so")
         target = f"127.0.0.1:{http_port(tmp_path)}"
         with prometheus(folder, shortened(rules(), DIVISOR), target, SCRAPE_INTERVAL) as watcher:
             watcher.wait_until(lambda: watcher.values("up") == [1.0], "it is scraped", DEADLINE_S)
