@@ -608,17 +608,12 @@ def info(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
 
 
 def config_get(peer: Peer, params: Params, now_ms: int) -> Any:
-    words = peer.engine.settings.as_dict()
-    if not params or params[0] is None:
-        return words
-    name = word_of(params[0], "name")
-    if name not in words:
-        raise InvalidRequest(f"there is no setting named {name!r}; there are: {', '.join(words)}")
-    return words[name]
+    settings = peer.engine.settings
+    return settings.value(word_of(params[0], "name")) if params and params[0] is not None else settings.as_dict()
 
 
 def config_set(peer: Peer, params: Params, now_ms: int) -> object:
-    return peer.engine.settings.change(word_of(params[0], "name"), params[1])
+    return peer.engine.change_setting(word_of(params[0], "name"), params[1])
 
 
 def sweep(peer: Peer, params: Params, now_ms: int) -> int:

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import gc
 import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, NoReturn, Protocol, cast
 
 from naught import _compiled
 from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
+from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 
 # ------------------------------------------------------------------------------------------------- limits
 # `tests/server/test_config_limits.py` checks the number of each.
@@ -93,24 +95,50 @@ TURN_ITEMS_MAX: Final = 1_000
 connections wait."""
 
 SWEEP_PERIOD_MS: Final = 10
-"""How often the sweeper takes a step."""
+"""The default of the setting `sweep_interval_ms`, which the budget is given for."""
+
+SWEEP_INTERVAL_MS_MIN: Final = 4
+"""With less, a budget would be a large part of the interval, whatever it is."""
+
+SWEEP_INTERVAL_MS_MAX: Final = 1_000
+"""With more, zeros and expired counters would be seen for seconds in the sizes of tables."""
+
+SWEEP_SLICE_MS: Final = 1.0
+"""The longest step of the sweeper, in which every request waits. A larger share of the time is more steps and no
+longer ones."""
 
 SWEEP_BUDGET_MS_MIN: Final = 0.1
 """Below this, starting a step costs more than the work in it. 0 is no budget of this range: it turns the sweeper
 off."""
 
 SWEEP_BUDGET_MS_MAX: Final = 10.0
-"""A whole `SWEEP_PERIOD_MS`: with more, the sweeper would take most of the loop's time."""
+"""A whole `SWEEP_PERIOD_MS`: with it the sweeper has all the time that requests leave."""
 
 SWEEP_DUTIES_MS: Final = 1.0
 """The budget of the jobs that go on while the sweeper is off: the default of the setting."""
 
-SWEEP_BACKLOG_PERIOD_MS: Final = 4
-"""How often the sweeper takes a step while it has a backlog: more steps, and no longer ones."""
-
 SWEEP_BACKLOG_SHARE: Final = 0.25
 """The part of the time that a backlog earns the sweeper, where `sweep_budget_ms` is less: 2.5 ms in 10. Requests
 have three quarters."""
+
+COMPACTION_BYTES_PER_ENTRY: Final = 128
+"""The default of the setting: a table with more bytes than this per entry is mostly empty and is rebuilt. A rebuilt
+one has 27 to 54."""
+
+COMPACTION_BYTES_PER_ENTRY_MIN: Final = 64
+"""With less, a table that was just rebuilt could be rebuilt again."""
+
+COMPACTION_BYTES_PER_ENTRY_MAX: Final = 4_096
+"""With more, a table would hardly ever be rebuilt."""
+
+GC_THRESHOLD: Final = gc.get_threshold()[0]
+"""The default of the setting: Python's own."""
+
+GC_THRESHOLD_MIN: Final = 100
+"""With less, the garbage collector would run all the time."""
+
+GC_THRESHOLD_MAX: Final = 1_000_000
+"""With more, cycles of a million objects would wait for it."""
 
 STALE_SHARE_MAX: Final = 0.1
 """More than this part stale is a backlog: expired counters and lazy zeros of a cache's raw entries, entries of
@@ -181,7 +209,8 @@ assert INPUT_AHEAD_BYTES_MAX + 256_000 <= INPUT_BYTES_MAX
 assert REPLY_BYTES_MAX < OUTPUT_BYTES_MAX, "a single reply must not be enough to pause a peer"
 assert SWEEP_BUDGET_MS_MIN < SWEEP_BUDGET_MS_MAX <= SWEEP_PERIOD_MS
 assert SWEEP_BUDGET_MS_MIN <= SWEEP_DUTIES_MS <= SWEEP_BUDGET_MS_MAX
-assert SWEEP_BACKLOG_PERIOD_MS < SWEEP_PERIOD_MS
+assert SWEEP_INTERVAL_MS_MIN <= SWEEP_PERIOD_MS <= SWEEP_INTERVAL_MS_MAX
+assert COMPACTION_BYTES_PER_ENTRY_MIN <= COMPACTION_BYTES_PER_ENTRY <= COMPACTION_BYTES_PER_ENTRY_MAX
 assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
 assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
 assert LEASE_MS_MIN < LEASE_MS_DEFAULT < LEASE_MS_MAX
@@ -291,6 +320,16 @@ class _WholeOrNone(_Whole):
 
     def accept(self, value: object) -> object:
         return None if value is None or value == "" else super().accept(value)
+
+
+class _WholeOrZero(_Whole):
+    """A whole number, or 0 for no bound."""
+
+    def expects(self) -> str:
+        return f"{super().expects()}, or 0 for no bound"
+
+    def accept(self, value: object) -> object:
+        return None if type(value) is int and value == 0 else super().accept(value)
 
 
 class _Switch:
@@ -432,11 +471,52 @@ _SETTINGS: Final = (
         "sweep_budget_ms",
         _NumberOrOff(SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX),
         "MS",
-        f"work the background sweeper may do in any {SWEEP_PERIOD_MS} ms; up to a quarter of the time with a backlog."
+        "work the background sweeper may do in each interval; up to a quarter of the time with a backlog."
         " 0 turns it off, and then memory grows without a bound",
+    ),
+    _Setting(
+        "sweep_interval_ms",
+        _Whole(SWEEP_INTERVAL_MS_MIN, SWEEP_INTERVAL_MS_MAX),
+        "MS",
+        "the interval of --sweep-budget-ms",
+    ),
+    _Setting(
+        "compaction_bytes_per_entry",
+        _Whole(COMPACTION_BYTES_PER_ENTRY_MIN, COMPACTION_BYTES_PER_ENTRY_MAX),
+        "BYTES",
+        "a table with more memory than this for each entry is rebuilt",
+    ),
+    _Setting(
+        "gc_threshold",
+        _Whole(GC_THRESHOLD_MIN, GC_THRESHOLD_MAX),
+        "N",
+        "new objects after which Python's garbage collector looks at the youngest",
+    ),
+    _Setting(
+        "tuner",
+        _Choice(("off", "dry-run", "on")),
+        "MODE",
+        "whether the server changes its own settings by its rules; dry-run only says what it would change",
+    ),
+    _Setting(
+        "watch_config",
+        _Switch(),
+        "",
+        "reread the file of --config when it changes, as SIGHUP does",
     ),
 )
 _SETTING_OF_NAME: Final = {setting.name: setting for setting in _SETTINGS}
+
+LIVE_SETTINGS: Final = (
+    "sweep_budget_ms",
+    "sweep_interval_ms",
+    "compaction_bytes_per_entry",
+    "gc_threshold",
+    "drain_timeout_ms",
+    "log_level",
+    "tuner",
+)
+"""Settings that change while the server runs: by `config_set`, by rereading, and some by the tuner."""
 
 _CONFIG_FILE: Final = _Setting(
     "config", _Text("a path", _PATH_BYTES_MAX), "FILE", "read settings and caches from this TOML file"
@@ -475,6 +555,28 @@ class CachePolicy:
 
 _POLICY_KEYS: Final = tuple(item.name for item in fields(CachePolicy) if item.name != "name")
 
+LIVE_OF_CACHE: Final = ("eviction", "max_counters")
+"""Settings of a cache that change while the server runs. Its shards do not: every counter would have to move."""
+
+_LIVE_KINDS: Final[Mapping[str, _Kind]] = {
+    **{name: _SETTING_OF_NAME[name].kind for name in LIVE_SETTINGS},
+    "gc_freeze": _Switch(),
+    "eviction": _Choice(("eager", "lazy")),
+    "max_counters": _WholeOrZero(1, MAX_COUNTERS_LIMIT),
+}
+
+
+def accepted_live(name: str, value: object, raises: type[Exception], source: str | None = None) -> Any:
+    """The value of a live setting as it is kept; `source` stands for the name in the message. Raises `raises`, saying
+    what is allowed."""
+    kind = _LIVE_KINDS[name.rpartition(".")[2]]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    try:
+        return kind.accept(value)
+    except ValueError:
+        raise raises(f"{source or name} must be {kind.expects()}, not {_shown(value)}") from None
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -509,10 +611,22 @@ class ServerConfig:
     drain_timeout_ms: int = 10_000
     """How long connections may take to finish when the server stops."""
     sweep_budget_ms: float = 1.0
-    """Milliseconds of work the sweeper may do in any `SWEEP_PERIOD_MS`; a backlog gets up to a quarter. 0 turns the
+    """Milliseconds of work the sweeper may do in any `sweep_interval_ms`; a backlog gets up to a quarter. 0 turns the
     sweeper off."""
+    sweep_interval_ms: int = SWEEP_PERIOD_MS
+    """The interval of that budget, and the longest pause between two steps that have work."""
+    compaction_bytes_per_entry: int = COMPACTION_BYTES_PER_ENTRY
+    """A table with more bytes than this per entry is rebuilt."""
+    gc_threshold: int = GC_THRESHOLD
+    """The collector's threshold for the youngest generation."""
+    tuner: Literal["off", "dry-run", "on"] = "on"
+    """Whether the server changes its settings by `rules`."""
+    watch_config: bool = False
+    """Whether the configuration is reread when its file changes."""
     caches: Mapping[str, CachePolicy] = field(default_factory=dict)
     """The caches by name. There is always one named `default`."""
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """The tuner's rules by name, besides the default ones; one of the same name replaces the default."""
 
     def __post_init__(self) -> None:
         for setting in _SETTINGS:
@@ -525,6 +639,8 @@ class ServerConfig:
             if policy.name != name:
                 raise ValueError(f"the cache {name!r} has a policy with the name {policy.name!r}")
         object.__setattr__(self, "caches", caches)
+        for name, rule in self.rules.items():
+            _check_rule(name, rule, caches)
 
     @property
     def serves_http(self) -> bool:
@@ -549,11 +665,34 @@ class ServerConfig:
         return max(self.sessions_max // SESSIONS_OF_ADDRESS, SESSIONS_OF_ADDRESS_MIN)
 
 
-def differences(one: ServerConfig, other: ServerConfig) -> list[str]:
-    """The names of the settings that two configurations have with different values; of caches `caches.NAME`."""
-    names = [setting.name for setting in _SETTINGS if getattr(one, setting.name) != getattr(other, setting.name)]
-    caches = [name for name in {**one.caches, **other.caches} if one.caches.get(name) != other.caches.get(name)]
-    return names + [f"caches.{name}" for name in caches]
+def _check_rule(name: str, rule: Rule, caches: Mapping[str, CachePolicy]) -> None:
+    """Raise ValueError unless a rule sets what its setting allows, and names a cache there is."""
+    if rule.name != name:
+        raise ValueError(f"the rule {name!r} has the name {rule.name!r}")
+    if rule.cache is not None and rule.cache not in caches:
+        raise ValueError(f"rules.{name}: there is no cache named {rule.cache!r}; there are: {', '.join(caches)}")
+    if rule.set == "sweep_budget_ms" and rule.to == 0:
+        raise ValueError(f"rules.{name}: to must not be 0: a rule cannot turn the sweeper off")
+    for key, value in (("to", rule.to), ("limit", rule.limit)):
+        if value is not None:
+            accepted_live(rule.set, value, ValueError, f"rules.{name}: {key} of {rule.set}")
+
+
+def needing_restart(one: ServerConfig, other: ServerConfig) -> list[str]:
+    """The names of the settings that two configurations have with different values and that a running server cannot
+    change; of caches `caches.NAME` or `caches.NAME.shards`."""
+    names = [
+        setting.name
+        for setting in _SETTINGS
+        if setting.name not in LIVE_SETTINGS and getattr(one, setting.name) != getattr(other, setting.name)
+    ]
+    for name in {**one.caches, **other.caches}:
+        before, after = one.caches.get(name), other.caches.get(name)
+        if before is None or after is None:
+            names.append(f"caches.{name}")
+        elif before.shards != after.shards:
+            names.append(f"caches.{name}.shards")
+    return names
 
 
 @dataclass(frozen=True)
@@ -706,8 +845,10 @@ def _read_file(path: str, source: str) -> dict[str, Any]:
             values[key] = _accepted(setting, value, f"{path}: {key}", ConfigError)
         elif key == "caches":
             values[key] = _read_caches(path, value)
+        elif key == "rules":
+            values[key] = _read_rules(path, value)
         else:
-            raise ConfigError(f"{path}: unknown key {key!r}{_nearest(key, [*_SETTING_OF_NAME, 'caches'])}")
+            raise ConfigError(f"{path}: unknown key {key!r}{_nearest(key, [*_SETTING_OF_NAME, 'caches', 'rules'])}")
     return values
 
 
@@ -733,6 +874,35 @@ def _read_caches(path: str, tables: object) -> dict[str, CachePolicy]:
         except ValueError as error:
             raise ConfigError(f"{path}: caches.{name}: {error}") from None
     return caches
+
+
+def _read_rules(path: str, tables: object) -> dict[str, Rule]:
+    """The tuner's rules in a file. One with the name of a default rule changes only what it says."""
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: rules must be tables [rules.NAME], not {_shown(tables)}")
+    if len({*DEFAULT_RULES, *tables}) > RULES_MAX:
+        raise ConfigError(
+            f"{path}: there can be at most {RULES_MAX} rules, the {len(DEFAULT_RULES)} default ones included"
+        )
+    rules: dict[str, Rule] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            hint = "; it belongs in a table [rules.NAME]" if name in RULE_KEYS else ""
+            raise ConfigError(f"{path}: rules.{name} must be a table, not {_shown(table)}{hint}")
+        for key in table:
+            if key not in RULE_KEYS:
+                raise ConfigError(
+                    f"{path}: unknown key {f'rules.{name}.{key}'!r}"
+                    + _nearest(key, RULE_KEYS, f"; a rule has {', '.join(RULE_KEYS)}")
+                )
+        missing = [] if name in DEFAULT_RULES else [key for key in ("metric", "set") if key not in table]
+        if missing:
+            raise ConfigError(f"{path}: rules.{name}: {' and '.join(missing)} must be given")
+        try:
+            rules[name] = replace(DEFAULT_RULES[name], **table) if name in DEFAULT_RULES else Rule(name, **table)
+        except ValueError as error:
+            raise ConfigError(f"{path}: rules.{name}: {error}") from None
+    return rules
 
 
 def _read(setting: _Setting, text: str, source: str) -> object:
@@ -785,6 +955,10 @@ def to_toml(config: ServerConfig, sources: Mapping[str, str] | None = None) -> s
         for key in _POLICY_KEYS:
             value = getattr(policy, key)
             lines.append(f"# {key}: no bound" if value is None else f"{key} = {_toml_value(value)}")
+    for name, rule in config.rules.items():
+        lines += ["", f"[rules.{_toml_text(name)}]"]
+        values = ((key, getattr(rule, key)) for key in RULE_KEYS)
+        lines += [f"{key} = {_toml_value(value)}" for key, value in values if value is not None]
     return "\n".join(lines) + "\n"
 
 

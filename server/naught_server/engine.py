@@ -13,29 +13,24 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from naught._compiled import is_compiled
 from naught._version import __version__
-from naught.errors import InvalidRequest
 from naught.wire.limits import SESSION_ID_BYTES
-from naught_server.config import (
-    DRAIN_TIMEOUT_MS_MAX,
-    SWEEP_BACKLOG_PERIOD_MS,
-    SWEEP_BUDGET_MS_MAX,
-    SWEEP_BUDGET_MS_MIN,
-    SWEEP_DUTIES_MS,
-    SWEEP_PERIOD_MS,
-    ServerConfig,
-)
+from naught_server.config import SWEEP_DUTIES_MS, ServerConfig
 from naught_server.holds import TakenBack
-from naught_server.pace import step_ns
+from naught_server.pace import rhythm
+from naught_server.rules import DEVIATION_ENTRIES_MIN, TABLE_BYTES_MIN, effective
 from naught_server.session import EndReason, Session
 from naught_server.sessions import OnTakenBack, Sessions
+from naught_server.settings import SWEEPER_OFF, Settings
 from naught_server.stats import Stats
 from naught_server.store import Cache, Store, deviation
 from naught_server.sweep import Sweep
 from naught_server.timers import Timers
+from naught_server.tuner import Decision, Figures, Tuner
 
 log = logging.getLogger("naught.server")
 
@@ -49,72 +44,6 @@ TIMER_BYTES: Final = 1 << 10
 """A wait, mostly."""
 WATCHED_KEY_BYTES: Final = 400
 """A key that is held or waited for, with its hold or its place in a queue."""
-
-
-SWEEPER_OFF: Final = (
-    "the sweeper is off (sweep_budget_ms = 0): the memory of zeros, cleared and emptied tables is not given back"
-)
-
-
-class Settings:
-    """The settings that `config_set` changes while the server runs."""
-
-    def __init__(self, config: ServerConfig) -> None:
-        self.sweep_budget_ms: float = config.sweep_budget_ms  # the sweeper's work in any 10 ms; 0: it is off
-        self.drain_timeout_ms: int = config.drain_timeout_ms  # how long a stop waits for connections to finish
-        self.log_level: str = config.log_level
-
-    @property
-    def sweeper_off(self) -> bool:
-        """Whether the sweeper does only what clients would miss; see `sweep.py`."""
-        return not self.sweep_budget_ms
-
-    def as_dict(self) -> dict[str, Any]:
-        """All settings by name."""
-        return dict(vars(self))
-
-    def changes(self, config: ServerConfig) -> dict[str, Any]:
-        """The settings that have another value in this configuration, with that value."""
-        return {name: getattr(config, name) for name, value in vars(self).items() if getattr(config, name) != value}
-
-    def take_from(self, config: ServerConfig) -> None:
-        """Set all to the values of this configuration, which has checked them."""
-        was_off = self.sweeper_off
-        for name in vars(self):
-            setattr(self, name, getattr(config, name))
-        logging.getLogger("naught").setLevel(self.log_level.upper())
-        self._log_sweeper(was_off)
-
-    def _log_sweeper(self, was_off: bool) -> None:
-        """Say that the sweeper was turned off or on, where it was."""
-        if self.sweeper_off and not was_off:
-            log.warning(SWEEPER_OFF)
-        elif was_off and not self.sweeper_off:
-            log.info("the sweeper is on again")
-
-    def change(self, name: str, value: object) -> object:
-        """Set one. Returns its new value. Raises InvalidRequest, which says what is allowed."""
-        if name == "sweep_budget_ms":
-            low, high = SWEEP_BUDGET_MS_MIN, SWEEP_BUDGET_MS_MAX
-            if not (type(value) is int or type(value) is float) or not (value == 0 or low <= value <= high):
-                raise InvalidRequest(f"sweep_budget_ms is 0 for off, or a number from {low} to {high}")
-            was_off = self.sweeper_off
-            self.sweep_budget_ms = abs(float(value))  # -0.0 is 0.0
-            self._log_sweeper(was_off)
-        elif name == "drain_timeout_ms":
-            if type(value) is not int or not 0 <= value <= DRAIN_TIMEOUT_MS_MAX:
-                raise InvalidRequest(f"drain_timeout_ms is an integer from 0 to {DRAIN_TIMEOUT_MS_MAX}")
-            self.drain_timeout_ms = value
-        elif name == "log_level":
-            level = value.decode("utf-8", "replace").lower() if isinstance(value, bytes) else None
-            if level not in {"debug", "info", "warning", "error"}:
-                raise InvalidRequest("log_level is debug, info, warning or error")
-            self.log_level = level
-            logging.getLogger("naught").setLevel(level.upper())
-        else:
-            raise InvalidRequest(f"there is no setting named {name[:64]!r}; there are: {', '.join(self.as_dict())}")
-        result: object = self.as_dict()[name]
-        return result
 
 
 def _random_id() -> bytes:
@@ -136,7 +65,8 @@ class Engine:
         self.config = config = config or ServerConfig()
         self.store = Store(config.caches.values())
         self.stats = Stats()
-        self.settings = Settings(config)
+        self.settings = Settings(config, self._setting_changed)
+        self.tuner = Tuner(effective(config.rules), list(config.caches))
         self.timers = Timers()
         self.sessions = Sessions(
             self.store,
@@ -150,9 +80,13 @@ class Engine:
             on_taken_back=self._taken_back,
         )
         self.sweep = Sweep(self.store, self.timers, self.sessions, self._sweep_failed)
+        self.sweep.compact_above(config.compaction_bytes_per_entry)
         self.started_ms: int | None = None  # when the first `now_ms` came in; uptime counts from there
         self._on_tables_replaced: Callable[[], None] | None = None  # see `watch`
         self._on_taken_back: OnTakenBack | None = None  # the same
+        self._on_collector: Callable[[str, Any], None] | None = None  # the same
+        self._on_tuned: Callable[[Decision], None] | None = None  # the same
+        self._lag_seen = (0, 0)  # at the tuner's last look: how often the loop's lag was measured, and the sum
         self._swept_ms = 0  # when advance() was last called
         self._swept_whole_ms = 0  # the same, while the sweeper was not off
         self._sweep_idle = False  # the last advance() found nothing to do
@@ -167,16 +101,23 @@ class Engine:
         on_earlier: Callable[[], None] | None = None,
         on_tables_replaced: Callable[[], None] | None = None,
         on_taken_back: OnTakenBack | None = None,
+        on_collector: Callable[[str, Any], None] | None = None,
+        on_tuned: Callable[[Decision], None] | None = None,
     ) -> None:
         """Have the owner called back: `on_earlier` when `next_due` has become earlier, `on_tables_replaced` when
         there are new tables, which the owner may want to hide from the garbage collector, `on_taken_back` when the
-        holds of a client that is gone were taken back, which the owner may want to log."""
+        holds of a client that is gone were taken back, which the owner may want to log, `on_collector` when
+        `gc_threshold` or `gc_freeze` has another value, and `on_tuned` when the tuner has decided something."""
         if on_earlier is not None:
             self.timers.watch(on_earlier)
         if on_tables_replaced is not None:
             self._on_tables_replaced = on_tables_replaced
         if on_taken_back is not None:
             self._on_taken_back = on_taken_back
+        if on_collector is not None:
+            self._on_collector = on_collector
+        if on_tuned is not None:
+            self._on_tuned = on_tuned
 
     def tables_replaced(self) -> None:
         """A cache has new tables."""
@@ -206,8 +147,7 @@ class Engine:
         asked after each job, to learn what its entries cost."""
         self.start(now_ms)
         off = self.settings.sweeper_off
-        budget_ms = SWEEP_DUTIES_MS if off else self.settings.sweep_budget_ms
-        budget_ns = step_ns(budget_ms, behind=self._behind)
+        _, budget_ns = self._rhythm()
         return self._advanced(now_ms, self.sweep.advance_within(now_ms, budget_ns, clock_ns, off=off), off=off)
 
     def _advanced(self, now_ms: int, done: int, *, off: bool) -> int:
@@ -221,7 +161,15 @@ class Engine:
             cache.wheel.count and cache.waiters.watched for cache in self.store.caches.values()
         )
         self.sweep.note_memory(self._memory_estimate())
+        if self.tuner.is_due(now_ms) and self.settings.tuner != "off":
+            self._tune(now_ms)
         return done
+
+    def _rhythm(self) -> tuple[int, float]:
+        """How often the sweeper takes a step, in milliseconds, and how long one takes, in nanoseconds."""
+        settings = self.settings
+        budget_ms = SWEEP_DUTIES_MS if settings.sweeper_off else settings.sweep_budget_ms
+        return rhythm(budget_ms, settings.sweep_interval_ms, behind=self._behind)
 
     def _memory_estimate(self) -> int:
         """About how many bytes there are that are in no table. Only its changes matter. O(caches)."""
@@ -235,6 +183,86 @@ class Engine:
             + len(self.timers) * TIMER_BYTES
             + watched * WATCHED_KEY_BYTES
         )
+
+    # -- settings and the tuner
+
+    def change_setting(self, name: str, value: object) -> Any:
+        """An operator sets a setting, or gives it back with nil; what holds now. Raises InvalidRequest."""
+        result = self.settings.change(name, value)
+        self.tuner.forget(name)
+        return result
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """The configuration was reread: take its live settings and rules, whatever operators and tuner had set."""
+        self.settings.take_from(config)
+        self.tuner.take(effective(config.rules))
+
+    def _setting_changed(self, name: str, value: Any) -> None:
+        """Have a new value take effect."""
+        if name == "compaction_bytes_per_entry":
+            self.sweep.compact_above(value)
+        elif name == "tuner":
+            self._stop_tuning()
+        elif name.startswith("caches."):
+            cache_name, _, key = name.removeprefix("caches.").rpartition(".")
+            cache = self.store.caches[cache_name]
+            cache.change_policy(replace(cache.policy, **{key: value}))
+        elif name.startswith("gc_") and self._on_collector is not None:
+            self._on_collector(name, value)
+
+    def _stop_tuning(self) -> None:
+        """The tuner has another mode: what it has changed is put back, and it begins anew."""
+        for setting in self.settings.tuned:
+            self.settings.untune(setting)
+        self.tuner.take(self.tuner.rules)
+
+    def _tune(self, now_ms: int) -> None:
+        """Show the tuner the figures, and do what it decides."""
+        settings = self.settings
+        dry_run = settings.tuner == "dry-run"
+        decision = self.tuner.step(self._figures(now_ms), settings.value, settings.pinned, now_ms, dry_run=dry_run)
+        if decision is None:
+            return
+        if decision.what == "changed" and not dry_run:
+            settings.tune(decision.setting, decision.after)
+        elif decision.what in ("undone: no effect", "put back"):
+            settings.untune(decision.setting)
+        if self._on_tuned is not None:
+            self._on_tuned(decision)
+
+    def _figures(self, now_ms: int) -> Figures:
+        """What the tuner's rules compare. Walks nothing: what tables hold is as the sweeper last measured it."""
+        stats = self.stats
+        lag = stats.loop_lag
+        count, total_ns = lag.count - self._lag_seen[0], lag.total_ns - self._lag_seen[1]
+        self._lag_seen = lag.count, lag.total_ns
+        server = {
+            "requests": stats.commands_total(),
+            "gc_seconds": stats.collections.total_ns / 1e9,
+            "gc_pause_ms": stats.take_longest_collection_ns() / 1e6,
+            "loop_lag_ms": total_ns / count / 1e6 if count else 0.0,
+            "connections": stats.connections,
+            "sessions": len(self.sessions),
+        }
+        caches = {name: self._figures_of(cache, now_ms) for name, cache in self.store.caches.items()}
+        return Figures(server, caches)
+
+    @staticmethod
+    def _figures_of(cache: Cache, now_ms: int) -> dict[str, float]:
+        entries = cache.entries_measured
+        stale = min(entries, cache.zeros_measured + cache.wheel.due_estimate(now_ms))
+        live = entries - stale
+        return {
+            "deviation": deviation(entries, live) if stale > DEVIATION_ENTRIES_MIN else 0.0,
+            "stale_entries": stale,
+            "raw_entries": entries,
+            "counters": live,
+            "table_bytes": cache.table_bytes,
+            "table_bytes_per_entry": cache.table_bytes / max(1, entries)
+            if cache.table_bytes >= TABLE_BYTES_MIN
+            else 0.0,
+            "evictions": sum(cache.evictions.values()),
+        }
 
     def uptime_ms(self, now_ms: int) -> int:
         """How long the server has run."""
@@ -256,10 +284,9 @@ class Engine:
         `watch`."""
         if self.sweep.urgent:
             return now_ms
-        if self._behind:
-            pause_ms = SWEEP_BACKLOG_PERIOD_MS
-        else:
-            pause_ms = SWEEP_IDLE_MS if self._sweep_idle else SWEEP_PERIOD_MS
+        pause_ms, _ = self._rhythm()
+        if self._sweep_idle and not self._behind:
+            pause_ms = max(pause_ms, SWEEP_IDLE_MS)
         due_ms = self._swept_ms + pause_ms
         timer_ms = self.timers.next_due()
         return max(now_ms, due_ms if timer_ms is None else min(due_ms, timer_ms))
@@ -287,6 +314,11 @@ class Engine:
                 "entries": sweep.entries_done,
                 "failures": sweep.failures,
                 "table_bytes_freed": sweep.table_bytes_freed,
+            },
+            "tuner": {
+                "mode": self.settings.tuner,
+                "pinned": self.settings.pinned,
+                **self.tuner.as_dict(now_ms),
             },
             "turns": stats.turns.as_dict(),
             "gc_pauses": stats.collections.as_dict(),

@@ -66,7 +66,8 @@ class HotCounters:
         self.queues: dict[bytes, object] = watched[0]
         self.awaited: dict[bytes, object] = watched[1]
         self.held: dict[bytes, object] = watched[2]
-        self.lazy: bool = lazy
+        self.lazy: bool = lazy  # a decrement to zero leaves the zero
+        self.has_zeros: bool = lazy  # there may be zeros; a cache that was lazy has them for a while
         self.mask: int = len(tables) - 1
         # Set by `begin`, and valid until the careful path changes the tables:
         self.timed: bool = False  # some counters have a deadline
@@ -83,6 +84,11 @@ class HotCounters:
         self.queued = len(self.queues) > 0
         self.watched = self.queued or len(self.awaited) > 0 or len(self.held) > 0
         self.now_ms = now_ms
+
+    def keep_zeros(self, *, lazy: bool, has_zeros: bool) -> None:
+        """The cache's policy has changed, or its last zero is gone."""
+        self.lazy = lazy
+        self.has_zeros = has_zeros
 
     def allow(self, creations: int) -> None:
         """This number of counters can be created."""
@@ -112,7 +118,7 @@ class HotCounters:
         if self.creations <= 0:
             return NOT_PLAIN
         self.creations -= 1
-        if self.lazy and key in table:
+        if self.has_zeros and key in table:
             self.zeros[shard] -= 1
         table[key] = by
         return by

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from naught_server.config import SWEEP_BACKLOG_PERIOD_MS, SWEEP_BACKLOG_SHARE, SWEEP_PERIOD_MS
+from naught_server.config import SWEEP_BACKLOG_SHARE, SWEEP_SLICE_MS
 
 SAMPLES: Final = 5
 """Steps whose median is the price: two slow ones of five change nothing."""
@@ -98,12 +98,14 @@ class Pace:
         return self._prices[job].entry_ns
 
 
-def step_ns(budget_ms: float, *, behind: bool) -> float:
-    """How long a step may take. `budget_ms` is the sweeper's time in any `SWEEP_PERIOD_MS`.
+def rhythm(budget_ms: float, interval_ms: int, *, behind: bool) -> tuple[int, float]:
+    """How often the sweeper takes a step, in milliseconds, and how long one may take, in nanoseconds.
 
-    With a backlog steps come more often, and have a share of the time between them even where the budget is less: the
-    pauses do not become longer, only more.
+    The budget in each interval is a share of the time. A backlog earns `SWEEP_BACKLOG_SHARE` where that is more. A
+    larger share is more steps and no longer ones, because requests wait for each: 4 ms in 10 are 0.8 ms in every 2.
     """
-    if not behind:
-        return budget_ms * 1e6
-    return max(budget_ms / SWEEP_PERIOD_MS, SWEEP_BACKLOG_SHARE) * SWEEP_BACKLOG_PERIOD_MS * 1e6
+    share = min(1.0, budget_ms / interval_ms)
+    if behind:
+        share = max(share, SWEEP_BACKLOG_SHARE)
+    period_ms = min(interval_ms, max(1, int(SWEEP_SLICE_MS / share)))
+    return period_ms, share * period_ms * 1e6

@@ -28,11 +28,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from naught._version import __version__
-from naught_server.config import ConfigError, ServerConfig, differences
+from naught_server.config import ConfigError, ServerConfig, needing_restart
 from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.health import Health
@@ -57,6 +57,7 @@ from naught_server.routes import Routes
 from naught_server.session import EndReason, Session
 from naught_server.status import StatusFeed
 from naught_server.sweeper import Sweeper
+from naught_server.tuner import Decision, What
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
 
@@ -68,6 +69,13 @@ _ABORT_WAIT_S: Final = 1.0
 
 _KEY_BYTES_LOGGED: Final = 64
 """Enough of a key to recognize it."""
+
+_TUNED: Final[Mapping[What, str]] = {
+    "changed": "the tuner has changed a setting",
+    "undone: no effect": "the tuner has undone a change that had no effect",
+    "put back": "the tuner has put a setting back",
+    "paused": "the tuner changes nothing more for a while: it has made too many changes in an hour",
+}
 
 
 # ------------------------------------------------------------------------------------------------- ports file
@@ -132,7 +140,7 @@ class Server:
             # token, which must grow over restarts too; no server makes a million holds a second.
             self._engine = Engine(config, first_hold=time.time_ns() // 1000)
             self._engine.stats.watch_log(lines_dropped)
-            self._engine.watch(on_taken_back=_log_taken_back)
+            self._engine.watch(on_taken_back=_log_taken_back, on_collector=_set_collector, on_tuned=_log_tuned)
         except BaseException:
             self._listeners.close()
             self._listeners.close_http()
@@ -162,11 +170,12 @@ class Server:
             # All objects that exist now stay, tables included: later collections need not look at them.
             gc.collect()
             gc.freeze()
+            _set_collector("gc_threshold", self._config.gc_threshold)
             if sys.version_info >= (3, 14):  # there the collector looks at every dict that is not frozen
                 self._engine.watch(on_tables_replaced=gc.freeze)
             ending.callback(gc.unfreeze)
             # Only now: no client waits for the collection above, the longest there is.
-            watch = _PauseWatch(self._engine.stats.collections.add)
+            watch = _PauseWatch(self._engine.stats.note_collection)
             gc.callbacks.append(watch)
             ending.callback(gc.callbacks.remove, watch)
 
@@ -337,16 +346,17 @@ class Server:
         except ConfigError as error:
             _log.error("configuration not reread: nothing was changed", extra=fields(why=str(error)))
             return
-        settings = self._engine.settings
-        changes = settings.changes(config)
-        live = settings.as_dict()
-        restart = [name for name in differences(self._config, config) if name not in live]
-        said = fields(changed=[f"{name}={value}" for name, value in changes.items()], needs_restart=restart)
+        changes = self._engine.settings.changes(config)
+        said = fields(
+            changed=[f"{name}={value}" for name, value in changes.items()],
+            rules=self._engine.tuner.differences(config.rules),
+            needs_restart=needing_restart(self._config, config),
+        )
         # The line is written at the lower of the old and the new level, so that it is not lost with the change.
         before = _log.isEnabledFor(logging.INFO)
         if before:
             _log.info("configuration reread", extra=said)
-        settings.take_from(config)
+        self._engine.reconfigure(config)
         if not before:
             _log.info("configuration reread", extra=said)
 
@@ -397,6 +407,35 @@ def _log_taken_back(session: Session, reason: EndReason, taken: TakenBack) -> No
             amounts=taken.amounts,
             total=taken.total,
             counters=counters,
+        ),
+    )
+
+
+def _set_collector(name: str, value: Any) -> None:
+    """`gc_threshold` or `gc_freeze` has another value."""
+    if name == "gc_threshold":
+        gc.set_threshold(value, *gc.get_threshold()[1:])
+    elif value:
+        gc.freeze()
+    else:  # what was frozen and has become garbage is found; what is left stays frozen, as since the start
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+
+def _log_tuned(decision: Decision) -> None:
+    """The tuner has decided something: what, by which rule, on which figure."""
+    _log.info(
+        _TUNED[decision.what] if not decision.dry_run else f"{_TUNED[decision.what]} (dry run)",
+        extra=fields(
+            rule=decision.rule,
+            setting=decision.setting,
+            before=decision.before,
+            after=decision.after,
+            metric=decision.metric,
+            figure=round(decision.figure, 4),
+            threshold=decision.threshold,
+            cache=decision.cache,
         ),
     )
 

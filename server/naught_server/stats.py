@@ -76,6 +76,7 @@ class Stats:
         "errors",
         "errors_by_method",
         "log_lines_dropped",
+        "longest_collection_ns",
         "loop_lag",
         "received_bytes",
         "refused_by_reason",
@@ -95,6 +96,7 @@ class Stats:
         self.connections_refused = 0  # over the limit, or no descriptor was left
         self.refused_by_reason: defaultdict[str, int] = defaultdict(int)  # the same, by the limit that was reached
         self.collections = Durations()  # pauses of Python's garbage collector
+        self.longest_collection_ns = 0  # of those since the tuner last took it
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
         self.turns = Durations()  # turns of connections, from received bytes to the replies; a sample
         # The turns with little work until the next that is timed, how many there were from the last, and the number
@@ -133,6 +135,17 @@ class Stats:
         """The bytes of a turn that was not timed, or of what there was no turn for any more."""
         self.received_bytes += received_bytes
         self.sent_bytes += sent_bytes
+
+    def note_collection(self, took_ns: int) -> None:
+        """The garbage collector has made a pause."""
+        self.collections.add(took_ns)
+        self.longest_collection_ns = max(self.longest_collection_ns, took_ns)
+
+    def take_longest_collection_ns(self) -> int:
+        """The longest pause of the garbage collector since this was last asked."""
+        longest_ns = self.longest_collection_ns
+        self.longest_collection_ns = 0
+        return longest_ns
 
     def commands_total(self) -> int:
         """Requests executed since the start."""

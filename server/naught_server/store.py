@@ -81,6 +81,7 @@ class Cache:
         "deadlines",
         "entries_measured",
         "evictions",
+        "has_zeros",
         "hot",
         "locks",
         "name",
@@ -124,7 +125,8 @@ class Cache:
         self.table_capacity = 0  # entries that the tables have room for
         self.sparse_tables = 0  # tables that are mostly empty
         self._mask = policy.shards - 1  # a key's shard is its hash & mask
-        self._lazy = policy.eviction == "lazy"
+        self._lazy = policy.eviction == "lazy"  # a decrement to zero leaves the zero
+        self.has_zeros = self._lazy  # there may be zeros: still, when a lazy cache has become an eager one
         waiters = self.waiters
         self.hot = HotCounters(  # the same tables, as the hot path sees them
             self.tables,
@@ -133,6 +135,24 @@ class Cache:
             (waiters.queues, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
             self._lazy,
         )
+
+    def change_policy(self, policy: CachePolicy) -> None:
+        """Evict, and bound, as this policy says from now on. Its name and shards must be those of the cache. O(1):
+        the sweeper takes out the zeros that a lazy cache has left, and a bound below the counters there are refuses
+        new ones only."""
+        assert policy.name == self.name
+        assert policy.shards == self.policy.shards
+        self.policy = policy
+        self._lazy = policy.eviction == "lazy"
+        self.has_zeros = self.has_zeros or self._lazy
+        self.hot.keep_zeros(lazy=self._lazy, has_zeros=self.has_zeros)
+        self.hot.allow(0)  # the bound is asked anew
+
+    def note_no_zeros(self) -> None:
+        """All shards were looked at, and none has a zero left."""
+        if not self._lazy and not any(self.zeros):
+            self.has_zeros = False
+            self.hot.keep_zeros(lazy=False, has_zeros=False)
 
     # -------------------------------------------------------------------------------------- the shards
 
@@ -222,7 +242,7 @@ class Cache:
         """Make a counter that is absent. Raises CacheFull."""
         self._need_room(1, now_ms)
         table = self.tables[shard]
-        if self._lazy and key in table:
+        if self.has_zeros and key in table:
             self.zeros[shard] -= 1
         table[key] = value
         if ttl_ms is not None:
@@ -561,7 +581,7 @@ class Cache:
 
     def invariants(self, now_ms: int) -> None:
         """Raise AssertionError, naming what is wrong, unless this cache is consistent. O(counters)."""
-        lazy = self._lazy
+        lazy = self.has_zeros
         noted: dict[bytes, int] = {}
         for shard, table in enumerate(self.tables):
             zeros = 0

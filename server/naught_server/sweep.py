@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol, Self
 
-from naught_server.config import STALE_SHARE_MAX
+from naught_server.config import COMPACTION_BYTES_PER_ENTRY, STALE_SHARE_MAX
 from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
 from naught_server.store import Cache, Store
@@ -42,9 +42,6 @@ from naught_server.waiters import SETTLED_AT_ONCE
 
 TABLE_BYTES_MIN: Final = 1 << 10
 """Smaller tables are not worth rebuilding: 256 of them are 256 KiB."""
-
-BYTES_PER_ENTRY_MAX: Final = 128
-"""A table with more bytes than this per entry is mostly empty: a rebuilt one has 27 to 54."""
 
 SETTLED_MS: Final = 1_000
 """A table is rebuilt once it has lost less than a quarter of its entries in this time (at most twice this time)."""
@@ -372,7 +369,13 @@ class RemoveZeros(ShardJob):
     visits_per_entry = 5  # looking at an entry costs a fifth of moving one
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        return super().step(now_ms, entries_max) if self._cache.policy.eviction == "lazy" else 0
+        cache = self._cache
+        if not cache.has_zeros:
+            return 0
+        done = super().step(now_ms, entries_max)
+        if not done and cache.policy.eviction == "eager":
+            cache.note_no_zeros()
+        return done
 
     def is_behind(self, now_ms: int) -> bool:
         return self._cache.zeros_measured > STALE_SHARE_MAX * self._cache.entries_measured
@@ -395,6 +398,8 @@ class CompactTables(ShardJob):
 
     def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
         super().__init__(cache)
+        # A table with more bytes than this per entry is mostly empty.
+        self._bytes_per_entry_max = COMPACTION_BYTES_PER_ENTRY
         self._freed = freed  # called with the bytes of tables that a rebuilt shard gave up
         self._bytes_before = 0  # of the shard that was last found to need work
         # By shard: its entries when they were last noted, and when they were noted before that, at least SETTLED_MS
@@ -409,6 +414,10 @@ class CompactTables(ShardJob):
             self._noted_ms = now_ms
         return super().step(now_ms, entries_max)
 
+    def compact_above(self, bytes_per_entry: int) -> None:
+        """Rebuild tables with more bytes than this per entry."""
+        self._bytes_per_entry_max = bytes_per_entry
+
     def is_behind(self, now_ms: int) -> bool:
         return False  # nothing that a table keeps is visible to clients
 
@@ -418,7 +427,7 @@ class CompactTables(ShardJob):
         entries = len(cache.tables[shard])
         if (
             size > TABLE_BYTES_MIN
-            and size > BYTES_PER_ENTRY_MAX * (entries + len(cache.deadlines[shard]))
+            and size > self._bytes_per_entry_max * (entries + len(cache.deadlines[shard]))
             and entries * 4 >= self._noted_before[shard] * 3
         ):
             self._bytes_before = size
@@ -515,15 +524,21 @@ class Sweep:
         self._level = MemoryLevel()  # of memory that is in no table
         self._timers = FireTimers(timers, store.caches.values())
         self._jobs: list[Job] = [self._timers, ReleaseEnded(sessions)]
-        for cache in store.caches.values():
+        self._compactions = [CompactTables(cache, self._freed) for cache in store.caches.values()]
+        for cache, compaction in zip(store.caches.values(), self._compactions, strict=True):
             self._jobs += [RemoveExpired(cache), RemoveZeros(cache), FreeTables(cache, self._freed)]
-            self._jobs += [CompactTables(cache, self._freed), MeasureTables(cache)]
+            self._jobs += [compaction, MeasureTables(cache)]
         self._next = 0  # the job whose turn it is
         self._pace = Pace(len(self._jobs))  # for `advance_within`
 
     def _freed(self, table_bytes: int) -> None:
         self.table_bytes_freed += table_bytes
         self.to_release = True
+
+    def compact_above(self, bytes_per_entry: int) -> None:
+        """Rebuild tables with more bytes than this per entry."""
+        for compaction in self._compactions:
+            compaction.compact_above(bytes_per_entry)
 
     def note_memory(self, estimate: int) -> None:
         """About how many bytes connections, sessions, waits and holds have now."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from naught_server import config
+from naught_server.rules import DEFAULT_RULES, RULE_KEYS
 
 LIMITS = {
     "ACCEPTS_PER_TURN_MAX": 32,
     "CACHES_MAX": 128,
     "CACHE_NAME_CHARACTERS_MAX": 64,
+    "COMPACTION_BYTES_PER_ENTRY": 128,
+    "COMPACTION_BYTES_PER_ENTRY_MAX": 4_096,
+    "COMPACTION_BYTES_PER_ENTRY_MIN": 64,
     "CONNECTIONS_LIMIT": 1_000_000,
     "CONNECTIONS_MAX": 10_000,
     "DEFAULT_HTTP_PORT": 6_481,
     "DRAIN_TIMEOUT_MS_MAX": 3_600_000,
     "FILES_RESERVED": 32,
+    "GC_THRESHOLD": gc.get_threshold()[0],
+    "GC_THRESHOLD_MAX": 1_000_000,
+    "GC_THRESHOLD_MIN": 100,
     "HELD_ITEMS_MAX": 65_536,
     "HTTP_CONNECTIONS_MAX": 32,
     "INPUT_AHEAD_BYTES_MAX": 65_536,
@@ -41,12 +49,14 @@ LIMITS = {
     "SESSIONS_PER_CONNECTION": 2,
     "SHARDS_MAX": 65_536,
     "STALE_SHARE_MAX": 0.1,
-    "SWEEP_BACKLOG_PERIOD_MS": 4,
     "SWEEP_BACKLOG_SHARE": 0.25,
     "SWEEP_BUDGET_MS_MAX": 10.0,
     "SWEEP_DUTIES_MS": 1.0,
     "SWEEP_BUDGET_MS_MIN": 0.1,
+    "SWEEP_INTERVAL_MS_MAX": 1_000,
+    "SWEEP_INTERVAL_MS_MIN": 4,
     "SWEEP_PERIOD_MS": 10,
+    "SWEEP_SLICE_MS": 1.0,
     "TURN_ITEMS_MAX": 1_000,
     "UNIX_PATH_BYTES_MAX": 107 if sys.platform == "linux" else 103,
 }
@@ -58,6 +68,11 @@ def test_each_limit_by_number() -> None:
         "DEFAULT_CACHE": "default",
         "DEFAULT_PORT": 6480,
         "BATCH_ITEMS_MAX": 4_096,
+        "DEFAULT_RULES": DEFAULT_RULES,
+        "LIVE_OF_CACHE": config.LIVE_OF_CACHE,
+        "LIVE_SETTINGS": config.LIVE_SETTINGS,
+        "RULES_MAX": 32,
+        "RULE_KEYS": RULE_KEYS,
         "MESSAGE_BYTES_MAX": 1_048_576,
         "REPLY_BYTES_MAX": 262_144,
     }
@@ -75,4 +90,9 @@ def test_defaults_by_number() -> None:
     assert defaults.parked_bytes_max == 268_435_456
     assert defaults.drain_timeout_ms == 10_000
     assert defaults.sweep_budget_ms == 1.0
+    assert defaults.sweep_interval_ms == 10
+    assert defaults.compaction_bytes_per_entry == 128
+    assert defaults.gc_threshold == gc.get_threshold()[0]
+    assert defaults.tuner == "on"
+    assert not defaults.watch_config
     assert defaults.caches == {"default": config.CachePolicy("default", 256, "eager", None)}

@@ -11,12 +11,13 @@ from random import Random
 import pytest
 
 from naught_server import pace
-from naught_server.config import SWEEP_BACKLOG_PERIOD_MS, SWEEP_PERIOD_MS, CachePolicy, ServerConfig
+from naught_server.config import SWEEP_PERIOD_MS, CachePolicy, ServerConfig
 from naught_server.engine import SWEEP_IDLE_MS, Engine
-from naught_server.pace import ENTRIES_MAX, ENTRY_NS_AT_START, Pace, Price, step_ns
+from naught_server.pace import ENTRIES_MAX, ENTRY_NS_AT_START, Pace, Price, rhythm
 from naught_server.store import Cache
 
 START_MS = 1_000_000
+BACKLOG_EVERY_MS = 4  # a step in so many, with a backlog
 MS = 1_000_000  # in nanoseconds
 IDLE_MS = SWEEP_IDLE_MS  # a sweeper without work looks for some this often
 
@@ -83,12 +84,27 @@ def test_jobs_have_prices_of_their_own_and_share_the_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget_ms", "behind", "expected_ms"),
-    [(1.0, False, 1.0), (1.0, True, 1.0), (0.1, False, 0.1), (0.1, True, 1.0), (5.0, False, 5.0), (5.0, True, 2.0)],
+    ("budget_ms", "interval_ms", "behind", "every_ms", "step_ms"),
+    [
+        (1.0, 10, False, 10, 1.0),
+        (1.0, 10, True, 4, 1.0),  # a quarter of the time
+        (0.1, 10, False, 10, 0.1),
+        (0.1, 10, True, 4, 1.0),
+        (4.0, 10, False, 2, 0.8),  # four tenths of the time, and no step is longer
+        (4.0, 10, True, 2, 0.8),
+        (10.0, 10, False, 1, 1.0),  # all of it
+        (10.0, 4, False, 1, 1.0),
+        (1.0, 4, False, 4, 1.0),
+        (1.0, 1_000, False, 1_000, 1.0),
+        (10.0, 1_000, False, 100, 1.0),
+        (1.0, 1_000, True, 4, 1.0),
+    ],
 )
-def test_the_time_of_a_step(budget_ms: float, behind: bool, expected_ms: float) -> None:
-    """With a backlog a step comes every 4 ms, so 1 ms of it is a quarter of the time, and 2 ms are half."""
-    assert step_ns(budget_ms, behind=behind) == pytest.approx(expected_ms * MS)
+def test_how_often_and_how_long(
+    budget_ms: float, interval_ms: int, behind: bool, every_ms: int, step_ms: float
+) -> None:
+    period_ms, step_ns = rhythm(budget_ms, interval_ms, behind=behind)
+    assert (period_ms, step_ns) == (every_ms, pytest.approx(step_ms * MS))
 
 
 # ---------------------------------------------------------------------------------------- with an engine
@@ -99,7 +115,7 @@ class Machine:
 
     def __init__(self, policy: CachePolicy | None = None, entry_ns: int = 1_000) -> None:
         caches = {"default": policy or CachePolicy("default", shards=16)}
-        self.engine = Engine(ServerConfig(caches=caches))
+        self.engine = Engine(ServerConfig(caches=caches, tuner="off"))
         self.cache: Cache = self.engine.store.cache("default")
         self.entry_ns = entry_ns
         self.now_ms = START_MS
@@ -179,7 +195,7 @@ def test_a_backlog_takes_a_quarter_of_the_time_and_no_more() -> None:
     machine.run_until(START_MS + 400)
     assert machine.stale() == 0
     machine.run_until(START_MS + 600)
-    assert machine.engine.next_due(machine.now_ms) > machine.now_ms + SWEEP_BACKLOG_PERIOD_MS
+    assert machine.engine.next_due(machine.now_ms) > machine.now_ms + BACKLOG_EVERY_MS
 
 
 def test_less_than_a_tenth_stale_has_the_budget() -> None:
@@ -203,7 +219,7 @@ def test_one_slow_step_does_not_make_the_next_ones_small() -> None:
     done: list[int] = []
     for _ in range(6):
         before = machine.stale()
-        machine.run_until(machine.now_ms + SWEEP_BACKLOG_PERIOD_MS)
+        machine.run_until(machine.now_ms + BACKLOG_EVERY_MS)
         done.append(before - machine.stale())
     assert done[0] >= 400, "the slow step"
     assert done[1] >= 500
@@ -216,9 +232,9 @@ def test_dear_entries_make_the_very_next_step_small() -> None:
         machine.cache.incr(b"%d" % number, 1, 10, START_MS)
     machine.run_until(START_MS + IDLE_MS + 40)
     machine.entry_ns = 50_000
-    machine.run_until(machine.now_ms + SWEEP_BACKLOG_PERIOD_MS)
+    machine.run_until(machine.now_ms + BACKLOG_EVERY_MS)
     machine.busy_ns = 0
-    machine.run_until(machine.now_ms + 10 * SWEEP_BACKLOG_PERIOD_MS)
+    machine.run_until(machine.now_ms + 10 * BACKLOG_EVERY_MS)
     assert machine.busy_ns <= 11 * MS, "ten steps of 1 ms"
 
 
@@ -249,7 +265,7 @@ def test_expired_counters_that_are_left_are_a_backlog(make: Callable[[Cache], ob
     make(engine.store.cache("default"))
     engine.advance(START_MS + 2, 20)
     assert engine.sweep.is_behind(START_MS + 2) is behind
-    assert engine.next_due(START_MS + 2) - (START_MS + 2) <= (SWEEP_BACKLOG_PERIOD_MS if behind else 100)
+    assert engine.next_due(START_MS + 2) - (START_MS + 2) <= (BACKLOG_EVERY_MS if behind else 100)
 
 
 def test_lazy_zeros_are_a_backlog_above_a_tenth() -> None:

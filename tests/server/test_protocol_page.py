@@ -230,12 +230,25 @@ def test_the_words_of_info() -> None:
 
 
 def test_the_settings() -> None:
-    text = section("### config_get, config_set")
+    rows = re.findall(r"^\| `([\w.]+)` \| ([^|]+) \|", section("### config_get, config_set"), re.M)
+    described = dict(rows)
     words = engine_of().settings.as_dict()
-    assert all(f"`{word}`" in text for word in words)
-    assert f"`sweep_budget_ms` ({config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g}, or 0 for off)" in text
-    assert "`drain_timeout_ms` (0 to 3 600 000)" in text
-    assert config.DRAIN_TIMEOUT_MS_MAX == 3_600_000
+    assert {word.replace("caches.default.", "caches.NAME.") for word in words} == set(described)
+    whole = {
+        "sweep_interval_ms": (config.SWEEP_INTERVAL_MS_MIN, config.SWEEP_INTERVAL_MS_MAX),
+        "compaction_bytes_per_entry": (
+            config.COMPACTION_BYTES_PER_ENTRY_MIN,
+            config.COMPACTION_BYTES_PER_ENTRY_MAX,
+        ),
+        "gc_threshold": (config.GC_THRESHOLD_MIN, config.GC_THRESHOLD_MAX),
+        "drain_timeout_ms": (0, config.DRAIN_TIMEOUT_MS_MAX),
+    }
+    for name, (low, high) in whole.items():
+        assert described[name] == f"{low} to {high:,}".replace(",", " ")
+    assert described["sweep_budget_ms"] == (
+        f"{config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g}, or 0 for off"
+    )
+    assert f"{config.MAX_COUNTERS_LIMIT:,}".replace(",", " ") in described["caches.NAME.max_counters"]
 
 
 # ------------------------------------------------------------------------------------------- a test for each sentence

@@ -11,11 +11,10 @@ import pytest
 from naught.wire.limits import ITEMS_AT_ONCE_MAX
 from naught_server import expiry as deadlines
 from naught_server import sweep
-from naught_server.config import CachePolicy, ServerConfig
+from naught_server.config import COMPACTION_BYTES_PER_ENTRY, CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.store import Cache
 from naught_server.sweep import (
-    BYTES_PER_ENTRY_MAX,
     TABLE_BYTES_MIN,
     CompactTables,
     MeasureTables,
@@ -256,7 +255,7 @@ def test_a_table_that_was_rebuilt_is_not_rebuilt_again(with_deadline: Any) -> No
         assert work is not None
         assert work.step(count + 1)[1]
         entries = len(cache.tables[0]) + len(cache.deadlines[0])
-        assert cache.measure(0) <= max(TABLE_BYTES_MIN, BYTES_PER_ENTRY_MAX * entries), f"{count} counters"
+        assert cache.measure(0) <= max(TABLE_BYTES_MIN, COMPACTION_BYTES_PER_ENTRY * entries), f"{count} counters"
 
 
 def test_nothing_begins_on_a_shard_that_is_held() -> None:

@@ -102,7 +102,25 @@ FAULTS: list[Fault] = [
     Fault("clear leaves the deadlines", Cache, "clear", "if self.deadlines[shard]:", "if False:"),
     Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
     Fault(
-        "the hot path keeps no account of zeros", HotCounters, "incr", "if self.lazy and key in table:", "if False:"
+        "the hot path keeps no account of zeros",
+        HotCounters,
+        "incr",
+        "if self.has_zeros and key in table:",
+        "if False:",
+    ),
+    Fault(
+        "a cache that becomes eager forgets its zeros",
+        Cache,
+        "change_policy",
+        "self.has_zeros = self.has_zeros or self._lazy",
+        "self.has_zeros = self._lazy",
+    ),
+    Fault(
+        "the hot path does not hear of a new policy",
+        Cache,
+        "change_policy",
+        "self.hot.keep_zeros(lazy=self._lazy, has_zeros=self.has_zeros)",
+        "pass",
     ),
     Fault("a hot decrement leaves a zero", HotCounters, "decr", "after > 0", "after >= 0"),
     Fault("the hot path ignores overflow", HotCounters, "incr", "by > VALUE_MAX - before or ", ""),

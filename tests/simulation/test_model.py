@@ -27,7 +27,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compactions of small tables, a wheel with a lap of a quarter of a second."""
     shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
     shrink(monkeypatch, commands, SLICE_ENTRIES=20)
-    shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, BYTES_PER_ENTRY_MAX=100, SETTLED_MS=1)
+    shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, SETTLED_MS=1)
     shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
 
 

@@ -37,6 +37,17 @@ def keys_for(shards: int, count: int) -> list[bytes]:
     return keys
 
 
+POLICY_STEPS = 170
+"""After so many steps each cache evicts the other way."""
+
+
+def change_evictions(engine: Engine) -> None:
+    """Have each cache evict the other way, as an operator or the tuner may: no answer may show it."""
+    for name, cache in engine.store.caches.items():
+        other = "lazy" if cache.policy.eviction == "eager" else "eager"
+        engine.change_setting(f"caches.{name}.eviction", other)
+
+
 class World:
     """Two caches of one engine, some clients, and the model of both caches."""
 
@@ -47,7 +58,7 @@ class World:
             "other": CachePolicy("other", shards=2, eviction="lazy" if eviction == "eager" else "eager"),
         }
         self.failures: list[str] = []  # jobs of the sweeper that raised
-        self.engine = Engine(ServerConfig(caches=policies))
+        self.engine = Engine(ServerConfig(caches=policies, compaction_bytes_per_entry=100))
         self.engine.sweep._failed = lambda job, fault: self.failures.append(f"{job}: {fault!r}")
         self.models = {name: ModelCache(policy.max_counters) for name, policy in policies.items()}
         self.now_ms = 1_000_000
@@ -68,6 +79,8 @@ class World:
         for step in range(steps):
             if not step % 150:
                 self.draining = self.random.random() < 0.5
+            if not (step + 1) % POLICY_STEPS:
+                change_evictions(self.engine)
             self._step()
             assert not self.failures, f"a job of the sweeper raised: {self.failures}"
             if not step % 7:

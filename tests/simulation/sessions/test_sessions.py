@@ -32,7 +32,7 @@ def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
     shrink(monkeypatch, protocol_module, TURN_ITEMS_MAX=48, REQUEST_ENTRIES=1, SLICE_PRICE=8, PORTION_ITEMS_MIN=16)
     shrink(monkeypatch, commands, TURN_ITEMS_MAX=48, SLOTS=64, LATER_SLOTS=4, SLICE_ENTRIES=20)
-    shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, BYTES_PER_ENTRY_MAX=100, SETTLED_MS=1)
+    shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, SETTLED_MS=1)
     shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
     shrink(monkeypatch, session, UNACKNOWLEDGED_MAX=60, PARKED_MAX=12)
 

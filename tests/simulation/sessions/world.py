@@ -25,6 +25,7 @@ from simulation.sessions.audit import Audit, recording
 from simulation.sessions.client import Client, SimulatedConnection
 from simulation.sessions.model import Numbers, Record, SessionCache
 from simulation.sessions.requests import Requests
+from simulation.world import POLICY_STEPS, change_evictions
 
 ROUNDS_MAX = 3_000
 """Rounds after the last request in which all work must be done."""
@@ -54,7 +55,9 @@ class World:
         }
         first_hold = random.choice([1, 1_000, 2**40])
         self.engine = Engine(
-            ServerConfig(caches=policies), new_session_id=lambda: random.randbytes(16), first_hold=first_hold
+            ServerConfig(caches=policies, compaction_bytes_per_entry=100),
+            new_session_id=lambda: random.randbytes(16),
+            first_hold=first_hold,
         )
         self.failures: list[str] = []  # jobs of the sweeper that raised
         self.engine.sweep._failed = lambda job, fault: self.failures.append(f"{job}: {fault!r}")
@@ -97,6 +100,8 @@ class World:
             if not step % 100:
                 for requests in self.requests.values():
                     requests.change_direction()
+            if not (step + 1) % POLICY_STEPS:
+                change_evictions(self.engine)
             self._step()
             if not step % 10:
                 self.engine.invariants(self.now_ms)

@@ -1,0 +1,364 @@
+"""The tuner: figures and the time come in, at most one change of a setting comes out. Sans-IO and deterministic.
+
+    Figures -> Watch (one for each rule and cache: is it met, since when) -> Tuner.step -> Decision -> Settings
+
+The owner calls `step` about every `LOOK_EVERY_MS` and carries out the decision. A change passes through these states:
+
+    a rule is met -> changed: on trial -> it helped: held -> the rule is over for a while -> put back
+                                       `-> no effect in `check_ms`: undone, and the rule rests
+
+What keeps it from doing harm:
+
+- **One change at a time.** While a change is on trial, there is no other one.
+- **A change that does not help is undone.** It has helped when the figure has come at least a tenth below the worst
+  value since the change, or when the rule is over. The rule then rests for a minute, the next time for two, up to
+  an hour.
+- **Hysteresis.** A rule is over only at its `until`. When it is met again soon after its change was put back, the
+  next change stays twice as long, up to an hour: so a load that comes in waves is not followed wave by wave.
+- **Bounds.** The value of a rule is checked by its setting, and there are at most `CHANGES_PER_HOUR_MAX` changes.
+- **An operator wins.** A setting that `config_set` has set is left alone.
+
+In a dry run all of this happens but the change itself; nothing can then be said about its effect, so it is held.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from naught_server.rules import METRICS, Rule, effective
+
+LOOK_EVERY_MS: Final = 100
+"""How often the figures are looked at: a burst of a million zeros takes about a second."""
+
+CHANGES_PER_HOUR_MAX: Final = 60
+"""More changes than this are no tuning any more."""
+
+HOUR_MS: Final = 3_600_000
+
+HELPED_SHARE: Final = 0.1
+"""A change has helped when the figure is this part better than the worst since."""
+
+REST_MS: Final = 60_000
+"""How long a rule rests whose change had no effect; twice as long each time it happens again, up to an hour."""
+
+SOON_MS: Final = 60_000
+"""A rule that is met again within this time, or within `SOON_FACTOR` times what its last change stayed, has a change
+that stays longer."""
+
+SOON_FACTOR: Final = 4
+
+DECISIONS_KEPT: Final = 32
+"""The last decisions, for `info` and the page."""
+
+What = Literal["changed", "undone: no effect", "put back", "paused"]
+
+
+@dataclass(slots=True)
+class Figures:
+    """The metrics of one moment: of the server, and of each cache by its name."""
+
+    server: dict[str, float]
+    caches: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One thing that the tuner did, or in a dry run would have done, with the figure it was decided on."""
+
+    at_ms: int
+    what: What
+    rule: str
+    setting: str
+    before: Any
+    after: Any
+    metric: str
+    figure: float
+    threshold: float
+    cache: str | None
+    dry_run: bool
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """For `info` and the page."""
+        words = {name: getattr(self, name) for name in self.__slots__ if name != "at_ms"}
+        return {"age_ms": now_ms - self.at_ms, **words}
+
+
+class Watch:
+    """A rule and one thing it watches: the server or a cache."""
+
+    __slots__ = ("_at_ms", "_total", "cache", "figure", "met_since_ms", "over_since_ms", "rule")
+
+    def __init__(self, rule: Rule, cache: str | None) -> None:
+        self.rule = rule
+        self.cache = cache
+        self.figure: float | None = None  # what is compared: the metric, or its growth per second
+        self.met_since_ms: int | None = None  # None while it is not met
+        self.over_since_ms: int | None = None  # None while it is not over
+        self._total = 0.0  # the metric at the beginning of the window of a rate
+        self._at_ms: int | None = None  # when that was
+
+    def look(self, figures: Figures, requests_per_s: float, now_ms: int) -> None:
+        """Take in new figures."""
+        rule = self.rule
+        value = (figures.server if self.cache is None else figures.caches[self.cache])[rule.metric]
+        if not rule.rate_ms:
+            self.figure = value
+        elif self._at_ms is None:
+            self._total, self._at_ms = value, now_ms
+        elif now_ms - self._at_ms >= rule.rate_ms:
+            self.figure = (value - self._total) * 1000 / (now_ms - self._at_ms)
+            self._total, self._at_ms = value, now_ms
+        if self.figure is None:
+            return
+        busy = rule.requests_below is not None and requests_per_s >= rule.requests_below
+        met = rule.is_met(self.figure) and not busy
+        over = rule.is_over(self.figure) or busy
+        self.met_since_ms = (now_ms if self.met_since_ms is None else self.met_since_ms) if met else None
+        self.over_since_ms = (now_ms if self.over_since_ms is None else self.over_since_ms) if over else None
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether the rule has been met long enough to act."""
+        return self.met_since_ms is not None and now_ms - self.met_since_ms >= self.rule.for_ms
+
+    @property
+    def setting(self) -> str:
+        """The full name of what the rule sets."""
+        return f"caches.{self.cache}.eviction" if self.rule.set == "eviction" else self.rule.set
+
+
+class Change:
+    """A setting that the tuner has changed and has not put back."""
+
+    __slots__ = ("at_ms", "before", "on_trial", "stays_ms", "value", "watch", "worst")
+
+    def __init__(self, watch: Watch, before: Any, value: Any, stays_ms: int, now_ms: int, *, on_trial: bool) -> None:
+        self.watch = watch
+        self.before = before  # the value there was before the tuner's first step
+        self.value = value
+        self.stays_ms = stays_ms  # how long it stays after the rule is over
+        self.at_ms = now_ms  # of the last step
+        self.on_trial = on_trial  # it has not been seen to help yet
+        assert watch.figure is not None
+        self.worst = watch.figure  # since the change
+
+    def helps(self) -> bool:
+        """Whether the figure has become better since the change. Takes in the newest one."""
+        watch = self.watch
+        figure = watch.figure
+        assert figure is not None
+        if watch.over_since_ms is not None:
+            return True
+        if watch.rule.above is not None:
+            self.worst = max(self.worst, figure)
+            return figure <= self.worst - HELPED_SHARE * abs(self.worst)
+        self.worst = min(self.worst, figure)
+        return figure >= self.worst + HELPED_SHARE * abs(self.worst)
+
+
+class _History:
+    """What a rule's changes have come to."""
+
+    __slots__ = ("failures", "put_back_ms", "rests_until_ms", "stays_ms")
+
+    def __init__(self, rule: Rule) -> None:
+        self.failures = 0  # changes without effect, one after the other
+        self.rests_until_ms = 0
+        self.stays_ms = rule.undo_after_ms
+        self.put_back_ms: int | None = None  # when a change was last put back
+
+    def stay_ms(self, rule: Rule, now_ms: int) -> int:
+        """How long the next change is to stay: longer when the last one was put back a moment ago."""
+        if self.put_back_ms is not None and now_ms - self.put_back_ms < max(SOON_MS, SOON_FACTOR * self.stays_ms):
+            self.stays_ms = min(HOUR_MS, 2 * self.stays_ms)
+        else:
+            self.stays_ms = rule.undo_after_ms
+        return self.stays_ms
+
+
+class Tuner:
+    """Decides for one engine. The engine owns it and the settings."""
+
+    def __init__(self, rules: Mapping[str, Rule], caches: list[str]) -> None:
+        """`rules` are all that hold; `caches` the names of the caches there are."""
+        self.rules = dict(rules)
+        self.changes: dict[str, Change] = {}  # by setting
+        self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
+        self.counts: dict[tuple[str, What], int] = {}  # decisions since the start
+        self._caches = caches
+        self._watches: list[Watch] = []
+        self._histories: dict[str, _History] = {}
+        self._changed_ms: deque[int] = deque(maxlen=CHANGES_PER_HOUR_MAX)  # when the last changes were made
+        self._paused = False  # there were too many changes, and it was said
+        self._looked_ms: int | None = None
+        self._requests: tuple[float, int] | None = None  # at the last look: requests so far, and when that was
+        self._requests_per_s = 0.0
+        self.take(rules)
+
+    def take(self, rules: Mapping[str, Rule]) -> None:
+        """These rules hold from now on. The owner has put back what the tuner had changed."""
+        self.rules = dict(rules)
+        self.changes.clear()
+        self._histories = {name: _History(rule) for name, rule in rules.items()}
+        self._watches = [watch for rule in rules.values() for watch in self._watches_of(rule)]
+
+    def differences(self, rules: Mapping[str, Rule]) -> list[str]:
+        """The names of the rules that would come, go or change with these."""
+        new = effective(rules)
+        return [name for name in {**self.rules, **new} if self.rules.get(name) != new.get(name)]
+
+    def _watches_of(self, rule: Rule) -> Iterator[Watch]:
+        if not METRICS[rule.metric].of_cache:
+            yield Watch(rule, None)
+            return
+        yield from (Watch(rule, cache) for cache in self._caches if rule.cache in (None, cache))
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether it is time for the next look."""
+        return self._looked_ms is None or now_ms - self._looked_ms >= LOOK_EVERY_MS
+
+    def forget(self, setting: str) -> None:
+        """An operator has set this: what the tuner did to it is over."""
+        self.changes.pop(setting, None)
+
+    def step(
+        self,
+        figures: Figures,
+        value_of: Callable[[str], Any],
+        pinned: Mapping[str, Any],
+        now_ms: int,
+        *,
+        dry_run: bool,
+    ) -> Decision | None:
+        """Look at the figures; what to do, if anything. `value_of` gives the value of a setting; `pinned` are those
+        that an operator has set. O(rules x caches)."""
+        self._looked_ms = now_ms
+        self._look(figures, now_ms)
+        decision = self._judge(now_ms, dry_run) or self._change(value_of, pinned, now_ms, dry_run)
+        if decision is not None:
+            self.decisions.append(decision)
+            key = decision.rule, decision.what
+            self.counts[key] = self.counts.get(key, 0) + 1
+        return decision
+
+    def _look(self, figures: Figures, now_ms: int) -> None:
+        requests = figures.server["requests"]
+        if self._requests is not None and now_ms > self._requests[1]:
+            self._requests_per_s = (requests - self._requests[0]) * 1000 / (now_ms - self._requests[1])
+        self._requests = requests, now_ms
+        for watch in self._watches:
+            watch.look(figures, self._requests_per_s, now_ms)
+
+    # -- what was changed
+
+    def _judge(self, now_ms: int, dry_run: bool) -> Decision | None:
+        """Take back a change that had no effect, or one whose reason is over."""
+        for setting, change in self.changes.items():
+            watch = change.watch
+            history = self._histories[watch.rule.name]
+            if change.on_trial:
+                if change.helps():
+                    change.on_trial = False
+                    history.failures = 0
+                elif now_ms - change.at_ms >= watch.rule.check_ms:
+                    rest_ms = min(HOUR_MS, REST_MS << min(history.failures, 10))
+                    history.failures += 1
+                    history.rests_until_ms = now_ms + rest_ms
+                    return self._take_back(setting, "undone: no effect", now_ms, dry_run)
+            elif watch.over_since_ms is not None and now_ms - watch.over_since_ms >= change.stays_ms:
+                history.put_back_ms = now_ms
+                return self._take_back(setting, "put back", now_ms, dry_run)
+        return None
+
+    def _take_back(self, setting: str, what: What, now_ms: int, dry_run: bool) -> Decision:
+        change = self.changes.pop(setting)
+        return self._decision(
+            what, change.watch, setting, change.value, change.before, now_ms=now_ms, dry_run=dry_run
+        )
+
+    # -- what to change
+
+    def _change(
+        self, value_of: Callable[[str], Any], pinned: Mapping[str, Any], now_ms: int, dry_run: bool
+    ) -> Decision | None:
+        if any(change.on_trial for change in self.changes.values()):
+            return None
+        for watch in self._watches:
+            if not watch.is_due(now_ms) or now_ms < self._histories[watch.rule.name].rests_until_ms:
+                continue
+            setting = watch.setting
+            if setting in pinned:
+                continue
+            earlier = self.changes.get(setting)
+            if earlier is not None and earlier.watch is not watch:
+                continue  # another rule's, which puts it back first
+            current = value_of(setting) if earlier is None else earlier.value
+            if setting == "sweep_budget_ms" and not current:
+                continue  # an operator has turned the sweeper off
+            value = watch.rule.next_value(current)
+            if value == current:
+                continue
+            if self._has_changed_enough(now_ms):
+                return self._pause(watch, setting, current, now_ms, dry_run)
+            return self._begin(watch, setting, current, value, now_ms=now_ms, dry_run=dry_run)
+        return None
+
+    def _begin(self, watch: Watch, setting: str, current: Any, value: Any, *, now_ms: int, dry_run: bool) -> Decision:
+        earlier = self.changes.get(setting)
+        before = current if earlier is None else earlier.before
+        stays_ms = (
+            self._histories[watch.rule.name].stay_ms(watch.rule, now_ms) if earlier is None else earlier.stays_ms
+        )
+        self.changes[setting] = Change(watch, before, value, stays_ms, now_ms, on_trial=not dry_run)
+        self._changed_ms.append(now_ms)
+        self._paused = False
+        return self._decision("changed", watch, setting, current, value, now_ms=now_ms, dry_run=dry_run)
+
+    def _has_changed_enough(self, now_ms: int) -> bool:
+        changed = self._changed_ms
+        return len(changed) == CHANGES_PER_HOUR_MAX and now_ms - changed[0] < HOUR_MS
+
+    def _pause(self, watch: Watch, setting: str, current: Any, now_ms: int, dry_run: bool) -> Decision | None:
+        if self._paused:
+            return None
+        self._paused = True
+        return self._decision("paused", watch, setting, current, current, now_ms=now_ms, dry_run=dry_run)
+
+    @staticmethod
+    def _decision(
+        what: What, watch: Watch, setting: str, before: Any, after: Any, *, now_ms: int, dry_run: bool
+    ) -> Decision:
+        assert watch.figure is not None
+        rule = watch.rule
+        return Decision(
+            at_ms=now_ms,
+            what=what,
+            rule=rule.name,
+            setting=setting,
+            before=before,
+            after=after,
+            metric=rule.metric,
+            figure=watch.figure,
+            threshold=rule.threshold,
+            cache=watch.cache,
+            dry_run=dry_run,
+        )
+
+    def as_dict(self, now_ms: int) -> dict[str, Any]:
+        """For `info` and the page."""
+        return {
+            "rules": list(self.rules),
+            "changes": {
+                setting: {
+                    "rule": change.watch.rule.name,
+                    "value": change.value,
+                    "before": change.before,
+                    "age_ms": now_ms - change.at_ms,
+                    "on_trial": change.on_trial,
+                }
+                for setting, change in self.changes.items()
+            },
+            "decisions": [decision.as_dict(now_ms) for decision in self.decisions],
+        }
