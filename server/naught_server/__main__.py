@@ -47,7 +47,7 @@ def _main(arguments: Sequence[str]) -> int:
         return 0
     logs.set_up(loaded.config.log_level, loaded.config.log_format)
     try:
-        return server.run(loaded.config, lambda: load(arguments, environment).config)
+        return server.run(loaded.config, lambda: load(arguments, environment).config, loaded.path)
     finally:
         logs.flush()
 

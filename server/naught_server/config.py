@@ -3,7 +3,7 @@
 A setting is one row of `_SETTINGS`. Its name is the key in the file, the flag is the name with dashes
 (`--drain-timeout-ms`), and the environment variable is the name in capitals (`NAUGHT_DRAIN_TIMEOUT_MS`). Flags win
 over the environment, the environment over the file, the file over the defaults. Only the file configures caches, each
-in a table `[caches.NAME]`. An empty text (`unix_socket = ""`) means none.
+in a table `[caches.NAME]`, and the tuner's rules, `[rules.NAME]`. An empty text (`unix_socket = ""`) means none.
 
 A value out of range, an unknown key and an unknown `NAUGHT_` variable are errors that name their source: a misspelt
 limit that is silently ignored would be noticed in production only. Two kinds of variables are ignored. `NAUGHT_URL`
@@ -703,6 +703,8 @@ class Loaded:
     sources: Mapping[str, str]
     """By setting: the flag, variable or file its value came from. Settings at their default are not in it."""
     action: Literal["serve", "check", "print"]
+    path: str | None = None
+    """The file that was read; None where there was none."""
 
 
 # ------------------------------------------------------------------------------------------- loading
@@ -752,7 +754,12 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Loaded:
         action = "print"
     elif given["check_config"]:
         action = "check"
-    return Loaded(config, sources, action)
+    if config.watch_config and not path:
+        raise ConfigError(
+            f"{sources['watch_config']}: there is no file to watch; name one with {_CONFIG_FILE.flag} "
+            f"or {_CONFIG_FILE.variable}"
+        )
+    return Loaded(config, sources, action, path or None)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -767,7 +774,8 @@ def _make_parser() -> _Parser:
         description="A counter server: a counter that reaches zero is gone.",
         epilog="Each setting is also a NAUGHT_ variable (NAUGHT_DRAIN_TIMEOUT_MS) and a key of the file "
         "(drain_timeout_ms). Flags win over variables, variables over the file. Only the file configures "
-        "caches: [caches.NAME] with shards, eviction and max_counters. Exit status: 0 stopped by a signal, "
+        "caches, [caches.NAME] with shards, eviction and max_counters, and the tuner's rules, [rules.NAME]. "
+        "Exit status: 0 stopped by a signal, "
         "1 could not start or stopped by a second signal, 2 wrong usage.",
         allow_abbrev=False,
     )

@@ -24,6 +24,7 @@ from naught_server.engine import Engine
 from naught_server.process import ProcessFigures
 from naught_server.stats import Durations
 from naught_server.store import Cache, deviation
+from naught_server.tuner import Tuner, What
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -35,6 +36,12 @@ _NONE: Final[Labels] = {}
 
 # Shown from the start: a rate cannot be taken of a counter whose first value is not 0.
 REFUSED_REASONS: Final = ("connections_max", "connections_per_address_max", "http_connections_max", "open_files")
+DECISION_LABELS: Final[Mapping[What, str]] = {
+    "changed": "changed",
+    "undone: no effect": "undone",
+    "put back": "put_back",
+    "paused": "paused",
+}
 CUT_REASONS: Final = ("gone", "unfinished", "unread")
 
 
@@ -283,6 +290,12 @@ def _of_upkeep(snapshot: Snapshot) -> Iterator[Family]:
         (_NONE, snapshot.now_s - engine.since_step_ms(snapshot.now_ms, whole=True) / 1000),
     )
     yield _gauge("naught_sweeper_behind", "1 while the sweeper has a backlog.", (_NONE, int(engine.is_behind)))
+    yield _gauge(
+        "naught_sweeper_budget_ratio",
+        "The part of the time that the sweeper may take, without what a backlog earns it.",
+        (_NONE, engine.settings.sweep_budget_ms / engine.settings.sweep_interval_ms),
+    )
+    yield from _of_tuner(engine.tuner)
     yield _histogram("naught_gc_pause_seconds", "Pauses of Python's garbage collector.", stats.collections)
     yield _counter(
         "naught_gc_collections",
@@ -291,6 +304,24 @@ def _of_upkeep(snapshot: Snapshot) -> Iterator[Family]:
     )
     yield _histogram("naught_loop_lag_seconds", "How late the event loop has run the sweeper.", stats.loop_lag)
     yield _counter("naught_log_lines_dropped", "Log lines that were dropped.", (_NONE, stats.log_lines_dropped()))
+
+
+def _of_tuner(tuner: Tuner) -> Iterator[Family]:
+    changing = {change.watch.rule.name for change in tuner.changes.values()}
+    yield _counter(
+        "naught_tuner_decisions",
+        "Decisions of the tuner, by rule; in a dry run too.",
+        *(
+            ({"rule": rule, "decision": word}, tuner.counts.get((rule, what), 0))
+            for rule in tuner.rules
+            for what, word in DECISION_LABELS.items()
+        ),
+    )
+    yield _gauge(
+        "naught_tuner_active",
+        "1 while a change of this rule is not put back.",
+        *(({"rule": rule}, int(rule in changing)) for rule in tuner.rules),
+    )
 
 
 def _of_process(snapshot: Snapshot) -> Iterator[Family]:

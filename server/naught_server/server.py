@@ -11,9 +11,10 @@ executes what it has read, flushes and closes, and the process ends with status 
 within `drain_timeout_ms` are cut; the log reports them, and the status is still 0. A second signal cuts them at once,
 and the status is 1, because the drain was not completed.
 
-**Rereading.** SIGHUP reads the configuration again, from the same flags, environment and file. The settings that
-`config_set` can change take the values it has; the log names them, and those that would need a restart. A
-configuration with a fault changes nothing, and the log says what is wrong and where.
+**Rereading.** SIGHUP reads the configuration again, from the same flags, environment and file; with `watch_config` so
+does a change of the file. The settings that `config_set` can change take the values it has, and the tuner its rules;
+the log names them, and those that would need a restart. A configuration with a fault changes nothing, and the log
+says what is wrong and where.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from naught._version import __version__
 from naught_server.config import ConfigError, ServerConfig, needing_restart
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.file_watch import LOOK_EVERY_S, FileWatch
 from naught_server.health import Health
 from naught_server.holds import TakenBack
 from naught_server.http_server import HttpServer
@@ -127,10 +129,13 @@ class _PauseWatch:
 class Server:
     """One server, from its listeners to its end. It is used as `await Server(config).run()`."""
 
-    def __init__(self, config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> None:
-        """Listens at once, and serves when run. `reread` reads the configuration again, or raises `ConfigError`.
-        Raises `StartError` and `ConfigError`."""
+    def __init__(
+        self, config: ServerConfig, reread: Callable[[], ServerConfig] | None = None, config_path: str | None = None
+    ) -> None:
+        """Listens at once, and serves when run. `reread` reads the configuration again, or raises `ConfigError`;
+        `config_path` is the file it reads, for `watch_config`. Raises `StartError` and `ConfigError`."""
         self._config = config
+        self._watch = FileWatch(config_path) if config.watch_config and config_path is not None else None
         self._reread = reread  # None: SIGHUP changes nothing
         self._loop = asyncio.get_running_loop()
         self._listeners = Listeners(config)
@@ -197,6 +202,8 @@ class Server:
             self._notifier.ready(self._summary())
             if self._notifier.watchdog_s is not None:
                 self._feed_watchdog(self._notifier.watchdog_s)
+            if self._watch is not None:
+                self._watch_config(self._watch)
 
             await self._stop_requested.wait()
             self._health.drain()
@@ -337,6 +344,17 @@ class Server:
         finally:
             self._notifier.ready(self._summary())
 
+    def _watch_config(self, watch: FileWatch) -> None:
+        """Reread the configuration if its file has changed, and look again in a moment."""
+        if self._signals:
+            return
+        found = watch.look()
+        if found == "changed":
+            self._on_hangup()
+        elif found == "gone":
+            _log.warning("the configuration's file is gone: nothing was changed", extra=fields(file=watch.path))
+        self._loop.call_later(LOOK_EVERY_S, self._watch_config, watch)
+
     def _reread_config(self) -> None:
         if self._reread is None:
             _log.warning("configuration not reread: the server was started without one")
@@ -471,16 +489,20 @@ def _loop_name(loop: asyncio.AbstractEventLoop) -> str:
     return f"{package} {getattr(sys.modules.get(package), '__version__', '')}".strip()
 
 
-async def serve(config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> int:
+async def serve(
+    config: ServerConfig, reread: Callable[[], ServerConfig] | None = None, config_path: str | None = None
+) -> int:
     """Serve on the running loop until a signal says to stop. Returns the exit status.
 
     Raises `ConfigError` and `StartError` where it cannot start. Handles SIGTERM, SIGINT and SIGHUP while it serves;
-    `reread` reads the configuration again at SIGHUP.
+    `reread` reads the configuration again at SIGHUP, and with `watch_config` when the file `config_path` changes.
     """
-    return await Server(config, reread).run()
+    return await Server(config, reread, config_path).run()
 
 
-def run(config: ServerConfig, reread: Callable[[], ServerConfig] | None = None) -> int:
+def run(
+    config: ServerConfig, reread: Callable[[], ServerConfig] | None = None, config_path: str | None = None
+) -> int:
     """As `serve`, on a new event loop: uvloop's where it is installed, asyncio's otherwise."""
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        return runner.run(serve(config, reread))
+        return runner.run(serve(config, reread, config_path))

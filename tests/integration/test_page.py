@@ -177,6 +177,10 @@ def test_the_figures_agree_with_the_json(page: Browser, server: StatusServer) ->
         "holds": "7",
         "parked": "4",
         "parked-keys": "5",
+        "tuner-mode": "on",
+        "tuner-rules": "2",
+        "tuner-changes": "nothing",
+        "sweeper-budget": "10 % of the time",
         **{f"evictions-{reason}": f"{100 * place}" for place, reason in enumerate(REASONS, 1)},
     }
     assert page.figures() == expected
@@ -284,6 +288,47 @@ def test_what_the_sweeper_does(page: Browser, server: StatusServer, words: dict[
     server.show(known)
     page.wait_figure("commands", "0")
     assert text in page.texts(".chart .note")
+
+
+def decision(**words: Any) -> dict[str, Any]:
+    return {
+        "age_ms": 61_000,
+        "what": "changed",
+        "rule": "burst-of-zeros",
+        "setting": "sweep_budget_ms",
+        "before": 1.0,
+        "after": 4.0,
+        "metric": "deviation",
+        "figure": 0.20456,
+        "threshold": 0.15,
+        "cache": "default",
+        "dry_run": False,
+        **words,
+    }
+
+
+TUNED = {
+    "mode": "dry-run",
+    "rules": ["burst-of-zeros"],
+    "changes": {"sweep_budget_ms": {"before": 1.0, "value": 4.0}},
+    "decisions": [
+        decision(),
+        decision(age_ms=500, setting="gc_freeze", before=False, after=True, cache=None, dry_run=True),
+    ],
+}
+
+
+def test_what_the_tuner_has_decided(page: Browser, server: StatusServer) -> None:
+    assert page.text("#tuner-note") == "It has decided nothing yet."
+    assert page.figures()["tuner-changes"] == "nothing"
+    server.show(step(status(tuner=TUNED)))
+    page.wait_figure("tuner-changes", "sweep_budget_ms 1 \u2192 4")
+    figure = "deviation 0.205, threshold 0.15"
+    assert page.rows("decisions") == [
+        ["0.5 s", "changed (dry run)", "gc_freeze", "false \u2192 true", "burst-of-zeros", figure, "\u2013"],
+        ["1 min 1 s", "changed", "sweep_budget_ms", "1 \u2192 4", "burst-of-zeros", figure, "default"],
+    ]
+    assert page.text("#tuner-note") == ""
 
 
 def test_several_caches(page: Browser, server: StatusServer) -> None:
@@ -562,7 +607,7 @@ def test_pointing_at_a_chart_looks_back(page: Browser, server: StatusServer) -> 
 
 @pytest.mark.parametrize("width", [320, 360, 800, 1400, 2400])
 def test_nothing_is_wider_than_the_window(page: Browser, server: StatusServer, width: int) -> None:
-    server.show(busy(status(caches=[cache(), cache("c" * 64)])))
+    server.show(busy(status(caches=[cache(), cache("c" * 64)], tuner=TUNED)))
     page.wait_figure("commands", "42,345")
     page.size(width, 800)
     wide = page.run(
@@ -710,6 +755,7 @@ def test_what_a_screen_reader_is_told(page: Browser, server: StatusServer, width
         "Cache default",
         "Largest counters",
         "Commands by method",
+        "Tuner",
         "Sessions",
         "Who waits",
     ]

@@ -14,6 +14,7 @@ from naught.wire.codec import encode_request
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy
 from naught_server.metrics import CONTENT_TYPE, CONTENT_TYPE_OPEN
+from naught_server.rules import DEFAULT_RULES
 from support.conversation import Conversation, decoded, engine_of
 from support.pages import PROCESS, Pages
 from support.seeds import told
@@ -291,6 +292,23 @@ def test_the_sweeper_and_the_process() -> None:
     assert value(world.samples(), "naught_ready") == 0
     info = [dict(labels) for name, labels in samples if name == "naught_build_info"]
     assert [set(labels) for labels in info] == [{"version", "python", "loop", "compiled"}]
+
+
+def test_what_the_tuner_does() -> None:
+    world = World()
+    samples = world.samples()
+    assert value(samples, "naught_sweeper_budget_ratio") == pytest.approx(0.1)
+    for rule in DEFAULT_RULES:
+        assert value(samples, "naught_tuner_active", rule=rule) == 0
+        for decision in ("changed", "undone", "put_back", "paused"):
+            assert value(samples, "naught_tuner_decisions_total", rule=rule, decision=decision) == 0
+    cache = world.engine.store.cache("default")
+    cache.note_measured(1 << 16, 10_000, 5_000)
+    world.engine._tune(world.peer.now_ms)
+    samples = world.samples()
+    assert value(samples, "naught_sweeper_budget_ratio") == pytest.approx(0.4)
+    assert value(samples, "naught_tuner_active", rule="burst-of-zeros") == 1
+    assert value(samples, "naught_tuner_decisions_total", rule="burst-of-zeros", decision="changed") == 1
 
 
 def test_no_label_has_a_key_or_what_a_client_calls_itself() -> None:

@@ -139,7 +139,9 @@ def status(**words: Any) -> Status:
             "behind": False,
             "last_step_age_s": 0.01,
             "failures": 0,
+            "budget": 0.1,
         },
+        "tuner": {"mode": "on", "rules": ["burst-of-zeros", "quiet"], "changes": {}, "decisions": []},
         "caches": [cache()],
         "caches_left_out": 0,
         "sessions": {

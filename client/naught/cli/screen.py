@@ -480,12 +480,21 @@ def _overview(seen: Seen, wide: int) -> Iterator[Line]:
         ("failed", f"{info['sweeper']['failures']:,}", BAD if info["sweeper"]["failures"] else PLAIN),
         ("log lines dropped", f"{info['log_lines_dropped']:,}", WARN if info["log_lines_dropped"] else PLAIN),
     )
+    yield from _tuner(info.get("tuner"))
     yield []
     yield from _durations(info, figures, wide)
     yield []
     yield from _caches(info, figures, wide)
     yield []
     yield from _methods(info, figures, wide)
+
+
+def _tuner(tuner: dict[str, Any] | None) -> Iterator[Line]:
+    """What the tuner has changed and not put back; nothing where there is no such change."""
+    if tuner is None or not tuner["changes"]:
+        return
+    changes = (f"{setting} {each['before']} -> {each['value']}" for setting, each in tuner["changes"].items())
+    yield [("the tuner has changed ", FAINT), (visible(", ".join(changes)), WARN)]
 
 
 def _spark_line(name: str, value: str, values: Sequence[float], wide: int) -> Line:

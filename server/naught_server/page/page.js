@@ -830,6 +830,19 @@ const WAIT_COLUMNS = [
   figure((wait) => passed(wait.since_s)),
 ];
 
+/** A value of a setting, or a figure that a rule compares: numbers with three digits. */
+const valueOf = (value) => (typeof value === "number" ? THREE.format(value) : visible(String(value)));
+
+const DECISION_COLUMNS = [
+  figure((decision) => passed(decision.age_ms / 1000)),
+  plain((decision) => (decision.dry_run ? `${visible(decision.what)} (dry run)` : visible(decision.what))),
+  plain((decision) => visible(decision.setting)),
+  plain((decision) => `${valueOf(decision.before)} \u2192 ${valueOf(decision.after)}`),
+  plain((decision) => visible(decision.rule)),
+  plain((decision) => `${visible(decision.metric)} ${valueOf(decision.figure)}, threshold ${valueOf(decision.threshold)}`),
+  plain((decision) => (decision.cache === null ? ABSENT : visible(decision.cache))),
+];
+
 /** Shows a status and the history. */
 class View {
   constructor() {
@@ -869,6 +882,7 @@ class View {
     ]);
     this.showCache(status);
     this.showMethods(status, sample);
+    this.showTuner(status);
     this.showSessions(status.sessions);
   }
 
@@ -918,6 +932,20 @@ class View {
     methods.sort((one, other) => other.count - one.count || (one.method < other.method ? -1 : 1));
     rows(byId("methods"), METHOD_COLUMNS, methods);
     say(byId("methods-note"), methods.length ? "" : "There were no commands yet.");
+  }
+
+  showTuner({ tuner, sweeper }) {
+    const changed = Object.entries(tuner.changes);
+    const shown = changed.map(([setting, { value, before }]) => `${visible(setting)} ${valueOf(before)} \u2192 ${valueOf(value)}`);
+    facts(byId("tuner-facts"), [
+      ["Mode", visible(tuner.mode), "tuner-mode"],
+      ["Rules", whole(tuner.rules.length), "tuner-rules"],
+      ["Changed now", shown.join(", ") || "nothing", "tuner-changes"],
+      ["The sweeper may take", `${percent(sweeper.budget)} of the time`, "sweeper-budget"],
+    ]);
+    rows(byId("decisions"), DECISION_COLUMNS, [...tuner.decisions].reverse());
+    const off = tuner.mode === "off" ? "The tuner is off." : "It has decided nothing yet.";
+    say(byId("tuner-note"), tuner.decisions.length ? "" : off);
   }
 
   showSessions(sessions) {

@@ -347,6 +347,14 @@ def test_a_sweeper_that_is_off() -> None:
     assert BAD in styles(found)
 
 
+def test_what_the_tuner_has_changed() -> None:
+    assert not any("tuner" in line for line in texts(seen()))
+    found = seen()
+    assert found.info is not None
+    found.info["tuner"]["changes"] = {"sweep_budget_ms": {"rule": "burst-of-zeros", "before": 1.0, "value": 4.0}}
+    assert "the tuner has changed sweep_budget_ms 1.0 -> 4.0" in texts(found)
+
+
 def test_what_is_bad_is_coloured() -> None:
     assert not {WARN, BAD} & styles(seen())
     assert BAD in styles(seen(caches={"lazy": (100, 116)}))
