@@ -742,7 +742,9 @@ def test_sighup_rereads_the_settings_that_can_change(tmp_path: Path, loop: str) 
                 "sweep_budget_ms = 2.0\ndrain_timeout_ms = 1\nlog_format = 'json'\n[caches.orders]\nshards = 4\n",
                 "configuration reread",
             )
-            assert line.endswith(' changed="sweep_budget_ms=2.0" needs_restart=log_format,caches.orders'), line
+            assert line.endswith(
+                ' changed="sweep_budget_ms=2.0" rules="" needs_restart=log_format,caches.orders.shards'
+            ), line
             assert peer.call("config_get", "sweep_budget_ms") == 2.0
             assert peer.call("config_get", "drain_timeout_ms") == 7_000, "a flag wins over the file, as at the start"
 
@@ -751,6 +753,104 @@ def test_sighup_rereads_the_settings_that_can_change(tmp_path: Path, loop: str) 
                 'changed="log_level=debug',
             )
             assert peer.call("config_get", "log_level") == b"debug"
+            assert peer.call("incr", "k") == 1
+    finally:
+        server.kill()
+
+
+def test_sighup_rereads_caches_and_rules(tmp_path: Path) -> None:
+    file = tmp_path / "naught.toml"
+    file.write_text("[caches.orders]\nshards = 8\n")
+    server = ServerProcess(tmp_path, "--config", str(file))
+    try:
+        with contextlib.closing(server.connect()) as peer:
+            assert peer.call("config_get", "caches.orders.eviction") == b"eager"
+            assert peer.call("config_set", "caches.orders.max_counters", 7) == 7
+            file.write_text("[caches.orders]\nshards = 8\neviction = 'lazy'\n[rules.quiet]\nabov = 3\n")
+            server.send(signal.SIGHUP)
+            wrong = wait_until(lambda: line_with(server, "not reread"), "the mistake")
+            assert f"{file}: unknown key 'rules.quiet.abov'; did you mean above?" in wrong
+            assert peer.call("config_get", "caches.orders.eviction") == b"eager"
+            file.write_text("[caches.orders]\nshards = 8\neviction = 'lazy'\n[rules.quiet]\noff = true\n")
+            server.send(signal.SIGHUP)
+            line = wait_until(lambda: line_with(server, "configuration reread"), "the rereading")
+            assert line.endswith('eviction=lazy,caches.orders.max_counters=None" rules=quiet needs_restart=""'), line
+            assert peer.call("config_get", "caches.orders.eviction") == b"lazy"
+            assert peer.call("config_get", "caches.orders.max_counters") is None, "the file wins over config_set"
+            assert b"quiet" not in peer.call("info")[b"tuner"][b"rules"]
+            assert peer.call("incr", "k") == 1, "and the connection is still there"
+    finally:
+        server.kill()
+
+
+def line_with(server: ServerProcess, text: str) -> str | None:
+    """The last line of the log with this text."""
+    return next((line for line in reversed(server.log().splitlines()) if text in line), None)
+
+
+def test_a_file_that_is_watched_is_reread_as_kubernetes_changes_it(tmp_path: Path) -> None:
+    """A ConfigMap's files are links through `..data`, which is a link to a folder and is moved to the next one."""
+    volume = tmp_path / "volume"
+
+    def publish(name: str, text: str) -> None:
+        (volume / name).mkdir(parents=True)
+        (volume / name / "naught.toml").write_text(text)
+        os.symlink(name, volume / "..data_tmp")
+        os.rename(volume / "..data_tmp", volume / "..data")
+
+    publish("..one", "drain_timeout_ms = 1000\n")
+    os.symlink("..data/naught.toml", volume / "naught.toml")
+    server = ServerProcess(tmp_path, "--config", str(volume / "naught.toml"), "--watch-config")
+    try:
+        with contextlib.closing(server.connect()) as peer:
+
+            def timeout_is(value: int) -> bool:
+                return bool(peer.call("config_get", "drain_timeout_ms") == value)
+
+            assert timeout_is(1_000)
+            publish("..two", "drain_timeout_ms = 2000\n")
+            wait_until(lambda: timeout_is(2_000), "the new file is read")
+            publish("..three", "drain_timeout_ms = 'x'\n")
+            wait_until(lambda: line_with(server, "not reread"), "the mistake is said")
+            assert timeout_is(2_000)
+            (volume / "..data").unlink()
+            wait_until(lambda: line_with(server, "file is gone"), "it is said that there is no file")
+            assert timeout_is(2_000)
+            publish("..four", "drain_timeout_ms = 4000\n")
+            wait_until(lambda: timeout_is(4_000), "the file that is there again is read")
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_burst_of_zeros_is_answered_and_said(tmp_path: Path, loop: str) -> None:
+    file = tmp_path / "naught.toml"
+    file.write_text("[caches.default]\neviction = 'lazy'\n[rules.burst-of-zeros]\nundo_after_ms = 100\n")
+    server = ServerProcess(tmp_path, "--config", str(file), loop=loop)
+    try:
+        with contextlib.closing(server.connect()) as peer:
+            for batch in range(100):
+                keys = [f"{batch}:{number}" for number in range(1_000)]
+                peer.call("apply", keys, 1)
+                peer.call("apply", keys, -1)
+            changed = wait_until(lambda: line_with(server, "the tuner has changed a setting"), "the change")
+            assert " setting=sweep_budget_ms before=1.0 after=4.0 metric=" in changed
+            assert re.search(r" figure=\S+ threshold=\S+ cache=default$", changed)
+            wait_until(lambda: line_with(server, "the tuner has put a setting back"), "its end")
+            wait_until(lambda: peer.call("config_get", "sweep_budget_ms") == 1.0, "the old budget")
+            wait_until(lambda: peer.call("info")[b"caches"][b"default"][b"raw_entries"] == 0, "no zero is left")
+    finally:
+        server.kill()
+
+
+def test_the_collector_is_set_and_frozen_by_the_wire(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, "--gc-threshold", "5000")
+    try:
+        with contextlib.closing(server.connect()) as peer:
+            assert peer.call("config_get", "gc_threshold") == 5_000
+            assert peer.call("config_set", "gc_threshold", 100_000) == 100_000
+            assert peer.call("config_set", "gc_freeze", True) is True
+            assert peer.call("config_set", "gc_freeze", False) is False
             assert peer.call("incr", "k") == 1
     finally:
         server.kill()

@@ -11,7 +11,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from naught_loadtest.bars import capacity, client, drain, growth, in_use, latency, memory, safemap, threads, victims
+from naught_loadtest.bars import (
+    burst,
+    capacity,
+    client,
+    drain,
+    growth,
+    in_use,
+    latency,
+    memory,
+    safemap,
+    threads,
+    victims,
+)
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.commands import status
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
@@ -27,6 +39,7 @@ GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     threads.GROUP: (threads.measure, "the client library for threads, compared with redis-py and its pool"),
     latency.GROUP: (latency.measure, "an open loop at half of Redis's unpipelined capacity"),
     drain.GROUP: (drain.measure, "a steady load while a million counters drain"),
+    burst.GROUP: (burst.measure, "a burst of zeros in a lazy cache, with the tuner and without"),
     memory.GROUP: (memory.measure, "bytes per counter"),
     memory.GROUP_AFTER: (memory.measure_after, "memory after a drain"),
     growth.GROUP: (growth.measure, "cost of an operation by number of counters"),
