@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.request
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from naught._version import __version__
 from naught_server import config
 from support.alerting import RULES_FILE, parsed
 from support.manifests import CHART, faults, one, printed_by, refused, run, server_config, templated
+from support.metrics_page import http_port
 from support.programs import need
+from support.server_process import server_process
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text("utf-8"))
 VALUES = parsed(CHART / "values.yaml")
@@ -121,11 +124,40 @@ def test_the_values_arrive_in_the_file_as_they_are() -> None:
     assert server_config(templated("listenAddress=::")).host == "::"
 
 
+@pytest.mark.slow
+def test_a_server_with_the_rendered_file_answers_the_probes(tmp_path: Path) -> None:
+    manifests = templated()
+    (container,) = one(manifests, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    file = tmp_path / "naught.toml"
+    file.write_text(one(manifests, "ConfigMap")["data"]["naught.toml"])
+    local = ("--host", "127.0.0.1", "--http-host", "127.0.0.1", "--http-port", "0")
+    with server_process(tmp_path, "--config", str(file), *local):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            url = f"http://127.0.0.1:{http_port(tmp_path)}{container[probe]['httpGet']['path']}"
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                assert answer.status == 200
+
+
 def test_rules_of_the_tuner_stand_at_the_end_as_they_are(tmp_path: Path) -> None:
-    rules = "# Mine.\n[rules.burst]\nmetric = 'a'\n\n[rules.quiet]\nmetric = \"b\"\n"
+    rules = """# Mine.
+[rules.burst-of-zeros]
+above = 0.5
+
+[rules.idle]
+metric = "requests"
+rate_ms = 1_000
+below = 10
+set = "sweep_interval_ms"
+to = 100
+"""
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump({"tuner": {"mode": "dry-run", "rules": rules}, "caches": {"a": {"shards": 4}}}))
-    text = one(templated(file=values), "ConfigMap")["data"]["naught.toml"]
+    manifests = templated(file=values)
+    given = server_config(manifests)
+    assert (given.tuner, given.watch_config) == ("dry-run", True)
+    assert given.rules["burst-of-zeros"].above == 0.5
+    assert given.rules["idle"].to == 100
+    text = one(manifests, "ConfigMap")["data"]["naught.toml"]
     assert text.endswith(f'[caches."a"]\nshards = 4\n\n{rules.strip()}\n')
     assert 'tuner = "dry-run"' in text
 
