@@ -67,8 +67,10 @@ def test_it_does_not_run_as_root() -> None:
 
 def test_its_images_have_a_version() -> None:
     defaults = dict(value.split("=") for name, value in instructions() if name == "ARG")
-    for value in (value for name, value in instructions() if name == "FROM"):
-        image = re.sub(r"\$\{(\w+)\}", lambda found: defaults[found[1]], value.split()[0])
+    froms = [value.split() for name, value in instructions() if name == "FROM"]
+    stages = {words[-1] for words in froms}
+    for word in (words[0] for words in froms if words[0] not in stages):
+        image = re.sub(r"\$\{(\w+)\}", lambda found: defaults[found[1]], word)
         assert re.fullmatch(r"python:3\.\d+(-slim)?-bookworm", image)
     floor = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
     assert tuple(map(int, defaults["PYTHON"].split("."))) >= tuple(map(int, floor.split(".")))
@@ -98,7 +100,8 @@ def test_it_refuses_a_wheel_that_is_not_compiled() -> None:
 
 
 def test_the_build_gets_what_it_copies_and_nothing_else() -> None:
-    copied = [word for value in values("COPY", "build") for word in value.split()[:-1]]
+    copies = [value.split() for name, value in instructions() if name == "COPY"]
+    copied = [word for words in copies if not words[0].startswith("--from=") for word in words[:-1]]
     lines = FILE.with_name("Dockerfile.dockerignore").read_text("utf-8").splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
     assert patterns[0] == "*"

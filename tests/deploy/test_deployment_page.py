@@ -89,8 +89,8 @@ def test_its_commands_for_kubectl_exist(as_the_page_says: Path) -> None:
         assert missing == [], words
     (folder,) = commands_of("kubectl", "kustomize")[0]
     assert commands_of("kubectl", "apply") == [["--kustomize", folder]]
-    done = subprocess.run([kubectl, "kustomize", folder], cwd=ROOT, capture_output=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, b"")
+    made = subprocess.run([kubectl, "kustomize", folder], cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert (made.returncode, made.stderr) == (0, b"")
 
 
 def test_what_containers_are_started_with_is_what_the_server_accepts() -> None:

@@ -23,7 +23,7 @@ from support.server_process import server_process, wait_until
 
 FOLDER = DEPLOY / "systemd"
 UNIT = (FOLDER / "naught.service").read_text("utf-8")
-SETTINGS = re.findall(r"^(\w+)=(.*)$", UNIT, re.MULTILINE)
+SETTINGS: list[tuple[str, str]] = re.findall(r"^(\w+)=(.*)$", UNIT, re.MULTILINE)
 PROGRAM = "/opt/naught/bin/naught-server"
 EXAMPLE = load(["--config", str(FOLDER / "naught.toml")], {}).config
 

@@ -93,9 +93,9 @@ def templated(*values: str, file: Path | None = None) -> list[Manifest]:
     for value in values:
         # Of `--set 0.5` helm makes a text.
         given += ["--set-json" if re.fullmatch(r".*=\d+\.\d+", value) else "--set", value]
-    return parsed_manifests(
-        printed_by("helm", "template", "naught", CHART, *given, *(["--values", file] if file else []))
-    )
+    if file is not None:
+        given += ["--values", file]
+    return parsed_manifests(printed_by("helm", "template", "naught", CHART, *given))
 
 
 def one(manifests: Iterable[Manifest], kind: str) -> Manifest:
@@ -109,7 +109,7 @@ def one(manifests: Iterable[Manifest], kind: str) -> Manifest:
 
 def refused_by(version: str, manifest: Manifest) -> list[str]:
     """What the schemas of one version of Kubernetes say against a manifest."""
-    import kubernetes_validate
+    import kubernetes_validate  # type: ignore[import-untyped]
 
     try:
         kubernetes_validate.validate(manifest, version, strict=True)
@@ -210,7 +210,7 @@ def _times(stateful: Manifest, manifests: Sequence[Manifest]) -> Iterable[str]:
 def _reach(stateful: Manifest, manifests: Sequence[Manifest]) -> Iterable[str]:
     """Services and policy select the pod, and there is a policy at all."""
     labels = stateful["spec"]["template"]["metadata"]["labels"]
-    selectors = {
+    selectors: dict[str, Callable[[Any], Any]] = {
         "Service": lambda spec: spec["selector"],
         "NetworkPolicy": lambda spec: spec["podSelector"].get("matchLabels", {}),
         "PodDisruptionBudget": lambda spec: spec["selector"].get("matchLabels", {}),
