@@ -19,7 +19,7 @@ from support.alerting import RULES_FILE, parsed
 from support.manifests import CHART, faults, one, printed_by, refused, run, server_config, templated
 from support.metrics_page import http_port
 from support.programs import need
-from support.server_process import server_process
+from support.server_process import server_process, wait_until
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text("utf-8"))
 VALUES = parsed(CHART / "values.yaml")
@@ -136,6 +136,31 @@ def test_a_server_with_the_rendered_file_answers_the_probes(tmp_path: Path) -> N
             url = f"http://127.0.0.1:{http_port(tmp_path)}{container[probe]['httpGet']['path']}"
             with urllib.request.urlopen(url, timeout=20) as answer:
                 assert answer.status == 200
+
+
+@pytest.mark.slow
+def test_an_upgrade_reaches_the_running_server_and_its_counters_stay(tmp_path: Path) -> None:
+    """The ConfigMap before and after, in a folder as the kubelet writes it: each file is a link through `..data`,
+    which is replaced."""
+
+    def mount(number: int, *values: str) -> None:
+        version = tmp_path / f"..{number}"
+        version.mkdir()
+        (version / "naught.toml").write_text(one(templated(*values), "ConfigMap")["data"]["naught.toml"])
+        (tmp_path / "..new").symlink_to(version.name)
+        (tmp_path / "..new").replace(tmp_path / "..data")
+
+    mount(1)
+    (tmp_path / "naught.toml").symlink_to("..data/naught.toml")
+    local = ("--host", "127.0.0.1", "--http-host", "127.0.0.1")
+    with server_process(tmp_path, "--config", str(tmp_path / "naught.toml"), *local) as server:
+        assert server.call("incr", "a") == 1
+        mount(2, "settings.sweep_budget_ms=2", "tuner.mode=dry-run", "settings.connections_max=50")
+        wait_until(lambda: "configuration reread" in server.log(), "it has read the new file")
+        assert server.call("config_get", "sweep_budget_ms") == 2
+        assert server.call("config_get", "tuner") in (b"dry-run", "dry-run")
+        assert server.call("get", "a") == 1
+        assert '"needs_restart":["connections_max"]' in server.log().replace(" ", "")
 
 
 def test_rules_of_the_tuner_stand_at_the_end_as_they_are(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_what_the_unit_forbids_the_server_does_not_do(tmp_path: Path) -> None:
     assert not {"mount", "setuid", "ptrace", "sched_setaffinity"} & allowed
     trace = tmp_path / "trace"
     config = tmp_path / "naught.toml"
-    config.write_text("connections_max = 1000\n")
+    config.write_text("connections_max = 1000\nwatch_config = true\n")
     command = ["strace", "-f", "-qq", "-o", str(trace), sys.executable, "-m", "naught_server"]
     socket = tmp_path / "naught.sock"
     arguments = ("--http-port", "0", "--unix-socket", str(socket), "--config", str(config))
