@@ -227,6 +227,7 @@ DEFAULT_RULES: Final[Mapping[str, Rule]] = {
             set="sweep_budget_ms",
             times=4.0,
             limit=4.0,
+            undo_after_ms=1_000,
         ),
         # The same beside many counters that live: the zeros of a burst, before they are a sixth of all.
         Rule(
@@ -238,6 +239,7 @@ DEFAULT_RULES: Final[Mapping[str, Rule]] = {
             set="sweep_budget_ms",
             times=4.0,
             limit=4.0,
+            undo_after_ms=1_000,
         ),
         # Tables that grow as fast as no steady load makes them.
         Rule(
@@ -249,6 +251,7 @@ DEFAULT_RULES: Final[Mapping[str, Rule]] = {
             set="sweep_budget_ms",
             times=4.0,
             limit=4.0,
+            undo_after_ms=1_000,
         ),
         # Nobody waits: tables are rebuilt that are only half empty.
         Rule(

@@ -53,6 +53,12 @@ SHARDS_PER_ENTRY: Final = 4
 """Looking at a shard's size costs a quarter of what moving an entry costs."""
 
 
+ENTRIES_PER_ZERO: Final = 200
+"""To take out a shard's zeros, all its entries are looked at. A shard with fewer zeros than one in so many entries is
+looked at once in `ZEROS_EVERY_MS` only: else a steady trickle of zeros would keep the sweeper at work all the time."""
+
+ZEROS_EVERY_MS: Final = 1_000
+
 SMALL_SHARD_ENTRIES: Final = 4_000
 """A shard with up to this many entries is worked on in one step, however small the allowance: copying 4 000 counters
 takes 0.4 ms, and no command finds the shard held."""
@@ -368,10 +374,16 @@ class RemoveZeros(ShardJob):
     work = ZeroRemoval
     visits_per_entry = 5  # looking at an entry costs a fifth of moving one
 
+    def __init__(self, cache: Cache) -> None:
+        super().__init__(cache)
+        self._now_ms = 0  # of the step under way
+        self._swept_ms = [-ZEROS_EVERY_MS] * len(cache.tables)  # by shard: when its zeros were last taken out
+
     def step(self, now_ms: int, entries_max: int) -> int:
         cache = self._cache
         if not cache.has_zeros:
             return 0
+        self._now_ms = now_ms
         done = super().step(now_ms, entries_max)
         if not done and cache.policy.eviction == "eager":
             cache.note_no_zeros()
@@ -381,7 +393,15 @@ class RemoveZeros(ShardJob):
         return self._cache.zeros_measured > STALE_SHARE_MAX * self._cache.entries_measured
 
     def _needs_work(self, shard: int) -> bool:
-        return self._cache.zeros[shard] > 0
+        zeros = self._cache.zeros[shard]
+        return zeros > 0 and (
+            zeros * ENTRIES_PER_ZERO > len(self._cache.tables[shard])
+            or self._now_ms - self._swept_ms[shard] >= ZEROS_EVERY_MS
+        )
+
+    def _finished(self, shard: int) -> int:
+        self._swept_ms[shard] = self._now_ms
+        return 0
 
 
 class CompactTables(ShardJob):
