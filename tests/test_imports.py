@@ -54,6 +54,7 @@ ADAPTERS = {
     "naught.patterns",
     "naught.safemap",
     "naught.sockets",
+    "naught_loadtest.bars.burst",
     "naught_loadtest.bars.drain",
     "naught_loadtest.bars.memory",
     "naught_loadtest.bars.neighbours",

@@ -12,7 +12,7 @@ import pytest
 from naught_server.rules import DEFAULT_RULES, Rule
 from naught_server.tuner import CHANGES_PER_HOUR_MAX, HOUR_MS, LOOK_EVERY_MS, REST_MS, Decision, Figures, Tuner
 
-BURST = DEFAULT_RULES["burst-of-zeros"]
+BURST = replace(DEFAULT_RULES["burst-of-zeros"], undo_after_ms=5_000)
 SERVER = {
     "requests": 0.0,
     "gc_seconds": 0.0,
