@@ -52,7 +52,7 @@ def test_no_workload_is_served_worse_with_the_tuner() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("tens", range(10))
 def test_no_workload_of_a_hundred_is_served_worse_with_the_tuner(tens: int) -> None:
-    check(workloads(10 * tens, 10 * tens + 10, 15))
+    check(workloads(10 * tens, 10 * tens + 10, 8))
 
 
 def walk(random: Random) -> Iterator[dict[str, float]]:
