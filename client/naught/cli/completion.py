@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from naught.cli.counters import COMMANDS, parser_of
+from naught.cli.arguments import COMMANDS, parser_of
 
 SHELLS = ("bash", "zsh")
 
