@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": (_SERVER, "print the largest counters"),
     "count": (_SERVER, "print the number of counters"),
     "wait-zero": (_SERVER, "wait until a counter is gone"),
+    "run": ("naught.cli.run", "run a program while it holds a permit of a semaphore"),
     "info": (_SERVER, "print the statistics of the server"),
     "sessions": (_SERVER, "list the sessions of the server with what they hold, or end one"),
     "holders": (_SERVER, "print which sessions hold how much of a counter"),
