@@ -41,7 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "stat": (_SERVER, "print a line per second: rates, counters, deviation, loop lag"),
     "watch": (_SERVER, "show rates, counters, sessions and who holds what, on a full screen"),
     "config": (_SERVER, "print or change settings of the running server"),
-    "completion": ("naught.cli.completion", "print the completion script for bash or zsh"),
+    "completion": ("naught.cli.completion", "print the completion script for bash, zsh or fish"),
     "lint": ("naught.lint.command", "find where zeros pile up in Python source, and where they are misread"),
 }
 
