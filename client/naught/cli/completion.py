@@ -180,7 +180,10 @@ def _zsh(program: str, commands: Mapping[str, Completed], before: Sequence[str])
     cases = []
     for name, command in commands.items():
         specs = [spec for option in command.options for spec in _zsh_specs(option)]
-        specs.append("'*:::program:_normal'" if command.runs_program else "'*:argument:_default'")
+        if command.runs_program:
+            specs.append("'*:::program:_normal'")
+        elif not any(option.choices and not option.names for option in command.options):
+            specs.append("'*:argument:_default'")
         arguments = " ".join(specs)
         cases.append(f"                {name}) _arguments {arguments} ;;")
     options = "".join(f"        {_quote(f'{each}=:value:')} \\\n" for each in before)
