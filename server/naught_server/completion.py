@@ -44,7 +44,7 @@ compdef _naught_server naught-server
 """
 
 
-def completion_script(shell: str, parser: argparse.ArgumentParser) -> str:
+def script(shell: str, parser: argparse.ArgumentParser) -> str:
     """The script for one of SHELLS, for a program whose arguments are all flags."""
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](parser)
 

@@ -29,7 +29,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol, cast
 from naught import _compiled
 from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
-from naught_server.completion import SHELLS, completion_script
+from naught_server import completion
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 
 # ------------------------------------------------------------------------------------------------- limits
@@ -775,7 +775,7 @@ class _PrintCompletion(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> NoReturn:
-        sys.stdout.write(completion_script(values, parser))
+        sys.stdout.write(completion.script(values, parser))
         parser.exit()
 
 
@@ -806,10 +806,10 @@ def _make_parser() -> _Parser:
     parser.add_argument(
         "--completion",
         action=_PrintCompletion,
-        choices=SHELLS,
+        choices=completion.SHELLS,
         metavar="SHELL",
         default=argparse.SUPPRESS,
-        help=f"print the completion script for {', '.join(SHELLS[:-1])} or {SHELLS[-1]}, and exit",
+        help="print the completion script for bash, zsh or fish, and exit",
     )
     how = _compiled.running("naught_server")
     parser.add_argument("--version", action="version", version=f"naught-server {__version__} ({how})")

@@ -62,7 +62,7 @@ SIGNATURES = {
     "nightly_report": "(counters: naught.blocking.Client, make: Callable[[int], object]) -> None",
     "render_frame": "(counters: naught.blocking.Client, render: Callable[[], int]) -> int",
     "call_service": "(counters: naught.blocking.Client, user: str, call: Callable[[], str]) -> str",
-    "finish_batch": "(counters: naught.blocking.Client, batch: int, jobs: list[int], do: Callable[[int], object]) -> bool",
+    "finish_batch": "(counters: naught.blocking.Client, batch: int, jobs: list[int], do: Callable[..., int]) -> bool",
     "__init__": "(self) -> None",
     "opened": "(self, address: str) -> None",
     "closed": "(self, address: str) -> None",
