@@ -47,7 +47,7 @@ def in_shell(shell: Shell, line: str, variables: dict[str, str] | None = None) -
         timeout=GUARD_S,
         check=False,
     )
-    err = done.stderr.decode()
+    err = done.stderr.decode(errors="replace")
     assert "Traceback" not in err, err
     assert "Exception ignored" not in err, err
     return done.returncode, done.stdout, err
@@ -80,7 +80,7 @@ def test_any_locale(shell: Shell, name: str) -> None:
         assert status in (0, 1, 2), line
         assert bool(out) is (status == 0), line
         assert bool(err) is (status > 0), line
-        assert name == "C" or out.isascii()
+        assert out.isascii() or name in ("C", "unbuffered"), "these make Python use UTF-8"
 
 
 @needs_full
@@ -127,7 +127,7 @@ def test_a_full_disk_while_lines_are_counted(shell: Shell, server: ServerProcess
             ('"$@" run --semaphore s --limit 1 -- sh -c "echo; exit 3" <&- >&- 2>&-', 3, ""),
             ('"$@" --version >&-', 1, "naught: standard output is closed\n"),
             ('"$@" get --help >&-', 1, "naught: standard output is closed\n"),
-            ('"$@" clear <&-', 2, "naught: clear would evict 5 counters; confirm with --yes\n"),
+            ('"$@" clear --url memory:// <&-', 2, "naught: clear would evict 0 counters; confirm with --yes\n"),
             ('"$@" watch --lines 1 <&- | wc -l', 0, ""),
             ('"$@" scan 1</dev/null', 1, "naught: standard output cannot be written: Bad file descriptor\n"),
         ),

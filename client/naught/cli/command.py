@@ -20,6 +20,9 @@ from naught.errors import InvalidRequest, NaughtError
 _STATUS_SAYS_ALL: Final = {"expire", "ping", "wait-zero"}
 """Commands that are useful where standard output is closed. Others would lose their result, and are not begun."""
 
+_CHANGES: Final = {"clear", "config", "decr", "incr", "sessions", "set", "take"}
+"""Commands after which it matters that they were executed, though their result could not be printed."""
+
 
 def main(words: Sequence[str]) -> int:
     """Run a command. `words`: its name and its arguments. Returns the exit status."""
@@ -43,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     except OutputClosed:
         return status
     except OutputFailed as error:
-        say(f"{error}; the command is executed")
+        say(f"{error}; the command is executed" if name in _CHANGES else str(error))
         return FAILED
     return status
 
