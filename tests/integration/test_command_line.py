@@ -312,6 +312,13 @@ def test_options_before_the_command(shell: Shell, monkeypatch: pytest.MonkeyPatc
     assert shell.run("--url", there, "get", "--url", "bogus", "a").status == 2, "the last one counts"
 
 
+def test_keys_that_look_like_options(shell: Shell) -> None:
+    assert shell.run("incr", "--json", "--", "-x", "3").found == (0, "3\n")
+    assert shell.run("get", "a", "--", "-x", "--url").found == (0, "a\t0\n-x\t3\n--url\t0\n")
+    assert shell.run("get", "a", "--json", "b").status == 0, "without it options may stand anywhere"
+    assert shell.run("decr", "-", given="-x 3\n").found == (0, "-x\t0\n")
+
+
 def test_a_ping_that_is_refused_is_said_at_once(shell: Shell, own_port: int) -> None:
     """There is one attempt. Others would go on until the deadline."""
     ran = shell.run("ping", "--url", f"naught://127.0.0.1:{own_port}", "--timeout", "3000000")

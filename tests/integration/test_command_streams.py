@@ -11,12 +11,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import pytest
 
 from naught.wire.codec import decode_key
 from support.client_helpers import ScriptedServer
+from support.pseudo_terminal import PseudoTerminal
 from support.seeds import seeds
 from support.server_process import ServerProcess, server_process, wait_until
 from support.shell import GUARD_S, NAUGHT, OBEYING, Shell
@@ -45,6 +47,12 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     """Status and streams of a process, at the end of its input."""
     out, err = process.communicate(timeout=GUARD_S)
     assert b"Traceback" not in err, err.decode()
+    return process.returncode, out, err
+
+
+def ended_after(process: subprocess.Popen[bytes], data: bytes) -> tuple[int, bytes, bytes]:
+    """As `ended`, with these bytes at the end of the input."""
+    out, err = process.communicate(data, timeout=GUARD_S)
     return process.returncode, out, err
 
 
@@ -160,6 +168,35 @@ async def test_the_signal_in_a_call_without_an_answer() -> None:
         _, err = await asyncio.wait_for(ending, GUARD_S)
         assert process.returncode == 130
         assert err == b"naught: interrupted; 0 lines were counted; it is not known whether the next 2 were\n"
+
+
+@pytest.mark.slow
+async def test_at_a_terminal(shell: Shell, server: ServerProcess) -> None:
+    """Lines that are typed count one by one, and Ctrl-C ends it."""
+    async with PseudoTerminal(["incr", "-", "--json"], {**shell.environment, "TERM": "xterm"}) as terminal:
+        for number in (1, 2):
+            terminal.type("typed\n")
+            await terminal.until(rf'"typed", "value": {number}')
+        terminal.type("\x03")
+        assert await terminal.ended() == 130
+        assert "naught: interrupted; 2 lines were counted, up to line 2" in terminal.screen.text()
+    assert server.call("get", "typed") == 2
+
+
+@pytest.mark.slow
+def test_the_server_is_lost(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    try:
+        process = Shell(server).start("incr", "-", "--timeout", "0.3")
+        write(process, b"a\n")
+        assert line_of(process.stdout) == b"a\t1\n"
+    finally:
+        server.kill()
+    status, _, err = ended_after(process, b"b\nc\n")
+    assert status == 1
+    assert err.splitlines()[-1].endswith(
+        b"; 1 line was counted, up to line 1; it is not known whether the next 2 were"
+    )
 
 
 def test_all_lines_count_when_the_reader_has_enough(shell: Shell, server: ServerProcess) -> None:

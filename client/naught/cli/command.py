@@ -27,7 +27,9 @@ _CHANGES: Final = {"clear", "config", "decr", "incr", "sessions", "set", "take"}
 def main(words: Sequence[str]) -> int:
     """Run a command. `words`: its name and its arguments. Returns the exit status."""
     name, *rest = words
-    arguments = parser_of(name).parse_intermixed_args(rest)
+    parser = parser_of(name)
+    # Options may stand between keys. But where that is allowed, argparse forgets what `--` means.
+    arguments = parser.parse_args(rest) if "--" in rest else parser.parse_intermixed_args(rest)
     output = Output(sys.stdout, as_json=arguments.json)
     if sys.stdout is None:
         if name not in _STATUS_SAYS_ALL:
