@@ -19,7 +19,7 @@ import pytest
 from naught.wire.codec import decode_key
 from support.client_helpers import ScriptedServer
 from support.pseudo_terminal import PseudoTerminal
-from support.seeds import seeds
+from support.seeds import seeds, slow
 from support.server_process import ServerProcess, server_process, wait_until
 from support.shell import GUARD_S, NAUGHT, OBEYING, Shell
 
@@ -114,7 +114,8 @@ def test_what_ignores_the_signal_goes_on(shell: Shell) -> None:
     assert process.returncode == 0
 
 
-def test_the_signal_while_nobody_takes_the_output(shell: Shell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, *slow(signal.SIGTERM)])
+def test_the_signal_while_nobody_takes_the_output(shell: Shell, number: signal.Signals) -> None:
     """The write waits for the reader: it must end too."""
     theirs, ours = os.pipe()
     process = shell.start("incr", "-", stdin=theirs)
@@ -128,8 +129,8 @@ def test_the_signal_while_nobody_takes_the_output(shell: Shell) -> None:
         return int(before) > 2_000 and shell.run("get", "key").out == before == shell.run("get", "key").out
 
     wait_until(it_has_stopped, "the pipe is full")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(GUARD_S) == 130
+    process.send_signal(number)
+    assert process.wait(GUARD_S) == 128 + number
     feeding.join(GUARD_S)
     assert process.stderr is not None
     counted = int(shell.run("get", "key").out)

@@ -91,8 +91,8 @@ class Sending:
             interrupts.noted.add_done_callback(lambda _: self._source.wake())
             try:
                 await self._run(interrupts)
-            except KeyboardInterrupt:  # while the reader of the output took nothing
-                interrupts.note(signal.SIGINT)
+            except KeyboardInterrupt as interrupt:  # while the reader of the output took nothing
+                interrupts.note(getattr(interrupt, "number", signal.SIGINT))
             except (NaughtError, OutputFailed) as error:
                 return self._ended(str(error), WRONG_USAGE if isinstance(error, InvalidRequest) else FAILED)
             except OSError as error:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,23 +139,39 @@ def _write(stream: TextIO, data: bytes) -> None:
         stream.flush()
         return
     while data:
-        data = data[os.write(descriptor, data) :]
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # another program has made the pipe non-blocking, for all that use it
+            select.select([], [descriptor], [])
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has come while a write waited for the reader."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number: Final = number
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise Interrupted(number)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have Ctrl-C end a write that waits for the reader. The event loop would only note it, until the write is
-    over."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler in (signal.SIG_IGN, signal.default_int_handler, None):
-        yield
-        return
+    """Have Ctrl-C and SIGTERM end a write that waits for the reader.
+
+    The event loop, where it handles them, would only note them until the write is over.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    noted = {number: handler for number, handler in handlers.items() if callable(handler)}
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in noted:
+            signal.signal(number, _interrupt)
     except ValueError:  # not in the main thread
-        yield
-        return
+        noted = {}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in noted.items():
+            signal.signal(number, handler)
