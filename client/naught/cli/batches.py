@@ -103,6 +103,7 @@ class Sending:
 
     def _ended(self, why: str, status: int) -> int:
         """It has ended early: say how far it came."""
+        self._end_progress()
         count = f"{self._good} line{'' if self._good == 1 else 's'}"
         place = f", up to line {self._place}" if self._place else ""
         unknown = f"; it is not known whether the next {self._unknown} were" if self._unknown else ""
@@ -115,6 +116,9 @@ class Sending:
             self._lines.check()
         if interrupts.status is None:
             await self._take(self._lines.end(), interrupts)
+        self._end_progress()
+
+    def _end_progress(self) -> None:
         if self._shows_progress and self._place:
             write_error("\n")
 
