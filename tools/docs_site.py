@@ -28,6 +28,11 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "LICENSE.txt",
     "server/naught_server/PROTOCOL.md": "protocol.md",
+    "examples/README.md": "examples.md",
+    **{
+        f"examples/{name}": f"examples/{name}"
+        for name in ("fastapi_app.py", "flask_app.py", "job_queue.py", "process_pool.py", "test_seats.py")
+    },
 }
 PLACES = {site: repository for repository, site in OUTSIDE.items()}
 

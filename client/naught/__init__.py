@@ -10,44 +10,100 @@ This package exports what most programs need: `connect`, `Client`, and the excep
 tree). Threads use `naught.blocking.Client`, which has the same methods. Two tools work without a server: `SafeMap`, a
 mapping that removes a key when its number reaches zero, and `naught.zeros`, which finds and clears zeros in nested
 data.
+
+What a program uses is imported when it first asks for it: `import naught` alone costs few milliseconds, and so does
+the command `naught` where it needs no connection.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from naught import _compiled
 
 _compiled.watch(__name__, __path__[0])  # it decides from what the modules below are imported
 
 # isort: split
-from naught import blocking, zeros
 from naught._version import __version__
-from naught.aio.client import Client, connect
-from naught.core.calls import Acquired, Grant, Holder, ScanPage
-from naught.core.holds import Hold
-from naught.core.hooks import ObservedCall
-from naught.errors import (
-    Busy,
-    CacheFull,
-    CallTimeout,
-    ClientClosed,
-    CommandError,
-    ConnectionFailed,
-    CounterOverflow,
-    CounterUnderflow,
-    Denied,
-    InvalidRequest,
-    NaughtError,
-    NoSession,
-    NotHeld,
-    OutcomeUnknown,
-    ProtocolError,
-    ServerTimeout,
-    ShuttingDown,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-    UnknownMethod,
-)
-from naught.patterns import Permit, Semaphore
-from naught.safemap import SafeMap
+
+if TYPE_CHECKING:
+    from naught import blocking, zeros
+    from naught.aio.client import Client, connect
+    from naught.core.calls import Acquired, Grant, Holder, ScanPage
+    from naught.core.holds import Hold
+    from naught.core.hooks import ObservedCall
+    from naught.errors import (
+        Busy,
+        CacheFull,
+        CallTimeout,
+        ClientClosed,
+        CommandError,
+        ConnectionFailed,
+        CounterOverflow,
+        CounterUnderflow,
+        Denied,
+        InvalidRequest,
+        NaughtError,
+        NoSession,
+        NotHeld,
+        OutcomeUnknown,
+        ProtocolError,
+        ServerTimeout,
+        ShuttingDown,
+        TooLarge,
+        Unauthenticated,
+        Unavailable,
+        UnknownMethod,
+    )
+    from naught.patterns import Permit, Semaphore
+    from naught.safemap import SafeMap
+
+# Where each name is defined that is imported when it is asked for, and the modules of their own that are names too.
+_DEFINED: Final = {
+    "naught.aio.client": ("Client", "connect"),
+    "naught.core.calls": ("Acquired", "Grant", "Holder", "ScanPage"),
+    "naught.core.holds": ("Hold",),
+    "naught.core.hooks": ("ObservedCall",),
+    "naught.errors": (
+        "Busy",
+        "CacheFull",
+        "CallTimeout",
+        "ClientClosed",
+        "CommandError",
+        "ConnectionFailed",
+        "CounterOverflow",
+        "CounterUnderflow",
+        "Denied",
+        "InvalidRequest",
+        "NaughtError",
+        "NoSession",
+        "NotHeld",
+        "OutcomeUnknown",
+        "ProtocolError",
+        "ServerTimeout",
+        "ShuttingDown",
+        "TooLarge",
+        "Unauthenticated",
+        "Unavailable",
+        "UnknownMethod",
+    ),
+    "naught.patterns": ("Permit", "Semaphore"),
+    "naught.safemap": ("SafeMap",),
+}
+_MODULE_OF: Final = {name: module for module, names in _DEFINED.items() for name in names}
+_MODULES: Final = {
+    "aio",
+    "asgi",
+    "blocking",
+    "core",
+    "errors",
+    "fork",
+    "lint",
+    "patterns",
+    "safemap",
+    "url",
+    "wire",
+    "zeros",
+}
 
 __all__ = [
     "Acquired",
@@ -86,3 +142,19 @@ __all__ = [
     "connect",
     "zeros",
 ]
+
+if not TYPE_CHECKING:  # for type checkers the names are those above, and no others
+
+    def __getattr__(name: str) -> Any:
+        """Import what is asked for. It is kept, so this happens once a name."""
+        if name in _MODULES:
+            return import_module(f"naught.{name}")
+        try:
+            module = _MODULE_OF[name]
+        except KeyError:
+            raise AttributeError(f"module 'naught' has no attribute {name!r}") from None
+        found = globals()[name] = getattr(import_module(module), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_MODULE_OF, *_MODULES})

@@ -17,18 +17,18 @@ because the compiler puts constants of one module into the code of another.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.machinery
-import importlib.util
-import json
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from importlib.machinery import EXTENSION_SUFFIXES
+from typing import TYPE_CHECKING, Any, Final
+
+# `import naught` begins with this module, and where nothing is compiled, as in a command that is started often, what
+# else it needs would take most of the time.
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from importlib.machinery import ModuleSpec
+    from pathlib import Path
+    from types import ModuleType
 
 PURE_VARIABLE: Final = "NAUGHT_PURE"
 
@@ -60,10 +60,13 @@ def watch(package: str, path: str) -> None:
     """Decide whether the compiled modules of a package are used. Called by the package, with its `__name__` and
     `__path__[0]`, before it imports any module of its own.
     """
-    folder = Path(path)
-    compiled = set(compiled_files(folder))
+    compiled = set(compiled_files(path))
     if not compiled:
         return
+    import warnings
+    from pathlib import Path
+
+    folder = Path(path)
     if not is_pure():
         why = _why_stale(package, folder, compiled)
         if why is None:
@@ -79,7 +82,7 @@ def watch(package: str, path: str) -> None:
     sys.meta_path.insert(0, _SourceFinder({f"{package}.{name}": source for name, source in modules.items()}))
 
 
-def compiled_files(folder: Path) -> Iterator[str]:
+def compiled_files(folder: Path | str) -> Iterator[str]:
     """The compiled modules below the folder of a package that this interpreter would import, by their name in it."""
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
@@ -93,6 +96,8 @@ def compiled_files(folder: Path) -> Iterator[str]:
 
 def hash_of(source: Path) -> str:
     """The hash that ties a compiled module to its sources."""
+    import hashlib
+
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
@@ -110,6 +115,9 @@ def source_of(module: str, roots: dict[str, Path]) -> Path | None:
 
 def _why_stale(package: str, folder: Path, compiled: set[str]) -> str | None:
     """Why these compiled modules must not be used; None where they may."""
+    import json
+    from pathlib import Path
+
     try:
         record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
         files, sources = set(record["files"]), dict(record["sources"])
@@ -139,5 +147,7 @@ class _SourceFinder:
         source = self._sources.get(name)
         if source is None or not source.is_file():
             return None
+        import importlib.util
+
         loader = importlib.machinery.SourceFileLoader(name, str(source))
         return importlib.util.spec_from_file_location(name, source, loader=loader)

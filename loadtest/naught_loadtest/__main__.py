@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from naught_loadtest.commands import bars, ceiling, demo, search, status, versus, zeros
+from naught_loadtest.commands import bars, ceiling, completion, demo, search, status, versus, zeros
 from naught_loadtest.commands import run as run_command
 from naught_loadtest.drivers.base import UnsupportedError
 from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "bars": (bars, "the speed bars, each with the figure reached on this machine"),
     "zeros": (zeros, "what zeros that are not deleted cost in Python: dicts, SafeMap, memory://"),
     "ceiling": (ceiling, "the most this generator can do, against an echo server"),
+    "completion": (completion, "print the completion script for bash, zsh or fish"),
 }
 
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=(module.__doc__ or summary).strip(),
                                       formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         module.configure(command)
-        command.set_defaults(execute=module.execute)
+        command.set_defaults(execute=module.execute, commands=commands.choices)
     return result
 
 

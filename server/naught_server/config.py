@@ -29,6 +29,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol, cast
 from naught import _compiled
 from naught._version import __version__
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
+from naught_server import completion
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 
 # ------------------------------------------------------------------------------------------------- limits
@@ -768,6 +769,16 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message.removeprefix("argument "))
 
 
+class _PrintCompletion(argparse.Action):
+    """Prints the script, as `--version` prints the version."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> NoReturn:
+        sys.stdout.write(completion.script(values, parser))
+        parser.exit()
+
+
 def _make_parser() -> _Parser:
     parser = _Parser(
         prog="naught-server",
@@ -791,6 +802,14 @@ def _make_parser() -> _Parser:
     parser.add_argument("--check-config", action="store_true", help="check the settings and exit")
     parser.add_argument(
         "--print-config", action="store_true", help="print all settings in the form of a file for --config, and exit"
+    )
+    parser.add_argument(
+        "--completion",
+        action=_PrintCompletion,
+        choices=completion.SHELLS,
+        metavar="SHELL",
+        default=argparse.SUPPRESS,
+        help="print the completion script for bash, zsh or fish, and exit",
     )
     how = _compiled.running("naught_server")
     parser.add_argument("--version", action="version", version=f"naught-server {__version__} ({how})")

@@ -3,92 +3,22 @@ streams of their own, except where the process is the point: its entry, its exit
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from naught.cli import completion, counters
+from naught.cli import arguments, counters
 from naught.cli import main as dispatch
 from naught.cli.stat import Stat
 from support.infos import info_of, later
 from support.server_process import ServerProcess, server_process, wait_until
-from support.surroundings import without_settings
-
-GUARD_S = 30
-NAUGHT = [sys.executable, "-W", "error", "-m", "naught"]
-
-
-class Result:
-    """Exit status and output of a command that has ended."""
-
-    def __init__(self, status: int, out: str, err: str) -> None:
-        assert "Traceback" not in err, err
-        self.status = status
-        self.out = out
-        self.err = err
-
-    @property
-    def found(self) -> tuple[int, str]:
-        return self.status, self.out
-
-
-class Stream(io.TextIOWrapper):
-    """A standard stream that is no file; the bytes in it."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._bytes = io.BytesIO(data)
-        super().__init__(self._bytes, encoding="utf-8", newline="\n")
-
-    def text(self) -> str:
-        """What was written."""
-        self.flush()
-        return self._bytes.getvalue().decode(errors="surrogateescape")
-
-
-class Shell:
-    """Runs commands against one server."""
-
-    def __init__(self, server: ServerProcess) -> None:
-        self.url = f"naught://127.0.0.1:{server.port}"
-        self.environment = without_settings()
-        self.environment["NAUGHT_URL"] = self.url
-
-    def run(self, *words: str, given: str = "") -> Result:
-        """Run a command here."""
-        out, err = Stream(), Stream()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("NAUGHT_URL", self.url)
-            patch.setattr(sys, "stdin", Stream(given.encode(errors="surrogateescape")))
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            try:
-                status: Any = dispatch.main(words)
-            except SystemExit as leaving:  # argparse has said what it does not understand
-                status = leaving.code
-        return Result(status, out.text(), err.text())
-
-    def process(self, *words: str, given: str = "") -> Result:
-        """Run a command in a process of its own."""
-        done = subprocess.run(
-            [*NAUGHT, *words],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=GUARD_S,
-            check=False,
-            env=self.environment,
-            errors="surrogateescape",
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+from support.shell import GUARD_S, NAUGHT, Shell
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +50,8 @@ def test_counting_and_looking(shell: Shell) -> None:
 
 def test_as_processes(shell: Shell) -> None:
     """What differs there: the streams and their encoding, and the exit status."""
-    assert shell.process("incr", "-", given="\udcff\udcfe\nseats 4\n").found == (0, "\udcff\udcfe\t1\nseats\t4\n")
-    assert sorted(shell.process("scan").out.splitlines()) == ["seats\t4", "\udcff\udcfe\t1"]
+    assert shell.process("incr", "-", given="\udcff\udcfe\nseats 4\n").found == (0, '"\\xff\\xfe"\t1\nseats\t4\n')
+    assert sorted(shell.process("scan").out.splitlines()) == ['"\\xff\\xfe"\t1', "seats\t4"]
     assert shell.process("get", "seats", "--json").found == (0, "4\n")
     for words, status in ((["decr", "nobody", "--strict"], 1), (["incr", "a", "x"], 2), (["config", "nothing"], 2)):
         ran = shell.process(*words)
@@ -208,7 +138,7 @@ def test_standard_input_travels_in_batches(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a 1 2", "line 2 of standard input has 3 words"),
+        ("a 1 2", "line 2 of standard input: allowed is a key and an optional amount"),
         ("a x", "line 2 of standard input"),
         ("a 0", "line 2 of standard input: an amount is from 1"),
         ("x" * 513, "line 2 of standard input: a key has at most 512 bytes"),
@@ -218,6 +148,8 @@ def test_a_bad_line_is_named(shell: Shell, line: str, message: str) -> None:
     ran = shell.run("incr", "-", given=f"good\n{line}\n")
     assert ran.status == 2
     assert message in ran.err
+    assert ran.err.endswith("; 1 line was counted, up to line 1\n")
+    assert ran.out == "good\t1\n"
 
 
 def test_items_that_fail_are_named_and_the_others_count(shell: Shell) -> None:
@@ -227,10 +159,10 @@ def test_items_that_fail_are_named_and_the_others_count(shell: Shell) -> None:
     assert ran.err == "naught: full: the value would pass 2^63 - 1\n"
 
 
-def test_keys_that_are_no_text_come_out_as_they_are(shell: Shell) -> None:
-    assert shell.run("incr", "-", given="\udcff\udcfe\n").found == (0, "\udcff\udcfe\t1\n")
+def test_keys_that_are_no_text_come_out_in_quotes(shell: Shell) -> None:
+    assert shell.run("incr", "-", given="\udcff\udcfe\n").found == (0, '"\\xff\\xfe"\t1\n')
     assert shell.run("incr", "a\nb").status == 0
-    assert sorted(shell.run("scan").out.splitlines()) == ["a\\x0ab\t1", "\udcff\udcfe\t1"]
+    assert sorted(shell.run("scan").out.splitlines()) == ['"\\xff\\xfe"\t1', '"a\\nb"\t1']
 
 
 @pytest.mark.parametrize(
@@ -255,7 +187,28 @@ def test_keys_that_are_no_text_come_out_as_they_are(shell: Shell) -> None:
         (["holders", ""], 2),
         (["ping", "--check", "--url", "bogus"], 1),
         (["wait-zero", "here", "--for", "0.01"], 1),
-        (["completion", "fish"], 2),
+        (["completion", "tcsh"], 2),
+        (["ttl", "absent"], 1),
+        (["expire", "absent", "5"], 1),
+        (["expire", "here", "0"], 2),
+        (["set", "here", "3", "--ttl", "0"], 2),
+        (["incr", "here", "--ttl", "0.0001"], 2),
+        (["incr", "here", "--ttl", "soon"], 2),
+        (["incr", "-", "5"], 2),
+        (["stat", "--lines", "0"], 2),
+        (["stat", "--lines", "-1"], 2),
+        (["watch", "--lines", "0"], 2),
+        (["stat", "--interval", "0"], 2),
+        (["ping", "--url", "naught://127.0.0.1:1"], 1),
+        (["ping", "--url", "bogus"], 2),
+        (["ping", "--url", "memory://"], 2),
+        (["--url", "bogus", "get", "a"], 2),
+        (["--url"], 2),
+        (["--json"], 2),
+        (["--json=yes", "get", "a"], 2),
+        (["run", "--semaphore", "s", "--limit", "1"], 2),
+        (["run", "--semaphore", "s", "--limit", "0", "--", "true"], 2),
+        (["run", "--", "true"], 2),
     ],
 )
 def test_exit_status_and_one_clear_line(shell: Shell, words: list[str], status: int) -> None:
@@ -300,19 +253,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(shell: Shell) -> None:
 
 def test_control_c_ends_it_quietly(shell: Shell) -> None:
     shell.run("incr", "here")
-    # If the tests run in the background, they may ignore SIGINT, and child processes inherit that.
-    as_in_a_terminal = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    process = subprocess.Popen(
-        [
-            *NAUGHT[:-2],
-            "-c",
-            as_in_a_terminal + "runpy.run_module('naught', run_name='__main__')",
-            "wait-zero",
-            "here",
-        ],
-        stderr=subprocess.PIPE,
-        env=shell.environment,
-    )
+    process = shell.start("wait-zero", "here", stdin=None, stdout=None)
 
     def it_waits() -> bool:
         sessions = shell.run("sessions", "--json").out.splitlines()
@@ -341,21 +282,47 @@ def test_colours_only_on_a_terminal_and_never_with_no_color() -> None:
         assert stat.sample(info) is None, "the server was restarted"
 
 
-def test_the_table_of_commands_knows_them_all() -> None:
-    listed = {name: text for name, (module, text) in dispatch.COMMANDS.items() if module == "naught.cli.counters"}
-    assert listed == {name: text for name, (_, _, text) in counters.COMMANDS.items()}
+def test_the_tables_of_commands_agree() -> None:
+    """One says which module runs a command, one has the arguments, one the functions."""
+    listed = {name: text for name, (module, text) in dispatch.COMMANDS.items() if module == "naught.cli.command"}
+    assert listed == {name: text for name, (_, text) in arguments.COMMANDS.items()}
+    assert listed.keys() - {"ping"} == counters.COMMANDS.keys()
 
 
-@pytest.mark.parametrize("words", [["get"], ["incr", "--"], ["clear", "--y"]])
-def test_the_shell_completes_what_there_is(words: list[str], tmp_path: Path) -> None:
-    script = tmp_path / "naught.bash"
-    script.write_text(completion.script("bash"))
-    place = 1 if len(words) == 1 else 2
-    typed = " ".join(["naught", *words])
-    program = f'source {script}; COMP_WORDS=({typed}); COMP_CWORD={place}; _naught; echo "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, timeout=GUARD_S)
-    assert done.stderr == ""
-    assert done.stdout.split() == {"get": ["get"], "--": ["--help", "--ttl", "--url", "--json", "--timeout"]}.get(
-        words[-1], ["--yes"]
-    )
-    assert "bashcompinit" in completion.script("zsh")
+def test_a_time_to_live(shell: Shell) -> None:
+    assert shell.run("incr", "a", "--ttl", "100").status == 0
+    left = shell.run("ttl", "a")
+    assert left.status == 0
+    assert 90 < float(left.out) <= 100
+    assert shell.run("expire", "a", "5000").found == (0, "")
+    assert 4_900 < json.loads(shell.run("ttl", "a", "--json").out) <= 5_000
+    assert shell.run("expire", "a", "none", "--json").found == (0, "true\n")
+    assert shell.run("ttl", "a").found == (0, "none\n")
+    assert shell.run("ttl", "a", "--json").found == (0, "-1\n")
+    assert shell.run("ttl", "b", "--json").found == (1, "null\n")
+    assert shell.run("expire", "b", "5", "--json").found == (1, "false\n")
+    assert shell.run("ttl", "my key").err == 'naught: there is no counter "my key"\n'
+
+
+def test_options_before_the_command(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell.run("--json", "incr", "a").found == (0, "1\n")
+    assert shell.run("--timeout=4", "--url", shell.url, "--json", "get", "a", "b").out.count('"key"') == 2
+    there, shell.url = shell.url, "naught://127.0.0.1:1"
+    assert shell.run(f"--url={there}", "get", "a").found == (0, "1\n")
+    assert shell.run("--url", there, "get", "--url", "bogus", "a").status == 2, "the last one counts"
+
+
+def test_keys_that_look_like_options(shell: Shell) -> None:
+    assert shell.run("incr", "--json", "--", "-x", "3").found == (0, "3\n")
+    assert shell.run("get", "a", "--", "-x", "--url").found == (0, "a\t0\n-x\t3\n--url\t0\n")
+    assert shell.run("get", "a", "--json", "b").status == 0, "without it options may stand anywhere"
+    assert shell.run("decr", "-", given="-x 3\n").found == (0, "-x\t0\n")
+
+
+def test_a_ping_that_is_refused_is_said_at_once(shell: Shell, own_port: int) -> None:
+    """There is one attempt. Others would go on until the deadline."""
+    ran = shell.run("ping", "--url", f"naught://127.0.0.1:{own_port}", "--timeout", "3000000")
+    assert ran.found == (1, "")
+    assert ran.err == f"naught: naught://127.0.0.1:{own_port} does not answer: Connection refused\n"
+    ran = shell.run("ping", "--url", f"{shell.url}/nothing")
+    assert (ran.status, "nothing" in ran.err) == (2, True), "it asks for the cache"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -19,16 +21,18 @@ import naught
 import naught.asgi
 import naught.lint
 import naught_loadtest.__main__ as naught_loadtest
-from naught.cli import counters
+from naught.cli import arguments, run
 from support.client_helpers import ScriptedServer, connected
 from support.paths import DOCS, ROOT
 from support.server_process import server_process
+from support.surroundings import without_settings
 
 # Their examples have tests of their own.
 ELSEWHERE = {"lint.md", "safemap.md", "zeros.md"}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
     *(page for page in sorted(DOCS.rglob("*.md")) if page.name not in ELSEWHERE or page.parent != DOCS),
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in PAGES}
@@ -54,6 +58,12 @@ FUNCTIONS = (
     "def with_trace",
     "def count_down",
     "def tidy",
+    "def within_limit",
+    "def release_file",
+    "def nightly_report",
+    "def render_frame",
+    "def call_service",
+    "def finish_batch",
 )
 CHECKED = ("class Connections",)
 COUNTED = "server = Conversation()"
@@ -275,6 +285,76 @@ def test_without_a_server() -> None:
     assert sorted(where) == ["['anna']['writes']", "['ben']"]
 
 
+def test_from_redis() -> None:
+    """The side of naught. That of Redis is Python too."""
+    space = namespace_of(
+        "def within_limit", "def release_file", "def nightly_report", "def render_frame", "def call_service",
+        "def finish_batch",
+    )  # fmt: skip
+    with naught.blocking.Client("memory://") as counters:
+        assert [space["within_limit"](counters, "ann") for _ in range(101)] == [True] * 100 + [False]
+        deleted: list[str] = []
+        counters.reference("file:a").retain()
+        counters.reference("file:a").retain()
+        for _ in range(2):
+            space["release_file"](counters, "a", deleted.append)
+        assert deleted == ["a"]
+        fences: list[int] = []
+        for _ in range(2):
+            space["nightly_report"](counters, fences.append)
+        assert fences == sorted(set(fences))
+        assert space["render_frame"](counters, lambda: counters.get("gpu")) == 1
+        counters.clear()
+        answers = [space["call_service"](counters, "ann", lambda: "done") for _ in range(101)]
+        assert answers == ["done"] * 100 + ["come back in 3600 s"]
+        done: list[int] = []
+        assert space["finish_batch"](counters, 7, [1, 2, 3], done.append) is True
+        assert done == [1, 2, 3]
+        assert counters.get("batch:7") == 0
+    for page, block in pages_with("py"):
+        compile(block, page, "exec")
+
+
+def test_all_methods_are_on_the_page() -> None:
+    page = (DOCS / "reference" / "methods.md").read_text("utf-8")
+    listed = re.findall(r"^\| `(\w+)", page, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    methods = {name for name in dir(naught.Client) if not name.startswith("_")}
+    assert set(listed) == methods - {"aclose"}, "aclose stands beside close"
+    for name, parameters in re.findall(r"^\| `(\w+)\(([^)]*)\)`", page, re.MULTILINE):
+        known = inspect.signature(getattr(naught.Client, name)).parameters
+        named = [each.partition("=")[0].strip() for each in parameters.split(",") if each]
+        assert set(named) <= set(known), name
+
+
+def test_the_first_commands_of_the_readme(own_port: int, tmp_path: Path) -> None:
+    """As printed, but for the lines that install: they need a network."""
+    (block,) = [
+        block for block in re.findall(r"^```sh\n(.*?)^```$", TEXTS["README.md"], re.M | re.S) if "incr" in block
+    ]
+    lines = [line for line in block.splitlines() if not re.match("python3 -m venv|pip install", line)]
+    assert len(lines) == len(block.splitlines()) - 2 >= 5
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join([*lines, "kill %1", "wait"])],
+        env={
+            **without_settings(),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NAUGHT_PORT": str(own_port),
+            "NAUGHT_HTTP_PORT": "off",
+            "NAUGHT_URL": f"naught://127.0.0.1:{own_port}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    expected = re.findall(r"^naught .*  # ([^:\n]+)", block, re.MULTILINE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == expected
+    assert len(expected) == 4
+
+
 def test_the_checker_finds_what_the_example_says() -> None:
     """On the lines whose comments say so, and nowhere else in the pages' Python."""
     for page, block in pages_with("python"):
@@ -322,7 +402,10 @@ def help_of(*command: str) -> str:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> None:
-    program, *words = shlex.split(line.partition(" < ")[0], comments=True)
+    program, *words = shlex.split(re.split(r" <| \\?\| ", line)[0], comments=True)
+    if words[:1] == ["run"] and "--" in words:  # behind it stands another program
+        run.parser().parse_args(words[1:])
+        words = words[: words.index("--")]
     names = [word for word in words[:1] if not word.startswith("-") and program != "naught-server"]
     options = {word.partition("=")[0] for word in words if re.match(r"-{1,2}[a-zA-Z]", word)} - {
         "--help",
@@ -332,8 +415,8 @@ def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> No
     assert [option for option in options if not re.search(rf"{option}\b", text)] == []
     if program == "naught-loadtest":
         naught_loadtest.parser().parse_args(words)
-    elif program == "naught" and words[0] in counters.COMMANDS and len(words) > 1:
-        counters.parser_of(words[0]).parse_intermixed_args(words[1:])
+    elif program == "naught" and words[0] in arguments.COMMANDS and len(words) > 1:
+        arguments.parser_of(words[0]).parse_intermixed_args(words[1:])
 
 
 def test_commands_of_every_program_are_found() -> None:

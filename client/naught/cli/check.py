@@ -1,25 +1,33 @@
-"""`naught ping --check`: whether a server answers, for the health check of a container.
+"""`naught ping`: whether a server answers, and how fast. `naught ping --check` is the health check of a container.
 
     HEALTHCHECK CMD naught ping --check
 
-One attempt: connect, ping, and see the answer, all of it within `CHECK_S`. The exit status is 0 or 1, and one line
-says which and why. There is no session and no retry, because the caller repeats the check by itself.
+One attempt: connect, ping, and see the answer. There is no session and no retry, so a refused connection is said at
+once. With `--check` all of it ends within `CHECK_S`, the exit status is 0 or 1, and one line says which and why; the
+caller repeats the check by itself.
 
 The attempt is made by a thread that the process does not wait for. A look-up of a name cannot be broken off, and a
-system that hangs in one must not keep the check from ending in time.
+system that hangs in one must not keep the command from ending in time.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
 import time
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from naught.core.calls import item_error
-from naught.errors import CommandError, InvalidRequest
+from naught.cli.exit_status import FAILED, OK
+from naught.cli.streams import say
+from naught.cli.text import visible
+from naught.errors import CommandError, InvalidRequest, NaughtError, error_from_wire
 from naught.url import Address, TcpAddress, UnixAddress, parse_url
 from naught.wire.codec import REPLY, encode_request, reply_unpacker
+
+if TYPE_CHECKING:
+    from naught.cli.output import Output
 
 CHECK_S: Final = 0.7
 """How long the attempt may take. Starting Python takes up to two tenths of a second, and the check is to end within
@@ -29,73 +37,137 @@ one."""
 NO_SERVER: Final = "what answers is no naught server"
 
 
+def ping(arguments: argparse.Namespace, output: Output) -> int:
+    """The command. Raises InvalidRequest for a bad URL, unless it is a health check."""
+    try:
+        if arguments.check:
+            seconds = check(arguments.url, arguments.timeout)
+        else:
+            seconds = round_trip(arguments.url, arguments.timeout)
+    except (NaughtError, OSError, UnicodeError) as error:
+        why = visible(str(getattr(error, "strerror", None) or error))
+        if arguments.check:
+            say(f"{visible(arguments.url)} is not healthy: {why}")
+        elif isinstance(error, InvalidRequest):
+            raise
+        else:
+            say(f"{visible(arguments.url)} does not answer: {why}")
+        return FAILED
+    if output.as_json:
+        output.json({"ms": round(seconds * 1000, 3)})
+    else:
+        output.line(f"pong in {seconds * 1000:.2f} ms")
+    return OK
+
+
 def check(url: str, timeout: float = CHECK_S) -> float:
-    """Ping a server once. Returns the seconds that it took.
+    """Ping a server once, whichever cache the URL names. Returns the seconds that it took, connecting included.
 
     Raises InvalidRequest for a bad URL, CommandError when the server refuses, and OSError when it does not answer in
     `timeout` seconds, CHECK_S at most; and UnicodeError for a host that cannot be looked up.
     """
-    address = parse_url(url)
-    found: list[float | Exception] = []
-    attempt = threading.Thread(target=_try, args=(address, min(timeout, CHECK_S), found), daemon=True)
-    attempt.start()
-    attempt.join(min(timeout, CHECK_S))
-    if not found:
-        raise TimeoutError(f"no answer within {min(timeout, CHECK_S):g} s")
-    (result,) = found
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
-def _try(address: Address, timeout: float, found: list[float | Exception]) -> None:
-    try:
-        found.append(_ping(address, timeout))
-    except Exception as error:
-        found.append(error)
-
-
-def _ping(address: Address, timeout: float) -> float:
     started = time.monotonic()
-    until = started + timeout
-    with _connected(address, timeout) as connection:
-        connection.settimeout(max(0.001, until - time.monotonic()))
-        connection.sendall(encode_request(1, "ping", ()))
-        unpacker = reply_unpacker()
+    attempt = Attempt(parse_url(url), min(timeout, CHECK_S))
+    attempt.in_thread(attempt.ping)
+    return time.monotonic() - started
+
+
+def round_trip(url: str, timeout: float) -> float:
+    """The seconds of a round trip on a connection that is open, in the cache of the URL. Raises as `check` does."""
+    address = parse_url(url)
+    attempt = Attempt(address, timeout)
+    return attempt.in_thread(partial(attempt.timed, address.cache))
+
+
+class Attempt:
+    """One connection to a server, for a few requests, one after another."""
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address: Final = address
+        self._timeout: Final = max(0.001, timeout)
+        self._until: Final = time.monotonic() + self._timeout
+        self._unpacker: Final = reply_unpacker()
+        self._msgid = 0  # of the last request
+
+    def in_thread(self, run: Any) -> float:
+        """The result of `run` in a thread of its own, or its exception; TimeoutError where it takes too long."""
+        found: list[float | Exception] = []
+
+        def attempt() -> None:
+            try:
+                found.append(run())
+            except Exception as error:
+                found.append(error)
+
+        thread = threading.Thread(target=attempt, daemon=True)
+        thread.start()
+        thread.join(self._timeout)
+        if not found:
+            raise TimeoutError(f"no answer within {self._timeout:g} s")
+        (result,) = found
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def ping(self) -> float:
+        """Connect and ping."""
+        with self._connected() as connection:
+            self._ask(connection, "ping")
+        return 0.0
+
+    def timed(self, cache: str | None) -> float:
+        """Connect, choose the cache, and ping. Returns how long the ping alone took, in seconds."""
+        with self._connected() as connection:
+            if cache is not None:
+                self._ask(connection, "hello", {"cache": cache})
+            started = time.monotonic()
+            self._ask(connection, "ping")
+            return time.monotonic() - started
+
+    def _ask(self, connection: socket.socket, method: str, *params: Any) -> None:
+        """One request. Raises CommandError when the server refuses it, OSError when it does not answer."""
+        self._msgid += 1
+        connection.settimeout(self._left())
+        connection.sendall(encode_request(self._msgid, method, params))
         reply = None
         while reply is None:
-            connection.settimeout(max(0.001, until - time.monotonic()))
+            connection.settimeout(self._left())
             data = connection.recv(4096)
             if not data:
                 raise ConnectionResetError("the server closed the connection")
             try:
-                unpacker.feed(data)
-                reply = next(unpacker, None)
+                self._unpacker.feed(data)
+                reply = next(self._unpacker, None)
             except Exception as error:  # msgpack raises various errors for bytes that are not MessagePack
                 raise ConnectionError(NO_SERVER) from error
-        _look_at(reply)
-        return time.monotonic() - started
+        self._look_at(reply)
 
-
-def _connected(address: Address, timeout: float) -> socket.socket:
-    if isinstance(address, TcpAddress):
-        return socket.create_connection((address.host, address.port), timeout)
-    if isinstance(address, UnixAddress):
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.settimeout(timeout)
-            connection.connect(address.path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    raise InvalidRequest("memory:// is no server that could be checked")
-
-
-def _look_at(reply: Any) -> None:
-    """Raise unless this is the reply to the ping."""
-    if reply.__class__ is not list or len(reply) != 4 or reply[:2] != [REPLY, 1]:
-        raise ConnectionError(NO_SERVER)
-    if reply[2] is not None:
-        failure: CommandError = item_error(reply[2])
+    def _look_at(self, reply: Any) -> None:
+        """Raise unless this is the reply to the last request, and good."""
+        if reply.__class__ is not list or len(reply) != 4 or reply[:2] != [REPLY, self._msgid]:
+            raise ConnectionError(NO_SERVER)
+        error = reply[2]
+        if error is None:
+            return
+        if error.__class__ is not list or len(error) != 2 or not all(isinstance(word, bytes) for word in error):
+            raise ConnectionError(NO_SERVER)
+        failure: CommandError = error_from_wire(*(word.decode("utf-8", "replace") for word in error))
         raise failure
+
+    def _left(self) -> float:
+        return max(0.001, self._until - time.monotonic())
+
+    def _connected(self) -> socket.socket:
+        address = self._address
+        if isinstance(address, TcpAddress):
+            return socket.create_connection((address.host, address.port), self._timeout)
+        if isinstance(address, UnixAddress):
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.settimeout(self._timeout)
+                connection.connect(address.path)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        raise InvalidRequest("memory:// is no server that could be checked")

@@ -15,11 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from naught.cli.text import clipped, visible, width_of
+from naught.cli.text import WIDTH_MIN, clipped, visible, width_of
 from naught.core.calls import Holder
-
-WIDTH_MIN: Final = 80
-"""A table is never made for a terminal that is narrower."""
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _POWERS: Final = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))

@@ -1,22 +1,16 @@
 """Texts for a terminal. Keys and names come from clients and may be hostile: no text may send a control sequence,
-break a line, or make a table ragged.
+break a line, or make a table ragged. (Keys that can be read back are in `keys.py`.)
 """
 
 from __future__ import annotations
 
 import unicodedata
+from typing import Final
 
 from naught.wire.codec import decode_key
 
-
-def printable(cell: object) -> str:
-    """A text for a pipe, with unprintable characters escaped. Bytes that are no UTF-8 stay: they are the key."""
-    text = str(cell)
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or "\udc80" <= each <= "\udcff" else f"\\x{ord(each):02x}" for each in text
-    )
+WIDTH_MIN: Final = 80
+"""A table is never made for a terminal that is narrower."""
 
 
 def visible(text: str | bytes | None) -> str:

@@ -42,7 +42,11 @@ _CLEAR: Final = "\x1b[2J"
 
 def can_watch() -> bool:
     """Whether there is a terminal for a full screen: keys come from it, it obeys sequences, and it can show bars."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+    streams = (sys.stdin, sys.stdout)
+    if (
+        not all(stream is not None and stream.isatty() for stream in streams)
+        or os.environ.get("TERM", "dumb") == "dumb"
+    ):
         return False
     return sys.stdout.encoding.lower().replace("-", "") == "utf8"
 

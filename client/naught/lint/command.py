@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: no findings. 1: findings. 2: the arguments or the configuration are wrong; standard error says why.
     """
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser().parse_args(argv)
     except SystemExit as exit_request:  # argparse ends the program, and this function must return
         return exit_request.code if isinstance(exit_request.code, int) else WRONG_USAGE
     if arguments.rules:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return FOUND_SOMETHING if findings else FOUND_NOTHING
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="naught lint",
         description="Find where zeros pile up in Python source, and where they are misread.",

@@ -1,0 +1,246 @@
+"""The arguments of the commands that talk to a server, and their help. Nothing here needs a connection, so `--help`
+and the completion of a shell are fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from naught.cli.streams import show, write_error
+from naught.wire.codec import decode_key
+from naught.wire.limits import DEFAULT_PORT
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help is not lost without a word where it cannot be written."""
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        if file is not None and file is sys.stderr:
+            write_error(message)
+        elif message:
+            show(message)
+
+
+DEFAULT_URL: Final = f"naught://127.0.0.1:{DEFAULT_PORT}"
+
+INTERVAL_S_MIN: Final = 0.01
+"""Between two questions of `stat` and `watch`: more often would be a load, and no person can read it."""
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number of seconds, not {text!r}") from None
+
+
+def seconds(text: str) -> float:
+    """A time of 0 or more."""
+    number = _number(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"seconds are 0 or more, not {text}")
+    return number
+
+
+def time_to_live(text: str) -> int:
+    """Seconds in, milliseconds out."""
+    number = _number(text)
+    if not 0.001 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"a time to live is 0.001 seconds or more, not {text}")
+    return round(number * 1000)
+
+
+def _time_to_live_or_none(text: str) -> int | None:
+    return None if text == "none" else time_to_live(text)
+
+
+def _interval(text: str) -> float:
+    number = _number(text)
+    if not INTERVAL_S_MIN <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"an interval is {INTERVAL_S_MIN} seconds or more, not {text}")
+    return number
+
+
+def from_1(text: str) -> int:
+    """A whole number of 1 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number, not {text!r}") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"1 or more, not {text}")
+    return number
+
+
+def key(text: str) -> str:
+    """A key. Its bytes are those that the shell has passed, whatever the locale takes them for."""
+    return decode_key(os.fsencode(text))
+
+
+_KEY_OR_STDIN: Final = "or - to read standard input: a key a line, each with an optional amount (default 1)"
+_KEYS_OR_STDIN: Final = "or - to read keys from standard input, one a line"
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("keys", nargs="+", metavar="KEY", type=key, help=_KEYS_OR_STDIN)
+
+
+def _add_incr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", type=key, help=_KEY_OR_STDIN)
+    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="the amount (default 1)")
+    parser.add_argument(
+        "--ttl", type=time_to_live, metavar="SECONDS", help="time to live of counters that this creates"
+    )
+
+
+def _add_decr(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", type=key, help=_KEY_OR_STDIN)
+    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="the amount (default 1)")
+    parser.add_argument("--strict", action="store_true", help="fail instead of stopping at zero")
+
+
+def _add_value(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument("value", metavar="VALUE", type=int, help="0 evicts the counter")
+    parser.add_argument("--ttl", type=time_to_live, metavar="SECONDS", help="time to live (default: no limit)")
+
+
+def _add_prefix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "prefix",
+        metavar="PREFIX",
+        nargs="?",
+        type=key,
+        default="",
+        help="only keys that start with this (default: all)",
+    )
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("n", metavar="N", nargs="?", type=int, default=10, help="how many (default 10)")
+    _add_prefix(parser)
+
+
+def _add_wait_zero(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument(
+        "--for",
+        dest="for_seconds",
+        type=seconds,
+        metavar="SECONDS",
+        help="wait at most this long (default: no limit)",
+    )
+
+
+def _add_slowlog(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, default=32, metavar="N", help="how many, 1 to 128 (default 32)")
+    parser.add_argument("--reset", action="store_true", help="make the log empty after it was printed")
+
+
+def _add_clear(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def _add_sessions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        metavar="end",
+        nargs="?",
+        choices=["end"],
+        help="end a session: what it holds comes back, and its connection is closed (default: list all)",
+    )
+    parser.add_argument("number", metavar="N", nargs="?", type=int, help="the number of the session to end")
+
+
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", type=key)
+
+
+def _add_ping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="one attempt that ends within a second, for the health check of a container: exit status 0 or 1",
+    )
+
+
+def _add_stat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval", type=_interval, default=1.0, metavar="SECONDS", help="between two lines (default 1)"
+    )
+    parser.add_argument("--lines", type=from_1, metavar="N", help="end after N lines (default: never)")
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval", type=_interval, default=1.0, metavar="SECONDS", help="between two questions (default 1)"
+    )
+    parser.add_argument("--lines", type=from_1, metavar="N", help="print N lines as `naught stat` does, and end")
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a setting (default: print all)")
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="the new value")
+
+
+def _add_expire(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument(
+        "ttl",
+        metavar="SECONDS",
+        type=_time_to_live_or_none,
+        help="from now on; none for no time to live",
+    )
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    """A command without arguments of its own."""
+
+
+# Command -> the function that adds its arguments, and its line in the help.
+COMMANDS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]] = {
+    "get": (_add_keys, "print values; 0 for a key without a counter"),
+    "incr": (_add_incr, "add to a counter and print the value after"),
+    "decr": (_add_decr, "subtract from a counter and print the value after; at zero the counter is gone"),
+    "set": (_add_value, "replace the value of a counter and print the value before"),
+    "take": (_add_keys, "read and evict counters in one step"),
+    "ttl": (_add_key, "print how many seconds a counter has to live, or none for no limit"),
+    "expire": (_add_expire, "change the time to live of a counter"),
+    "scan": (_add_prefix, "print all counters, or those with a prefix"),
+    "top": (_add_top, "print the largest counters"),
+    "count": (_add_prefix, "print the number of counters"),
+    "wait-zero": (_add_wait_zero, "wait until a counter is gone"),
+    "info": (_add_nothing, "print the statistics of the server"),
+    "sessions": (_add_sessions, "list the sessions of the server with what they hold, or end one"),
+    "holders": (_add_key, "print which sessions hold how much of a counter"),
+    "slowlog": (_add_slowlog, "list the slowest turns of the server's connections"),
+    "clear": (_add_clear, "evict every counter of the cache"),
+    "ping": (_add_ping, "measure one round trip to the server, or only check that it answers"),
+    "stat": (_add_stat, "print a line per second: rates, counters, deviation, loop lag"),
+    "watch": (_add_watch, "show rates, counters, sessions and who holds what, on a full screen"),
+    "config": (_add_config, "print or change settings of the running server"),
+}
+
+
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which server, and how long a call may take."""
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("NAUGHT_URL") or DEFAULT_URL,
+        help="the server and cache (default: %(default)s; NAUGHT_URL in the environment changes the default)",
+    )
+    parser.add_argument("--timeout", type=seconds, default=5.0, metavar="SECONDS", help="for each call (default 5)")
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The argument parser of one command."""
+    arguments, summary = COMMANDS[name]
+    parser = Parser(f"naught {name}", description=f"{summary[0].upper()}{summary[1:]}.")
+    arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    add_server(parser)
+    return parser
