@@ -1,0 +1,420 @@
+"""One resource, looked at once: what is there is read, compared with what is asked for, and mended.
+
+    the resource -> its objects -> the pod -> the server: live settings -> a restart, if one is needed -> the status
+
+`Reconciler.run` is called after each change of a resource and every few seconds, and does the same each time, so it
+does not matter which change was seen and which was missed, or which operator has done the half of it. What it decides
+is in the pure modules; here is the order, and why it is this one:
+
+- The ConfigMap is written before the template of the pod: a pod that starts between the two is then restarted once
+  more than needed, and not once less.
+- A raised budget is in the status before the server is told: an operator that ends in between leaves a value to put
+  back.
+- The server is asked what a restart would lose directly before its pod is deleted.
+- Services keep their ports while a restart is pending: the server still listens as it did.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol
+
+from naught_operator.base import Base
+from naught_operator.compare import has, merge_patch
+from naught_operator.errors import ClusterError, NotOurs, Refused, Unreachable
+from naught_operator.names import KIND, LIVE, OBJECT, RAISED_UNTIL, READY, ROLLED
+from naught_operator.objects import DRAIN, Desired, desired
+from naught_operator.pods import Pod, read_pod, restart_reasons, template_is_current
+from naught_operator.raising import SETTING, Raised, as_status, budget, from_status, read, written
+from naught_operator.rolling import Decision, allows_loss, decide, figures_of
+from naught_operator.settings import Difference, asked_for, live_differences, same, to_toml
+from naught_operator.spec import Resource, Spec, SpecError, read_resource, read_spec
+from naught_operator.status import Condition, merged, ready
+
+log: Final = logging.getLogger("naught.operator")
+
+RETRY_S: Final = 5.0
+"""When a server or an API that does not answer is asked again."""
+
+TOLD: Final = frozenset(
+    {"NotReadBack", "ObjectsFailed", "RestartWouldLose", "ServerUnreachable", "SettingRefused", "SpecInvalid"}
+)
+"""The reasons that become an event when they become the case. The others pass by themselves."""
+
+
+class Objects(Protocol):
+    """What is needed of the API; see `cluster.Cluster`."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None: ...
+    async def create(self, obj: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def patch(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def patch_status(self, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def delete_pod(self, namespace: str, name: str, uid: str, grace_s: int) -> bool: ...
+
+
+class ServerCalls(Protocol):
+    """What is needed of a server; see `server.Server`."""
+
+    async def config(self) -> Mapping[str, Any]: ...
+    async def set(self, name: str, value: Any) -> None: ...
+    async def info(self) -> Mapping[str, Any]: ...
+
+
+Connect = Callable[[str, int], AbstractAsyncContextManager[ServerCalls]]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that has happened, for people."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass
+class Outcome:
+    """What one look came to."""
+
+    events: list[Event] = field(default_factory=list)
+    retry_s: float | None = None
+    """When to look again, where that is sooner than usual."""
+    message: str = ""
+
+
+class Reconciler:
+    """Looks at resources, one at a time each. Keeps nothing between two looks."""
+
+    def __init__(
+        self,
+        cluster: Objects,
+        connect: Connect,
+        *,
+        base: Base,
+        operator_namespace: str,
+        check_config: Callable[[str], str | None],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`check_config` says what is wrong with a server's file; `now` is the time in UTC."""
+        self._cluster: Final = cluster
+        self._connect: Final = connect
+        self._base: Final = base
+        self._operator_namespace: Final = operator_namespace
+        self._check_config: Final = check_config
+        self._now: Final = now
+
+    async def run(self, namespace: str, name: str) -> Outcome:
+        """Look at one resource. Raises ClusterError where not even the status could be written."""
+        body = await self._cluster.get(KIND, namespace, name)
+        if body is None:
+            return Outcome()
+        resource = read_resource(body)
+        if resource.deleting:
+            return Outcome()
+        look = _Look(self._cluster, self._now, resource)
+        try:
+            spec = read_spec(resource.spec)
+            wanted = desired(resource, spec, self._base, self._operator_namespace)
+            if fault := self._check_config(to_toml(wanted.config)):
+                raise SpecError(fault)
+        except SpecError as error:
+            await look.finish([Condition(LIVE, "False", "SpecInvalid", str(error))])
+            return look.outcome
+        try:
+            await _Mending(look, self._connect, spec, wanted).run()
+        except (ClusterError, NotOurs) as error:
+            look.outcome.retry_s = RETRY_S
+            await look.finish([Condition(ROLLED, "Unknown", "ObjectsFailed", str(error))])
+        return look.outcome
+
+
+class _Look:
+    """One look at one resource: its status as it grows, and what is to be told."""
+
+    def __init__(self, cluster: Objects, now: Callable[[], datetime], resource: Resource) -> None:
+        self.cluster: Final = cluster
+        self.now: Final = now
+        self.resource: Final = resource
+        self.outcome: Final = Outcome()
+        self.status: Final = dict(resource.status)  # as it is to be
+        self._written: Mapping[str, Any] = resource.status  # as the API has it
+
+    def tell(self, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Something has happened."""
+        self.outcome.events.append(Event(kind, reason, message))
+
+    async def save(self) -> None:
+        """Write the status, where it has changed."""
+        if patch := merge_patch(self._written, self.status):
+            await self.cluster.patch_status(self.resource.namespace, self.resource.name, patch)
+            self._written = dict(self.status)
+
+    async def finish(self, conditions: Sequence[Condition]) -> None:
+        """The look is over: write what it has found."""
+        whole = ready(conditions)
+        before = self._condition(READY)
+        if whole.reason in TOLD and whole.reason != before.get("reason"):
+            self.tell("Warning", whole.reason, whole.message)
+        generation = self.resource.generation
+        self.status["conditions"] = merged(
+            self.resource.status.get("conditions", []), [*conditions, whole], generation, written(self.now())
+        )
+        self.status["observedGeneration"] = generation
+        self.status["message"] = self.outcome.message = whole.message
+        await self.save()
+
+    def _condition(self, kind: str) -> Mapping[str, Any]:
+        for condition in self.resource.status.get("conditions", []):
+            if condition.get("type") == kind:
+                found: Mapping[str, Any] = condition
+                return found
+        return {}
+
+
+class _Mending:
+    """The part of a look that changes something."""
+
+    def __init__(self, look: _Look, connect: Connect, spec: Spec, wanted: Desired) -> None:
+        self._look: Final = look
+        self._cluster: Final = look.cluster
+        self._resource: Final = look.resource
+        self._connect: Final = connect
+        self._spec: Final = spec
+        self._wanted: Final = wanted
+
+    async def run(self) -> None:
+        """All of it."""
+        for obj in self._wanted.objects:
+            if obj["kind"] not in ("Service", "StatefulSet"):
+                await self._apply(obj)
+        stateful_set = await self._stateful_set()
+        pod = await self._pod()
+        if pod is None or pod.deleting:
+            await self._apply_services()
+            what = "the pod is not there yet" if pod is None else "the pod is being deleted"
+            await self._look.finish(
+                [Condition(LIVE, "Unknown", "NoPod", what), Condition(ROLLED, "False", "NoPod", what)]
+            )
+        elif not pod.runs or pod.address is None:
+            await self._not_running(stateful_set, pod)
+        else:
+            await self._running(stateful_set, pod, pod.address)
+
+    # Objects.
+
+    async def _apply(self, obj: Mapping[str, Any]) -> None:
+        """Create an object, or change it where it is not as it should be."""
+        kind, name = obj["kind"], obj["metadata"]["name"]
+        found = await self._cluster.get(kind, self._resource.namespace, name)
+        if found is None:
+            await self._cluster.create(obj)
+            return
+        self._check_owner(found)
+        if has(found, obj):
+            return
+        await self._cluster.patch(kind, self._resource.namespace, name, _patch_of(obj))
+
+    def _check_owner(self, found: Mapping[str, Any]) -> None:
+        """Refuse to change what somebody else has made, a release of the chart perhaps."""
+        owners = found["metadata"].get("ownerReferences") or []
+        if not any(owner.get("uid") == self._resource.uid for owner in owners):
+            raise NotOurs(f"there is a {found['kind']} {found['metadata']['name']} that this resource does not own")
+
+    async def _apply_services(self) -> None:
+        for obj in self._wanted.objects:
+            if obj["kind"] == "Service":
+                await self._apply(obj)
+
+    async def _stateful_set(self) -> Mapping[str, Any]:
+        """The StatefulSet, created if it is not there. Of one that is there everything but the template is mended:
+        the strategy before all, as any other than OnDelete would restart the pod."""
+        obj = self._wanted.one("StatefulSet")
+        found = await self._cluster.get("StatefulSet", self._resource.namespace, self._resource.name)
+        if found is None:
+            return await self._cluster.create(obj)
+        self._check_owner(found)
+        around = {name: obj["spec"][name] for name in ("replicas", "updateStrategy")}
+        if not has(found["spec"], around):
+            # Whole, so that the strategy's other fields go: `rollingUpdate` beside OnDelete is refused.
+            around["updateStrategy"] = {
+                **dict.fromkeys(found["spec"].get("updateStrategy", {})),
+                **around["updateStrategy"],
+            }
+            return await self._patch_set({"spec": around})
+        return found
+
+    async def _patch_set(self, patch: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._cluster.patch("StatefulSet", self._resource.namespace, self._resource.name, patch)
+
+    async def _apply_template(self, found: Mapping[str, Any], live: Sequence[str]) -> None:
+        """Change the template where a restart is needed for what has changed. It restarts nothing by itself."""
+        if not template_is_current(found["spec"]["template"], self._wanted, live):
+            await self._patch_set({"spec": {"template": self._wanted.template}})
+
+    async def _pod(self) -> Pod | None:
+        body = await self._cluster.get("Pod", self._resource.namespace, f"{self._resource.name}-0")
+        return None if body is None else read_pod(body)
+
+    # A pod without a server.
+
+    async def _not_running(self, stateful_set: Mapping[str, Any], pod: Pod) -> None:
+        """The container starts, or fails to: nothing can be lost, and a change may be what it needs."""
+        live = self._resource.status.get("liveSettings", [])
+        await self._apply_template(stateful_set, live)
+        reasons = restart_reasons(pod, self._wanted, live)
+        if reasons:
+            decision = decide(reasons, None, runs=False, allowed=False, generation=self._resource.generation)
+            await self._delete(pod, decision, self._look.now())
+        await self._apply_services()
+        what = "the server's container does not run"
+        rolled = Condition(ROLLED, "False" if reasons else "True", "NotRunning", what)
+        await self._look.finish([Condition(LIVE, "Unknown", "NotRunning", what), rolled])
+
+    # A pod with a server.
+
+    async def _running(self, stateful_set: Mapping[str, Any], pod: Pod, address: str) -> None:
+        try:
+            async with self._connect(address, pod.port) as server:
+                settings, rolled = await self._with_server(server, stateful_set, pod)
+        except (Unreachable, Refused) as error:
+            self._look.outcome.retry_s = RETRY_S
+            what = f"the server at {address}:{pod.port} does not answer: {error}"
+            unknown = Condition(ROLLED, "Unknown", "ServerUnreachable", what)
+            await self._look.finish([Condition(LIVE, "Unknown", "ServerUnreachable", what), unknown])
+            return
+        await self._look.finish([settings, rolled])
+
+    async def _with_server(
+        self, server: ServerCalls, stateful_set: Mapping[str, Any], pod: Pod
+    ) -> tuple[Condition, Condition]:
+        live = await server.config()
+        self._look.status["liveSettings"] = sorted(live)
+        settings = await self._apply_live(server, live, pod)
+        await self._apply_template(stateful_set, sorted(live))
+        reasons = restart_reasons(pod, self._wanted, live)
+        if not reasons:
+            await self._apply_services()
+            return settings, Condition(ROLLED, "True", "Current", "the pod is as the resource asks")
+        return settings, await self._restart(server, pod, reasons)
+
+    async def _restart(self, server: ServerCalls, pod: Pod, reasons: Sequence[str]) -> Condition:
+        """Delete the pod, if it may be deleted. Nothing but the decision is between the question and the deletion."""
+        generation = self._resource.generation
+        allowed = allows_loss(self._resource.annotations, generation)
+        asked = self._look.now()
+        figures = figures_of(await server.info())
+        decision = decide(reasons, figures, runs=True, allowed=allowed, generation=generation)
+        if decision.kind == "roll":
+            await self._delete(pod, decision, asked)
+        return Condition(ROLLED, "False", decision.reason, decision.message)
+
+    async def _delete(self, pod: Pod, decision: Decision, asked: datetime) -> None:
+        grace_s: int = self._wanted.template["spec"].get("terminationGracePeriodSeconds", pod.grace_s)
+        if not await self._cluster.delete_pod(self._resource.namespace, pod.name, pod.uid, grace_s):
+            return
+        now = self._look.now()
+        window_ms = round((now - asked).total_seconds() * 1000)
+        self._look.status["roll"] = {"time": written(now), "reason": decision.reason, "windowMs": window_ms}
+        self._look.tell("Normal", "Restarted", decision.message)
+        log.info("%s/%s: %s", self._resource.namespace, self._resource.name, decision.message)
+
+    # Live settings.
+
+    async def _apply_live(self, server: ServerCalls, live: Mapping[str, Any], pod: Pod) -> Condition:
+        """Change what can change live, and read it back."""
+        wanted = {name: value for name, value in asked_for(self._spec).items() if name in live}
+        raised = await self._raise(wanted, live)
+        differences = live_differences(wanted, live)
+        refusals: list[str] = []
+        for difference in differences:
+            try:
+                await server.set(difference.name, difference.wanted)
+            except Refused as error:
+                refusals.append(f"{difference.name}: {error}")
+        if differences:
+            live = await server.config()
+            if self._resource.status.get("incarnation") == pod.incarnation:
+                self._note_drift(differences, live)
+        self._look.status["incarnation"] = pod.incarnation
+        await self._lowered(raised, wanted, live)
+        self._look.status["settings"] = {name: live[name] for name in wanted if name in live}
+        left = [difference.name for difference in live_differences(wanted, live)]
+        if refusals:
+            return Condition(LIVE, "False", "SettingRefused", "; ".join(refusals))
+        if left:
+            return Condition(
+                LIVE, "False", "NotReadBack", f"changed, but read back with another value: {', '.join(left)}"
+            )
+        return Condition(LIVE, "True", "ReadBack", self._live_message(wanted, pod))
+
+    def _live_message(self, wanted: Mapping[str, Any], pod: Pod) -> str:
+        drain_ms = wanted.get(DRAIN)
+        if type(drain_ms) is int and drain_ms >= pod.grace_s * 1000:
+            return f"{DRAIN} is longer than the pod's grace period of {pod.grace_s} s until the pod is restarted"
+        return f"{len(wanted)} settings were read back"
+
+    def _note_drift(self, differences: Sequence[Difference], live: Mapping[str, Any]) -> None:
+        """Count the settings that this server was read back with the wanted value of, and that had another one now:
+        somebody or something else has changed them."""
+        before = self._resource.status.get("settings", {})
+        for difference in differences:
+            name = difference.name
+            if name not in before or not same(before[name], difference.wanted):
+                continue
+            if not same(live.get(name), difference.wanted):
+                continue
+            drift = dict(self._look.status.get("drift", {}))
+            last = {
+                "setting": name,
+                "found": str(difference.found),
+                "restored": str(difference.wanted),
+                "time": written(self._look.now()),
+            }
+            self._look.status["drift"] = {"repairs": drift.get("repairs", 0) + 1, "last": last}
+            self._look.tell(
+                "Normal", "DriftRepaired", f"{name} was {difference.found}, and is {difference.wanted} again"
+            )
+
+    # The raised budget.
+
+    async def _raise(self, wanted: dict[str, Any], live: Mapping[str, Any]) -> Raised | None:
+        """Put the budget as it is to be now into `wanted`. Returns a raise that has ended and is to be cleared."""
+        look, now = self._look, self._look.now()
+        raised = from_status(self._resource.status)
+        until = read(self._resource.annotations.get(RAISED_UNTIL))
+        if SETTING not in live:
+            return None
+        if until is None or until <= now:
+            if raised is not None:
+                wanted.setdefault(SETTING, raised.before)
+            return raised
+        before = raised.before if raised is not None else float(live[SETTING])
+        usual_ms = float(wanted.get(SETTING, before))
+        budget_ms = budget(self._spec.on_deviation, usual_ms)
+        since = raised.since if raised is not None else now
+        look.status["raised"] = as_status(Raised(before, since, until), budget_ms)
+        if raised is None:
+            look.tell("Normal", "BudgetRaised", f"an alert raises {SETTING} to {budget_ms:g} until {written(until)}")
+        await look.save()
+        wanted[SETTING] = budget_ms
+        return None
+
+    async def _lowered(self, raised: Raised | None, wanted: Mapping[str, Any], live: Mapping[str, Any]) -> None:
+        """The end of a raise: forget it once the usual budget was read back."""
+        if raised is None or not same(live.get(SETTING), wanted[SETTING]):
+            return
+        self._look.status.pop("raised", None)
+        self._look.tell("Normal", "BudgetPutBack", f"{SETTING} is {live[SETTING]:g} again")
+        patch = {"metadata": {"annotations": {RAISED_UNTIL: None}}}
+        await self._cluster.patch(KIND, self._resource.namespace, self._resource.name, patch)
+
+
+def _patch_of(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """What is changed in an object that exists: all but what names it."""
+    patch = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "metadata")}
+    meta = obj["metadata"]
+    return {**patch, "metadata": {"labels": meta["labels"], "annotations": {OBJECT: meta["annotations"][OBJECT]}}}
