@@ -24,7 +24,7 @@ import kopf
 from naught_operator.errors import ClusterError, Refused, Unreachable
 from naught_operator.names import GROUP, PLURAL, VERSION
 from naught_operator.pods import read_pod
-from naught_operator.reconcile import RETRY_S, Connect, Event, Objects, Outcome, Reconciler
+from naught_operator.reconcile import Connect, Event, Objects, Outcome, Reconciler
 from naught_operator.rolling import figures_of
 
 log: Final = logging.getLogger("naught.operator")
@@ -67,8 +67,10 @@ def settings(*, peering: str | None, priority: int, lifetime_s: int, namespaced:
 class Looks:
     """Looks at resources for kopf: one at a time for each."""
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(self, reconciler: Reconciler, retry_s: float) -> None:
+        """`retry_s`: when a call of the API that failed is tried again."""
         self._reconciler: Final = reconciler
+        self._retry_s: Final = retry_s
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def look(self, body: kopf.Body, namespace: str, name: str) -> None:
@@ -78,10 +80,10 @@ class Looks:
             try:
                 outcome = await self._reconciler.run(namespace, name)
             except ClusterError as error:
-                raise kopf.TemporaryError(str(error), delay=RETRY_S) from None
+                raise kopf.TemporaryError(str(error), delay=self._retry_s) from None
         _post(body, outcome)
         if outcome.retry_s is not None:
-            # Its own default would be a minute.
+            # Without a delay it would be a minute.
             raise kopf.TemporaryError(outcome.message, delay=outcome.retry_s)
 
 

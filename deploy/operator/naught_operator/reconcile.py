@@ -37,9 +37,6 @@ from naught_operator.status import Condition, merged, ready
 
 log: Final = logging.getLogger("naught.operator")
 
-RETRY_S: Final = 5.0
-"""When a server or an API that does not answer is asked again."""
-
 TOLD: Final = frozenset(
     {"NotReadBack", "ObjectsFailed", "RestartWouldLose", "ServerUnreachable", "SettingRefused", "SpecInvalid"}
 )
@@ -98,14 +95,17 @@ class Reconciler:
         operator_namespace: str,
         check_config: Callable[[str], str | None],
         now: Callable[[], datetime],
+        retry_s: float,
     ) -> None:
-        """`check_config` says what is wrong with a server's file; `now` is the time in UTC."""
+        """`check_config` says what is wrong with a server's file. `now` is the time in UTC. After `retry_s`, a server
+        or an API that did not answer is asked again."""
         self._cluster: Final = cluster
         self._connect: Final = connect
         self._base: Final = base
         self._operator_namespace: Final = operator_namespace
         self._check_config: Final = check_config
         self._now: Final = now
+        self._retry_s: Final = retry_s
 
     async def run(self, namespace: str, name: str) -> Outcome:
         """Look at one resource. Raises ClusterError where not even the status could be written."""
@@ -127,8 +127,12 @@ class Reconciler:
         try:
             await _Mending(look, self._connect, spec, wanted).run()
         except (ClusterError, NotOurs) as error:
-            look.outcome.retry_s = RETRY_S
+            look.outcome.retry_s = self._retry_s
             await look.finish([Condition(ROLLED, "Unknown", "ObjectsFailed", str(error))])
+        except (Unreachable, Refused) as error:
+            look.outcome.retry_s = self._retry_s
+            what = f"the server does not answer: {error}"
+            await look.finish([Condition(kind, "Unknown", "ServerUnreachable", what) for kind in (LIVE, ROLLED)])
         return look.outcome
 
 
@@ -277,20 +281,12 @@ class _Mending:
     # A pod with a server.
 
     async def _running(self, stateful_set: Mapping[str, Any], pod: Pod, address: str) -> None:
-        try:
-            async with self._connect(address, pod.port) as server:
-                settings, rolled = await self._with_server(server, stateful_set, pod)
-        except (Unreachable, Refused) as error:
-            self._look.outcome.retry_s = RETRY_S
-            what = f"the server at {address}:{pod.port} does not answer: {error}"
-            unknown = Condition(ROLLED, "Unknown", "ServerUnreachable", what)
-            await self._look.finish([Condition(LIVE, "Unknown", "ServerUnreachable", what), unknown])
-            return
-        await self._look.finish([settings, rolled])
+        """Raises Unreachable and Refused."""
+        async with self._connect(address, pod.port) as server:
+            conditions = await self._with_server(server, stateful_set, pod)
+        await self._look.finish(conditions)
 
-    async def _with_server(
-        self, server: ServerCalls, stateful_set: Mapping[str, Any], pod: Pod
-    ) -> tuple[Condition, Condition]:
+    async def _with_server(self, server: ServerCalls, stateful_set: Mapping[str, Any], pod: Pod) -> list[Condition]:
         live = await server.config()
         self._look.status["liveSettings"] = sorted(live)
         settings = await self._apply_live(server, live, pod)
@@ -298,8 +294,8 @@ class _Mending:
         reasons = restart_reasons(pod, self._wanted, live)
         if not reasons:
             await self._apply_services()
-            return settings, Condition(ROLLED, "True", "Current", "the pod is as the resource asks")
-        return settings, await self._restart(server, pod, reasons)
+            return [settings, Condition(ROLLED, "True", "Current", "the pod is as the resource asks")]
+        return [settings, await self._restart(server, pod, reasons)]
 
     async def _restart(self, server: ServerCalls, pod: Pod, reasons: Sequence[str]) -> Condition:
         """Delete the pod, if it may be deleted. Nothing but the decision is between the question and the deletion."""

@@ -40,6 +40,9 @@ PREFIX: Final = "NAUGHT_OPERATOR_"
 INTERVAL_S: Final = 10.0
 """How often each resource is looked at: so long a drift lasts, and by so much a raise may end late."""
 
+RETRY_S: Final = 5.0
+"""When a server or an API that does not answer is asked again. kopf's default would be a minute."""
+
 LIFETIME_S: Final = 30
 """After so long without a sign of life, the other replicas take a leader for dead."""
 
@@ -60,6 +63,7 @@ class Options:
     """That of its own pod, from which servers let it in."""
     peering: str | None
     interval_s: float
+    retry_s: float
     lifetime_s: int
     webhook_host: str
     webhook_port: int | None
@@ -95,6 +99,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     add("--own-namespace", default=default("OWN_NAMESPACE", _own_namespace()), help="that of the operator's pod")
     add("--peering", default=default("PEERING"), metavar="NAME", help="the KopfPeering object of the replicas (none)")
     add("--interval", type=float, default=default("INTERVAL", f"{INTERVAL_S:g}"), help="seconds between two looks")
+    add(
+        "--retry", type=float, default=default("RETRY", f"{RETRY_S:g}"), help="seconds until a failure is tried again"
+    )
     add("--lifetime", type=int, default=default("LIFETIME", str(LIFETIME_S)), help="seconds until a leader is dead")
     add("--webhook-host", default=default("WEBHOOK_HOST", "127.0.0.1"), help="where alerts are taken")
     add("--webhook-port", default=default("WEBHOOK_PORT", str(WEBHOOK_PORT)), help="the port for alerts, or off")
@@ -105,8 +112,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
     namespaces = given.namespace or (default("NAMESPACES") or "").replace(",", " ").split()
     if bool(namespaces) == given.all_namespaces:
         parser.error("say which namespaces are served: --namespace NAME, or --all-namespaces")
-    if not 0.1 <= given.interval <= 3_600:
-        parser.error(f"--interval must be from 0.1 to 3600 seconds, not {given.interval:g}")
+    for name in ("interval", "retry"):
+        if not 0.1 <= getattr(given, name) <= 3_600:
+            parser.error(f"--{name} must be from 0.1 to 3600 seconds, not {getattr(given, name):g}")
     if not 5 <= given.lifetime <= 3_600:
         parser.error(f"--lifetime must be from 5 to 3600 seconds, not {given.lifetime}")
     port = given.webhook_port
@@ -117,6 +125,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
         own_namespace=given.own_namespace,
         peering=given.peering,
         interval_s=given.interval,
+        retry_s=given.retry,
         lifetime_s=given.lifetime,
         webhook_host=given.webhook_host,
         webhook_port=None if port == "off" else int(port),
@@ -177,6 +186,7 @@ def build(options: Options, login: Any = log_in, check: Any = check_config) -> d
         operator_namespace=options.own_namespace,
         check_config=check,
         now=now,
+        retry_s=options.retry_s,
     )
     webhook = Webhook(cluster, options.serves, options.webhook_token_file, now)
 
@@ -192,7 +202,7 @@ def build(options: Options, login: Any = log_in, check: Any = check_config) -> d
     registry = kopf.OperatorRegistry()
     handlers.register(
         registry,
-        looks=handlers.Looks(reconciler),
+        looks=handlers.Looks(reconciler, options.retry_s),
         lost_with=functools.partial(handlers.lost, cluster, connected),
         login=login,
         start=start,
