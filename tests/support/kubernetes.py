@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonpatch
 import kmock
 import kopf
 import yaml
@@ -211,8 +212,10 @@ class ApiServer(k8s.KubernetesEmulator):
     def _complete_new(self, request: rendering.Request) -> None:
         body = request.data
         number = next(self._versions)
-        body["metadata"].update(uid=f"uid-{number}", generation=1, resourceVersion=str(number))
-        body["metadata"].setdefault("namespace", request.namespace)
+        meta = body["metadata"]
+        meta.setdefault("name", f"{meta.get('generateName', '')}{number}")
+        meta.update(uid=f"uid-{number}", generation=1, resourceVersion=str(number))
+        meta.setdefault("namespace", request.namespace)
 
     def _complete_change(self, request: rendering.Request) -> None:
         """What an API server does with a patch before it stores the result."""
@@ -222,6 +225,10 @@ class ApiServer(k8s.KubernetesEmulator):
         old = self.objects[key].raw
         version = str(next(self._versions))
         if isinstance(request.data, list):  # a JSON patch, which kopf uses for finalizers
+            try:
+                jsonpatch.apply_patch(old, request.data)
+            except jsonpatch.JsonPatchTestFailed as error:
+                raise k8s.KubernetesError(status=422, reason="Invalid", message=str(error)) from None
             request.data.append({"op": "add", "path": "/metadata/resourceVersion", "value": version})
             return
         patch = request.data
@@ -477,9 +484,13 @@ class Operator:
         """Start it."""
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Stop it as a signal would. Raises what it has failed with."""
+    def ask_to_stop(self) -> None:
+        """Have it end soon, as a signal would."""
         self._stop.set()
+
+    async def stop(self) -> None:
+        """Stop it, and wait until it has ended. Raises what it has failed with."""
+        self.ask_to_stop()
         await asyncio.to_thread(self._thread.join, DEADLINE_S)  # the API server must answer meanwhile
         assert not self._thread.is_alive(), "the operator does not end"
         if self._fault is not None:

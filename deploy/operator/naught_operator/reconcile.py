@@ -217,16 +217,16 @@ class _Mending:
         if found is None:
             await self._cluster.create(obj)
             return
-        self._check_owner(found)
+        self._check_owner(kind, found)
         if has(found, obj):
             return
         await self._cluster.patch(kind, self._resource.namespace, name, _patch_of(obj))
 
-    def _check_owner(self, found: Mapping[str, Any]) -> None:
+    def _check_owner(self, kind: str, found: Mapping[str, Any]) -> None:
         """Refuse to change what somebody else has made, a release of the chart perhaps."""
         owners = found["metadata"].get("ownerReferences") or []
         if not any(owner.get("uid") == self._resource.uid for owner in owners):
-            raise NotOurs(f"there is a {found['kind']} {found['metadata']['name']} that this resource does not own")
+            raise NotOurs(f"there is a {kind} {found['metadata']['name']} that this resource does not own")
 
     async def _apply_services(self) -> None:
         for obj in self._wanted.objects:
@@ -240,7 +240,7 @@ class _Mending:
         found = await self._cluster.get("StatefulSet", self._resource.namespace, self._resource.name)
         if found is None:
             return await self._cluster.create(obj)
-        self._check_owner(found)
+        self._check_owner("StatefulSet", found)
         around = {name: obj["spec"][name] for name in ("replicas", "updateStrategy")}
         if not has(found["spec"], around):
             # Whole, so that the strategy's other fields go: `rollingUpdate` beside OnDelete is refused.

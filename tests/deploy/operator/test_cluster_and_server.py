@@ -14,7 +14,7 @@ import naught
 from naught_operator.names import GROUP, OWNER_LABEL
 from naught_operator.raising import read, written
 from support.alerts import payload, send
-from support.kubernetes import CACHES, NAMESPACE, PEERING, PEERINGS, Cluster, cluster_in, operator, until
+from support.kubernetes import CACHES, NAMESPACE, PEERING, PEERINGS, Cluster, Operator, cluster_in, operator, until
 
 pytestmark = pytest.mark.slow
 
@@ -258,7 +258,7 @@ async def test_a_restart_waits_until_no_counter_and_no_hold_is_left(cluster: Clu
         roll = cluster.status()["roll"]
         assert roll["reason"] == "Empty"
         assert roll["windowMs"] >= 0
-        assert "Restarted" in cluster.events()
+        await until(lambda: "Restarted" in cluster.events(), "there is an event")
 
 
 async def test_the_annotation_allows_the_loss_of_one_generation(cluster: Cluster) -> None:
@@ -416,15 +416,26 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster, o
 
 
 async def test_of_two_operators_one_leads_until_it_is_gone(cluster: Cluster) -> None:
-    async with operator(cluster, token="second"):
-        async with operator(cluster, token="first"):
-            await until(
-                lambda: len(cluster.get(PEERINGS, PEERING).get("status") or {}) == 2, "the two know of each other"
-            )
-            await cluster.create(settings={"sweep_budget_ms": 2})
-            await ready(cluster)
-            assert len(cluster.api.writers) == 1, "both have written"
-            (leader,) = cluster.api.writers
-            cluster.nodes.server().call("config_set", "sweep_budget_ms", 7)
-            await until(lambda: cluster.status().get("drift", {}).get("repairs") == 1, "the leader repairs")
-            assert set(cluster.api.writers) == {leader}
+    """Each has a token of its own, by which the API server tells who has written."""
+    first, second = (Operator(cluster, token=token) for token in ("first", "second"))
+    first.start()
+    second.start()
+    try:
+        await until(
+            lambda: len(cluster.get(PEERINGS, PEERING).get("status") or {}) == 2, "the two know of each other"
+        )
+        await cluster.create(settings={"sweep_budget_ms": 2})
+        await ready(cluster)
+        cluster.nodes.server().call("config_set", "sweep_budget_ms", 7)
+        await until(lambda: cluster.status().get("drift", {}).get("repairs") == 1, "the leader repairs")
+        assert len(cluster.api.writers) == 1, "both have written"
+        (token,) = cluster.api.writers
+        leader, other = (first, second) if token == "first" else (second, first)
+        await leader.stop()
+        cluster.nodes.server().call("config_set", "sweep_budget_ms", 8)
+        await until(lambda: cluster.status().get("drift", {}).get("repairs") == 2, "the other one repairs")
+        assert len(cluster.api.writers) == 2
+        await other.stop()
+    finally:
+        first.ask_to_stop()
+        second.ask_to_stop()
