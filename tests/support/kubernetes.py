@@ -16,9 +16,9 @@ import contextlib
 import copy
 import itertools
 import shutil
+import signal
 import threading
 import time
-import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +31,6 @@ from kmock._internal import k8s, rendering
 
 from naught_operator import run
 from naught_operator.names import GROUP, KIND, PLURAL, VERSION
-from naught_operator.settings import to_toml
-from naught_server.config import ServerConfig
 from support.paths import ROOT
 from support.server_process import ServerProcess
 
@@ -354,6 +352,7 @@ class Nodes:
         self._cluster = cluster
         self._folder = folder
         self._numbers = itertools.count(1)
+        self._files: dict[str, Path] = {}  # by resource: the file that its server reads
         self._running: dict[str, tuple[str, ServerProcess]] = {}  # by pod: its uid, and its process
         self.paused = False  # while true, no pod is made
 
@@ -383,6 +382,7 @@ class Nodes:
             wanted = resource == kmock.resource("apps/v1/statefulsets") and not obj.deleted
             if wanted and namespace == NAMESPACE and f"{name}-0" not in self._running and not self.paused:
                 await self._start(name, obj.raw)
+        self._write_files()
 
     async def _start(self, name: str, stateful_set: Mapping[str, Any]) -> None:
         template = copy.deepcopy(stateful_set["spec"]["template"])
@@ -403,8 +403,22 @@ class Nodes:
         folder.mkdir()
         text = self._cluster.get("v1/configmaps", name)["data"]["naught.toml"]
         file = folder / "naught.toml"
-        file.write_text(served_by_this_version(text))
+        file.write_text(text)
+        self._files[name] = file
         return ServerProcess(folder, "--config", str(file))
+
+    def _write_files(self) -> None:
+        """Write what has changed of the ConfigMaps into the pods, as the kubelet does a minute later."""
+        for name, file in self._files.items():
+            config = self._cluster.find("v1/configmaps", name)
+            text = None if config is None else config["data"]["naught.toml"]
+            if text is None or text == file.read_text():
+                continue
+            new = file.with_suffix(".new")
+            new.write_text(text)
+            new.replace(file)
+            if f"{name}-0" in self._running and self.server(name).process.poll() is None:
+                self.server(name).process.send_signal(signal.SIGHUP)
 
     def kill(self, name: str = "orders") -> None:
         """End the server's process without a word. Its pod goes on saying that it runs."""
@@ -429,13 +443,6 @@ def _set_port(container: Mapping[str, Any], port: int) -> None:
     for each in container["ports"]:
         if each["name"] == "counters":
             each["containerPort"] = port
-
-
-def served_by_this_version(text: str) -> str:
-    """A server's file without the settings that this version of the server does not have."""
-    table = tomllib.loads(text)
-    known = {*ServerConfig.__dataclass_fields__, "caches", "rules"}
-    return to_toml({key: value for key, value in table.items() if key in known})
 
 
 @contextlib.asynccontextmanager
@@ -469,7 +476,7 @@ class Operator:
         )
         url = cluster.url
         info = kopf.ConnectionInfo(server=url, token=token)
-        self.arguments = run.build(options, login=lambda: info, check=lambda _: None)
+        self.arguments = run.build(options, login=lambda: info)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._fault: BaseException | None = None  # what it has ended with

@@ -6,6 +6,7 @@ alert raise the sweeper's budget for a while. `docs/operator.md` says how it is 
 
     spec.py       what a resource asks for             objects.py  the objects it becomes
     settings.py   the server's file, what is live      compare.py  whether an object is as it should be
+    live.py       what to set and what to give back      pods.py     what a pod is like, why it is restarted
     rolling.py    whether a restart would lose counters
     alerts.py     what Alertmanager sends                raising.py  until when the budget is raised
     status.py     what the status says                 request.py  HTTP as far as alerts need it

@@ -48,9 +48,14 @@ class Cluster:
         self._login = login
         self._info: kopf.ConnectionInfo | None = None  # None before the first call, and after a refused token
         self._session: aiohttp.ClientSession | None = None  # the same
+        self._closed = False
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close its connections. Later calls raise ClusterError."""
+        self._closed = True
+        await self._forget_login()
+
+    async def _forget_login(self) -> None:
         self._info = None
         if self._session is not None:
             session, self._session = self._session, None
@@ -99,10 +104,12 @@ class Cluster:
         except ClusterError as error:
             if error.status != 401:
                 raise
-        await self.close()
+        await self._forget_login()
         return await self._request(method, path, body)
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        if self._closed:
+            raise ClusterError(f"{method} {path}: the operator is ending")
         session, server = self._connected()
         content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         data = None if body is None else json.dumps(body).encode()

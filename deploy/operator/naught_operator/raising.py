@@ -8,8 +8,9 @@ A resolved alert changes nothing. The deviation has fallen *because* the budget 
 sweeper is through; ending at once would let the alert fire again, and the two would go on in turns. What it costs to
 go on is bounded by the time.
 
-The value before is kept in the status before the budget is raised. It is put back unless the resource names one.
-A sweeper that is off (0) stays off: that was a decision, and an alert does not overrule it.
+What was found before is kept in the status before the budget is raised. In the end the budget is the resource's,
+where it names one. Else, where somebody had set it by hand, it is that again. Else it is given back to the server's
+file and its tuner. A sweeper that is off (0) stays off: that was a decision, and an alert does not overrule it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Raised:
     """A raise as the status has it: what was found before, and until when it lasts."""
 
     before: float
+    by_hand: bool
+    """Whether that had been set by `config_set`, and was neither the file's nor the tuner's."""
     since: datetime
     until: datetime
 
@@ -61,6 +64,7 @@ def as_status(raised: Raised, budget_ms: float) -> dict[str, Any]:
     return {
         "sweepBudgetMs": budget_ms,
         "before": raised.before,
+        "byHand": raised.by_hand,
         "since": written(raised.since),
         "until": written(raised.until),
     }
@@ -74,7 +78,7 @@ def from_status(status: Mapping[str, Any]) -> Raised | None:
     since, until, before = read(found.get("since")), read(found.get("until")), found.get("before")
     if since is None or until is None or not isinstance(before, int | float):
         return None
-    return Raised(float(before), since, until)
+    return Raised(float(before), bool(found.get("byHand", True)), since, until)
 
 
 def budget(asked: Raise, usual_ms: float) -> float:

@@ -26,12 +26,13 @@ from typing import Any, Final, Literal, Protocol
 from naught_operator.base import Base
 from naught_operator.compare import has, merge_patch
 from naught_operator.errors import ClusterError, NotOurs, Refused, Unreachable
+from naught_operator.live import Plan, drifts, pins_of, plan
 from naught_operator.names import KIND, LIVE, OBJECT, RAISED_UNTIL, READY, ROLLED
 from naught_operator.objects import DRAIN, Desired, desired
 from naught_operator.pods import Pod, read_pod, restart_reasons, template_is_current
-from naught_operator.raising import SETTING, Raised, as_status, budget, from_status, read, written
+from naught_operator.raising import SETTING, as_status, written
 from naught_operator.rolling import Decision, allows_loss, decide, figures_of
-from naught_operator.settings import Difference, asked_for, live_differences, same, to_toml
+from naught_operator.settings import Difference, live_differences, rules_differ, to_toml
 from naught_operator.spec import Resource, Spec, SpecError, read_resource, read_spec
 from naught_operator.status import Condition, merged, ready
 
@@ -287,9 +288,9 @@ class _Mending:
         await self._look.finish(conditions)
 
     async def _with_server(self, server: ServerCalls, stateful_set: Mapping[str, Any], pod: Pod) -> list[Condition]:
-        live = await server.config()
+        live, info = await server.config(), await server.info()
         self._look.status["liveSettings"] = sorted(live)
-        settings = await self._apply_live(server, live, pod)
+        settings = await self._apply_live(server, live, info, pod)
         await self._apply_template(stateful_set, sorted(live))
         reasons = restart_reasons(pod, self._wanted, live)
         if not reasons:
@@ -320,93 +321,94 @@ class _Mending:
 
     # Live settings.
 
-    async def _apply_live(self, server: ServerCalls, live: Mapping[str, Any], pod: Pod) -> Condition:
+    async def _apply_live(
+        self, server: ServerCalls, live: Mapping[str, Any], info: Mapping[str, Any], pod: Pod
+    ) -> Condition:
         """Change what can change live, and read it back."""
-        wanted = {name: value for name, value in asked_for(self._spec).items() if name in live}
-        raised = await self._raise(wanted, live)
-        differences = live_differences(wanted, live)
+        look, pinned = self._look, pins_of(info)
+        todo = plan(self._resource, self._spec, live, pinned, look.now())
+        await self._note_raise(todo)
         refusals: list[str] = []
-        for difference in differences:
+        changes = [(each.name, each.wanted) for each in todo.to_set] + list(todo.once.items())
+        changes += [(name, None) for name in todo.give_back]
+        for name, value in changes:
             try:
-                await server.set(difference.name, difference.wanted)
+                await server.set(name, value)
             except Refused as error:
-                refusals.append(f"{difference.name}: {error}")
-        if differences:
+                refusals.append(f"{name}: {error}")
+        if changes:
             live = await server.config()
-            if self._resource.status.get("incarnation") == pod.incarnation:
-                self._note_drift(differences, live)
-        self._look.status["incarnation"] = pod.incarnation
-        await self._lowered(raised, wanted, live)
-        self._look.status["settings"] = {name: live[name] for name in wanted if name in live}
-        left = [difference.name for difference in live_differences(wanted, live)]
+        if self._resource.status.get("incarnation") == pod.incarnation:
+            for each in drifts(todo.to_set, self._resource.status.get("settings", {}), live):
+                self._note_drift(each)
+        look.status["incarnation"] = pod.incarnation
+        look.status["settings"] = {name: live[name] for name in todo.wanted}
+        if todo.ended and not refusals:
+            await self._forget_raise(live)
+        return self._live_condition(todo, refusals, live, info, pod)
+
+    def _live_condition(
+        self, todo: Plan, refusals: Sequence[str], live: Mapping[str, Any], info: Mapping[str, Any], pod: Pod
+    ) -> Condition:
         if refusals:
             return Condition(LIVE, "False", "SettingRefused", "; ".join(refusals))
-        if left:
+        if left := [each.name for each in live_differences(todo.wanted, live)]:
             return Condition(
                 LIVE, "False", "NotReadBack", f"changed, but read back with another value: {', '.join(left)}"
             )
-        return Condition(LIVE, "True", "ReadBack", self._live_message(wanted, pod))
-
-    def _live_message(self, wanted: Mapping[str, Any], pod: Pod) -> str:
-        drain_ms = wanted.get(DRAIN)
+        if "tuner" in info and (rules := rules_differ(self._spec.rules, info["tuner"]["rules"])):
+            what = f"the server has not read its file again yet, which has the rules {', '.join(rules)}"
+            return Condition(LIVE, "False", "RulesPending", what)
+        drain_ms = todo.wanted.get(DRAIN)
         if type(drain_ms) is int and drain_ms >= pod.grace_s * 1000:
-            return f"{DRAIN} is longer than the pod's grace period of {pod.grace_s} s until the pod is restarted"
-        return f"{len(wanted)} settings were read back"
+            what = f"{DRAIN} is longer than the pod's grace period of {pod.grace_s} s until the pod is restarted"
+            return Condition(LIVE, "True", "ReadBack", what)
+        return Condition(
+            LIVE, "True", "ReadBack", f"{len(todo.wanted)} of {len(live)} live settings are the resource's"
+        )
 
-    def _note_drift(self, differences: Sequence[Difference], live: Mapping[str, Any]) -> None:
-        """Count the settings that this server was read back with the wanted value of, and that had another one now:
-        somebody or something else has changed them."""
-        before = self._resource.status.get("settings", {})
-        for difference in differences:
-            name = difference.name
-            if name not in before or not same(before[name], difference.wanted):
-                continue
-            if not same(live.get(name), difference.wanted):
-                continue
-            drift = dict(self._look.status.get("drift", {}))
-            last = {
-                "setting": name,
-                "found": str(difference.found),
-                "restored": str(difference.wanted),
-                "time": written(self._look.now()),
-            }
-            self._look.status["drift"] = {"repairs": drift.get("repairs", 0) + 1, "last": last}
-            self._look.tell(
-                "Normal", "DriftRepaired", f"{name} was {difference.found}, and is {difference.wanted} again"
-            )
+    def _note_drift(self, drift: Difference) -> None:
+        status = self._look.status
+        last = {
+            "setting": drift.name,
+            "found": str(drift.found),
+            "restored": str(drift.wanted),
+            "time": written(self._look.now()),
+        }
+        status["drift"] = {"repairs": status.get("drift", {}).get("repairs", 0) + 1, "last": last}
+        self._look.tell("Normal", "DriftRepaired", f"{drift.name} was {drift.found}, and is {drift.wanted} again")
 
-    # The raised budget.
-
-    async def _raise(self, wanted: dict[str, Any], live: Mapping[str, Any]) -> Raised | None:
-        """Put the budget as it is to be now into `wanted`. Returns a raise that has ended and is to be cleared."""
-        look, now = self._look, self._look.now()
-        raised = from_status(self._resource.status)
-        until = read(self._resource.annotations.get(RAISED_UNTIL))
-        if SETTING not in live:
-            return None
-        if until is None or until <= now:
-            if raised is not None:
-                wanted.setdefault(SETTING, raised.before)
-            return raised
-        before = raised.before if raised is not None else float(live[SETTING])
-        usual_ms = float(wanted.get(SETTING, before))
-        budget_ms = budget(self._spec.on_deviation, usual_ms)
-        since = raised.since if raised is not None else now
-        look.status["raised"] = as_status(Raised(before, since, until), budget_ms)
+    async def _note_raise(self, todo: Plan) -> None:
+        """Have the status say what is raised before it is."""
+        look, raised = self._look, todo.raised
         if raised is None:
-            look.tell("Normal", "BudgetRaised", f"an alert raises {SETTING} to {budget_ms:g} until {written(until)}")
+            return
+        budget_ms = todo.wanted[SETTING]
+        if "raised" not in self._resource.status:
+            what = f"an alert raises {SETTING} to {budget_ms:g} until {written(raised.until)}"
+            look.tell("Normal", "BudgetRaised", what)
+        look.status["raised"] = as_status(raised, budget_ms)
         await look.save()
-        wanted[SETTING] = budget_ms
-        return None
 
-    async def _lowered(self, raised: Raised | None, wanted: Mapping[str, Any], live: Mapping[str, Any]) -> None:
-        """The end of a raise: forget it once the usual budget was read back."""
-        if raised is None or not same(live.get(SETTING), wanted[SETTING]):
+    async def _forget_raise(self, live: Mapping[str, Any]) -> None:
+        """A raise has ended, and the usual budget is back. The annotation goes, unless an alert has just written it
+        anew: then the raise goes on, and the next look sees it."""
+        namespace, name = self._resource.namespace, self._resource.name
+        fresh = await self._cluster.get(KIND, namespace, name)
+        if fresh is None or read_resource(fresh).annotations.get(RAISED_UNTIL) != self._resource.annotations.get(
+            RAISED_UNTIL
+        ):
+            return
+        version = fresh["metadata"].get("resourceVersion")
+        try:
+            meta = {"annotations": {RAISED_UNTIL: None}, "resourceVersion": version}
+            await self._cluster.patch(KIND, namespace, name, {"metadata": meta})
+        except ClusterError as error:
+            if error.status != 409:
+                raise
             return
         self._look.status.pop("raised", None)
         self._look.tell("Normal", "BudgetPutBack", f"{SETTING} is {live[SETTING]:g} again")
-        patch = {"metadata": {"annotations": {RAISED_UNTIL: None}}}
-        await self._cluster.patch(KIND, self._resource.namespace, self._resource.name, patch)
 
 
 def _patch_of(obj: Mapping[str, Any]) -> dict[str, Any]:

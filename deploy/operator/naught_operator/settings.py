@@ -18,6 +18,7 @@ from naught_operator.spec import Scalar, Spec
 
 RULES: Final = "rules"
 CACHES: Final = "caches"
+DEFAULT_CACHE: Final = "default"
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -68,6 +69,8 @@ def _by_name(config: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
     for key, value in config.items():
         if key == CACHES:
             for cache, table in value.items():
+                if cache != DEFAULT_CACHE:  # which there always is
+                    yield f"{CACHES}.{cache}", True
                 for name, policy in table.items():
                     yield f"{CACHES}.{cache}.{name}", policy
         elif key != RULES:
@@ -79,13 +82,24 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def live_differences(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> list[Difference]:
-    """The settings that `config_set` has to change. What nobody asks for stays as it is: it may be the tuner's."""
+def live_differences(
+    wanted: Mapping[str, Any], live: Mapping[str, Any], pinned: Iterable[str] | None = None
+) -> list[Difference]:
+    """The settings that `config_set` has to set. What nobody asks for stays as it is: it may be the tuner's. With
+    `pinned`, the settings that were set by `config_set`, one that has its value and is not pinned has to be set too:
+    else the tuner could change it."""
+    pins = None if pinned is None else set(pinned)
     return [
         Difference(name, live[name], value)
         for name, value in wanted.items()
-        if name in live and not same(live[name], value)
+        if name in live and not (same(live[name], value) and (pins is None or name in pins))
     ]
+
+
+def rules_differ(wanted: Mapping[str, Mapping[str, Any]], held: Iterable[str]) -> list[str]:
+    """The rules that the server does not hold yet, or still does. It names them and not what they say."""
+    names = set(held)
+    return [name for name, rule in wanted.items() if (name in names) == bool(rule.get("off"))]
 
 
 def restart_differences(

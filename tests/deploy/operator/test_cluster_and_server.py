@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +57,11 @@ def live(cluster: Cluster, name: str) -> Any:
     return cluster.nodes.server().call("config_get", name)
 
 
+def pinned(cluster: Cluster) -> Any:
+    """What `config_set` has set."""
+    return cluster.nodes.server().call("info")[b"tuner"][b"pinned"]
+
+
 def shards(cluster: Cluster) -> int:
     found: int = cluster.nodes.server().call("info")[b"caches"][b"default"][b"shards"]
     return found
@@ -104,13 +110,15 @@ async def test_a_setting_that_the_server_refuses_is_in_the_status(cluster: Clust
     async with operator(cluster):
         await cluster.create(settings={"sweep_budget_ms": 1})
         await ready(cluster)
+        file = cluster.get("v1/configmaps", "orders")["data"]
         await cluster.change(settings={"sweep_budget_ms": 99})
-        await until(
-            lambda: cluster.condition("LiveSettingsApplied") == ("False", "SettingRefused"), "the refusal is seen"
+        await until(lambda: cluster.condition("Ready") == ("False", "SpecInvalid"), "the refusal is seen")
+        assert cluster.status()["message"] == (
+            "sweep_budget_ms must be a number from 0.1 to 10, or 0 for off, not 99"
         )
-        assert "sweep_budget_ms is 0 for off, or a number from 0.1 to 10.0" in cluster.status()["message"]
         assert live(cluster, "sweep_budget_ms") == 1
-        await until(lambda: "SettingRefused" in cluster.events(), "there is an event")
+        assert cluster.get("v1/configmaps", "orders")["data"] == file, "the server would not start with it"
+        await until(lambda: "SpecInvalid" in cluster.events(), "there is an event")
 
 
 async def test_a_resource_that_cannot_be_is_in_the_status(cluster: Cluster) -> None:
@@ -143,6 +151,42 @@ async def test_a_setting_that_nobody_asks_for_is_left_alone(cluster: Cluster) ->
         cluster.nodes.server().call("config_set", "drain_timeout_ms", 1)
         await until(lambda: live(cluster, "drain_timeout_ms") == 9_000, "the other setting is repaired")
         assert live(cluster, "sweep_budget_ms") == 7
+
+
+async def test_a_setting_that_the_resource_names_no_more_is_given_back(cluster: Cluster) -> None:
+    async with operator(cluster):
+        await cluster.create(settings={"sweep_budget_ms": 3})
+        await ready(cluster)
+        assert pinned(cluster) == {b"sweep_budget_ms": 3.0}, "the tuner must leave it alone"
+        await cluster.change(settings={"sweep_budget_ms": None})
+        await until(lambda: live(cluster, "sweep_budget_ms") == 1, "it is the file's again")
+        await until(lambda: not pinned(cluster), "it is the tuner's again")
+        await ready(cluster)
+        assert cluster.status()["settings"] == {}
+
+
+async def test_a_file_that_is_read_again_takes_nothing_from_the_resource(cluster: Cluster) -> None:
+    """A server that reads its file again forgets what `config_set` has set, and the tuner could change it."""
+    async with operator(cluster):
+        await cluster.create(settings={"sweep_budget_ms": 3})
+        await ready(cluster)
+        cluster.nodes.server().process.send_signal(signal.SIGHUP)
+        await until(lambda: "configuration" in cluster.nodes.server().log(), "the file was read again")
+        await until(lambda: pinned(cluster) == {b"sweep_budget_ms": 3.0}, "it is set again")
+        assert "drift" not in cluster.status()
+
+
+async def test_rules_reach_the_server_with_its_file(cluster: Cluster) -> None:
+    rule = {"metric": "deviation", "above": 0.5, "until": 0.1, "set": "sweep_budget_ms", "to": 3.0}
+    async with operator(cluster):
+        await cluster.create()
+        await ready(cluster)
+        pod = pod_uid(cluster)
+        cluster.nodes.server().call("incr", "alive")
+        await cluster.change(rules={"mine": rule})
+        await ready(cluster)
+        assert b"mine" in cluster.nodes.server().call("info")[b"tuner"][b"rules"]
+        assert pod_uid(cluster) == pod
 
 
 @pytest.mark.parametrize(
@@ -345,7 +389,7 @@ async def test_whoever_leads_next_puts_the_budget_back(cluster: Cluster, own_por
     async with operator(cluster, "--webhook-port", str(own_port)):
         await cluster.create(onDeviation={"sweepBudgetMs": 6, "seconds": 3600})
         await ready(cluster)
-        cluster.nodes.server().call("config_set", "sweep_budget_ms", 1.5)
+        cluster.nodes.server().call("config_set", "sweep_budget_ms", 1.5)  # by hand
         await send(own_port, payload("orders"))
         await until(lambda: live(cluster, "sweep_budget_ms") == 6, "the budget is raised")
     # While no operator runs, the time passes.
@@ -366,7 +410,7 @@ async def test_a_server_that_restarts_is_raised_again(cluster: Cluster, own_port
         assert cluster.status()["raised"]["before"] == 2
 
 
-# ------------------------------------------------------------------------------------------- the end, rights, replicas
+# ------------------------------------------------------------------------------------------- end, rights, replicas
 
 
 async def test_a_resource_that_is_deleted_is_let_go(cluster: Cluster) -> None:
