@@ -88,16 +88,12 @@ class Looks:
 
 
 def _post(body: kopf.Body, outcome: Outcome) -> None:
+    """Tell people what has happened: an event of the resource, and a line in the log."""
     for event in outcome.events:
         kopf.event(body, type=event.type, reason=event.reason, message=event.message)
-        log.log(
-            logging.WARNING if event.type == "Warning" else logging.INFO,
-            "%s/%s: %s: %s",
-            body.metadata.namespace,
-            body.metadata.name,
-            event.reason,
-            event.message,
-        )
+        level = logging.WARNING if event.type == "Warning" else logging.INFO
+        what = event.message if event.message.startswith(event.reason) else f"{event.reason}: {event.message}"
+        log.log(level, "%s/%s: %s", body.metadata.namespace, body.metadata.name, what)
 
 
 async def lost(cluster: Objects, connect: Connect, namespace: str, name: str) -> str | None:

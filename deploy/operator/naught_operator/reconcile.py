@@ -16,7 +16,6 @@ is in the pure modules; here is the order, and why it is this one:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -35,8 +34,6 @@ from naught_operator.rolling import Decision, allows_loss, decide, figures_of
 from naught_operator.settings import Difference, live_differences, rules_differ, to_toml
 from naught_operator.spec import Resource, Spec, SpecError, read_resource, read_spec
 from naught_operator.status import Condition, merged, ready
-
-log: Final = logging.getLogger("naught.operator")
 
 TOLD: Final = frozenset(
     {"NotReadBack", "ObjectsFailed", "RestartWouldLose", "ServerUnreachable", "SettingRefused", "SpecInvalid"}
@@ -317,7 +314,6 @@ class _Mending:
         window_ms = round((now - asked).total_seconds() * 1000)
         self._look.status["roll"] = {"time": written(now), "reason": decision.reason, "windowMs": window_ms}
         self._look.tell("Normal", "Restarted", decision.message)
-        log.info("%s/%s: %s", self._resource.namespace, self._resource.name, decision.message)
 
     # Live settings.
 
