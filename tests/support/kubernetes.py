@@ -16,7 +16,6 @@ import contextlib
 import copy
 import itertools
 import shutil
-import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -402,9 +401,9 @@ class Nodes:
         folder = self._folder / f"{name}-{next(self._numbers)}"
         folder.mkdir()
         text = self._cluster.get("v1/configmaps", name)["data"]["naught.toml"]
-        file = folder / "naught.toml"
-        file.write_text(text)
-        self._files[name] = file
+        file = self._files[name] = folder / "config" / "naught.toml"
+        file.parent.mkdir()
+        self._write_file(file, text)
         return ServerProcess(folder, "--config", str(file))
 
     def _write_files(self) -> None:
@@ -412,13 +411,19 @@ class Nodes:
         for name, file in self._files.items():
             config = self._cluster.find("v1/configmaps", name)
             text = None if config is None else config["data"]["naught.toml"]
-            if text is None or text == file.read_text():
-                continue
-            new = file.with_suffix(".new")
-            new.write_text(text)
-            new.replace(file)
-            if f"{name}-0" in self._running and self.server(name).process.poll() is None:
-                self.server(name).process.send_signal(signal.SIGHUP)
+            if text is not None and text != file.read_text():
+                self._write_file(file, text)
+
+    def _write_file(self, file: Path, text: str) -> None:
+        """A volume of a ConfigMap: each file is a link through one link, `..data`, and that one is moved."""
+        version = file.parent / f"..{next(self._numbers)}"
+        version.mkdir()
+        (version / file.name).write_text(text)
+        moved = file.parent / "..new"
+        moved.symlink_to(version.name)
+        moved.replace(file.parent / "..data")
+        if not file.is_symlink():
+            file.symlink_to(f"..data/{file.name}")
 
     def kill(self, name: str = "orders") -> None:
         """End the server's process without a word. Its pod goes on saying that it runs."""
