@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jsonpatch
 import kmock
 import kopf
-import yaml
+import yaml  # type: ignore[import-untyped]
 from kmock._internal import k8s, rendering
 
 from naught_operator import run
@@ -195,7 +195,7 @@ class ApiServer(k8s.KubernetesEmulator):
     def _authorize(self, request: rendering.Request) -> None:
         assert request.resource is not None
         assert request.action is not None
-        name = request.resource.plural + (f"/{request.subresource}" if request.subresource else "")
+        name = f"{request.resource.plural}/{request.subresource or ''}".rstrip("/")
         right = Right(str(request.resource.group), name, VERBS[request.action.name.lower()])
         if right not in self.allowed:
             self.refused.append(right)
@@ -216,10 +216,9 @@ class ApiServer(k8s.KubernetesEmulator):
 
     def _complete_change(self, request: rendering.Request) -> None:
         """What an API server does with a patch before it stores the result."""
-        key = (request.resource, request.namespace, request.name)
-        if key not in self.objects or self.objects[key].deleted:
+        old = self._stored(request)
+        if old is None:
             return
-        old = self.objects[key].raw
         version = str(next(self._versions))
         if isinstance(request.data, list):  # a JSON patch, which kopf uses for finalizers
             try:
@@ -256,12 +255,20 @@ class ApiServer(k8s.KubernetesEmulator):
             raise k8s.KubernetesError(status=422, reason="Invalid", message="the status has fields that are not kept")
 
     def _check_preconditions(self, request: rendering.Request) -> None:
-        key = (request.resource, request.namespace, request.name)
         wanted = ((request.data or {}).get("preconditions") or {}).get("uid")
-        if wanted is not None and key in self.objects and not self.objects[key].deleted:
-            found = self.objects[key]["metadata"]["uid"]
-            if found != wanted:
-                raise k8s.KubernetesError(status=409, reason="Conflict", message=f"the uid is {found}, not {wanted}")
+        found = self._stored(request)
+        if wanted is not None and found is not None and found["metadata"]["uid"] != wanted:
+            raise k8s.KubernetesError(status=409, reason="Conflict", message=f"the uid is not {wanted}")
+
+    def _stored(self, request: rendering.Request) -> dict[str, Any] | None:
+        """The object that a request names; None where there is none."""
+        assert request.resource is not None
+        assert request.name is not None
+        key = (request.resource, request.namespace, request.name)
+        if key not in self.objects or self.objects[key].deleted:
+            return None
+        found: dict[str, Any] = self.objects[key].raw
+        return found
 
 
 class Cluster:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 KINDS: Final = ("ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service", "StatefulSet")
 """The kinds that are made for each resource. The ServiceAccount of the manifests is left out: the server's pod gets

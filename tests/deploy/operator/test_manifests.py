@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from naught_operator import objects, run
+from naught_operator.base import load
 from naught_operator.names import GROUP, KIND, PLURAL, VERSION
-from naught_operator.spec import SpecError, read_spec
+from naught_operator.settings import to_toml
+from naught_operator.spec import SpecError, read_resource, read_spec
 from support.kubernetes import MANIFESTS, Invalid, documents, fitted, resource_schema
+from support.manifests import faults, parsed_manifests, printed_by, refused
 from support.paths import ROOT
 
 SCHEMA = resource_schema()
@@ -91,10 +96,6 @@ def test_the_example_fits_the_schema_the_operator_and_the_server() -> None:
     stored = fitted(example, SCHEMA)
     assert json.dumps(stored["spec"]["settings"]) == json.dumps(example["spec"]["settings"]), "nothing is lost"
     spec = read_spec(stored["spec"])
-    from naught_operator.base import load
-    from naught_operator.settings import to_toml
-    from naught_operator.spec import read_resource
-
     body = {**stored, "metadata": {**stored["metadata"], "namespace": "counters"}}
     found = objects.desired(read_resource(body), spec, load(), "counters")
     assert run.check_config(to_toml(found.config)) is None
@@ -152,3 +153,84 @@ def test_the_cluster_wide_overlay_changes_the_rule_of_the_peering() -> None:
     assert change["path"] == "/rules/8/resources"
     assert role["rules"][8]["resources"] == ["kopfpeerings"]
     assert change["value"] == ["clusterkopfpeerings"]
+
+
+# ------------------------------------------------------------------------------------------- judged by others
+
+
+@pytest.mark.parametrize("name", ["the example", "nothing said"])
+def test_the_objects_of_a_resource_are_valid_and_lose_no_counters(name: str) -> None:
+    """By the schemas of Kubernetes, and by the judge of the chart."""
+    spec = documents(EXAMPLE)[0]["spec"] if name == "the example" else {}
+    body = {"metadata": {"name": "orders", "namespace": "counters", "uid": "u"}, "spec": spec}
+    found = list(objects.desired(read_resource(body), read_spec(spec), load(), "counters").objects)
+    assert refused(found) == []
+    assert faults(found) == []
+
+
+def test_the_operators_manifests_are_valid() -> None:
+    found = [each for path in sorted(MANIFESTS.glob("*.yaml")) for each in documents(path)]
+    known = [each for each in found if each["kind"] not in ("Kustomization", "KopfPeering")]
+    assert len(known) == 10
+    assert refused(known) == []
+
+
+def test_a_definition_that_is_wrong_is_refused() -> None:
+    (definition,) = documents(MANIFESTS / "crd.yaml")
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["propertys"] = {}
+    assert refused([definition])
+
+
+def kinds(rendered: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for each in parsed_manifests(rendered):
+        found.setdefault(each["kind"], []).append(each)
+    return found
+
+
+@pytest.mark.slow
+def test_the_cluster_wide_overlay_has_the_same_rights_everywhere() -> None:
+    within = kinds(printed_by("kubectl", "kustomize", MANIFESTS))
+    everywhere = kinds(printed_by("kubectl", "kustomize", MANIFESTS.parent / "cluster-wide"))
+    assert set(everywhere) == set(within) - {"Role", "RoleBinding", "KopfPeering"} | {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ClusterKopfPeering",
+    }
+    (one,), (all_of_them,) = within["Role"], everywhere["ClusterRole"]
+    differing = [pair for pair in zip(one["rules"], all_of_them["rules"], strict=True) if pair[0] != pair[1]]
+    assert [pair[1]["resources"] for pair in differing] == [["clusterkopfpeerings"]]
+    (binding,) = everywhere["ClusterRoleBinding"]
+    assert binding["roleRef"]["kind"] == "ClusterRole"
+    assert binding["subjects"][0]["namespace"] == "naught-operator"
+    assert "namespace" not in all_of_them["metadata"]
+    (deployment,) = everywhere["Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each.get("value", "naught-operator") for each in container["env"]}
+    options = run.parse(container["args"], environment)
+    assert options.namespaces == ()
+    assert options.own_namespace == "naught-operator"
+    assert (
+        refused(each for kind in everywhere.values() for each in kind if each["kind"] != "ClusterKopfPeering") == []
+    )
+
+
+@pytest.mark.slow
+def test_the_component_makes_the_webhook_ask_for_a_token(tmp_path: Path) -> None:
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        f"resources: [{os.path.relpath(MANIFESTS, tmp_path)}]\n"
+        f"components: [{os.path.relpath(MANIFESTS.parent / 'webhook-token', tmp_path)}]\n"
+    )
+    found = kinds(printed_by("kubectl", "kustomize", tmp_path, "--load-restrictor", "LoadRestrictionsNone"))
+    (deployment,) = found["Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    options = run.parse(container["args"], {"NAUGHT_OPERATOR_NAMESPACES": "a"})
+    mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    assert options.webhook_token_file is not None
+    name = mounts[str(options.webhook_token_file.parent)]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == name]
+    assert volume["secret"]["secretName"] == "naught-operator-webhook"
+    assert refused([deployment]) == []
