@@ -386,6 +386,9 @@ class Nodes:
                 del self._running[pod]
         for (resource, namespace, name), obj in list(self._cluster.api.objects.items()):
             wanted = resource == kmock.resource("apps/v1/statefulsets") and not obj.deleted
+            seen = {"observedGeneration": obj["metadata"]["generation"]} if wanted else None
+            if wanted and obj.get("status") != seen:
+                await self._cluster.send("PATCH", "apps/v1/statefulsets", name, {"status": seen})
             if wanted and namespace == NAMESPACE and f"{name}-0" not in self._running and not self.paused:
                 await self._start(name, obj.raw)
         self._write_files()

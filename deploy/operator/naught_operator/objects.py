@@ -75,6 +75,8 @@ def desired(resource: Resource, spec: Spec, base: Base, operator_namespace: str)
             case "StatefulSet":
                 _finish_template(each["spec"]["template"], spec, settings)
     for each in objects:
+        if each["kind"] == "StatefulSet":  # its template has a digest of its own
+            continue
         each["metadata"]["annotations"] = {
             **each["metadata"].get("annotations", {}),
             OBJECT: digest({key: value for key, value in each.items() if key != "metadata"}),

@@ -64,6 +64,13 @@ def restart_reasons(pod: Pod, wanted: Desired, live: Iterable[str]) -> list[str]
     return fields + reasons or ["the pod's template"]
 
 
+def controller_is_behind(stateful_set: Mapping[str, Any]) -> bool:
+    """Whether the controller of StatefulSets has not seen the template as it is now: a pod that is deleted would come
+    back from the one before."""
+    observed: int = (stateful_set.get("status") or {}).get("observedGeneration", 0)
+    return observed < stateful_set["metadata"].get("generation", 0)
+
+
 def template_is_current(template: Mapping[str, Any], wanted: Desired, live: Iterable[str]) -> bool:
     """Whether the template of a StatefulSet is as it should be, in all that a restart is needed for."""
     annotations = template["metadata"].get("annotations") or {}

@@ -10,6 +10,8 @@ is in the pure modules; here is the order, and why it is this one:
   more than needed, and not once less.
 - A raised budget is in the status before the server is told: an operator that ends in between leaves a value to put
   back.
+- A pod is deleted only after the controller of StatefulSets has seen the template: before, it could come back from
+  the old one.
 - The server is asked what a restart would lose directly before its pod is deleted.
 - Services keep their ports while a restart is pending: the server still listens as it did.
 """
@@ -28,7 +30,7 @@ from naught_operator.errors import ClusterError, NotOurs, Refused, Unreachable
 from naught_operator.live import Plan, drifts, pins_of, plan
 from naught_operator.names import KIND, LIVE, OBJECT, RAISED_UNTIL, READY, ROLLED
 from naught_operator.objects import DRAIN, Desired, desired
-from naught_operator.pods import Pod, read_pod, restart_reasons, template_is_current
+from naught_operator.pods import Pod, controller_is_behind, read_pod, restart_reasons, template_is_current
 from naught_operator.raising import SETTING, as_status, written
 from naught_operator.rolling import Decision, allows_loss, decide, figures_of
 from naught_operator.settings import Difference, live_differences, rules_differ, to_toml
@@ -252,10 +254,12 @@ class _Mending:
     async def _patch_set(self, patch: Mapping[str, Any]) -> Mapping[str, Any]:
         return await self._cluster.patch("StatefulSet", self._resource.namespace, self._resource.name, patch)
 
-    async def _apply_template(self, found: Mapping[str, Any], live: Sequence[str]) -> None:
-        """Change the template where a restart is needed for what has changed. It restarts nothing by itself."""
-        if not template_is_current(found["spec"]["template"], self._wanted, live):
-            await self._patch_set({"spec": {"template": self._wanted.template}})
+    async def _apply_template(self, found: Mapping[str, Any], live: Sequence[str]) -> Mapping[str, Any]:
+        """Change the template where a restart is needed for what has changed. It restarts nothing by itself. Returns
+        the StatefulSet as it is then."""
+        if template_is_current(found["spec"]["template"], self._wanted, live):
+            return found
+        return await self._patch_set({"spec": {"template": self._wanted.template}})
 
     async def _pod(self) -> Pod | None:
         body = await self._cluster.get("Pod", self._resource.namespace, f"{self._resource.name}-0")
@@ -266,9 +270,9 @@ class _Mending:
     async def _not_running(self, stateful_set: Mapping[str, Any], pod: Pod) -> None:
         """The container starts, or fails to: nothing can be lost, and a change may be what it needs."""
         live = self._resource.status.get("liveSettings", [])
-        await self._apply_template(stateful_set, live)
+        stateful_set = await self._apply_template(stateful_set, live)
         reasons = restart_reasons(pod, self._wanted, live)
-        if reasons:
+        if reasons and not controller_is_behind(stateful_set):
             decision = decide(reasons, None, runs=False, allowed=False, generation=self._resource.generation)
             await self._delete(pod, decision, self._look.now())
         await self._apply_services()
@@ -288,11 +292,16 @@ class _Mending:
         live, info = await server.config(), await server.info()
         self._look.status["liveSettings"] = sorted(live)
         settings = await self._apply_live(server, live, info, pod)
-        await self._apply_template(stateful_set, sorted(live))
+        stateful_set = await self._apply_template(stateful_set, sorted(live))
         reasons = restart_reasons(pod, self._wanted, live)
         if not reasons:
             await self._apply_services()
             return [settings, Condition(ROLLED, "True", "Current", "the pod is as the resource asks")]
+        if controller_is_behind(stateful_set):
+            return [
+                settings,
+                Condition(ROLLED, "False", "TemplatePending", "the template is on its way to the controller"),
+            ]
         return [settings, await self._restart(server, pod, reasons)]
 
     async def _restart(self, server: ServerCalls, pod: Pod, reasons: Sequence[str]) -> Condition:

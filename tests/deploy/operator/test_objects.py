@@ -12,7 +12,7 @@ import pytest
 from naught_operator.base import BaseError, load
 from naught_operator.names import OBJECT, OWNER_LABEL, STARTED_WITH, TEMPLATE
 from naught_operator.objects import Desired, desired, server_container
-from naught_operator.pods import Pod, read_pod, restart_reasons, template_is_current
+from naught_operator.pods import Pod, controller_is_behind, read_pod, restart_reasons, template_is_current
 from naught_operator.spec import Resource, read_spec
 
 BASE = load()
@@ -53,7 +53,7 @@ def test_every_object_has_the_name_the_label_and_the_owner() -> None:
             "uid-1",
             True,
         )
-        assert meta["annotations"][OBJECT]
+        assert (OBJECT in meta.get("annotations", {})) == (each["kind"] != "StatefulSet")
 
 
 def test_no_name_of_the_manifests_is_left() -> None:
@@ -153,6 +153,12 @@ def test_a_template_that_somebody_has_changed_is_not_current() -> None:
     template = copy.deepcopy(found.template)
     del template["metadata"]["annotations"][STARTED_WITH]
     assert not template_is_current(template, found, LIVE)
+
+
+@pytest.mark.parametrize(("generation", "observed", "behind"), [(3, 3, False), (3, 2, True), (1, None, True)])
+def test_a_controller_is_behind_until_it_has_seen_the_template(generation: int, observed: Any, behind: bool) -> None:
+    status = {} if observed is None else {"observedGeneration": observed}
+    assert controller_is_behind({"metadata": {"generation": generation}, "status": status}) is behind
 
 
 def test_a_pod_of_another_template_is_restarted_even_where_nothing_of_it_is_known() -> None:
