@@ -360,7 +360,7 @@ class Nodes:
         self._numbers = itertools.count(1)
         self._files: dict[str, Path] = {}  # by resource: the file that its server reads
         self._running: dict[str, tuple[str, ServerProcess]] = {}  # by pod: its uid, and its process
-        self.paused = False  # while true, no pod is made
+        self.blind = False  # while true, the controller does not see that a template has changed
 
     def server(self, name: str = "orders") -> ServerProcess:
         """The process of a resource's pod."""
@@ -387,9 +387,9 @@ class Nodes:
         for (resource, namespace, name), obj in list(self._cluster.api.objects.items()):
             wanted = resource == kmock.resource("apps/v1/statefulsets") and not obj.deleted
             seen = {"observedGeneration": obj["metadata"]["generation"]} if wanted else None
-            if wanted and obj.get("status") != seen:
+            if wanted and obj.get("status") != seen and not self.blind:
                 await self._cluster.send("PATCH", "apps/v1/statefulsets", name, {"status": seen})
-            if wanted and namespace == NAMESPACE and f"{name}-0" not in self._running and not self.paused:
+            if wanted and namespace == NAMESPACE and f"{name}-0" not in self._running:
                 await self._start(name, obj.raw)
         self._write_files()
 

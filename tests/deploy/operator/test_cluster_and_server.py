@@ -337,6 +337,22 @@ async def test_a_port_changes_at_the_restart_and_not_before(cluster: Cluster) ->
         assert cluster.get("v1/services", "orders")["spec"]["ports"][0]["port"] == 7000
 
 
+async def test_a_pod_is_not_deleted_before_its_controller_has_seen_the_template(cluster: Cluster) -> None:
+    """It would come back from the template before."""
+    async with operator(cluster):
+        await cluster.create(image="naught:old")
+        await ready(cluster)
+        pod = pod_uid(cluster)
+        cluster.nodes.blind = True
+        await cluster.change(image="naught:new")
+        await until(lambda: cluster.condition("RolledOut") == ("False", "TemplatePending"), "the template is changed")
+        assert pod_uid(cluster) == pod
+        cluster.nodes.blind = False
+        await cluster.send("PATCH", "apps/v1/statefulsets", "orders", {})
+        await ready(cluster)
+        assert pod_uid(cluster) != pod
+
+
 async def test_a_container_that_does_not_run_is_restarted_at_once(cluster: Cluster) -> None:
     """An image that does not exist is mended by another one, though no server answers."""
     async with operator(cluster):
