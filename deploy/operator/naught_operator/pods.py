@@ -68,7 +68,8 @@ def controller_is_behind(stateful_set: Mapping[str, Any]) -> bool:
     """Whether the controller of StatefulSets has not seen the template as it is now: a pod that is deleted would come
     back from the one before."""
     observed: int = (stateful_set.get("status") or {}).get("observedGeneration", 0)
-    return observed < stateful_set["metadata"].get("generation", 0)
+    generation: int = stateful_set["metadata"].get("generation", 0)
+    return observed < generation
 
 
 def template_is_current(template: Mapping[str, Any], wanted: Desired, live: Iterable[str]) -> bool:
