@@ -18,6 +18,7 @@ PACKAGES = {
     "naught": ROOT / "client" / "naught",
     "naught_server": ROOT / "server" / "naught_server",
     "naught_loadtest": ROOT / "loadtest" / "naught_loadtest",
+    "naught_operator": ROOT / "deploy" / "operator" / "naught_operator",
 }
 
 SERVER_MAY_IMPORT = {
@@ -35,6 +36,16 @@ MEMORY = "naught.memory"
 
 # What only a program imports that asks for it, and which optional extra it needs.
 EXTRAS = {"naught.otel": "opentelemetry"}
+
+# A program of its own, on an optional extra. What its modules may import beside the standard library.
+OPERATOR = "naught_operator"
+OPERATOR_MAY_IMPORT = {
+    "naught_operator.base": {"yaml"},
+    "naught_operator.cluster": {"aiohttp", "kopf"},
+    "naught_operator.handlers": {"kopf"},
+    "naught_operator.run": {"kopf", "naught_server"},
+    "naught_operator.server": {"naught"},
+}
 
 # Programs that drive other client libraries. Each is run as a process of its own; nothing imports them.
 PEERS = "naught_loadtest.bars.peers."
@@ -71,6 +82,9 @@ ADAPTERS = {
     "naught_loadtest.generate.worker",
     "naught_loadtest.processes",
     "naught_loadtest.zeros.trial",
+    "naught_operator.handlers",
+    "naught_operator.run",
+    "naught_operator.webhook",
     "naught_server.connection",
     "naught_server.http_server",
     "naught_server.listeners",
@@ -217,11 +231,19 @@ def test_the_client_alone_loads_nothing_of_the_server() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     packages = {top(name) for name in loaded.stdout.split()}
     assert "naught" in packages
-    assert not packages & {"naught_server", "naught_loadtest", "pytest", *EXTRAS.values()}
+    assert not packages & {"naught_server", "naught_loadtest", OPERATOR, "kopf", "pytest", *EXTRAS.values()}
     assert not set(EXTRAS) & set(loaded.stdout.split())
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(PEERS)])
+@pytest.mark.parametrize("name", [name for name in MODULES if top(name) == OPERATOR])
+def test_the_operator_is_a_program_of_its_own(name: str) -> None:
+    """Few of its modules know kopf, the API or a server, and nothing but itself imports it."""
+    beyond = {top(found) for found in at_run_time(name)} - set(sys.stdlib_module_names) - {OPERATOR}
+    assert beyond == OPERATOR_MAY_IMPORT.get(name, set())
+    assert all(top(other) == OPERATOR for other, known in ARROWS.items() if name in known)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(PEERS) and top(name) != OPERATOR])
 def test_nothing_but_the_standard_library_uvloop_and_msgpack(name: str) -> None:
     extra = {EXTRAS[name]} if name in EXTRAS else set()
     assert {top(found) for found in at_run_time(name)} <= set(sys.stdlib_module_names) | AT_RUN_TIME | extra
@@ -271,4 +293,4 @@ def test_the_scan_sees_what_it_forbids() -> None:
     assert Import("asyncio", at_once=True, for_types=False) in imports_of("naught_server.connection")
     assert Import("naught.wire.codec", at_once=True, for_types=False) in imports_of("naught_server.protocol")
     assert any(found.for_types for found in imports_of("naught.aio.connection"))
-    assert {"naught", "naught_server", "naught_loadtest"} == {top(name) for name in MODULES}
+    assert set(PACKAGES) == {top(name) for name in MODULES}

@@ -54,14 +54,15 @@ def test_hadolint_finds_what_is_wrong(tmp_path: Path) -> None:
     assert {"DL3007", "DL3025"} <= set(re.findall(r"DL\d{4}", done.stdout))
 
 
-def test_it_does_not_run_as_root() -> None:
-    (user,) = values("USER")
+@pytest.mark.parametrize("stage", ["server", "operator"])
+def test_it_does_not_run_as_root(stage: str) -> None:
+    (user,) = values("USER", stage)
     uid, _, gid = user.partition(":")
     assert int(uid) > 0
     assert int(gid) > 0
     pod = parsed_yaml(BASE / "statefulset.yaml")["spec"]["template"]["spec"]["securityContext"]
     assert (pod["runAsUser"], pod["runAsGroup"]) == (int(uid), int(gid))
-    names = [name for name, _ in instructions("server")]
+    names = [name for name, _ in instructions(stage)]
     assert not {"RUN", "ADD", "VOLUME"} & set(names), "the last stage only has what it copies"
 
 
@@ -76,10 +77,13 @@ def test_its_images_have_a_version() -> None:
     assert tuple(map(int, defaults["PYTHON"].split("."))) >= tuple(map(int, floor.split(".")))
 
 
-def test_what_it_runs_gets_signals_itself() -> None:
-    assert json.loads(values("ENTRYPOINT")[0]) == ["naught-server"], "in the exec form: no shell between"
-    assert values("STOPSIGNAL") == ["SIGTERM"]
-    assert values("CMD") == []
+@pytest.mark.parametrize(
+    ("stage", "program"), [("server", ["naught-server"]), ("operator", ["python", "-m", "naught_operator"])]
+)
+def test_what_it_runs_gets_signals_itself(stage: str, program: list[str]) -> None:
+    assert json.loads(values("ENTRYPOINT", stage)[0]) == program, "in the exec form: no shell between"
+    assert values("STOPSIGNAL", stage) == ["SIGTERM"]
+    assert values("CMD", stage) == []
 
 
 def test_its_health_check_is_naught_ping() -> None:
@@ -108,8 +112,9 @@ def test_the_build_gets_what_it_copies_and_nothing_else() -> None:
     assert sorted(line[1:] for line in patterns if line.startswith("!")) == sorted(copied)
     assert all((ROOT / name).exists() for name in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    for package in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
-        assert package.split("/")[0] in copied
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for path in [*wheel["packages"], *wheel["force-include"]]:
+        assert {path, path.split("/")[0]} & set(copied)
     assert {project["project"]["readme"], *project["project"]["license-files"], "hatch_build.py"} <= set(copied)
     left_out = [line for line in patterns if line.startswith("**/")]
     assert any(fnmatch.fnmatch("server/naught_server/hot.so", line.replace("**/", "*")) for line in left_out)
