@@ -55,7 +55,8 @@ SHARDS_PER_ENTRY: Final = 4
 
 ENTRIES_PER_ZERO: Final = 200
 """To take out a shard's zeros, all its entries are looked at. A shard with fewer zeros than one in so many entries is
-looked at once in `ZEROS_EVERY_MS` only: else a steady trickle of zeros would keep the sweeper at work all the time."""
+looked at once in `ZEROS_EVERY_MS` only: else a steady trickle of zeros would keep the sweeper at work all the time.
+In the simulation of the tuner's workloads this halves its work."""
 
 ZEROS_EVERY_MS: Final = 1_000
 

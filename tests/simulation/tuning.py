@@ -1,11 +1,13 @@
-"""A machine that runs an engine on random workloads, with its tuner and without: `python -m simulation.tuning 0 10 15`.
+"""A machine that runs an engine on random workloads, with its tuner and without.
+
+    python -m simulation.tuning 0 10 15    # the seeds from 0 to 9, each for 15 seconds of its time
 
 A machine with one processor and a clock of its own runs an engine: requests arrive at random, each has its price, and
 the sweeper's steps take the time of the entries they work on. A request waits for what is under way. Each workload is
 run twice, with the tuner and without. Printed is, for each seed, the p99 with the tuner for that without.
 
-The shard of a key is its hash, which Python draws anew in each process. The tests run this with a fixed one, so that a
-seed means the same workload everywhere.
+The shard of a key is its hash, which Python draws anew in each process. The tests run this with a fixed one, so that
+a seed means the same workload everywhere.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ class Machine:
     def _serve(self, kind: str) -> int:
         """Change counters as this kind of load does. Returns how many."""
         random, cache, now_ms = self.random, self.cache, self.now_ns // 1_000_000
-        count = {"fill": 30, "drain": 40, "flood": random.choice([60, 250]), "mortal": 20}.get(kind, random.randint(1, 5))
+        flood = random.choice([60, 250])
+        count = {"fill": 30, "drain": 40, "flood": flood, "mortal": 20}.get(kind, random.randint(1, 5))
         ttl_ms = random.choice([5, 500, 3_000]) if kind == "mortal" else None
         for _ in range(count):
             if kind == "drain":
