@@ -82,6 +82,8 @@ def test_json_everywhere(shell: Shell) -> None:
     assert values("config", "log_level") == ["info"]
     assert {"sweep_budget_ms", "tuner", "caches.default.eviction"} < set(values("config")[0])
     assert values("config", "sweep_budget_ms", "2") == [2.0]
+    assert values("config", "sweep_budget_ms", "--reset") == [1.0]
+    assert values("config", "gc_freeze", "true") == [True]
     assert values("clear", "--yes") == [0]
     assert set(values("stat", "--lines", "1", "--interval", "0.05")[0]) >= {"commands_per_s", "lag_p99_ms"}
 

@@ -184,7 +184,8 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="a setting (default: print all)")
-    parser.add_argument("value", metavar="VALUE", nargs="?", help="the new value")
+    parser.add_argument("value", metavar="VALUE", nargs="?", help="the new value, which the tuner then leaves alone")
+    parser.add_argument("--reset", action="store_true", help="give it back to the server's configuration and tuner")
 
 
 def _add_expire(parser: argparse.ArgumentParser) -> None:

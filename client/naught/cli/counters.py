@@ -214,6 +214,11 @@ async def _clear(client: Client[str], arguments: Arguments, output: Output) -> i
 
 
 async def _config(client: Client[str], arguments: Arguments, output: Output) -> int:
+    if arguments.reset:
+        if arguments.name is None or arguments.value is not None:
+            raise InvalidRequest("--reset gives one setting back: naught config NAME --reset")
+        output.value(await client.config_set(arguments.name, None))
+        return OK
     if arguments.value is not None:
         output.value(await client.config_set(arguments.name, _literal(arguments.value)))
         return OK
@@ -265,7 +270,9 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _literal(text: str) -> Any:
-    """The number that the text is, otherwise the text."""
+    """The number, true or false that the text is, otherwise the text."""
+    if text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
         try:
             return kind(text)
