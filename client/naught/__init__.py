@@ -15,14 +15,14 @@ What a program uses is imported when it first asks for it: `import naught` alone
 the command `naught` where it needs no connection.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
 from naught import _compiled
 
 _compiled.watch(__name__, __path__[0])  # it decides from what the modules below are imported
 
 # isort: split
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from naught._version import __version__
 
 if TYPE_CHECKING:

@@ -407,7 +407,8 @@ def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> No
         run.parser().parse_args(words[1:])
         words = words[: words.index("--")]
     names = [word for word in words[:1] if not word.startswith("-") and program != "naught-server"]
-    options = {word.partition("=")[0] for word in words if re.match(r"-{1,2}[a-zA-Z]", word)} - {
+    given = words[: words.index("--")] if "--" in words else words
+    options = {word.partition("=")[0] for word in given if re.match(r"-{1,2}[a-zA-Z]", word)} - {
         "--help",
         "--version",
     }
@@ -416,7 +417,8 @@ def test_every_command_that_is_named_exists_and_has_the_options(line: str) -> No
     if program == "naught-loadtest":
         naught_loadtest.parser().parse_args(words)
     elif program == "naught" and words[0] in arguments.COMMANDS and len(words) > 1:
-        arguments.parser_of(words[0]).parse_intermixed_args(words[1:])
+        parser = arguments.parser_of(words[0])
+        (parser.parse_args if "--" in words else parser.parse_intermixed_args)(words[1:])
 
 
 def test_commands_of_every_program_are_found() -> None:
