@@ -387,6 +387,42 @@ class Cache:
             return False, [self.get(key, now_ms) for key, _, _ in items]
         return self.add_within(items, sums, ttl_ms, now_ms)
 
+    def throttle(
+        self, key: bytes, limit: int, per_ms: int, burst: int, by: int, now_ms: int
+    ) -> tuple[bool, int, int, int]:
+        """Grant `by` uses of a bucket of `burst`, which refills `limit` in `per_ms`; 0 changes nothing.
+
+        Returns whether it was granted, the uses left, and milliseconds: until the same would be granted, and until
+        the bucket is full (-1 for never). The caller has checked that `by` is at most `burst`, and `burst * per_ms` a
+        value. Raises CacheFull, with nothing changed.
+
+        The debt is counted in units of which a use costs `per_ms` and a millisecond pays `limit`, so all numbers are
+        whole and nothing is rounded. The counter expires in the millisecond in which the debt is paid. That may be
+        before the millisecond ends: the value says by how much, as its remainder by `limit` is that of the debt.
+        """
+        shard = hash(key) & self._mask
+        value = self._value(shard, key, now_ms)
+        room = burst * per_ms
+        debt = 0
+        if value:
+            deadline_ms = self.deadlines[shard].get(key)
+            if deadline_ms is None:  # others have set it so: it is never paid
+                return not by, 0, -1, -1
+            debt = (deadline_ms - now_ms) * limit - -value % limit
+        after = debt + by * per_ms
+        if not by or after > room:
+            missing = after - room if by else 0
+            return not by, max(0, room - debt) // per_ms, -(-missing // limit), -(-debt // limit)
+        reset_ms = -(-after // limit)
+        if not value:
+            self._create(shard, key, after, reset_ms, now_ms)
+        else:
+            self.tables[shard][key] = after
+            self._set_deadline(shard, key, reset_ms, now_ms)
+            if after < value and key in self.waiters.queues:
+                self.waiters.on_decrease(key)
+        return True, (room - after) // per_ms, 0, reset_ms
+
     def add_within(
         self, items: Sequence[Item], sums: dict[bytes, int], ttl_ms: int | None, now_ms: int
     ) -> tuple[bool, list[int]]:
