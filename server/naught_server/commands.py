@@ -58,7 +58,7 @@ from naught_server.params import (
 )
 from naught_server.session import Session, Slices
 from naught_server.sessions import Sessions
-from naught_server.store import Cache
+from naught_server.store import Bucket, Cache
 from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter, sums_of
 
 Touches = Callable[[Session, Params], Iterable[int]]
@@ -301,7 +301,7 @@ def throttle(peer: Peer, params: Params, now_ms: int) -> tuple[bool, int, int, i
         raise InvalidRequest(f"burst times per_ms is at most {VALUE_MAX}, not {room}")
     if room > limit * TTL_MS_MAX:
         raise InvalidRequest(f"a burst is used up for at most {TTL_MS_MAX} ms, not {room // limit}")
-    return peer.session.cache.throttle(key, limit, per_ms, burst, by, now_ms)
+    return peer.session.cache.throttle(key, Bucket(limit, per_ms, burst), by, now_ms)
 
 
 def expire(peer: Peer, params: Params, now_ms: int) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from naught.wire.codec import encode_request
 from naught.wire.limits import TTL_MS_MAX, VALUE_MAX
-from naught_server.store import Cache
+from naught_server.store import Bucket, Cache
 from support.conversation import Conversation, decoded, engine_of
 
 RATES: dict[str, tuple[int, int]] = {
@@ -59,7 +59,7 @@ def test_it_decides_as_rational_numbers_do(rate: str, seed: int) -> None:
     granted = 0
     for _ in range(400):
         by = min(draw.choice([0, 1, 1, 1, 2, burst, draw.randint(1, burst)]), burst)
-        found = cache.throttle(b"k", limit, per_ms, burst, by, now_ms)
+        found = cache.throttle(b"k", Bucket(limit, per_ms, burst), by, now_ms)
         assert found == model.ask(by, now_ms)
         granted += found[0] and by > 0
         assert cache.ttl(b"k", now_ms) == (found[3] or None), "it lives as long as its debt"
@@ -78,12 +78,12 @@ def test_retry_after_is_exact() -> None:
         limit, per_ms, burst = draw.randint(1, 50), draw.randint(1, 5_000), draw.randint(1, 9)
         cache = engine_of(shards=1).store.cache("default")
         now_ms = draw.randint(0, 10**9)
-        cache.throttle(b"k", limit, per_ms, burst, burst, now_ms)
+        cache.throttle(b"k", Bucket(limit, per_ms, burst), burst, now_ms)
         by = draw.randint(1, burst)
-        granted, _, retry_ms, _ = cache.throttle(b"k", limit, per_ms, burst, by, now_ms)
+        granted, _, retry_ms, _ = cache.throttle(b"k", Bucket(limit, per_ms, burst), by, now_ms)
         assert not granted
-        assert not cache.throttle(b"k", limit, per_ms, burst, by, now_ms + retry_ms - 1)[0]
-        assert cache.throttle(b"k", limit, per_ms, burst, by, now_ms + retry_ms)[0]
+        assert not cache.throttle(b"k", Bucket(limit, per_ms, burst), by, now_ms + retry_ms - 1)[0]
+        assert cache.throttle(b"k", Bucket(limit, per_ms, burst), by, now_ms + retry_ms)[0]
 
 
 @pytest.mark.parametrize("limit", [1, 5, 100])
@@ -91,7 +91,9 @@ def test_no_span_of_the_period_has_more_than_the_burst_and_the_limit(limit: int)
     """A fixed window lets twice the limit through in a moment, around its end. This has no such moment."""
     cache = engine_of(shards=1).store.cache("default")
     per_ms = 1_000
-    granted = [ms for ms in range(5_000) for _ in range(3) if cache.throttle(b"k", limit, per_ms, limit, 1, ms)[0]]
+    granted = [
+        ms for ms in range(5_000) for _ in range(3) if cache.throttle(b"k", Bucket(limit, per_ms, limit), 1, ms)[0]
+    ]
     for first in range(0, 5_000, 37):
         within = sum(first <= ms < first + per_ms for ms in granted)
         assert within <= 2 * limit

@@ -112,12 +112,10 @@ class ModelCache:
             self._change(now_ms, key, by, ttl_ms)
         return [True, [after[key] for key, _, _ in items]]
 
-    def throttle(
-        self, now_ms: int, key: bytes, limit: int, per_ms: int, burst: int | None = None, by: int = 1
-    ) -> list[Any] | Refused:
+    def throttle(self, now_ms: int, key: bytes, limit: int, per_ms: int, *more: int) -> list[Any] | Refused:
+        burst, by = (*more, *(limit, 1)[len(more) :])
         if key in self.values and key not in self.deadlines:
             return [not by, 0, -1, -1]
-        burst = limit if burst is None else burst
         refill = Fraction(limit, per_ms)  # uses in a millisecond
         used = Fraction(0)
         if key in self.values:

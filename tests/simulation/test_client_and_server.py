@@ -252,7 +252,7 @@ class ObservedWaiter(FakeWaiter):
 
     def __init__(self, number: int) -> None:
         super().__init__()
-        self.observed = ObservedCall("any", 1, MemoryAddress(), waits=False)
+        self.observed = ObservedCall("any", 1, MemoryAddress())
         if number % 4:
             self.observed.traceparent = f"00-{number // 2 + 1:032x}-{1:016x}-01"
 

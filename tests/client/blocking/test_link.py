@@ -17,7 +17,7 @@ from naught.blocking.gathering import GATHER_S
 from naught.blocking.keeper import BUSY_S, REST_S
 from naught.core import calls, windows
 from naught.core.holds import Hold
-from naught.core.windows import ACKNOWLEDGE_EVERY
+from naught.core.windows import ACKNOWLEDGE_EVERY, HELLO_MSGID
 from naught.errors import Busy, CallTimeout, ClientClosed, ConnectionFailed, InvalidRequest, OutcomeUnknown
 from naught.wire.codec import encode_error, encode_notification
 from support.lines import Line
@@ -924,7 +924,7 @@ def test_a_server_that_stops_is_left_when_it_owes_nothing(stage: Stage) -> None:
 @staged
 def test_a_cache_that_is_refused_at_first_and_later(stage: Stage) -> None:
     refused = stage.do(lambda: Client(URL))
-    stage.line.down += encode_error(0, "invalid", "no such cache")
+    stage.line.down += encode_error(HELLO_MSGID, "invalid", "no such cache")
     stage.settle()
     stage.wait(1.0)
     assert refused.outcome is InvalidRequest
@@ -933,7 +933,7 @@ def test_a_cache_that_is_refused_at_first_and_later(stage: Stage) -> None:
     stage.line.tear()
     waits = stage.call(lambda client: client.incr("k", timeout=None))
     stage.wait(0.5)
-    stage.line.down += encode_error(0, "invalid", "no such cache any more")
+    stage.line.down += encode_error(HELLO_MSGID, "invalid", "no such cache any more")
     stage.settle()
     assert waits.outcome is InvalidRequest
     stage.wait(2.0)
