@@ -65,6 +65,7 @@ ADAPTERS = {
     "naught.patterns",
     "naught.safemap",
     "naught.sockets",
+    "naught.wsgi",
     "naught_loadtest.bars.burst",
     "naught_loadtest.bars.drain",
     "naught_loadtest.bars.memory",
