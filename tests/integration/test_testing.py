@@ -11,6 +11,9 @@ import pytest
 
 from support.surroundings import without_settings
 
+WITHOUT = ["-p", "no:cacheprovider", "-p", "no:cloudcoil"]
+"""Plugins that these tests do without; the second needs what is not installed here."""
+
 PROGRAM = """
 import naught
 import pytest
@@ -81,7 +84,7 @@ def test_its_fixtures_serve_a_program(plugin: str, tmp_path: Path) -> None:
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *chosen, str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", *WITHOUT, "-n", "0", *chosen, str(tmp_path)],
         capture_output=True,
         text=True,
         env=without_settings(),
