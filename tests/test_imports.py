@@ -35,7 +35,7 @@ SERVER_MAY_IMPORT = {
 MEMORY = "naught.memory"
 
 # What only a program imports that asks for it, and which optional extra it needs.
-EXTRAS = {"naught.otel": "opentelemetry"}
+EXTRAS = {"naught.otel": "opentelemetry", "naught.testing": "pytest"}
 
 # A program of its own, on an optional extra. What its modules may import beside the standard library.
 OPERATOR = "naught_operator"
@@ -65,6 +65,8 @@ ADAPTERS = {
     "naught.patterns",
     "naught.safemap",
     "naught.sockets",
+    "naught.testing",
+    "naught.wsgi",
     "naught_loadtest.bars.burst",
     "naught_loadtest.bars.drain",
     "naught_loadtest.bars.memory",

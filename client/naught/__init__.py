@@ -6,8 +6,10 @@
         await counters.incr("seats:42")   # 1
         await counters.decr("seats:42")   # 0: gone
 
-This package exports what most programs need: `connect`, `Client`, and the exceptions (`naught.errors` shows their
-tree). Threads use `naught.blocking.Client`, which has the same methods. Two tools work without a server: `SafeMap`, a
+This package exports what most programs need: `connect`, `Client`, the patterns, and the exceptions (`naught.errors`
+shows their tree). `naught.asgi` and `naught.wsgi` are middlewares.
+
+Threads use `naught.blocking.Client`, which has the same methods. Two tools work without a server: `SafeMap`, a
 mapping that removes a key when its number reaches zero, and `naught.zeros`, which finds and clears zeros in nested
 data.
 
@@ -26,9 +28,9 @@ from typing import TYPE_CHECKING, Any, Final
 from naught._version import __version__
 
 if TYPE_CHECKING:
-    from naught import blocking, zeros
+    from naught import asgi, blocking, wsgi, zeros
     from naught.aio.client import Client, connect
-    from naught.core.calls import Acquired, Grant, Holder, ScanPage
+    from naught.core.calls import Acquired, Grant, Holder, ScanPage, Throttled
     from naught.core.holds import Hold
     from naught.core.hooks import ObservedCall
     from naught.errors import (
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         Denied,
         InvalidRequest,
         NaughtError,
+        NoPermit,
         NoSession,
         NotHeld,
         OutcomeUnknown,
@@ -53,14 +56,15 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
         UnknownMethod,
+        WrongLoop,
     )
-    from naught.patterns import Permit, Semaphore
+    from naught.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup
     from naught.safemap import SafeMap
 
 # Where each name is defined that is imported when it is asked for, and the modules of their own that are names too.
 _DEFINED: Final = {
     "naught.aio.client": ("Client", "connect"),
-    "naught.core.calls": ("Acquired", "Grant", "Holder", "ScanPage"),
+    "naught.core.calls": ("Acquired", "Grant", "Holder", "ScanPage", "Throttled"),
     "naught.core.holds": ("Hold",),
     "naught.core.hooks": ("ObservedCall",),
     "naught.errors": (
@@ -75,6 +79,7 @@ _DEFINED: Final = {
         "Denied",
         "InvalidRequest",
         "NaughtError",
+        "NoPermit",
         "NoSession",
         "NotHeld",
         "OutcomeUnknown",
@@ -85,8 +90,9 @@ _DEFINED: Final = {
         "Unauthenticated",
         "Unavailable",
         "UnknownMethod",
+        "WrongLoop",
     ),
-    "naught.patterns": ("Permit", "Semaphore"),
+    "naught.patterns": ("InFlight", "Permit", "Quota", "Reference", "Semaphore", "WaitGroup"),
     "naught.safemap": ("SafeMap",),
 }
 _MODULE_OF: Final = {name: module for module, names in _DEFINED.items() for name in names}
@@ -102,6 +108,7 @@ _MODULES: Final = {
     "safemap",
     "url",
     "wire",
+    "wsgi",
     "zeros",
 }
 
@@ -120,26 +127,35 @@ __all__ = [
     "Grant",
     "Hold",
     "Holder",
+    "InFlight",
     "InvalidRequest",
     "NaughtError",
+    "NoPermit",
     "NoSession",
     "NotHeld",
     "ObservedCall",
     "OutcomeUnknown",
     "Permit",
     "ProtocolError",
+    "Quota",
+    "Reference",
     "SafeMap",
     "ScanPage",
     "Semaphore",
     "ServerTimeout",
     "ShuttingDown",
+    "Throttled",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
     "UnknownMethod",
+    "WaitGroup",
+    "WrongLoop",
     "__version__",
+    "asgi",
     "blocking",
     "connect",
+    "wsgi",
     "zeros",
 ]
 

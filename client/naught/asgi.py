@@ -3,9 +3,10 @@ application.
 
     app = InFlightLimit(app, "naught://localhost:6480", limit=200)
 
-It is plain ASGI and works with any framework. Each worker process has a client of its own, which connects when the
-lifespan starts or the first request comes, and is closed when the lifespan ends. Each request acquires a hold, which
-is released when the application has answered. If a worker dies, the server gives its holds back.
+It is plain ASGI and works with any framework; `naught.wsgi` has the same for WSGI. Each worker process has a client
+of its own, which connects when the lifespan starts or the first request comes, and is closed when the lifespan ends.
+Or it is given a client that the application has already. Each request acquires a hold, which is released when the
+application has answered. If a worker dies, the server gives its holds back.
 
 The requests are counted in an ordinary counter: `naught get in-flight` prints their number, and with no requests in
 flight there is no counter.
@@ -14,35 +15,33 @@ flight there is no counter.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from math import ceil
 from typing import Any, Final, Literal
 
 from naught.aio.client import Client, connect
-from naught.core.calls import check_integer, check_timeout
-from naught.core.holds import Hold
+from naught.core.calls import Acquired
 from naught.errors import ConnectionFailed, InvalidRequest, NaughtError
-from naught.wire.codec import encode_key
-from naught.wire.limits import VALUE_MAX
+from naught.http_limit import Body, Headers, LimitOptions, Refusal
+
+__all__ = ["InFlightLimit", "Refusal"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-logger = logging.getLogger("naught")
-
 
 class InFlightLimit:
     """ASGI middleware: at most `limit` HTTP requests in flight, counted in the counter `name` by all its users.
 
-    `url`: the server, as for `naught.connect`. `key`: a function from a request's scope to the name of the group that
-    the request counts in (a user, a route), each group with the whole limit; it returns None for a request without a
-    limit. Without the function all requests are one group. `status`: the status of the response to a request beyond
-    the limit, 503 or 429, sent with `Retry-After: retry_after` seconds. `unreachable`: while the server cannot be
-    reached, "open" passes requests on uncounted and "closed" refuses them with 503. `timeout`: seconds to wait for
-    the server, per request. Websockets and the lifespan are not counted.
+    `url`: the server, as for `naught.connect`, or a `naught.Client`, which the middleware uses and does not close.
+    `key`: a function from a request's scope to the name of the group that the request counts in (a user, a route),
+    each group with the whole limit; it returns None for a request without a limit. Without the function all requests
+    are one group. `status`: the status of the response to a request beyond the limit, 503 or 429, sent with
+    `Retry-After: retry_after` seconds. `unreachable`: while the server cannot be reached, "open" passes requests on
+    uncounted and "closed" refuses them with 503. `timeout`: seconds to wait for the server, per request. `body`,
+    `headers`: of the response to a refused request, each as it is or as a function of the `Refusal`; headers replace
+    those of the same name. Websockets and the lifespan are not counted.
 
     Costs each request one round trip to the server. The release is not waited for.
     """
@@ -50,7 +49,7 @@ class InFlightLimit:
     def __init__(
         self,
         app: App,
-        url: str,
+        url: str | Client[Any],
         *,
         limit: int,
         name: str = "in-flight",
@@ -59,31 +58,31 @@ class InFlightLimit:
         retry_after: float = 1.0,
         unreachable: Literal["open", "closed"] = "open",
         timeout: float = 0.25,
+        body: Body = None,
+        headers: Headers = None,
     ) -> None:
-        encode_key(name)
-        if status not in (503, 429):
-            raise InvalidRequest(f"status is 503 or 429, not {status!r}")
-        if unreachable not in ("open", "closed"):
-            raise InvalidRequest(f'unreachable is "open" or "closed", not {unreachable!r}')
-        seconds = check_timeout(retry_after)
-        if seconds is None or not 0 <= seconds <= 86_400:
-            raise InvalidRequest(f"retry_after is from 0 to 86400 seconds, not {retry_after!r}")
-        self._app: Final = app
-        self._url: Final = url
-        connect(url, timeout=timeout)  # checks both and raises InvalidRequest; connects to nothing
-        self._timeout: Final = timeout
-        self._limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
-        self._name: Final = name
-        self._group_of: Final = key
-        self._status: Final = status
-        self._retry_after: Final = str(ceil(seconds)).encode()
-        self._open: Final = unreachable == "open"
-        self._client: Client[str] | None = None  # of this worker's event loop, once connected
-        # Makes `_client`. There is one attempt at a time, and a request that gives up does not cancel it.
-        self._connecting: asyncio.Task[Client[str]] | None = None
-        self._warned = (
-            False  # a warning was logged that the server cannot be reached, and no request was counted since
+        self._options: Final = LimitOptions(
+            limit=limit,
+            name=name,
+            status=status,
+            retry_after=retry_after,
+            unreachable=unreachable,
+            timeout=timeout,
+            body=body,
+            headers=headers,
         )
+        self._app: Final = app
+        self._group_of: Final = key
+        # The application's client; None if the middleware makes one.
+        self._given: Final = url if isinstance(url, Client) else None
+        if not isinstance(url, str | Client):
+            raise InvalidRequest(f"url is the URL of a server or a naught.Client, not {type(url).__name__}")
+        self._url: Final = url if isinstance(url, str) else ""
+        if self._url:
+            connect(self._url, timeout=timeout)  # checks both and raises InvalidRequest; connects to nothing
+        self._client: Client[Any] | None = self._given  # of this worker's event loop, once connected
+        # Makes `_client`. There is one attempt at a time, and a request that gives up does not cancel it.
+        self._connecting: asyncio.Task[Client[Any]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point: serve one request, websocket or lifespan."""
@@ -95,14 +94,17 @@ class InFlightLimit:
             await self._serve_request(scope, receive, send)
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._start_connecting()
+        if self._given is None:
+            self._start_connecting()
         try:
             await self._app(scope, receive, send)
         finally:
             await self.close()
 
     async def close(self) -> None:
-        """Close this worker's client. Only needed where the application is run without a lifespan."""
+        """Close this worker's client, unless it was given. Only needed where there is no lifespan."""
+        if self._given is not None:
+            return
         connecting, self._connecting = self._connecting, None
         client, self._client = self._client, None
         if connecting is not None and client is None:
@@ -113,65 +115,60 @@ class InFlightLimit:
         if client is not None:
             await client.close()
 
-    def _start_connecting(self) -> asyncio.Task[Client[str]]:
+    def _start_connecting(self) -> asyncio.Task[Client[Any]]:
         if self._connecting is None or (self._connecting.done() and self._client is None):
             self._connecting = asyncio.get_running_loop().create_task(self._make_client())
             self._connecting.add_done_callback(_discard_result)
         return self._connecting
 
-    async def _make_client(self) -> Client[str]:
-        self._client = await connect(self._url, timeout=self._timeout)
-        return self._client
+    async def _make_client(self) -> Client[Any]:
+        client: Client[Any] = await connect(self._url, timeout=self._options.timeout)
+        self._client = client
+        return client
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         group = self._group_of(scope) if self._group_of is not None else ""
         if group is None:
             await self._app(scope, receive, send)
             return
-        counter = f"{self._name}:{group}" if group else self._name
+        options = self._options
         try:
-            client, hold = await self._acquire(counter)
+            client, acquired = await self._acquire(options.counter_of(group))
         except (NaughtError, TimeoutError) as error:
-            self._warn(error)
-            if not self._open:
-                await self._refuse(send, 503, b"the limit on requests in flight cannot be checked\n")
-                return
-            await self._app(scope, receive, send)
+            options.note_unreachable(error)
+            if options.open:
+                await self._app(scope, receive, send)
+            else:
+                await self._refuse(send, options.refusal(group, None))
             return
-        self._warned = False
-        if hold is None:
-            await self._refuse(send, self._status, b"too many requests in flight\n")
+        options.note_counted()
+        if acquired.hold is None:
+            await self._refuse(send, options.refusal(group, acquired.values[0]))
             return
         try:
             await self._app(scope, receive, send)
         finally:
-            client.release(hold).add_done_callback(_discard_result)
+            client.release(acquired.hold).add_done_callback(_discard_result)
 
-    async def _acquire(self, counter: str) -> tuple[Client[str], Hold | None]:
+    async def _acquire(self, counter: str) -> tuple[Client[Any], Acquired]:
         client = self._client
         # While the server is known to be unreachable, requests do not wait for it: a task is connecting already.
-        if self._warned and (client is None or not client.connected):
-            self._start_connecting()
+        if self._options.warned and (client is None or not client.connected):
+            if self._given is None:
+                self._start_connecting()
             raise ConnectionFailed("not connected")
         if client is None:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._options.timeout):
                 client = await asyncio.shield(self._start_connecting())
-        acquired = await client.acquire([(counter, 1, self._limit)])
-        return client, acquired.hold
+        acquired = await client.acquire(
+            [(counter, 1, self._options.limit)], again=True, timeout=self._options.timeout
+        )
+        return client, acquired
 
-    def _warn(self, error: BaseException) -> None:
-        if not self._warned:
-            self._warned = True
-            effect = "pass uncounted" if self._open else "are refused"
-            logger.warning("the limit on requests in flight cannot be checked, requests %s: %r", effect, error)
-
-    async def _refuse(self, send: Send, status: int, body: bytes) -> None:
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", str(len(body)).encode()),
-            (b"retry-after", self._retry_after),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+    async def _refuse(self, send: Send, refusal: Refusal) -> None:
+        headers, body = self._options.response(refusal)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
         await send({"type": "http.response.body", "body": body})
 
 

@@ -17,10 +17,12 @@
     |   |-- ShuttingDown             shutting_down    also a ConnectionError; not executed
     |   `-- Unavailable              unavailable      also a ConnectionError
     |-- CallTimeout                  no reply within the call's timeout; also a TimeoutError
+    |   `-- NoPermit                 the server has answered: no permit was free in time
     |-- ConnectionFailed             no connection within the connect timeout; also a ConnectionError
     |-- OutcomeUnknown               the connection broke after a change was sent and before its reply came:
     |                                it may have taken effect or not; also a ConnectionError
     |-- ClientClosed                 the client was closed before the call ended; also a ConnectionError
+    |   `-- WrongLoop                the call was not made in the client's event loop; also a RuntimeError
     `-- ProtocolError                the peer sent bytes that are not MessagePack-RPC; also a ConnectionError
 
 Each code has one class and each class one code: defining a second class for a code raises TypeError.
@@ -42,6 +44,7 @@ __all__ = [
     "Denied",
     "InvalidRequest",
     "NaughtError",
+    "NoPermit",
     "NoSession",
     "NotHeld",
     "OutcomeUnknown",
@@ -52,6 +55,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnknownMethod",
+    "WrongLoop",
     "error_from_wire",
 ]
 
@@ -136,7 +140,17 @@ class Unavailable(CommandError, ConnectionError, code="unavailable"):
 
 
 class CallTimeout(NaughtError, TimeoutError):
-    """No reply came within the call's timeout. The call may have taken effect or not."""
+    """No reply came within the call's timeout. The call may have taken effect or not.
+
+    Where there was no connection the message says so, and `__cause__` is the reason.
+    """
+
+
+class NoPermit(CallTimeout):
+    """The server's answer: no permit was free within the time. Nothing is held.
+
+    Where the server did not answer, the error is a `CallTimeout` of no further class.
+    """
 
 
 class ConnectionFailed(NaughtError, ConnectionError):
@@ -152,6 +166,10 @@ class OutcomeUnknown(NaughtError, ConnectionError):
 
 class ClientClosed(NaughtError, ConnectionError):
     """The client is closed, or was closed before this call ended."""
+
+
+class WrongLoop(ClientClosed, RuntimeError):
+    """A client for asyncio was called outside of its event loop. Nothing was sent."""
 
 
 class ProtocolError(NaughtError, ConnectionError):
@@ -176,10 +194,22 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, CommandError) and not isinstance(error, Busy | ConnectionError | TimeoutError)
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether the server could not be asked, or has not answered. What the server answers is no outage."""
+    return isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, ClientClosed | NoPermit)
+
+
 def copy_of_refusal(error: BaseException) -> NaughtError:
     """A copy of a refusal (see `is_refusal`) for one more caller, with the original as its `__cause__`."""
     assert isinstance(error, CommandError)
     return with_cause(error_from_wire(error.code, str(error)), error)
+
+
+def with_subject(error: BaseException, subject: str) -> BaseException:
+    """`error`, whose message begins with what was asked: the method and its counters."""
+    if isinstance(error, NaughtError) and error.args:
+        error.args = (f"{subject}: {error.args[0]}", *error.args[1:])
+    return error
 
 
 def with_cause(error: NaughtError, cause: BaseException | None) -> NaughtError:

@@ -43,8 +43,19 @@ class Host:
         self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
         self.lock: Final = threading.RLock()  # held during every call into the engine and its channels
         self.sweep_due_ms = 0  # when `sweep` has something to do next
+        self._ahead_ms = 0  # by how much the clock was moved forward
 
-    now_ms = staticmethod(_now_ms)
+    def now_ms(self) -> int:
+        """The engine's clock: the monotonic one of the process, and what was added to it."""
+        return _now_ms() + self._ahead_ms
+
+    def move_clock(self, by_ms: int) -> None:
+        """Let so much time pass at once, for tests: counters expire, and waits and leases end."""
+        with self.lock:
+            self._ahead_ms += by_ms
+            now_ms = self.now_ms()
+            while self.engine.next_due(now_ms) <= now_ms:
+                self.engine.advance(now_ms, SWEEP_ENTRIES)
 
     def open(self, wake: Callable[[], None]) -> ServerProtocol:
         """A new connection that the caller drives itself, while it holds the lock.
@@ -55,7 +66,7 @@ class Host:
 
     def sweep(self) -> None:
         """Run one step of the sweeper, if one is due."""
-        now_ms = _now_ms()
+        now_ms = self.now_ms()
         with self.lock:
             if now_ms >= self.sweep_due_ms:
                 self.engine.advance(now_ms, SWEEP_ENTRIES)
@@ -79,6 +90,12 @@ def find_host(name: str | None) -> Host:
         if host is None:
             host = _hosts[name] = Host()
         return host
+
+
+def drop_host(name: str) -> None:
+    """Forget the host of that name, for tests: a later client of the name gets a new one."""
+    with _hosts_lock:
+        _hosts.pop(name, None)
 
 
 def _forget_hosts() -> None:
@@ -113,7 +130,7 @@ class _MemoryTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closing:
             return
-        now_ms = _now_ms()
+        now_ms = self._host.now_ms()
         with self._host.lock:
             self._handle_output(self._channel.receive(bytes(data), now_ms), now_ms)
 
@@ -133,7 +150,7 @@ class _MemoryTransport(asyncio.Transport):
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         with self._host.lock:
-            self._channel.close(_now_ms())
+            self._channel.close(self._host.now_ms())
         self._loop.call_soon(self._protocol.connection_lost, None)
 
     def abort(self) -> None:
@@ -152,7 +169,7 @@ class _MemoryTransport(asyncio.Transport):
             self.close()
         if self._closing:
             return
-        now_ms = _now_ms()
+        now_ms = self._host.now_ms()
         with self._host.lock:
             self._handle_output(self._channel.turn(now_ms), now_ms)
 
@@ -192,7 +209,7 @@ class _MemoryTransport(asyncio.Transport):
 
     def _sweep(self) -> None:
         self._sweep_timer = None
-        now_ms = _now_ms()
+        now_ms = self._host.now_ms()
         with self._host.lock:
             self._host.engine.advance(now_ms, SWEEP_ENTRIES)
             self._update_sweep_timer(now_ms)

@@ -9,6 +9,9 @@
 A pattern is one counter with a meaning. Nothing else is stored at the server, so all clients that use the same name
 with the same meaning share the pattern, including clients in other languages. Each method costs one round trip per
 command that it uses, mostly one.
+
+Only the server says "no". Where it cannot be reached, or does not answer in time, a method raises CallTimeout with
+the reason as its cause. A semaphore and a quota can be told to let everything pass then: `unreachable="open"`.
 """
 
 from __future__ import annotations
@@ -16,25 +19,31 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
 from math import inf
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
+from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from naught.core.calls import Acquired, Grant, Key, check_integer, check_ttl
-from naught.errors import CallTimeout, InvalidRequest, NaughtError, NotHeld
+from naught.core.calls import Acquired, Grant, Key, check_integer, check_timeout, check_ttl, check_wait
+from naught.core.holds import Hold
+from naught.errors import InvalidRequest, NaughtError, NoPermit, NotHeld, is_outage
 from naught.wire.codec import encode_key
 from naught.wire.limits import TTL_MS_MAX, VALUE_MAX
 
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from naught.core.holds import Hold
     from naught.core.sink import CallSink
 
 Items = Sequence[tuple[Key, int, int]]
+
+Unreachable: TypeAlias = Literal["open", "closed"]
+"""What a limit does while the server cannot be asked: let everything pass, uncounted, or raise."""
+
+ENTER_S: Final = 1.0
+"""Seconds that entering a block of `InFlight` may take where the client has no timeout of its own."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,6 +54,8 @@ class PatternClient(Protocol):
 
     @property
     def _sink(self) -> CallSink: ...
+    @property
+    def _timeout(self) -> float | None: ...
 
     def incr(self, key: Key, by: int = 1) -> Future[int]: ...
     def decr(self, key: Key, by: int = 1, *, strict: bool = False) -> Future[int]: ...
@@ -52,7 +63,9 @@ class PatternClient(Protocol):
     def ttl(self, key: Key) -> Future[int | None]: ...
     def try_incr(self, items: Iterable[tuple[Key, int, int]], *, ttl_ms: int | None = None) -> Future[Grant]: ...
     def release(self, hold: Hold | int, items: Iterable[tuple[Key, int]] | None = None) -> Future[list[int]]: ...
-    async def acquire(self, items: Iterable[tuple[Key, int, int]], *, wait: float | None = 0.0) -> Acquired: ...
+    async def acquire(
+        self, items: Iterable[tuple[Key, int, int]], *, wait: float | None = 0.0, again: bool = False
+    ) -> Acquired: ...
     async def wait_zero(self, key: Key, *, timeout: float | None = None) -> bool: ...  # noqa: ASYNC109 - the server's
 
 
@@ -84,7 +97,11 @@ class Lost:
 
 
 class Permit:
-    """One grant of a semaphore, or of several. Give it back with `release`, or use it with `async with`."""
+    """One grant of a semaphore, or of several. Give it back with `release`, or use it with `async with`.
+
+    When the server was restarted, the client acquires the permit again, if the limits allow that, and its number
+    changes. If not, the permit is lost.
+    """
 
     __slots__ = ("_client", "_hold", "_released", "lost")
 
@@ -92,8 +109,8 @@ class Permit:
         self._client: Final = client
         self._hold: Final = hold
         self._released = False  # `release` was called, and not refused by the client itself
-        # True once the session is lost, at the latest one lease after its connection was lost. From then on another
-        # client may have the permit.
+        # True once the session is lost and the permit could not be acquired again, at the latest one lease after its
+        # connection was lost. From then on another client may have the permit.
         self.lost: Final = Lost(hold)
 
     @property
@@ -105,9 +122,15 @@ class Permit:
     def number(self) -> int:
         """A fencing token: higher than the number of every permit that this server has granted before.
 
-        The resource that the permit protects should refuse requests with a lower number than it has seen.
+        The resource that the permit protects should refuse requests with a lower number than it has seen. 0 for a
+        permit that is not counted.
         """
         return self._hold.number
+
+    @property
+    def counted(self) -> bool:
+        """False if the server could not be asked, and the semaphore lets everything pass then."""
+        return self._hold is not UNCOUNTED
 
     async def release(self) -> None:
         """Give the permit back, which wakes the next waiter.
@@ -118,6 +141,9 @@ class Permit:
         """
         if self._released:
             raise NotHeld(f"permit {self.number} was released before")
+        if not self.counted:
+            self._released = True
+            return
         if self.lost:
             self._released = True
             raise NotHeld(f"permit {self.number} is lost: the session ended, or may have")
@@ -133,9 +159,16 @@ class Permit:
     ) -> None:
         await release_at_exit(self, error)
 
+    def __reduce__(self) -> str:
+        raise TypeError("a permit belongs to one client, which gives it back once: it is neither copied nor pickled")
+
     def __repr__(self) -> str:
-        state = "released" if self._released else "lost" if self.lost else "held"
+        state = "released" if self._released else "lost" if self.lost else "held" if self.counted else "not counted"
         return f"<naught.Permit {self.number} {state}>"
+
+
+UNCOUNTED: Final = Hold(0, 0)
+"""The hold of every permit that was given while the server could not be asked. It is never lost."""
 
 
 class _EnteredPermits:
@@ -185,27 +218,59 @@ class Semaphore:
     stated by each client and not stored: a client with a lower limit waits longer.
     """
 
-    __slots__ = ("_client", "_entered", "_items", "limit", "name")
+    __slots__ = ("_client", "_entered", "_items", "_timeout", "_unreachable", "limit", "name")
 
-    def __init__(self, client: PatternClient, name: Key, limit: int) -> None:
+    def __init__(
+        self,
+        client: PatternClient,
+        name: Key,
+        limit: int,
+        *,
+        timeout: float | None = None,
+        unreachable: Unreachable = "closed",
+    ) -> None:
         encode_key(name)
+        check_wait(timeout)
         self.name: Final = name
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
+        self._timeout: Final = timeout  # seconds that each use waits, unless it says otherwise; None for no limit
+        self._unreachable: Final = check_unreachable(unreachable)  # what happens while the server cannot be asked
+        if unreachable == "open" and timeout is None:
+            raise InvalidRequest(
+                'unreachable="open" needs a timeout: without one, a wait goes on until there is a server'
+            )
         self._client: Final = client
         self._items: Final = ((name, 1, limit),)
         self._entered: Final = _EnteredPermits(client)
 
-    async def acquire(self, *, timeout: float | None = None) -> Permit:  # noqa: ASYNC109 - the server keeps it
-        """Wait for a permit, up to `timeout` seconds, None for no limit. Raises CallTimeout, which is a TimeoutError.
+    async def acquire(self, *, timeout: float | EllipsisType | None = ...) -> Permit:  # noqa: ASYNC109 - the server's
+        """Wait for a permit, up to `timeout` seconds, None for no limit; `...` for the semaphore's own `timeout`.
 
-        If it is cancelled, no permit is held. Costs one round trip, and the time until a permit is free.
+        Raises NoPermit, which is a CallTimeout and a TimeoutError, when the server says that none was free in time.
+        Raises CallTimeout, with its cause, when the server does not answer. A wait without a limit goes on through an
+        outage. If it is cancelled, no permit is held. Costs one round trip, and the time until a permit is free.
         """
-        return await acquire_permit(self._client, self._items, timeout)
+        wait = self._timeout if timeout is ... else timeout
+        try:
+            return await acquire_permit(self._client, self._items, wait)
+        except NaughtError as error:
+            if self._unreachable == "closed" or not is_outage(error):
+                raise
+            return Permit(self._client, UNCOUNTED)
 
     async def try_acquire(self) -> Permit | None:
         """A permit if one is free now and no other client is waiting for it, otherwise None."""
-        acquired: Acquired = await self._client.acquire(self._items)
+        try:
+            acquired: Acquired = await self._client.acquire(self._items, again=True)
+        except NaughtError as error:
+            if self._unreachable == "closed" or not is_outage(error):
+                raise
+            return Permit(self._client, UNCOUNTED)
         return Permit(self._client, acquired.hold) if acquired.hold is not None else None
+
+    async def value(self) -> int:
+        """The number of permits that are granted now."""
+        return await self._client.get(self.name)
 
     async def __aenter__(self) -> Permit:
         permit = await self.acquire()
@@ -217,7 +282,7 @@ class Semaphore:
     ) -> None:
         await release_at_exit(self._entered.pop(), error)
 
-    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         """As a decorator: every call of the coroutine function holds a permit while it runs."""
 
         @wraps(function)
@@ -227,16 +292,36 @@ class Semaphore:
 
         return limited
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {"timeout": self._timeout, "unreachable": self._unreachable}
+        return _make_again, (type(self), (self._client, self.name, self.limit), options)
+
     def __repr__(self) -> str:
         return f"<naught.Semaphore {self.name!r} of {self.limit}>"
 
 
+def check_unreachable(unreachable: object) -> Unreachable:
+    """Check for one of the two words."""
+    if unreachable not in ("open", "closed"):
+        raise InvalidRequest(f'unreachable is "open" or "closed", not {unreachable!r}')
+    return unreachable
+
+
+def _make_again(kind: Callable[..., T], arguments: tuple[Any, ...], options: dict[str, Any]) -> T:
+    """How patterns are unpickled: made again, on a client that is unpickled too."""
+    return kind(*arguments, **options)
+
+
 async def acquire_permit(client: PatternClient, items: Items, timeout: float | None) -> Permit:  # noqa: ASYNC109
-    """Wait for one permit of all these items, all or nothing; the server enforces the timeout. Raises CallTimeout."""
-    acquired = await client.acquire(items, wait=timeout)
+    """Wait for one permit of all these items, all or nothing; the server keeps the time.
+
+    Raises NoPermit when the server says that the time has run out, CallTimeout when it does not answer.
+    """
+    check_wait(timeout)  # under the name that the caller knows it by
+    acquired = await client.acquire(items, wait=timeout, again=True)
     if acquired.hold is None:
         names = ", ".join(str(name) for name, _, _ in items)
-        raise CallTimeout(f"no permit of {names} within {timeout} s")
+        raise NoPermit(f"no permit of {names} within {timeout} s")
     return Permit(client, acquired.hold)
 
 
@@ -333,12 +418,19 @@ class WaitGroup:
         return answers
 
     async def wait(self, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
-        """Wait until no work is unfinished. Returns True then, or False after `timeout` seconds."""
+        """Wait until no work is unfinished. Returns True then, or False after `timeout` seconds, None for no limit.
+
+        Raises CallTimeout, with its cause, when the server does not answer.
+        """
         return await self._client.wait_zero(self.name, timeout=timeout)
 
     async def value(self) -> int:
         """The number of unfinished pieces of work."""
         return await self._client.get(self.name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the work that it has added itself, which belongs to this process.
+        return _make_again, (type(self), (self._client, self.name), {"held": self._held})
 
     def __repr__(self) -> str:
         return f"<naught.WaitGroup {self.name!r}>"
@@ -386,6 +478,9 @@ class Reference:
         """The number of references."""
         return await self._client.get(self.name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_again, (type(self), (self._client, self.name), {})
+
     def __repr__(self) -> str:
         return f"<naught.Reference {self.name!r}>"
 
@@ -396,19 +491,26 @@ class InFlight:
         async with counters.in_flight("uploads"): ...
         await counters.in_flight("uploads").value()
 
-    Nothing is limited: for a limit there is `Semaphore`.
+    Nothing is limited: for a limit there is `Semaphore`. When the server was restarted, or the client was away for
+    longer than its lease, the operations that are running are counted again.
+
+    Entering a block takes up to `timeout` seconds (the client's default, 1 s where it has none), and then raises
+    CallTimeout, with its cause. It is NoPermit where somebody queues for room in the same counter, as a semaphore of
+    the same name does.
     """
 
-    __slots__ = ("_client", "_entered", "name")
+    __slots__ = ("_client", "_entered", "_timeout", "name")
 
-    def __init__(self, client: PatternClient, name: Key) -> None:
+    def __init__(self, client: PatternClient, name: Key, *, timeout: float | EllipsisType | None = ...) -> None:
         encode_key(name)
         self.name: Final = name
+        seconds = client._timeout if timeout is ... else check_timeout(timeout)
+        self._timeout: Final = ENTER_S if seconds is None else seconds  # that entering a block may take
         self._client: Final = client
         self._entered: Final = _EnteredPermits(client)
 
     async def __aenter__(self) -> None:
-        self._entered.push(await acquire_permit(self._client, ((self.name, 1, VALUE_MAX),), None))
+        self._entered.push(await acquire_permit(self._client, ((self.name, 1, VALUE_MAX),), self._timeout))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -422,6 +524,9 @@ class InFlight:
         """The number of running operations."""
         return await self._client.get(self.name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_again, (type(self), (self._client, self.name), {"timeout": self._timeout})
+
     def __repr__(self) -> str:
         return f"<naught.InFlight {self.name!r}>"
 
@@ -433,39 +538,64 @@ class Quota:
         if not await quota.use():
             raise TooMany(retry_after=await quota.retry_after())
 
-    With fixed windows, up to twice the limit may pass around the end of a window. The state is one counter, which
-    expires with the window.
+    With fixed windows, up to twice the limit may pass around the end of a window; `throttle` of the client has no
+    windows. The state is one counter, which expires with the window.
     """
 
-    __slots__ = ("_client", "_per_ms", "limit", "name")
+    __slots__ = ("_client", "_per_ms", "_unreachable", "limit", "name")
 
-    def __init__(self, client: PatternClient, name: Key, limit: int, per: float) -> None:
+    def __init__(
+        self, client: PatternClient, name: Key, limit: int, per: float, *, unreachable: Unreachable = "closed"
+    ) -> None:
         encode_key(name)
         self.name: Final = name
         self.limit: Final = check_integer("limit", limit, 1, VALUE_MAX)
         if not isinstance(per, int | float) or isinstance(per, bool) or not 0.001 <= per <= TTL_MS_MAX / 1000:
             raise InvalidRequest(f"per is from 0.001 to {TTL_MS_MAX // 1000} seconds, not {per!r}")
         self._per_ms: Final = check_ttl(round(per * 1000))
+        self._unreachable: Final = check_unreachable(unreachable)  # what happens while the server cannot be asked
         self._client: Final = client
 
     async def use(self, n: int = 1) -> bool:
-        """Use `n`, all or nothing. Returns False, with nothing used, if fewer than `n` are left."""
-        granted, _ = await self._client.try_incr([(self.name, n, self.limit)], ttl_ms=self._per_ms)
+        """Use `n` (1 to the limit), all or nothing. Returns False, with nothing used, if fewer than `n` are left.
+
+        Raises InvalidRequest for more than the limit, which would never be granted.
+        """
+        self._check_uses(n)
+        try:
+            granted, _ = await self._client.try_incr([(self.name, n, self.limit)], ttl_ms=self._per_ms)
+        except NaughtError as error:
+            if self._unreachable == "closed" or not is_outage(error):
+                raise
+            return True
         return granted
+
+    def _check_uses(self, n: object) -> int:
+        if check_integer("n", n, 1, VALUE_MAX) > self.limit:
+            raise InvalidRequest(
+                f"n is up to {self.limit}, the limit of the quota {self.name!r}, not {n}: it never fits"
+            )
+        return int(n)  # type: ignore[call-overload,no-any-return]
 
     async def remaining(self) -> int:
         """The number of uses left in this window."""
         return max(0, self.limit - await self._client.get(self.name))
 
-    async def retry_after(self) -> float:
-        """Seconds until the window ends, if no uses are left; otherwise 0.
+    async def retry_after(self, n: int = 1) -> float:
+        """Seconds until `use(n)` may be granted: 0 if `n` uses are left, otherwise the time until the window ends.
 
         Infinity if the window never ends, because a client has removed the counter's time to live (`set`, `expire`).
+        Raises InvalidRequest for more than the limit.
         """
+        self._check_uses(n)
         left_ms = await self._client.ttl(self.name)
-        if left_ms is None or await self._client.get(self.name) < self.limit:
+        if left_ms is None or await self._client.get(self.name) + n <= self.limit:
             return 0.0
         return left_ms / 1000 if left_ms >= 0 else inf
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {"unreachable": self._unreachable}
+        return _make_again, (type(self), (self._client, self.name, self.limit, (self._per_ms or 0) / 1000), options)
 
     def __repr__(self) -> str:
         return f"<naught.Quota {self.name!r} of {self.limit} in {(self._per_ms or 0) / 1000:g} s>"

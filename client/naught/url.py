@@ -5,18 +5,31 @@
     memory://                                 the server's engine in this process, private to this client
     memory://NAME                             the same, shared by all clients of the process with this NAME
 
+Each may end with options of the client, which hold where the program says nothing else:
+
+    ?timeout=2&connect_timeout=5&lease=5&name=web-3      seconds ("none" for a timeout without limit), and a text
+
 Any other URL raises `InvalidRequest`, which names the mistake and the allowed forms.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from types import EllipsisType
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from naught.errors import InvalidRequest
 from naught.wire.limits import DEFAULT_PORT
 
 ALLOWED = "allowed are naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// and memory://name"
+
+URL_VARIABLE: Final = "NAUGHT_URL"
+"""The variable of the environment that names the server where the program does not."""
+
+OPTIONS: Final = ("timeout", "connect_timeout", "lease", "name")
+"""The options of a client that a URL may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +71,39 @@ class MemoryAddress:
 Address = TcpAddress | UnixAddress | MemoryAddress
 
 
+class UrlOptions(NamedTuple):
+    """What a URL says of the client; `...` for what it does not say. The ranges are not checked yet."""
+
+    timeout: float | EllipsisType | None = ...
+    connect_timeout: float | EllipsisType = ...
+    lease: float | EllipsisType | None = ...
+    name: str | EllipsisType | None = ...
+
+
+def url_of_environment() -> str:
+    """The URL in the variable NAUGHT_URL. Raises `InvalidRequest` where there is none."""
+    url = os.environ.get(URL_VARIABLE)
+    if not url:
+        raise InvalidRequest(f"no URL is given and {URL_VARIABLE} is not set in the environment; {ALLOWED}")
+    return url
+
+
 def parse_url(url: str) -> Address:
-    """Parse a URL.
+    """Parse a URL, and leave out its options.
 
     >>> parse_url("naught://localhost/orders")
     TcpAddress(host='localhost', port=6480, cache='orders')
 
     Raises `InvalidRequest` (a ValueError). Costs a few microseconds; no host name is looked up.
+    """
+    return parse(url)[0]
+
+
+def parse(url: str) -> tuple[Address, UrlOptions]:
+    """Parse a URL into an address and the options of the client. Raises `InvalidRequest`.
+
+    >>> parse("naught://localhost/orders?timeout=2")[1].timeout
+    2.0
     """
     if not isinstance(url, str):
         raise InvalidRequest(f"a URL is a str, not {type(url).__name__}; {ALLOWED}")
@@ -77,19 +116,25 @@ def parse_url(url: str) -> Address:
     if "@" in parts.netloc:
         # The message does not contain the URL, which may contain a password.
         raise InvalidRequest(f"a URL has no user or password, because authentication is not supported yet; {ALLOWED}")
-    if parts.scheme == "naught":
-        return _tcp(url, parts)
-    if parts.scheme == "naught+unix":
-        return _unix(url, parts)
-    if parts.scheme == "memory":
-        return _memory(url, parts)
+    if parts.scheme in ("naught", "naught+unix", "memory"):
+        words = _query(url, parts)
+        if parts.scheme == "naught+unix":
+            return _unix(url, parts, words.pop("cache", None)), _options(url, words)
+        if "cache" in words:
+            raise _bad(
+                url,
+                "the cache is named by the path"
+                if parts.scheme == "naught"
+                else "an engine in memory has one cache, which has no name",
+            )
+        address = _tcp(url, parts) if parts.scheme == "naught" else _memory(url, parts)
+        return address, _options(url, words)
     if parts.scheme == "naughts":
         raise _bad(url, "naughts:// (TLS) is not supported yet")
     raise _bad(url, f"unknown scheme {parts.scheme!r}" if parts.scheme else "no scheme")
 
 
 def _tcp(url: str, parts: SplitResult) -> TcpAddress:
-    _no_query(url, parts, "the cache is named by the path")
     try:
         port = parts.port
     except ValueError as error:
@@ -109,42 +154,59 @@ def _path_cache(url: str, path: str) -> str | None:
     return _unquoted(url, cache) or None
 
 
-def _unix(url: str, parts: SplitResult) -> UnixAddress:
+def _unix(url: str, parts: SplitResult, cache: str | None) -> UnixAddress:
     if parts.netloc:
         raise _bad(url, f"a Unix socket has no host ({parts.netloc!r}); write three slashes before its path")
     path = _unquoted(url, parts.path)
     if len(path) < 2 or path.endswith("/"):
         raise _bad(url, "no path to a socket")
-    return UnixAddress(path, _query_cache(url, parts.query))
+    return UnixAddress(path, cache)
 
 
-def _query_cache(url: str, query: str) -> str | None:
+def _query(url: str, parts: SplitResult) -> dict[str, str]:
+    """The parameters behind the question mark, by name."""
+    if not parts.query:
+        if url.endswith("?"):
+            raise _bad(url, "nothing follows the question mark")
+        return {}
+    known = [*OPTIONS, "cache"] if parts.scheme == "naught+unix" else OPTIONS
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError as error:
-        raise _bad(url, f"bad query {query!r}; cache=NAME is the only parameter") from error
-    for name, _ in pairs:
-        if name != "cache":
-            raise _bad(url, f"unknown parameter {name!r}; cache=NAME is the only one")
-    if len(pairs) > 1:
-        raise _bad(url, "cache is named more than once")
-    if pairs and not pairs[0][1]:
-        raise _bad(url, "cache= without a name")
-    return pairs[0][1] if pairs else None
+        raise _bad(url, f"bad query {parts.query!r}; write name=value, with & between") from error
+    words: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known and name != "cache":
+            raise _bad(url, f"unknown parameter {name!r}; there are {', '.join(known)}")
+        if name in words:
+            raise _bad(url, f"{name} is said more than once")
+        if not value:
+            raise _bad(url, f"{name}= without a value")
+        words[name] = value
+    return words
+
+
+def _options(url: str, words: dict[str, str]) -> UrlOptions:
+    said: dict[str, float | str | None] = {}
+    for name, value in words.items():
+        if name == "name":
+            said[name] = value
+        elif value == "none" and name == "timeout":
+            said[name] = None
+        else:
+            try:
+                said[name] = float(value)
+            except ValueError as error:
+                raise _bad(url, f"{name} is a number of seconds, not {value!r}") from error
+    return UrlOptions(**said)  # type: ignore[arg-type]
 
 
 def _memory(url: str, parts: SplitResult) -> MemoryAddress:
-    _no_query(url, parts, "an engine in memory has one cache")
     if parts.path not in ("", "/"):
         raise _bad(url, "memory:// has a name and no path: an engine in memory has one cache")
     if ":" in parts.netloc:
         raise _bad(url, "memory:// has a name and no port")
     return MemoryAddress(_unquoted(url, parts.netloc) or None)
-
-
-def _no_query(url: str, parts: SplitResult, hint: str) -> None:
-    if parts.query or url.endswith("?"):
-        raise _bad(url, f"{parts.scheme}:// has no parameters: {hint}")
 
 
 def _unquoted(url: str, quoted: str) -> str:

@@ -31,6 +31,7 @@ from naught.wire.limits import (
     REPLY_BYTES_MAX,
     SESSION_ID_BYTES,
     SLOW_TURNS_MAX,
+    TTL_MS_MAX,
     VALUE_MAX,
 )
 from naught_server.batch import Batch
@@ -57,7 +58,7 @@ from naught_server.params import (
 )
 from naught_server.session import Session, Slices
 from naught_server.sessions import Sessions
-from naught_server.store import Cache
+from naught_server.store import Bucket, Cache
 from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter, sums_of
 
 Touches = Callable[[Session, Params], Iterable[int]]
@@ -285,6 +286,22 @@ def take(peer: Peer, params: Params, now_ms: int) -> list[int]:
 def try_incr(peer: Peer, params: Params, now_ms: int) -> tuple[bool, list[int]]:
     ttl_ms = ttl_of(params[1]) if len(params) == 2 else None
     return peer.session.cache.try_incr(limited_of(params[0]), ttl_ms, now_ms)
+
+
+def throttle(peer: Peer, params: Params, now_ms: int) -> tuple[bool, int, int, int]:
+    key = key_of(params[0])
+    limit = integer_of(params[1], "limit", 1, VALUE_MAX)
+    per_ms = integer_of(params[2], "per_ms", 1, TTL_MS_MAX)
+    burst = integer_of(params[3], "burst", 1, VALUE_MAX) if len(params) > 3 else limit
+    by = integer_of(params[4], "by", 0, VALUE_MAX) if len(params) > 4 else 1
+    if by > burst:
+        raise InvalidRequest(f"by is at most {burst}, the burst: {by} can never be granted")
+    room = burst * per_ms
+    if room > VALUE_MAX:
+        raise InvalidRequest(f"burst times per_ms is at most {VALUE_MAX}, not {room}")
+    if room > limit * TTL_MS_MAX:
+        raise InvalidRequest(f"a burst is used up for at most {TTL_MS_MAX} ms, not {room // limit}")
+    return peer.session.cache.throttle(key, Bucket(limit, per_ms, burst), by, now_ms)
 
 
 def expire(peer: Peer, params: Params, now_ms: int) -> bool:
@@ -629,6 +646,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"set": Command(set_, 2, 3, _shard_of_key),
     b"take": Command(take, 1, 1, _shards_of_keys, _of_items(3)),
     b"try_incr": Command(try_incr, 1, 2, _shards_of_items, _of_items(6)),
+    b"throttle": Command(throttle, 3, 5, _shard_of_key),
     b"expire": Command(expire, 2, 2, _shard_of_key),
     b"ttl": Command(ttl, 1, 1, _shard_of_key),
     b"scan": Command(scan, 1, 3, _no_shard),

@@ -30,7 +30,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnderflow, InvalidRequest
 from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
@@ -69,6 +69,14 @@ _PAST_MAX: Final = "the value would pass 2^63 - 1"
 def deviation(raw_entries: int, counters: int) -> float:
     """Raw entries above live counters, for a live one: (raw - live) / live. With none live, as if one were."""
     return (raw_entries - counters) / max(1, counters)
+
+
+class Bucket(NamedTuple):
+    """What `throttle` takes its uses from. The caller has checked that `burst * per_ms` is at most VALUE_MAX."""
+
+    limit: int  # uses that come back in `per_ms`, one after another
+    per_ms: int
+    burst: int  # uses that a full bucket has
 
 
 class Cache:
@@ -386,6 +394,41 @@ class Cache:
         if queues and not queues.keys().isdisjoint(sums):
             return False, [self.get(key, now_ms) for key, _, _ in items]
         return self.add_within(items, sums, ttl_ms, now_ms)
+
+    def throttle(self, key: bytes, bucket: Bucket, by: int, now_ms: int) -> tuple[bool, int, int, int]:
+        """Grant `by` uses of a bucket, at most its burst; 0 changes nothing.
+
+        Returns whether it was granted, the uses left, and milliseconds: until the same would be granted, and until
+        the bucket is full (-1 for never). Raises CacheFull, with nothing changed.
+
+        The debt is counted in units of which a use costs `per_ms` and a millisecond pays `limit`, so all numbers are
+        whole and nothing is rounded. The deadline of the counter is the first millisecond in which nothing is owed;
+        the last payment may be larger than what is owed then. So the debt is what would be paid until the deadline,
+        less the part that is too much, which follows from the value: together they are a multiple of `limit`.
+        """
+        limit, per_ms, burst = bucket
+        shard = hash(key) & self._mask
+        value = self._value(shard, key, now_ms)
+        room = burst * per_ms
+        debt = 0
+        if value:
+            deadline_ms = self.deadlines[shard].get(key)
+            if deadline_ms is None:  # others have set it so: it is never paid
+                return not by, 0, -1, -1
+            debt = (deadline_ms - now_ms) * limit - -value % limit
+        after = debt + by * per_ms
+        if not by or after > room:
+            missing = after - room if by else 0
+            return not by, max(0, room - debt) // per_ms, -(-missing // limit), -(-debt // limit)
+        reset_ms = -(-after // limit)
+        if not value:
+            self._create(shard, key, after, reset_ms, now_ms)
+        else:
+            self.tables[shard][key] = after
+            self._set_deadline(shard, key, reset_ms, now_ms)
+            if after < value and key in self.waiters.queues:
+                self.waiters.on_decrease(key)
+        return True, (room - after) // per_ms, 0, reset_ms
 
     def add_within(
         self, items: Sequence[Item], sums: dict[bytes, int], ttl_ms: int | None, now_ms: int

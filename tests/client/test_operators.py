@@ -90,11 +90,12 @@ def test_a_session_is_ended_and_its_client_goes_on_with_another(kind: str) -> No
         waiting = asyncio.ensure_future(operator.semaphore("gpu", 1).acquire())
         assert await operator.end_session(2) is True
         assert await operator.end_session(2) is False
-        await (await waiting).release()
+        theirs = await waiting  # who waited has the place when the client comes back
         await permit.lost.wait()
         assert permit.lost
         with pytest.raises(naught.NotHeld):
             await permit.release()
+        await theirs.release()
         assert await worker.incr("again") == 1
         assert [(row["session"], row["name"]) for row in await operator.sessions()] == [(1, "op"), (3, "worker")]
         info = (await operator.info())["sessions"]

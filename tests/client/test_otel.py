@@ -107,7 +107,7 @@ async def test_the_histogram(kind: str, telemetry: Telemetry) -> None:
 
 def attributes_of(url: str, telemetry: Telemetry) -> dict[str, Any]:
     """The attributes of the span of a call to this server."""
-    call = ObservedCall("get", 1, parse_url(url), waits=False)
+    call = ObservedCall("get", 1, parse_url(url))
     telemetry.options["on_call_start"](call)
     call.note_end(0.5, None)
     telemetry.options["on_call_end"](call)
@@ -146,7 +146,7 @@ def test_which_server_it_was(url: str, attributes: dict[str, Any], telemetry: Te
     ids=repr,
 )
 def test_a_call_that_fails(error: BaseException, attributes: dict[str, str], telemetry: Telemetry) -> None:
-    call = ObservedCall("incr", 1, parse_url("memory://"), waits=False)
+    call = ObservedCall("incr", 1, parse_url("memory://"))
     telemetry.options["on_call_start"](call)
     call.note_end(0.25, error)
     telemetry.options["on_call_end"](call)
@@ -160,7 +160,7 @@ def test_a_call_that_fails(error: BaseException, attributes: dict[str, str], tel
 
 
 def test_retries_are_told(telemetry: Telemetry) -> None:
-    call = ObservedCall("incr", 1, parse_url("memory://"), waits=False)
+    call = ObservedCall("incr", 1, parse_url("memory://"))
     telemetry.options["on_call_start"](call)
     call.note_sent_again()
     call.note_sent_again()
@@ -172,7 +172,7 @@ def test_retries_are_told(telemetry: Telemetry) -> None:
 
 def test_an_end_without_a_start_is_nothing(telemetry: Telemetry) -> None:
     """The hook of the start may have raised."""
-    call = ObservedCall("incr", 1, parse_url("memory://"), waits=False)
+    call = ObservedCall("incr", 1, parse_url("memory://"))
     call.note_end(0.1, None)
     telemetry.options["on_call_end"](call)
     assert telemetry.spans() == []

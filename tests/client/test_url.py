@@ -41,7 +41,12 @@ BAD: dict[str, str] = {
     "naught://localhost/a/b": "one part",
     "naught://localhost/%ff": "UTF-8",
     "naught://localhost?cache=a": "named by the path",
-    "naught://localhost?": "named by the path",
+    "naught://localhost?": "nothing follows",
+    "naught://localhost?timeout=soon": "timeout is a number of seconds, not 'soon'",
+    "naught://localhost?timeout=1&timeout=2": "timeout is said more than once",
+    "naught://localhost?connect_timeout=none": "connect_timeout is a number of seconds",
+    "naught://localhost?db=3": "unknown parameter 'db'; there are timeout, connect_timeout, lease, name",
+    "naught://localhost?name=": "name= without a value",
     "naught://localhost/#a": "no fragment",
     "naught://[::1": "Invalid IPv6 URL",
     "naught://me:secret@localhost": "no user or password",
@@ -51,11 +56,11 @@ BAD: dict[str, str] = {
     "naught+unix:///run/": "no path",
     "naught+unix:///run/a.sock?cach=a": "unknown parameter 'cach'",
     "naught+unix:///run/a.sock?cache": "bad query",
-    "naught+unix:///run/a.sock?cache=": "without a name",
+    "naught+unix:///run/a.sock?cache=": "without a value",
     "naught+unix:///run/a.sock?cache=a&cache=b": "more than once",
     "memory://a/b": "no path",
     "memory://a:1": "no port",
-    "memory://?cache=a": "no parameters",
+    "memory://?cache=a": "has one cache, which has no name",
 }
 
 

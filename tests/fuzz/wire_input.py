@@ -72,6 +72,12 @@ class Source(random.Random):
             ("set", [self.key(), self.choice([0, 1, 5, self.integer()]), self.ttl_ms()][: self.choice([2, 3])]),
             ("take", [keys]),
             ("try_incr", [[[key, self.by(), self.choice([0, 3, 2**63 - 1])] for key in keys], self.ttl_ms()]),
+            (
+                "throttle",
+                [self.key(), self.by(), self.choice([1, 7, 1_000, self.integer()]), self.by(), self.by()][
+                    : self.choice([3, 3, 4, 5])
+                ],
+            ),
             ("expire", [self.key(), self.ttl_ms()]),
             ("ttl", [self.key()]),
             ("scan", [self.cursor(), self.choice([1, 2, 100, 4_096, self.integer()]), self.prefix()]),

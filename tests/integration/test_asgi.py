@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import uvicorn
 
 import naught
-from naught.asgi import InFlightLimit
+from naught.asgi import InFlightLimit, Refusal
 from support.server_process import ServerProcess, server_process
 
 GUARD_S = 30
@@ -161,3 +162,74 @@ def test_a_server_that_was_never_there() -> None:
 def test_what_cannot_be_meant_is_said_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(naught.InvalidRequest):
         InFlightLimit(App(), "memory://", **{"limit": 1} | wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"body": 5}, {"headers": [("a", "b")]}, {"url": 5}])
+def test_a_body_headers_or_client_of_another_type_is_said_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(naught.InvalidRequest, match=next(iter(wrong))):
+        InFlightLimit(App(), **{"url": "memory://", "limit": 1} | wrong)
+
+
+def as_json(refusal: Refusal) -> str:
+    return json.dumps(refusal._asdict())
+
+
+def rate_headers(refusal: Refusal) -> dict[str, str]:
+    left = refusal.limit - (refusal.in_flight or 0)
+    return {
+        "X-RateLimit-Limit": str(refusal.limit),
+        "X-RateLimit-Remaining": str(left),
+        "Content-Type": "application/json",
+    }
+
+
+def test_a_refusal_has_the_body_and_the_headers_of_the_program_and_a_client_that_there_is() -> None:
+    async def scenario() -> None:
+        app = App()
+        async with naught.connect("memory://") as counters:
+            limited = InFlightLimit(
+                app,
+                counters,
+                limit=1,
+                status=429,
+                retry_after=2.5,
+                key=lambda scope: "ann",
+                body=as_json,
+                headers=rate_headers,
+            )
+            async with served(limited) as port:
+                first = asyncio.ensure_future(get(port))
+                await app.arrived.acquire()
+                status, headers, body = await get(port)
+                assert status == 429
+                assert json.loads(body) == {
+                    "status": 429,
+                    "group": "ann",
+                    "limit": 1,
+                    "in_flight": 1,
+                    "retry_after": 3,
+                }
+                assert headers["retry-after"] == "3"
+                assert (headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]) == ("1", "0")
+                assert headers["content-type"] == "application/json", "it replaces the one there is"
+                assert await counters.get("in-flight:ann") == 1, "they count with the client that was given"
+                app.may_answer.set()
+                assert (await first)[0] == 200
+            assert await counters.count() == 0, "the client is not closed with the application"
+
+    run(scenario())
+
+
+def test_a_refusal_without_a_server_says_that_nothing_is_known() -> None:
+    async def scenario() -> None:
+        client = naught.connect("naught://127.0.0.1:1", lazy=True)
+        app = InFlightLimit(
+            App(), client, limit=5, timeout=0.05, unreachable="closed", body=as_json, headers={"X-A": "b"}
+        )
+        async with served(app) as port:
+            for _ in range(2):
+                status, headers, body = await get(port)
+                assert (status, headers["x-a"], json.loads(body)["in_flight"]) == (503, "b", None)
+        await client.close()
+
+    run(scenario())

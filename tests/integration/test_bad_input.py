@@ -25,7 +25,7 @@ NO_MESSAGE = encode_error(7, "invalid", "not a message of MessagePack-RPC")
 NO_REQUEST = encode_error(7, "invalid", "a request is [0, msgid, method, params] with a string and an array")
 BY = "by is an integer from 1 to 9223372036854775807, not "
 LONG_STRING = encode_error(7, "too_large", "a string has at most 516 bytes")
-MANY_PARAMETERS = encode_error(7, "too_large", "a request has at most 3 parameters")
+MANY_PARAMETERS = encode_error(7, "too_large", "a request has at most 5 parameters")
 NO_LARGE_REQUEST = encode_error(
     7,
     "invalid",

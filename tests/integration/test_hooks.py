@@ -210,14 +210,25 @@ async def _close_when_asked(server: ScriptedServer) -> None:
 
 
 @both
-async def test_a_timeout_is_the_outcome_of_a_call_but_not_of_a_wait(kind: str) -> None:
+async def test_a_timeout_is_the_outcome_of_a_call_and_of_a_wait_that_has_no_answer(kind: str) -> None:
     journal = Journal()
-    async with scripted(kind, **journal.hooks) as (counters, _, _):
+    async with scripted(kind, **journal.hooks) as (counters, peer, _):
         with pytest.raises(naught.CallTimeout):
             await counters.incr("a", timeout=0.01)
         assert journal.take() == [("start", "incr"), ("CallTimeout", "incr")]
-        assert not (await counters.acquire([("s", 1, 1)], wait=0.01)).granted
-        assert journal.take() == [("start", "acquire"), ("ok", "acquire")]
+        assert (await peer.request())[2] == "incr"
+        for answered in (True, False):
+            waiting = asyncio.ensure_future(counters.acquire([("s", 1, 1)], wait=0.01))
+            _, msgid, method, _ = await peer.request()
+            assert method == "acquire"
+            if answered:
+                peer.reply(msgid, [False, [1], None])
+                assert not (await waiting).granted
+            else:
+                with pytest.raises(naught.CallTimeout):
+                    await waiting
+            outcome = "ok" if answered else "CallTimeout"
+            assert journal.take() == [("start", "acquire"), (outcome, "acquire")]
 
 
 @both

@@ -240,7 +240,9 @@ def restarted(tmp_path: Path, own_port: int) -> Iterator[Restarted]:
         restarted.kill()
 
 
-def test_a_restarted_server_knows_nothing_of_what_was_held(kind: str, restarted: Restarted) -> None:
+def test_after_a_restart_what_is_open_is_acquired_again(kind: str, restarted: Restarted) -> None:
+    """Permits and what is in flight; not what was added to a group, whose waiters have been told that it is done."""
+
     async def scenario() -> None:
         async with (
             connect(kind, restarted.url, timeout=GUARD_S) as counters,
@@ -253,26 +255,25 @@ def test_a_restarted_server_knows_nothing_of_what_was_held(kind: str, restarted:
                 counters.reference("r"),
             )
             permit, several = await semaphore.acquire(), await counters.acquire_all({"a": 1, "b": 1})
+            released = await counters.semaphore("released", limit=1).acquire()
+            await released.release()
             for pattern in (group, held):
                 await pattern.add(2)
             await blob.retain()
             assert await quota.use()
-            watching = [asyncio.ensure_future(each.lost.wait()) for each in (permit, several)]
-            waiting = [asyncio.ensure_future(call) for call in (others.semaphore("s", 1).acquire(), group.wait())]
-            await until(lambda: _parked(counters, len(waiting)))
-            async with counters.in_flight("f"):
-                with pytest.raises(naught.NotHeld, match="is lost"):
-                    await _while_inside(counters.semaphore("t", limit=1), restarted)
-                await asyncio.gather(*watching)
-                after, done = await asyncio.gather(*waiting)
-                assert done is True, "the new server has no such counter"
-                assert after.number > several.number, "numbers keep growing when the server is restarted"
-            for lost in (permit, several):
-                assert lost.lost
-                with pytest.raises(naught.NotHeld, match="is lost"):
-                    await lost.release()
-            assert await semaphore.try_acquire() is None, "the waiter has it"
-            await after.release()
+            waiting = asyncio.ensure_future(group.wait())
+            await until(lambda: _parked(counters, 1))
+            numbers = permit.number, several.number
+            async with counters.semaphore("t", limit=1) as inside, counters.in_flight("f"), counters.in_flight("f"):
+                restarted.kill()
+                await restarted.start()
+                assert await waiting is True, "the new server has no such counter"
+                assert await counters.get_many(["s", "a", "b", "t", "f", "released"]) == [1, 1, 1, 1, 2, 0]
+                assert (permit.number, several.number) > numbers, "numbers keep growing when the server is restarted"
+                assert not any(each.lost for each in (permit, several, inside))
+                assert await others.semaphore("s", limit=1).try_acquire() is None
+            for each in (permit, several):
+                await each.release()
             with pytest.raises(naught.NotHeld):
                 await held.done(2)
             with pytest.raises(naught.NotHeld, match="less than 1"):
@@ -282,20 +283,45 @@ def test_a_restarted_server_knows_nothing_of_what_was_held(kind: str, restarted:
                     await forgotten()
             assert (await quota.remaining(), await quota.use()) == (1, True), "a new window"
             await others.take(["q"])
-            async with semaphore, counters.in_flight("f"):
-                assert await held.add() == 1
-                assert await others.get_many(["s", "f", "g"]) == [1, 1, 1]
-                assert await held.done() == 0
+            assert await counters.held() == {}
             assert await others.count() == 0
 
     guarded(scenario())
 
 
-async def _while_inside(semaphore: Any, restarted: Restarted) -> None:
-    async with semaphore as permit:
-        restarted.kill()
-        await restarted.start()
-        await permit.lost.wait()
+def test_after_a_restart_what_others_have_by_then_is_lost(kind: str, restarted: Restarted) -> None:
+    """But what is in flight has no limit, and is counted again also where others queue for room."""
+
+    async def scenario() -> None:
+        async with (
+            Proxy(restarted.server.port) as proxy,
+            connect(kind, proxy.url, timeout=GUARD_S) as counters,
+            connect(kind, restarted.url, timeout=GUARD_S) as others,
+        ):
+            async with counters.in_flight("s"):
+                permit = await counters.semaphore("s", limit=2).acquire()
+                proxy.refuse()
+                restarted.kill()
+                proxy.cut()
+                await restarted.start()
+                theirs = [await others.semaphore("s", limit=2).acquire() for _ in range(2)]
+                queued = asyncio.ensure_future(others.semaphore("s", limit=2).acquire())
+                await until(lambda: _parked(others, 1))
+                await proxy.listen()
+                await permit.lost.wait()
+                with pytest.raises(naught.NotHeld, match="is lost"):
+                    await permit.release()
+                await theirs[0].release()
+                await (await queued).release()
+                await until(lambda: _is(others, "s", 2))
+            await theirs[1].release()
+            assert await others.count() == 0
+
+    guarded(scenario())
+
+
+async def _is(counters: Any, key: str, value: int) -> bool:
+    return bool(await counters.get(key) == value)
 
 
 # Calls to a server that is killed before it answers: the call, which uses objects prepared before, and the exception

@@ -117,10 +117,10 @@ CASES: dict[str, tuple[bytes, int, Fault | None]] = {
     "items of three": (request(encode([[b"k", 1, 2]] * 1_024)), 1, None),
     "items of four": (request(encode([[b"k", 1, 2, 3]] * 1_024)), 0, ("too_large", "an item has at most 3 parts", 7)),
     "an array in an item": (request(encode([[b"k", [1], 2]] * 1_024)), 0, ("invalid", NO_REQUEST, 7)),
-    "four parameters": (
-        b"\x94\x00\x07\xa5apply\x94" + KEYS,
+    "six parameters": (
+        b"\x94\x00\x07\xa5apply\x96" + KEYS,
         0,
-        ("too_large", "a request has at most 3 parameters", 7),
+        ("too_large", "a request has at most 5 parameters", 7),
     ),
     "a float among keys": (request(KEYS, b"\xcb")[:-1] + b"\xcb", 0, ("invalid", NO_REQUEST, 7)),
     "nil among keys": (b"\x94\x00\x07\xa5apply\x92" + KEYS + b"\xc0", 0, ("invalid", NO_REQUEST, 7)),

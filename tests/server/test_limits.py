@@ -35,7 +35,7 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("REPLY_BYTES_MAX", 262_144),
         ("CURSOR_BYTES_MAX", 516),
         ("MSGID_MAX", 4_294_967_295),
-        ("PARAMS_MAX", 3),
+        ("PARAMS_MAX", 5),
         ("TTL_MS_MAX", 315_360_000_000),
         ("WAIT_MS_MAX", 86_400_000),
         ("SESSION_ID_BYTES", 16),

@@ -43,6 +43,7 @@ def opened(**policy: Any) -> Peer:
     [
         ("ping", (), 0),
         ("set", (b"k", 1), 0),
+        ("throttle", (b"k", 5, 1_000), 0),
         ("get_many", (KEYS,), 200),
         ("take", (KEYS,), 300),
         ("try_incr", ([(key, 1, 9) for key in KEYS],), 600),

@@ -78,6 +78,15 @@ FAULTS: list[Fault] = [
         "values[key] + sums[key] > limit for key, _, limit",
         "values[key] + by > limit for key, by, limit",
     ),
+    Fault("throttle forgets a part of a millisecond", Cache, "throttle", "- -value % limit", ""),
+    Fault("throttle grants one too many", Cache, "throttle", "after > room", "after > room + per_ms"),
+    Fault(
+        "throttle leaves an earlier deadline",
+        Cache,
+        "throttle",
+        "self._set_deadline(shard, key, reset_ms, now_ms)",
+        "pass",
+    ),
     Fault("one more than max_counters", Cache, "_need_room", "< missing", "< missing - 1"),
     Fault(
         "expired counters do not make room",

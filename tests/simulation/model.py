@@ -7,6 +7,8 @@ each counter and its deadline. Expired counters are removed before each request.
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 from support.cases_counters import FULL, OVERFLOW, UNDERFLOW, VALUE_MAX, Refused
@@ -109,6 +111,24 @@ class ModelCache:
         for key, by, _ in items:
             self._change(now_ms, key, by, ttl_ms)
         return [True, [after[key] for key, _, _ in items]]
+
+    def throttle(self, now_ms: int, key: bytes, limit: int, per_ms: int, *more: int) -> list[Any] | Refused:
+        burst, by = (*more, *(limit, 1)[len(more) :])
+        if key in self.values and key not in self.deadlines:
+            return [not by, 0, -1, -1]
+        refill = Fraction(limit, per_ms)  # uses in a millisecond
+        used = Fraction(0)
+        if key in self.values:
+            used = (self.deadlines[key] - now_ms - Fraction(-self.values[key] % limit, limit)) * refill
+        after = used + by
+        if not by or after > burst:
+            retry = max(Fraction(0), (after - burst) / refill) if by else 0
+            return [not by, max(0, floor(burst - used)), ceil(retry), ceil(used / refill)]
+        if key not in self.values and self.limit is not None and len(self.values) >= self.limit:
+            return FULL
+        self.values[key] = int(after * per_ms)
+        self.deadlines[key] = now_ms + ceil(after / refill)
+        return [True, floor(burst - after), 0, ceil(after / refill)]
 
     def expire(self, now_ms: int, key: bytes, ttl_ms: int | None) -> bool:
         if key not in self.values or (ttl_ms is None and key not in self.deadlines):

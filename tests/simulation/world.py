@@ -141,7 +141,10 @@ class World:
         elif what < 0.62:
             self._ask_batch(talker)
         elif what < 0.86:
-            method = random.choice(["get", "ttl", "expire", "set", "set", "incr"])
+            method = random.choice(["get", "ttl", "expire", "set", "set", "incr", "throttle"])
+            if method == "throttle":
+                self._throttle(talker)
+                return
             params: tuple[Any, ...] = (self._key(),)
             if method == "expire":
                 params += (self._ttl(),)
@@ -174,6 +177,12 @@ class World:
             talker.ask("decr", (self._key(), random.choice([1, 2, 1_000]), random.random() < 0.7))
         else:
             talker.ask("incr" if up else "decr", (self._key(), *by))
+
+    def _throttle(self, talker: Talker) -> None:
+        random = self.random
+        limit, per_ms = random.choice([(1, 50), (3, 100), (7, 10), (1_000, 7)])
+        more = random.choice([(), (), (2,), (5, 2), (5, 0)])
+        talker.ask("throttle", (self._key(), limit, per_ms, *more))
 
     def _ask_batch(self, talker: Talker) -> None:
         random = self.random

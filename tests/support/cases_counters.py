@@ -728,6 +728,124 @@ LIMITING: list[Case] = [
     ),
 ]
 
+THROTTLING: list[Case] = [
+    Case(
+        "throttle grants a burst at once, and then one after another",
+        [
+            ("throttle", ("k", 2, 1_000), [True, 1, 0, 500]),
+            ("throttle", ("k", 2, 1_000), [True, 0, 0, 1_000]),
+            ("throttle", ("k", 2, 1_000), [False, 0, 500, 1_000]),
+            ("pass", (499,), None),
+            ("throttle", ("k", 2, 1_000), [False, 0, 1, 501]),
+            ("pass", (1,), None),
+            ("throttle", ("k", 2, 1_000), [True, 0, 0, 1_000]),
+            ("count", (), 1),
+            ("pass", (999,), None),
+            ("count", (), 1),
+            ("pass", (1,), None),
+            ("count", (), 0),
+            ("ttl", ("k",), None),
+        ],
+    ),
+    Case(
+        "throttle takes several uses or none, of a bucket of another size than the limit",
+        [
+            ("throttle", ("k", 10, 1_000, 3, 2), [True, 1, 0, 200]),
+            ("throttle", ("k", 10, 1_000, 3, 2), [False, 1, 100, 200]),
+            ("throttle", ("k", 10, 1_000, 3, 1), [True, 0, 0, 300]),
+            ("pass", (250,), None),
+            ("throttle", ("k", 10, 1_000, 3, 3), [False, 2, 50, 50]),
+            ("throttle", ("k", 10, 1_000, 3, 0), [True, 2, 0, 50]),
+            ("pass", (50,), None),
+            ("throttle", ("k", 10, 1_000, 3, 0), [True, 3, 0, 0]),
+            ("count", (), 0),
+            ("throttle", ("k", 1, 86_400_000, 20, 20), [True, 0, 0, 20 * 86_400_000]),
+            ("throttle", ("k", 1, 86_400_000, 20), [False, 0, 86_400_000, 20 * 86_400_000]),
+        ],
+    ),
+    Case(
+        "throttle loses no part of a millisecond",
+        [
+            ("throttle", ("k", 1_000_000, 1_000, 1_500, 1_500), [True, 0, 0, 2]),
+            ("get", ("k",), 1_500_000),
+            ("pass", (1,), None),
+            ("throttle", ("k", 1_000_000, 1_000, 1_500, 1_000), [True, 0, 0, 2]),
+            ("pass", (1,), None),
+            ("throttle", ("k", 1_000_000, 1_000, 1_500, 0), [True, 1_000, 0, 1]),
+            ("throttle", ("k", 1_000_000, 1_000, 1_500, 1_001), [False, 1_000, 1, 1]),
+            ("throttle", ("t", 3, 10), [True, 2, 0, 4]),
+            ("pass", (3,), None),
+            ("throttle", ("t", 3, 10, 3, 3), [False, 2, 1, 1]),
+            ("pass", (1,), None),
+            ("throttle", ("t", 3, 10, 3, 3), [True, 0, 0, 10]),
+        ],
+    ),
+    Case(
+        "what others do to the counter of throttle",
+        [
+            ("throttle", ("k", 2, 1_000, 2, 2), [True, 0, 0, 1_000]),
+            ("incr", ("k", 1), 2_001),
+            ("throttle", ("k", 2, 1_000), [False, 0, 500, 1_000]),
+            ("decr", ("k", 1_500), 501),
+            ("throttle", ("k", 2, 1_000), [False, 0, 500, 1_000]),
+            ("expire", ("k", 700), True),
+            ("throttle", ("k", 2, 1_000, 2, 0), [True, 0, 0, 700]),
+            ("expire", ("k", 9_000), True),
+            ("throttle", ("k", 2, 1_000, 2, 0), [True, 0, 0, 9_000]),
+            ("throttle", ("k", 2, 1_000), [False, 0, 8_500, 9_000]),
+            ("expire", ("k", None), True),
+            ("throttle", ("k", 2, 1_000), [False, 0, -1, -1]),
+            ("throttle", ("k", 2, 1_000, 2, 0), [True, 0, -1, -1]),
+            ("decr", ("k", 501), 0),
+            ("throttle", ("k", 2, 1_000), [True, 1, 0, 500]),
+            ("set", ("k", 0), 1_000),
+            ("throttle", ("k", 2, 1_000), [True, 1, 0, 500]),
+            ("take", (["k"],), [1_000]),
+            ("throttle", ("k", 2, 1_000), [True, 1, 0, 500]),
+            ("clear", (), 1),
+            ("throttle", ("k", 2, 1_000), [True, 1, 0, 500]),
+        ],
+    ),
+    Case(
+        "throttle with another rate goes on from the time until the bucket is full",
+        [
+            ("throttle", ("k", 10, 1_000, 10, 5), [True, 5, 0, 500]),
+            ("throttle", ("k", 2, 1_000, 2), [True, 0, 0, 1_000]),
+            ("throttle", ("k", 10, 1_000, 10, 1), [False, 0, 100, 1_000]),
+        ],
+    ),
+    Case(
+        "throttle refuses what can never be granted, and what does not fit",
+        [
+            ("throttle", ("k", 5, 1_000, 5, 6), INVALID),
+            ("throttle", ("k", 0, 1_000), INVALID),
+            ("throttle", ("k", 1, 0), INVALID),
+            ("throttle", ("k", 1, 1_000, 0), INVALID),
+            ("throttle", ("k", 1, 1_000, 1, -1), INVALID),
+            ("throttle", ("k", 1, 315_360_000_001), INVALID),
+            ("throttle", ("k", 1, 315_360_000_000, 2), INVALID),
+            ("throttle", ("k", VALUE_MAX, 2), INVALID),
+            ("throttle", ("k", VALUE_MAX, 1), [True, VALUE_MAX - 1, 0, 1]),
+            ("throttle", ("d", 1, 315_360_000_000), [True, 0, 0, 315_360_000_000]),
+            ("count", (), 2),
+        ],
+    ),
+    Case(
+        "throttle is checked as every command",
+        [
+            ("throttle", ("", 5, 1_000), INVALID),
+            ("throttle", ("k" * 513, 5, 1_000), TOO_LARGE),
+            ("throttle", ("k", 5), INVALID),
+            ("throttle", ("k", 5, 1_000, 5, 1, 1), INVALID),
+            ("throttle", ("k", 5.0, 1_000), INVALID),
+            ("throttle", ("k", True, 1_000), INVALID),
+            ("throttle", ("k", 5, 1_000, None), INVALID),
+            ("count", (), 0),
+        ],
+        {ARGUMENTS_CHECKED},
+    ),
+]
+
 LISTING: list[Case] = [
     Case(
         "top gives the largest first, ties by key",
@@ -867,6 +985,7 @@ BOUNDING: list[Case] = [
             ("incr", ("d",), FULL),
             ("set", ("d", 1), FULL),
             ("try_incr", ([["a", 1, 9], ["d", 1, 9]],), FULL),
+            ("throttle", ("d", 5, 1_000), FULL),
             ("incr", ("a",), 3),
             ("set", ("a", 7), 3),
             ("set", ("d", 0), 0),
@@ -914,7 +1033,9 @@ BOUNDING: list[Case] = [
     ),
 ]
 
-CASES: list[Case] = COUNTING + APPLYING + SETTING + EXPIRING + LIMITING + LISTING + ADMINISTRATION + BOUNDING
+CASES: list[Case] = (
+    COUNTING + APPLYING + SETTING + EXPIRING + LIMITING + THROTTLING + LISTING + ADMINISTRATION + BOUNDING
+)
 EVERYTHING: Set[str] = frozenset().union(*(case.needs for case in CASES))
 """All that a case can need."""
 

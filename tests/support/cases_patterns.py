@@ -707,7 +707,7 @@ async def without_a_session_nothing_is_held_and_the_rest_is_counted(clients: Cli
 @case
 async def no_permit_in_time_leaves_nothing(clients: Clients) -> None:
     held = await clients.theirs.acquire_all({"a": 1, "b": 1})
-    for timeout in (0, -1, 0.001, 0.01):
+    for timeout in (0, 0.001, 0.01):
         for call in (
             clients.mine.semaphore("a", limit=1).acquire,
             lambda timeout: clients.mine.acquire_all({"b": 1, "c": 1}, timeout=timeout),

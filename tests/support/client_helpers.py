@@ -144,11 +144,15 @@ class Peer:
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
 
     async def request(self) -> list[Any]:
-        """The next request or notification. Raises EOFError when the client has closed the connection."""
+        """The next request or notification. Raises EOFError when the client has closed the connection.
+
+        The notification with which a client begins a connection is left out.
+        """
         while True:
             for message in self._unpacker:
                 assert isinstance(message, list)
-                return message
+                if message != [2, "\r\n\r\n", []]:
+                    return message
             data = await self._reader.read(1 << 16)
             if not data:
                 raise EOFError

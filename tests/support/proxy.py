@@ -25,6 +25,7 @@ class Proxy:
         self._bytes_max = bytes_max
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}  # to the client -> to the server
+        self._swallowed: set[asyncio.StreamWriter] = set()  # to clients whose bytes go nowhere
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = False
         self._reserved = ExitStack()
@@ -36,6 +37,10 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"naught://127.0.0.1:{self.port}"
+
+    def swallow(self) -> None:
+        """Keep the connections that there are open, and pass nothing on any more. Later connections work."""
+        self._swallowed.update(self._open)
 
     def calm(self) -> None:
         """Break no more connections."""
@@ -113,7 +118,7 @@ class Proxy:
             while data := await reader.read(1 << 16):
                 if left is not None and self._bytes_max:
                     data, left = data[:left], left - len(data)
-                if client in self._open:
+                if client in self._open and client not in self._swallowed:
                     writer.write(data)
                     await writer.drain()
                 if left is not None and left <= 0:

@@ -12,20 +12,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator
 from random import Random
-from types import TracebackType
-from typing import Any, Final, Generic, Literal, overload
+from types import EllipsisType, TracebackType
+from typing import Any, Final, Generic, Literal, NoReturn, overload
 
 from naught.aio.connection import Connection
 from naught.aio.observed import sink_of
 from naught.core.calls import KeyT
-from naught.core.commands import Commands
+from naught.core.commands import Commands, Timeout
 from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
+from naught.errors import InvalidRequest
+from naught.url import MemoryAddress
 from naught.wire.codec import decode_key
 
 
 class Client(Commands[KeyT]):
-    """A client of one cache of one server. `connect` makes it; it belongs to the event loop it is made in.
+    """A client of one cache of one server. `connect` makes it; it belongs to the event loop that it connects in.
+
+    A call from anywhere else raises `WrongLoop`, and nothing is sent.
 
     One connection carries the calls of all tasks. `KeyT` is the type of the keys in results; plain `Client` means
     `Client[str]`.
@@ -33,6 +37,7 @@ class Client(Commands[KeyT]):
 
     def __init__(self, options: Options, decode: Callable[[bytes], KeyT]) -> None:
         self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
+        self._options: Final = options  # and with it all that is needed to make the client anew
         self._address: Final = options.address
         self._connection: Final = Connection(options)
         Commands.__init__(self, sink_of(self._connection, options), timeout=options.timeout, decode=decode)
@@ -63,12 +68,26 @@ class Client(Commands[KeyT]):
     ) -> None:
         await self.close()
 
+    # Copies.
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a client is not copied: tasks share one, and for another session connect again")
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, it is its URL and its options. Unpickled, it connects at its first call, as with `lazy=True`."""
+        if self._address == MemoryAddress(None):
+            raise TypeError("a client of memory:// is not pickled, as its engine is its own; memory://NAME is shared")
+        return Client, (self._options._replace(lazy=True), self._decode)
+
     def __repr__(self) -> str:
         return f"<naught.Client {self._address}{' closed' if self._closed else ''}>"
 
     def __del__(self) -> None:
         # Runs while the connection is open: the loop refers to the connection, but that does not refer to its client.
-        if getattr(self, "_closed", True):
+        if getattr(self, "_closed", True) or not self._connection.used:
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._connection.finalize()
@@ -107,62 +126,105 @@ class Connecting(Generic[KeyT]):
 
 @overload
 def connect(
-    url: str,
+    url: str | None = None,
     *,
-    timeout: float | None = 1.0,
-    connect_timeout: float = 5.0,
+    timeout: Timeout = ...,
+    connect_timeout: float | EllipsisType = ...,
     decode_keys: Literal[True] = True,
     session: bool = True,
-    lease: float | None = None,
-    name: str | None = None,
+    lease: Timeout = ...,
+    name: str | EllipsisType | None = ...,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
+    lazy: Literal[False] = False,
 ) -> Connecting[str]: ...
 
 
 @overload
 def connect(
-    url: str,
+    url: str | None = None,
     *,
-    timeout: float | None = 1.0,
-    connect_timeout: float = 5.0,
+    timeout: Timeout = ...,
+    connect_timeout: float | EllipsisType = ...,
     decode_keys: Literal[False],
     session: bool = True,
-    lease: float | None = None,
-    name: str | None = None,
+    lease: Timeout = ...,
+    name: str | EllipsisType | None = ...,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
+    lazy: Literal[False] = False,
 ) -> Connecting[bytes]: ...
 
 
+@overload
 def connect(
-    url: str,
+    url: str | None = None,
     *,
-    timeout: float | None = 1.0,
-    connect_timeout: float = 5.0,
-    decode_keys: bool = True,
+    timeout: Timeout = ...,
+    connect_timeout: float | EllipsisType = ...,
+    decode_keys: Literal[True] = True,
     session: bool = True,
-    lease: float | None = None,
-    name: str | None = None,
+    lease: Timeout = ...,
+    name: str | EllipsisType | None = ...,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
-) -> Connecting[str] | Connecting[bytes]:
+    lazy: Literal[True],
+) -> Client[str]: ...
+
+
+@overload
+def connect(
+    url: str | None = None,
+    *,
+    timeout: Timeout = ...,
+    connect_timeout: float | EllipsisType = ...,
+    decode_keys: Literal[False],
+    session: bool = True,
+    lease: Timeout = ...,
+    name: str | EllipsisType | None = ...,
+    random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
+    lazy: Literal[True],
+) -> Client[bytes]: ...
+
+
+def connect(
+    url: str | None = None,
+    *,
+    timeout: Timeout = ...,
+    connect_timeout: float | EllipsisType = ...,
+    decode_keys: bool = True,
+    session: bool = True,
+    lease: Timeout = ...,
+    name: str | EllipsisType | None = ...,
+    random: Random | None = None,
+    on_call_start: CallHook | None = None,
+    on_call_end: CallHook | None = None,
+    lazy: bool = False,
+) -> Connecting[str] | Connecting[bytes] | Client[str] | Client[bytes]:
     """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and later
     `await counters.close()`.
 
     `url`: naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// or memory://name; see
-    `naught.url`.
-    `timeout`: default timeout of every call in seconds, reconnecting included; None for no limit.
-    `connect_timeout`: seconds for the first connection, which may take several attempts, and for each later attempt.
+    `naught.url`. None for what the variable NAUGHT_URL of the environment says. A URL may have the options timeout,
+    connect_timeout, lease and name (`?timeout=2&name=web-3`), which hold where the argument is `...`.
+    `timeout`: default timeout of every call in seconds, reconnecting included; None for no limit. 1 if nothing is
+    said.
+    `connect_timeout`: seconds for the first connection, which may take several attempts, and for each later attempt;
+    5 if nothing is said.
     `decode_keys`: True returns keys as str (bytes that are not UTF-8 become lone surrogates), False as bytes.
     `session`: True resumes the session after a broken connection, so every call is executed once and holds are kept.
     With False, a change whose reply was lost raises OutcomeUnknown, and nothing can be held.
     `lease`: seconds that the session outlives a broken connection, 0.1 to 300; None for the server's default (10).
     `name`: what the client calls itself, 1 to 128 bytes of text. Operators see it beside what it holds (`sessions`,
     `holders`, the server's log). None for `host:pid`.
+    `lazy`: True returns the `Client` at once, without a connection, also where no event loop runs, so that a module
+    can make its client when it is imported. The first call connects, in the loop that it is made in, and waits for
+    the connection within its timeout. So a service starts while the server is down.
     `random`: draws the pauses between attempts; pass a seeded one to make them reproducible.
     `on_call_start`: called with each call of the client, a `naught.ObservedCall`, when it starts.
     `on_call_end`: called with the same object when the call has ended.
@@ -176,8 +238,8 @@ def connect(
     raises does not change the call; it is logged, the first time only. Hooks that are left out cost nothing.
 
     Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
-    connection in time, and the server's CommandError if it refuses the cache. A connection that breaks later is
-    replaced.
+    connection in time, or at once if what answers does not speak naught, and the server's CommandError if it refuses
+    the cache. A connection that breaks later is replaced. The addresses of a name are tried side by side.
     """
     options = check_options(
         url,
@@ -189,7 +251,12 @@ def connect(
         random=random,
         on_call_start=on_call_start,
         on_call_end=on_call_end,
+        lazy=lazy,
     )
+    if not isinstance(decode_keys, bool):
+        raise InvalidRequest(f"decode_keys is True or False, not {decode_keys!r}")
+    if lazy:
+        return Client(options, decode_key) if decode_keys else Client(options, bytes)
     if decode_keys:
         return Connecting[str](lambda: Client(options, decode_key))
     return Connecting[bytes](lambda: Client(options, bytes))

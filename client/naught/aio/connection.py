@@ -10,22 +10,32 @@ The turn: the first call in a turn of the event loop schedules `_run_turn` with 
 tasks that were ready have run, and before the loop polls its sockets again. A lone call is not delayed further.
 
 The timer: one timer per connection is set to the earliest deadline. It is moved only when an earlier deadline comes.
-(A timer per call costs two thirds of the throughput: 172k instead of 496k calls/s.)
+(A timer per call costs two thirds of the throughput: 172k instead of 496k calls/s.) Deadlines are on the monotonic
+clock, because the clock of uvloop stands still while the loop reads.
+
+A flood: a peer that sends without end would keep the loop reading, and its timers would wait. So deadlines are looked
+at after every piece that was read, and after a large piece the loop has a turn for everything else.
+
+The loop: a `Connection` belongs to one event loop, that of `open`, or with `lazy` that of the first call. Every call
+is checked for it, because one from elsewhere would be counted at the server while its caller gets an exception.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from asyncio import Future
+from asyncio.events import _get_running_loop  # as `get_running_loop`, but None and no exception where there is none
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from naught import fork
+from naught.aio import dialing
 from naught.core.backoff import Backoff
 from naught.core.options import Options
-from naught.core.session import ClientSession
-from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError, is_refusal
+from naught.core.session import LINE_ENDS, ClientSession
+from naught.core.silence import SILENT_TICKS, TICK_S
+from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError, WrongLoop, is_refusal
 from naught.names import default_name
 from naught.sockets import keep_alive
 from naught.url import MemoryAddress, TcpAddress
@@ -42,6 +52,11 @@ second timer."""
 BYE_TIMEOUT_S: Final = 0.5
 """Seconds that a closing client waits until the server has read its `bye` and closed. If the server does not read it,
 the session's holds are given back only when the lease ends."""
+
+
+FLOOD_BYTES: Final = 64 << 10
+"""A piece of this size or more is followed by a turn of the loop, before more is read. (uvloop hands over up to 32
+pieces of 256 KB in a row.)"""
 
 
 class TransportProtocol(asyncio.Protocol):
@@ -83,11 +98,15 @@ class TransportProtocol(asyncio.Protocol):
             connection.transport_lost(self, error or ConnectionResetError("the server closed the connection"))
 
 
+_NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
+"""The loop of a connection that has none yet. It is never the running one, and not None either."""
+
+
 class Connection:
-    """The `CallSink` of an asyncio client; see the module. Belongs to the event loop that it is made in."""
+    """The `CallSink` of an asyncio client; see the module."""
 
     def __init__(self, options: Options) -> None:
-        self._loop: Final = asyncio.get_running_loop()
+        self._loop = _NO_LOOP  # the one that it belongs to, from `open` or the first call on
         self._address: Final = options.address
         self._connect_timeout: Final = options.connect_timeout
         self._backoff: Final = Backoff(options.random)
@@ -99,8 +118,7 @@ class Connection:
             name=options.name or default_name(),
             observed=options.hooks is not None,
         )
-        # The methods of `CallSink`. (`loop.create_future` is a Python function in asyncio and costs 80 ns more.)
-        self.new_future: Final[Callable[[], asyncio.Future[Any]]] = partial(asyncio.Future, loop=self._loop)
+        # The other methods of `CallSink`.
         self.current_caller: Final = asyncio.current_task
         self.change: Final = self.session.change
         self.ask: Final = self.session.ask
@@ -112,15 +130,65 @@ class Connection:
         self._reconnect_task: asyncio.Task[None] | None = None  # replaces a transport that was lost
         self._timer: asyncio.TimerHandle | None = None  # runs for the earliest deadline, or for a settled one
         self._timer_due = 0.0  # the deadline that `_timer` is set for; meaningless without a timer
+        self._tick_timer: asyncio.TimerHandle | None = None  # for the next look at whether the server is silent
         self._memory_host: Host | None = None  # memory:// only: the engine, which outlives a connection to it
         self._opened = False  # there was a usable connection: from then on, a lost one is replaced
         self.closed = False  # permanently
         fork.register(self)
 
     @property
+    def used(self) -> bool:
+        """Whether it has been opened, or a call was made."""
+        return self._loop is not _NO_LOOP
+
+    @property
     def ready(self) -> bool:
         """Whether there is a connection on which calls can be sent."""
         return self._protocol is not None and self.session.ready
+
+    # The loop.
+
+    def new_future(self) -> Future[Any]:
+        """The future of a call that is being made. Raises WrongLoop, with nothing done, outside of the loop."""
+        loop = self._loop
+        if _get_running_loop() is not loop:
+            loop = self.enter_loop()
+        return Future(loop=loop)
+
+    def enter_loop(self) -> asyncio.AbstractEventLoop:
+        """Check that the caller runs in the loop that this belongs to. Returns the loop.
+
+        Raises WrongLoop, and ClientClosed in the child of a fork. With `lazy`, the first call chooses the loop.
+        """
+        loop, running = self._loop, _get_running_loop()
+        if loop is running and running is not None:
+            return running
+        if self.closed:
+            raise ClientClosed(self.session.closed_reason)
+        if running is None:
+            raise WrongLoop(
+                "a client for asyncio was called where no event loop runs: call it in a coroutine, "
+                "or use naught.blocking.Client"
+            )
+        if not self.used:
+            self._bind(running)
+            self._start_reconnecting(at_once=True)
+            return running
+        if loop.is_closed():
+            raise WrongLoop("the event loop of this client has ended: connect again, in the loop that runs now")
+        raise WrongLoop("this client belongs to another event loop: connect in this one too")
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        if not isinstance(self._address, MemoryAddress):
+            self._tick_timer = loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        """Look whether the server is silent, about once a second."""
+        self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+        if self.session.tick() and self._protocol is not None:
+            silent = f"nothing has arrived for {SILENT_TICKS * TICK_S:g} s, although requests are unanswered"
+            self._drop(self._protocol, ConnectionResetError(silent))
 
     # The turn.
 
@@ -128,7 +196,7 @@ class Connection:
         self._loop.call_soon(self._run_turn)
 
     def _run_turn(self) -> None:
-        now = self._loop.time()
+        now = monotonic()
         self.session.end_turn(now)
         self.write(now)
         self._update_timer()
@@ -143,13 +211,16 @@ class Connection:
             # sent, so they go out on the next connection.
             if transport is None or transport.is_closing():
                 return
-            data = session.output(self._loop.time() if now is None else now)
+            data = session.output(monotonic() if now is None else now)
             if data:
                 transport.write(data)
 
     def received(self, protocol: TransportProtocol, data: bytes) -> None:
         """Bytes were read. If anything is wrong with them, the connection is replaced, and no call hangs."""
         session = self.session
+        if self._timer is not None and monotonic() >= self._timer_due:
+            self._timer.cancel()
+            self._timer_fired()
         try:
             session.receive(data)
         except NaughtError as error:
@@ -161,6 +232,16 @@ class Connection:
             self.write()
         elif session.drained:
             self._drop(protocol, ConnectionResetError("the server is shutting down"))
+            return
+        if len(data) >= FLOOD_BYTES:
+            transport = protocol.transport
+            if transport is not None and not transport.is_closing() and transport.is_reading():
+                transport.pause_reading()
+                self._loop.call_soon(self._resume_reading, transport)
+
+    def _resume_reading(self, transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
+            transport.resume_reading()
 
     # The timer.
 
@@ -173,12 +254,12 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        self._timer = self._loop.call_at(due + TIMER_SLACK, self._timer_fired)
+        self._timer = self._loop.call_later(max(0.0, due - monotonic()) + TIMER_SLACK, self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._timer = None
         session = self.session
-        session.advance(self._loop.time())
+        session.advance(monotonic())
         due = session.next_due()
         if due is not None:
             self._set_timer(due)
@@ -190,8 +271,10 @@ class Connection:
     async def open(self) -> None:
         """Connect for the first time.
 
-        Raises ConnectionFailed after connect_timeout, and the server's CommandError if it refuses the cache.
+        Raises ConnectionFailed after connect_timeout, or at once where something else answers than a naught server;
+        and the server's CommandError if it refuses the cache.
         """
+        self._bind(asyncio.get_running_loop())
         last: BaseException | None = None
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -201,6 +284,8 @@ class Connection:
                     except Exception as error:
                         if is_refusal(error):
                             raise
+                        if isinstance(error, ProtocolError):
+                            raise ConnectionFailed(f"no connection to {self._address}: {error}") from error
                         if last is None:
                             logger.info("%s: %s; retrying for %g s", self._address, error, self._connect_timeout)
                         last = error
@@ -229,7 +314,7 @@ class Connection:
             handshake = self._loop.create_future()
             hello = self.session.connected(handshake)
             if hello:
-                transport.write(hello)
+                transport.write(hello if isinstance(self._address, MemoryAddress) else LINE_ENDS + hello)
             await handshake
             if self._protocol is not protocol:  # lost between the end of the handshake and this line
                 raise ConnectionResetError("the server closed the connection")
@@ -237,7 +322,7 @@ class Connection:
             self._close_transport(protocol)
             if self._protocol is protocol:
                 self._protocol = None
-                self.session.disconnected(error, self._loop.time())
+                self.session.disconnected(error, monotonic())
                 self._update_timer()
             raise
         self._opened = True
@@ -246,8 +331,13 @@ class Connection:
     async def _create_transport(self, protocol: TransportProtocol) -> None:
         address = self._address
         if isinstance(address, TcpAddress):
-            transport, _ = await self._loop.create_connection(lambda: protocol, address.host, address.port)
-            keep_alive(transport.get_extra_info("socket"))
+            connected = await dialing.dial(address.host, address.port)
+            try:
+                keep_alive(connected)
+                await self._loop.create_connection(lambda: protocol, sock=connected)
+            except BaseException:
+                connected.close()
+                raise
         elif isinstance(address, MemoryAddress):
             if self._memory_host is None:
                 from naught.memory import find_host
@@ -299,17 +389,22 @@ class Connection:
         self._protocol = None
         if self.session.served:
             self._backoff.reset()
-        self.session.disconnected(error, self._loop.time())  # also ends a `_connect` that waits for its handshake
+        self.session.disconnected(error, monotonic())  # also ends a `_connect` that waits for its handshake
         self._update_timer()
         if not self.closed and self._reconnect_task is None and self._opened:
             logger.warning("%s: connection lost: %s; reconnecting", self._address, error)
-            self._reconnect_task = self._loop.create_task(self._reconnect(), name=f"naught reconnect {self._address}")
+            self._start_reconnecting()
 
-    async def _reconnect(self) -> None:
+    def _start_reconnecting(self, *, at_once: bool = False) -> None:
+        name = f"naught reconnect {self._address}"
+        self._reconnect_task = self._loop.create_task(self._reconnect(at_once), name=name)
+
+    async def _reconnect(self, at_once: bool) -> None:
         attempts = 0
         try:
             while True:
-                await asyncio.sleep(self._backoff.next_delay())
+                if attempts or not at_once:
+                    await asyncio.sleep(self._backoff.next_delay())
                 attempts += 1
                 try:
                     async with asyncio.timeout(self._connect_timeout):
@@ -317,8 +412,10 @@ class Connection:
                     logger.info("%s: reconnected, attempt %d", self._address, attempts)
                     return
                 except Exception as error:
-                    level = logging.ERROR if is_refusal(error) else logging.DEBUG
-                    logger.log(level, "%s: attempt %d to reconnect failed: %r", self._address, attempts, error)
+                    # That a connection was lost is in the log. A first attempt of a lazy client is not.
+                    quietly = logging.WARNING if at_once and attempts == 1 else logging.DEBUG
+                    level = logging.ERROR if is_refusal(error) else quietly
+                    logger.log(level, "%s: attempt %d to connect failed: %r", self._address, attempts, error)
                     self.session.connect_failed(error)
         finally:
             self._reconnect_task = None
@@ -332,8 +429,9 @@ class Connection:
         self.closed = True
         bye = self.session.encode_bye()
         self.session.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._tick_timer):
+            if timer is not None:
+                timer.cancel()
         if self._reconnect_task is not None:
             self._reconnect_task.cancel()
         protocol, self._protocol = self._protocol, None
@@ -357,14 +455,21 @@ class Connection:
 
     def finalize(self) -> None:
         """As `stop`, for a client that was garbage collected: may be called in any thread and at any time."""
-        if not self._loop.is_closed():
+        if self.used and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.stop)
 
     async def close(self) -> None:
         """Fail pending calls with ClientClosed, end the session, and wait until every transport has closed.
 
-        With a session this takes up to a round trip, and at most BYE_TIMEOUT_S. A second call does nothing.
+        With a session this takes up to a round trip, and at most BYE_TIMEOUT_S. A second call does nothing. Raises
+        WrongLoop in another loop than its own, unless that has ended: then there is nothing to wait for.
         """
+        if not self.used or self._loop.is_closed():
+            self.closed = True
+            self.session.close()
+            return
+        if not self.closed:
+            self.enter_loop()
         self.stop()
         if self._reconnect_task is not None:
             await asyncio.wait([self._reconnect_task])

@@ -8,23 +8,23 @@ before the task that awaits the call goes on; and it runs when the call is cance
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from naught.core.hooks import ObservedCall, ObservedSink, Observer
 
 if TYPE_CHECKING:
+    from naught.aio.connection import Connection
     from naught.core.options import Options
     from naught.core.sink import CallSink
 
 
-def sink_of(connection: CallSink, options: Options) -> CallSink:
+def sink_of(connection: Connection, options: Options) -> CallSink:
     """What the commands of a client hand their calls to: its connection; with hooks, one that observes the calls."""
     if options.hooks is None:
         return connection
     observer = Observer(options.hooks, options.address, perf_counter)
-    return ObservedSink(connection, observer, partial(ObservedFuture, observer, loop=asyncio.get_running_loop()))
+    return ObservedSink(connection, observer, lambda: ObservedFuture(observer, loop=connection.enter_loop()))
 
 
 class ObservedFuture(asyncio.Future[Any]):

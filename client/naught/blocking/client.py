@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from random import Random
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Final, Generic, Literal, overload
 
 from naught.blocking.future import run
@@ -36,48 +36,51 @@ class Client(Generic[KeyT]):
     @overload
     def __init__(
         self: Client[str],
-        url: str,
+        url: str | None = None,
         *,
-        timeout: float | None = 1.0,
-        connect_timeout: float = 5.0,
+        timeout: Timeout = ...,
+        connect_timeout: float | EllipsisType = ...,
         decode_keys: Literal[True] = True,
         session: bool = True,
-        lease: float | None = None,
-        name: str | None = None,
+        lease: Timeout = ...,
+        name: str | EllipsisType | None = ...,
         random: Random | None = None,
         on_call_start: CallHook | None = None,
         on_call_end: CallHook | None = None,
+        lazy: bool = False,
     ) -> None: ...
 
     @overload
     def __init__(
         self: Client[bytes],
-        url: str,
+        url: str | None = None,
         *,
-        timeout: float | None = 1.0,
-        connect_timeout: float = 5.0,
+        timeout: Timeout = ...,
+        connect_timeout: float | EllipsisType = ...,
         decode_keys: Literal[False],
         session: bool = True,
-        lease: float | None = None,
-        name: str | None = None,
+        lease: Timeout = ...,
+        name: str | EllipsisType | None = ...,
         random: Random | None = None,
         on_call_start: CallHook | None = None,
         on_call_end: CallHook | None = None,
+        lazy: bool = False,
     ) -> None: ...
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         *,
-        timeout: float | None = 1.0,
-        connect_timeout: float = 5.0,
+        timeout: Timeout = ...,
+        connect_timeout: float | EllipsisType = ...,
         decode_keys: bool = True,
         session: bool = True,
-        lease: float | None = None,
-        name: str | None = None,
+        lease: Timeout = ...,
+        name: str | EllipsisType | None = ...,
         random: Random | None = None,
         on_call_start: CallHook | None = None,
         on_call_end: CallHook | None = None,
+        lazy: bool = False,
     ) -> None:
         self._closed = True  # until everything is there: __del__ runs for an object half made too
         options = check_options(
@@ -90,6 +93,7 @@ class Client(Generic[KeyT]):
             random=random,
             on_call_start=on_call_start,
             on_call_end=on_call_end,
+            lazy=lazy,
         )
         self._address: Final = options.address
         self._connection: Final = Link(options)
@@ -98,7 +102,10 @@ class Client(Generic[KeyT]):
             timeout=options.timeout,
             decode=decode_key if decode_keys else bytes,
         )
-        self._connection.open()
+        if lazy:
+            self._connection.start()
+        else:
+            self._connection.open()
         self._closed = False
 
     # Counting.
@@ -107,6 +114,7 @@ class Client(Generic[KeyT]):
     decr = waiting(Commands.decr)
     apply = waiting(Commands.apply)
     try_incr = waiting(Commands.try_incr)
+    throttle = waiting(Commands.throttle)
 
     # Holding and waiting.
 

@@ -617,6 +617,10 @@ class Link:
             self.close()
             raise
 
+    def start(self) -> None:
+        """Connect in the background. Calls wait for that within their timeouts."""
+        self._start_keeper()
+
     def _start_keeper(self) -> Keeper:
         keeper = self.keeper = Keeper(self)
         try:

@@ -65,6 +65,11 @@ class Permit:
         return self._inner.hold
 
     @property
+    def counted(self) -> bool:
+        """False if the server could not be asked, and the semaphore lets everything pass then."""
+        return self._inner.counted
+
+    @property
     def number(self) -> int:
         """Higher than that of every permit granted before by this server: a fencing token."""
         return self._inner.number
@@ -121,6 +126,7 @@ class Semaphore(_Pattern[patterns.Semaphore]):
 
     acquire = waiting(patterns.Semaphore.acquire, Permit)
     try_acquire = waiting(patterns.Semaphore.try_acquire, _permit_or_none)
+    value = waiting(patterns.Semaphore.value)
     __enter__ = waiting(patterns.Semaphore.__aenter__, Permit)
     __exit__ = waiting(patterns.Semaphore.__aexit__)
 

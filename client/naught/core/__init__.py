@@ -9,5 +9,6 @@ out. `naught.aio` and `naught.blocking` are the adapters: they own the connectio
     messages.py   what travels under one msgid: one call, or several changes joined into one `apply`
     session.py    `ClientSession`: queues, deadlines, resumption after a broken connection
     windows.py    `Windows`: msgids, and how many requests may be unanswered or unacknowledged
+    silence.py    when an open connection counts as dead
     holds.py  options.py  backoff.py    a granted hold; checked arguments; pauses between attempts to connect
 """

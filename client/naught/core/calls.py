@@ -11,9 +11,9 @@ Of `incr` and `decr` only the strict form is here. The others travel joined (`me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from math import ceil, isnan
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias
 
 from naught.core.holds import Hold
@@ -55,6 +55,10 @@ SCAN_COUNT: Final = 1_000
 SMALL_REPLY_BYTES: Final = 512
 """Upper bound of the reply to any call about a few counters, errors included."""
 
+ANSWER_S: Final = 1.0
+"""Seconds that the answer to a wait may take after the wait has ended at the server. Only the server says that a wait
+has run out; a client that gave up at the same moment would not know whether it was that, or an outage."""
+
 WAIT_REPLY_BYTES: Final = 128
 """Upper bound of the reply to a call that may wait, without its values. Smaller than SMALL_REPLY_BYTES, as thousands
 of such calls may be in flight, and each of them reserves room for its reply."""
@@ -78,6 +82,32 @@ class Acquired(NamedTuple):
     """The values after the call, in the order of its items."""
     hold: Hold | None
     """The hold; None if not granted."""
+
+
+class Throttled(NamedTuple):
+    """The result of `throttle`. It is true where it was granted: `if await counters.throttle(...)`."""
+
+    granted: bool
+    """Whether the uses were granted."""
+    remaining: int
+    """Uses that could be granted now, after this call."""
+    retry_after_ms: int
+    """Milliseconds until the same call can be granted; 0 if it was, -1 for never."""
+    reset_after_ms: int
+    """Milliseconds until nothing is used any more, and the counter is gone; -1 for never."""
+
+    def __bool__(self) -> bool:
+        return self.granted
+
+    @property
+    def retry_after(self) -> float:
+        """The same in seconds, infinity for never."""
+        return self.retry_after_ms / 1000 if self.retry_after_ms >= 0 else inf
+
+    @property
+    def reset_after(self) -> float:
+        """The same in seconds, infinity for never."""
+        return self.reset_after_ms / 1000 if self.reset_after_ms >= 0 else inf
 
 
 class Holder(NamedTuple):
@@ -105,7 +135,17 @@ class ScanPage(NamedTuple, Generic[KeyT]):
 class Call(Generic[ResultT]):
     """A request whose arguments are checked, before it is sent."""
 
-    __slots__ = ("convert", "holds", "method", "params", "parks", "persistent", "repeatable", "reply_bytes")
+    __slots__ = (
+        "answer_s",
+        "convert",
+        "holds",
+        "method",
+        "params",
+        "parks",
+        "persistent",
+        "repeatable",
+        "reply_bytes",
+    )
 
     def __init__(
         self,
@@ -131,6 +171,38 @@ class Call(Generic[ResultT]):
         self.parks: Final = parks  # it may wait at the server
         self.persistent: Final = persistent  # it gives something back, so it is sent even if its caller has gone
         self.holds: Final = holds  # its result is an `Acquired`
+        # Seconds beyond its timeout that the answer may take, once the request is at the server: for a call whose
+        # timeout is the time that it waits there. `Commands` sets it.
+        self.answer_s = 0.0
+
+    def __str__(self) -> str:
+        """The method and its counters, for messages: `decr 'seats:42'`."""
+        first = self.params[0] if self.params else None
+        if self.method not in _ON_COUNTERS or not isinstance(first, bytes | list):
+            return self.method
+        keys = (
+            [first] if isinstance(first, bytes) else [item if isinstance(item, bytes) else item[0] for item in first]
+        )
+        return describe(self.method, keys)
+
+
+_ON_COUNTERS: Final = frozenset(
+    {
+        *("incr", "decr", "apply", "get", "get_many", "set", "take", "expire", "ttl", "holders"),
+        *("try_incr", "throttle", "acquire", "wait_zero"),
+    }
+)
+"""Methods whose first parameter is a counter, or several."""
+
+_KEYS_NAMED_MAX: Final = 3
+"""Counters that a message names; of more it says how many."""
+
+
+def describe(method: str, keys: Sequence[bytes]) -> str:
+    """A method and its counters, for messages. Long names are cut."""
+    named = ", ".join(repr(decode_key(key[:64])) + ("..." if len(key) > 64 else "") for key in keys[:_KEYS_NAMED_MAX])
+    more = len(keys) - _KEYS_NAMED_MAX
+    return f"{method} {named}" + (f" and {more} more" if more > 0 else "")
 
 
 # ------------------------------------------------------------------------------------------------- arguments
@@ -155,31 +227,44 @@ def check_ttl(ttl_ms: object) -> int | None:
     return None if ttl_ms is None else check_integer("ttl_ms", ttl_ms, 1, TTL_MS_MAX)
 
 
-def check_timeout(timeout: object) -> float | None:
-    """Check a number of seconds, or None for no limit. A timeout of 0 or less has expired already."""
-    if timeout is None or (isinstance(timeout, float) and not isnan(timeout)):
+def check_timeout(timeout: object, name: str = "timeout") -> float | None:
+    """Check a number of seconds from 0, or None for no limit. A timeout of 0 has expired already."""
+    if timeout is None or (isinstance(timeout, float) and 0.0 <= timeout < inf):
         return timeout  # the usual case first, at half the cost
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or isnan(timeout):
-        raise InvalidRequest(f"timeout is a number of seconds or None, not {timeout!r}")
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 <= timeout < inf:
+        raise InvalidRequest(f"{name} is a number of seconds from 0, or None for no limit, not {timeout!r}")
     return float(timeout)
 
 
 def check_lease(lease: object) -> int | None:
     """The lease of a session: seconds in, milliseconds out; None for the server's default."""
-    seconds = check_timeout(lease)
-    if seconds is not None and not 0.1 <= seconds <= 300:
-        raise InvalidRequest(f"lease is from 0.1 to 300 seconds, or None, not {lease}")
-    return None if seconds is None else round(seconds * 1000)
+    if lease is None:
+        return None
+    if not isinstance(lease, int | float) or isinstance(lease, bool) or not 0.1 <= lease <= 300:
+        raise InvalidRequest(f"lease is from 0.1 to 300 seconds, or None, not {lease!r}")
+    return round(lease * 1000)
 
 
-def check_wait(wait: object) -> int | None:
-    """The time to wait at the server: seconds in, milliseconds out; None for no limit. 0 or less does not wait."""
-    seconds = check_timeout(wait)
+def check_wait(wait: object, name: str = "timeout") -> int | None:
+    """The time to wait at the server: seconds in, milliseconds out; None for no limit. 0 does not wait."""
+    seconds = check_timeout(wait, name)
     if seconds is None:
         return None
     if seconds * 1000 > WAIT_MS_MAX:
-        raise InvalidRequest(f"a wait is up to {WAIT_MS_MAX // 1000} seconds, or None for no limit, not {wait}")
-    return max(0, ceil(seconds * 1000))
+        raise InvalidRequest(f"{name} is up to {WAIT_MS_MAX // 1000} seconds, or None for no limit, not {wait}")
+    return ceil(seconds * 1000)
+
+
+def _iterable(name: str, items: Iterable[Any], of: str) -> Iterable[Any]:
+    if not isinstance(items, Iterable) or isinstance(items, str | bytes):
+        raise InvalidRequest(f"{name} is an iterable of {of}, not {type(items).__name__}")
+    return items
+
+
+def _item(item: Any, size: int, form: str) -> tuple[Any, ...]:
+    if not isinstance(item, tuple | list) or len(item) != size:
+        raise InvalidRequest(f"each of items is {form}, not {item!r:.80}")
+    return tuple(item)
 
 
 def _encode_prefix(prefix: Key) -> bytes:
@@ -189,7 +274,7 @@ def _encode_prefix(prefix: Key) -> bytes:
 def _encode_keys(keys: Iterable[Key]) -> list[bytes]:
     if isinstance(keys, str | bytes):
         raise InvalidRequest("keys is an iterable of keys, not one key")
-    encoded = [encode_key(key) for key in keys]
+    encoded = [encode_key(key) for key in _iterable("keys", keys, "keys")]
     _check_batch(encoded)
     return encoded
 
@@ -251,6 +336,12 @@ def _grant(count: int, result: Any) -> Grant:
     return Grant(_boolean(result[0]), _integers(count, result[1]))
 
 
+def _throttled(result: Any) -> Throttled:
+    if result.__class__ is not list or len(result) != 4:
+        raise ProtocolError(f"[granted, remaining, retry_after_ms, reset_after_ms] was expected, not {result!r:.80}")
+    return Throttled(_boolean(result[0]), *_integers(3, result[1:]))
+
+
 def _pairs(decode: Callable[[bytes], KeyT], keys: Any, values: Any) -> list[tuple[KeyT, int]]:
     if keys.__class__ is not list or values.__class__ is not list or len(keys) != len(values):
         raise ProtocolError("two arrays of the same length were expected, keys and values")
@@ -292,13 +383,14 @@ def _mapping(result: Any) -> dict[str, Any]:
     return mapping
 
 
-def _acquired(count: int, result: Any) -> Acquired:
+def _acquired(count: int, again: list[tuple[bytes, int, int]] | None, result: Any) -> Acquired:
     if result.__class__ is not list or len(result) != 3:
         raise ProtocolError(f"[granted, values, hold] was expected, not {result!r:.80}")
     granted = _boolean(result[0])
     if granted is (result[2] is None):
         raise ProtocolError(f"a hold if granted, otherwise nil, was expected, not {result!r:.80}")
-    return Acquired(granted, _integers(count, result[1]), Hold(integer(result[2]), count) if granted else None)
+    values = _integers(count, result[1])
+    return Acquired(granted, values, Hold(integer(result[2]), count, again) if granted else None)
 
 
 def _values(result: Any) -> list[int]:
@@ -412,9 +504,13 @@ def take(keys: Iterable[Key]) -> Call[list[int]]:
 
 
 def _encode_limited(items: Iterable[tuple[Key, int, int]]) -> list[tuple[bytes, int, int]]:
+    form = "(key, by, limit)"
     encoded = [
-        (encode_key(key), check_amount(by), check_integer("a limit", limit, 0, VALUE_MAX)) for key, by, limit in items
+        (encode_key(key), check_amount(by), check_integer("a limit", limit, 0, VALUE_MAX))
+        for key, by, limit in (_item(item, 3, form) for item in _iterable("items", items, form))
     ]
+    if not encoded:
+        raise InvalidRequest("items has at least 1 item")
     _check_batch([key for key, _, _ in encoded], ITEMS_AT_ONCE_MAX)
     return encoded
 
@@ -426,14 +522,22 @@ def try_incr(items: Iterable[tuple[Key, int, int]], ttl_ms: int | None) -> Call[
     return Call("try_incr", params, convert, repeatable=False, reply_bytes=_batch_reply_bytes(len(encoded)))
 
 
-def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None) -> Call[Acquired]:
-    encoded = _encode_limited(items)
-    wait_ms = check_wait(wait)
+def acquire(items: Iterable[tuple[Key, int, int]], wait: float | None, *, again: bool = False) -> Call[Acquired]:
+    return _acquire(_encode_limited(items), check_wait(wait, "wait"), again)
+
+
+def acquire_again(hold: Hold) -> Call[Acquired]:
+    """Ask once more for what a lost hold had. Only what has no limit waits for it."""
+    assert hold.again is not None
+    return _acquire(hold.again, None if hold.unlimited else 0, True)
+
+
+def _acquire(encoded: list[tuple[bytes, int, int]], wait_ms: int | None, again: bool) -> Call[Acquired]:
     # Repeatable: if the session was lost, anything that the first request was granted went back with that session.
     return Call(
         "acquire",
         (encoded,) if wait_ms == 0 else (encoded, wait_ms),
-        partial(_acquired, len(encoded)),
+        partial(_acquired, len(encoded), encoded if again else None),
         repeatable=True,
         reply_bytes=WAIT_REPLY_BYTES + 9 * len(encoded),
         parks=wait_ms != 0,
@@ -446,7 +550,11 @@ def release(hold: Hold | int, items: Iterable[tuple[Key, int]] | None) -> Call[l
     if items is None:
         size = _batch_reply_bytes(hold.counters if isinstance(hold, Hold) else ITEMS_AT_ONCE_MAX)
         return Call("release", (number,), _values, repeatable=False, reply_bytes=size, persistent=True)
-    encoded = [(encode_key(key), check_amount(by)) for key, by in items]
+    form = "(key, by)"
+    encoded = [
+        (encode_key(key), check_amount(by))
+        for key, by in (_item(item, 2, form) for item in _iterable("items", items, form))
+    ]
     _check_batch([key for key, _ in encoded], ITEMS_AT_ONCE_MAX)
     return Call(
         "release",
@@ -491,6 +599,17 @@ def end_session(number: int) -> Call[bool]:
     return Call("end_session", params, _boolean, repeatable=False)
 
 
+def throttle(key: Key, limit: int, per_ms: int, burst: int | None, by: int) -> Call[Throttled]:
+    encoded = encode_key(key)
+    check_integer("limit", limit, 1, VALUE_MAX)
+    check_integer("per_ms", per_ms, 1, TTL_MS_MAX)
+    size = limit if burst is None else check_integer("burst", burst, 1, VALUE_MAX)
+    # Relations between them are checked by the server, which says the same to every client.
+    check_integer("by", by, 0, VALUE_MAX)
+    params = (encoded, limit, per_ms) if size == limit and by == 1 else (encoded, limit, per_ms, size, by)
+    return Call("throttle", params, _throttled, repeatable=by == 0)
+
+
 def expire(key: Key, ttl_ms: int | None) -> Call[bool]:
     return Call("expire", (encode_key(key), check_ttl(ttl_ms)), _boolean, repeatable=False)
 
@@ -522,6 +641,11 @@ def clear() -> Call[int]:
 
 def ping() -> Call[None]:
     return Call("ping", (), _nothing, repeatable=True)
+
+
+def probe() -> Call[None]:
+    """A ping that the session sends itself, so it is sent although no caller waits for it."""
+    return Call("ping", (), _nothing, repeatable=True, persistent=True)
 
 
 def info() -> Call[dict[str, Any]]:

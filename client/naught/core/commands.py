@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from naught.core import calls
 from naught.core.calls import (
+    ANSWER_S,
     SCAN_COUNT,
     Acquired,
     Call,
@@ -41,6 +42,7 @@ from naught.core.calls import (
     Key,
     KeyT,
     ScanPage,
+    Throttled,
     check_amount,
     check_integer,
 )
@@ -48,7 +50,16 @@ from naught.core.holds import Hold
 from naught.core.messages import Message
 from naught.core.sink import CallSink
 from naught.errors import CallTimeout, CommandError
-from naught.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup, acquire_permit
+from naught.patterns import (
+    InFlight,
+    Permit,
+    Quota,
+    Reference,
+    Semaphore,
+    Unreachable,
+    WaitGroup,
+    acquire_permit,
+)
 from naught.wire.codec import encode_key
 from naught.wire.limits import KEY_BYTES_MAX, VALUE_MAX
 
@@ -154,9 +165,32 @@ class Commands(Generic[KeyT]):
     ) -> Future[Grant]:
         """Add to several counters if none of them would pass its limit; otherwise change nothing.
 
-        Items are `(key, by, limit)`, at most 4 096. Returns `Grant(granted, values)`.
+        Items are `(key, by, limit)`, at most 1 024. Returns `Grant(granted, values)`.
         """
         return self._send(calls.try_incr(items, ttl_ms), timeout)
+
+    def throttle(
+        self,
+        key: Key,
+        limit: int,
+        per_ms: int,
+        burst: int | None = None,
+        by: int = 1,
+        *,
+        timeout: Timeout = ...,
+    ) -> Future[Throttled]:
+        """Grant `by` uses, all or nothing, of `limit` in each `per_ms` milliseconds: a limiter without windows.
+
+        A bucket of `burst` uses (`limit` unless said) is full at first and refills evenly, `limit` in `per_ms`. At
+        one moment at most `burst` are granted, in any span of `per_ms` at most `burst + limit`. `by` 0 asks without
+        using. Returns `Throttled(granted, remaining, retry_after_ms, reset_after_ms)`, which is true if granted.
+        Exact under concurrency, to the millisecond of the server's clock (GCRA).
+
+        The counter is the debt of the bucket and expires when the bucket is full: nothing is left behind. Raises
+        InvalidRequest for `by` above `burst`, which would never be granted, and for a bucket that takes longer than
+        ten years to fill; CacheFull as `incr` does.
+        """
+        return self._send(calls.throttle(key, limit, per_ms, burst, by), timeout)
 
     # Holding and waiting.
 
@@ -165,26 +199,25 @@ class Commands(Generic[KeyT]):
         items: Iterable[tuple[Key, int, int]],
         *,
         wait: float | None = 0.0,
+        again: bool = False,
         timeout: Timeout = ...,  # noqa: ASYNC109 - the timer of the connection enforces it
     ) -> Acquired:
         """Add to several counters as `try_incr` does, and hold the added amounts until they are released.
 
         Items are `(key, by, limit)`. The server subtracts the amounts at `release`, when this client is closed, and
         when the client has been disconnected for its lease. `wait`: seconds to wait for room, first come first
-        served; None for no limit. `timeout` defaults to `wait` if the call may wait. Returns `Acquired(granted,
-        values, hold)`, not granted if the wait ran out. Raises Busy when the session holds too much. If the call is
-        cancelled, nothing is held.
+        served; None for no limit. `again`: acquire the hold once more when the session was lost with the server, if
+        the limits allow that (see `naught.core.holds`). `timeout` defaults to `wait` if the call may wait. Returns
+        `Acquired(granted, values, hold)`, not granted if the server says that the wait ran out. Raises CallTimeout
+        where the server has not answered by then, and Busy when the session holds too much. If the call is cancelled,
+        nothing is held.
 
         Most callers want `semaphore`.
         """
-        call = calls.acquire(items, wait)
+        call = calls.acquire(items, wait, again=again)
         future = self._new_future()
         try:
             return await self._ask_and_wait(call, wait, timeout, future)
-        except CallTimeout:
-            if not call.parks:
-                raise
-            return Acquired(False, [], None)
         except BaseException:
             # Cancelled, possibly in the same turn in which the grant arrived.
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -207,8 +240,11 @@ class Commands(Generic[KeyT]):
         if its caller gives up before that.
         """
         future = self._send(calls.release(hold, items), timeout)
-        if items is None and isinstance(hold, Hold):
-            self._sink.untrack(hold)  # after `_send`, which may raise: until then the hold can be lost
+        if isinstance(hold, Hold):  # after `_send`, which may raise: until then the hold can be lost
+            if items is None:
+                self._sink.untrack(hold)
+            else:
+                hold.shrink()
         return future
 
     async def held(self, *, timeout: Timeout = ...) -> dict[int, dict[KeyT, int]]:  # noqa: ASYNC109 - each page has its own
@@ -221,18 +257,22 @@ class Commands(Generic[KeyT]):
         return found
 
     async def wait_zero(self, key: Key, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
-        """Wait until the counter is absent. Returns True then, or False after `timeout` seconds."""
-        call = calls.wait_zero(key, timeout)
-        try:
-            return await self._ask_and_wait(call, timeout, ..., self._new_future())
-        except CallTimeout:
-            if not call.parks:
-                raise
-            return False
+        """Wait until the counter is absent. Returns True then, or False after `timeout` seconds, None for no limit.
 
-    def semaphore(self, name: Key, limit: int) -> Semaphore:
-        """A semaphore of `limit` permits, shared by all clients that use the same name; see `naught.patterns`."""
-        return Semaphore(self, name, limit)
+        Both are answers of the server. Raises CallTimeout where it has not answered by then.
+        """
+        return await self._ask_and_wait(calls.wait_zero(key, timeout), timeout, ..., self._new_future())
+
+    def semaphore(
+        self, name: Key, limit: int, *, timeout: float | None = None, unreachable: Unreachable = "closed"
+    ) -> Semaphore:
+        """A semaphore of `limit` permits, shared by all clients that use the same name; see `naught.patterns`.
+
+        `timeout`: seconds that each of its uses waits for a permit (`async with`, the decorator, `acquire` unless it
+        says otherwise); None for no limit. `unreachable`: "open" gives permits that are not counted while the server
+        cannot be asked, which needs a `timeout`; "closed" raises.
+        """
+        return Semaphore(self, name, limit, timeout=timeout, unreachable=unreachable)
 
     def wait_group(self, name: Key, *, held: bool = False) -> WaitGroup:
         """A count of unfinished work that can be waited for. `held`: work of a process that dies counts as done."""
@@ -242,13 +282,19 @@ class Commands(Generic[KeyT]):
         """A reference count: `release` returns True for the last reference."""
         return Reference(self, name)
 
-    def in_flight(self, name: Key) -> InFlight:
-        """A count of running operations, for `async with`. Operations of a process that dies are not counted."""
-        return InFlight(self, name)
+    def in_flight(self, name: Key, *, timeout: Timeout = ...) -> InFlight:
+        """A count of running operations, for `async with`. Operations of a process that dies are not counted.
 
-    def quota(self, name: Key, limit: int, per: float) -> Quota:
-        """At most `limit` in each window of `per` seconds."""
-        return Quota(self, name, limit, per)
+        `timeout`: seconds that entering a block may take; `...` for the client's default.
+        """
+        return InFlight(self, name, timeout=timeout)
+
+    def quota(self, name: Key, limit: int, per: float, *, unreachable: Unreachable = "closed") -> Quota:
+        """At most `limit` in each window of `per` seconds.
+
+        `unreachable`: "open" lets every use pass while the server cannot be asked; "closed" raises.
+        """
+        return Quota(self, name, limit, per, unreachable=unreachable)
 
     async def acquire_all(
         self,
@@ -258,7 +304,8 @@ class Commands(Generic[KeyT]):
     ) -> Permit:
         """One permit of several semaphores, all or nothing. `limits`: the limit of each semaphore by its name.
 
-        Waits up to `timeout` seconds, None for no limit, in the queue of each semaphore. Raises CallTimeout.
+        Waits up to `timeout` seconds, None for no limit, in the queue of each semaphore. Raises NoPermit, which is a
+        CallTimeout, when the server says that they were not free in time, and CallTimeout when it does not answer.
         """
         items = [(name, 1, check_integer("limit", limit, 1, VALUE_MAX)) for name, limit in limits.items()]
         return await acquire_permit(self, items, timeout)
@@ -272,7 +319,10 @@ class Commands(Generic[KeyT]):
     ) -> ResultT:
         """Make a call that may wait at the server. If the caller is cancelled, the wait is cancelled too."""
         if timeout is ...:
-            timeout = wait if call.parks else self._timeout
+            timeout = self._timeout
+            if call.parks:
+                timeout = wait
+                call.answer_s = ANSWER_S
         message: Message | None = None
         try:
             message = self._ask(call, timeout, future)
@@ -417,7 +467,7 @@ class Commands(Generic[KeyT]):
         """End a session by its number, for the operator. Returns whether there was such a session.
 
         What it holds goes back, its waits end, and its connection is closed. Its client can connect again and open
-        another session. Raises InvalidRequest for the session of this client, which `close` ends.
+        another session, in which it asks again for the permits of its open blocks, behind those who waited. Raises InvalidRequest for the session of this client, which `close` ends.
         """
         return self._send(calls.end_session(session), timeout)
 

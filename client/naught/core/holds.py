@@ -3,6 +3,12 @@
 The server records the amounts. The client needs two things: the number to release the hold by, and a notification
 when the hold is lost. The session (`session.py`) keeps every hold that is not released, and marks them all as lost
 when it ends.
+
+**Again.** A server that was restarted has no sessions and no holds. A hold that is to be *acquired again* has its
+items, and the session asks for them first of all in the next session, without waiting. If the server grants them,
+the hold goes on under another number; if not, it is lost. A hold whose items have no limit (what is in flight) waits
+where others queue for room, is acquired again after a lost lease too, and so is never lost while there is a client.
+Whoever was told that a hold is lost does not get it back.
 """
 
 from __future__ import annotations
@@ -10,17 +16,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from naught.wire.limits import VALUE_MAX
+
+Items = list[tuple[bytes, int, int]]
+"""What `acquire` asks for: key, amount and limit of each counter."""
+
 
 class Hold:
     """A grant of `acquire`. `number` only grows on a server, so it also serves as a fencing token."""
 
-    __slots__ = ("_listeners", "counters", "lost", "number")
+    __slots__ = ("_listeners", "again", "counters", "lost", "number")
 
-    def __init__(self, number: int, counters: int) -> None:
-        self.number: Final = number
+    def __init__(self, number: int, counters: int, again: Items | None = None) -> None:
+        self.number = number  # another one after it was acquired again
         self.counters: Final = counters  # the number of items of `acquire`: an upper bound of the held counters
+        self.again = again  # what to ask for when the session was lost; None where the hold is lost with it
         self.lost = False  # the session has ended, or may have: other clients may hold the amount by now
         self._listeners: list[Callable[[], None]] = []  # called once each, when the hold is lost
+
+    @property
+    def unlimited(self) -> bool:
+        """It is acquired again and has no limit, so nobody can be given what it holds instead."""
+        return self.again is not None and all(limit == VALUE_MAX for _, _, limit in self.again)
+
+    def renew(self, number: int) -> None:
+        """It was acquired again, under this number."""
+        self.number = number
+
+    def shrink(self) -> None:
+        """A part of it is being released. What is left is not acquired again."""
+        self.again = None
 
     def when_lost(self, listener: Callable[[], None]) -> None:
         """Have `listener` called when the hold is lost, or immediately if it already is."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, c
 
 from naught.core.calls import Call, check_timeout, check_ttl
 from naught.core.sink import CallSink
-from naught.errors import CallTimeout, CommandError, InvalidRequest
+from naught.errors import CommandError, InvalidRequest
 from naught.wire.traceparent import TRACEPARENT_BYTES, is_traceparent
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class ObservedCall:
     __slots__ = (
         "_started",
         "_traceparent",
-        "_waits",
         "address",
         "batch_size",
         "duration",
@@ -54,7 +53,7 @@ class ObservedCall:
         "state",
     )
 
-    def __init__(self, method: str, batch_size: int, address: Address, *, waits: bool) -> None:
+    def __init__(self, method: str, batch_size: int, address: Address) -> None:
         self.method: Final = method
         """The method of the wire, such as `incr` or `get_many`."""
         self.batch_size: Final = batch_size
@@ -69,11 +68,11 @@ class ObservedCall:
         self.duration = 0.0
         """Seconds from the hook of the start until the caller could go on."""
         self.error: BaseException | None = None
-        """What the caller gets instead of a result; None for a result. A wait that has run out has a result."""
+        """What the caller gets instead of a result; None for a result. That a wait has run out at the server is a
+        result."""
         self.retries = 0
         """How many times the request was sent again, because its connection was lost or its server stopped."""
         self._started = 0.0  # on the clock of the observer
-        self._waits: Final = waits  # it may wait at the server, so that running out of time is a result
         self._traceparent: str | None = None
 
     @property
@@ -115,7 +114,7 @@ class ObservedCall:
         """The caller can go on."""
         self.ended = True
         self.duration = now - self._started
-        self.error = None if self._waits and isinstance(error, CallTimeout) else error
+        self.error = error
 
 
 CallHook: TypeAlias = Callable[[ObservedCall], object]
@@ -148,9 +147,9 @@ class Observer:
         self._clock: Final = clock  # seconds
         self._failed: dict[str, object] = {}  # the hooks that have raised
 
-    def start(self, method: str, batch_size: int, *, waits: bool = False) -> ObservedCall:
+    def start(self, method: str, batch_size: int) -> ObservedCall:
         """A call is about to be made."""
-        call = ObservedCall(method, batch_size, self._address, waits=waits)
+        call = ObservedCall(method, batch_size, self._address)
         self._run("on_call_start", self._hooks.on_call_start, call)
         call.note_start(self._clock())
         return call
@@ -213,7 +212,7 @@ class ObservedSink:
 
     def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter, /) -> Message:
         check_timeout(timeout)
-        observed = self._observer.start(call.method, _batch_size_of(call), waits=call.parks)
+        observed = self._observer.start(call.method, _batch_size_of(call))
         future = cast("ObservedFuture", waiter)
         future.observe(observed)
         try:

@@ -3,6 +3,7 @@
     SingleCall       one call
     JoinedChanges    increments and decrements of one turn, as one `apply`
     CancelWait       the session's own request to end a wait whose callers have gone
+    AcquireAgain     the session's own request for a hold that was lost with the session before
 
 A message has the waiters of its reply, encodes the request, and converts the reply. The session (`session.py`)
 decides when it is sent, and what happens to it when a connection breaks.
@@ -21,9 +22,9 @@ from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Final, NamedTuple, Protocol
 
-from naught.core.calls import SMALL_REPLY_BYTES, Call, item_error
+from naught.core.calls import SMALL_REPLY_BYTES, Call, acquire_again, describe, item_error
 from naught.core.holds import Hold
-from naught.errors import ProtocolError
+from naught.errors import ProtocolError, with_subject
 from naught.wire.codec import encode_request
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
 
@@ -76,6 +77,7 @@ class Message:
 
     waiters: list[Waiter]  # of its callers, including those that have given up
     timeout: float | None  # seconds, counted from the end of the turn; None for no limit
+    answer_s = 0.0  # seconds that the answer may take beyond the timeout, once the request is at the server
 
     # The initial values that nearly every message has. As class attributes they cost nothing per message.
     repeatable = False  # may be sent again when the server may have executed it already
@@ -106,9 +108,13 @@ class Message:
     def fail(self, make_error: Callable[[], BaseException]) -> None:
         """Raise in every caller that still waits. Each gets an exception of its own, as each adds its traceback."""
         self.settled = True
-        for waiter in self.waiters:
+        for place, waiter in enumerate(self.waiters):
             if not waiter.done():
-                waiter.set_exception(make_error())
+                waiter.set_exception(with_subject(make_error(), self.subject(place)))
+
+    def subject(self, place: int) -> str:
+        """What the caller at this place among the waiters has asked for, for the message of its error."""
+        raise AssertionError("overridden by every kind of message that has callers")
 
 
 class SingleCall(Message):
@@ -122,12 +128,16 @@ class SingleCall(Message):
         self.parks = call.parks
         self.persistent = call.persistent
         self.reply_bytes = call.reply_bytes
+        self.answer_s = call.answer_s
 
     def encode(self, msgid: int) -> bytes:
         if self.waiters[0].done() and not self.persistent:
             self.settled = True
             return b""
         return encode_request(msgid, self.call.method, self.call.params)
+
+    def subject(self, place: int) -> str:
+        return str(self.call)
 
     def resolve(self, result: Any) -> Delivery | None:
         waiter = self.waiters[0]
@@ -163,6 +173,56 @@ class CancelWait(Message):
 
     def resolve(self, result: Any) -> None:
         self.settled = True
+
+
+class AcquireAgain(Message):
+    """Asks for `hold` again, which was lost with the session before. `ended` is called when that is decided.
+
+    No caller waits for it, and its place is before the calls of all callers (`sequence` 0).
+    """
+
+    repeatable = True
+    persistent = True
+
+    def __init__(self, hold: Hold, ended: Callable[[Hold], object]) -> None:
+        self.waiters = []
+        self.timeout = None
+        self.hold: Final = hold
+        self._ended: Final = ended
+        self._call: Final = acquire_again(hold)
+        self.parks = self._call.parks
+        self.reply_bytes = self._call.reply_bytes
+
+    def encode(self, msgid: int) -> bytes:
+        return b"" if self.settled else encode_request(msgid, self._call.method, self._call.params)
+
+    def resolve(self, result: Any) -> Delivery | None:
+        acquired = self._call.convert(result)
+        if self.settled:  # it was released meanwhile
+            return None if acquired.hold is None else Delivery(acquired.hold, taken=False)
+        if acquired.hold is None:
+            self._end(lost=True)
+            return None
+        self._end(lost=False)
+        self.hold.renew(acquired.hold.number)
+        return Delivery(self.hold, taken=True)
+
+    def abandoned(self) -> bool:
+        return self.settled
+
+    def fail(self, make_error: Callable[[], BaseException]) -> None:
+        if not self.settled:
+            self._end(lost=True)
+
+    def drop(self) -> None:
+        """The hold is being released, or is lost anyway: nobody wants it any more."""
+        self._end(lost=False)
+
+    def _end(self, *, lost: bool) -> None:
+        self.settled = True
+        self._ended(self.hold)
+        if lost:
+            self.hold.lose()
 
 
 class JoinedChanges(Message):
@@ -210,6 +270,9 @@ class JoinedChanges(Message):
             return encode_request(msgid, "incr", (key, delta, self.ttl_ms))
         return encode_request(msgid, "incr", (key,) if delta == 1 else (key, delta))
 
+    def subject(self, place: int) -> str:
+        return describe("incr" if self.deltas[place] > 0 else "decr", self.keys[place : place + 1])
+
     def resolve(self, result: Any) -> None:
         if self.settled:
             return
@@ -222,7 +285,7 @@ class JoinedChanges(Message):
         values = [result] if len(waiters) == 1 else result
         if values.__class__ is not list or len(values) != len(waiters):
             raise ProtocolError(f"{len(waiters)} values were expected, not {values!r:.80}")
-        for waiter, value in zip(waiters, values, strict=True):
+        for place, (waiter, value) in enumerate(zip(waiters, values, strict=True)):
             if value.__class__ is int:
                 # Checking `waiter.done()` first costs 25 ns a call, of 1 750.
                 try:
@@ -233,5 +296,5 @@ class JoinedChanges(Message):
             else:
                 error = item_error(value)
                 if not waiter.done():
-                    waiter.set_exception(error)
+                    waiter.set_exception(with_subject(error, self.subject(place)))
         self.settled = True

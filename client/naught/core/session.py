@@ -10,6 +10,7 @@ An adapter owns the socket, the clock and the timer (`naught/aio/connection.py` 
     session.receive(data)                        bytes were read; on ProtocolError the adapter drops the connection
     session.disconnected(error, now)             the connection is gone
     session.next_due(), session.advance(now)     when the next deadline is; time has passed
+    session.tick() -> bool                       about once a second; whether to drop the connection, which is silent
     session.tidy() -> bool                       instead of `next_due`, for an adapter without a timer
 
 Every call, or several calls joined, is a *message* (`messages.py`). Messages keep the order of the calls.
@@ -25,7 +26,8 @@ callers have given up. The callers see a delay.
 
 **The session is lost** when the server no longer knows it, or, for a client without sessions, with its connection.
 Queued messages stay queued, because they were never sent. Of the messages in flight, those that may be repeated
-(reads, `acquire`, `wait_zero`) are queued again, and changes fail with `OutcomeUnknown`. Every hold is lost.
+(reads, `acquire`, `wait_zero`) are queued again, and changes fail with `OutcomeUnknown`. Every hold is lost, except
+that those which are to be acquired again (`holds.py`) are asked for before anything else.
 
 **A `shutting_down` reply** says that the server has not executed the request. The request is queued again, for the
 next connection, and nothing more is sent on this one.
@@ -45,7 +47,17 @@ from typing import Any, Final
 from naught.core import calls
 from naught.core.calls import Call, check_timeout, check_ttl, item_error, text
 from naught.core.holds import Hold
-from naught.core.messages import JOINED_ITEMS_MAX, CancelWait, JoinedChanges, Message, NoWaiter, SingleCall, Waiter
+from naught.core.messages import (
+    JOINED_ITEMS_MAX,
+    AcquireAgain,
+    CancelWait,
+    JoinedChanges,
+    Message,
+    NoWaiter,
+    SingleCall,
+    Waiter,
+)
+from naught.core.silence import SilenceWatch
 from naught.core.windows import HELLO_MSGID, ObservedWindows, Windows
 from naught.errors import (
     Busy,
@@ -70,6 +82,37 @@ OUTPUT_BYTES_MAX: Final = 256 << 10
 QUEUED_MAX: Final = 1 << 18
 """Messages waiting to be sent; a joined message counts once. Callers normally await their calls, so the number of
 callers is the real bound. This limit stops a loop that never awaits before it fills the memory of the process."""
+
+LINE_ENDS: Final = encode_notification("\r\n\r\n", ())
+"""What an adapter writes on a new connection before anything else. A naught server ignores it, as every notification
+that it does not know. A service that reads lines (HTTP, Redis, memcached) answers it as a bad request, at once; else
+it would wait for the end of a line, and the client for its timeout."""
+
+SERVICES: Final = (
+    (b"HTTP/", "HTTP"),
+    (b"-ERR", "Redis"),
+    (b"-NOAUTH", "Redis"),
+    (b"-DENIED", "Redis"),
+    (b"ERROR", "memcached"),
+    (b"SSH-", "SSH"),
+    (b"\x15\x03", "TLS"),
+)
+"""How the answers of other services begin, for the message of the error."""
+
+
+_ARRAYS: Final = (b"\x94", b"\x93", b"\xdc", b"\xdd")  # of four elements, of three, of as many as follows
+
+
+def check_greeting(data: bytes) -> None:
+    """Check the first bytes of a connection. A reply is an array of four elements; a notification of three.
+
+    Raises ProtocolError, which says what answers instead.
+    """
+    if data[:1] in _ARRAYS:
+        return
+    service = next((f", but {name}" for begin, name in SERVICES if data.startswith(begin)), "")
+    raise ProtocolError(f"what answers there does not speak naught{service}: its answer begins with {data[:32]!r}")
+
 
 Change = tuple[bytes, int, Any, Any]
 """Key, delta, time to live, timeout: the arguments of `ClientSession.change` without the waiter. The last two are as
@@ -131,15 +174,21 @@ class ClientSession:
         self._pending_hello = b""  # a second `hello`, to be written before anything else
         self._handshake: Waiter | None = None  # settled when calls can be sent on this connection, or it has failed
         self._connection_error: BaseException | None = None  # why there is no connection
+        self._greeted = False  # bytes of the current connection have arrived
+        self._heard = False  # bytes have arrived since the last tick
+        self._silence: Final = SilenceWatch()
         # The session at the server. Both sides count its requests and replies.
         self._id: bytes | None = None  # None while there is none
         self._lease: float = 0.0  # seconds that it outlives a connection
         self._replies_to_skip = 0  # replies that the server sends again although they were received
         self._holds: dict[int, Hold] = {}  # granted and not released, by number
+        # Holds that were lost with the session before, and are asked for again in this one.
+        self._regaining: dict[Hold, AcquireAgain] = {}
         # Numbers of holds that were declared lost when the lease ended here. If the server still knows the session,
         # they are released.
         self._expired_holds: list[int] = []
         self._disconnected_at: float | None = None  # when the connection of this session broke, while there is none
+        self._lease_ended = False  # that was a lease ago, and the holds have been told
         self.served = False
         """Whether the server has executed a request on this connection. If so, the backoff starts again from zero."""
 
@@ -186,6 +235,13 @@ class ClientSession:
     def untrack(self, hold: Hold) -> None:
         """The hold is being released, so it cannot be lost any more."""
         self._holds.pop(hold.number, None)
+        self._drop_regaining(hold)
+
+    def _drop_regaining(self, hold: Hold) -> None:
+        message = self._regaining.get(hold)
+        if message is not None:
+            message.drop()
+            self.cancel_wait(message)
 
     def _send_urgent(self, message: Message) -> None:
         self._urgent.append(message)
@@ -249,6 +305,11 @@ class ClientSession:
     def ready(self) -> bool:
         """Whether requests may be sent."""
         return self._state is _State.READY
+
+    @property
+    def closed_reason(self) -> str:
+        """Why calls raise ClientClosed; empty while they do not."""
+        return self._closed_reason if self._state is _State.CLOSED else ""
 
     @property
     def unanswered(self) -> int:
@@ -382,6 +443,10 @@ class ClientSession:
         unpacker = self._unpacker
         windows = self._windows
         in_flight = windows.in_flight
+        self._heard = True
+        if not self._greeted and data:
+            check_greeting(data)
+            self._greeted = True
         try:
             unpacker.feed(data)
             for reply in unpacker:
@@ -449,13 +514,14 @@ class ClientSession:
             self._pending_hello = self._hello()
             return
         if result.__class__ is not dict:
-            raise ProtocolError("the peer is not a naught server: its reply to hello is not a map")
+            raise ProtocolError("what answers there does not speak naught: its reply to hello is not a map")
         if self._id is not None:
             self._resume(result)
         elif self._resumable:
             self._open(result)
         self._requeue(())
         self._disconnected_at = None
+        self._lease_ended = False
         self._state = _State.READY
         self._connection_error = None
         handshake, self._handshake = self._handshake, None
@@ -511,7 +577,7 @@ class ClientSession:
 
     def _session_lost(self, error: BaseException) -> None:
         """The session at the server is gone: repeat or fail the messages in flight, and mark every hold as lost."""
-        self._id = self._disconnected_at = None
+        self._id = None
         self._expired_holds.clear()
         self._urgent.clear()
         self._replies_to_skip = 0
@@ -530,10 +596,19 @@ class ClientSession:
                         error,
                     )
                 )
+        holds, self._holds = self._holds, {}
+        for hold in holds.values():
+            if hold.again is None:
+                hold.lose()
+            else:
+                message = self._regaining[hold] = AcquireAgain(hold, self._regaining.pop)
+                again.append(message)
         self._requeue(again)
-        self._mark_holds_lost()
 
     def _mark_holds_lost(self) -> None:
+        for message in list(self._regaining.values()):
+            message.drop()
+            message.hold.lose()
         holds, self._holds = self._holds, {}
         for hold in holds.values():
             hold.lose()
@@ -562,6 +637,8 @@ class ClientSession:
         """
         self._unpacker = reply_unpacker()
         self._windows.begin_connection()
+        self._greeted = False
+        self._silence.reset()
         self._state = _State.HANDSHAKE
         self._handshake = handshake
         self._pending_hello = b""
@@ -580,6 +657,10 @@ class ClientSession:
             self._session_lost(error)
         elif self._disconnected_at is None:
             self._disconnected_at = now
+        # Waits that have run out get their answer on this connection or not at all.
+        for message in [message for _, _, message in self._deadlines if message.answer_s and not message.settled]:
+            if message.deadline is not None and message.deadline <= now:
+                self._time_out(message)
         handshake, self._handshake = self._handshake, None
         if handshake is not None and not handshake.done():
             handshake.set_exception(error)
@@ -620,7 +701,7 @@ class ClientSession:
         Waiters are not settled, because their callers wait in the parent. Later calls raise ClientClosed with the
         message `reason`. Holds count as lost here, because this process would not be notified of their loss.
         """
-        for hold in self._holds.values():
+        for hold in (*self._holds.values(), *self._regaining):
             hold.lose_after_fork()
         self._state = _State.CLOSED
         self._closed_reason = reason
@@ -666,7 +747,7 @@ class ClientSession:
         while deadlines and deadlines[0][2].settled:
             heappop(deadlines)
         due = deadlines[0][0] if deadlines else None
-        if self._disconnected_at is None or not self._holds:
+        if self._disconnected_at is None or self._lease_ended or not (self._holds or self._regaining):
             return due
         lease_ends = self._disconnected_at + self._lease
         return lease_ends if due is None else min(due, lease_ends)
@@ -674,24 +755,56 @@ class ClientSession:
     def advance(self, now: float) -> None:
         """Time has passed: raise CallTimeout in every caller whose deadline is `now` or earlier.
 
-        When the connection has been gone for the lease, every hold is marked as lost.
+        A wait whose time has run out at the server gets a little longer, for the answer that says so. When the
+        connection has been gone for the lease, every hold is marked as lost.
         """
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
-            message = heappop(deadlines)[2]
-            if not message.settled:
+            due, _, message = heappop(deadlines)
+            if message.settled:
+                continue
+            answered_by = due + message.answer_s
+            if due == message.deadline and now < answered_by and message.msgid >= 0 and self._state is _State.READY:
+                heappush(deadlines, (answered_by, message.sequence, message))
+            else:
                 self._time_out(message)
-        if self._disconnected_at is not None and self._holds and now >= self._disconnected_at + self._lease:
-            self._expired_holds.extend(self._holds)
-            self._mark_holds_lost()
+        if self._disconnected_at is not None and not self._lease_ended and now >= self._disconnected_at + self._lease:
+            self._end_lease()
+
+    def _end_lease(self) -> None:
+        """The connection has been gone for the lease: the server may have given the holds to others.
+
+        What has no limit is nobody else's. It goes on in the next session, or in this one if the server still has it.
+        """
+        self._lease_ended = True
+        for hold in [hold for hold in self._regaining if not hold.unlimited]:
+            self._drop_regaining(hold)
+            hold.lose()
+        for hold in [hold for hold in self._holds.values() if not hold.unlimited]:
+            self._expired_holds.append(hold.number)
+            del self._holds[hold.number]
+            hold.lose()
+
+    def tick(self) -> bool:
+        """About `silence.TICK_S` have passed. Whether the connection is silent: the adapter drops it then.
+
+        May queue a ping, so the adapter ends the turn afterwards.
+        """
+        if self._heard or self._state not in (_State.READY, _State.DRAINING):
+            self._heard = False
+            self._silence.reset()
+            return False
+        verdict = self._silence.tick(self._windows.unanswered)
+        if verdict == "ping" and self._state is _State.READY:
+            self._send_urgent(SingleCall(calls.probe(), None, NoWaiter()))
+        return verdict == "silent"
 
     def _time_out(self, message: Message) -> None:
         cause = self._connection_error
-        if message.msgid >= 0:
-            reason = f"no answer within {message.timeout:g} s"
-        elif self._state in (_State.OFFLINE, _State.DRAINING):
-            reason = f"not sent within {message.timeout:g} s: {cause or 'not connected'}"
-        else:
-            reason = f"not sent within {message.timeout:g} s: earlier calls are unanswered"
+        reason = f"{'no answer' if message.msgid >= 0 else 'not sent'} within {message.timeout:g} s"
+        if self._state is not _State.READY:
+            reason += f": {cause or 'not connected'}"
+        elif message.msgid < 0:
+            reason += ": earlier calls are unanswered"
         message.fail(lambda: with_cause(CallTimeout(reason), cause))
         self.cancel_wait(message)

@@ -34,8 +34,8 @@ CURSOR_BYTES_MAX: Final = KEY_BYTES_MAX + 4
 MSGID_MAX: Final = 2**32 - 1
 """Message ids are unsigned 32-bit integers, as the MessagePack-RPC specification says."""
 
-PARAMS_MAX: Final = 3
-"""The most parameters any method takes."""
+PARAMS_MAX: Final = 5
+"""The most parameters any method takes: `throttle`."""
 
 TTL_MS_MAX: Final = 10 * 365 * 24 * 3600 * 1000
 """Ten years. A longer time to live is probably a mistake in units."""

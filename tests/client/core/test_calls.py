@@ -85,6 +85,7 @@ def test_bad_keys_are_refused_by_every_method(key: Any) -> None:
         lambda: calls.take([key]),
         lambda: calls.try_incr([(key, 1, 1)], None),
         lambda: calls.expire(key, 1),
+        lambda: calls.throttle(key, 1, 1, None, 1),
         lambda: calls.ttl(key),
         lambda: calls.holders(key, 0),
     ]
@@ -137,6 +138,22 @@ def test_bad_integers_are_refused_by_every_method(value: Any) -> None:
         lambda: calls.check_timeout("1"),
         lambda: calls.check_timeout(True),
         lambda: calls.check_timeout(float("nan")),
+        lambda: calls.check_timeout(float("inf")),
+        lambda: calls.check_timeout(-1),
+        lambda: calls.check_timeout(-0.001),
+        lambda: calls.try_incr([("a", 1)], None),  # type: ignore[list-item]
+        lambda: calls.try_incr(["abc"], None),  # type: ignore[list-item]
+        lambda: calls.try_incr("abc", None),  # type: ignore[arg-type]
+        lambda: calls.try_incr(5, None),  # type: ignore[arg-type]
+        lambda: calls.try_incr([], None),
+        lambda: calls.release(1, [("a", 1, 1)]),  # type: ignore[list-item]
+        lambda: calls.release(1, 5),  # type: ignore[arg-type]
+        lambda: calls.get_many(5),  # type: ignore[arg-type]
+        lambda: calls.throttle("a", 0, 1, None, 1),
+        lambda: calls.throttle("a", 1, 0, None, 1),
+        lambda: calls.throttle("a", 1, 1, 0, 1),
+        lambda: calls.throttle("a", 1, 1, 1, -1),
+        lambda: calls.throttle("a", 1, 1, 1, 1.0),  # type: ignore[arg-type]
         lambda: calls.check_amount(0),
         lambda: calls.end_session(0),
     ],

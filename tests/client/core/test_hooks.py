@@ -13,6 +13,7 @@ from naught.core import calls
 from naught.core.calls import Call
 from naught.core.hooks import Hooks, ObservedCall, ObservedSink, Observer, check_hooks
 from naught.core.session import ClientSession
+from naught.core.windows import HELLO_MSGID
 from naught.errors import (
     Busy,
     CallTimeout,
@@ -31,8 +32,8 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
 
-def observed_call(*, waits: bool = False) -> ObservedCall:
-    return ObservedCall("incr", 1, ADDRESS, waits=waits)
+def observed_call() -> ObservedCall:
+    return ObservedCall("incr", 1, ADDRESS)
 
 
 # ------------------------------------------------------------------------------------------------- the call
@@ -57,15 +58,6 @@ def test_the_outcome(error: BaseException | None, outcome: str) -> None:
     call.note_end(0.0, error)
     assert (call.ended, call.error, call.outcome) == (True, error, outcome)
     assert repr(call) == f"<naught.ObservedCall incr {outcome}>"
-
-
-def test_a_wait_that_has_run_out_has_a_result() -> None:
-    call = observed_call(waits=True)
-    call.note_end(0.0, CallTimeout("no answer within 1 s"))
-    assert (call.outcome, call.error) == ("ok", None)
-    call = observed_call(waits=True)
-    call.note_end(0.0, Busy("too many wait"))
-    assert call.outcome == "busy"
 
 
 def test_only_a_traceparent_is_taken_for_one() -> None:
@@ -381,7 +373,7 @@ class ResumableDriver(SessionDriver):
         super().__init__(connect=False)
         self.session = ClientSession(cache=None, wake=self._wake, resumable=True, observed=True)
         self.session.connected(FakeWaiter())
-        self.reply(0, HELLO_RESULT | {"session": b"sixteen bytes id", "lease_ms": 10_000})
+        self.reply(HELLO_MSGID, HELLO_RESULT | {"session": b"sixteen bytes id", "lease_ms": 10_000})
 
     def resume(self, accepted: int) -> list[str]:
         """A new connection that resumes the session. Returns the methods that are sent again."""

@@ -13,7 +13,7 @@ from naught.core.calls import Call
 from naught.core.holds import Hold
 from naught.core.messages import Message
 from naught.core.session import ClientSession
-from naught.core.windows import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_EVERY, REPLIES_BYTES_MAX
+from naught.core.windows import ACKNOWLEDGE_BYTES, ACKNOWLEDGE_EVERY, HELLO_MSGID, REPLIES_BYTES_MAX
 from naught.errors import (
     Busy,
     CallTimeout,
@@ -46,7 +46,7 @@ class ResumableDriver(SessionDriver):
         """A new connection. Returns the options in its `hello`."""
         self.handshake = FakeWaiter()
         ((_, msgid, method, params),) = requests_in(self.session.connected(self.handshake))
-        assert (msgid, method) == (0, "hello")
+        assert (msgid, method) == (HELLO_MSGID, "hello")
         words: dict[str, Any] = params[0]
         return words
 
@@ -57,7 +57,7 @@ class ResumableDriver(SessionDriver):
 
     def opened(self, session_id: bytes = ID) -> None:
         """The server answers `hello`: it has opened a session."""
-        self.reply(0, HELLO_RESULT | {"session": session_id, "lease_ms": LEASE_MS})
+        self.reply(HELLO_MSGID, HELLO_RESULT | {"session": session_id, "lease_ms": LEASE_MS})
 
     def resume(self, accepted: int, *, replies_from: int | None = None, then: bytes = b"") -> list[list[Any]]:
         """A new connection that resumes the session. `then` arrives together with the reply to `hello`.
@@ -66,16 +66,16 @@ class ResumableDriver(SessionDriver):
         """
         words = self.hello()
         first = words["received"] + 1 if replies_from is None else replies_from
-        self.session.receive(encode_result(0, resumed(accepted, first)) + then)
+        self.session.receive(encode_result(HELLO_MSGID, resumed(accepted, first)) + then)
         assert self.handshake.done()
         return self.write()
 
     def lost_session(self, code: str = "no_session") -> dict[str, Any]:
         """A new connection to a server that does not know the session. Returns the options in the second `hello`."""
         self.hello()
-        self.reply_error(0, code)
+        self.reply_error(HELLO_MSGID, code)
         ((_, msgid, method, params),) = self.write()
-        assert (msgid, method) == (0, "hello")
+        assert (msgid, method) == (HELLO_MSGID, "hello")
         words: dict[str, Any] = params[0]
         return words
 
@@ -157,7 +157,7 @@ def test_a_server_that_opens_no_session_is_no_server(words: dict[str, Any]) -> N
     driver.turn()
     driver.hello()
     with pytest.raises(ProtocolError):
-        driver.reply(0, HELLO_RESULT | words)
+        driver.reply(HELLO_MSGID, HELLO_RESULT | words)
     driver.lose()
     assert driver.handshake.outcome is ConnectionResetError
     driver.open()
@@ -348,7 +348,7 @@ def test_an_answer_that_cannot_be_is_not_believed(answer: Any) -> None:
     driver.lose()
     driver.hello()
     with pytest.raises(ProtocolError) as caught:
-        driver.reply(0, answer)
+        driver.reply(HELLO_MSGID, answer)
     assert not driver.handshake.done()
     driver.session.disconnected(caught.value, driver.now)
     assert driver.handshake.error is caught.value
@@ -375,7 +375,7 @@ def test_a_server_that_cannot_now_may_later(code: str) -> None:
     driver.lose()
     driver.hello()
     with pytest.raises((Busy, ConnectionError, TimeoutError)):
-        driver.reply_error(0, code)
+        driver.reply_error(HELLO_MSGID, code)
     driver.lose()
     assert not waiter.done()
     assert driver.hello() == {"session": ID, "received": 0}
@@ -390,7 +390,7 @@ def test_what_a_stopping_server_refused_has_been_answered_and_is_asked_again() -
     assert driver.drained()
     driver.lose()
     assert driver.hello() == {"session": ID, "received": 2}
-    driver.reply(0, resumed(2, 3))
+    driver.reply(HELLO_MSGID, resumed(2, 3))
     again = driver.write()
     assert [message[2:] for message in again] == [message[2:] for message in messages]
     for message in again:
@@ -1077,7 +1077,7 @@ def test_a_farewell_ends_the_session_where_there_is_one() -> None:
     assert driver.session.encode_bye() == b"", "there is no connection"
     driver.hello()
     assert driver.session.encode_bye() == b"", "the session is not resumed yet"
-    driver.reply(0, resumed(0, 1))
+    driver.reply(HELLO_MSGID, resumed(0, 1))
     assert requests_in(driver.session.encode_bye()) == [[2, "bye", []]]
     driver.get()
     ((_, msgid, _, _),) = driver.turn()
@@ -1141,7 +1141,7 @@ def test_another_process_gets_nothing_out_of_it_and_settles_nobody(
 @pytest.mark.parametrize(
     "garbage",
     [
-        packed([[1, 0, None, resumed(1, 1)]]),  # a second reply to hello
+        packed([[1, HELLO_MSGID, None, resumed(1, 1)]]),  # a second reply to hello
         packed([[1, 77, None, 5]]),
         b"\xc1",
     ],
@@ -1170,7 +1170,7 @@ def test_a_reply_that_makes_no_sense_counts_as_received() -> None:
     driver.session.disconnected(caught.value, driver.now)
     assert change.outcome is OutcomeUnknown
     assert driver.hello() == {"session": ID, "received": 1}
-    driver.reply(0, resumed(2, 2))
+    driver.reply(HELLO_MSGID, resumed(2, 2))
     driver.reply(messages[1][1], 8)
     assert read.outcome == 8
 
@@ -1189,7 +1189,7 @@ def test_an_attempt_that_failed_leaves_the_session_as_it_is(error: BaseException
 
 
 def test_errors_are_understood_however_they_are_cut() -> None:
-    data = encode_result(0, resumed(2, 2)) + encode_error(1, "overflow", "so") + encode_result(2, 5)
+    data = encode_result(HELLO_MSGID, resumed(2, 2)) + encode_error(1, "overflow", "so") + encode_result(2, 5)
     for cut in range(len(data)):
         driver = ResumableDriver()
         first = driver.get("a")

@@ -1,0 +1,91 @@
+"""`dial`: a TCP connection to a host that may have several addresses, tried side by side (Happy Eyeballs, RFC 8305).
+
+The addresses of a name are put in an order in which IPv6 and IPv4 alternate. An attempt begins as soon as the one
+before has failed, or ATTEMPT_DELAY_S after that began; the first that succeeds is used, and the others are cancelled.
+So an address that swallows packets costs a quarter of a second, and not the whole time.
+
+asyncio's own loop can do this and uvloop cannot (its `create_connection` has no such parameters), so it is written
+here on what both have: `getaddrinfo` and `sock_connect`. The caller bounds the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain, zip_longest
+from typing import Any, Final
+
+ATTEMPT_DELAY_S: Final = 0.25
+"""The delay between two attempts that RFC 8305 recommends."""
+
+AddressInfo = tuple[Any, ...]
+"""Family, type, protocol, canonical name and address of a socket, as `getaddrinfo` gives them."""
+
+
+async def dial(host: str, port: int) -> socket.socket:
+    """A connected socket that does not block. Raises OSError when no address can be reached, or there is none."""
+    return await race(in_turn(await resolve(host, port)))
+
+
+async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
+    """The addresses of a name, as the system orders them."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def in_turn(addresses: Iterable[AddressInfo]) -> list[AddressInfo]:
+    """The same, the families in turn, beginning with that of the first address."""
+    families: dict[int, list[AddressInfo]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
+    return [address for address in chain(*zip_longest(*families.values())) if address is not None]
+
+
+async def race(addresses: Iterable[AddressInfo]) -> socket.socket:
+    """The socket of the first attempt that succeeds."""
+    waiting = deque(addresses)
+    running: set[asyncio.Task[socket.socket]] = set()
+    errors: list[BaseException] = []
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(_attempt(waiting.popleft())))
+            delay = ATTEMPT_DELAY_S if waiting else None
+            await asyncio.wait(running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in running if task.done()]:
+                running.remove(task)
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                errors.append(error)
+    finally:
+        await _end(running)
+    if len(errors) == 1:
+        raise errors[0]
+    raise OSError("; ".join(dict.fromkeys(map(str, errors))) or "the name has no address")
+
+
+async def _attempt(address: AddressInfo) -> socket.socket:
+    family, kind, protocol, _, where = address
+    connecting = socket.socket(family, kind, protocol)
+    try:
+        connecting.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connecting, where)
+        # A request is one write, which must not wait for the reply to the one before.
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+async def _end(attempts: set[asyncio.Task[socket.socket]]) -> None:
+    """Cancel the attempts that are not needed, and close what has come of them meanwhile."""
+    for task in attempts:
+        task.cancel()
+    if attempts:
+        await asyncio.wait(attempts)
+    for task in attempts:
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
