@@ -38,6 +38,7 @@ _NONE: Final[Labels] = {}
 REFUSED_REASONS: Final = ("connections_max", "connections_per_address_max", "http_connections_max", "open_files")
 DECISION_LABELS: Final[Mapping[What, str]] = {
     "changed": "changed",
+    "kept": "kept",
     "undone: no effect": "undone",
     "put back": "put_back",
     "paused": "paused",

@@ -140,6 +140,11 @@ class Rule:
     def _check_threshold(self) -> None:
         if (self.above is None) == (self.below is None):
             raise ValueError("a rule has either above or below")
+        if self.check_ms < self.rate_ms:
+            raise ValueError(
+                f"check_ms must be at least rate_ms ({self.rate_ms}), or a change is undone before there is a figure "
+                f"that it could have an effect on, not {self.check_ms}"
+            )
         if METRICS[self.metric].only_grows and not self.rate_ms:
             raise ValueError(f"{self.metric} is a total, which only grows: give rate_ms, to compare its growth")
         if self.until is None:
@@ -190,7 +195,16 @@ class Rule:
         # A value that is past the limit already is left alone.
         if (value <= current) if self.times > 1 else (value >= current):
             return current
-        return type(current)(value)
+        if type(current) is int:
+            return math.ceil(value) if self.times > 1 else math.floor(value)  # a step, also from 10 by 1.05
+        return float(value)
+
+    def wants(self, before: Any, value: Any) -> bool:
+        """Whether this rule would lead from one value to the other, or past it."""
+        if self.times is None:
+            return bool(self.to == value)
+        assert self.limit is not None
+        return before < value <= self.limit if self.times > 1 else before > value >= self.limit
 
 
 def _need_word(key: str, value: object, known: Collection[str]) -> None:

@@ -74,6 +74,7 @@ _KEY_BYTES_LOGGED: Final = 64
 
 _TUNED: Final[Mapping[What, str]] = {
     "changed": "the tuner has changed a setting",
+    "kept": "the tuner keeps a change, for another rule or cache that is met",
     "undone: no effect": "the tuner has undone a change that had no effect",
     "put back": "the tuner has put a setting back",
     "paused": "the tuner changes nothing more for a while: it has made too many changes in an hour",

@@ -10,9 +10,11 @@ The owner calls `step` about every `LOOK_EVERY_MS` and carries out the decision.
 What keeps it from doing harm:
 
 - **One change at a time.** While a change is on trial, there is no other one.
+- **A change is not put back and made again.** When its rule is over and another rule, or another cache, is met that
+  would set the same, the change is kept for that one, and is on trial for it.
 - **A change that does not help is undone.** It has helped when the figure has come at least a tenth below the worst
   value since the change, or when the rule is over. The rule then rests for a minute, the next time for two, up to
-  an hour.
+  an hour; a rule of caches for that cache only, because its figure says nothing about the others.
 - **Hysteresis.** A rule is over only at its `until`. When it is met again soon after its change was put back, the
   next change stays twice as long, up to an hour: so a load that comes in waves is not followed wave by wave.
 - **Bounds.** The value of a rule is checked by its setting, and there are at most `CHANGES_PER_HOUR_MAX` changes.
@@ -53,7 +55,7 @@ SOON_FACTOR: Final = 4
 DECISIONS_KEPT: Final = 32
 """The last decisions, for `info` and the page."""
 
-What = Literal["changed", "undone: no effect", "put back", "paused"]
+What = Literal["changed", "kept", "undone: no effect", "put back", "paused"]
 
 
 @dataclass(slots=True)
@@ -86,14 +88,35 @@ class Decision:
         return {"age_ms": now_ms - self.at_ms, **words}
 
 
+class _History:
+    """What the changes for a watch have come to."""
+
+    __slots__ = ("failures", "put_back_ms", "rests_until_ms", "stays_ms")
+
+    def __init__(self, rule: Rule) -> None:
+        self.failures = 0  # changes without effect, one after the other
+        self.rests_until_ms = 0
+        self.stays_ms = rule.undo_after_ms
+        self.put_back_ms: int | None = None  # when a change was last put back
+
+    def stay_ms(self, rule: Rule, now_ms: int) -> int:
+        """How long the next change is to stay: longer when the last one was put back a moment ago."""
+        if self.put_back_ms is not None and now_ms - self.put_back_ms < max(SOON_MS, SOON_FACTOR * self.stays_ms):
+            self.stays_ms = min(HOUR_MS, 2 * self.stays_ms)
+        else:
+            self.stays_ms = rule.undo_after_ms
+        return self.stays_ms
+
+
 class Watch:
     """A rule and one thing it watches: the server or a cache."""
 
-    __slots__ = ("_at_ms", "_total", "cache", "figure", "met_since_ms", "over_since_ms", "rule")
+    __slots__ = ("_at_ms", "_total", "cache", "figure", "history", "met_since_ms", "over_since_ms", "rule")
 
     def __init__(self, rule: Rule, cache: str | None) -> None:
         self.rule = rule
         self.cache = cache
+        self.history: Final = _History(rule)
         self.figure: float | None = None  # what is compared: the metric, or its growth per second
         self.met_since_ms: int | None = None  # None while it is not met
         self.over_since_ms: int | None = None  # None while it is not over
@@ -122,6 +145,10 @@ class Watch:
     def is_due(self, now_ms: int) -> bool:
         """Whether the rule has been met long enough to act."""
         return self.met_since_ms is not None and now_ms - self.met_since_ms >= self.rule.for_ms
+
+    def is_resting(self, now_ms: int) -> bool:
+        """Whether its last change had no effect a moment ago."""
+        return now_ms < self.history.rests_until_ms
 
     @property
     def setting(self) -> str:
@@ -158,26 +185,6 @@ class Change:
         return figure >= self.worst + HELPED_SHARE * abs(self.worst)
 
 
-class _History:
-    """What a rule's changes have come to."""
-
-    __slots__ = ("failures", "put_back_ms", "rests_until_ms", "stays_ms")
-
-    def __init__(self, rule: Rule) -> None:
-        self.failures = 0  # changes without effect, one after the other
-        self.rests_until_ms = 0
-        self.stays_ms = rule.undo_after_ms
-        self.put_back_ms: int | None = None  # when a change was last put back
-
-    def stay_ms(self, rule: Rule, now_ms: int) -> int:
-        """How long the next change is to stay: longer when the last one was put back a moment ago."""
-        if self.put_back_ms is not None and now_ms - self.put_back_ms < max(SOON_MS, SOON_FACTOR * self.stays_ms):
-            self.stays_ms = min(HOUR_MS, 2 * self.stays_ms)
-        else:
-            self.stays_ms = rule.undo_after_ms
-        return self.stays_ms
-
-
 class Tuner:
     """Decides for one engine. The engine owns it and the settings."""
 
@@ -189,7 +196,6 @@ class Tuner:
         self.counts: dict[tuple[str, What], int] = {}  # decisions since the start
         self._caches = caches
         self._watches: list[Watch] = []
-        self._histories: dict[str, _History] = {}
         self._changed_ms: deque[int] = deque(maxlen=CHANGES_PER_HOUR_MAX)  # when the last changes were made
         self._paused = False  # there were too many changes, and it was said
         self._looked_ms: int | None = None
@@ -201,7 +207,6 @@ class Tuner:
         """These rules hold from now on. The owner has put back what the tuner had changed."""
         self.rules = dict(rules)
         self.changes.clear()
-        self._histories = {name: _History(rule) for name, rule in rules.items()}
         self._watches = [watch for rule in rules.values() for watch in self._watches_of(rule)]
 
     def differences(self, rules: Mapping[str, Rule]) -> list[str]:
@@ -257,7 +262,7 @@ class Tuner:
         """Take back a change that had no effect, or one whose reason is over."""
         for setting, change in self.changes.items():
             watch = change.watch
-            history = self._histories[watch.rule.name]
+            history = watch.history
             if change.on_trial:
                 if change.helps():
                     change.on_trial = False
@@ -268,6 +273,11 @@ class Tuner:
                     history.rests_until_ms = now_ms + rest_ms
                     return self._take_back(setting, "undone: no effect", now_ms, dry_run)
             elif watch.over_since_ms is not None and now_ms - watch.over_since_ms >= change.stays_ms:
+                heir = self._heir(setting, change, now_ms)
+                if heir is not None:
+                    if self._is_trying:
+                        continue  # it is asked again when that trial is over
+                    return self._keep(setting, heir, now_ms, dry_run)
                 history.put_back_ms = now_ms
                 return self._take_back(setting, "put back", now_ms, dry_run)
         return None
@@ -278,15 +288,38 @@ class Tuner:
             what, change.watch, setting, change.value, change.before, now_ms=now_ms, dry_run=dry_run
         )
 
+    def _heir(self, setting: str, change: Change, now_ms: int) -> Watch | None:
+        """Another watch that is met and would make this change as soon as it was put back."""
+        for watch in self._watches:
+            if (
+                watch is not change.watch
+                and watch.setting == setting
+                and watch.is_due(now_ms)
+                and not watch.is_resting(now_ms)
+                and watch.rule.wants(change.before, change.value)
+            ):
+                return watch
+        return None
+
+    def _keep(self, setting: str, heir: Watch, now_ms: int, dry_run: bool) -> Decision:
+        change = self.changes[setting]
+        stays_ms = heir.history.stay_ms(heir.rule, now_ms)
+        self.changes[setting] = Change(heir, change.before, change.value, stays_ms, now_ms, on_trial=not dry_run)
+        return self._decision("kept", heir, setting, change.value, change.value, now_ms=now_ms, dry_run=dry_run)
+
+    @property
+    def _is_trying(self) -> bool:
+        return any(change.on_trial for change in self.changes.values())
+
     # -- what to change
 
     def _change(
         self, value_of: Callable[[str], Any], pinned: Mapping[str, Any], now_ms: int, dry_run: bool
     ) -> Decision | None:
-        if any(change.on_trial for change in self.changes.values()):
+        if self._is_trying:
             return None
         for watch in self._watches:
-            if not watch.is_due(now_ms) or now_ms < self._histories[watch.rule.name].rests_until_ms:
+            if not watch.is_due(now_ms) or watch.is_resting(now_ms):
                 continue
             setting = watch.setting
             if setting in pinned:
@@ -308,9 +341,7 @@ class Tuner:
     def _begin(self, watch: Watch, setting: str, current: Any, value: Any, *, now_ms: int, dry_run: bool) -> Decision:
         earlier = self.changes.get(setting)
         before = current if earlier is None else earlier.before
-        stays_ms = (
-            self._histories[watch.rule.name].stay_ms(watch.rule, now_ms) if earlier is None else earlier.stays_ms
-        )
+        stays_ms = watch.history.stay_ms(watch.rule, now_ms) if earlier is None else earlier.stays_ms
         self.changes[setting] = Change(watch, before, value, stays_ms, now_ms, on_trial=not dry_run)
         self._changed_ms.append(now_ms)
         self._paused = False

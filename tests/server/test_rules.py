@@ -36,14 +36,14 @@ def test_a_rule_with_everything(tmp_path: Path) -> None:
         set = "sweep_interval_ms"
         times = 0.5
         limit = 5
-        check_ms = 300
+        check_ms = 1_300
         undo_after_ms = 400
         off = false
         """,
     )
     assert found["all"] == Rule(
         "all", "evictions", "sweep_interval_ms", above=5, until=1.5, rate_ms=1_000, for_ms=200, requests_below=10,
-        cache="orders", times=0.5, limit=5, check_ms=300, undo_after_ms=400,
+        cache="orders", times=0.5, limit=5, check_ms=1_300, undo_after_ms=400,
     )  # fmt: skip
     assert set(effective(found)) == {*DEFAULT_RULES, "all"}
 
@@ -86,6 +86,7 @@ def test_a_default_rule_is_changed_in_part_or_turned_off(tmp_path: Path) -> None
         ),
         ("[rules.a]\n" + GOOD + "rate_ms = 99", "rate_ms must be a whole number of milliseconds from 100 to 3600000"),
         ("[rules.a]\n" + GOOD + "check_ms = 0", "check_ms must be a whole number of milliseconds from 100"),
+        ("[rules.a]\n" + GOOD + "rate_ms = 60_000", "rules.a: check_ms must be at least rate_ms (60000), or a change"),
         ("[rules.a]\n" + GOOD + "for_ms = -1", "for_ms must be a whole number of milliseconds from 0"),
         ("[rules.a]\n" + GOOD + "undo_after_ms = 1.5", "undo_after_ms must be a whole number of milliseconds"),
         ("[rules.a]\n" + GOOD + "off = 1", "rules.a: off must be true or false"),

@@ -142,7 +142,7 @@ def test_a_change_that_helps_ends_the_rests() -> None:
     bench.run(REST_MS / 1000, 0.0)
     assert bench.run(0.1, 0.5) == ["changed sweep_budget_ms 1.0 -> 4.0"]
     bench.run(10, falling)
-    assert bench.tuner._histories["burst-of-zeros"].failures == 0
+    assert bench.tuner._watches[0].history.failures == 0
 
 
 def test_waves_are_not_followed_one_by_one() -> None:
@@ -289,6 +289,51 @@ def test_each_cache_is_watched_and_the_eviction_of_that_cache_is_set() -> None:
     bench = Bench(replace(rule, cache="one"), caches=("one", "two"))
     assert bench.look(two={"deviation": 6}) is None
     assert bench.look(one={"deviation": 6}) is not None
+
+
+def test_a_change_is_kept_for_another_cache_that_is_met() -> None:
+    """And not put back and made again a tenth of a second later."""
+    bench = Bench(BURST, caches=("one", "two"))
+    assert bench.look(one={"deviation": 0.5}) is not None
+    for _ in range(50):
+        assert bench.look(two={"deviation": 0.5}) is None
+    decision = bench.look(two={"deviation": 0.5})
+    assert decision is not None
+    assert (bench.shown(decision), decision.cache) == ("kept sweep_budget_ms 4.0 -> 4.0", "two")
+    for _ in range(99):
+        assert bench.look(two={"deviation": 0.5}) is None
+    decision = bench.look(two={"deviation": 0.5})
+    assert decision is not None
+    assert bench.shown(decision) == "undone: no effect sweep_budget_ms 4.0 -> 1.0", "it is on trial for that one"
+
+
+def test_a_change_is_not_kept_for_a_rule_that_would_set_something_else() -> None:
+    lower = replace(BURST, name="lower", limit=2.0, times=2.0)
+    bench = Bench(BURST, lower, caches=("one", "two"))
+    bench.tuner._watches = [each for each in bench.tuner._watches if (each.rule, each.cache) != (BURST, "two")]
+    bench.look(one={"deviation": 0.5})
+    for _ in range(60):
+        bench.look(two={"deviation": 0.5})
+    assert [bench.shown(each) for each in bench.decisions[1:]] == [
+        "put back sweep_budget_ms 4.0 -> 1.0",
+        "changed sweep_budget_ms 1.0 -> 2.0",
+    ]
+
+
+def test_a_cache_that_no_change_helps_does_not_keep_the_rule_from_another() -> None:
+    bench = Bench(BURST, caches=("one", "two"))
+    for _ in range(110):
+        bench.look(one={"deviation": 0.5})
+    assert bench.decisions[-1].what == "undone: no effect"
+    decision = bench.look(one={"deviation": 0.5}, two={"deviation": 0.5})
+    assert decision is not None
+    assert (decision.what, decision.cache) == ("changed", "two")
+
+
+def test_a_small_factor_makes_steps_of_a_whole_number_too() -> None:
+    bench = Bench(replace(BURST, set="sweep_interval_ms", times=1.05, limit=12))
+    assert bench.run(0.1, 0.5) == ["changed sweep_interval_ms 10 -> 11"]
+    assert type(bench.settings["sweep_interval_ms"]) is int
 
 
 def test_new_rules_begin_anew() -> None:
