@@ -132,14 +132,15 @@ COMPACTION_BYTES_PER_ENTRY_MIN: Final = 64
 COMPACTION_BYTES_PER_ENTRY_MAX: Final = 4_096
 """With more, a table would hardly ever be rebuilt."""
 
-GC_THRESHOLD: Final = gc.get_threshold()[0]
-"""The default of the setting: Python's own."""
-
 GC_THRESHOLD_MIN: Final = 100
 """With less, the garbage collector would run all the time."""
 
 GC_THRESHOLD_MAX: Final = 1_000_000
 """With more, cycles of a million objects would wait for it."""
+
+GC_THRESHOLD: Final = min(max(GC_THRESHOLD_MIN, gc.get_threshold()[0]), GC_THRESHOLD_MAX)
+"""The default of the setting: Python's own. A program that uses `memory://` may have set it to anything, 0 included,
+and keeps what it has set."""
 
 STALE_SHARE_MAX: Final = 0.1
 """More than this part stale is a backlog: expired counters and lazy zeros of a cache's raw entries, entries of
@@ -615,7 +616,8 @@ class ServerConfig:
     """Milliseconds of work the sweeper may do in any `sweep_interval_ms`; a backlog gets up to a quarter. 0 turns the
     sweeper off."""
     sweep_interval_ms: int = SWEEP_PERIOD_MS
-    """The interval of that budget, and the longest pause between two steps that have work."""
+    """The interval of that budget. Steps follow sooner, with less work in each, while clients may wait for one: every
+    100 ms where there are sessions or deadlines, every 10 ms where there are waits for what expires."""
     compaction_bytes_per_entry: int = COMPACTION_BYTES_PER_ENTRY
     """A table with more bytes than this per entry is rebuilt."""
     gc_threshold: int = GC_THRESHOLD

@@ -19,7 +19,7 @@ from typing import Any, Final
 from naught._compiled import is_compiled
 from naught._version import __version__
 from naught.wire.limits import SESSION_ID_BYTES
-from naught_server.config import SWEEP_DUTIES_MS, ServerConfig
+from naught_server.config import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS, ServerConfig
 from naught_server.holds import TakenBack
 from naught_server.pace import rhythm
 from naught_server.rules import DEVIATION_ENTRIES_MIN, TABLE_BYTES_MIN, effective
@@ -90,6 +90,7 @@ class Engine:
         self._swept_ms = 0  # when advance() was last called
         self._swept_whole_ms = 0  # the same, while the sweeper was not off
         self._sweep_idle = False  # the last advance() found nothing to do
+        self._longest_ms = SWEEP_INTERVAL_MS_MAX  # until the next step, whatever the interval is
         self._behind = False  # the sweeper has a backlog, and takes more of the time
 
     def _sweep_failed(self, job: str, fault: Exception) -> None:
@@ -157,9 +158,15 @@ class Engine:
             self._swept_whole_ms = now_ms
         self._behind = self.sweep.is_behind(now_ms, off=self.settings.sweeper_off)
         # When a counter with a waiter expires, the sweeper has to notice soon.
-        self._sweep_idle = not done and not any(
-            cache.wheel.count and cache.waiters.watched for cache in self.store.caches.values()
-        )
+        mortal = [cache for cache in self.store.caches.values() if cache.wheel.count]
+        awaited = any(cache.waiters.watched for cache in mortal)
+        self._sweep_idle = not done and not awaited
+        if awaited or self.sessions.unfinished:
+            self._longest_ms = SWEEP_PERIOD_MS  # clients may wait for what this step does
+        elif mortal or len(self.sessions):
+            self._longest_ms = SWEEP_IDLE_MS  # and may soon
+        else:
+            self._longest_ms = SWEEP_INTERVAL_MS_MAX
         self.sweep.note_memory(self._memory_estimate())
         if self.tuner.is_due(now_ms) and self.settings.tuner != "off":
             self._tune(now_ms)
@@ -169,7 +176,7 @@ class Engine:
         """How often the sweeper takes a step, in milliseconds, and how long one takes, in nanoseconds."""
         settings = self.settings
         budget_ms = SWEEP_DUTIES_MS if settings.sweeper_off else settings.sweep_budget_ms
-        return rhythm(budget_ms, settings.sweep_interval_ms, behind=self._behind)
+        return rhythm(budget_ms, settings.sweep_interval_ms, self._longest_ms, behind=self._behind)
 
     def _memory_estimate(self) -> int:
         """About how many bytes there are that are in no table. Only its changes matter. O(caches)."""
@@ -209,6 +216,8 @@ class Engine:
             cache.change_policy(replace(cache.policy, **{key: value}))
         elif name.startswith("gc_") and self._on_collector is not None:
             self._on_collector(name, value)
+            # Taking `gc_freeze` back is itself a long collection. A rule that answers long ones must not answer this.
+            self.stats.take_longest_collection_ns()
 
     def _stop_tuning(self) -> None:
         """The tuner has another mode: what it has changed is put back, and it begins anew."""

@@ -294,7 +294,7 @@ def _of_upkeep(snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge(
         "naught_sweeper_budget_ratio",
         "The part of the time that the sweeper may take, without what a backlog earns it.",
-        (_NONE, engine.settings.sweep_budget_ms / engine.settings.sweep_interval_ms),
+        (_NONE, engine.settings.sweep_share),
     )
     yield from _of_tuner(engine.tuner)
     yield _histogram("naught_gc_pause_seconds", "Pauses of Python's garbage collector.", stats.collections)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from naught_server.config import SWEEP_BACKLOG_SHARE, SWEEP_SLICE_MS
+from naught_server.config import SWEEP_BACKLOG_SHARE, SWEEP_INTERVAL_MS_MAX, SWEEP_SLICE_MS
 
 SAMPLES: Final = 5
 """Steps whose median is the price: two slow ones of five change nothing."""
@@ -98,14 +98,17 @@ class Pace:
         return self._prices[job].entry_ns
 
 
-def rhythm(budget_ms: float, interval_ms: int, *, behind: bool) -> tuple[int, float]:
+def rhythm(
+    budget_ms: float, interval_ms: int, longest_ms: int = SWEEP_INTERVAL_MS_MAX, *, behind: bool
+) -> tuple[int, float]:
     """How often the sweeper takes a step, in milliseconds, and how long one may take, in nanoseconds.
 
     The budget in each interval is a share of the time. A backlog earns `SWEEP_BACKLOG_SHARE` where that is more. A
     larger share is more steps and no longer ones, because requests wait for each: 4 ms in 10 are 0.8 ms in every 2.
+    A step follows at the latest after `longest_ms`, with as much less in it where that is less than the interval.
     """
     share = min(1.0, budget_ms / interval_ms)
     if behind:
         share = max(share, SWEEP_BACKLOG_SHARE)
-    period_ms = min(interval_ms, max(1, int(SWEEP_SLICE_MS / share)))
+    period_ms = min(interval_ms, longest_ms, max(1, int(SWEEP_SLICE_MS / share)))
     return period_ms, share * period_ms * 1e6

@@ -62,6 +62,11 @@ class Settings:
         return value
 
     @property
+    def sweep_share(self) -> float:
+        """The part of the time that the budget is, from 0 to 1."""
+        return min(1.0, self.sweep_budget_ms / self.sweep_interval_ms)
+
+    @property
     def compaction_bytes_per_entry(self) -> int:
         """Above this a table is rebuilt."""
         value: int = self._values["compaction_bytes_per_entry"]

@@ -158,7 +158,7 @@ class StatusFeed:
                 "behind": engine.is_behind,
                 "last_step_age_s": engine.since_step_ms(now_ms, whole=True) / 1000,
                 "failures": sweep.failures,
-                "budget": engine.settings.sweep_budget_ms / engine.settings.sweep_interval_ms,
+                "budget": engine.settings.sweep_share,
             },
             "tuner": {"mode": engine.settings.tuner, **engine.tuner.as_dict(now_ms)},
             "caches": self._caches(now_ms),

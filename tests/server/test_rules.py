@@ -36,14 +36,14 @@ def test_a_rule_with_everything(tmp_path: Path) -> None:
         set = "sweep_interval_ms"
         times = 0.5
         limit = 5
-        check_ms = 300
+        check_ms = 1_300
         undo_after_ms = 400
         off = false
         """,
     )
     assert found["all"] == Rule(
         "all", "evictions", "sweep_interval_ms", above=5, until=1.5, rate_ms=1_000, for_ms=200, requests_below=10,
-        cache="orders", times=0.5, limit=5, check_ms=300, undo_after_ms=400,
+        cache="orders", times=0.5, limit=5, check_ms=1_300, undo_after_ms=400,
     )  # fmt: skip
     assert set(effective(found)) == {*DEFAULT_RULES, "all"}
 

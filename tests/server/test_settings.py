@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +16,7 @@ from naught_server.engine import Engine
 from naught_server.rules import DEFAULT_RULES, Rule
 from naught_server.store import Cache
 from naught_server.tuner import Decision
+from naught_server.waiters import ZeroWaiter
 
 START_MS = 1_000_000
 
@@ -257,8 +261,56 @@ def test_a_rule_changes_the_eviction_of_the_cache_it_is_met_for() -> None:
     host.cache.invariants(host.now_ms)
 
 
+def test_the_end_of_a_freeze_is_no_reason_for_the_next() -> None:
+    """It is a whole collection, and may take as long as the one that began it."""
+    rule = replace(DEFAULT_RULES["freeze-after-burst"], undo_after_ms=1_000)
+    host = Host(rules={rule.name: rule})
+
+    def collect(name: str, value: Any) -> None:
+        if name == "gc_freeze" and not value:
+            host.engine.stats.note_collection(50_000_000)
+
+    host.engine.watch(on_collector=collect)
+    host.sweep(1)
+    host.engine.stats.note_collection(50_000_000)
+    host.sweep(5)
+    assert host.said() == ["changed: gc_freeze False -> True", "put back: gc_freeze True -> False"]
+
+
+def test_the_part_of_the_time_is_never_more_than_all_of_it() -> None:
+    settings = Host(sweep_budget_ms=10.0, sweep_interval_ms=4).engine.settings
+    assert settings.sweep_share == 1.0
+    settings.change("sweep_interval_ms", 100)
+    assert settings.sweep_share == 0.1
+
+
+def test_a_client_that_waits_for_an_expiry_does_not_wait_for_a_long_interval() -> None:
+    host = Host(sweep_interval_ms=1_000)
+    cache, now_ms = host.cache, host.now_ms
+    host.engine.advance(now_ms, 10)
+    assert host.engine.next_due(now_ms) == now_ms + 1_000
+    cache.incr(b"mortal", 1, 500, now_ms)
+    host.engine.advance(now_ms, 10)
+    assert host.engine.next_due(now_ms) == now_ms + 100, "somebody may begin to wait for it"
+    answers: list[object] = []
+    ZeroWaiter(cache.waiters, None, b"mortal").park(answers.append, host.engine.timers, now_ms)
+    host.engine.advance(now_ms, 10)
+    assert host.engine.next_due(now_ms) == now_ms + 10
+    host.engine.advance(now_ms + 500, 1_000)
+    assert answers
+
+
 def test_an_engine_in_process_has_a_tuner_too_and_no_collector() -> None:
     """What `memory://` runs: it must not touch the collector of a program that is not a server."""
+    before = gc.get_threshold(), gc.get_freeze_count()
     engine = Engine(ServerConfig())
     assert engine.change_setting("gc_threshold", 5_000) == 5_000
     assert engine.change_setting("gc_freeze", True) is True
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+@pytest.mark.parametrize("threshold", [0, 50_000_000])
+def test_an_engine_works_in_a_program_with_any_collector(threshold: int) -> None:
+    code = f"import gc; gc.set_threshold({threshold})\nfrom naught_server.engine import Engine; Engine()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -58,7 +58,7 @@ class Burst:
     peak: float
     # From the end of the burst until the deviation was below 1 %; None when it was not within a minute.
     settled_s: float | None
-    # How often the tuner has changed a setting.
+    # How often the tuner has raised the sweeper's budget since the burst began.
     changes: int
 
     @property
@@ -124,6 +124,7 @@ class DeviationWatch:
 
     def watch(self, has_ended: Callable[[], bool], is_over: Callable[[], bool]) -> None:
         """Read until the burst has ended and the deviation is low, or the load is over."""
+        began_s = time.monotonic()
         ended_s: float | None = None
         while not is_over():
             if ended_s is None and has_ended():
@@ -134,11 +135,23 @@ class DeviationWatch:
                 raise RuntimeError(f"info: the server answers {failure.kind}: {failure.message}")
             deviation = reply[b"caches"][b"default"][b"deviation"]
             self.peak = max(self.peak, deviation)
-            self.changes = sum(each[b"what"] == b"changed" for each in reply[b"tuner"][b"decisions"])
+            self.changes = reactions(reply[b"tuner"][b"decisions"], time.monotonic() - began_s)
             if ended_s is not None and deviation < DEVIATION_MAX:
                 self.settled_s = time.monotonic() - ended_s
                 return
             time.sleep(SAMPLE_S)
+
+
+def reactions(decisions: list[dict[bytes, Any]], since_s: float) -> int:
+    """How many of these decisions have answered a burst that began so many seconds ago. Filling the cache is followed
+    by changes too, and the collector has its own."""
+    return sum(
+        each[b"what"] == b"changed"
+        and each[b"setting"] == b"sweep_budget_ms"
+        and not each[b"dry_run"]
+        and each[b"age_ms"] <= since_s * 1000
+        for each in decisions
+    )
 
 
 def _busy(run: Run, drainer: Drainer, watch: DeviationWatch) -> Result:
@@ -180,11 +193,13 @@ def bar(on: list[Burst], off: list[Burst], count: int) -> Bar:
     off_s = [without.settled_s or SETTLE_S_MAX for _, without in shown]
     longer = spread([without / max(with_it, SAMPLE_S) for with_it, without in zip(on_s, off_s, strict=True)])
     reacted = all(with_it.changes for with_it, _ in shown) and not any(without.changes for _, without in shown)
-    reached = times.median <= P99_TIMES_MAX and longer.median > 1 and reacted and not unsettled
+    # In every round: with a median alone, two rounds of three that differ by chance would do.
+    sooner = longer.low > 1
+    reached = times.median <= P99_TIMES_MAX and sooner and reacted and not unsettled
     return Bar(
         GROUP,
         f"a burst of {count:,} zeros in a lazy cache",
-        f"deviation back below 1 % by itself, sooner than with the tuner off, p99 at most {P99_TIMES_MAX:g}x quiet",
+        f"deviation back below 1 % by itself, in every round sooner than with the tuner off, p99 at most {P99_TIMES_MAX:g}x quiet",
         f"after {statistics.median(on_s):.2f} s, without the tuner {statistics.median(off_s):.2f} s ({longer}),"
         f" p99 {times}",
         INVALID if wrong or not valid else PASS if reached else MISSED,
@@ -192,6 +207,7 @@ def bar(on: list[Burst], off: list[Burst], count: int) -> Bar:
         [
             f"tuner on:  {_described(shown[-1][0])}",
             f"tuner off: {_described(shown[-1][1])}",
+            *(["the tuner did not react in every round, or did while it was off"] if not reacted else []),
             f"{len(valid)} of {len(pairs)} rounds valid; medians of {'these' if valid else 'all'}",
             *reasons,
             *wrong,
