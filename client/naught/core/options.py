@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from naught.core.calls import check_lease, check_timeout
 from naught.core.hooks import CallHook, Hooks, check_hooks
 from naught.errors import InvalidRequest
 from naught.url import Address, parse_url
 from naught.wire.codec import check_name
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options of `naught.connect` that every kind of client has, for type checkers."""
+
+    timeout: float | None
+    connect_timeout: float
+    session: bool
+    lease: float | None
+    name: str | None
+    random: Random | None
+    on_call_start: CallHook | None
+    on_call_end: CallHook | None
 
 
 class Options(NamedTuple):
