@@ -29,8 +29,8 @@ class ExitHandler(Protocol):
     def stop(self) -> None:
         """Begin to end the session. Called in any thread; must not wait."""
 
-    def wait_end(self, seconds: float) -> None:
-        """Wait until it has ended, that long at most."""
+    def close(self, seconds: float) -> None:
+        """End the session, and wait for that so long at most."""
 
 
 _handlers: Final[weakref.WeakSet[ExitHandler]] = weakref.WeakSet()
@@ -65,7 +65,7 @@ def _end() -> None:
         handler.stop()
     due = time.monotonic() + END_S
     for handler in handlers:
-        handler.wait_end(due - time.monotonic())
+        handler.close(due - time.monotonic())
 
 
 def _finalize(function: Callable[[], None]) -> None:

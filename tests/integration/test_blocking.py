@@ -24,7 +24,7 @@ import pytest
 
 import naught
 from naught import blocking
-from naught.blocking.loop import PostedConnection
+from naught.aio.connection import Connection
 from support.paths import SUPPORT
 from support.proxy import Proxy
 from support.server_process import ServerProcess, server_process, wait_until
@@ -140,7 +140,7 @@ class Threads:
             raise self._errors[0]
 
 
-def connection_of(client: Client) -> PostedConnection:
+def connection_of(client: Client) -> Connection:
     found = client._connection.connection
     assert found is not None
     return found

@@ -22,7 +22,7 @@ from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30.0
 
-WAITING = "Future._wait_once"
+WAITING = "Future.wait_until"
 """The function of naught.blocking in which a thread waits."""
 
 MAIN = threading.main_thread()

@@ -13,7 +13,7 @@ from naught.aio.client import connect
 from naught.blocking.future import run, waiting
 from naught.blocking.loop import Loop, sink_of
 from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup, making
-from naught.core.calls import SCAN_COUNT, Cursor, Key, KeyT, ScanPage
+from naught.core.calls import SCAN_COUNT, Key, KeyT
 from naught.core.commands import Commands, Timeout
 from naught.core.options import ConnectOptions, check_options
 from naught.wire.codec import decode_key
@@ -82,34 +82,9 @@ class Client(Generic[KeyT]):
     expire = waiting(Commands.expire)
     ttl = waiting(Commands.ttl)
 
-    # Methods that return keys are written out: `waiting` cannot tell type checkers the type of this client's keys.
-
-    def held(self, *, timeout: Timeout = ...) -> dict[int, dict[KeyT, int]]:
-        """What this client holds: by the number of the hold, the amounts by key."""
-        return run(self._inner.held(timeout=timeout))
-
-    def scan(
-        self, cursor: Cursor = 0, *, count: int = SCAN_COUNT, prefix: Key = "", timeout: Timeout = ...
-    ) -> ScanPage[KeyT]:
-        """One page of counters; see `naught.core.commands.Commands.scan`."""
-        return self._scan(cursor, count=count, prefix=prefix, timeout=timeout)
-
-    def scan_iter(
-        self, *, prefix: Key = "", count: int = SCAN_COUNT, timeout: Timeout = ...
-    ) -> Iterator[tuple[KeyT, int]]:
-        """All counters with their values, page by page; `count` and `timeout` are for each page."""
-        pages = self._inner.scan_iter(prefix=prefix, count=count, timeout=timeout)
-        while True:
-            try:
-                yield run(anext(pages))
-            except StopAsyncIteration:
-                return
-
-    def top(self, n: int, *, prefix: Key = "", timeout: Timeout = ...) -> list[tuple[KeyT, int]]:
-        """The `n` largest counters, largest first; see `naught.core.commands.Commands.top`."""
-        return self._top(n, prefix=prefix, timeout=timeout)
-
-    _scan, _top = waiting(Commands.scan), waiting(Commands.top)
+    held = waiting(Commands[KeyT].held)
+    scan = waiting(Commands[KeyT].scan)
+    top = waiting(Commands[KeyT].top)
     count = waiting(Commands.count)
     clear = waiting(Commands.clear)
     ping = waiting(Commands.ping)
@@ -122,6 +97,17 @@ class Client(Generic[KeyT]):
     sweep = waiting(Commands.sweep)
     slowlog = waiting(Commands.slowlog)
     slowlog_reset = waiting(Commands.slowlog_reset)
+
+    def scan_iter(
+        self, *, prefix: Key = "", count: int = SCAN_COUNT, timeout: Timeout = ...
+    ) -> Iterator[tuple[KeyT, int]]:
+        """All counters with their values, page by page; `count` and `timeout` are for each page."""
+        pages = self._inner.scan_iter(prefix=prefix, count=count, timeout=timeout)
+        while True:
+            try:
+                yield run(anext(pages))
+            except StopAsyncIteration:
+                return
 
     @property
     def connected(self) -> bool:

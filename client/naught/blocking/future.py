@@ -4,36 +4,34 @@ A method of the wire returns a future, for which the thread waits. A pattern is 
 thread that calls, and blocks the thread wherever the coroutine awaits a future. So both are written once.
 
 Only the client's own thread (`loop.py`) settles futures. A thread that gives up, because its deadline has passed or a
-signal handler has raised in it, tells that thread. So a call has a result or none, wherever an interrupt strikes, and
-what was granted goes back.
+signal handler has raised in it, tells that thread. So a call has a result or none, wherever an interrupt strikes.
 """
 
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import wraps
+from math import inf
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast, overload
 
 from naught import exit
 from naught.core.calls import check_timeout
 from naught.errors import CallTimeout
-from naught.green import gevent
 
 if TYPE_CHECKING:
     from naught.core.hooks import ObservedCall, Observer
     from naught.core.messages import Message
+    from naught.green import Lock
 
 P = ParamSpec("P")
 T = TypeVar("T")
 U = TypeVar("U")
 
+# A thread that waits wakes this often: an exception that another thread has set in it strikes only then.
 WAKE_S: Final = 1.0
-"""A thread that waits wakes this often: an exception that another thread has set in it strikes only then."""
-
+# How long after its deadline a thread ends its call itself, should the client's own thread be too busy to do so.
 GRACE_S: Final = 0.1
-"""How long after its deadline a thread ends its call itself, should the client's own thread be too busy to do so."""
 
 
 class Future:
@@ -49,10 +47,12 @@ class Future:
     _holds = False  # its result may be a grant
     _gave_up = False  # its thread does not wait for it any more, or has got its error
 
-    def __init__(self, abandon: Callable[[Future], None] | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self, lock: Callable[[], Lock], abandon: Callable[..., None] | None = None, observer: Observer | None = None
+    ) -> None:
         self._abandon: Final = abandon
         self._observer: Final = observer  # None where the client has no hooks
-        self._lock: Final = threading.Lock()  # locked until it is settled. A Condition would take several for a wait
+        self._lock: Final = lock()  # locked until it is settled. A Condition would take several locks for each wait
         self._lock.acquire()
 
     # The thread that waits.
@@ -64,16 +64,13 @@ class Future:
 
     def wait_until(self, seconds: float | None) -> bool:
         """Wait until it is settled, `seconds` at most. Returns whether it is."""
-        left = threading.TIMEOUT_MAX if seconds is None else max(0.0, seconds)
-        while not self._wait_once(min(left, WAKE_S)):
+        left = inf if seconds is None else max(0.0, seconds)
+        while not self._settled:
+            if self._lock.acquire(True, min(left, WAKE_S)):
+                self._lock.release()  # for another thread that waits
+            elif left <= WAKE_S:
+                break
             left -= WAKE_S
-            if left <= 0:
-                return False
-        return True
-
-    def _wait_once(self, seconds: float) -> bool:
-        if self._lock.acquire(True, seconds):
-            self._lock.release()  # for another thread that waits
         return self._settled
 
     def block(self) -> None:
@@ -99,11 +96,10 @@ class Future:
 
     def _taken(self) -> Any:
         error, self._error = self._error, None  # else the error would refer to this future by its traceback
-        if error is None:
-            self._end(None)
-            return self._result
-        self._gave_up = True
+        self._gave_up = error is not None
         self._end(error)
+        if error is None:
+            return self._result
         try:
             raise error
         finally:
@@ -156,38 +152,12 @@ class Future:
         if not self._settled:
             self._result = result
             self._settled = True
-            self._wake()
+            self._lock.release()
 
     def set_exception(self, exception: BaseException, /) -> None:
         if not self._settled:
             self._error = exception
             self.set_result()
-
-    def _wake(self) -> None:
-        self._lock.release()
-
-
-class GreenFuture(Future):
-    """The same for greenlets of gevent."""
-
-    def __init__(self, abandon: Callable[[Future], None] | None = None, observer: Observer | None = None) -> None:
-        super().__init__(abandon, observer)
-        self._waiting: list[tuple[Any, Any]] = []  # of each greenlet that waits: gevent's loop, an event
-
-    def _wait_once(self, seconds: float) -> bool:
-        event = gevent("gevent.event").Event()
-        self._waiting.append((gevent().get_hub().loop, event))
-        return self._settled or event.wait(seconds) or self._settled
-
-    def _wake(self) -> None:
-        while self._waiting:
-            loop, event = self._waiting.pop()
-            loop.run_callback_threadsafe(event.set)
-
-
-def future_class() -> type[Future]:
-    """Of the futures for the threads that this program has."""
-    return Future if gevent() is None else GreenFuture
 
 
 def run(awaitable: Awaitable[U], convert: Callable[[U], T] | None = None) -> T:

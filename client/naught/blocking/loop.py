@@ -17,31 +17,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from naught import exit, fork
 from naught.aio.connection import Connection
-from naught.blocking.future import Future, future_class
+from naught.blocking.future import Future
 from naught.core import session
+from naught.core.calls import Call
 from naught.core.hooks import ObservedSink, Observer
+from naught.core.messages import Message, Waiter
 from naught.core.options import Options
+from naught.core.session import ClientSession
+from naught.core.sink import CallSink
 from naught.errors import Busy, ClientClosed, NaughtError
-from naught.green import current_caller, start_thread
-
-if TYPE_CHECKING:
-    from naught.core.calls import Call
-    from naught.core.holds import Hold
-    from naught.core.messages import Message, Waiter
-    from naught.core.sink import CallSink
-
-CLOSE_S: Final = 2.0
-"""Seconds that `close` waits for its thread, which waits 0.5 s for a server that does not read `bye`."""
-
-Post = tuple[Callable[..., None] | None, tuple[Any, ...], Future | None]
-"""A function (None for `ClientSession.change`), its arguments, and the future that gets its exception."""
+from naught.green import current_caller, lock_class, start_thread
 
 _of_parents: Final[list[object]] = []  # kept in the child of a fork
 
@@ -51,25 +42,30 @@ class Loop:
 
     def __init__(self, options: Options) -> None:
         self._options: Final = options
-        self._future_class: Final = future_class()
-        self.new_future: Final[Callable[..., Any]] = partial(self._future_class, self._abandon)
-        self.current_caller: Final = current_caller
+        self._lock_class: Final = lock_class()
         self._closed = False
         self._reset()
         fork.register(self)
+        # The methods of `CallSink`, with `change` and `ask`.
+        self.new_future: Final[Callable[..., Any]] = partial(Future, self._lock_class, partial(self._post, _abandon))
+        self.current_caller: Final = current_caller
+        self.cancel_wait: Final = Future.cancel
+        self.release_untaken: Final = partial(self._post, ClientSession.release_untaken)
+        self.untrack: Final = partial(self._post, ClientSession.untrack)
 
     def _reset(self) -> None:
         """There is no thread in this process."""
         self._ident = 0  # of the thread
         self._starting = threading.Lock()  # held while it is started
-        self._posts: deque[Post] = deque()
+        self._posts: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()  # functions of the session
         self._awake = False  # the posts will be looked at, without asking for it
         self._wake: Callable[[], object] = self._start  # ask for it
         self._event_loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
+        self._serving: asyncio.Task[None] | None = None  # `_serve`, until it is told to end
         self.connection: Connection | None = None
-        self._opened = self._future_class()  # settled by the first connection, or its failure
-        self._ended = self._future_class()  # settled at the end of the thread
+        self.session: ClientSession | None = None  # of the connection
+        self._opened = Future(self._lock_class)  # settled by the first connection, or its failure
+        self._ended = Future(self._lock_class)  # settled at the end of the thread
 
     # Threads of the program.
 
@@ -84,21 +80,25 @@ class Loop:
 
     def _start(self, *, first: bool = False) -> None:
         with self._starting:
-            if self._closed:
+            if self._wake != self._start:  # another thread has started it
+                self._wake()
+            elif self._closed:
                 self._end()
-            elif self._wake == self._start:
+            else:
                 start_thread(partial(self._run, first), f"naught {self._options.address}")
                 self._wake = self._wake_loop
                 exit.register(self)
 
     def _wake_loop(self) -> None:
         if self._event_loop is not None:  # else it is about to run, and begins with the posts
-            with suppress(RuntimeError):  # it has just been closed, and ends with them
+            try:
                 self._event_loop.call_soon_threadsafe(self._make_posted)
+            except RuntimeError:  # it is closed
+                self._end()
 
-    def _post(self, function: Callable[..., None] | None, arguments: tuple[Any, ...], future: Future | None) -> None:
+    def _post(self, function: Callable[..., object], *arguments: Any) -> None:
         try:
-            self._posts.append((function, arguments, future))
+            self._posts.append((function, arguments))
             if not self._awake:
                 self._awake = True
                 self._wake()
@@ -121,47 +121,25 @@ class Loop:
         return future
 
     def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter, /) -> None:
-        future = self._begin(waiter, timeout)
-        self._post(None, (key, delta, ttl_ms, timeout, future), future)
+        self._begin(waiter, timeout)
+        self._post(ClientSession.change, key, delta, ttl_ms, timeout, waiter)
 
     def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter, /) -> Message:
         future = self._begin(waiter, timeout, holds=call.holds)
-        self._post(self._ask, (call, timeout, future), future)
+        self._post(_ask, call, timeout, future)
         return cast("Message", future)  # for `cancel_wait`
 
-    def cancel_wait(self, message: Message, /) -> None:
-        cast("Future", message).cancel()
-
-    def release_untaken(self, hold: Hold, /) -> None:
-        self._post(lambda: self.session.release_untaken(hold), (), None)
-
-    def untrack(self, hold: Hold, /) -> None:
-        self._post(lambda: self.session.untrack(hold), (), None)
-
-    def _abandon(self, future: Future) -> None:
-        self._post(self._abandoned, (future,), None)
-
-    @property
-    def session(self) -> session.ClientSession:
-        """It belongs to the client's own thread."""
-        assert self.connection is not None
-        return self.connection.session
-
-    def close(self) -> None:
-        """End the session and the thread. A second call does nothing."""
+    def close(self, seconds: float = exit.END_S) -> None:
+        """End the session and the thread, for which it waits that long at most. A second call does nothing."""
         self.stop()
-        self.wait_end(CLOSE_S)
+        if get_ident() != self._ident:
+            self._ended.wait_until(seconds)
 
     def stop(self) -> None:
         """The part of `close` that needs no waiting. In any thread, and at any time."""
         self._closed = True
         exit.unregister(self)
-        self._post(self._stop, (), None)
-
-    def wait_end(self, seconds: float) -> None:
-        """Wait until the thread has ended, that long at most."""
-        if get_ident() != self._ident:
-            self._ended.wait_until(seconds)
+        self._post(self._stop)
 
     def after_fork(self) -> None:
         """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
@@ -183,60 +161,62 @@ class Loop:
             loop.close()
             self._end()
 
-    def _end(self) -> None:
-        """There is no thread any more. In any thread."""
-        self._wake = self._end
-        self._awake = False
-        while self._posts:
-            future = self._posts.popleft()[2]
-            if future is not None:
-                future.set_exception(ClientClosed("the client is closed"))
-        self._opened.set_result()
-        self._ended.set_result()
-
     async def _serve(self, first: bool) -> None:
-        self._stopping = asyncio.Event()
-        self.connection = Connection(self._options)
-        opening = asyncio.ensure_future(self.connection.open() if first else self.connection._reconnect())
-        opening.add_done_callback(self._note_opened)
+        self._serving = asyncio.current_task()
         self._event_loop = asyncio.get_running_loop()
-        self._make_posted()
-        await self._stopping.wait()
-        opening.cancel()
-        await self.connection.close()
+        self.connection = connection = Connection(self._options)
+        self.session = connection.session
+        self._event_loop.call_soon(self._make_posted)
+        try:
+            await (connection.open() if first else connection._reconnect())
+            self._opened.set_result()
+            await self._event_loop.create_future()
+        except asyncio.CancelledError:  # by `_stop`
+            pass
+        except Exception as error:
+            self._opened.set_exception(error)
+        await connection.close()
 
-    def _stop(self) -> None:
-        assert self._stopping is not None
-        self._stopping.set()
-
-    def _note_opened(self, opening: asyncio.Future[None]) -> None:
-        error = None if opening.cancelled() else opening.exception()
-        self._opened.set_result() if error is None else self._opened.set_exception(error)
+    def _stop(self, _: ClientSession) -> None:
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.cancel()
 
     def _make_posted(self) -> None:
         self._awake = False  # before the posts are looked at: a thread that has found it true does not wake the loop
         posts, connection = self._posts, self.connection
         assert connection is not None
-        change = connection.session.change
         while posts:
-            function, arguments, future = posts.popleft()
+            function, arguments = posts.popleft()
             try:
-                (function or change)(*arguments)
-            except NaughtError as error:
-                if future is not None:
-                    future.set_exception(error)
+                function(connection.session, *arguments)
+            except NaughtError as error:  # of a call, whose future is the last of its arguments
+                arguments[-1].set_exception(error)
         connection._run_turn()
 
-    def _ask(self, call: Call[Any], timeout: float | None, future: Future) -> None:
-        future.sent(self.session.ask(call, timeout, future))
+    def _end(self) -> None:
+        """There is no thread any more."""
+        self._wake, self._awake = self._end, False
+        while self._posts:
+            _, arguments = self._posts.popleft()
+            if arguments and isinstance(arguments[-1], Future):
+                arguments[-1].set_exception(ClientClosed("the client is closed"))
+        self._opened.set_result()
+        self._ended.set_result()
 
-    def _abandoned(self, future: Future) -> None:
-        if not future.done():
-            future.set_exception(ClientClosed("its thread does not wait for it any more"))
-            if future.message is not None:
-                self.session.cancel_wait(future.message)
-        elif future.result() is not None and future.result().hold is not None:
-            self.session.release_untaken(future.result().hold)
+
+def _ask(session: ClientSession, call: Call[Any], timeout: float | None, future: Future) -> None:
+    future.sent(session.ask(call, timeout, future))
+
+
+def _abandon(session: ClientSession, future: Future) -> None:
+    """The thread does not wait for this call any more."""
+    if not future.done():
+        future.set_exception(ClientClosed("the call was abandoned"))
+        if future.message is not None:
+            session.cancel_wait(future.message)
+    elif future.result() is not None and future.result().hold is not None:
+        session.release_untaken(future.result().hold)
 
 
 def sink_of(loop: Loop, options: Options) -> CallSink:

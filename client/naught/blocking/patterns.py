@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from naught import patterns
-from naught.blocking.future import Future, future_class, waiting
+from naught.blocking.future import Future, waiting
+from naught.green import lock_class
 
 if TYPE_CHECKING:
     from naught.core.calls import Key
@@ -36,7 +38,7 @@ class Lost:
         """Wait until the permit is lost, `timeout` seconds at most, None for no limit. Returns whether it is."""
         signal = self._signal
         if signal is None and not self._hold.lost:
-            signal = self._signal = future_class()()
+            signal = self._signal = Future(lock_class())
             self._hold.when_lost(signal.set_result)
         # In the child of a fork the hold is lost, and nobody settles what a thread of the parent waits for.
         return self._hold.lost or (signal is not None and signal.wait_until(timeout))
@@ -85,7 +87,7 @@ class _Pattern(Generic[InnerT]):
 
     def __init__(self, inner: InnerT, made_by: tuple[Any, ...]) -> None:
         self._inner: Final[InnerT] = inner  # the pattern, on the commands of the client
-        self._made_by: Final = made_by  # client, method, arguments
+        self._made_by: Final = made_by  # a call of a method, and its client
 
     @property
     def name(self) -> Key:
@@ -96,11 +98,7 @@ class _Pattern(Generic[InnerT]):
         return repr(self._inner)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, self._made_by
-
-
-def _make(client: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return getattr(client, method)(*args, **kwargs)
+        return self._made_by
 
 
 def making(
@@ -110,7 +108,9 @@ def making(
 
     @wraps(method)
     def makes(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
-        return pattern(method(self._inner, *args, **kwargs), (self, method.__name__, args, kwargs))
+        return pattern(
+            method(self._inner, *args, **kwargs), (methodcaller(method.__name__, *args, **kwargs), (self,))
+        )
 
     return cast("Callable[Concatenate[Any, P], T]", makes)
 

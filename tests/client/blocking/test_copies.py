@@ -64,11 +64,11 @@ def test_a_pattern_is_pickled_as_its_client_and_its_arguments(counters: blocking
     pattern = MADE[name](counters)
     other = pickle.loads(pickle.dumps(pattern))
     assert (type(other), other.name, repr(other)) == (type(pattern), pattern.name, repr(pattern))
-    client = other._made_by[0]
+    client = other._made_by[1][0]
     assert client is not counters
     client.close()
     shared = copy.copy(pattern)
-    assert shared._made_by[0] is counters, "a copy of a pattern has the same client"
+    assert shared._made_by[1][0] is counters, "a copy of a pattern has the same client"
 
 
 def test_patterns_that_are_pickled_together_share_a_client(counters: blocking.Client) -> None:
@@ -76,7 +76,7 @@ def test_patterns_that_are_pickled_together_share_a_client(counters: blocking.Cl
         pickle.dumps((counters.semaphore("gpu", 1), counters.in_flight("uploads"), counters))
     )
     with client, gpu, uploads:
-        assert gpu._made_by[0] is client is uploads._made_by[0]
+        assert gpu._made_by[1][0] is client is uploads._made_by[1][0]
         assert counters.get_many(["gpu", "uploads"]) == [1, 1]
 
 
@@ -86,4 +86,4 @@ def test_an_unpickled_wait_group_holds_nothing_of_the_other(counters: blocking.C
     other = pickle.loads(pickle.dumps(group))
     other.add(1)
     assert (group.done(2), other.done(1)) == (1, 0)
-    other._made_by[0].close()
+    other._made_by[1][0].close()
