@@ -6,7 +6,7 @@
 
 A client without hooks has no `ObservedSink`: its commands talk to the connection itself, so hooks that are not set
 cost nothing. With hooks, the future of a call is an `ObservedFuture` of the client (`aio/observed.py`,
-`blocking/observed.py`). It runs the hook of the end, because only the client knows when its caller goes on.
+`blocking/future.py`). It runs the hook of the end, because only the client knows when its caller goes on.
 
 When a hook is called is written at `naught.connect`. A hook that raises harms no call: the first exception of a
 client's hook is logged with its traceback, later ones of the same hook are dropped.
