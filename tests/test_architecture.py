@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -127,11 +128,32 @@ def call_in_a_thread(folder: Path) -> list[Call]:
         return calls
 
 
+def serve_a_thread(folder: Path) -> list[Call]:
+    """The same in the client's own thread."""
+    with server_process(folder) as server, naught.blocking.Client(f"naught://127.0.0.1:{server.port}") as counters:
+        calls: list[Call] = []
+        tracing = contextlib.ExitStack()
+
+        async def in_the_loop(function: Callable[[], object]) -> None:
+            function()
+
+        def do(function: Callable[[], object]) -> None:
+            loop = counters._connection._event_loop
+            assert loop is not None
+            asyncio.run_coroutine_threadsafe(in_the_loop(function), loop).result()
+
+        do(lambda: tracing.enter_context(traced(calls)))
+        counters.incr("a")
+        do(tracing.close)
+        return calls
+
+
 WALKS: dict[str, Callable[[Path], list[Call]]] = {
     "server-plain": lambda folder: serve(encode_request(1, "incr", ["k"])),
     "server-careful": lambda folder: serve(encode_request(1, "incr", ["k", 1, 5_000])),
     "client-asyncio": call_in_a_loop,
     "client-threads": call_in_a_thread,
+    "client-threads-loop": serve_a_thread,
 }
 
 

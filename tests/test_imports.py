@@ -58,7 +58,9 @@ ADAPTERS = {
     "naught.asgi",
     "naught.blocking",
     "naught.cli",
+    "naught.exit",
     "naught.fork",
+    "naught.green",
     "naught.memory",
     "naught.names",
     "naught.otel",
@@ -96,13 +98,6 @@ ADAPTERS = {
     "naught_server.server",
     "naught_server.logs",
     "naught_server.sweeper",
-}
-
-# Circles of imports that are still there, each with the reason. One that has gone must be taken out of here.
-CIRCLES_ALLOWED: dict[frozenset[str], str] = {
-    frozenset(
-        f"naught.blocking.{name}" for name in ("exclusive", "future", "gathering", "keeper", "link", "wires")
-    ): "the client for threads shares its state over six modules; it is to be written anew around one loop",
 }
 
 AT_RUN_TIME = {"msgpack", "uvloop", *PACKAGES}
@@ -281,9 +276,9 @@ def test_each_adapter_needs_to_be_called_one(name: str) -> None:
 # ------------------------------------------------------------------------------------------------- circles
 
 
-def test_there_are_no_circles_but_those_allowed() -> None:
+def test_there_are_no_circles() -> None:
     """At run time or for types: what needs its owner back gets a small protocol class or a callable."""
-    assert circles(ARROWS) == set(CIRCLES_ALLOWED)
+    assert circles(ARROWS) == set()
 
 
 def test_circles_are_found() -> None:

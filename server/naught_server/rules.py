@@ -204,7 +204,7 @@ class Rule:
         if self.times is None:
             return bool(self.to == value)
         assert self.limit is not None
-        return before < value <= self.limit if self.times > 1 else before > value >= self.limit
+        return bool(before < value <= self.limit if self.times > 1 else before > value >= self.limit)
 
 
 def _need_word(key: str, value: object, known: Collection[str]) -> None:

@@ -264,7 +264,7 @@ from naught import blocking
 client = blocking.Client("memory://")
 permit = client.semaphore("gpu", limit=1).acquire()
 threading.Thread(target=permit.lost.wait, daemon=True).start()
-while permit.lost._happened is None:
+while permit.lost._signal is None:
     pass
 child = os.fork()
 if not child:

@@ -1,6 +1,6 @@
 """The client for threads over real sockets, between real processes: connections cut at random, servers that stop and
 start anew, forks, signals, and what is left of it all. What is too rare to be met here is forced in
-tests/client/blocking/test_link.py and drawn in tests/simulation/threads."""
+tests/client/blocking."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import pytest
 
 import naught
 from naught import blocking
+from naught.aio.connection import Connection
 from support.paths import SUPPORT
 from support.proxy import Proxy
 from support.server_process import ServerProcess, server_process, wait_until
@@ -139,9 +140,15 @@ class Threads:
             raise self._errors[0]
 
 
+def connection_of(client: Client) -> Connection:
+    found = client._connection.connection
+    assert found is not None
+    return found
+
+
 def hasten(client: Client) -> None:
     """Connect anew at once."""
-    client._connection.backoff.BOUND_MAX = 0.005  # type: ignore[misc]
+    connection_of(client)._backoff.BOUND_MAX = 0.005  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------------------- cut connections
@@ -198,9 +205,12 @@ def test_an_idle_client_keeps_its_session_and_its_permit(server: ServerProcess, 
         hasten(client)
         permit = client.semaphore("s", limit=1).acquire()
         for _ in range(3):
-            before = client._connection.connection
+            before = connection_of(client)._protocol
             network.cut()
-            wait_until(lambda before=before: client._connection.connection not in (None, before), "it connected anew")  # type: ignore[misc]
+            wait_until(
+                lambda before=before: client.connected and connection_of(client)._protocol is not before,  # type: ignore[misc]
+                "it connected anew",
+            )
         # Longer than the lease: that nothing happens is what is tested, and there is no event to wait for.
         assert not permit.lost.wait(2 * LEASE_S)
         assert direct.semaphore("s", limit=1).try_acquire() is None
@@ -312,10 +322,7 @@ def test_more_than_fits_the_buffers_while_the_server_does_not_read(server: Serve
         with stopped(server):
             for _ in range(8):
                 threads.start(lambda: told.append(client.apply(keys, 1)))
-            wait_until(
-                lambda: (link := client._connection).connection is not None and bool(link.connection.unsent),
-                "it is full",
-            )
+            wait_until(lambda: bool((used := connection_of(client)._protocol) and used.writing_paused), "it is full")
             for _ in range(8):
                 threads.start(client.incr, "k")
         threads.join()
@@ -490,7 +497,6 @@ def test_what_a_handler_raises_ends_a_wait(server: ServerProcess, direct: Client
 
     with blocking.Client(url_of(server), timeout=GUARD_S) as client:
         for _ in range(2):
-            client.ping()  # so that this thread is the one to read
             with alarm(strike, 0.05), pytest.raises(TimeoutError, match="the handler's"):
                 client.wait_zero("k", timeout=GUARD_S)
         assert client.incr("k") == 2
@@ -505,7 +511,6 @@ def test_a_handler_may_call_in_the_middle_of_a_wait(server: ServerProcess, direc
         direct.decr("k")
 
     with blocking.Client(url_of(server), timeout=GUARD_S) as client:
-        client.ping()  # so that this thread is the one to read
         with alarm(handle, 0.05):
             assert client.wait_zero("k")
         assert told == [1]
@@ -581,10 +586,9 @@ def test_the_engine_in_the_process_goes_on_while_nobody_calls() -> None:
         client.incr("awaited", ttl_ms=100)
         assert client.wait_zero("awaited")
         client.apply([f"k:{number}" for number in range(1_000)], 1, ttl_ms=100)
-        keeper = client._connection.keeper
-        assert keeper is not None
-        assert keeper._memory is not None
-        cache = keeper._memory.engine.store.caches["default"]
+        host = connection_of(client)._memory_host
+        assert host is not None
+        cache = host.engine.store.caches["default"]
         wait_until(lambda: not cache.raw_entries(), "the sweeper found them")
         assert client.count() == 0
 
@@ -602,7 +606,7 @@ def test_clients_of_one_engine_wake_one_another() -> None:
         threads.join()
 
 
-def test_a_process_with_many_descriptors() -> None:
+def test_a_process_with_many_descriptors(server: ServerProcess) -> None:
     """More than `select` can name."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
@@ -611,9 +615,9 @@ def test_a_process_with_many_descriptors() -> None:
             stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         for _ in range(1_100):
             stack.enter_context(open(os.devnull))
-        client = stack.enter_context(blocking.Client("memory://"))
-        assert client._connection.connection is not None
-        assert client._connection.connection.wire.fileno() > 1_024
-        client.incr("k", ttl_ms=50)
+        client = stack.enter_context(blocking.Client(url_of(server)))
+        transport = connection_of(client)._protocol.transport  # type: ignore[union-attr]
+        assert transport.get_extra_info("socket").fileno() > 1_024  # type: ignore[union-attr]
+        client.incr("expires", ttl_ms=50)
         client.ping()
-        assert client.wait_zero("k", timeout=GUARD_S)
+        assert client.wait_zero("expires", timeout=GUARD_S)

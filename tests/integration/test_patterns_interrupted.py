@@ -1,10 +1,11 @@
-"""A signal handler raises an exception in the main thread while that waits in a pattern of the blocking client, as
-Ctrl-C does. Two cases: the main thread reads from the server itself, or another thread reads for it.
+"""A thread is interrupted while it waits in a pattern of the blocking client: a signal handler raises an exception in
+the main thread, as Ctrl-C does, or another thread sets an exception in it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
 import sys
 import threading
@@ -16,12 +17,13 @@ import pytest
 
 import naught
 from naught import blocking
+from naught.blocking import future
 from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30.0
 
-PLACES = {"reads": "SocketWire.receive", "waits": "Link._follow"}
-"""The function of naught.blocking in which the main thread waits for a reply."""
+WAITING = "Future.wait_until"
+"""The function of naught.blocking in which a thread waits."""
 
 MAIN = threading.main_thread()
 
@@ -61,22 +63,19 @@ def theirs(server: ServerProcess) -> Iterator[blocking.Client]:
         assert client.count() == 0, "a counter is left"
 
 
-def waiting_place() -> str:
-    """The innermost function of naught on the stack of the main thread."""
-    frame = sys._current_frames().get(MAIN.ident or 0)
+def waits_in(thread: threading.Thread) -> bool:
+    """Whether the innermost function of naught on the stack of the thread is the one that waits."""
+    frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None and not frame.f_globals.get("__name__", "").startswith("naught."):
         frame = frame.f_back
-    return frame.f_code.co_qualname if frame is not None else ""  # type: ignore[attr-defined]  # of Python 3.11
+    return frame is not None and frame.f_code.co_qualname == WAITING  # type: ignore[attr-defined]  # of Python 3.11
 
 
-def interrupted(call: Callable[[], Any], waits: Callable[[], bool] = lambda: True, *, places: Any = PLACES) -> str:
-    """Call `call`, and raise TooLong in it when it waits in one of the places. Returns the place."""
-    met: list[str] = []
-    names = places.values()
+def interrupted(call: Callable[[], Any], waits: Callable[[], bool] = lambda: True) -> None:
+    """Call `call`, and have a signal handler raise TooLong in it when it waits."""
 
     def interrupt() -> None:
-        wait_until(lambda: waits() and waiting_place() in names and waiting_place() in names, "the call waits")
-        met.append(waiting_place())
+        wait_until(lambda: waits() and waits_in(MAIN), "the call waits")
         signal.pthread_kill(MAIN.ident or 0, signal.SIGUSR1)
 
     interrupter = threading.Thread(target=interrupt)
@@ -86,36 +85,28 @@ def interrupted(call: Callable[[], Any], waits: Callable[[], bool] = lambda: Tru
             call()
     finally:
         interrupter.join()
-    return met[0]
 
 
-@contextlib.contextmanager
-def another_thread_reads(client: blocking.Client, theirs: blocking.Client) -> Iterator[None]:
-    """Inside the block, another thread waits for a reply, and reads for all threads."""
-    theirs.incr("busy")
-    reader = threading.Thread(target=client.wait_zero, args=("busy",))
-    reader.start()
-    wait_until(lambda: parked(theirs) == 1, "the other thread waits")
-    yield
-    theirs.decr("busy")
-    reader.join()
+def struck(call: Callable[[], Any], waits: Callable[[], bool]) -> None:
+    """Call `call` in a thread, and set TooLong in that thread when it waits."""
+    ended: list[type] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            ended.append(type(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: waits() and waits_in(thread), "the call waits")
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(TooLong))
+    thread.join(GUARD_S)
+    assert ended == [TooLong]
 
 
 def parked(client: blocking.Client) -> int:
     return int(client.info()["sessions"]["parked"])
-
-
-def again_until_it_was(
-    place: str, mine: blocking.Client, theirs: blocking.Client, attempt: Callable[[], str]
-) -> None:
-    """Repeat the attempt until the main thread was interrupted in that place. (If it has not called for a while, the
-    client's own thread reads.)"""
-    for _ in range(100):
-        mine.ping()
-        with another_thread_reads(mine, theirs) if place == "waits" else contextlib.nullcontext():
-            if attempt() == PLACES[place]:
-                return
-    raise AssertionError(f"the main thread never {place}")
 
 
 # ------------------------------------------------------------------------------------------------- waiting
@@ -138,24 +129,24 @@ WAITS: dict[str, Callable[[blocking.Client], Any]] = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("interrupt", [interrupted, pytest.param(struck, marks=pytest.mark.patches)])
 @pytest.mark.parametrize("name", WAITS)
 def test_interrupted_while_it_waits_it_leaves_nothing(
-    mine: blocking.Client, theirs: blocking.Client, name: str, place: str
+    mine: blocking.Client,
+    theirs: blocking.Client,
+    name: str,
+    interrupt: Callable[[Callable[[], Any], Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(future, "WAKE_S", 0.01)
     permit = theirs.semaphore("n", limit=1).acquire()
     own = mine.semaphore("own", limit=1).acquire()
-
-    def attempt() -> str:
-        with another_client_queues(theirs) if name.startswith("in flight") else contextlib.nullcontext():
-            before = parked(theirs)
-            met = interrupted(lambda: WAITS[name](mine), lambda: parked(theirs) == before + 1)
-            wait_until(lambda: parked(theirs) == before, "the wait at the server has ended")
-            assert mine.held() == {own.number: {"own": 1}}
-            assert theirs.get("n") == 1
-        return met
-
-    again_until_it_was(place, mine, theirs, attempt)
+    with another_client_queues(theirs) if name.startswith("in flight") else contextlib.nullcontext():
+        before = parked(theirs)
+        interrupt(lambda: WAITS[name](mine), lambda: parked(theirs) == before + 1)
+        wait_until(lambda: parked(theirs) == before, "the wait at the server has ended")
+        assert mine.held() == {own.number: {"own": 1}}
+        assert theirs.get("n") == 1
     permit.release()
     with mine.semaphore("n", limit=1):
         assert theirs.get("n") == 1
@@ -184,7 +175,7 @@ def test_interrupted_while_it_watches_a_permit_it_goes_on_as_before(
     mine: blocking.Client, theirs: blocking.Client
 ) -> None:
     with mine.semaphore("n", limit=1) as permit:
-        interrupted(lambda: permit.lost.wait(GUARD_S), places={"watches": "Lost.wait"})
+        interrupted(lambda: permit.lost.wait(GUARD_S))
         assert not permit.lost
         assert not permit.lost.wait(0.001)
         assert theirs.get("n") == 1
@@ -251,25 +242,19 @@ def stopped(server: ServerProcess) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", CHANGES)
 def test_interrupted_before_the_answer_it_gives_back_what_is_held(
-    server: ServerProcess, mine: blocking.Client, theirs: blocking.Client, name: str, place: str
+    server: ServerProcess, mine: blocking.Client, theirs: blocking.Client, name: str
 ) -> None:
     prepare, change, left = CHANGES[name]
-
-    def attempt() -> str:
-        prepared = prepare(mine)
-        own = mine.semaphore("own", limit=1).acquire()
-        with stopped(server):
-            met = interrupted(lambda: change(mine, prepared))
-        mine.ping()
-        assert not own.lost
-        own.release()
-        wait_until(lambda: theirs.get("n") in left, "the holds on n are released")
-        wait_until(lambda: theirs.get("m") == 0, "the holds on m are released")
-        assert sum(amounts.get("n", 0) for amounts in mine.held().values()) <= max(left)
-        theirs.set("n", 0)
-        return met
-
-    again_until_it_was(place, mine, theirs, attempt)
+    prepared = prepare(mine)
+    own = mine.semaphore("own", limit=1).acquire()
+    with stopped(server):
+        interrupted(lambda: change(mine, prepared))
+    mine.ping()
+    assert not own.lost
+    own.release()
+    wait_until(lambda: theirs.get("n") in left, "the holds on n are released")
+    wait_until(lambda: theirs.get("m") == 0, "the holds on m are released")
+    assert sum(amounts.get("n", 0) for amounts in mine.held().values()) <= max(left)
+    theirs.set("n", 0)

@@ -86,7 +86,10 @@ def test_a_default_rule_is_changed_in_part_or_turned_off(tmp_path: Path) -> None
         ),
         ("[rules.a]\n" + GOOD + "rate_ms = 99", "rate_ms must be a whole number of milliseconds from 100 to 3600000"),
         ("[rules.a]\n" + GOOD + "check_ms = 0", "check_ms must be a whole number of milliseconds from 100"),
-        ("[rules.a]\n" + GOOD + "rate_ms = 60_000", "rules.a: check_ms must be at least rate_ms (60000), or a change"),
+        (
+            "[rules.a]\n" + GOOD + "rate_ms = 60_000",
+            "rules.a: check_ms must be at least rate_ms (60000), or a change",
+        ),
         ("[rules.a]\n" + GOOD + "for_ms = -1", "for_ms must be a whole number of milliseconds from 0"),
         ("[rules.a]\n" + GOOD + "undo_after_ms = 1.5", "undo_after_ms must be a whole number of milliseconds"),
         ("[rules.a]\n" + GOOD + "off = 1", "rules.a: off must be true or false"),

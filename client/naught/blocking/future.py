@@ -1,165 +1,212 @@
-"""`Future`: the result of a call of a thread. The thread blocks until it is set.
+"""`Future`: the reply to a call of a thread. `waiting`: makes a blocking method of a method that is awaited.
 
-It is also awaitable: awaiting it blocks the thread instead of suspending a task. So a coroutine that awaits only such
-futures runs to its end in the thread that calls `run`. By this, methods and patterns that are written with `await`
-serve threads too.
+A method of the wire returns a future, for which the thread waits. A pattern is a coroutine: `run` runs it in the
+thread that calls, and blocks the thread wherever the coroutine awaits a future. So both are written once.
+
+Only the client's own thread (`loop.py`) settles futures. A thread that gives up, because its deadline has passed or a
+signal handler has raised in it, tells that thread. So a call has a result or none, wherever an interrupt strikes.
 """
 
 from __future__ import annotations
 
-import _thread
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from functools import wraps
+from math import inf
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, cast, overload
 
-from naught.errors import NaughtError
+from naught import exit
+from naught.core.calls import check_timeout
+from naught.errors import CallTimeout
 
 if TYPE_CHECKING:
-    from naught.blocking.crowd import Crowd
-    from naught.blocking.link import Link
-    from naught.blocking.wires import Connection
-    from naught.core.session import Change, ClientSession
+    from naught.core.hooks import ObservedCall, Observer
+    from naught.core.messages import Message
+    from naught.green import Lock
 
+P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
-PENDING, RESULT, ERROR, CANCELLED = range(4)
+# A thread that waits wakes this often: an exception that another thread has set in it strikes only then.
+WAKE_S: Final = 1.0
+# How long after its deadline a thread ends its call itself, should the client's own thread be too busy to do so.
+GRACE_S: Final = 0.1
 
 
 class Future:
-    """The result of one call. Settled by the link, under its lock; waited for by the thread that made the call.
+    """The result of one call, or a signal. `abandon` cancels the call and releases what it was granted."""
 
-    The fields without an underscore are the link's: what the waiting thread is to do next.
-    """
-
-    # What nearly every future is when it is made, said once for all: that saves 0.7 us a call.
-    state = PENDING
+    # The values of most futures when they are made. As attributes of the class they cost nothing per call.
+    message: Message | None = None  # in which the call travels, if it does not travel joined
+    observed: ObservedCall | None = None  # the call as hooks see it, until it has ended
+    _settled = False
     _result: Any = None
     _error: BaseException | None = None
-    timeout: float | None = None  # seconds the call may take
-    due: float | None = None  # when they are over, once somebody waits
-    change: Change | None = None  # an increment the session has not heard of
-    told: Callable[[ClientSession], None] | None = None  # what it is to hear of, where nobody waits for an answer
-    epoch: object = None  # of the link, when the session heard of the call
-    thread = 0  # that waits for it: its identifier
-    gate: Any = None  # locked, while its thread waits on it; opened once, by whoever has something for it
-    crowd: Crowd | None = None  # with which its thread waits, if not at a gate of its own
-    hurried = False  # it waits for others to go with it, and is the one who looks soon whether they do
-    reading: Connection | None = None  # its thread reads for all
-    writing: Connection | None = None  # its thread has `output` to write there
-    output = b""
+    _timeout: float | None = None  # seconds
+    _holds = False  # its result may be a grant
+    _gave_up = False  # its thread does not wait for it any more, or has got its error
 
-    def __init__(self, link: Link) -> None:
-        self._link: Final = link
+    def __init__(
+        self, lock: Callable[[], Lock], abandon: Callable[..., None] | None = None, observer: Observer | None = None
+    ) -> None:
+        self._abandon: Final = abandon
+        self._observer: Final = observer  # None where the client has no hooks
+        self._lock: Final = lock()  # locked until it is settled. A Condition would take several locks for each wait
+        self._lock.acquire()
 
-    # What a `Waiter` has.
+    # The thread that waits.
 
-    def done(self) -> bool:
-        return self.state != PENDING
+    def begin(self, timeout: object, *, holds: bool = False) -> None:
+        """The call is about to be posted. Raises InvalidRequest for a bad timeout."""
+        self._timeout = check_timeout(timeout)
+        self._holds = holds
 
-    # The gate is opened here, and not by a call: where nothing is called, no signal handler can strike between.
+    def wait_until(self, seconds: float | None) -> bool:
+        """Wait until it is settled, `seconds` at most. Returns whether it is."""
+        left = inf if seconds is None else max(0.0, seconds)
+        while not self._settled:
+            if self._lock.acquire(True, min(left, WAKE_S)):
+                self._lock.release()  # for another thread that waits
+            elif left <= WAKE_S:
+                break
+            left -= WAKE_S
+        return self._settled
 
-    def set_result(self, result: Any, /) -> None:
-        if self.state == PENDING:
-            self._result = result
-            self.state = RESULT
-            gate = self.gate
-            if gate is not None:
-                self.gate = None
-                gate.release()
-            else:
-                crowd = self.crowd
-                if crowd is not None and not crowd.opened:
-                    self._link.gathering.let_through(crowd)
+    def block(self) -> None:
+        """Wait until the call has ended. Raises CallTimeout if the client's own thread has not kept the deadline."""
+        try:
+            if not self.wait_until(None if self._timeout is None else self._timeout + GRACE_S):
+                raise CallTimeout(f"no answer within {self._timeout:g} s; the client's own thread is busy")
+        except BaseException as error:
+            self.give_up()
+            self._end(error)
+            raise
 
-    def set_exception(self, exception: BaseException, /) -> None:
-        if self.state == PENDING:
-            self._error = exception
-            self.state = ERROR
-            gate = self.gate
-            if gate is not None:
-                self.gate = None
-                gate.release()
-            else:
-                crowd = self.crowd
-                if crowd is not None and not crowd.opened:
-                    self._link.gathering.let_through(crowd)
+    def wait(self) -> Any:
+        """The result. Raises the error of the call, and what interrupts the thread."""
+        if not self._settled:
+            self.block()
+        return self._result if self._error is None and self._observer is None else self._taken()
 
-    # What else is asked of a future.
+    def __await__(self) -> Generator[Future, None, Any]:
+        if not self._settled:
+            yield self
+        return self._taken()
+
+    def _taken(self) -> Any:
+        error, self._error = self._error, None  # else the error would refer to this future by its traceback
+        self._gave_up = error is not None
+        self._end(error)
+        if error is None:
+            return self._result
+        try:
+            raise error
+        finally:
+            del error
+
+    def _end(self, error: BaseException | None) -> None:
+        call, self.observed = self.observed, None
+        if call is not None and self._observer is not None:
+            self._observer.end(call, error)
+        if error is not None:
+            exit.hold_back()
+
+    def give_up(self) -> None:
+        """Cancel the call; if it has ended, release what it was granted."""
+        if not self._gave_up and self._abandon is not None and (self._holds or not self._settled):
+            self._gave_up = True
+            self._abandon(self)
+
+    # What commands, patterns and hooks use of any future.
 
     def cancel(self) -> None:
-        """Its thread has better to do."""
-        if self.state == PENDING:
-            self.state = CANCELLED
-        self.gate = self.crowd = None
+        if not self._settled:
+            self.give_up()
 
     def cancelled(self) -> bool:
-        return self.state == CANCELLED
+        return self._gave_up
+
+    def result(self) -> Any:
+        return self._result
 
     def exception(self) -> BaseException | None:
         return self._error
 
-    def result(self) -> Any:
-        """What was waited for; raises what went wrong instead."""
-        if self.state == RESULT:
-            return self._result
-        assert self._error is not None, "it was waited for"
-        try:
-            raise self._error
-        finally:
-            del self  # else the error would keep its own traceback
+    def observe(self, call: ObservedCall) -> None:
+        self.observed = call
 
-    def wait(self) -> Any:
-        """The result, once it is there."""
-        try:
-            if self.state == PENDING:
-                self._link.wait(self)
-            return self._result if self.state == RESULT else self.result()
-        finally:
-            del self  # of which an error would keep its crowd, and so descriptors
+    def follow(self) -> None:
+        """The thread that has made the call ends its observation."""
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        yield from ()
-        return self.wait()
+    # The client's own thread.
 
-    # The gate.
+    def sent(self, message: Message) -> None:
+        """The session has the call."""
+        self.message = message
 
-    def follows(self) -> bool:
-        """Whether its thread waits for others to read, at a gate of its own."""
-        return self.gate is not None and self.state == PENDING
+    def done(self) -> bool:
+        return self._settled
 
-    def waits(self) -> bool:
-        """Whether its thread has a place to wait for others to read."""
-        return self.follows() or (self.crowd is not None and not self.crowd.opened)
+    def set_result(self, result: Any = None, /) -> None:
+        if not self._settled:
+            self._result = result
+            self._settled = True
+            self._lock.release()
 
-    def close_gate(self) -> None:
-        """From here on `gate.acquire` waits."""
-        self.crowd = None
-        if self.gate is None:
-            self.gate = _thread.allocate_lock()
-            self.gate.acquire()
-
-    def open_gate(self) -> None:
-        """Let the thread look again, if it waits."""
-        gate = self.gate
-        if gate is not None:
-            self.gate = None
-            gate.release()
+    def set_exception(self, exception: BaseException, /) -> None:
+        if not self._settled:
+            self._error = exception
+            self.set_result()
 
 
-def nobody(link: Link) -> Future:
-    """In the place of a call, for what is written and not waited for: never asked to read."""
-    future = Future(link)
-    future.state = CANCELLED
-    return future
+def run(awaitable: Awaitable[U], convert: Callable[[U], T] | None = None) -> T:
+    """The result of a coroutine that awaits nothing but calls, as `convert` makes it.
 
-
-def run(awaitable: Awaitable[T]) -> T:
-    """The result of a call, or of a coroutine that awaits calls alone."""
-    if isinstance(awaitable, Future):
-        return cast("T", awaitable.wait())
-    coroutine = cast("Coroutine[Any, Any, T]", awaitable)
+    Where it is interrupted, what it was granted goes back. Python looks for signals behind calls of C functions and
+    where Python functions begin, so none strikes between the last line and the block of a `with` statement.
+    """
+    coroutine = cast("Coroutine[Future, None, Any]", awaitable)
+    awaited: list[Future] = []
+    step, argument = cast("Callable[[Any], Future]", coroutine.send), None
     try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    coroutine.close()
-    raise NaughtError("something other than a call was awaited")
+        while True:
+            try:
+                awaited.append(step(argument))
+            except StopIteration as end:
+                return end.value if convert is None else convert(end.value)
+            try:
+                awaited[-1].block()
+                step, argument = coroutine.send, None
+            except BaseException as error:
+                step, argument = coroutine.throw, error
+    except BaseException:
+        for future in awaited:
+            future.give_up()
+        coroutine.close()
+        raise
+
+
+@overload
+def waiting(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]: ...
+
+
+@overload
+def waiting(
+    method: Callable[Concatenate[Any, P], Awaitable[U]], convert: Callable[[U], T]
+) -> Callable[Concatenate[Any, P], T]: ...
+
+
+def waiting(method: Callable[..., Awaitable[Any]], convert: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
+    """The method of an object that has the awaited one as `_inner`. Its signature says what it returns."""
+
+    @wraps(method)
+    def waits(self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = method(self._inner, *args, **kwargs)
+        return answer.wait() if isinstance(answer, Future) else run(answer, convert)
+
+    signature = inspect.signature(method)
+    told = signature.return_annotation
+    if isinstance(told, str) and told.startswith("Future[") and told.endswith("]"):
+        waits.__signature__ = signature.replace(return_annotation=told[7:-1])  # type: ignore[attr-defined]
+    return waits

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from typing import TYPE_CHECKING, Final, Generic, ParamSpec, TypeVar
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from naught import patterns
-from naught.blocking.waiting import waiting
+from naught.blocking.future import Future, waiting
+from naught.green import lock_class
 
 if TYPE_CHECKING:
     from naught.core.calls import Key
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 InnerT = TypeVar(
     "InnerT", patterns.Semaphore, patterns.WaitGroup, patterns.Reference, patterns.InFlight, patterns.Quota
 )
@@ -25,43 +27,40 @@ InnerT = TypeVar(
 class Lost:
     """Whether a permit is lost: test it (`if permit.lost`), or wait for it (`permit.lost.wait(timeout)`)."""
 
-    __slots__ = ("_happened", "_hold")
-
     def __init__(self, hold: Hold) -> None:
         self._hold: Final = hold
-        self._happened: threading.Event | None = None  # made when somebody waits
+        self._signal: Future | None = None  # settled when the hold is lost; made by the first `wait`
 
     def __bool__(self) -> bool:
         return self._hold.lost
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is lost, or `timeout` seconds have passed; whether it is."""
-        if self._hold.lost:  # as in the child of a fork, where nobody sets what a thread of the parent waits for
-            return True
-        happened = self._happened
-        if happened is None:
-            happened = self._happened = threading.Event()
-            self._hold.when_lost(happened.set)
-        return happened.wait(timeout)
+        """Wait until the permit is lost, `timeout` seconds at most, None for no limit. Returns whether it is."""
+        signal = self._signal
+        if signal is None and not self._hold.lost:
+            signal = self._signal = Future(lock_class())
+            self._hold.when_lost(signal.set_result)
+        # In the child of a fork the hold is lost, and nobody settles what a thread of the parent waits for.
+        return self._hold.lost or (signal is not None and signal.wait_until(timeout))
 
     def __repr__(self) -> str:
         return f"<lost: {bool(self)}>"
 
 
 class Permit:
-    """What a semaphore has granted. Give it back with `release`, or use it with `with`."""
+    """One grant of a semaphore, or of several. Give it back with `release`, or use it with `with`."""
 
     __slots__ = ("_inner", "lost")
 
     def __init__(self, inner: patterns.Permit) -> None:
         self._inner: Final = inner
-        # True once the session is lost, at the latest a lease after its connection was: somebody else may have the
-        # permit by now.
+        # True once the session is lost, at the latest one lease after its connection was lost. From then on another
+        # client may have the permit.
         self.lost: Final = Lost(inner.hold)
 
     @property
     def hold(self) -> Hold:
-        """What was granted, as the client knows it."""
+        """The hold behind the permit."""
         return self._inner.hold
 
     @property
@@ -71,7 +70,7 @@ class Permit:
 
     @property
     def number(self) -> int:
-        """Higher than that of every permit granted before by this server: a fencing token."""
+        """A fencing token: higher than the number of every permit that this server has granted before."""
         return self._inner.number
 
     release = waiting(patterns.Permit.release)
@@ -84,26 +83,41 @@ class Permit:
     def __repr__(self) -> str:
         return repr(self._inner)
 
-
-def _permit_or_none(inner: patterns.Permit | None) -> Permit | None:
-    return None if inner is None else Permit(inner)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a permit is neither pickled nor copied: the session of its client holds it")
 
 
 class _Pattern(Generic[InnerT]):
-    """What all of them have. `_inner` is the pattern itself, on the commands of a blocking client."""
+    """What all of them have. It is pickled as its client and the call that has made it."""
 
-    __slots__ = ("_inner",)
-
-    def __init__(self, inner: InnerT) -> None:
-        self._inner: Final[InnerT] = inner
+    def __init__(self, inner: InnerT, made_by: tuple[Any, ...]) -> None:
+        self._inner: Final[InnerT] = inner  # the pattern, on the commands of the client
+        self._made_by: Final = made_by  # a call of a method, and its client
 
     @property
     def name(self) -> Key:
-        """The counter's."""
+        """The counter's name."""
         return self._inner.name
 
     def __repr__(self) -> str:
         return repr(self._inner)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._made_by
+
+
+def making(
+    method: Callable[Concatenate[Any, P], U], pattern: Callable[[U, tuple[Any, ...]], T]
+) -> Callable[Concatenate[Any, P], T]:
+    """A method of a client that makes a pattern, which costs no round trip."""
+
+    @wraps(method)
+    def makes(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        return pattern(
+            method(self._inner, *args, **kwargs), (methodcaller(method.__name__, *args, **kwargs), (self,))
+        )
+
+    return cast("Callable[Concatenate[Any, P], T]", makes)
 
 
 class Semaphore(_Pattern[patterns.Semaphore]):
@@ -117,21 +131,19 @@ class Semaphore(_Pattern[patterns.Semaphore]):
     See `naught.patterns.Semaphore`, with which it is shared.
     """
 
-    __slots__ = ()
-
     @property
     def limit(self) -> int:
-        """How many permits there are, as this one says."""
+        """The number of permits, as this object states it."""
         return self._inner.limit
 
     acquire = waiting(patterns.Semaphore.acquire, Permit)
-    try_acquire = waiting(patterns.Semaphore.try_acquire, _permit_or_none)
+    try_acquire = waiting(patterns.Semaphore.try_acquire, lambda inner: None if inner is None else Permit(inner))
     value = waiting(patterns.Semaphore.value)
     __enter__ = waiting(patterns.Semaphore.__aenter__, Permit)
     __exit__ = waiting(patterns.Semaphore.__aexit__)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """As a decorator: every call of the function has a permit while it runs.
+        """As a decorator: every call of the function holds a permit while it runs.
 
         Raises TypeError for a coroutine function or a generator function, whose call returns before it has begun.
         """
@@ -147,9 +159,7 @@ class Semaphore(_Pattern[patterns.Semaphore]):
 
 
 class WaitGroup(_Pattern[patterns.WaitGroup]):
-    """Wait until all work is done, whoever does it and wherever. See `naught.patterns.WaitGroup`."""
-
-    __slots__ = ()
+    """Wait until all work is done, in any number of processes. See `naught.patterns.WaitGroup`."""
 
     add = waiting(patterns.WaitGroup.add)
     done = waiting(patterns.WaitGroup.done)
@@ -158,9 +168,7 @@ class WaitGroup(_Pattern[patterns.WaitGroup]):
 
 
 class Reference(_Pattern[patterns.Reference]):
-    """Count who uses something, and learn who lets go last. See `naught.patterns.Reference`."""
-
-    __slots__ = ()
+    """Count the users of something, and learn which release was the last. See `naught.patterns.Reference`."""
 
     retain = waiting(patterns.Reference.retain)
     release = waiting(patterns.Reference.release)
@@ -168,9 +176,7 @@ class Reference(_Pattern[patterns.Reference]):
 
 
 class InFlight(_Pattern[patterns.InFlight]):
-    """Count what is going on right now: `with counters.in_flight("uploads"): ...`. See `naught.patterns.InFlight`."""
-
-    __slots__ = ()
+    """Count running operations: `with counters.in_flight("uploads"): ...`. See `naught.patterns.InFlight`."""
 
     __enter__ = waiting(patterns.InFlight.__aenter__)
     __exit__ = waiting(patterns.InFlight.__aexit__)
@@ -180,11 +186,9 @@ class InFlight(_Pattern[patterns.InFlight]):
 class Quota(_Pattern[patterns.Quota]):
     """At most `limit` in a window of `per` seconds. See `naught.patterns.Quota`."""
 
-    __slots__ = ()
-
     @property
     def limit(self) -> int:
-        """How much there is in a window, as this one says."""
+        """The number of uses in a window, as this object states it."""
         return self._inner.limit
 
     use = waiting(patterns.Quota.use)

@@ -6,7 +6,7 @@
 
 A client without hooks has no `ObservedSink`: its commands talk to the connection itself, so hooks that are not set
 cost nothing. With hooks, the future of a call is an `ObservedFuture` of the client (`aio/observed.py`,
-`blocking/observed.py`). It runs the hook of the end, because only the client knows when its caller goes on.
+`blocking/future.py`). It runs the hook of the end, because only the client knows when its caller goes on.
 
 When a hook is called is written at `naught.connect`. A hook that raises harms no call: the first exception of a
 client's hook is logged with its traceback, later ones of the same hook are dropped.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from naught.core.calls import Call, check_timeout, check_ttl
@@ -148,7 +149,9 @@ class Observer:
         self._failed: dict[str, object] = {}  # the hooks that have raised
 
     def start(self, method: str, batch_size: int) -> ObservedCall:
-        """A call is about to be made."""
+        """A call is about to be made. Raises InvalidRequest in a hook of the same client, which would run again."""
+        if _running.get() is self:
+            raise InvalidRequest("a hook must not call its client")
         call = ObservedCall(method, batch_size, self._address)
         self._run("on_call_start", self._hooks.on_call_start, call)
         call.note_start(self._clock())
@@ -163,6 +166,7 @@ class Observer:
     def _run(self, name: str, hook: CallHook | None, call: ObservedCall) -> None:
         if hook is None:
             return
+        before = _running.set(self)
         try:
             hook(call)
         except Exception:
@@ -170,6 +174,12 @@ class Observer:
             # One step, because threads may be here at the same time.
             if self._failed.setdefault(name, first) is first:
                 logger.exception("%s raised; further exceptions of it are not logged", name)
+        finally:
+            _running.reset(before)
+
+
+_running: Final[ContextVar[Observer | None]] = ContextVar("_running", default=None)
+"""Whose hook runs in this task or thread."""
 
 
 class ObservedFuture(Protocol):

@@ -1,7 +1,7 @@
 """`CallSink`: the interface through which `Commands` and the patterns hand calls to an adapter. Sans-IO.
 
 A sink carries a call to a server and sets the reply on the call's future. The two adapters are sinks:
-`naught.aio.connection.Connection` for the event loop, and the one of `naught.blocking` for threads. Clients differ
+`naught.aio.connection.Connection` for the event loop, and `naught.blocking.loop.Loop` for threads. Clients differ
 only in their sink, so commands and patterns are written once.
 """
 

@@ -1,0 +1,231 @@
+"""`Loop`: a client's own thread, with an event loop that owns the connection, the one of the asyncio client.
+
+    threads of the program  --posts-->  Loop  -->  Connection  -->  ClientSession
+                            <--------------------- futures are settled
+
+Threads of the program run no code of the session: they check the arguments of a call, post it, and wait for its
+future. The loop makes the calls that all threads have posted in one turn, so they travel together. Only the first
+post since the last turn has to wake it.
+
+After a fork the child has no such thread. Its first call starts one, with a connection and a session of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from threading import get_ident
+from typing import Any, Final, cast
+
+from naught import exit, fork
+from naught.aio.connection import Connection
+from naught.blocking.future import Future
+from naught.core import session
+from naught.core.calls import Call
+from naught.core.hooks import ObservedSink, Observer
+from naught.core.messages import Message, Waiter
+from naught.core.options import Options
+from naught.core.session import ClientSession
+from naught.core.sink import CallSink
+from naught.errors import Busy, ClientClosed, NaughtError
+from naught.green import current_caller, lock_class, start_thread
+
+_of_parents: Final[list[object]] = []  # kept in the child of a fork
+
+
+class Loop:
+    """The `CallSink` of a client for threads. See the module."""
+
+    def __init__(self, options: Options) -> None:
+        self._options: Final = options
+        self._lock_class: Final = lock_class()
+        self._closed = False
+        self._reset()
+        fork.register(self)
+        # The methods of `CallSink`, with `change` and `ask`.
+        self.new_future: Final[Callable[..., Any]] = partial(Future, self._lock_class, partial(self._post, _abandon))
+        self.current_caller: Final = current_caller
+        self.cancel_wait: Final = Future.cancel
+        self.release_untaken: Final = partial(self._post, ClientSession.release_untaken)
+        self.untrack: Final = partial(self._post, ClientSession.untrack)
+
+    def _reset(self) -> None:
+        """There is no thread in this process."""
+        self._ident = 0  # of the thread
+        self._starting = threading.Lock()  # held while it is started
+        self._posts: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()  # functions of the session
+        self._awake = False  # the posts will be looked at, without asking for it
+        self._wake: Callable[[], object] = self._start  # ask for it
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._serving: asyncio.Task[None] | None = None  # `_serve`, until it is told to end
+        self.connection: Connection | None = None
+        self.session: ClientSession | None = None  # of the connection
+        self._opened = Future(self._lock_class)  # settled by the first connection, or its failure
+        self._ended = Future(self._lock_class)  # settled at the end of the thread
+
+    # Threads of the program.
+
+    def open(self) -> None:
+        """Connect for the first time. Raises what `naught.connect` raises."""
+        try:
+            self._start(first=True)
+            self._opened.wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, *, first: bool = False) -> None:
+        with self._starting:
+            if self._wake != self._start:  # another thread has started it
+                self._wake()
+            elif self._closed:
+                self._end()
+            else:
+                start_thread(partial(self._run, first), f"naught {self._options.address}")
+                self._wake = self._wake_loop
+                exit.register(self)
+
+    def _wake_loop(self) -> None:
+        if self._event_loop is not None:  # else it is about to run, and begins with the posts
+            try:
+                self._event_loop.call_soon_threadsafe(self._make_posted)
+            except RuntimeError:  # it is closed
+                self._end()
+
+    def _post(self, function: Callable[..., object], *arguments: Any) -> None:
+        try:
+            self._posts.append((function, arguments))
+            if not self._awake:
+                self._awake = True
+                self._wake()
+        except BaseException:  # there can be no thread; or an interrupt, perhaps before the loop was woken
+            self._awake = False
+            if self._ident:
+                self._wake()
+            raise
+
+    def _begin(self, waiter: Waiter, timeout: object, *, holds: bool = False) -> Future:
+        if self._closed:
+            exit.hold_back()
+            raise ClientClosed("the client is closed")
+        if get_ident() == self._ident:
+            raise NaughtError("a finalizer or log handler called the client in its own thread, which cannot wait")
+        if len(self._posts) >= session.QUEUED_MAX:
+            raise Busy(f"{session.QUEUED_MAX} calls of this client wait to be made")
+        future = cast("Future", waiter)
+        future.begin(timeout, holds=holds)
+        return future
+
+    def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter, /) -> None:
+        self._begin(waiter, timeout)
+        self._post(ClientSession.change, key, delta, ttl_ms, timeout, waiter)
+
+    def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter, /) -> Message:
+        future = self._begin(waiter, timeout, holds=call.holds)
+        self._post(_ask, call, timeout, future)
+        return cast("Message", future)  # for `cancel_wait`
+
+    def close(self, seconds: float = exit.END_S) -> None:
+        """End the session and the thread, for which it waits that long at most. A second call does nothing."""
+        self.stop()
+        if get_ident() != self._ident:
+            self._ended.wait_until(seconds)
+
+    def stop(self) -> None:
+        """The part of `close` that needs no waiting. In any thread, and at any time."""
+        self._closed = True
+        exit.unregister(self)
+        self._post(self._stop)
+
+    def after_fork(self) -> None:
+        """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
+        _of_parents.append(self.__dict__.copy())
+        self._reset()
+
+    # The client's own thread.
+
+    def _run(self, first: bool) -> None:
+        try:
+            from uvloop import new_event_loop
+        except ImportError:
+            from asyncio import new_event_loop  # type: ignore[assignment]
+        self._ident = get_ident()
+        loop = new_event_loop()
+        try:
+            loop.run_until_complete(self._serve(first))
+        finally:
+            loop.close()
+            self._end()
+
+    async def _serve(self, first: bool) -> None:
+        self._serving = asyncio.current_task()
+        self._event_loop = asyncio.get_running_loop()
+        self.connection = connection = Connection(self._options)
+        self.session = connection.session
+        self._event_loop.call_soon(self._make_posted)
+        try:
+            if first:
+                await connection.open()
+            else:
+                connection.enter_loop()  # it connects in the background; calls wait for that within their timeouts
+            self._opened.set_result()
+            await self._event_loop.create_future()
+        except asyncio.CancelledError:  # by `_stop`
+            pass
+        except Exception as error:
+            self._opened.set_exception(error)
+        await connection.close()
+
+    def _stop(self, _: ClientSession) -> None:
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.cancel()
+
+    def _make_posted(self) -> None:
+        self._awake = False  # before the posts are looked at: a thread that has found it true does not wake the loop
+        posts, connection = self._posts, self.connection
+        assert connection is not None
+        while posts:
+            function, arguments = posts.popleft()
+            try:
+                function(connection.session, *arguments)
+            except NaughtError as error:  # of a call, whose future is the last of its arguments
+                arguments[-1].set_exception(error)
+        connection._run_turn()
+
+    def _end(self) -> None:
+        """There is no thread any more."""
+        self._wake, self._awake = self._end, False
+        while self._posts:
+            _, arguments = self._posts.popleft()
+            if arguments and isinstance(arguments[-1], Future):
+                arguments[-1].set_exception(ClientClosed("the client is closed"))
+        self._opened.set_result()
+        self._ended.set_result()
+
+
+def _ask(session: ClientSession, call: Call[Any], timeout: float | None, future: Future) -> None:
+    future.sent(session.ask(call, timeout, future))
+
+
+def _abandon(session: ClientSession, future: Future) -> None:
+    """The thread does not wait for this call any more."""
+    if not future.done():
+        future.set_exception(ClientClosed("the call was abandoned"))
+        if future.message is not None:
+            session.cancel_wait(future.message)
+    elif future.result() is not None and future.result().hold is not None:
+        session.release_untaken(future.result().hold)
+
+
+def sink_of(loop: Loop, options: Options) -> CallSink:
+    """What the commands of a client hand their calls to: its loop; with hooks, one that observes the calls."""
+    sink = cast("CallSink", loop)  # its futures are another kind, with the same methods
+    if options.hooks is None:
+        return sink
+    observer = Observer(options.hooks, options.address, time.perf_counter)
+    return ObservedSink(sink, observer, partial(loop.new_future, observer))

@@ -1,0 +1,77 @@
+"""Green threads: what differs where gevent or eventlet has patched the standard library.
+
+With gevent many greenlets share one thread, so none of them may wait on a lock of the system. It waits on an event of
+gevent, which the client's own thread, a real one, sets through gevent's loop. eventlet has nothing by which another
+thread can wake its loop, so it is refused. Nothing is imported here that the program has not imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from naught.errors import NaughtError
+
+
+class Lock(Protocol):
+    """What is used of a lock."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+    def release(self) -> None: ...
+
+
+class GreenLock:
+    """A lock for which greenlets wait, and which any thread may release."""
+
+    def __init__(self) -> None:
+        self._locked = False
+        self._waiting: list[tuple[Any, Any]] = []  # of each greenlet: the loop of its thread, the event it waits on
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._locked and blocking:
+            event = importlib.import_module("gevent.event").Event()
+            self._waiting.append((_gevent().get_hub().loop, event))
+            if self._locked:  # else it was released meanwhile, and nobody sets the event
+                event.wait(None if timeout < 0 else timeout)
+        if self._locked:
+            return False
+        self._locked = True
+        return True
+
+    def release(self) -> None:
+        self._locked = False
+        while self._waiting:
+            loop, event = self._waiting.pop()
+            loop.run_callback_threadsafe(event.set)
+
+
+def _gevent() -> Any:
+    """gevent where it has patched threads or sockets, else None. Raises NaughtError where eventlet has."""
+    eventlet: Any = sys.modules.get("eventlet.patcher")
+    if eventlet is not None and (eventlet.is_monkey_patched("thread") or eventlet.is_monkey_patched("socket")):
+        raise NaughtError("naught.blocking does not work where eventlet has patched threads or sockets; gevent works")
+    monkey: Any = sys.modules.get("gevent.monkey")
+    patched = monkey is not None and (monkey.is_module_patched("threading") or monkey.is_module_patched("socket"))
+    return sys.modules["gevent"] if patched else None
+
+
+def lock_class() -> Callable[[], Lock]:
+    """Of the locks for the threads that this program has."""
+    return threading.Lock if _gevent() is None else GreenLock
+
+
+def start_thread(run: Callable[[], None], name: str) -> None:
+    """Start a real thread that does not keep the process alive. Raises RuntimeError when there can be none."""
+    if _gevent() is None:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    else:
+        sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")(run, ())
+
+
+def current_caller() -> Hashable:
+    """The thread or greenlet that runs this."""
+    gevent = _gevent()
+    return threading.get_ident() if gevent is None else gevent.getcurrent()

@@ -1,0 +1,121 @@
+"""An exception strikes a call at every place where Python can raise one for a signal: where a Python function begins,
+and behind each call of a C function. What the call was granted must go back, and the client must go on.
+
+Real signals in real waits are in tests/integration/test_patterns_interrupted.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from naught import blocking
+from support.server_process import wait_until
+
+# Of a coroutine that is interrupted before its first line.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+
+GUARD_S = 30.0
+
+PLACES_MAX = 400
+"""No call has as many places."""
+
+
+class Interrupt(BaseException):
+    """What strikes."""
+
+
+@contextmanager
+def struck_at(place: int) -> Iterator[list[str]]:
+    """Raise Interrupt at this place of the block, in the code of naught. Yields the names of the places passed."""
+    passed: list[str] = []
+
+    def strike(frame: FrameType, event: str, _: Any) -> None:
+        if event in {"call", "c_return"} and frame.f_globals.get("__name__", "").startswith("naught."):
+            passed.append(f"{event} {frame.f_code.co_name}:{frame.f_lineno}")
+            if len(passed) == place:
+                sys.setprofile(None)
+                raise Interrupt
+
+    sys.setprofile(strike)
+    try:
+        yield passed
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.fixture
+def counters() -> Iterator[blocking.Client]:
+    with blocking.Client("memory://", timeout=GUARD_S) as client:
+        yield client
+
+
+def enter(block: Any) -> Any:
+    block.__enter__()
+    return block
+
+
+GRANTS: dict[str, tuple[Callable[[blocking.Client], Any], Callable[[Any], Any]]] = {
+    "acquire": (lambda client: client.semaphore("n", 9).acquire(), lambda permit: permit.release()),
+    "acquire with a time": (
+        lambda client: client.semaphore("n", 9).acquire(timeout=GUARD_S),
+        lambda permit: permit.release(),
+    ),
+    "try to acquire": (lambda client: client.semaphore("n", 9).try_acquire(), lambda permit: permit.release()),
+    "several": (lambda client: client.acquire_all({"m": 9, "n": 9}), lambda permit: permit.release()),
+    "a block": (
+        lambda client: enter(client.semaphore("n", 9)),
+        lambda block: block.__exit__(None, None, None),
+    ),
+    "in flight": (
+        lambda client: enter(client.in_flight("n")),
+        lambda block: block.__exit__(None, None, None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_a_grant_goes_back_wherever_it_is_interrupted(counters: blocking.Client, name: str) -> None:
+    take, give_back = GRANTS[name]
+    for place in range(1, PLACES_MAX):
+        try:
+            with struck_at(place) as passed:
+                taken = take(counters)
+        except Interrupt:
+            wait_until(lambda: counters.held() == {}, f"what was granted went back, interrupted at {passed[-1]}")
+            assert counters.count() == 0
+        else:
+            give_back(taken)
+            assert counters.count() == 0
+            assert place > 20, "the places were found"
+            return
+    raise AssertionError("it never ended")
+
+
+CALLS: dict[str, Callable[[blocking.Client], Any]] = {
+    "incr": lambda client: client.incr("n"),
+    "get": lambda client: client.get("n"),
+    "wait": lambda client: client.wait_zero("absent"),
+    "scan": lambda client: list(client.scan_iter()),
+    "group": lambda client: client.wait_group("n").add(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_client_goes_on_wherever_a_call_is_interrupted(counters: blocking.Client, name: str) -> None:
+    for place in range(1, PLACES_MAX):
+        try:
+            with struck_at(place):
+                CALLS[name](counters)
+        except Interrupt:
+            before = counters.get("own")
+            assert counters.incr("own", timeout=GUARD_S) == before + 1
+        else:
+            assert not counters._connection.session._windows.in_flight
+            return
+    raise AssertionError("it never ended")

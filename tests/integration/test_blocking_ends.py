@@ -1,0 +1,316 @@
+"""Programs that use the client for threads, as processes of their own: how they end, and what they print. Some have
+green threads.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from naught import blocking
+from support.server_process import ServerProcess, server_process, wait_until
+
+GUARD_S = 30.0
+
+LEASE = "lease=300"
+"""What is back before that did not wait for the lease."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with server_process(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def direct(server: ServerProcess) -> Iterator[blocking.Client]:
+    with blocking.Client(url_of(server), timeout=GUARD_S) as client:
+        client.clear()
+        yield client
+
+
+def url_of(server: ServerProcess) -> str:
+    return f"naught://127.0.0.1:{server.port}"
+
+
+def start(program: str, url: str, folder: Path, *options: str) -> subprocess.Popen[str]:
+    path = folder / "program.py"  # a file, because processes that are spawned import it
+    path.write_text(textwrap.dedent(program))
+    return subprocess.Popen(
+        [sys.executable, *options, str(path), url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def printed(program: str, url: str, folder: Path, *options: str) -> list[str]:
+    """The lines that a program prints. It must end well, and say nothing on stderr."""
+    process = start(program, url, folder, *options)
+    out, errors = process.communicate(timeout=GUARD_S)
+    assert errors == ""
+    assert process.returncode == 0
+    return out.splitlines()
+
+
+# ------------------------------------------------------------------------------------------------- the end
+
+
+def test_a_client_that_is_not_closed_says_bye_at_the_end(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path
+) -> None:
+    program = f"""
+        import atexit, sys
+        from naught import blocking
+
+        client = blocking.Client(sys.argv[1], {LEASE})
+        permit = client.semaphore("n", 1).acquire()
+        atexit.register(lambda: print("still", client.get("n")))
+        print(client.get("n"))
+    """
+    assert printed(program, url_of(server), tmp_path) == ["1", "still 1"]
+    assert direct.get("n") == 0
+
+
+def test_a_program_that_an_exception_ends_says_bye(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path
+) -> None:
+    program = f"""
+        import signal, sys
+        from naught import blocking
+
+        client = blocking.Client(sys.argv[1], {LEASE})
+        client.incr("never")
+        permit = client.semaphore("n", 1).acquire()
+        print("holds", flush=True)
+        client.wait_zero("never")
+    """
+    process = start(program, url_of(server), tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holds\n"
+    wait_until(lambda: direct.info()["sessions"]["parked"] == 1, "it waits")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=GUARD_S)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert direct.get("n") == 0
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_processes_of_multiprocessing_say_bye(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path, method: str
+) -> None:
+    """Both with a client that came with the process and with one that it makes."""
+    program = f"""
+        import multiprocessing, sys
+        from naught import blocking
+
+        def work(client, url):
+            global permits
+            other = blocking.Client(url, {LEASE})
+            permits = [client.semaphore("n", 9).acquire(), other.semaphore("n", 9).acquire()]
+            print(client.get("n"), flush=True)
+
+        if __name__ == "__main__":
+            client = blocking.Client(sys.argv[1], {LEASE})
+            process = multiprocessing.get_context("{method}").Process(target=work, args=(client, sys.argv[1]))
+            process.start()
+            process.join()
+            print(process.exitcode, client.get("n"))
+            client.close()
+    """
+    assert printed(program, url_of(server), tmp_path) == ["2", "0 0"]
+
+
+def test_daemon_threads_that_are_in_a_call_print_nothing(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path
+) -> None:
+    program = f"""
+        import sys, threading
+        from naught import blocking
+
+        client = blocking.Client(sys.argv[1], {LEASE})
+        client.incr("never")
+
+        def count():
+            while True:
+                client.incr("n")
+
+        def hold():
+            with client.semaphore("held", 9):
+                client.wait_zero("never")
+
+        for target in (count, hold, count, hold):
+            threading.Thread(target=target, daemon=True).start()
+        while client.get("n") < 100 or client.get("held") < 2:
+            pass
+    """
+    for _ in range(3):
+        direct.clear()
+        assert printed(program, url_of(server), tmp_path, "-X", "dev", "-W", "ignore::ResourceWarning") == []
+        assert direct.get("held") == 0
+
+
+def test_an_end_does_not_wait_long_for_a_server_that_stands_still(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from naught import blocking
+
+        client = blocking.Client(sys.argv[1])
+        print(client.incr("n"), flush=True)
+        sys.stdin.readline()
+    """
+    with server_process(tmp_path) as server:
+        process = start(program, url_of(server), tmp_path)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            _, errors = process.communicate("\n", timeout=GUARD_S)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert (process.returncode, errors) == (0, "")
+
+
+def test_a_thread_of_a_child_of_a_fork_that_comes_first_connects_for_all(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path
+) -> None:
+    program = """
+        import os, sys, threading
+        from naught import blocking
+
+        client = blocking.Client(sys.argv[1], timeout=30)
+        client.incr("n")
+        child = os.fork()
+        if not child:
+            threads = [threading.Thread(target=client.incr, args=("n",)) for _ in range(20)]
+            for each in threads: each.start()
+            for each in threads: each.join()
+            print(client.get("n"), len(client.sessions()), threading.active_count(), flush=True)
+            client.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(client.incr("n"))
+        client.close()
+    """
+    lines = printed(program, url_of(server), tmp_path, "-X", "dev")
+    assert lines == ["21 3 2", "22"], "the sessions of the test, of the parent and one of the child"
+
+
+# ------------------------------------------------------------------------------------------------- green threads
+
+GREEN = """
+    import gevent.monkey
+    gevent.monkey.patch_all({patch})
+    import sys
+    {without}
+    import gevent
+    import naught
+    from naught import blocking
+
+    client = blocking.Client(sys.argv[1], timeout=30)
+    ticks = [0]
+
+    def tick():
+        while True:
+            ticks[0] += 1
+            gevent.sleep(0)
+
+    gevent.spawn(tick)
+
+    def count(number):
+        for _ in range(50):
+            value = client.incr(f"own:{{number}}")
+        return value
+
+    jobs = [gevent.spawn(count, number) for number in range(40)]
+    gevent.joinall(jobs, raise_error=True)
+    print({{job.value for job in jobs}})
+
+    gpu = client.semaphore("gpu", 1)
+    order = []
+
+    def work(number):
+        with gpu as permit:
+            order.append(number)
+            gevent.sleep(0)
+            assert not permit.lost
+            assert order[-1] == number, "another greenlet was inside too"
+
+    gevent.joinall([gevent.spawn(work, number) for number in range(8)], raise_error=True)
+    print(sorted(order) == list(range(8)), client.get("gpu"))
+
+    with gpu:
+        killed = gevent.spawn(gpu.acquire)
+        while not client.info()["sessions"]["parked"]:
+            pass
+        killed.kill()
+        before = ticks[0]
+        try:
+            with gevent.Timeout(0.05):
+                client.wait_zero("gpu")
+        except gevent.Timeout:
+            print("timed out", ticks[0] > before)
+    print(client.get("gpu"), client.held())
+    sys.stdout.flush()
+    sys.stdin.readline()  # meanwhile the server is started anew
+    assert client.incr("after") == 1
+    print(client.connected)
+    client.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("patch", "without"),
+    [
+        ("", ""),
+        pytest.param("thread=False", "", marks=pytest.mark.slow),
+        ("", "sys.modules['uvloop'] = None"),
+    ],
+    ids=["all patched", "threads not patched", "no uvloop"],
+)
+def test_a_program_with_greenlets(tmp_path: Path, own_port: int, patch: str, without: str) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    first = ServerProcess(tmp_path, "--port", str(own_port))
+    servers = [first]
+    try:
+        process = start(GREEN.format(patch=patch, without=without), url_of(first), tmp_path)
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        if process.poll() is not None or "" in lines:
+            raise AssertionError(process.communicate()[1])
+        assert lines == ["{50}\n", "True 0\n", "timed out True\n", "0 {}\n"]
+        first.kill()
+        (tmp_path / "ports.json").unlink()
+        servers.append(ServerProcess(tmp_path, "--port", str(first.port)))
+        out, errors = process.communicate("\n", timeout=GUARD_S)
+        assert (process.returncode, out) == (0, "True\n")
+        (logged,) = errors.splitlines()
+        assert "connection lost" in logged
+        servers[-1].stop()
+    finally:
+        for each in servers:
+            each.kill()
+
+
+def test_eventlet_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """Without eventlet: a stand-in that says what its module says."""
+    program = """
+        import sys, types
+        patcher = types.ModuleType("eventlet.patcher")
+        patcher.is_monkey_patched = lambda name: name in {"socket", "thread"}
+        sys.modules["eventlet.patcher"] = patcher
+        import naught
+        try:
+            naught.blocking.Client("memory://")
+        except naught.NaughtError as error:
+            print(error)
+    """
+    (line,) = printed(program, "", tmp_path)
+    assert "does not work where eventlet has patched" in line
