@@ -199,7 +199,8 @@ def bar(on: list[Burst], off: list[Burst], count: int) -> Bar:
     return Bar(
         GROUP,
         f"a burst of {count:,} zeros in a lazy cache",
-        f"deviation back below 1 % by itself, in every round sooner than with the tuner off, p99 at most {P99_TIMES_MAX:g}x quiet",
+        "deviation back below 1 % by itself, in every round sooner than with the tuner off,"
+        f" p99 at most {P99_TIMES_MAX:g}x quiet",
         f"after {statistics.median(on_s):.2f} s, without the tuner {statistics.median(off_s):.2f} s ({longer}),"
         f" p99 {times}",
         INVALID if wrong or not valid else PASS if reached else MISSED,
