@@ -257,6 +257,11 @@ async def _ping(client: Client[str], arguments: Arguments, output: Output) -> in
 
 
 async def _config(client: Client[str], arguments: Arguments, output: Output) -> int:
+    if arguments.reset:
+        if arguments.name is None or arguments.value is not None:
+            raise InvalidRequest("--reset wants the name of a setting, and no value")
+        output.value(await client.config_set(arguments.name, None))
+        return OK
     if arguments.value is not None:
         output.value(await client.config_set(arguments.name, _literal(arguments.value)))
         return OK
@@ -306,7 +311,9 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _literal(text: str) -> Any:
-    """The number that the text is, otherwise the text."""
+    """The number that the text is, or true or false, otherwise the text."""
+    if text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
         try:
             return kind(text)
@@ -481,6 +488,9 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="a setting (default: print all)")
     parser.add_argument("value", metavar="VALUE", nargs="?", help="the new value")
+    parser.add_argument(
+        "--reset", action="store_true", help="give the setting back: what the configuration says, and the tuner's to change"
+    )
 
 
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
