@@ -223,6 +223,9 @@ class Engine:
         """The tuner has another mode: what it has changed is put back, and it begins anew."""
         for setting in self.settings.tuned:
             self.settings.untune(setting)
+            log.info(
+                "the tuner has another mode, so %s is put back: it is %s now", setting, self.settings.value(setting)
+            )
         self.tuner.take(self.tuner.rules)
 
     def _tune(self, now_ms: int) -> None:

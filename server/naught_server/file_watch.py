@@ -22,6 +22,9 @@ class Identity(NamedTuple):
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int
+    """Of its owner and mode too: a file that could not be read is read once it can be. And a copy that keeps the
+    time of the original is seen."""
 
 
 def identity_of(path: str) -> Identity | None:
@@ -30,7 +33,7 @@ def identity_of(path: str) -> Identity | None:
         found = os.stat(path)
     except (OSError, ValueError):
         return None
-    return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class FileWatch:

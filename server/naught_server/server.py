@@ -353,7 +353,10 @@ class Server:
         if found == "changed":
             self._on_hangup()
         elif found == "gone":
-            _log.warning("the configuration's file is gone: nothing was changed", extra=fields(file=watch.path))
+            _log.warning(
+                "the configuration's file is gone or cannot be seen: nothing was changed",
+                extra=fields(file=watch.path),
+            )
         self._loop.call_later(LOOK_EVERY_S, self._watch_config, watch)
 
     def _reread_config(self) -> None:
@@ -445,7 +448,7 @@ def _set_collector(name: str, value: Any) -> None:
 def _log_tuned(decision: Decision) -> None:
     """The tuner has decided something: what, by which rule, on which figure."""
     _log.info(
-        _TUNED[decision.what] if not decision.dry_run else f"{_TUNED[decision.what]} (dry run)",
+        _TUNED[decision.what] if not decision.dry_run else f"dry run, nothing was changed: {_TUNED[decision.what]}",
         extra=fields(
             rule=decision.rule,
             setting=decision.setting,

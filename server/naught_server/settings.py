@@ -121,8 +121,10 @@ class Settings:
             self._pinned.pop(name, None)
         else:
             self._pinned[name] = accepted_live(name, value, InvalidRequest)
-        self._tuned.pop(name, None)
+        was_tuned = self._tuned.pop(name, None) is not None
         self._hold(name)
+        if was_tuned:
+            log.info("config_set of %s ends the tuner's change of it: it is %s now", name, self._values[name])
         return self._values[name]
 
     # -- the tuner

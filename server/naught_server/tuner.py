@@ -40,6 +40,10 @@ CHANGES_PER_HOUR_MAX: Final = 60
 
 HOUR_MS: Final = 3_600_000
 
+REQUESTS_OVER_MS: Final = 1_000
+"""The time over which requests per second are measured: in a tenth of a second, ten are many where fifty a second
+come at random."""
+
 HELPED_SHARE: Final = 0.1
 """A change has helped when the figure is this part better than the worst since."""
 
@@ -199,8 +203,8 @@ class Tuner:
         self._changed_ms: deque[int] = deque(maxlen=CHANGES_PER_HOUR_MAX)  # when the last changes were made
         self._paused = False  # there were too many changes, and it was said
         self._looked_ms: int | None = None
-        self._requests: tuple[float, int] | None = None  # at the last look: requests so far, and when that was
-        self._requests_per_s = 0.0
+        # At the looks of the last `REQUESTS_OVER_MS`: requests so far, and when that was.
+        self._requests: deque[tuple[float, int]] = deque()
         self.take(rules)
 
     def take(self, rules: Mapping[str, Rule]) -> None:
@@ -250,11 +254,14 @@ class Tuner:
 
     def _look(self, figures: Figures, now_ms: int) -> None:
         requests = figures.server["requests"]
-        if self._requests is not None and now_ms > self._requests[1]:
-            self._requests_per_s = (requests - self._requests[0]) * 1000 / (now_ms - self._requests[1])
-        self._requests = requests, now_ms
+        seen = self._requests
+        while len(seen) > 1 and now_ms - seen[1][1] >= REQUESTS_OVER_MS:
+            seen.popleft()
+        before, before_ms = seen[0] if seen else (requests, now_ms - 1)
+        seen.append((requests, now_ms))
+        per_s = (requests - before) * 1000 / max(1, now_ms - before_ms)
         for watch in self._watches:
-            watch.look(figures, self._requests_per_s, now_ms)
+            watch.look(figures, per_s, now_ms)
 
     # -- what was changed
 
@@ -370,7 +377,7 @@ class Tuner:
             setting=setting,
             before=before,
             after=after,
-            metric=rule.metric,
+            metric=f"{rule.metric}/s" if rule.rate_ms else rule.metric,
             figure=watch.figure,
             threshold=rule.threshold,
             cache=watch.cache,

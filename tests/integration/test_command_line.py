@@ -53,7 +53,12 @@ def test_as_processes(shell: Shell) -> None:
     assert shell.process("incr", "-", given="\udcff\udcfe\nseats 4\n").found == (0, '"\\xff\\xfe"\t1\nseats\t4\n')
     assert sorted(shell.process("scan").out.splitlines()) == ['"\\xff\\xfe"\t1', "seats\t4"]
     assert shell.process("get", "seats", "--json").found == (0, "4\n")
-    for words, status in ((["decr", "nobody", "--strict"], 1), (["incr", "a", "x"], 2), (["config", "nothing"], 2)):
+    for words, status in (
+        (["decr", "nobody", "--strict"], 1),
+        (["incr", "a", "x"], 2),
+        (["config", "nothing"], 2),
+        (["config", "--reset"], 2),
+    ):
         ran = shell.process(*words)
         assert ran.found == (status, "")
         assert ran.err.splitlines()[-1].startswith("naught"), ran.err
@@ -83,7 +88,9 @@ def test_json_everywhere(shell: Shell) -> None:
     assert {"sweep_budget_ms", "tuner", "caches.default.eviction"} < set(values("config")[0])
     assert values("config", "sweep_budget_ms", "2") == [2.0]
     assert values("config", "sweep_budget_ms", "--reset") == [1.0]
+    assert values("info")[0]["tuner"]["pinned"] == {}
     assert values("config", "gc_freeze", "true") == [True]
+    assert values("config", "gc_freeze", "false") == [False]
     assert values("clear", "--yes") == [0]
     assert set(values("stat", "--lines", "1", "--interval", "0.05")[0]) >= {"commands_per_s", "lag_p99_ms"}
 

@@ -223,22 +223,26 @@ def test_a_tuner_that_is_not_on_changes_nothing(mode: str) -> None:
     assert all(each.dry_run for each in host.decided)
 
 
-def test_turning_it_off_puts_everything_back_at_once() -> None:
+def test_turning_it_off_puts_everything_back_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "naught.server")
     host = Host(**lazy())
     host.zeros(5_000)
     host.sweep(0.3)
     host.engine.change_setting("tuner", "off")
     assert host.engine.settings.sweep_budget_ms == 1.0
     assert host.engine.tuner.changes == {}
+    assert caplog.messages == ["the tuner has another mode, so sweep_budget_ms is put back: it is 1.0 now"]
     host.sweep(1)
     assert len(host.said()) == 1
 
 
-def test_config_set_during_a_change_is_the_end_of_it() -> None:
+def test_config_set_during_a_change_is_the_end_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "naught.server")
     host = Host(**lazy())
     host.zeros(5_000)
     host.sweep(0.3)
     host.engine.change_setting("sweep_budget_ms", 2)
+    assert caplog.messages == ["config_set of sweep_budget_ms ends the tuner's change of it: it is 2.0 now"]
     host.sweep(20, entries=100)
     assert host.engine.settings.sweep_budget_ms == 2.0
     assert len(host.said()) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -231,7 +232,9 @@ def test_a_rate_is_the_growth_in_a_window() -> None:
     for step in range(20):
         assert bench.look(default={"table_bytes": 19e6 * step}) is None, "190 MB/s"
     decided = [bench.look(default={"table_bytes": 19e6 * 20 + 21e6 * step}) for step in range(20)]
-    assert [decision.figure for decision in decided if decision is not None] == [pytest.approx(210e6)]
+    assert [(each.figure, each.metric) for each in decided if each is not None] == [
+        (pytest.approx(210e6), "table_bytes/s")
+    ]
     for _ in range(60):
         bench.look(default={"table_bytes": 1e9})
     assert bench.decisions[-1].what == "put back"
@@ -270,14 +273,24 @@ def test_quiet_is_when_there_are_few_requests() -> None:
             decided += [bench.shown(decision)] if decision is not None else []
         return decided
 
-    assert run(30, 101, 100) == []
-    assert run(10, 99, 100) == []
-    assert run(0.1, 99, 100) == ["changed compaction_bytes_per_entry 128 -> 64"]
+    assert run(30, 102, 100) == []
+    assert run(10.2, 98, 100) == []
+    assert run(1, 98, 100) == ["changed compaction_bytes_per_entry 128 -> 64"]
     assert run(1, 0, 50) == []
     assert run(10, 0, 50) == ["put back compaction_bytes_per_entry 64 -> 128"], "there is nothing left to give back"
     assert run(11, 0, 100) == ["changed compaction_bytes_per_entry 128 -> 64"]
     run(1, 0, 80)
     assert run(60, 500, 80) == ["put back compaction_bytes_per_entry 64 -> 128"], "the requests are back"
+
+
+def test_requests_at_random_times_are_quiet_too() -> None:
+    bench = Bench(DEFAULT_RULES["quiet"])
+    random = Random(1)
+    requests = 0.0
+    for _ in range(600):
+        requests += sum(random.random() < 0.05 for _ in range(100))  # fifty a second
+        bench.look({"requests": requests}, default={"table_bytes_per_entry": 100})
+    assert "changed" in [each.what for each in bench.decisions]
 
 
 def test_each_cache_is_watched_and_the_eviction_of_that_cache_is_set() -> None:
