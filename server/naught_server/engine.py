@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from naught._compiled import is_compiled
 from naught._version import __version__
-from naught.wire.limits import SESSION_ID_BYTES
+from naught.wire.limits import SERVER_TAG_BYTES, SESSION_ID_BYTES
 from naught_server.config import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS, ServerConfig
 from naught_server.holds import TakenBack
 from naught_server.pace import rhythm
@@ -46,8 +46,10 @@ WATCHED_KEY_BYTES: Final = 400
 """A key that is held or waited for, with its hold or its place in a queue."""
 
 
-def _random_id() -> bytes:
-    return secrets.token_bytes(SESSION_ID_BYTES)
+def _random_ids() -> Callable[[], bytes]:
+    """Makes the ids of one engine's sessions: they begin alike, and the rest cannot be guessed."""
+    tag = secrets.token_bytes(SERVER_TAG_BYTES)
+    return lambda: tag + secrets.token_bytes(SESSION_ID_BYTES - SERVER_TAG_BYTES)
 
 
 class Engine:
@@ -57,7 +59,7 @@ class Engine:
         self,
         config: ServerConfig | None = None,
         *,
-        new_session_id: Callable[[], bytes] = _random_id,
+        new_session_id: Callable[[], bytes] | None = None,
         first_hold: int = 1,
     ) -> None:
         """`first_hold` is the number of the first hold; numbers only grow from there. `new_session_id` returns 16
@@ -72,7 +74,7 @@ class Engine:
             self.store,
             self.timers,
             self.stats,
-            new_id=new_session_id,
+            new_id=_random_ids() if new_session_id is None else new_session_id,
             first_hold=first_hold,
             sessions_max=config.sessions_max,
             of_address_max=config.sessions_of_address_max,

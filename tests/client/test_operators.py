@@ -105,6 +105,21 @@ def test_a_session_is_ended_and_its_client_goes_on_with_another(kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_in_flight_is_counted_again_where_its_session_was_ended(kind: str) -> None:
+    """It is in flight all the same. A permit is not acquired again: who ends a session wants that to be known."""
+
+    async def scenario(operator: Any, worker: Any) -> None:
+        async with worker.in_flight("busy"), worker.in_flight("busy"):
+            permit = await worker.semaphore("gpu", 1).acquire()
+            assert await operator.end_session(2) is True
+            await permit.lost.wait()
+            assert await worker.get_many(["busy", "gpu"]) == [2, 0]
+        assert await operator.count() == 0
+
+    run(kind, scenario, {"name": "op"}, {"name": "worker"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_operator_does_not_end_its_own_session(kind: str) -> None:
     async def scenario(operator: Any) -> None:
         with pytest.raises(naught.InvalidRequest, match="bye ends it"):

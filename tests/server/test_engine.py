@@ -172,3 +172,12 @@ def test_settings_follow_a_configuration_that_is_reread() -> None:
         assert logging.getLogger("naught").level == logging.ERROR
     finally:
         logging.getLogger("naught").setLevel(level)
+
+
+def test_the_ids_of_a_server_begin_alike_and_those_of_another_in_another_way() -> None:
+    """So a client knows whether a server was restarted, or has ended its session."""
+    ids = [[engine.sessions._new_id() for _ in range(50)] for engine in (Engine(), Engine())]
+    assert all(len({each[:4] for each in of_engine}) == 1 for of_engine in ids)
+    assert ids[0][0][:4] != ids[1][0][:4]
+    assert len({each[4:] for of_engine in ids for each in of_engine}) == 100
+    assert {len(each) for of_engine in ids for each in of_engine} == {16}

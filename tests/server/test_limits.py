@@ -39,6 +39,7 @@ def ask(conversation: Conversation, method: str, *params: Any) -> Any:
         ("TTL_MS_MAX", 315_360_000_000),
         ("WAIT_MS_MAX", 86_400_000),
         ("SESSION_ID_BYTES", 16),
+        ("SERVER_TAG_BYTES", 4),
         ("NAME_BYTES_MAX", 128),
         ("UNACKNOWLEDGED_MAX", 1_024),
         ("UNACKNOWLEDGED_BYTES_MAX", 4_194_304),

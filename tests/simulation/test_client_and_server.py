@@ -66,7 +66,9 @@ class World:
         self._number = itertools.count()
         ids = random.Random(seed)
         few_shards = ServerConfig(caches={"default": CachePolicy("default", shards=2)})  # sweeping 256 takes the time
-        self.engine = Engine(few_shards, new_session_id=lambda: ids.randbytes(16))
+        # By ids that begin alike a client sees that the server was not restarted.
+        tag = ids.randbytes(4) if seed % 2 else b""
+        self.engine = Engine(few_shards, new_session_id=lambda: tag + ids.randbytes(16 - len(tag)))
         self.calm = False  # no connection breaks any more
         self.still = False  # nobody looks any more whether a connection is silent, so no ping is under way
         self._steps = 0

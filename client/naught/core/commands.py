@@ -467,8 +467,7 @@ class Commands(Generic[KeyT]):
         """End a session by its number, for the operator. Returns whether there was such a session.
 
         What it holds goes back, its waits end, and its connection is closed. Its client can connect again and open
-        another session, in which it asks again for the permits of its open blocks, behind those who waited. Raises
-        InvalidRequest for the session of this client, which `close` ends.
+        another session. Raises InvalidRequest for the session of this client, which `close` ends.
         """
         return self._send(calls.end_session(session), timeout)
 

@@ -6,9 +6,11 @@ when it ends.
 
 **Again.** A server that was restarted has no sessions and no holds. A hold that is to be *acquired again* has its
 items, and the session asks for them first of all in the next session, without waiting. If the server grants them,
-the hold goes on under another number; if not, it is lost. A hold whose items have no limit (what is in flight) waits
-where others queue for room, is acquired again after a lost lease too, and so is never lost while there is a client.
-Whoever was told that a hold is lost does not get it back.
+the hold goes on under another number; if not, it is lost. It is lost too where the server was not restarted and has
+ended the session (its lease was over, or its operator has ended it), as others may have had it meanwhile.
+
+A hold whose items have no limit (what is in flight) can be nobody else's. It is acquired again in all of these cases,
+and waits where others queue for room, so it is never lost while there is a client.
 """
 
 from __future__ import annotations

@@ -285,7 +285,7 @@ class JoinedChanges(Message):
         values = [result] if len(waiters) == 1 else result
         if values.__class__ is not list or len(values) != len(waiters):
             raise ProtocolError(f"{len(waiters)} values were expected, not {values!r:.80}")
-        for place, (waiter, value) in enumerate(zip(waiters, values, strict=True)):
+        for waiter, value in zip(waiters, values, strict=True):
             if value.__class__ is int:
                 # Checking `waiter.done()` first costs 25 ns a call, of 1 750.
                 try:
@@ -296,5 +296,5 @@ class JoinedChanges(Message):
             else:
                 error = item_error(value)
                 if not waiter.done():
-                    waiter.set_exception(with_subject(error, self.subject(place)))
+                    waiter.set_exception(with_subject(error, self.subject(waiters.index(waiter))))
         self.settled = True

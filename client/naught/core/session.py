@@ -74,7 +74,7 @@ from naught.errors import (
     with_cause,
 )
 from naught.wire.codec import REPLY, encode_notification, encode_request, reply_unpacker
-from naught.wire.limits import SESSION_ID_BYTES, UNACKNOWLEDGED_MAX
+from naught.wire.limits import SERVER_TAG_BYTES, SESSION_ID_BYTES, UNACKNOWLEDGED_MAX
 
 OUTPUT_BYTES_MAX: Final = 256 << 10
 """Approximate size of one `output`. Between two outputs the adapter checks whether the transport accepts more."""
@@ -184,6 +184,7 @@ class ClientSession:
         self._holds: dict[int, Hold] = {}  # granted and not released, by number
         # Holds that were lost with the session before, and are asked for again in this one.
         self._regaining: dict[Hold, AcquireAgain] = {}
+        self._lost_id: bytes = b""  # of the session before
         # Numbers of holds that were declared lost when the lease ended here. If the server still knows the session,
         # they are released.
         self._expired_holds: list[int] = []
@@ -558,6 +559,18 @@ class ClientSession:
         self._id = session_id
         self._lease = lease_ms / 1000
         self._windows.begin_session()
+        if session_id[:SERVER_TAG_BYTES] == self._lost_id[:SERVER_TAG_BYTES]:
+            self._lose_regaining()
+
+    def _lose_regaining(self) -> None:
+        """The holds that are asked for again are lost, but for those that nobody else can have.
+
+        For the server has not been restarted. It has ended the session while it went on: its operator did, or the
+        lease was over. Then others may have had what was held, and the owner is to know.
+        """
+        for hold in [hold for hold in self._regaining if not hold.unlimited]:
+            self._drop_regaining(hold)
+            hold.lose()
 
     def _resume(self, answer: dict[Any, Any]) -> None:
         """The server has resumed the session: queue the requests again that it has not accepted."""
@@ -577,6 +590,7 @@ class ClientSession:
 
     def _session_lost(self, error: BaseException) -> None:
         """The session at the server is gone: repeat or fail the messages in flight, and mark every hold as lost."""
+        self._lost_id = self._id or self._lost_id
         self._id = None
         self._expired_holds.clear()
         self._urgent.clear()
@@ -777,9 +791,7 @@ class ClientSession:
         What has no limit is nobody else's. It goes on in the next session, or in this one if the server still has it.
         """
         self._lease_ended = True
-        for hold in [hold for hold in self._regaining if not hold.unlimited]:
-            self._drop_regaining(hold)
-            hold.lose()
+        self._lose_regaining()
         for hold in [hold for hold in self._holds.values() if not hold.unlimited]:
             self._expired_holds.append(hold.number)
             del self._holds[hold.number]

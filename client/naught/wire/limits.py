@@ -41,7 +41,12 @@ TTL_MS_MAX: Final = 10 * 365 * 24 * 3600 * 1000
 """Ten years. A longer time to live is probably a mistake in units."""
 
 SESSION_ID_BYTES: Final = 16
-"""128 bits from the system's random source, so that no client can guess the session of another client."""
+"""So many that no client can guess the session of another client: all but the first few are from the system's random
+source, for each session anew."""
+
+SERVER_TAG_BYTES: Final = 4
+"""The first bytes of the ids of all sessions of one server process, random too. A client whose session is unknown sees
+by the id of the next one whether the server was restarted or has ended the session. 96 bits are left to guess."""
 
 NAME_BYTES_MAX: Final = 128
 """The name that a client gives itself: a host and a process id, or a word or two. It is shown in tables."""
@@ -84,6 +89,7 @@ KEEPALIVE: Final = (
 DEFAULT_PORT: Final = 6480
 DEFAULT_CACHE: Final = "default"
 
+assert SESSION_ID_BYTES - SERVER_TAG_BYTES >= 12
 assert BATCH_ITEMS_MAX * 9 < REPLY_BYTES_MAX, "the values of a whole batch must fit one reply"
 assert ITEMS_AT_ONCE_MAX <= BATCH_ITEMS_MAX
 assert REPLY_BYTES_MAX < MESSAGE_BYTES_MAX
