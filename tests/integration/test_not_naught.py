@@ -18,7 +18,7 @@ import naught
 from naught_loadtest.drivers.servers import reserved_port
 from support.client_helpers import ScriptedServer
 from support.server_process import server_process, wait_until
-from support.two_clients import connect
+from support.two_clients import KINDS, connect
 
 GUARD_S = 30.0
 LONG_S = 20.0
@@ -74,7 +74,7 @@ SERVICES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["asyncio"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_answers_instead_is_named(kind: str, service: str) -> None:
     handler, what = SERVICES[service]
@@ -90,7 +90,7 @@ def test_what_answers_instead_is_named(kind: str, service: str) -> None:
         asyncio.run(scenario(port))
 
 
-@pytest.mark.parametrize("kind", ["asyncio"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_http_port_of_a_server_is_not_its_port(kind: str, tmp_path: Any) -> None:
     async def scenario(port: int) -> None:
         with pytest.raises(naught.ConnectionFailed, match="does not speak naught, but HTTP"):

@@ -13,11 +13,11 @@ import pytest
 from naught.aio import connection
 from support.proxy import Proxy
 from support.server_process import ServerProcess, server_process
-from support.two_clients import connect
+from support.two_clients import KINDS, connect
 
 GUARD_S = 30.0
 
-both = pytest.mark.parametrize("kind", ["asyncio"])
+both = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,13 @@ class TransportProtocol(asyncio.Protocol):
         self.writing_paused = False  # the transport's write buffer is above its high-water mark
         self.closed: Final = asyncio.get_running_loop().create_future()  # done when the transport has closed
         self._connection: Connection | None = connection  # None once detached
+        # What has arrived before the handshake begins: some services that are no naught server speak first.
+        self._early: list[bytes] | None = []
+
+    def begin(self) -> bytes:
+        """Pass on what arrives from now on. Returns what has arrived before."""
+        early, self._early = self._early, None
+        return b"".join(early or ())
 
     def detach(self) -> None:
         """Pass no further events on."""
@@ -76,7 +83,9 @@ class TransportProtocol(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
-        if self._connection is not None:
+        if self._early is not None:
+            self._early.append(data)
+        elif self._connection is not None:
             self._connection.received(self, data)
 
     def eof_received(self) -> bool:
@@ -315,6 +324,9 @@ class Connection:
             hello = self.session.connected(handshake)
             if hello:
                 transport.write(hello if isinstance(self._address, MemoryAddress) else LINE_ENDS + hello)
+            early = protocol.begin()
+            if early:
+                self.received(protocol, early)
             await handshake
             if self._protocol is not protocol:  # lost between the end of the handshake and this line
                 raise ConnectionResetError("the server closed the connection")

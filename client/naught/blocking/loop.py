@@ -177,6 +177,7 @@ class Loop:
         except asyncio.CancelledError:  # by `_stop`
             pass
         except Exception as error:
+            self._serving = None  # it ends by itself: `open`, which gets the error, asks for the end too
             self._opened.set_exception(error)
         await connection.close()
 
