@@ -8,6 +8,7 @@ thread can wake its loop, so it is refused. Nothing is imported here that the pr
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Hashable
@@ -59,8 +60,12 @@ def _gevent() -> Any:
 
 
 def lock_class() -> Callable[[], Lock]:
-    """Of the locks for the threads that this program has."""
-    return threading.Lock if _gevent() is None else GreenLock
+    """Of the locks for the threads that this program has. Raises NaughtError where they cannot use a client."""
+    if _gevent() is None:
+        return threading.Lock
+    if importlib.util.find_spec("uvloop") is None:  # the loop of asyncio would run on patched sockets and threads
+        raise NaughtError("naught.blocking needs uvloop where gevent has patched threads or sockets: install it")
+    return GreenLock
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:

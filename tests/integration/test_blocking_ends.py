@@ -209,7 +209,6 @@ GREEN = """
     import gevent.monkey
     gevent.monkey.patch_all({patch})
     import sys
-    {without}
     import gevent
     import naught
     from naught import blocking
@@ -266,21 +265,13 @@ GREEN = """
 """
 
 
-@pytest.mark.parametrize(
-    ("patch", "without"),
-    [
-        ("", ""),
-        pytest.param("thread=False", "", marks=pytest.mark.slow),
-        ("", "sys.modules['uvloop'] = None"),
-    ],
-    ids=["all patched", "threads not patched", "no uvloop"],
-)
-def test_a_program_with_greenlets(tmp_path: Path, own_port: int, patch: str, without: str) -> None:
+@pytest.mark.parametrize("patch", ["", pytest.param("thread=False", marks=pytest.mark.slow)])
+def test_a_program_with_greenlets(tmp_path: Path, own_port: int, patch: str) -> None:
     pytest.importorskip("gevent", reason="gevent is not installed")
     first = ServerProcess(tmp_path, "--port", str(own_port))
     servers = [first]
     try:
-        process = start(GREEN.format(patch=patch, without=without), url_of(first), tmp_path)
+        process = start(GREEN.format(patch=patch), url_of(first), tmp_path)
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(4)]
         if process.poll() is not None or "" in lines:
@@ -297,6 +288,24 @@ def test_a_program_with_greenlets(tmp_path: Path, own_port: int, patch: str, wit
     finally:
         for each in servers:
             each.kill()
+
+
+def test_gevent_without_uvloop_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import importlib.util
+        find_spec = importlib.util.find_spec
+        importlib.util.find_spec = lambda name: None if name == "uvloop" else find_spec(name)
+        import naught
+        try:
+            naught.blocking.Client("memory://")
+        except naught.NaughtError as error:
+            print(error)
+    """
+    (line,) = printed(program, "", tmp_path)
+    assert "needs uvloop where gevent" in line
 
 
 def test_eventlet_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semapho
 from naught.core.calls import SCAN_COUNT, Key, KeyT
 from naught.core.commands import Commands, Timeout
 from naught.core.options import ConnectOptions, check_options
+from naught.url import url_of_environment
 from naught.wire.codec import decode_key
-
-_CONNECT = inspect.signature(connect)
 
 
 class Client(Generic[KeyT]):
@@ -34,7 +33,7 @@ class Client(Generic[KeyT]):
     permit held until the client is closed.
     """
 
-    __signature__ = _CONNECT.replace(return_annotation=inspect.Signature.empty)
+    __signature__ = inspect.signature(connect).replace(return_annotation=inspect.Signature.empty)
 
     @overload
     def __init__(
@@ -54,10 +53,8 @@ class Client(Generic[KeyT]):
         self, url: str | None = None, *, decode_keys: bool = True, **options: Unpack[ConnectOptions]
     ) -> None:
         self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
-        given = _CONNECT.bind(url, **options)
-        given.apply_defaults()
-        del given.arguments["decode_keys"]
-        checked = check_options(**given.arguments)
+        url = url_of_environment() if url is None else url
+        checked = check_options(url, **options)
         # Makes the same client: what it is pickled as.
         self._make: Final = partial(type(self), url, decode_keys=decode_keys, **options)  # type: ignore[arg-type]
         self._address: Final = checked.address

@@ -44,6 +44,7 @@ class Future:
     _result: Any = None
     _error: BaseException | None = None
     _timeout: float | None = None  # seconds
+    _grace_s = 0.0  # seconds more, after which its thread ends the call itself
     _holds = False  # its result may be a grant
     _gave_up = False  # its thread does not wait for it any more, or has got its error
 
@@ -57,9 +58,10 @@ class Future:
 
     # The thread that waits.
 
-    def begin(self, timeout: object, *, holds: bool = False) -> None:
-        """The call is about to be posted. Raises InvalidRequest for a bad timeout."""
+    def begin(self, timeout: object, answer_s: float, *, holds: bool) -> None:
+        """The call is about to be posted; its answer may take `answer_s` more. Raises InvalidRequest."""
         self._timeout = check_timeout(timeout)
+        self._grace_s = answer_s + GRACE_S
         self._holds = holds
 
     def wait_until(self, seconds: float | None) -> bool:
@@ -76,7 +78,7 @@ class Future:
     def block(self) -> None:
         """Wait until the call has ended. Raises CallTimeout if the client's own thread has not kept the deadline."""
         try:
-            if not self.wait_until(None if self._timeout is None else self._timeout + GRACE_S):
+            if not self.wait_until(None if self._timeout is None else self._timeout + self._grace_s):
                 raise CallTimeout(f"no answer within {self._timeout:g} s; the client's own thread is busy")
         except BaseException as error:
             self.give_up()

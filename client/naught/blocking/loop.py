@@ -25,7 +25,7 @@ from naught import exit, fork
 from naught.aio.connection import Connection
 from naught.blocking.future import Future
 from naught.core import session
-from naught.core.calls import Call
+from naught.core.calls import Acquired, Call
 from naught.core.hooks import ObservedSink, Observer
 from naught.core.messages import Message, Waiter
 from naught.core.options import Options
@@ -108,7 +108,7 @@ class Loop:
                 self._wake()
             raise
 
-    def _begin(self, waiter: Waiter, timeout: object, *, holds: bool = False) -> Future:
+    def _begin(self, waiter: Waiter, timeout: object, answer_s: float = 0.0, *, holds: bool = False) -> Future:
         if self._closed:
             exit.hold_back()
             raise ClientClosed("the client is closed")
@@ -117,7 +117,7 @@ class Loop:
         if len(self._posts) >= session.QUEUED_MAX:
             raise Busy(f"{session.QUEUED_MAX} calls of this client wait to be made")
         future = cast("Future", waiter)
-        future.begin(timeout, holds=holds)
+        future.begin(timeout, answer_s, holds=holds)
         return future
 
     def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter, /) -> None:
@@ -125,7 +125,7 @@ class Loop:
         self._post(ClientSession.change, key, delta, ttl_ms, timeout, waiter)
 
     def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter, /) -> Message:
-        future = self._begin(waiter, timeout, holds=call.holds)
+        future = self._begin(waiter, timeout, call.answer_s, holds=call.holds)
         self._post(_ask, call, timeout, future)
         return cast("Message", future)  # for `cancel_wait`
 
@@ -194,7 +194,7 @@ class Loop:
             function, arguments = posts.popleft()
             try:
                 function(connection.session, *arguments)
-            except NaughtError as error:  # of a call, whose future is the last of its arguments
+            except Exception as error:  # of a call, whose future is the last of its arguments
                 arguments[-1].set_exception(error)
         connection._run_turn()
 
@@ -219,7 +219,7 @@ def _abandon(session: ClientSession, future: Future) -> None:
         future.set_exception(ClientClosed("the call was abandoned"))
         if future.message is not None:
             session.cancel_wait(future.message)
-    elif future.result() is not None and future.result().hold is not None:
+    elif isinstance(future.result(), Acquired) and future.result().hold is not None:
         session.release_untaken(future.result().hold)
 
 

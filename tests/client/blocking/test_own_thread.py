@@ -11,6 +11,7 @@ import pytest
 
 import naught
 from naught import blocking
+from naught.blocking import loop
 from naught.core.hooks import ObservedCall
 
 GUARD_S = 30.0
@@ -58,6 +59,16 @@ def test_a_call_in_the_clients_own_thread_is_refused(
     assert isinstance(error, naught.NaughtError)
     assert "in its own thread" in str(error)
     assert counters.count() == 0, "nothing was done"
+
+
+def test_a_call_that_has_ended_is_abandoned_without_harm(counters: blocking.Client) -> None:
+    """Its thread was interrupted when the reply was about to come."""
+    session = counters._connection.session
+    for call, left in ((lambda: counters._inner.incr("n"), 1), (lambda: counters._inner.get("n"), 1)):
+        future = call()
+        assert future.wait_until(GUARD_S)
+        assert in_its_own_thread(counters, lambda: loop._abandon(session, future)) is None  # noqa: B023
+        assert counters.get("n") == left
 
 
 def test_closing_in_the_clients_own_thread_does_not_wait() -> None:
