@@ -42,7 +42,7 @@ class Scripted:
                 return
             self.connections += 1
             with peer, contextlib.suppress(OSError):
-                (hello,) = requests_in(peer.recv(1 << 16))
+                hello = next(each for each in requests_in(peer.recv(1 << 16)) if each[2] == "hello")
                 peer.sendall(encode_result(hello[1], HELLO_RESULT))
                 self._then(peer)
 
