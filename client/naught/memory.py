@@ -42,7 +42,6 @@ class Host:
     def __init__(self) -> None:
         self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
         self.lock: Final = threading.RLock()  # held during every call into the engine and its channels
-        self.sweep_due_ms = 0  # when `sweep` has something to do next
         self._ahead_ms = 0  # by how much the clock was moved forward
 
     def now_ms(self) -> int:
@@ -63,14 +62,6 @@ class Host:
         `wake` is called when a waiting request of the connection can continue.
         """
         return ServerProtocol(self.engine, wake, peer=PEER)
-
-    def sweep(self) -> None:
-        """Run one step of the sweeper, if one is due."""
-        now_ms = self.now_ms()
-        with self.lock:
-            if now_ms >= self.sweep_due_ms:
-                self.engine.advance(now_ms, SWEEP_ENTRIES)
-            self.sweep_due_ms = max(self.engine.next_due(now_ms), now_ms + 1)
 
     def attach(self, protocol: asyncio.Protocol) -> None:
         """A new connection for `protocol`, whose `connection_made` is called before this returns."""

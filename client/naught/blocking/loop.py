@@ -179,6 +179,7 @@ class Loop:
         except Exception as error:
             self._serving = None  # it ends by itself: `open`, which gets the error, asks for the end too
             self._opened.set_exception(error)
+        self._serving = None  # closing is not cancelled
         await connection.close()
 
     def _stop(self, _: ClientSession) -> None:

@@ -126,6 +126,17 @@ def test_a_client_connects_to_a_name_whose_first_address_swallows_packets(
         run(scenario(), make_loop)
 
 
+def test_so_does_the_client_for_threads(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server_process(tmp_path) as server, swallowing() as silent:
+
+        async def resolve(host: str, port: int) -> list[dialing.AddressInfo]:
+            return [info("127.0.0.2", silent), info("127.0.0.1", port)]
+
+        monkeypatch.setattr(dialing, "resolve", resolve)
+        with naught.blocking.Client(f"naught://counters.test:{server.port}") as counters:
+            assert counters.incr("n") == 1
+
+
 async def test_a_name_is_resolved() -> None:
     found = await dialing.resolve("localhost", 6480)
     assert {address[4][0] for address in found} <= {"127.0.0.1", "::1"}
