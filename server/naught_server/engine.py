@@ -171,7 +171,10 @@ class Engine:
             self._longest_ms = SWEEP_INTERVAL_MS_MAX
         self.sweep.note_memory(self._memory_estimate())
         if self.tuner.is_due(now_ms) and self.settings.tuner != "off":
-            self._tune(now_ms)
+            try:
+                self._tune(now_ms)
+            except Exception as fault:  # as for a job: the sweeper goes on
+                self.sweep.count_failure("tuner", fault)
         return done
 
     def _rhythm(self) -> tuple[int, float]:

@@ -632,6 +632,10 @@ class Sweep:
         try:
             return job.step(now_ms, entries_max)
         except Exception as fault:
-            self.failures += 1
-            self._failed(job.name, fault)
+            self.count_failure(job.name, fault)
             return 0
+
+    def count_failure(self, name: str, fault: Exception) -> None:
+        """Something that is done in a step has raised."""
+        self.failures += 1
+        self._failed(name, fault)

@@ -318,3 +318,17 @@ def test_an_engine_works_in_a_program_with_any_collector(threshold: int) -> None
     code = f"import gc; gc.set_threshold({threshold})\nfrom naught_server.engine import Engine; Engine()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.patches
+def test_a_tuner_that_fails_is_counted_and_the_sweeper_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(**lazy())
+    host.zeros(2_000)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(host.engine.tuner, "step", fail)
+    host.sweep(10, entries=100)
+    assert host.cache.raw_entries() == 0
+    assert host.engine.sweep.failures > 0
