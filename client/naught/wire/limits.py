@@ -47,7 +47,7 @@ source, for each session anew."""
 SERVER_TAG_BYTES: Final = 4
 """The first bytes of the ids of all sessions of one server process, random too. A client whose session is unknown
 sees by the id of the next one whether the server was restarted or has ended the session. The other 96 bits are drawn
-for each session.
+for each session."""
 
 NAME_BYTES_MAX: Final = 128
 """The name that a client gives itself: a host and a process id, or a word or two. It is shown in tables."""
