@@ -59,7 +59,7 @@ def test_without_utf8_the_output_is_ascii(shell: Shell) -> None:
     status, out, err = in_shell(shell, '"$@" scan; "$@" decr --strict n\xe9', variables)
     assert status == 1
     assert set(out.splitlines()) >= {b'"caf\\u00e9"\t1', b'"\\xff"\t1', b'"my key"\t1', b'"\\u202e"\t1', b"plain\t1"}
-    assert err == "naught: the counter has less than that\n"
+    assert err == "naught: decr 'n\\xe9': the counter has less than that\n"
 
 
 @pytest.mark.slow

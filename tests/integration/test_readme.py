@@ -22,6 +22,7 @@ import naught.asgi
 import naught.lint
 import naught_loadtest.__main__ as naught_loadtest
 from naught.cli import arguments, run
+from naught.testing import MemoryServer
 from support.client_helpers import ScriptedServer, connected
 from support.paths import DOCS, ROOT
 from support.server_process import server_process
@@ -44,7 +45,7 @@ FUNCTIONS = (
     "async def drain",
     "async def book",
     "async def within_quota",
-    "async def render",
+    "async def render(",
     "async def copy",
     "async def publish",
     "async def import_all",
@@ -53,7 +54,12 @@ FUNCTIONS = (
     "async def call",
     "async def finished",
     "async def place",
-    "def limited",
+    "def limited(app)",
+    "def limited_in_json",
+    "def limited_with_threads",
+    "async def render_or_say",
+    "async def within_rate",
+    "async def test_the_quota_comes_back",
     "async def slowest",
     "def with_trace",
     "def count_down",
@@ -158,7 +164,7 @@ async def test_many_at_once_and_draining() -> None:
 
 
 async def test_semaphores() -> None:
-    space = namespace_of("async def render", "async def copy", "async def publish", "async def finished")
+    space = namespace_of("async def render(", "async def copy", "async def publish", "async def finished")
     async with naught.connect("memory://") as counters:
         inside: list[int] = []
 
@@ -196,7 +202,7 @@ async def test_semaphores() -> None:
 
 async def test_more_patterns() -> None:
     space = namespace_of(
-        "async def import_all", "async def let_go", "async def upload", "async def call", "def limited"
+        "async def import_all", "async def let_go", "async def upload", "async def call", "def limited(app)"
     )
     async with naught.connect("memory://") as counters:
 
@@ -228,6 +234,28 @@ async def test_more_patterns() -> None:
         answers = [await space["call"](counters, "ann", do) for _ in range(101)]
         assert answers == ["done"] * 100 + ["come back in 3600 s"]
     assert callable(space["limited"](lambda scope, receive, send: None))
+
+
+async def test_refusals_and_rates() -> None:
+    space = namespace_of(
+        "async def render_or_say", "async def within_rate", "def limited_in_json", "def limited_with_threads"
+    )
+    async with naught.connect("memory://") as counters:
+
+        async def job() -> str:
+            return "rendered"
+
+        assert await space["render_or_say"](counters, job) == "rendered"
+        answers = [await space["within_rate"](counters, "ann") for _ in range(101)]
+        assert answers[0] == "99 left, all of them in 1 s"
+        assert answers[100] == "come back in 0.6 s"
+    server = MemoryServer()
+    try:
+        await namespace_of("async def test_the_quota_comes_back")["test_the_quota_comes_back"](server)
+    finally:
+        server.close()
+    assert callable(space["limited_in_json"](lambda scope, receive, send: None))
+    assert callable(space["limited_with_threads"](lambda environ, start_response: []))
 
 
 async def test_what_a_lost_connection_means() -> None:

@@ -28,6 +28,8 @@ from typing import Any, assert_type
 import naught
 import naught.asgi
 import naught.otel
+import naught.testing
+import naught.wsgi
 
 Counters = naught.Client
 Do = Callable[[], Awaitable[int]]
@@ -48,6 +50,13 @@ SIGNATURES = {
     "upload": "(counters: Counters, send: Do) -> int",
     "call": "(counters: Counters, user: str, do: Callable[[], Awaitable[str]]) -> str",
     "limited": "(app: naught.asgi.App) -> naught.asgi.App",
+    "limited_in_json": "(app: naught.asgi.App) -> naught.asgi.App",
+    "limited_with_threads": "(app: naught.wsgi.App) -> naught.wsgi.App",
+    "told": "(refusal: naught.asgi.Refusal) -> str",
+    "headers": "(refusal: naught.asgi.Refusal) -> dict[str, str]",
+    "render_or_say": "(counters: Counters, job: Callable[[], Awaitable[str]]) -> str",
+    "within_rate": "(counters: Counters, user: str) -> str",
+    "test_the_quota_comes_back": "(naught_memory: naught.testing.MemoryServer) -> None",
     "convert": "(counters: naught.blocking.Client, files: list[str], convert_one: Callable[[str], str]) -> list[str]",
     "one": "(file: str) -> str",
     "finished": "(counters: Counters, batch: int) -> bool",
