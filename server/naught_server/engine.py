@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -88,7 +89,9 @@ class Engine:
         self._on_taken_back: OnTakenBack | None = None  # the same
         self._on_collector: Callable[[str, Any], None] | None = None  # the same
         self._on_tuned: Callable[[Decision], None] | None = None  # the same
-        self._lag_seen = (0, 0)  # at the tuner's last look: how often the loop's lag was measured, and the sum
+        self._lag_seen = array(
+            "q", (0, 0)
+        )  # at the tuner's last look: how often the loop's lag was measured, and the sum
         self._swept_ms = 0  # when advance() was last called
         self._swept_whole_ms = 0  # the same, while the sweeper was not off
         self._sweep_idle = False  # the last advance() found nothing to do
@@ -252,7 +255,7 @@ class Engine:
         stats = self.stats
         lag = stats.loop_lag
         count, total_ns = lag.count - self._lag_seen[0], lag.total_ns - self._lag_seen[1]
-        self._lag_seen = lag.count, lag.total_ns
+        self._lag_seen[0], self._lag_seen[1] = lag.count, lag.total_ns
         server = {
             "requests": stats.commands_total(),
             "gc_seconds": stats.collections.total_ns / 1e9,

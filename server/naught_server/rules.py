@@ -191,7 +191,7 @@ class Rule:
             return self.to
         assert self.limit is not None
         value = current * self.times
-        value = min(value, self.limit) if self.times > 1 else max(value, self.limit)
+        value = min(self.limit, value) if self.times > 1 else max(self.limit, value)
         # A value that is past the limit already is left alone.
         if (value <= current) if self.times > 1 else (value >= current):
             return current
