@@ -20,9 +20,9 @@ What keeps it from doing harm:
 - **Bounds.** The value of a rule is checked by its setting, and there are at most `CHANGES_PER_HOUR_MAX` changes.
 - **An operator wins.** A setting that `config_set` has set is left alone.
 
-**What is kept lies in arrays.** The tuner notes new numbers all the time, also while millions of counters come and go.
-A number that is an object of its own keeps a mebibyte of the allocator's memory from going back to the system (a dozen
-of them kept 15 % of what 800 000 counters had taken).
+**What is kept lies in arrays.** The tuner notes new numbers all the time, also while millions of counters come and
+go. A number that is an object of its own keeps a mebibyte of the allocator's memory from going back to the system:
+together they kept more than 15 % of what 800 000 counters had taken.
 
 In a dry run all of this happens but the change itself; nothing can then be said about its effect, so it is held.
 """
@@ -47,8 +47,8 @@ CHANGES_PER_HOUR_MAX: Final = 60
 HOUR_MS: Final = 3_600_000
 
 LOOKS_KEPT: Final = 10
-"""Requests per second are measured over so many looks, about a second: in a tenth of a second, ten are many where fifty
-a second come at random."""
+"""Requests per second are measured over so many looks, about a second: in a tenth of a second, ten are many where
+fifty a second come at random."""
 
 HELPED_SHARE: Final = 0.1
 """A change has helped when the figure is this part better than the worst since."""
