@@ -843,6 +843,9 @@ FOUND_LATE = {
 }
 """Faults that only a session shows which was lost while something was held: in one of ten runs or fewer."""
 
+RARE = {hold_on_to_what_has_no_limit_no_longer_than_to_others: (3515,)}
+"""Seeds that find a fault which hardly any other finds: one of 1 500 runs."""
+
 
 @pytest.mark.patches
 @pytest.mark.parametrize(
@@ -857,5 +860,5 @@ def test_a_fault_that_is_put_in_is_found(
 ) -> None:
     fault(monkeypatch)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - an assertion here, or in what the fault confused
-        run_seeds(range(4 * SEEDS_PER_TEST))  # most are found in the first
+        run_seeds([*RARE.get(fault, ()), *range(4 * SEEDS_PER_TEST)])  # most are found in the first
     assert caught.value.__notes__[0].startswith("seed ")
