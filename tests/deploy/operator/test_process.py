@@ -74,14 +74,15 @@ def process(cluster: Cluster, folder: Path, name: str, *arguments: str) -> Itera
 async def test_a_leader_that_is_killed_is_followed_by_the_other(cluster: Cluster, tmp_path: Path) -> None:
     with process(cluster, tmp_path, "first", "--webhook-port", "off") as first:
         await until(lambda: "first" in (cluster.get(PEERINGS, PEERING).get("status") or {}), "the first is there")
-        with process(cluster, tmp_path, "second", "--webhook-port", "off"):
+        with process(cluster, tmp_path, "second", "--webhook-port", "off") as second:
             await until(lambda: len(cluster.get(PEERINGS, PEERING)["status"]) == 2, "the second is there")
             await cluster.create(settings={"sweep_budget_ms": 2})
             await until(lambda: cluster.condition("Ready") == ("True", "Running"), "the server is ready")
-            assert set(cluster.api.writers) == {"first"}, "the oldest leads"
-            first.process.send_signal(signal.SIGKILL)
+            # The older one, unless it was silent for its whole lifetime as it started, on a machine that is busy.
+            (leader,) = set(cluster.api.writers)
+            {"first": first, "second": second}[leader].process.send_signal(signal.SIGKILL)
             cluster.nodes.server().call("config_set", "sweep_budget_ms", 7)
-            await until(lambda: cluster.status().get("drift", {}).get("repairs") == 1, "the second repairs")
+            await until(lambda: cluster.status().get("drift", {}).get("repairs") == 1, "the other one repairs")
             assert set(cluster.api.writers) == {"first", "second"}
 
 
