@@ -788,6 +788,7 @@ def line_with(server: ServerProcess, text: str) -> str | None:
     return next((line for line in reversed(server.log().splitlines()) if text in line), None)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_watched_is_reread_as_kubernetes_changes_it(tmp_path: Path) -> None:
     """A ConfigMap's files are links through `..data`, which is a link to a folder and is moved to the next one."""
     volume = tmp_path / "volume"

@@ -71,7 +71,7 @@ async def test_a_real_server_begins_empty(naught_server, number, monkeypatch):
 """
 
 
-@pytest.mark.parametrize("plugin", ["entry point", "-p"])
+@pytest.mark.parametrize("plugin", ["entry point", pytest.param("-p", marks=pytest.mark.slow)])
 def test_its_fixtures_serve_a_program(plugin: str, tmp_path: Path) -> None:
     if plugin == "entry point":
         if not [each for each in entry_points(group="pytest11") if each.value == "naught.testing"]:

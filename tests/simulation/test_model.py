@@ -63,8 +63,23 @@ such a world was not the first one, the test prints what belongs here: `pytest -
 FEW = 4
 
 
+FOUND_SLOWLY = {
+    "expiry comes a millisecond late",
+    "a closed connection keeps its lock",
+    "a waiter that left is granted",
+    "the top of one slice only",
+}
+"""Faults that take seconds to be found."""
+
+
 @pytest.mark.patches
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=[pytest.mark.slow] if fault.name in FOUND_SLOWLY else [])
+        for fault in FAULTS
+    ],
+)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
     worlds = list(itertools.product(range(1, 61), ("eager", "lazy")))

@@ -79,7 +79,17 @@ such a world was not the first one, the test prints what belongs here: `pytest -
 FEW = 4
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+FOUND_SLOWLY = {"the end of a wait wakes no waiter", "the end of a session does not look at shards"}
+"""Faults that take seconds to be found."""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=[pytest.mark.slow] if fault.name in FOUND_SLOWLY else [])
+        for fault in FAULTS
+    ],
+)
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
     worlds = list(itertools.product(range(1, 41), ("eager", "lazy")))
