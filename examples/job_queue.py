@@ -7,7 +7,7 @@ The jobs are rows of a table, because they must survive a restart. What is true 
 
 - `running:CUSTOMER`: at most two jobs of a customer run at a time, so nobody takes all workers;
 - `service`: at most three calls of a service at a time, in all processes;
-- `jobs:BATCH`: how many jobs of a batch are left. At zero, whoever waits for the batch goes on.
+- `jobs:BATCH`: how many jobs of a batch are left. At zero, the waiter for the batch goes on.
 
 The first two are held: if a worker is killed, they come back.
 """

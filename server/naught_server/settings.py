@@ -149,7 +149,8 @@ class Settings:
         return {name: new[name] for name, value in self._values.items() if name in new and new[name] != value}
 
     def take_from(self, config: ServerConfig) -> None:
-        """Set all to the values of this configuration, which has checked them: whoever had set them."""
+        """Set all to the values of this configuration, which has checked them. What the tuner and
+        operators had set is gone."""
         new = live_values(config)
         self._pinned.clear()
         self._tuned.clear()

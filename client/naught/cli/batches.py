@@ -49,7 +49,8 @@ class Interrupts:
             if handler not in (signal.SIG_IGN, None):
                 try:
                     loop.add_signal_handler(number, self.note, number)
-                except (ValueError, RuntimeError, NotImplementedError):  # not in the main thread
+                # Not in the main thread; or a loop that takes no signals, which raises NotImplementedError.
+                except (ValueError, RuntimeError):
                     break
                 self._before[number] = handler
         return self

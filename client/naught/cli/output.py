@@ -5,7 +5,7 @@ encoding, which Python takes from the locale, they are in ASCII, with the other 
 is collected and written by `flush`, past the buffers of Python, which would try again at the exit to write what
 could not be written. Two things can go wrong:
 
-- whoever reads the output has closed it, as `head` does: `OutputClosed`. The command ends and that is no error, or
+- the reader of the output has closed it, as `head` does: `OutputClosed`. The command ends and that is no error, or
   it goes on and prints nothing more;
 - the system refuses the output, as on a full disk, or standard output was closed from the beginning: `OutputFailed`.
 

@@ -401,7 +401,7 @@ async def test_a_second_alert_extends_the_raise(cluster: Cluster, own_port: int)
         assert cluster.status()["raised"]["before"] == 1.0
 
 
-async def test_whoever_leads_next_puts_the_budget_back(cluster: Cluster, own_port: int) -> None:
+async def test_the_next_leader_puts_the_budget_back(cluster: Cluster, own_port: int) -> None:
     async with operator(cluster, "--webhook-port", str(own_port)):
         await cluster.create(onDeviation={"sweepBudgetMs": 6, "seconds": 3600})
         await ready(cluster)

@@ -44,13 +44,13 @@ class OneResource:
         return self.body
 
     async def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+        raise AssertionError("the webhook only reads and patches resources")
 
     async def patch_status(self, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+        raise AssertionError("the webhook only reads and patches resources")
 
     async def delete_pod(self, namespace: str, name: str, uid: str, grace_s: int) -> bool:
-        raise NotImplementedError
+        raise AssertionError("the webhook only reads and patches resources")
 
     @property
     def until(self) -> str | None:
