@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import msgpack  # type: ignore[import-untyped]
 
 from naught_server import logs, server
-from naught_server.config import ConfigError, load, to_toml
+from naught_server.config import ConfigError
 from naught_server.listeners import StartError, resolve, resolve_http
+from naught_server.loading import load, to_toml
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -209,7 +209,7 @@ def test_names_fit(release: str, override: str, name: str) -> None:
 
 
 def test_its_settings_are_those_of_the_server_with_their_ranges() -> None:
-    known = {setting.name: setting.kind for setting in config._SETTINGS}
+    known = {setting.name: setting.kind for setting in config.SETTINGS}
     schema = SCHEMA["properties"]["settings"]["properties"]
     assert set(schema) == set(known) - SET_BY_CHART - OF_ONE_MACHINE
     for name, allowed in schema.items():
@@ -234,7 +234,7 @@ def _range_of_schema(allowed: dict[str, Any]) -> Any:
 def test_its_caches_are_those_of_the_server_with_their_ranges() -> None:
     caches = SCHEMA["properties"]["caches"]
     policy = caches["additionalProperties"]["properties"]
-    assert set(policy) == set(config._POLICY_KEYS)
+    assert set(policy) == set(config.POLICY_KEYS)
     assert policy["shards"]["enum"] == [1 << bit for bit in range(config.SHARDS_MAX.bit_length())]
     assert policy["max_counters"]["maximum"] == config.MAX_COUNTERS_LIMIT
     assert caches["maxProperties"] == config.CACHES_MAX

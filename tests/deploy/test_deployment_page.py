@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from naught_server import config
+from naught_server import loading
 from support.alerting import DEPLOY
 from support.manifests import faults, parsed_manifests, program, refused, server_config
 from support.paths import DOCS, ROOT
@@ -101,7 +101,7 @@ def test_what_containers_are_started_with_is_what_the_server_accepts() -> None:
         assert {"--read-only", "--cap-drop", "no-new-privileges"} <= set(words[:image])
         timeout_s = int(words[words.index("--stop-timeout") + 1])
         arguments = [word.replace("/etc/naught", str(DEPLOY / "systemd")) for word in words[image + 1 :]]
-        loaded = config.load([*arguments, "--check-config"], {}).config
+        loaded = loading.load([*arguments, "--check-config"], {}).config
         assert (loaded.host, loaded.http_host, loaded.insecure) == ("0.0.0.0", "0.0.0.0", True)
         assert timeout_s >= loaded.drain_timeout_ms / 1_000 + 5
         published = [word for number, word in enumerate(words) if words[number - 1] == "--publish"]

@@ -12,7 +12,8 @@ import pytest
 
 from naught import _compiled
 from naught._version import __version__
-from naught_server.config import CachePolicy, ConfigError, ServerConfig, load, needing_restart, to_toml
+from naught_server.config import CachePolicy, ConfigError, ServerConfig, needing_restart
+from naught_server.loading import load, to_toml
 from naught_server.rules import DEFAULT_RULES, Rule
 
 # Settings of every kind: flag, variable, key, and for each source a text and the value it means.

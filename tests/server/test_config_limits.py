@@ -6,7 +6,6 @@ import gc
 import sys
 
 from naught_server import config
-from naught_server.rules import DEFAULT_RULES, RULE_KEYS
 
 LIMITS = {
     "ACCEPTS_PER_TURN_MAX": 32,
@@ -68,11 +67,13 @@ def test_each_limit_by_number() -> None:
         "DEFAULT_CACHE": "default",
         "DEFAULT_PORT": 6480,
         "BATCH_ITEMS_MAX": 4_096,
-        "DEFAULT_RULES": DEFAULT_RULES,
+        # What is no limit.
+        "CONFIG_FILE": config.CONFIG_FILE,
         "LIVE_OF_CACHE": config.LIVE_OF_CACHE,
         "LIVE_SETTINGS": config.LIVE_SETTINGS,
-        "RULES_MAX": 32,
-        "RULE_KEYS": RULE_KEYS,
+        "POLICY_KEYS": config.POLICY_KEYS,
+        "SETTINGS": config.SETTINGS,
+        "SETTING_OF_NAME": config.SETTING_OF_NAME,
         "MESSAGE_BYTES_MAX": 1_048_576,
         "REPLY_BYTES_MAX": 262_144,
     }

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from naught_server.config import ConfigError, ServerConfig, load
+from naught_server.config import ConfigError, ServerConfig
+from naught_server.loading import load
 from naught_server.rules import DEFAULT_RULES, METRICS, RULES_MAX, SETTINGS, Rule, effective
 
 GOOD = 'metric = "deviation"\nabove = 0.15\nset = "sweep_budget_ms"\nto = 4.0\n'

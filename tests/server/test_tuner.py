@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from naught_server.rules import DEFAULT_RULES, Rule
-from naught_server.tuner import CHANGES_PER_HOUR_MAX, HOUR_MS, LOOK_EVERY_MS, REST_MS, Decision, Figures, Tuner
+from naught_server.tuner import (
+    CHANGES_PER_HOUR_MAX,
+    DECISIONS_KEPT,
+    HOUR_MS,
+    LOOK_EVERY_MS,
+    REST_MS,
+    Decision,
+    Figures,
+    Tuner,
+)
 
 BURST = replace(DEFAULT_RULES["burst-of-zeros"], undo_after_ms=5_000)
 SERVER = {
@@ -116,6 +125,16 @@ def test_a_decision_says_what_it_was_made_on() -> None:
     assert bench.tuner.as_dict(bench.now_ms)["changes"] == {
         "sweep_budget_ms": {"rule": "burst-of-zeros", "value": 4.0, "before": 1.0, "age_ms": 0, "on_trial": True}
     }
+
+
+def test_the_last_decisions_are_kept_in_their_order() -> None:
+    names = tuple(f"cache-{number}" for number in range(DECISIONS_KEPT + 5))
+    rule = Rule("flood", "deviation", "eviction", above=5, until=0, to="eager", undo_after_ms=600_000)
+    bench = Bench(rule, caches=names)
+    for number, name in enumerate(names, 1):
+        bench.look(**{name: {"deviation": 6 + number / 8}})
+        assert len(bench.tuner.decisions) == min(number, DECISIONS_KEPT)
+        assert list(bench.tuner.decisions) == bench.decisions[-DECISIONS_KEPT:]
 
 
 def test_a_figure_that_rises_first_and_then_falls_shows_that_the_change_helps() -> None:

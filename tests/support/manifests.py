@@ -24,7 +24,8 @@ from typing import Any, Final
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from naught_server.config import ConfigError, ServerConfig, load
+from naught_server.config import ConfigError, ServerConfig
+from naught_server.loading import load
 from support.alerting import DEPLOY
 from support.paths import ROOT
 

@@ -33,7 +33,7 @@ from naught_operator.reconcile import Reconciler
 from naught_operator.server import connected
 from naught_operator.webhook import Webhook
 from naught_server.config import ConfigError
-from naught_server.config import load as load_config
+from naught_server.loading import load as load_config
 
 PREFIX: Final = "NAUGHT_OPERATOR_"
 
