@@ -314,6 +314,12 @@ def test_requests_at_random_times_are_quiet_too() -> None:
     assert "changed" in [each.what for each in bench.decisions]
 
 
+def test_a_server_that_has_just_started_is_not_quiet_when_it_is_busy() -> None:
+    bench = Bench(replace(BURST, requests_below=100))
+    assert bench.look() is None
+    assert bench.look({"requests": 1_000.0}, default={"deviation": 0.5}) is None
+
+
 def test_each_cache_is_watched_and_the_eviction_of_that_cache_is_set() -> None:
     rule = Rule("flood", "deviation", "eviction", above=5, until=0, to="eager")
     bench = Bench(rule, caches=("one", "two"))
