@@ -84,6 +84,7 @@ GROUPS: Final = (
             "locks",
             "params",
             "protocol",
+            "queues",
             "session",
             "slowlog",
             "stats",

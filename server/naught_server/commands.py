@@ -421,7 +421,7 @@ def acquire(peer: Peer, params: Params, now_ms: int) -> tuple[bool, list[int], i
     sums = sums_of(items)
     peer.session.need_room_for_holds(len(sums))
     cache = peer.session.cache
-    queues = cache.waiters.queues
+    queues = cache.waiters.queues.by_key
     if not queues or queues.keys().isdisjoint(sums):
         granted, values = cache.add_within(items, sums, None, now_ms)
         if granted:

@@ -189,7 +189,7 @@ class Engine:
     def _memory_estimate(self) -> int:
         """About how many bytes there are that are in no table. Only its changes matter. O(caches)."""
         watched = sum(
-            len(waiters.queues) + len(waiters.awaited) + len(waiters.generations)
+            len(waiters.queues.by_key) + len(waiters.awaited) + len(waiters.generations)
             for waiters in (cache.waiters for cache in self.store.caches.values())
         )
         return (

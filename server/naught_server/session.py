@@ -453,8 +453,7 @@ class Session:
         while self.parked and done < entries_max:
             _, waiter = self.parked.popitem()
             self._count_left(waiter)
-            waiter.leave()
-            done += 1 + waiter.size
+            done += 1 + waiter.leave()
         return done
 
     # ---------------------------------------------------------------------------------------- holds

@@ -140,7 +140,7 @@ class Cache:
             self.tables,
             self.deadlines,
             self.zeros,
-            (waiters.queues, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
+            (waiters.queues.by_key, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
             self._lazy,
         )
 
@@ -302,7 +302,7 @@ class Cache:
         left = value - by
         if left > 0:
             self.tables[shard][key] = left
-            if key in self.waiters.queues:
+            if key in self.waiters.queues.by_key:
                 self.waiters.on_decrease(key)
             return left
         if strict and left:
@@ -327,7 +327,7 @@ class Cache:
         else:
             self.tables[shard][key] = value
             self._set_deadline(shard, key, ttl_ms, now_ms)
-            if value < before and key in self.waiters.queues:
+            if value < before and key in self.waiters.queues.by_key:
                 self.waiters.on_decrease(key)
         return before
 
@@ -390,7 +390,7 @@ class Cache:
         the change, or unchanged. Raises CacheFull, with nothing changed.
         """
         sums = sums_of(items)
-        queues = self.waiters.queues
+        queues = self.waiters.queues.by_key
         if queues and not queues.keys().isdisjoint(sums):
             return False, [self.get(key, now_ms) for key, _, _ in items]
         return self.add_within(items, sums, ttl_ms, now_ms)
@@ -426,7 +426,7 @@ class Cache:
         else:
             self.tables[shard][key] = after
             self._set_deadline(shard, key, reset_ms, now_ms)
-            if after < value and key in self.waiters.queues:
+            if after < value and key in self.waiters.queues.by_key:
                 self.waiters.on_decrease(key)
         return True, (room - after) // per_ms, 0, reset_ms
 

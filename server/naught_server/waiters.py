@@ -25,6 +25,7 @@ from itertools import chain
 from typing import Final, Protocol
 
 from naught.errors import CommandError
+from naught_server.queues import PLACES_MOVED_PER_ENTRY, Queues
 from naught_server.timers import Timer, Timers
 
 Item = tuple[bytes, int, int]
@@ -37,8 +38,10 @@ it is one step for all its keys. The engine's next steps do the rest."""
 WAIT_BYTES: Final = 1_024
 """Memory of a request that waits, without its keys."""
 
-WAIT_KEY_BYTES: Final = 150
-"""Memory of each of its keys, beside the key's own length: its object, its place in a queue, amount and limit."""
+WAIT_KEY_BYTES: Final = 136
+"""Memory of each of its keys, beside the key's own length. Its object has 33 bytes and up to 15 for alignment; its
+entry in the table of queues 30, or 60 when that has just grown; its places in the queue and in the request 16; amount
+and limit 2 to 16."""
 
 ANSWER_ENTRIES: Final = 8
 """Answering a waiter: about 4 us. Prices are in the entries of commands.py."""
@@ -158,8 +161,8 @@ class Waiter:
         """Enter the queues."""
         raise AssertionError("each kind of waiter has its own queues")
 
-    def leave(self) -> None:
-        """Leave the queues."""
+    def leave(self) -> int:
+        """Leave the queues. Returns the entries of work."""
         raise AssertionError("each kind of waiter has its own queues")
 
     def outcome(self, now_ms: int) -> object:
@@ -188,9 +191,8 @@ class Waiter:
         if self._answer is None:
             return 0
         result = self.outcome(now_ms)
-        self.leave()
+        done = ANSWER_ENTRIES + self.leave()
         self.finish(result)
-        done = ANSWER_ENTRIES + LEAVE_ENTRIES * self.size
         self.waiters.add_work(done)
         return done + self.waiters.settle(now_ms, SETTLED_AT_ONCE)
 
@@ -232,7 +234,7 @@ class AcquireWaiter(Waiter):
     batch that decrements thousands of keys by one would check a waiter for all of them thousands of times.
     """
 
-    __slots__ = ("_amounts", "_keys", "_limits", "_next", "_order", "blocked_by", "grant")
+    __slots__ = ("_amounts", "_keys", "_limits", "_next", "_order", "blocked_by", "grant", "number")
 
     def __init__(
         self,
@@ -243,13 +245,14 @@ class AcquireWaiter(Waiter):
     ) -> None:
         super().__init__(waiters, wait_ms)
         self.grant: Final = grant
+        self.number = 0  # among all that have entered the queues of this cache; see `queues.py`
         self.blocked_by: bytes | None = None  # the key that blocked it at the last check; None if none did
         sums = sums_of(items)
         limits = limits_of(items)
         # In columns, which take a tenth of the memory of the items as they came.
         self._keys: Final = tuple(sums)
-        self._amounts: Final = array("q", sums.values())
-        self._limits: Final = array("q", [limits[key] for key in sums])
+        self._amounts: Final = _column(list(sums.values()))
+        self._limits: Final = _column([limits[key] for key in sums])
         # By item, the index of its key; None where each key is named once.
         index = {key: number for number, key in enumerate(sums)} if len(items) > len(sums) else None
         self._order: Final = None if index is None else array("H", [index[key] for key, _, _ in items])
@@ -281,32 +284,37 @@ class AcquireWaiter(Waiter):
         return [(keys[at], amounts[at], limits[at]) for at in order]
 
     def enqueue(self) -> None:
+        self.number = self.waiters.next_number()
         for key in self._keys:
-            self.waiters.enter(key, self)
+            self.waiters.queues.enter(key, self)
 
-    def leave(self) -> None:
+    def leave(self) -> int:
+        queues = self.waiters.queues
+        moved = 0
         for key in self._keys:
-            if self.waiters.remove(key, self):
+            moved += queues.places_moved(key)
+            if queues.remove(key, self):
                 self.waiters.on_decrease(key)
+        return LEAVE_ENTRIES * len(self._keys) + moved // PLACES_MOVED_PER_ENTRY
 
     def outcome(self, now_ms: int) -> object:
         return False, self.waiters.cache.peek([key for key, _, _ in self.items], now_ms), None
 
     def is_first(self) -> bool:
         """Whether it is the first in the queue of each of its keys."""
-        return all(self.waiters.first_of(key) is self for key in self._keys)
+        return all(self.waiters.queues.first(key) is self for key in self._keys)
 
     def look(self, now_ms: int) -> int:
         """Note in `blocked_by` for which of its keys it is not the first, or has no room. Returns how many keys were
         looked at: 1 for a key that blocks it again, all when it can be granted.
         """
-        waiters = self.waiters
-        peek = waiters.cache.peek
+        queues = self.waiters.queues
+        peek = self.waiters.cache.peek
         keys = self._keys
         for looked_at in range(1, len(keys) + 1):
             at = self._next
             key = keys[at]
-            if waiters.first_of(key) is not self or peek((key,), now_ms)[0] + self._amounts[at] > self._limits[at]:
+            if queues.first(key) is not self or peek((key,), now_ms)[0] + self._amounts[at] > self._limits[at]:
                 self.blocked_by = key
                 return looked_at
             self._next = (at + 1) % len(keys)
@@ -338,17 +346,26 @@ class ZeroWaiter(Waiter):
     def enqueue(self) -> None:
         self.waiters.awaited.setdefault(self.key, {})[self] = None
 
-    def leave(self) -> None:
+    def leave(self) -> int:
         others = self.waiters.awaited.get(self.key)
         if others is not None:  # the key is not there when this step has woken the waiter already
             others.pop(self, None)
             if not others:
                 del self.waiters.awaited[self.key]
+        return LEAVE_ENTRIES
 
     def outcome(self, now_ms: int) -> object:
         # Also True when the counter is absent and the waiter was not answered yet.
         waiters = self.waiters
         return self not in waiters.awaited.get(self.key, ()) or waiters.cache.is_expired(self.key, now_ms)
+
+
+def _column(numbers: list[int]) -> array[int]:
+    """Numbers from 0 on, with as few bytes for each as the largest one needs."""
+    largest = max(numbers)
+    return array(
+        "B" if largest < 1 << 8 else "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "q", numbers
+    )
 
 
 def sums_of(items: Sequence[Item]) -> dict[bytes, int]:
@@ -371,6 +388,7 @@ class Waiters:
     """The queues and the held generations of one cache."""
 
     __slots__ = (
+        "_numbers",
         "_ready",
         "_ready_all",
         "_woken",
@@ -385,9 +403,8 @@ class Waiters:
 
     def __init__(self, cache: Counters) -> None:
         self.cache: Final = cache
-        # By key: the waiters for room, in the order they came; the waiter itself where it is the only one, as most
-        # are, because a queue takes ten times the memory. No queue is empty.
-        self.queues: dict[bytes, AcquireWaiter | OrderedDict[AcquireWaiter, None]] = {}
+        self._numbers = 0  # the last that a waiter for room got
+        self.queues: Final[Queues[AcquireWaiter]] = Queues()  # the waiters for room
         self.awaited: dict[bytes, dict[ZeroWaiter, None]] = {}  # by key: the waiters for zero. None is empty.
         self.generations: dict[
             bytes, Generation
@@ -404,7 +421,7 @@ class Waiters:
     @property
     def watched(self) -> bool:
         """Whether anything here depends on a counter becoming absent."""
-        return bool(self.generations or self.queues or self.awaited)
+        return bool(self.generations or self.queues.by_key or self.awaited)
 
     # Events of the store.
 
@@ -415,7 +432,7 @@ class Waiters:
         if woken is not None:
             self._woken.extend(woken)
             self.unsettled = True
-        if key in self.queues:
+        if key in self.queues.by_key:
             self.on_decrease(key)
 
     def on_all_absent(self) -> None:
@@ -426,13 +443,13 @@ class Waiters:
             self._woken_all.append(chain(tuple(self._woken), chain.from_iterable(self.awaited.copy().values())))
             self._woken.clear()
             self.awaited.clear()
-        self._ready_all = deque(self.queues)  # what was noted before is among them
+        self._ready_all = deque(self.queues.by_key)  # what was noted before is among them
         self._ready.clear()
         self.unsettled = self._has_notes()
 
     def price_of_clear(self) -> int:
         """What `on_all_absent` costs, in entries."""
-        return (len(self.generations) + len(self.awaited) + len(self.queues)) // KEYS_LISTED_PER_ENTRY
+        return (len(self.generations) + len(self.awaited) + len(self.queues.by_key)) // KEYS_LISTED_PER_ENTRY
 
     def on_decrease(self, key: bytes) -> None:
         """The first waiter in this key's queue may fit now."""
@@ -443,49 +460,17 @@ class Waiters:
         """Work was done for waiters."""
         self.worked += entries
 
-    # Queues.
-
-    def enter(self, key: bytes, waiter: AcquireWaiter) -> None:
-        """Put a waiter at the end of a key's queue."""
-        queue = self.queues.get(key)
-        if queue is None:
-            self.queues[key] = waiter
-        elif isinstance(queue, AcquireWaiter):
-            # An OrderedDict, because finding the first entry of a plain dict gets slower each time its first entry is
-            # removed.
-            self.queues[key] = OrderedDict.fromkeys((queue, waiter))
-        else:
-            queue[waiter] = None
-
-    def first_of(self, key: bytes) -> AcquireWaiter | None:
-        """The first waiter in a key's queue; None where there is no queue."""
-        queue = self.queues.get(key)
-        return next(iter(queue)) if isinstance(queue, OrderedDict) else queue
-
-    def remove(self, key: bytes, waiter: AcquireWaiter) -> bool:
-        """Take a waiter out of a key's queue, if it is there. Returns whether another one is the first now."""
-        queue = self.queues.get(key)
-        if queue is waiter:
-            del self.queues[key]
-        elif isinstance(queue, OrderedDict) and waiter in queue:
-            was_first = next(iter(queue)) is waiter
-            del queue[waiter]
-            if len(queue) == 1:
-                self.queues[key] = next(iter(queue))
-            return was_first
-        return False
-
-    def queue_of(self, key: bytes) -> list[AcquireWaiter]:
-        """The waiters in a key's queue, in order. For tests."""
-        queue = self.queues.get(key, ())
-        return [queue] if isinstance(queue, AcquireWaiter) else list(queue)
+    def next_number(self) -> int:
+        """The number of a waiter that enters the queues now."""
+        self._numbers += 1
+        return self._numbers
 
     def unanswered(self) -> set[Waiter] | None:
         """All waiters that are still to be answered; None where that cannot be told, while `clear` answers many. For
         tests. O(waiters)."""
         if self._woken_all:
             return None
-        waiters: set[Waiter] = {waiter for key in self.queues for waiter in self.queue_of(key)}
+        waiters: set[Waiter] = {waiter for key in self.queues.by_key for waiter in self.queues.of(key)}
         waiters.update(chain.from_iterable(self.awaited.values()))
         waiters.update(self._woken)
         return {waiter for waiter in waiters if not waiter.is_over}
@@ -524,12 +509,11 @@ class Waiters:
                 continue
             key = self._next_ready()
             done += 1
-            first = self.first_of(key)
+            first = self.queues.first(key)
             if first is None:
                 continue
             if first.is_over:  # its session has ended
-                first.leave()
-                done += LEAVE_ENTRIES * first.size
+                done += first.leave()
                 continue
             if first.blocked_by not in {None, key}:
                 continue
@@ -592,16 +576,17 @@ class Waiters:
             assert all(amount > 0 for _, amount in generation.amounts()), f"{key!r}: a session holds nothing of it"
         for key, waiters in self.awaited.items():
             assert waiters, f"{key!r}: an empty set of waiters for zero"
-        for key, queue in self.queues.items():
+        for key, queue in self.queues.by_key.items():
             assert isinstance(queue, AcquireWaiter) or len(queue) > 1, f"{key!r}: a queue of one waiter or none"
-            assert all(key in waiter.keys for waiter in self.queue_of(key)), f"{key!r}: a waiter in a wrong queue"
+            waiters_of_key = self.queues.of(key)
+            assert all(key in waiter.keys for waiter in waiters_of_key), f"{key!r}: a waiter in a wrong queue"
+            numbers = [waiter.number for waiter in waiters_of_key]
+            assert numbers == sorted(set(numbers)), f"{key!r}: a queue that is not in order"
         if self.unsettled:
             return
         for key in self.awaited:
             assert self.cache.peek([key], now_ms) != [0] or self.cache.is_expired(key, now_ms), f"{key!r}: not woken"
-        # Each once: a waiter for many keys may be the first in the queues of all of them.
-        firsts = {queue if isinstance(queue, AcquireWaiter) else next(iter(queue)) for queue in self.queues.values()}
-        for first in firsts:
+        for first in self.queues.firsts():
             if first.is_over or any(self.cache.is_expired(key, now_ms) for key in first.keys):
                 continue  # it leaves soon, or the expiry has not been noticed yet
             assert not first.is_first() or not self.cache.fits(first.items, first.sums, now_ms), (

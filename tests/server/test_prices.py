@@ -15,7 +15,14 @@ from naught_server.commands import REQUEST_ENTRIES
 from naught_server.config import TURN_ITEMS_MAX, ServerConfig
 from naught_server.engine import Engine
 from naught_server.holds import Holds
-from naught_server.waiters import ANSWER_ENTRIES, SETTLED_AT_ONCE, AcquireWaiter, Waiters
+from naught_server.queues import Queues
+from naught_server.waiters import (
+    ANSWER_ENTRIES,
+    SETTLED_AT_ONCE,
+    WAIT_BYTES,
+    WAIT_KEY_BYTES,
+    AcquireWaiter,
+)
 from simulation.peer import Peer, engine_of
 from support.seeds import slow
 
@@ -165,14 +172,14 @@ def steps_of(peer: Peer, entries_max: int) -> list[int]:
 def test_the_end_of_wide_waits_is_spread_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     peer, _ = wide_waits(60)
     left = 0
-    remove = Waiters.remove
+    remove = Queues.remove
 
-    def counted(waiters: Waiters, key: bytes, waiter: AcquireWaiter) -> bool:
+    def counted(queues: Queues[AcquireWaiter], key: bytes, waiter: AcquireWaiter) -> bool:
         nonlocal left
         left += 1
-        return remove(waiters, key, waiter)
+        return remove(queues, key, waiter)
 
-    monkeypatch.setattr(Waiters, "remove", counted)
+    monkeypatch.setattr(Queues, "remove", counted)
     peer.protocol.close(peer.now_ms)
     peer.now_ms += peer.protocol.session.lease_ms
     counts = []
@@ -182,7 +189,7 @@ def test_the_end_of_wide_waits_is_spread_over_steps(monkeypatch: pytest.MonkeyPa
         counts.append(left - before)
     assert sum(counts) == 60 * WIDE
     assert max(counts) <= 4_000 + 2 * WIDE
-    assert not peer.protocol.session.cache.waiters.queues
+    assert not peer.protocol.session.cache.waiters.queues.by_key
     assert peer.engine.sessions.parked_bytes == 0
 
 
@@ -248,7 +255,7 @@ def test_repeated_clears_note_each_queue_once() -> None:
         other.call("set", b"full", 1)
         other.call("clear")
     waiters = peer.protocol.session.cache.waiters
-    assert len(waiters._ready_all) + len(waiters._ready) <= 2 * len(waiters.queues) + 1
+    assert len(waiters._ready_all) + len(waiters._ready) <= 2 * len(waiters.queues.by_key) + 1
 
 
 def test_waits_that_end_together_are_counted_by_their_keys() -> None:
@@ -295,7 +302,7 @@ def test_waits_of_all_sessions_have_so_much_memory_and_no_more() -> None:
         while peer.protocol.wants_turn:
             peer.turn()
         waiting += len(peer.protocol.session.parked)
-    assert waiting == (1 << 20) // (1_024 + WIDE * 155)
+    assert waiting == (1 << 20) // (WAIT_BYTES + WIDE * (WAIT_KEY_BYTES + 5))
     assert engine.stats.errors == {"busy": 12 - waiting}
     peers[0].call("bye")
     steps_of(peers[1], 10_000)
@@ -303,13 +310,15 @@ def test_waits_of_all_sessions_have_so_much_memory_and_no_more() -> None:
     assert engine.stats.errors == {"busy": 12 - waiting}
 
 
+@pytest.mark.parametrize("queued", ["alone", "in pairs", "all in one queue"])
 @pytest.mark.parametrize(("waits", "keys"), [(500, 1), (200, 30), *slow((88, 1_000))])
-def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int) -> None:
+def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int, queued: str) -> None:
     peer = opened()
     peer.call("incr", b"full")
     data = []
     for name in range(waits):
-        others = [(b"%d:%d" % (name, number), 10**6 + number, 10**9) for number in range(keys - 1)]
+        queue = {"alone": name, "in pairs": name // 2, "all in one queue": 0}[queued]
+        others = [(b"%d:%d" % (queue, number), 10**6 + number, 10**9) for number in range(keys - 1)]
         data.append(encode_request(100 + name, "acquire", ([(b"full", 1, 1), *others], None)))
     gc.collect()
     tracemalloc.start()

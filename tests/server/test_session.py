@@ -737,7 +737,7 @@ def test_notifications_are_executed_and_do_not_wait() -> None:
     here.send(encode_notification("wait_zero", [b"k", None]))
     here.send(encode_notification("release", [99]))
     assert (len(session.holds), len(session.parked)) == (1, 0)
-    assert not here.engine.store.caches["default"].waiters.queues
+    assert not here.engine.store.caches["default"].waiters.queues.by_key
     here.send(requests("wait_zero", b"k", None, start=20))
     assert [msgid for _, msgid, _, _ in decoded(here.send(encode_notification("cancel", [20])))] == [20]
     assert (session.accepted, session.replied) == (1, 1)

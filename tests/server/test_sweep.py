@@ -134,7 +134,7 @@ def test_memory_is_released_after_many_of_these_have_gone(what: str) -> None:
             keys = [b"%d:%d" % (number, key) for key in range(ITEMS_AT_ONCE_MAX)]
             peers[0].call("apply", keys, 1)
             peers[0].send("acquire", [[key, 1, 1] for key in keys], 60_000)
-        assert len(cache_of(engine).waiters.queues) == 12 * ITEMS_AT_ONCE_MAX
+        assert len(cache_of(engine).waiters.queues.by_key) == 12 * ITEMS_AT_ONCE_MAX
     else:
         peers[0].call("hello", {"session": True})
         for number in range(12):

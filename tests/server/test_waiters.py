@@ -99,7 +99,7 @@ def test_every_way_of_becoming_absent_wakes_both_kinds(name: str, way: Any, evic
     way(here.cache)
     here.settle()
     assert here.answers == {"zero": True, "room": (True, [1], 7)}
-    assert not here.waiters.queues
+    assert not here.waiters.queues.by_key
     assert not here.waiters.awaited
 
 
@@ -156,7 +156,7 @@ def test_a_key_named_twice_stands_once_in_its_queue() -> None:
     here = Waits()
     here.cache.incr(b"k", 2, None, NOW)
     here.room("twice", (b"k", 1, 3), (b"k", 1, 2))
-    assert len(here.waiters.queue_of(b"k")) == 1
+    assert len(here.waiters.queues.of(b"k")) == 1
     here.cache.decr(b"k", 1, False, NOW)
     assert here.settle() == []
     here.cache.decr(b"k", 1, False, NOW)

@@ -89,7 +89,7 @@ def _cache_state(cache: Cache) -> dict[str, Any]:
         "deadlines": sorted(item for deadlines in cache.deadlines for item in deadlines.items()),
         "zeros": list(cache.zeros),
         "evictions": dict(cache.evictions),
-        "queues": {key: _in_line(queue) for key, queue in cache.waiters.queues.items()},
+        "queues": {key: _in_line(queue) for key, queue in cache.waiters.queues.by_key.items()},
         "awaited": {key: len(waiters) for key, waiters in cache.waiters.awaited.items()},
         "held": {key: generation.holds for key, generation in cache.waiters.generations.items()},
     }

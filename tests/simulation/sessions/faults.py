@@ -126,20 +126,20 @@ FAULTS: list[Fault] = [
         Waiters,
         "settle",
         "self._grant(first, now_ms)",
-        "self._grant(self.queue_of(key)[-1], now_ms)",
+        "self._grant(self.queues.of(key)[-1], now_ms)",
     ),
     Fault(
         "the second waiter is granted",
         Waiters,
         "settle",
         "self._grant(first, now_ms)",
-        "self._grant(self.queue_of(key)[:2][-1], now_ms)",
+        "self._grant(self.queues.of(key)[:2][-1], now_ms)",
     ),
     Fault(
         "being first in one queue is enough",
         AcquireWaiter,
         "look",
-        "waiters.first_of(key) is not self or",
+        "queues.first(key) is not self or",
         "",
     ),
     Fault(
@@ -167,9 +167,9 @@ FAULTS: list[Fault] = [
     Fault("the next waiter is not looked at", AcquireWaiter, "leave", "self.waiters.on_decrease(key)", "pass"),
     Fault("acquire overtakes", commands, "acquire", "if not queues or queues.keys().isdisjoint(sums):", "if True:"),
     Fault("try_incr overtakes", Cache, "try_incr", "if queues and not", "if False and not"),
-    Fault("a wait that has ended stays in its queue", Waiter, "end", "self.leave()", "pass"),
+    Fault("a wait that has ended stays in its queue", Waiter, "end", "self.leave()", "0"),
     Fault("the end of a wait wakes no waiter", Waiter, "end", "self.waiters.settle(now_ms, SETTLED_AT_ONCE)", "0"),
-    Fault("a decrement wakes no waiter", Cache, "decr", "if key in self.waiters.queues:", "if False:"),
+    Fault("a decrement wakes no waiter", Cache, "decr", "if key in self.waiters.queues.by_key:", "if False:"),
     Fault(
         "the hot path ignores waiters for room",
         HotCounters,
@@ -286,7 +286,7 @@ FAULTS: list[Fault] = [
         "if one.holds.get(number) or one is peer.session).holds.release(number, None, now_ms)",
     ),
     # the end
-    Fault("a session that has ended stays in the queues", Session, "empty_queues", "waiter.leave()", "pass"),
+    Fault("a session that has ended stays in the queues", Session, "empty_queues", "waiter.leave()", "0"),
     Fault(
         "giving back the holds of ended sessions wakes no waiter",
         sessions,

@@ -376,7 +376,7 @@ class World:
             assert not any(hold.record.ended and model.live(hold) for hold in model.holds.values()), (
                 "an ended session still has holds"
             )
-            assert {key: len(cache.waiters.queue_of(key)) for key in cache.waiters.queues} == {
+            assert {key: len(cache.waiters.queues.of(key)) for key in cache.waiters.queues.by_key} == {
                 key: len(queue) for key, queue in model.queues.items()
             }
         self.sessions = [record for record in self.sessions if not record.ended]
