@@ -20,9 +20,10 @@ What keeps it from doing harm:
 - **Bounds.** The value of a rule is checked by its setting, and there are at most `CHANGES_PER_HOUR_MAX` changes.
 - **An operator wins.** A setting that `config_set` has set is left alone.
 
-**What is kept lies in arrays.** The tuner notes new numbers all the time, also while millions of counters come and
-go. A number that is an object of its own keeps a mebibyte of the allocator's memory from going back to the system:
-together they kept more than 15 % of what 800 000 counters had taken.
+**What is kept lies in memory that was taken at the start.** The tuner notes new figures all the time, also while
+millions of counters come and go. A number, text or tuple that is made then keeps a mebibyte of the allocator's memory
+from going back to the system: together they kept more than 15 % of what 800 000 counters had taken. So numbers are in
+arrays, and the rest are objects that are there anyway.
 
 In a dry run all of this happens but the change itself; nothing can then be said about its effect, so it is held.
 """
@@ -30,11 +31,11 @@ In a dry run all of this happens but the change itself; nothing can then be said
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from math import isnan, nan
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from naught_server.rules import METRICS, Rule, effective
 
@@ -98,13 +99,17 @@ class Decision:
         return {"age_ms": now_ms - self.at_ms, **words}
 
 
+_WORDS: Final = ("what", "rule", "setting", "before", "after", "metric", "cache", "dry_run")
+"""What a decision says beside its numbers."""
+
+
 class DecisionLog:
     """The last decisions, in memory that was taken at the start; see the module."""
 
     def __init__(self) -> None:
         self._numbers = array("d", [0.0]) * (3 * DECISIONS_KEPT)  # of each: at_ms, figure, threshold
         # Of each, what has a name or is a value of a rule or a setting: objects that are there anyway.
-        self._words: list[tuple[Any, ...] | None] = [None] * DECISIONS_KEPT
+        self._words: list[Any] = [None] * (len(_WORDS) * DECISIONS_KEPT)
         self._count = 0  # decisions since the start
 
     def append(self, decision: Decision) -> None:
@@ -112,16 +117,8 @@ class DecisionLog:
         place = self._count % DECISIONS_KEPT
         self._count += 1
         self._numbers[3 * place : 3 * place + 3] = array("d", (decision.at_ms, decision.figure, decision.threshold))
-        self._words[place] = (
-            decision.what,
-            decision.rule,
-            decision.setting,
-            decision.before,
-            decision.after,
-            decision.metric,
-            decision.cache,
-            decision.dry_run,
-        )
+        first = place * len(_WORDS)
+        self._words[first : first + len(_WORDS)] = [getattr(decision, name) for name in _WORDS]
 
     def __len__(self) -> int:
         return min(self._count, DECISIONS_KEPT)
@@ -130,42 +127,55 @@ class DecisionLog:
         """From the oldest to the newest."""
         for number in range(self._count - len(self), self._count):
             place = number % DECISIONS_KEPT
-            words = self._words[place]
-            assert words is not None
-            what, rule, setting, before, after, metric, cache, dry_run = words
+            words = self._words[place * len(_WORDS) : (place + 1) * len(_WORDS)]
             at_ms, figure, threshold = self._numbers[3 * place : 3 * place + 3]
-            yield Decision(int(at_ms), what, rule, setting, before, after, metric, figure, threshold, cache, dry_run)
+            yield Decision(
+                at_ms=int(at_ms), figure=figure, threshold=threshold, **dict(zip(_WORDS, words, strict=True))
+            )
 
 
 class _History:
     """What the changes for a watch have come to."""
 
-    __slots__ = ("failures", "put_back_ms", "rests_until_ms", "stays_ms")
+    __slots__ = ("_numbers", "failures")
 
     def __init__(self, rule: Rule) -> None:
         self.failures = 0  # changes without effect, one after the other
-        self.rests_until_ms = 0
-        self.stays_ms = rule.undo_after_ms
-        self.put_back_ms: int | None = None  # when a change was last put back
+        # Until when the rule rests; how long its next change stays; when a change was last put back, NaN for never.
+        self._numbers = array("d", (0, rule.undo_after_ms, nan))
+
+    def rest(self, now_ms: int) -> None:
+        """A change had no effect: for a while there is no other one."""
+        self._numbers[0] = now_ms + min(HOUR_MS, REST_MS << min(self.failures, 10))
+        self.failures += 1
+
+    def is_resting(self, now_ms: int) -> bool:
+        """Whether the last change had no effect a moment ago."""
+        return now_ms < self._numbers[0]
+
+    def put_back(self, now_ms: int) -> None:
+        """A change was put back, because its rule is over."""
+        self._numbers[2] = now_ms
 
     def stay_ms(self, rule: Rule, now_ms: int) -> int:
         """How long the next change is to stay: longer when the last one was put back a moment ago."""
-        if self.put_back_ms is not None and now_ms - self.put_back_ms < max(SOON_MS, SOON_FACTOR * self.stays_ms):
-            self.stays_ms = min(HOUR_MS, 2 * self.stays_ms)
-        else:
-            self.stays_ms = rule.undo_after_ms
-        return self.stays_ms
+        _, stays_ms, put_back_ms = self._numbers
+        soon = now_ms - put_back_ms < max(SOON_MS, SOON_FACTOR * stays_ms)  # False for NaN
+        self._numbers[1] = min(HOUR_MS, 2 * stays_ms) if soon else rule.undo_after_ms
+        return int(self._numbers[1])
 
 
 class Watch:
     """A rule and one thing it watches: the server or a cache."""
 
-    __slots__ = ("_numbers", "cache", "history", "rule")
+    __slots__ = ("_numbers", "cache", "history", "metric", "rule", "setting")
 
     def __init__(self, rule: Rule, cache: str | None) -> None:
         self.rule = rule
         self.cache = cache
         self.history: Final = _History(rule)
+        self.setting: Final = f"caches.{cache}.eviction" if rule.set == "eviction" else rule.set  # its full name
+        self.metric: Final = f"{rule.metric}/s" if rule.rate_ms else rule.metric  # as decisions name it
         # What is compared (the metric, or its growth per second); since when it is met, and over; and for a rate the
         # metric at the beginning of the window, and when that was. NaN is none. See the module.
         self._numbers = array("d", [nan]) * 5
@@ -216,15 +226,6 @@ class Watch:
         """Whether the rule has been met long enough to act."""
         return self.met_since_ms is not None and now_ms - self.met_since_ms >= self.rule.for_ms
 
-    def is_resting(self, now_ms: int) -> bool:
-        """Whether its last change had no effect a moment ago."""
-        return now_ms < self.history.rests_until_ms
-
-    @property
-    def setting(self) -> str:
-        """The full name of what the rule sets."""
-        return f"caches.{self.cache}.eviction" if self.rule.set == "eviction" else self.rule.set
-
 
 class Change:
     """A setting that the tuner has changed and has not put back."""
@@ -263,10 +264,11 @@ class Tuner:
         self.rules = dict(rules)
         self.changes: dict[str, Change] = {}  # by setting
         self.decisions: Final = DecisionLog()
-        self.counts: dict[tuple[str, What], int] = {}  # decisions since the start
+        self.counts: Final[dict[tuple[str, What], int]] = {}  # decisions since the start, by rule
         self._caches = caches
         self._watches: list[Watch] = []
-        self._changed_ms: deque[int] = deque(maxlen=CHANGES_PER_HOUR_MAX)  # when the last changes were made
+        self._changed_ms = array("d", [nan]) * CHANGES_PER_HOUR_MAX  # a ring: when the last changes were made
+        self._changes_made = 0  # since the start; the place in that ring
         self._paused = False  # there were too many changes, and it was said
         # When it last looked; then a ring of the last looks: requests so far, and when that was. NaN is none.
         self._looks = array("d", [nan]) * (1 + 2 * LOOKS_KEPT)
@@ -277,6 +279,7 @@ class Tuner:
         """These rules hold from now on. The owner has put back what the tuner had changed."""
         self.rules = dict(rules)
         self.changes.clear()
+        self.counts.update(dict.fromkeys(product(rules, get_args(What)), 0) | self.counts)
         self._watches = [watch for rule in rules.values() for watch in self._watches_of(rule)]
 
     def differences(self, rules: Mapping[str, Rule]) -> list[str]:
@@ -314,8 +317,7 @@ class Tuner:
         decision = self._judge(now_ms, dry_run) or self._change(value_of, pinned, now_ms, dry_run)
         if decision is not None:
             self.decisions.append(decision)
-            key = decision.rule, decision.what
-            self.counts[key] = self.counts.get(key, 0) + 1
+            self.counts[decision.rule, decision.what] += 1
         return decision
 
     def _look(self, figures: Figures, now_ms: int) -> None:
@@ -342,9 +344,7 @@ class Tuner:
                     change.on_trial = False
                     history.failures = 0
                 elif now_ms - change.at_ms >= watch.rule.check_ms:
-                    rest_ms = min(HOUR_MS, REST_MS << min(history.failures, 10))
-                    history.failures += 1
-                    history.rests_until_ms = now_ms + rest_ms
+                    history.rest(now_ms)
                     return self._take_back(setting, "undone: no effect", now_ms, dry_run)
             elif watch.over_since_ms is not None and now_ms - watch.over_since_ms >= change.stays_ms:
                 heir = self._heir(setting, change, now_ms)
@@ -352,7 +352,7 @@ class Tuner:
                     if self._is_trying:
                         continue  # it is asked again when that trial is over
                     return self._keep(setting, heir, now_ms, dry_run)
-                history.put_back_ms = now_ms
+                history.put_back(now_ms)
                 return self._take_back(setting, "put back", now_ms, dry_run)
         return None
 
@@ -369,7 +369,7 @@ class Tuner:
                 watch is not change.watch
                 and watch.setting == setting
                 and watch.is_due(now_ms)
-                and not watch.is_resting(now_ms)
+                and not watch.history.is_resting(now_ms)
                 and watch.rule.wants(change.before, change.value)
             ):
                 return watch
@@ -393,7 +393,7 @@ class Tuner:
         if self._is_trying:
             return None
         for watch in self._watches:
-            if not watch.is_due(now_ms) or watch.is_resting(now_ms):
+            if not watch.is_due(now_ms) or watch.history.is_resting(now_ms):
                 continue
             setting = watch.setting
             if setting in pinned:
@@ -417,13 +417,14 @@ class Tuner:
         before = current if earlier is None else earlier.before
         stays_ms = watch.history.stay_ms(watch.rule, now_ms) if earlier is None else earlier.stays_ms
         self.changes[setting] = Change(watch, before, value, stays_ms, now_ms, on_trial=not dry_run)
-        self._changed_ms.append(now_ms)
+        self._changed_ms[self._changes_made % CHANGES_PER_HOUR_MAX] = now_ms
+        self._changes_made += 1
         self._paused = False
         return self._decision("changed", watch, setting, current, value, now_ms=now_ms, dry_run=dry_run)
 
     def _has_changed_enough(self, now_ms: int) -> bool:
-        changed = self._changed_ms
-        return len(changed) == CHANGES_PER_HOUR_MAX and now_ms - changed[0] < HOUR_MS
+        oldest_ms = self._changed_ms[self._changes_made % CHANGES_PER_HOUR_MAX]
+        return now_ms - oldest_ms < HOUR_MS  # False for NaN
 
     def _pause(self, watch: Watch, setting: str, current: Any, now_ms: int, dry_run: bool) -> Decision | None:
         if self._paused:
@@ -444,7 +445,7 @@ class Tuner:
             setting=setting,
             before=before,
             after=after,
-            metric=f"{rule.metric}/s" if rule.rate_ms else rule.metric,
+            metric=watch.metric,
             figure=watch.figure,
             threshold=rule.threshold,
             cache=watch.cache,

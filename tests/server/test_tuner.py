@@ -121,7 +121,7 @@ def test_a_decision_says_what_it_was_made_on() -> None:
         "dry_run": False,
     }
     assert list(bench.tuner.decisions) == [decision]
-    assert bench.tuner.counts == {("burst-of-zeros", "changed"): 1}
+    assert {key: count for key, count in bench.tuner.counts.items() if count} == {("burst-of-zeros", "changed"): 1}
     assert bench.tuner.as_dict(bench.now_ms)["changes"] == {
         "sweep_budget_ms": {"rule": "burst-of-zeros", "value": 4.0, "before": 1.0, "age_ms": 0, "on_trial": True}
     }
