@@ -16,7 +16,8 @@ step where that was dearer: one slow step counts once, a lasting change counts a
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
+from math import isnan, nan
 from typing import Final
 
 from naught_server.config import SWEEP_BACKLOG_SHARE, SWEEP_INTERVAL_MS_MAX, SWEEP_SLICE_MS
@@ -44,54 +45,64 @@ TURNS_MAX: Final = 8
 class Price:
     """What an entry of one job costs, in nanoseconds."""
 
-    __slots__ = ("_samples", "entry_ns")
+    __slots__ = ("_numbers", "_sampled")
 
     def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=SAMPLES)  # of the last steps: nanoseconds per entry
-        self.entry_ns = ENTRY_NS_AT_START  # what the next entries are taken to cost
+        # What the next entries are taken to cost; then the last samples, a ring: nanoseconds per entry, NaN is none.
+        # Numbers that change all the time lie in arrays: see `stats.Durations`.
+        self._numbers = array("d", [ENTRY_NS_AT_START, *[nan] * SAMPLES])
+        self._sampled = 0  # the place of the next sample
+
+    @property
+    def entry_ns(self) -> float:
+        """What the next entries are taken to cost."""
+        return self._numbers[0]
 
     def note(self, entries: int, took_ns: int) -> None:
         """A turn has done this many entries in this time."""
         if entries <= 0:
             return
+        numbers = self._numbers
         last = max(took_ns, 1) / entries
-        if entries < FEW_ENTRIES and took_ns <= SHORT_NS and last >= self.entry_ns:
+        if entries < FEW_ENTRIES and took_ns <= SHORT_NS and last >= numbers[0]:
             return
-        self._samples.append(last)
-        self.entry_ns = max(sorted(self._samples)[len(self._samples) // 2], last)
+        numbers[1 + self._sampled] = last
+        self._sampled = (self._sampled + 1) % SAMPLES
+        samples = sorted(number for number in numbers[1:] if not isnan(number))
+        numbers[0] = max(samples[len(samples) // 2], last)
 
     def entries_in(self, time_ns: float) -> int:
         """How many entries fit this time: at least 1, so that every job gets on."""
-        return max(1, min(ENTRIES_MAX, int(time_ns / self.entry_ns)))
+        return max(1, min(ENTRIES_MAX, int(time_ns / self._numbers[0])))
 
 
 class Pace:
     """The prices of all jobs, and the time that is left of one step."""
 
-    __slots__ = ("_budget_ns", "_left_ns", "_prices")
+    __slots__ = ("_prices", "_time_ns")
 
     def __init__(self, jobs: int) -> None:
         self._prices = [Price() for _ in range(jobs)]
-        self._budget_ns = 0.0  # of the step under way
-        self._left_ns = 0.0  # what is left of it; below 0 after a slow turn
+        # The budget of the step under way; what is left of it, below 0 after a slow turn.
+        self._time_ns = array("d", (0.0, 0.0))
 
     def begin(self, budget_ns: float) -> None:
         """A step begins, which may take this long."""
-        self._budget_ns = self._left_ns = budget_ns
+        self._time_ns[0] = self._time_ns[1] = budget_ns
 
     def allowance(self, job: int) -> int:
         """How many entries the next turn of this job may do."""
-        return self._prices[job].entries_in(self._left_ns / 2)
+        return self._prices[job].entries_in(self._time_ns[1] / 2)
 
     def note(self, job: int, entries: int, took_ns: int) -> None:
         """The turn is over."""
-        self._left_ns -= took_ns
+        self._time_ns[1] -= took_ns
         self._prices[job].note(entries, took_ns)
 
     @property
     def has_time(self) -> bool:
         """Whether enough is left of the step for further turns of jobs that have more work."""
-        return self._left_ns * 8 >= self._budget_ns
+        return self._time_ns[1] * 8 >= self._time_ns[0]
 
     def entry_ns(self, job: int) -> float:
         """The price of an entry of this job."""

@@ -12,6 +12,7 @@ long run the figures are those of all turns.
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
@@ -31,24 +32,44 @@ TIMED_OF_SMALL: Final = 8
 class Durations:
     """How often something took time, how long in total and at most, and a histogram. In nanoseconds."""
 
-    __slots__ = ("buckets", "count", "max_ns", "total_ns")
+    __slots__ = ("_numbers",)
 
     BUCKETS: Final = 25
     """The last bucket counts durations above 8 s."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.total_ns = 0
-        self.max_ns = 0
-        # Bucket i counts durations below 2^i us that are not below half of that.
-        self.buckets = [0] * self.BUCKETS
+        # Count, total, longest; then the buckets: bucket i counts durations below 2^i us that are not below half of
+        # that. An array, because they change all the time: each as an object of its own would, once it is made while
+        # counters go, keep a mebibyte of the allocator's memory from going back to the system.
+        self._numbers = array("q", [0]) * (3 + self.BUCKETS)
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return self._numbers[0]
+
+    @property
+    def total_ns(self) -> int:
+        """How long they took together."""
+        return self._numbers[1]
+
+    @property
+    def max_ns(self) -> int:
+        """How long the longest took."""
+        return self._numbers[2]
+
+    @property
+    def buckets(self) -> list[int]:
+        """The histogram."""
+        return self._numbers[3:].tolist()
 
     def add(self, duration_ns: int, times: int = 1) -> None:
         """Count one duration, or a sample that stands for several."""
-        self.count += times
-        self.total_ns += times * duration_ns
-        self.max_ns = max(self.max_ns, duration_ns)
-        self.buckets[min((duration_ns // 1000).bit_length(), self.BUCKETS - 1)] += times
+        numbers = self._numbers
+        numbers[0] += times
+        numbers[1] += times * duration_ns
+        numbers[2] = max(numbers[2], duration_ns)
+        numbers[3 + min((duration_ns // 1000).bit_length(), self.BUCKETS - 1)] += times
 
     def as_dict(self) -> dict[str, Any]:
         """For `info`."""

@@ -28,6 +28,7 @@ left, 61 % of the memory stays when only the table is rebuilt, and 4 % when keys
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol, Self
@@ -378,7 +379,7 @@ class RemoveZeros(ShardJob):
     def __init__(self, cache: Cache) -> None:
         super().__init__(cache)
         self._now_ms = 0  # of the step under way
-        self._swept_ms = [-ZEROS_EVERY_MS] * len(cache.tables)  # by shard: when its zeros were last taken out
+        self._swept_ms = array("q", [-ZEROS_EVERY_MS]) * len(cache.tables)  # by shard: when it was last swept
 
     def step(self, now_ms: int, entries_max: int) -> int:
         cache = self._cache
@@ -425,13 +426,13 @@ class CompactTables(ShardJob):
         self._bytes_before = 0  # of the shard that was last found to need work
         # By shard: its entries when they were last noted, and when they were noted before that, at least SETTLED_MS
         # ago.
-        self._noted = self._noted_before = [0] * len(cache.tables)
+        self._noted = self._noted_before = array("q", [0]) * len(cache.tables)
         self._noted_ms = 0  # when they were last noted
 
     def step(self, now_ms: int, entries_max: int) -> int:
         if now_ms - self._noted_ms >= SETTLED_MS:
             self._noted_before = self._noted
-            self._noted = list(map(len, self._cache.tables))
+            self._noted = array("q", map(len, self._cache.tables))
             self._noted_ms = now_ms
         return super().step(now_ms, entries_max)
 
