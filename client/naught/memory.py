@@ -8,6 +8,9 @@ A *host* is an engine with its lock and its sweeping. A host with a name lives a
 clients, as a server does. A host without a name lives as long as its client. Clients of one host may run in event
 loops of different threads: the host's lock makes their turns exclusive.
 
+Where there is no memory in the middle of a command, a server's process ends. A host is broken then: its clients lose
+their connections, and calls fail as if the server were gone.
+
 A timer of each connection runs the sweeper, in steps of SWEEP_ENTRIES. A step takes well under 1 ms. The engine asks
 for the next step 10 ms later, or 100 ms later if there was nothing to do.
 """
@@ -15,13 +18,16 @@ for the next step 10 ms later, or 100 ms later if there was nothing to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from naught_server.engine import Engine
+from naught_server.fatal import FATAL
 from naught_server.protocol import ServerProtocol
 
 SWEEP_ENTRIES: Final = 500
@@ -43,6 +49,7 @@ class Host:
         self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
         self.lock: Final = threading.RLock()  # held during every call into the engine and its channels
         self._ahead_ms = 0  # by how much the clock was moved forward
+        self.broken = False  # there was no memory in the middle of a command: nothing in the engine can be trusted
 
     def now_ms(self) -> int:
         """The engine's clock: the monotonic one of the process, and what was added to it."""
@@ -64,7 +71,12 @@ class Host:
         return ServerProtocol(self.engine, wake, peer=PEER)
 
     def attach(self, protocol: asyncio.Protocol) -> None:
-        """A new connection for `protocol`, whose `connection_made` is called before this returns."""
+        """A new connection for `protocol`, whose `connection_made` is called before this returns.
+
+        Raises OSError where the engine has run out of memory, as for a server that has ended.
+        """
+        if self.broken:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the engine of memory:// has run out of memory")
         protocol.connection_made(_MemoryTransport(self, protocol))
 
 
@@ -122,7 +134,7 @@ class _MemoryTransport(asyncio.Transport):
         if self._closing:
             return
         now_ms = self._host.now_ms()
-        with self._host.lock:
+        with self._engine_used():
             self._handle_output(self._channel.receive(bytes(data), now_ms), now_ms)
 
     def is_closing(self) -> bool:
@@ -141,7 +153,8 @@ class _MemoryTransport(asyncio.Transport):
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         with self._host.lock:
-            self._channel.close(self._host.now_ms())
+            if not self._host.broken:
+                self._channel.close(self._host.now_ms())
         self._loop.call_soon(self._protocol.connection_lost, None)
 
     def abort(self) -> None:
@@ -161,8 +174,19 @@ class _MemoryTransport(asyncio.Transport):
         if self._closing:
             return
         now_ms = self._host.now_ms()
-        with self._host.lock:
+        with self._engine_used():
             self._handle_output(self._channel.turn(now_ms), now_ms)
+
+    @contextlib.contextmanager
+    def _engine_used(self) -> Iterator[None]:
+        """Use the engine, alone. Where there is no memory, it ends as a server does, and all connections are lost."""
+        with self._host.lock:
+            try:
+                yield
+            except FATAL:
+                self._host.broken = True
+            if self._host.broken:
+                self.close()
 
     def _handle_output(self, replies: bytes, now_ms: int) -> None:
         """The server's protocol object has run and has returned `replies`: schedule what follows from that."""
@@ -201,6 +225,6 @@ class _MemoryTransport(asyncio.Transport):
     def _sweep(self) -> None:
         self._sweep_timer = None
         now_ms = self._host.now_ms()
-        with self._host.lock:
+        with self._engine_used():
             self._host.engine.advance(now_ms, SWEEP_ENTRIES)
             self._update_sweep_timer(now_ms)

@@ -17,6 +17,8 @@ While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether
 
 A connection that drains executes what it has received, and answers requests that arrive in the next `LAME_DUCK_MS`
 with `shutting_down`. Then it flushes and closes.
+
+Where there is no memory in a turn, the process ends, before the replies of this turn are sent (`exhausted.py`).
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ from naught_server.config import (
     PEER_LOOK_MS,
 )
 from naught_server.engine import Engine
+from naught_server.exhausted import end_process
+from naught_server.fatal import FATAL
 from naught_server.peers import TcpSocket, can_tell, unanswered_ms
 from naught_server.protocol import Clocks, ServerProtocol
 
@@ -108,25 +112,30 @@ class Connection(asyncio.Protocol):
         self._engine.stats.count_opened()
 
     def data_received(self, data: bytes) -> None:
-        protocol = self._protocol
-        due = self._turn_due
-        if self._reading and (not due or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)):
-            replies = protocol.receive_timed(data, _clock_ns())
-            if replies:
-                self._transport.write(replies)  # type: ignore[union-attr]
-                if self._peer_timer is None and self._socket is not None:
-                    self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
-            if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
-                self._watch_unfinished(MESSAGE_MS_MAX)
-            if due:
-                self._turn_taken = True
-            elif protocol.idle and not protocol.closing:
-                return
-            self._update_flow()
-        else:
-            protocol.feed(data)
-            if protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX:
+        try:
+            protocol = self._protocol
+            due = self._turn_due
+            if self._reading and (
+                not due or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)
+            ):
+                replies = protocol.receive_timed(data, _clock_ns())
+                if replies:
+                    self._transport.write(replies)  # type: ignore[union-attr]
+                    if self._peer_timer is None and self._socket is not None:
+                        self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
+                if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
+                    self._watch_unfinished(MESSAGE_MS_MAX)
+                if due:
+                    self._turn_taken = True
+                elif protocol.idle and not protocol.closing:
+                    return
                 self._update_flow()
+            else:
+                protocol.feed(data)
+                if protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX:
+                    self._update_flow()
+        except FATAL as fault:
+            end_process(fault)
 
     def eof_received(self) -> bool:
         # The peer may still read replies: its requests are answered before the connection closes.
@@ -180,24 +189,27 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._turn_due = False
-        taken, self._turn_taken = self._turn_taken, False
-        transport = self._transport
-        protocol = self._protocol
-        if protocol.aborted:
-            self.abort()
-            return
-        if transport is None or self._output_timer is not None:
-            return
-        if not taken:
-            replies = protocol.turn_timed(_clock_ns())
-            if replies:
-                transport.write(replies)
-                if self._peer_timer is None and self._socket is not None:
-                    self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
-            if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
-                self._watch_unfinished(MESSAGE_MS_MAX)
-        self._update_flow()
+        try:
+            self._turn_due = False
+            taken, self._turn_taken = self._turn_taken, False
+            transport = self._transport
+            protocol = self._protocol
+            if protocol.aborted:
+                self.abort()
+                return
+            if transport is None or self._output_timer is not None:
+                return
+            if not taken:
+                replies = protocol.turn_timed(_clock_ns())
+                if replies:
+                    transport.write(replies)
+                    if self._peer_timer is None and self._socket is not None:
+                        self._peer_timer = self._loop.call_later(PEER_LOOK_MS / 1000, self._look_at_peer)
+                if protocol.unfinished_since_ms is not None and self._unfinished_timer is None:
+                    self._watch_unfinished(MESSAGE_MS_MAX)
+            self._update_flow()
+        except FATAL as fault:
+            end_process(fault)
 
     def _update_flow(self) -> None:
         """Do what the protocol's state asks for: schedule a turn, pause or resume reading, or close."""

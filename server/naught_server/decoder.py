@@ -25,6 +25,7 @@ from typing import Any, Final
 import msgpack  # type: ignore[import-untyped]
 
 from naught_server.bad_input import BadInput
+from naught_server.fatal import FATAL
 from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
 
 _NO_MESSAGE: Final = "not a message of MessagePack-RPC"
@@ -122,6 +123,8 @@ class Input:
             decoded: object = msgpack.unpackb(
                 message, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=Map
             )
+        except FATAL:
+            raise
         except Exception:  # a timestamp of a wrong length, and whatever else only msgpack knows
             raise self._refused("invalid", _NO_MESSAGE, message[:8]) from None
         return () if decoded is None else decoded  # nil is no request either, and None says that there is no message

@@ -21,6 +21,7 @@ from naught._compiled import is_compiled
 from naught._version import __version__
 from naught.wire.limits import SERVER_TAG_BYTES, SESSION_ID_BYTES
 from naught_server.config import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS, ServerConfig
+from naught_server.fatal import FATAL
 from naught_server.holds import TakenBack
 from naught_server.pace import rhythm
 from naught_server.rules import DEVIATION_ENTRIES_MIN, TABLE_BYTES_MIN, effective
@@ -176,6 +177,8 @@ class Engine:
         if self.tuner.is_due(now_ms) and self.settings.tuner != "off":
             try:
                 self._tune(now_ms)
+            except FATAL:
+                raise
             except Exception as fault:  # as for a job: the sweeper goes on
                 self.sweep.count_failure("tuner", fault)
         return done

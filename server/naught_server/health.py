@@ -2,7 +2,7 @@
 
 Alive: the event loop turns, which an answer alone shows, and the sweeper takes its steps. A server that is not alive
 should be restarted. Ready: alive, and it serves; a server that is starting or draining should get no new clients, and
-no restart.
+no restart. A sweeper that has failed is started again by the server, which is not ready before it has taken a step.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Health:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._failed_ms: int | None = None  # when the sweeper failed the last time
         self.state: State = "starting"
 
     def serve(self) -> None:
@@ -32,6 +33,10 @@ class Health:
     def drain(self) -> None:
         """The server stops."""
         self.state = "draining"
+
+    def sweeper_failed(self, now_ms: int) -> None:
+        """The sweeper has raised, and will be started again."""
+        self._failed_ms = now_ms
 
     def why_not_live(self, now_ms: int) -> str | None:
         """What is wrong; None while the server is alive."""
@@ -44,4 +49,8 @@ class Health:
 
     def why_not_ready(self, now_ms: int) -> str | None:
         """Why there should be no new clients; None where they are welcome."""
-        return self.why_not_live(now_ms) if self.state == "serving" else self.state
+        if self.state != "serving":
+            return self.state
+        if self._failed_ms is not None and self._engine.since_step_ms(now_ms) >= now_ms - self._failed_ms:
+            return "the sweeper has failed, and has taken no step since"
+        return self.why_not_live(now_ms)

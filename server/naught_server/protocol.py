@@ -16,6 +16,8 @@ slices or waits.
 The adapter calls `turn` again when `wants_turn` is set, and when the protocol calls `wake`: the lock of a shard that
 it had to wait for was granted, or a request that waited has its answer.
 
+A MemoryError leaves the protocol: a command may be half done, and no reply of the turn may be sent (exhausted.py).
+
 The protocol owns what ends with its connection: undecoded input, and the request that waits for a shard. What
 outlives the connection is its `Session` (session.py), the outbox for replies included.
 
@@ -40,6 +42,7 @@ from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Comma
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Input
 from naught_server.engine import Engine
+from naught_server.fatal import FATAL
 from naught_server.hot import Served, serve
 from naught_server.params import Params
 from naught_server.session import ASK_FOR_ACK, EndReason, Session, SlicedRequest
@@ -523,6 +526,8 @@ class ServerProtocol:
             if msgid is None or not isinstance(result, (Waiter, Generator, Batch)):
                 stats.commands[method.decode()] += 1
             return reply
+        except FATAL:
+            raise
         except Exception as fault:
             reply = self._refuse(msgid or 0, method, fault)
             return reply if msgid is not None else None
@@ -634,6 +639,8 @@ class ServerProtocol:
             next(sliced.work)
         except StopIteration as end:
             session.reply(self._reply_or_refusal(sliced, end.value))
+        except FATAL:
+            raise
         except Exception as fault:
             session.reply(self._refuse(sliced.msgid, sliced.method, fault))
         else:

@@ -36,6 +36,8 @@ from naught._version import __version__
 from naught_server.config import ConfigError, ServerConfig, needing_restart
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.exhausted import end_process
+from naught_server.fatal import FATAL
 from naught_server.file_watch import LOOK_EVERY_S, FileWatch
 from naught_server.health import Health
 from naught_server.holds import TakenBack
@@ -68,6 +70,9 @@ _log = logging.getLogger(LOGGER_NAME)
 _ABORT_WAIT_S: Final = 1.0
 """How long to wait for aborted connections to be gone. They need two turns of the loop."""
 
+
+_SWEEPER_RESTART_S: Final = 1.0
+"""How long after a failure the sweeper is started again: one that fails always must not fill the log."""
 
 _KEY_BYTES_LOGGED: Final = 64
 """Enough of a key to recognize it."""
@@ -185,8 +190,9 @@ class Server:
             gc.callbacks.append(watch)
             ending.callback(gc.callbacks.remove, watch)
 
-            sweeper = self._loop.create_task(Sweeper(self._engine).run(), name="sweeper")
-            sweeper.add_done_callback(_report_failed_sweeper)
+            self._loop.set_exception_handler(_on_loop_exception)
+            ending.callback(self._loop.set_exception_handler, None)
+            sweeper = self._loop.create_task(self._sweep(), name="sweeper")
             ending.push_async_callback(_cancel, sweeper)
             if self._listeners.http:
                 http = self._make_http()
@@ -214,6 +220,23 @@ class Server:
             cut = await self._drain()
             self._log_stop(cut)
             return 1 if cut and self._signals > 1 else 0
+
+    async def _sweep(self) -> None:
+        """Sweep until cancelled. A sweeper that raises is started again, because without one memory only grows."""
+        while True:
+            try:
+                await Sweeper(self._engine).run()
+            except FATAL as fault:
+                end_process(fault)
+            except Exception as fault:
+                self._health.sweeper_failed(_now_ms())
+                self._engine.sweep.count_failure("sweeper", fault)
+                _log.error(
+                    "the sweeper has failed: it is started again",
+                    exc_info=fault,
+                    extra=fields(restart_s=_SWEEPER_RESTART_S),
+                )
+            await asyncio.sleep(_SWEEPER_RESTART_S)
 
     # -- seeing
 
@@ -349,6 +372,7 @@ class Server:
         """Reread the configuration if its file has changed, and look again in a moment."""
         if self._signals:
             return
+        self._loop.call_later(LOOK_EVERY_S, self._watch_config, watch)  # first, so that no fault below ends the watch
         found = watch.look()
         if found == "changed":
             self._on_hangup()
@@ -357,7 +381,6 @@ class Server:
                 "the configuration's file is gone or cannot be seen: nothing was changed",
                 extra=fields(file=watch.path),
             )
-        self._loop.call_later(LOOK_EVERY_S, self._watch_config, watch)
 
     def _reread_config(self) -> None:
         if self._reread is None:
@@ -471,10 +494,12 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _report_failed_sweeper(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        # Replies are right without the sweeper, but memory is not freed any more: serve on, and log an error.
-        _log.error("the sweeper has failed: the memory of evicted counters is no longer freed", exc_info=error)
+def _on_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback has raised. The loop logs it and goes on, except without memory."""
+    fault = context.get("exception")
+    if isinstance(fault, FATAL):
+        end_process(fault)
+    loop.default_exception_handler(context)
 
 
 # ------------------------------------------------------------------------------------------------- the loop

@@ -34,6 +34,7 @@ from itertools import islice
 from typing import Final, Protocol, Self
 
 from naught_server.config import COMPACTION_BYTES_PER_ENTRY, STALE_SHARE_MAX
+from naught_server.fatal import FATAL
 from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
 from naught_server.store import Cache, Store
@@ -632,6 +633,8 @@ class Sweep:
         job = self._jobs[index]
         try:
             return job.step(now_ms, entries_max)
+        except FATAL:
+            raise
         except Exception as fault:
             self.count_failure(job.name, fault)
             return 0

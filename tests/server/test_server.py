@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -14,6 +15,7 @@ import uvloop
 
 from naught_server import server as server_module
 from naught_server.config import ServerConfig
+from naught_server.health import Health
 from naught_server.server import Server
 from naught_server.sweeper import Sweeper
 
@@ -44,21 +46,71 @@ def serve_until(new_loop: NewLoop, happened: Callable[[], object]) -> int:
 
 
 @LOOPS
-def test_a_sweeper_that_fails_is_reported_and_the_server_goes_on(
+def test_a_sweeper_that_fails_is_said_makes_the_server_unready_and_is_started_again(
     new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fails(self: Sweeper) -> None:
+    runs: list[Sweeper] = []
+    states: list[str | None] = []
+    real_run = Sweeper.run
+    real_failed = Health.sweeper_failed
+
+    async def fails_twice(self: Sweeper) -> None:
+        runs.append(self)
+        if len(runs) > 2:
+            await real_run(self)
         raise RuntimeError("a fault of the sweeper")
 
-    monkeypatch.setattr(Sweeper, "run", fails)
+    def failed(self: Health, now_ms: int) -> None:
+        self.serve()
+        real_failed(self, now_ms)
+        states.append(self.why_not_ready(now_ms))
+        healths[:] = [self]
 
-    def reported() -> list[logging.LogRecord]:
-        return [record for record in caplog.records if "the sweeper has failed" in record.getMessage()]
+    healths: list[Health] = []
+    monkeypatch.setattr(Sweeper, "run", fails_twice)
+    monkeypatch.setattr(Health, "sweeper_failed", failed)
+    monkeypatch.setattr(server_module, "_SWEEPER_RESTART_S", 0.01)
 
-    assert serve_until(new_loop, reported) == 0
-    (record,) = reported()
-    assert record.levelname == "ERROR"
-    assert record.exc_info is not None
+    def swept_again() -> bool:
+        return len(runs) == 3 and healths[0].why_not_ready(server_module._now_ms()) is None
+
+    assert serve_until(new_loop, swept_again) == 0
+    assert states == ["the sweeper has failed, and has taken no step since"] * 2
+    records = [record for record in caplog.records if "the sweeper has failed" in record.getMessage()]
+    assert [record.levelname for record in records] == ["ERROR", "ERROR"]
+    assert all(record.exc_info for record in records)
+    assert healths[0]._engine.sweep.failures == 2
+
+
+class Ended(BaseException):
+    """Instead of the end of the process."""
+
+
+@pytest.mark.parametrize("where", ["the sweeper", "a callback"])
+def test_without_memory_a_background_task_ends_the_process(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[BaseException] = []
+
+    def end(fault: BaseException) -> None:
+        ended.append(fault)
+        raise Ended
+
+    async def fails(self: Sweeper) -> None:
+        raise MemoryError
+
+    def raises() -> None:
+        raise MemoryError
+
+    def happened() -> bool:
+        if where == "a callback" and not ended:
+            asyncio.get_running_loop().call_soon(raises)
+        return bool(ended)
+
+    monkeypatch.setattr(server_module, "end_process", end)
+    if where == "the sweeper":
+        monkeypatch.setattr(Sweeper, "run", fails)
+    with contextlib.suppress(Ended):
+        serve_until(asyncio.new_event_loop, happened)
+    assert isinstance(ended[0], MemoryError)
 
 
 @LOOPS

@@ -24,38 +24,50 @@ NOTIFICATION: Final = 2
 Message = tuple[Any, ...]
 """A decoded request, reply or notification."""
 
-# One packer serves the whole process: it keeps its buffer between calls, and packing never awaits.
-_pack = msgpack.Packer(use_bin_type=True, buf_size=64 << 10).pack
+# One packer serves the whole process: it keeps its buffer between calls, and packing never awaits. Where there is no
+# memory for the result, msgpack leaves it in the buffer, and the next message would begin with it: hence `reset`.
+_packer = msgpack.Packer(use_bin_type=True, buf_size=64 << 10)
+_pack = _packer.pack
 
 
 def encode(value: object) -> bytes:
     """Encode any value as MessagePack. Raises msgpack's own errors for a value that MessagePack does not have."""
-    packed: bytes = _pack(value)
+    try:
+        packed: bytes = _pack(value)
+    except MemoryError:
+        _packer.reset()
+        raise
     return packed
 
 
 def encode_request(msgid: int, method: str, params: object) -> bytes:
     """Encode a request. `params` is a list or a tuple."""
-    packed: bytes = _pack((REQUEST, msgid, method, params))
+    try:
+        packed: bytes = _pack((REQUEST, msgid, method, params))
+    except MemoryError:
+        _packer.reset()
+        raise
     return packed
 
 
 def encode_notification(method: str, params: object) -> bytes:
     """Encode a notification, which gets no reply. `params` is a list or a tuple."""
-    packed: bytes = _pack((NOTIFICATION, method, params))
-    return packed
+    return encode((NOTIFICATION, method, params))
 
 
 def encode_result(msgid: int, result: object) -> bytes:
     """Encode a reply with a result."""
-    packed: bytes = _pack((REPLY, msgid, None, result))
+    try:
+        packed: bytes = _pack((REPLY, msgid, None, result))
+    except MemoryError:
+        _packer.reset()
+        raise
     return packed
 
 
 def encode_error(msgid: int, code: str, message: str) -> bytes:
     """Encode a reply with an error."""
-    packed: bytes = _pack((REPLY, msgid, (code, message), None))
-    return packed
+    return encode((REPLY, msgid, (code, message), None))
 
 
 def encode_key(key: str | bytes) -> bytes:
