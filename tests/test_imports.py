@@ -89,6 +89,7 @@ ADAPTERS = {
     "naught_operator.handlers",
     "naught_operator.run",
     "naught_operator.webhook",
+    "naught_server.clock",
     "naught_server.connection",
     "naught_server.http_server",
     "naught_server.listeners",

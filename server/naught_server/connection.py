@@ -30,6 +30,7 @@ from collections.abc import Callable
 from typing import cast
 
 from naught.wire.limits import PEER_UNACKNOWLEDGED_MS
+from naught_server.clock import CLOCK
 from naught_server.config import (
     INPUT_AHEAD_BYTES_MAX,
     LAME_DUCK_MS,
@@ -45,7 +46,7 @@ from naught_server.peers import TcpSocket, can_tell, unanswered_ms
 from naught_server.protocol import Clocks, ServerProtocol
 
 _log = logging.getLogger("naught.server")
-_clock_ns = time.monotonic_ns
+_clock_ns = CLOCK.now_ns
 _wall_clock_ns = time.time_ns
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Callable
 from typing import Final, cast
 
+from naught_server.clock import CLOCK
 from naught_server.config import HTTP_CONNECTIONS_MAX
 from naught_server.http import Conversation, Request, Response
 from naught_server.listeners import Acceptor
@@ -30,7 +30,7 @@ OUTPUT_BYTES_MAX: Final = 1 << 20
 
 
 def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    return CLOCK.now_ms()
 
 
 class HttpServer:

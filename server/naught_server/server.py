@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from naught._version import __version__
+from naught_server.clock import CLOCK
 from naught_server.config import ConfigError, ServerConfig, needing_restart
 from naught_server.connection import Connection
 from naught_server.engine import Engine
@@ -486,7 +487,7 @@ def _log_tuned(decision: Decision) -> None:
 
 
 def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    return CLOCK.now_ms()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -13,10 +13,10 @@ import ctypes
 import gc
 import logging
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from naught_server.clock import CLOCK
 from naught_server.engine import Engine
 from naught_server.logs import fields
 
@@ -39,24 +39,35 @@ class Sweeper:
         # Set while it sleeps. The result is True when the time has passed, False when something is due earlier.
         self._asleep: asyncio.Future[bool] | None = None
         self._due_ms = 0  # when the sleep ends
+        self._stopped_ns = CLOCK.stopped_ns  # how long the process was stopped, as far as the log says so
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         engine = self._engine
         lag = engine.stats.loop_lag
-        now_ns = time.monotonic_ns()
+        now_ns = CLOCK.now_ns()
+        self._stopped_ns = CLOCK.stopped_ns  # before the first step nobody waits for one
         engine.start(now_ns // 1_000_000)
         engine.watch(on_earlier=self._on_earlier)
         while True:
             self._due_ms = engine.next_due(now_ns // 1_000_000)
             pause_ms = self._due_ms - now_ns // 1_000_000
             on_time = await self._sleep(pause_ms / 1000)
-            woken_ns = time.monotonic_ns()
+            woken_ns = CLOCK.now_ns()
+            if CLOCK.stopped_ns > self._stopped_ns:
+                self._say_stopped()
             if on_time:
                 lag.add(max(0, woken_ns - now_ns - pause_ms * 1_000_000))
                 now_ns = self._step(woken_ns)
             else:
                 now_ns = woken_ns
+
+    def _say_stopped(self) -> None:
+        stopped_ns, self._stopped_ns = CLOCK.stopped_ns - self._stopped_ns, CLOCK.stopped_ns
+        _log.warning(
+            "the process was stopped: that time does not count for times to live, leases and waits",
+            extra=fields(stopped_ms=stopped_ns // 1_000_000),
+        )
 
     async def _sleep(self, seconds: float) -> bool:
         """Sleep until the time has passed (True) or something is due earlier (False)."""
@@ -80,15 +91,15 @@ class Sweeper:
     def _step(self, start_ns: int) -> int:
         """Take a step. Returns when it ended."""
         sweep = self._engine.sweep
-        done = self._engine.advance_within(start_ns // 1_000_000, time.monotonic_ns)
-        end_ns = time.monotonic_ns()
+        done = self._engine.advance_within(start_ns // 1_000_000, CLOCK.now_ns)
+        end_ns = CLOCK.now_ns()
         if sweep.to_release:
             since_ms = end_ns // 1_000_000 - self._released_ms
             if since_ms >= (RELEASE_LATEST_MS if done else RELEASE_EVERY_MS):
                 self._released_ms = end_ns // 1_000_000
                 release_memory()
                 sweep.released()
-                released_ns, end_ns = end_ns, time.monotonic_ns()
+                released_ns, end_ns = end_ns, CLOCK.now_ns()
                 _log.debug("memory returned", extra=fields(took_ms=round((end_ns - released_ns) / 1e6, 1)))
         return end_ns
 

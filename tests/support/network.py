@@ -6,9 +6,10 @@
         net.cut("to the server")      # its packets go nowhere, and nobody is told
         net.disturb(seed)             # packets are delayed, doubled, lost and reordered
 
-A namespace lasts as long as a process in it, so nothing is left behind when the test is killed. The cable is two pairs
-of virtual interfaces that end in a third namespace, where the relay passes every frame on by hand. So a direction can
-be cut without either end noticing, and no module of the kernel is needed that breaks packets (netem is not everywhere).
+A namespace lasts as long as a process in it, so nothing is left behind when the test is killed. The cable is two
+pairs of virtual interfaces that end in a third namespace, where the relay passes every frame on by hand. So a
+direction can be cut without either end noticing, and the kernel need not be able to break packets (not every one has
+netem).
 """
 
 from __future__ import annotations

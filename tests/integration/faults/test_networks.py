@@ -1,4 +1,5 @@
-"""Networks that fail without a word: half-open connections, cut one way, packets lost, doubled, delayed and reordered.
+"""Networks that fail without a word: half-open connections, cut one way, packets lost, doubled, delayed and
+reordered.
 
 Client and server are on two machines (`support/network.py`), between which a relay passes packets on, or not.
 """
