@@ -38,7 +38,7 @@ from naught_server.holds import LOOKED_AT_MAX, HoldCounts, Holds
 from naught_server.stats import Stats
 from naught_server.store import Cache
 from naught_server.timers import Timer, Timers
-from naught_server.waiters import Waiter
+from naught_server.waiters import Owner, Waiter
 
 Slices = Generator[None, None, Any]
 """A request that works in slices: each `next()` is one bounded step, the returned value is the result."""
@@ -129,6 +129,7 @@ class Session:
         "_kept_after",
         "_lease",
         "_long",
+        "_owner",
         "_sealed",
         "_services",
         "accepted",
@@ -181,6 +182,7 @@ class Session:
         self.long_bytes = 0  # of the long ones
         self.slices: deque[SlicedRequest] = deque()  # requests that work in slices; the first one has the next step
         self.batch: Batch | None = None  # an `apply` that is partly done; later requests begin after its end
+        self._owner = Owner()  # of those that wait
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self.parked_items = 0  # keys that those wait for, all together
         self.holds = Holds(cache, services.hold_counts, 0)
@@ -230,9 +232,8 @@ class Session:
         """Whether it will end when its lease does."""
         return self._lease is not None
 
-    def end(self) -> int:
-        """It is over. Its waiters have still to leave their queues, and its holds to be given back. Returns the
-        entries of work."""
+    def end(self) -> None:
+        """It is over. Its waiters have still to leave their queues, and its holds to be given back. O(1)."""
         if self._lease is not None:
             self._services.timers.cancel(self._lease)
             self._lease = None
@@ -240,9 +241,7 @@ class Session:
         self.slices.clear()
         self._kept.clear()
         self.kept_bytes = 0
-        for waiter in self.parked.values():
-            waiter.drop()
-        return len(self.parked)
+        self._owner.is_gone = True
 
     # ---------------------------------------------------------------------------------------- replies
 
@@ -401,7 +400,7 @@ class Session:
         self._services.add_parked(waiter.size, waiter.memory_bytes)
         self.parked_items += waiter.size
         self.parked[msgid] = waiter
-        waiter.park(partial(self._answer, msgid), self._services.timers, now_ms)
+        waiter.park(partial(self._answer, msgid), self._owner, self._services.timers, now_ms)
 
     def _answer(self, msgid: int, result: object) -> None:
         """Reply to a parked request: in this turn, in the next one, or on the next connection."""
@@ -453,7 +452,7 @@ class Session:
         while self.parked and done < entries_max:
             _, waiter = self.parked.popitem()
             self._count_left(waiter)
-            done += 1 + waiter.leave()
+            done += 1 + waiter.drop()
         return done
 
     # ---------------------------------------------------------------------------------------- holds

@@ -275,10 +275,11 @@ class Sessions:
             self._by_number.pop(session.number, None)
             self._leave_share(session)
             self.ended[reason] += 1
-        done = session.end()
+        session.end()
+        done = 0
         if session.parked or session.holds:
             self._ended.append(_Ended(session, reason))
-            done += self.step(now_ms, SETTLED_AT_ONCE)
+            done = self.step(now_ms, SETTLED_AT_ONCE)
         return done
 
     def step(self, now_ms: int, entries_max: int) -> int:

@@ -135,22 +135,34 @@ class Generation:
         return list(self._amounts.items()) if self._amounts is not None else [(self._holder, self._amount)]
 
 
+class Owner:
+    """Whose the waiters of a session are. The end of the session is noted here, in one step for all of them: it may
+    have thousands."""
+
+    __slots__ = ("is_gone",)
+
+    def __init__(self) -> None:
+        self.is_gone = False  # its waiters are granted nothing and answer nothing
+
+
 class Waiter:
     """A parked request. Its session is called once with the result, or with the CommandError that ended it."""
 
-    __slots__ = ("_answer", "_timer", "_timers", "since_ms", "wait_ms", "waiters")
+    __slots__ = ("_answer", "_owner", "_timer", "_timers", "since_ms", "wait_ms", "waiters")
 
     def __init__(self, waiters: Waiters, wait_ms: int | None) -> None:
         self.waiters: Final = waiters
         self.wait_ms: Final = wait_ms  # how long to wait, None for no limit
         self.since_ms = 0  # when it began to wait
         self._answer: Callable[[object], None] | None = None  # None before `park`, and when the wait is over
+        self._owner: Owner | None = None  # None before `park`
         self._timer: Timer | None = None  # set while a limited wait goes on
         self._timers: Timers | None = None  # where that timer was set
 
-    def park(self, answer: Callable[[object], None], timers: Timers, now_ms: int) -> None:
-        """Enter the queues. `answer` is called with the result."""
+    def park(self, answer: Callable[[object], None], owner: Owner, timers: Timers, now_ms: int) -> None:
+        """Enter the queues. `answer` is called with the result, unless the owner has gone."""
         self._answer = answer
+        self._owner = owner
         self.since_ms = now_ms
         self.enqueue()
         if self.wait_ms is not None:
@@ -172,23 +184,25 @@ class Waiter:
     @property
     def is_over(self) -> bool:
         """Whether it was answered, or its session has ended: it must be granted nothing."""
-        return self._answer is None
+        return self._answer is None or self._owner is None or self._owner.is_gone
 
-    def drop(self) -> None:
-        """Its session has ended: from now on it is granted nothing and answers nothing."""
+    def drop(self) -> int:
+        """Its session has ended: leave the queues. Returns the entries of work."""
         self._answer = None
         self._cancel_timer()
+        return self.leave()
 
     def finish(self, result: object) -> None:
         """Answer. The waiter has left its queues."""
         self._cancel_timer()
-        answer, self._answer = self._answer, None
+        answer = None if self.is_over else self._answer
+        self._answer = None
         if answer is not None:
             answer(result)
 
     def end(self, now_ms: int) -> int:
         """End the wait without success: its time ran out, or it was cancelled. Returns the entries of work."""
-        if self._answer is None:
+        if self.is_over:
             return 0
         result = self.outcome(now_ms)
         done = ANSWER_ENTRIES + self.leave()

@@ -22,6 +22,7 @@ from naught_server.waiters import (
     WAIT_BYTES,
     WAIT_KEY_BYTES,
     AcquireWaiter,
+    ZeroWaiter,
 )
 from simulation.peer import Peer, engine_of
 from support.seeds import slow
@@ -191,6 +192,28 @@ def test_the_end_of_wide_waits_is_spread_over_steps(monkeypatch: pytest.MonkeyPa
     assert max(counts) <= 4_000 + 2 * WIDE
     assert not peer.protocol.session.cache.waiters.queues.by_key
     assert peer.engine.sessions.parked_bytes == 0
+
+
+@pytest.mark.patches
+def test_the_end_of_many_waits_is_spread_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = opened()
+    peer.call("incr", b"k")
+    for _ in range(3_000):
+        peer.send("wait_zero", b"k", None)
+    assert len(peer.protocol.session.parked) == 3_000
+    left: list[ZeroWaiter] = []
+    drop = ZeroWaiter.drop
+    monkeypatch.setattr(ZeroWaiter, "drop", lambda waiter: (left.append(waiter), drop(waiter))[1])
+    peer.protocol.close(peer.now_ms)
+    peer.now_ms += peer.protocol.session.lease_ms
+    counts = []
+    while peer.engine.sessions.unfinished or not counts:
+        before = len(left)
+        peer.engine.advance(peer.now_ms, 1_000)
+        counts.append(len(left) - before)
+    assert len(set(left)) == len(left) == 3_000
+    assert max(counts) <= 1_000
+    assert not peer.protocol.session.cache.waiters.awaited
 
 
 def test_a_release_that_grants_many_goes_on_in_later_steps() -> None:

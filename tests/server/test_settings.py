@@ -16,7 +16,7 @@ from naught_server.engine import Engine
 from naught_server.rules import DEFAULT_RULES, Rule
 from naught_server.store import Cache
 from naught_server.tuner import Decision
-from naught_server.waiters import ZeroWaiter
+from naught_server.waiters import Owner, ZeroWaiter
 
 START_MS = 1_000_000
 
@@ -297,7 +297,7 @@ def test_a_client_that_waits_for_an_expiry_does_not_wait_for_a_long_interval() -
     host.engine.advance(now_ms, 10)
     assert host.engine.next_due(now_ms) == now_ms + 100, "somebody may begin to wait for it"
     answers: list[object] = []
-    ZeroWaiter(cache.waiters, None, b"mortal").park(answers.append, host.engine.timers, now_ms)
+    ZeroWaiter(cache.waiters, None, b"mortal").park(answers.append, Owner(), host.engine.timers, now_ms)
     host.engine.advance(now_ms, 10)
     assert host.engine.next_due(now_ms) == now_ms + 10
     host.engine.advance(now_ms + 500, 1_000)

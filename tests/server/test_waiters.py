@@ -12,7 +12,7 @@ from naught_server.config import CachePolicy
 from naught_server.store import Cache
 from naught_server.sweep import ShardCompaction
 from naught_server.timers import Timers
-from naught_server.waiters import ANSWER_ENTRIES, AcquireWaiter, Waiter, ZeroWaiter
+from naught_server.waiters import ANSWER_ENTRIES, AcquireWaiter, Owner, Waiter, ZeroWaiter
 from support.cases_counters import FULL, Refused
 
 NOW = 1_000
@@ -25,6 +25,7 @@ class Waits:
         self.cache = Cache(CachePolicy("default", **{"shards": 1, **policy}))
         self.waiters = self.cache.waiters
         self.timers = Timers()
+        self.owner = Owner()
         self.answers: dict[str, Any] = {}  # in the order they came
         self.parked: dict[str, Waiter] = {}  # by name
 
@@ -41,7 +42,7 @@ class Waits:
             assert name not in self.answers, f"{name} was answered twice"
             self.answers[name] = Refused(result.code) if isinstance(result, CommandError) else result
 
-        waiter.park(answer, self.timers, NOW)
+        waiter.park(answer, self.owner, self.timers, NOW)
         self.parked[name] = waiter
 
     def settle(self, entries_max: int = 1_000) -> list[str]:

@@ -286,7 +286,7 @@ FAULTS: list[Fault] = [
         "if one.holds.get(number) or one is peer.session).holds.release(number, None, now_ms)",
     ),
     # the end
-    Fault("a session that has ended stays in the queues", Session, "empty_queues", "waiter.leave()", "0"),
+    Fault("a session that has ended stays in the queues", Session, "empty_queues", "waiter.drop()", "0"),
     Fault(
         "giving back the holds of ended sessions wakes no waiter",
         sessions,
