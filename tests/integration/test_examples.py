@@ -91,6 +91,7 @@ def test_each_example_says_how_it_is_started_and_has_a_test() -> None:
     assert len(EXAMPLES) == 5
 
 
+@pytest.mark.slow
 def test_pytest_without_a_server() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "examples" / "test_seats.py")],

@@ -84,6 +84,7 @@ def measured(group: str, folder: Path, *words: str, code: int = status.OK) -> li
     return bars
 
 
+@pytest.mark.slow
 def test_the_rounds_of_threads_are_interleaved_and_begin_with_another_library(
     scripts: Scripts, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_the_rounds_of_threads_are_interleaved_and_begin_with_another_library(
     ]
 
 
+@pytest.mark.slow
 def test_the_client_is_set_beside_both_libraries_of_tasks(scripts: Scripts, tmp_path: Path) -> None:
     scripts.say("naught_client", {100: 150.0, 1: 10.0})
     scripts.say("redis_py_client", {100: 10.0, 1: 10.0})
