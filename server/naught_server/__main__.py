@@ -20,6 +20,7 @@ from naught_server.loading import load, to_toml
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (without the program's name). Returns the exit status."""
+    _hold_standard_streams()
     try:
         return _main(sys.argv[1:] if arguments is None else arguments)
     except ConfigError as error:
@@ -30,6 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _hold_standard_streams() -> None:
+    """Open what is closed of the descriptors 0 to 2. A connection would be given them else, and be sent what
+    libraries write to standard error; and libuv ends the process when it closes one of them."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _main(arguments: Sequence[str]) -> int:

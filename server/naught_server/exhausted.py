@@ -14,7 +14,7 @@ import logging
 import os
 from typing import Final, NoReturn
 
-from naught_server.logs import LOGGER_NAME, flush
+from naught_server.logs import LOGGER_NAME, flush, lines_dropped
 
 EXIT_STATUS: Final = 71
 """EX_OSERR of sysexits.h: the system could not give what was asked for."""
@@ -26,8 +26,10 @@ _LINE: Final = b"naught-server: out of memory: the process ends\n"
 def end_process(fault: BaseException) -> NoReturn:
     """End it at once, whatever is under way. Says so in the log, or if there is no memory for that, in a line."""
     try:
+        dropped = lines_dropped()
         logging.getLogger(LOGGER_NAME).critical("out of memory: the process ends", exc_info=fault)
-        flush()
+        if not flush() or lines_dropped() > dropped:
+            os.write(2, _LINE)
     except BaseException:
         try:  # noqa: SIM105 - contextlib.suppress needs memory
             os.write(2, _LINE)

@@ -191,7 +191,7 @@ class _Writer:
             if missing:
                 self._write(self._report(missing))
                 self._reported += missing
-        except (OSError, ValueError):  # a ValueError: the stream is closed
+        except Exception:  # the disk is full, the stream closed: whatever it is, the thread goes on
             self.drop()
 
 
