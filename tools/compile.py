@@ -76,6 +76,7 @@ GROUPS: Final = (
         "server",
         (
             "batch",
+            "clock",
             "commands",
             "decoder",
             "expiry",
