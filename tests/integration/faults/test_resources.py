@@ -147,10 +147,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
 
 
-def fill(folder: Path) -> None:
-    with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+def fill(file: Path) -> None:
+    """Write to this file until its disk is full."""
+    with file.open("ab", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
-            filler.write(bytes(512))
+            filler.write(bytes(64))
 
 
 def start(
@@ -192,15 +193,17 @@ def test_with_the_disk_full_under_its_log_it_serves_on_and_the_log_goes_on_when_
     tmp_path: Path, small_disk: Path
 ) -> None:
     log = small_disk / "log"
-    log.write_bytes(bytes(4_090) + b"\n")  # what is left of the first page, which is the log's already, is too short
     with log.open("ab") as stream:
         process, port = start(tmp_path / "ports.json", stream.fileno())
     try:
-        fill(small_disk)
+        fill(small_disk / "filler")
+        fill(log)  # what is left of its last page
         make_lines(process, port, 40)
+        with RawPeer(port) as peer:  # the log is written by a thread of its own
+            wait_until(lambda: dict(peer.call("info"))[b"log_lines_dropped"], "lines are dropped")
         (small_disk / "filler").unlink()
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "log lines dropped" in log.read_text(), "the log says how many lines were lost")
+        wait_until(lambda: b"log lines dropped" in log.read_bytes(), "the log says how many lines were lost")
     finally:
         end(process)
 
@@ -210,7 +213,7 @@ def test_with_the_disk_full_or_gone_under_its_ports_file_it_serves_on_and_ends(
 ) -> None:
     process, port = start(small_disk / "ports.json", subprocess.DEVNULL)
     try:
-        fill(small_disk)
+        fill(small_disk / "filler")
         make_lines(process, port, 2)
         subprocess.run(["umount", "--lazy", str(small_disk)], check=True)
         make_lines(process, port, 2)
@@ -220,7 +223,7 @@ def test_with_the_disk_full_or_gone_under_its_ports_file_it_serves_on_and_ends(
 
 def test_with_the_disk_full_at_the_start_it_says_that_it_cannot_write_the_ports_file(small_disk: Path) -> None:
     """Nobody would learn its port."""
-    fill(small_disk)
+    fill(small_disk / "filler")
     ended = subprocess.run(
         [*SERVER, "--port", "0", "--http-port", "off", "--ports-file", str(small_disk / "ports.json")],
         check=False,
