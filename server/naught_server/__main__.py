@@ -1,7 +1,8 @@
 """The command `naught-server`, also `python -m naught_server`: read the configuration, then serve or print an error.
 
 Exit status: 0 stopped by a signal; 1 could not start, or a second signal came before it had stopped; 2 wrong usage,
-wrong environment variables and a wrong configuration file included; 130 interrupted before it served.
+wrong environment variables and a wrong configuration file included; 130 interrupted before it served; 71 out of
+memory.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ load beside them. What they ask for costs the server far more than them.
 | release | takes a hold of 1 024 counters and gives it back in releases of one item each |
 | wide-wait | waits for 1 024 counters, one of which is full, until its time is over |
 | nested | sends 1 MiB of nested arrays |
+| unread | asks for many pages of a scan, reads one, leaves the others for a while, and connects anew |
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ NO_LIMIT = 1 << 40
 NESTED_ITEMS = 340_000
 NESTED_KEYS = b"\xdd" + NESTED_ITEMS.to_bytes(4, "big") + b"\x91\x91\x90" * NESTED_ITEMS
 NESTED = b"\x94\x00\x01\xa5apply\x92" + NESTED_KEYS + b"\x01"
+# Pages of a scan that a client asks for and does not read: more than all buffers on the way take.
+PAGES_UNREAD = 200
+PAGE_COUNTERS = 4000
+UNREAD_S = 1.0
 RETRY_S = 0.01
 
 
@@ -188,6 +193,16 @@ async def nested(client: Neighbour) -> None:
         await client.exchange(NESTED, [1])
 
 
+async def unread(client: Neighbour) -> None:
+    while True:
+        await client.ask("scan", 0, PAGE_COUNTERS, "")
+        assert client._writer is not None
+        page = msgpack.packb([0, 0, "scan", [0, PAGE_COUNTERS, ""]])
+        client._writer.write(page * PAGES_UNREAD)  # the stream stops reading when nobody takes what it has
+        await asyncio.sleep(UNREAD_S)
+        await client.connect()
+
+
 KINDS: dict[str, Callable[[Neighbour], Awaitable[None]]] = {
     "top": top,
     "empty-scan": empty_scan,
@@ -195,6 +210,7 @@ KINDS: dict[str, Callable[[Neighbour], Awaitable[None]]] = {
     "release": release,
     "wide-wait": wide_wait,
     "nested": nested,
+    "unread": unread,
 }
 
 
