@@ -79,6 +79,17 @@ soak: $(VENV)/.test ## every test, with an hour of fuzzing, SOAK_SEEDS further s
 	@NAUGHT_FUZZ_SECONDS=$(SOAK_S) NAUGHT_TEST_SEEDS=$(SOAK_SEEDS) NAUGHT_TEST_SEED=$(SOAK_SEED) NAUGHT_TEST_STOPPED_S=20 \
 		$(PYTEST)
 
+# Seconds for all targets of the fuzzers together.
+FUZZ_S ?= 7200
+
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.test
+	@echo "installing atheris into $(VENV), where there is one for this Python"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group fuzz || echo "no atheris: inputs are mutated blindly"
+	@touch $@
+
+fuzz: $(VENV)/.fuzz ## every way in, fuzzed for FUZZ_S (7200) seconds, guided by coverage
+	@NAUGHT_PURE=1 $(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_S)
+
 lint: $(VENV)/.dev ## ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -97,7 +108,7 @@ check: test slow compiled lint types ## every test, ruff and mypy --strict: unde
 bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
-.PHONY: fmt cov docs wheel hooks manifests
+.PHONY: fuzz fmt cov docs wheel hooks manifests
 
 fmt: $(VENV)/.dev ## correct what ruff can correct, and format
 	@$(BIN)/ruff check --fix .

@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from naught.errors import InvalidRequest
 from naught.wire.limits import DEFAULT_PORT
@@ -32,6 +32,11 @@ OPTIONS: Final = ("timeout", "connect_timeout", "lease", "name")
 """The options of a client that a URL may have."""
 
 
+def _quoted(text: str, safe: str = "") -> str:
+    """Text as a part of a URL. A lone surrogate stands for a byte of a path that is not UTF-8, and stays."""
+    return "".join(each if "\ud800" <= each <= "\udfff" else quote(each, safe=safe) for each in text)
+
+
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
     """A server on the network."""
@@ -43,7 +48,7 @@ class TcpAddress:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"naught://{host}:{self.port}" + (f"/{self.cache}" if self.cache else "")
+        return f"naught://{host}:{self.port}" + (f"/{_quoted(self.cache)}" if self.cache else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ class UnixAddress:
     cache: str | None = None
 
     def __str__(self) -> str:
-        return f"naught+unix://{self.path}" + (f"?cache={self.cache}" if self.cache else "")
+        cache = f"?cache={_quoted(self.cache)}" if self.cache else ""
+        return f"naught+unix://{_quoted(self.path, safe='/')}{cache}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class MemoryAddress:
     cache: None = None
 
     def __str__(self) -> str:
-        return f"memory://{self.name or ''}"
+        return f"memory://{_quoted(self.name or '')}"
 
 
 Address = TcpAddress | UnixAddress | MemoryAddress
@@ -158,6 +164,8 @@ def _unix(url: str, parts: SplitResult, cache: str | None) -> UnixAddress:
     if parts.netloc:
         raise _bad(url, f"a Unix socket has no host ({parts.netloc!r}); write three slashes before its path")
     path = _unquoted(url, parts.path)
+    if not path.startswith("/") and path:
+        raise _bad(url, f"a path to a socket begins with a slash, which {path!r} does not; write three slashes")
     if len(path) < 2 or path.endswith("/"):
         raise _bad(url, "no path to a socket")
     return UnixAddress(path, cache)

@@ -227,6 +227,12 @@ _CACHE_NAME_RULE = (
 class ConfigError(Exception):
     """The configuration is wrong. One sentence, which names the flag, variable or file that is at fault."""
 
+    def __init__(self, sentence: str) -> None:
+        """What it repeats of the input may have any characters; control characters are spelled out."""
+        super().__init__(
+            "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in sentence)
+        )
+
 
 @dataclass(frozen=True)
 class Setting:

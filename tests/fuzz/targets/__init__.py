@@ -1,0 +1,1 @@
+"""What is fuzzed: a module for each, whose first line is its invariant, with `one(data)`."""
