@@ -2,7 +2,7 @@
 #
 #   make demo    a server, ten seconds of load, the report           make test    the quick tests
 #   make check   every test, ruff and mypy --strict                  make bench   the speed bars of the README
-#   make soak    the tests that get better with hours
+#   make soak    load, faults and checks together, for an hour      make fuzz    every way in, for hours
 #
 # PYTHON picks the interpreter (3.11 or later) the environment is made with, WORKERS how many processes run the tests
 # (one more than there are cores). Where there is a C compiler, what is measured is compiled before; NAUGHT_PURE=1 has
@@ -22,7 +22,7 @@ WORKERS ?= auto
 # which takes longer than what it is started for.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-# How long `make soak` takes: seconds for each fuzzer, further seeds for each simulation, where they start.
+# How long `make soak` takes, and where it starts; further seeds for each simulation in `make seeds`.
 SOAK_S ?= 3600
 SOAK_SEEDS ?= 200
 SOAK_SEED ?= $(shell date +%s)
@@ -36,11 +36,16 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.1'
 
+# LOCKED=1 installs exactly what requirements.lock says, all of it with hashes, as CI does.
+#
 # The stamps are newer than pyproject.toml when the environment holds what it asks for. A run needs only the
 # product; the developers' tools come when something first asks for them.
 $(VENV)/.product: pyproject.toml | $(BIN)/python
 	@echo "installing naught into $(VENV)"
-	@NAUGHT_PURE=1 $(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@if [ -n "$(LOCKED)" ]; then \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock && \
+		NAUGHT_PURE=1 $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	else NAUGHT_PURE=1 $(BIN)/python -m pip install -q --disable-pip-version-check -e .; fi
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.product
@@ -75,7 +80,10 @@ test: $(VENV)/.test ## the tests but the slow ones: under two minutes on two cor
 slow: $(VENV)/.test ## the tests that `make test` leaves out: further seeds, whole sizes, every combination
 	@$(PYTEST) -m slow
 
-soak: $(VENV)/.test ## every test, with an hour of fuzzing, SOAK_SEEDS further seeds, a client stopped for 20 seconds
+soak: $(VENV)/.test ## load, faults and checks together for SOAK_S (3600) seconds: what was lost, doubled, left, or grew
+	@$(BIN)/python tests/soak/soak.py --seconds $(SOAK_S) --seed $(SOAK_SEED) 2>.soak.log || { tail -50 .soak.log >&2; exit 1; }
+
+seeds: $(VENV)/.test ## every test, with an hour of fuzzing, SOAK_SEEDS further seeds, a client stopped for 20 seconds
 	@NAUGHT_FUZZ_SECONDS=$(SOAK_S) NAUGHT_TEST_SEEDS=$(SOAK_SEEDS) NAUGHT_TEST_SEED=$(SOAK_SEED) NAUGHT_TEST_STOPPED_S=20 \
 		$(PYTEST)
 
@@ -89,6 +97,30 @@ $(VENV)/.fuzz: pyproject.toml $(VENV)/.test
 
 fuzz: $(VENV)/.fuzz ## every way in, fuzzed for FUZZ_S (7200) seconds, guided by coverage
 	@NAUGHT_PURE=1 $(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_S)
+
+# What CI installs: all groups for every version of Python from 3.11 on, with the hashes of the distributions.
+lock: | $(BIN)/python ## write requirements.lock anew, from pyproject.toml
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group lock
+	@$(BIN)/uv pip compile pyproject.toml -q --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --all-extras --group build --group dev --group compile --group docs --group wheel \
+		--group fuzz -o requirements.lock
+
+audit: | $(BIN)/python ## known vulnerabilities of what is locked; needs a network
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group audit
+	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+
+# Each version has an environment of its own: .venv-3.12 and so on.
+VERSIONS ?= 3.11 3.12 3.13
+VERSION_TESTS ?= tests/server tests/client tests/simulation tests/fuzz
+
+versions: ## the quick tests of server, client, simulation and fuzzers on each of VERSIONS that is installed
+	@for version in $(VERSIONS); do \
+		if python$$version -c 'import venv, ensurepip' 2>/dev/null; then \
+			echo "Python $$version"; \
+			$(MAKE) -s VENV=.venv-$$version PYTHON=python$$version .venv-$$version/.test && \
+			env -u PYTHONDONTWRITEBYTECODE .venv-$$version/bin/python -m pytest -q -n $(WORKERS) --dist worksteal \
+				-m "not slow" $(VERSION_TESTS) || exit 1; \
+		else echo "Python $$version is not installed"; fi; done
 
 lint: $(VENV)/.dev ## ruff
 	@$(BIN)/ruff check .
@@ -108,7 +140,7 @@ check: test slow compiled lint types ## every test, ruff and mypy --strict: unde
 bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
-.PHONY: fuzz fmt cov docs wheel hooks manifests
+.PHONY: fuzz seeds lock audit versions fmt cov docs wheel hooks manifests
 
 fmt: $(VENV)/.dev ## correct what ruff can correct, and format
 	@$(BIN)/ruff check --fix .

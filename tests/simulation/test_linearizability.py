@@ -36,6 +36,7 @@ GOOD: dict[str, list[Operation]] = {
         op("get", None, 5, 6, 0),
         op("get", None, 7, 8, 1),
     ],
+    "an unknown increment that came to nothing in its time": [op("incr", 1, 0, 1), op("get", None, 2, 3, 0)],
     "a crash takes everything": [op("incr", 5, 0, 1, 5), op("crash", None, 2, 3, None), op("incr", 1, 4, 5, 1)],
     "a limit": [
         op("try_incr", (1, 1), 0, 5, (True, 1)),
@@ -63,6 +64,11 @@ BAD: dict[str, list[Operation]] = {
         op("incr", 1, 0, FOREVER),
         op("get", None, 5, 6, 1),
         op("get", None, 7, 8, 0),
+    ],
+    "an unknown increment after its end": [
+        op("incr", 1, 0, 1),
+        op("get", None, 2, 3, 0),
+        op("get", None, 4, 5, 1),
     ],
     "an unknown increment before its call": [op("get", None, 0, 1, 1), op("incr", 1, 2, FOREVER)],
     "a crash that lost nothing": [op("incr", 5, 0, 1, 5), op("crash", None, 2, 3, None), op("get", None, 4, 5, 5)],
@@ -129,7 +135,7 @@ def drawn(draw: random.Random) -> list[Operation]:
             answer += draw.choice([-1, 1])
         early, late = now - draw.random() * 2, now + draw.random() * 2
         if method != "crash" and draw.random() < 0.2:
-            answer, late = UNKNOWN, FOREVER
+            answer, late = UNKNOWN, draw.choice([FOREVER, late])
         operations.append(op(method, shape.argument, early, late, answer))
     draw.shuffle(operations)
     return operations

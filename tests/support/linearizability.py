@@ -6,7 +6,7 @@ one after another at these moments, a single counter gives exactly the answers t
 
 Operations on different counters do not constrain each other (linearizability is local), so each key is judged alone.
 An operation whose outcome is unknown (`OutcomeUnknown`, a timeout, a caller that was killed) may have happened at any
-moment after its call, or never. Where a server was killed its counters are gone: a `crash` is an operation that sets
+moment of its interval, or never. Where a server was killed its counters are gone: a `crash` is an operation that sets
 the counter to 0, of nobody, which certainly happened.
 
 The search is Wing and Gong's with the memo of Lowe: it tries the operations that may come next, and remembers which
@@ -38,7 +38,7 @@ class Operation:
     """The amount, the value that is set, or (amount, limit) for try_incr; None for get, take and crash."""
     called: float
     answered: float
-    """When the answer came; `FOREVER` where there is none, or it does not say whether the call was executed."""
+    """When the answer came. Where the outcome is unknown: from when on it can no longer happen, or `FOREVER`."""
     answer: Any = UNKNOWN
     who: str = ""
 
@@ -98,7 +98,7 @@ def _judge(operations: list[Operation]) -> str | None:
         tried.add((done, value))
         if (done & ~optional).bit_count() > (furthest[0] & ~optional).bit_count():
             furthest = (done, value)
-        stack.extend(_next(ordered, done, value))
+        stack.extend(_next(ordered, optional, done, value))
     done, value = furthest
     left = [str(each) for at, each in enumerate(ordered) if not done >> at & 1][:8]
     return f"{done.bit_count()} of {count} operations lead to {value}; then none of these fits:\n  " + "\n  ".join(
@@ -106,16 +106,21 @@ def _judge(operations: list[Operation]) -> str | None:
     )
 
 
-def _next(ordered: list[Operation], done: int, value: int) -> list[tuple[int, int]]:
-    """The states that one more operation leads to: one that was called before any that is left was answered."""
+def _next(ordered: list[Operation], optional: int, done: int, value: int) -> list[tuple[int, int]]:
+    """The states that one more operation leads to: one that was called before any that is left was answered. Those
+    that need not have happened do not hold it back; if its call came after their ends, they are left out."""
     found: list[tuple[int, int]] = []
     first = (~done & (done + 1)).bit_length() - 1  # the first that is not done
     ends = FOREVER
+    over: list[tuple[float, int]] = []  # of those that may be left out: their ends
     for at in range(first, len(ordered)):
         if not done >> at & 1:
-            ends = min(ends, ordered[at].answered)
             if ordered[at].called > ends:
                 break
+            if optional >> at & 1:
+                over.append((ordered[at].answered, 1 << at))
+            else:
+                ends = min(ends, ordered[at].answered)
     for at in range(first, len(ordered)):
         operation = ordered[at]
         if operation.called > ends:
@@ -124,6 +129,7 @@ def _next(ordered: list[Operation], done: int, value: int) -> list[tuple[int, in
             continue
         answer, after = step(operation, value)
         if operation.answer is UNKNOWN or answer == operation.answer or operation.method == "crash":
-            found.append((done | 1 << at, after))
+            left_out = sum(bit for end, bit in over if end < operation.called)
+            found.append((done | 1 << at | left_out, after))
     found.reverse()  # the earliest first
     return found
