@@ -68,6 +68,7 @@ ADAPTERS = {
     "naught.safemap",
     "naught.sockets",
     "naught.testing",
+    "naught.tls",
     "naught.wsgi",
     "naught_loadtest.bars.burst",
     "naught_loadtest.bars.drain",
@@ -93,12 +94,14 @@ ADAPTERS = {
     "naught_server.connection",
     "naught_server.http_server",
     "naught_server.listeners",
+    "naught_server.logins",
     "naught_server.notify",
     "naught_server.peers",
     "naught_server.process",
     "naught_server.server",
     "naught_server.logs",
     "naught_server.sweeper",
+    "naught_server.tls",
 }
 
 AT_RUN_TIME = {"msgpack", "uvloop", *PACKAGES}

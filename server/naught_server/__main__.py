@@ -3,20 +3,27 @@
 Exit status: 0 stopped by a signal; 1 could not start, or a second signal came before it had stopped; 2 wrong usage,
 wrong environment variables and a wrong configuration file included; 130 interrupted before it served; 71 out of
 memory.
+
+`naught-server hash-secret` reads a secret from standard input, without showing it on a terminal, and prints the hash
+that a user in the configuration has.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Sequence
 
 import msgpack  # type: ignore[import-untyped]
 
+from naught.wire.limits import SECRET_BYTES_MAX
 from naught_server import logs, server
 from naught_server.config import ConfigError
 from naught_server.listeners import StartError, resolve, resolve_http
-from naught_server.loading import load, to_toml
+from naught_server.loading import load, read_token, to_toml
+from naught_server.secret_hash import hash_of
+from naught_server.tls import client_port_context
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +56,8 @@ def _hold_standard_streams() -> None:
 
 
 def _main(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] == "hash-secret":
+        return _hash_secret(arguments[1:])
     environment = dict(os.environ)
     loaded = load(arguments, environment)
     if loaded.action == "print":
@@ -60,6 +69,8 @@ def _main(arguments: Sequence[str]) -> int:
     if loaded.action == "check":
         resolve(loaded.config)
         resolve_http(loaded.config)
+        client_port_context(loaded.config)
+        read_token(loaded.config)
         print("the configuration is good")
         return 0
     logs.set_up(loaded.config.log_level, loaded.config.log_format)
@@ -67,6 +78,33 @@ def _main(arguments: Sequence[str]) -> int:
         return server.run(loaded.config, lambda: load(arguments, environment).config, loaded.path)
     finally:
         logs.flush()
+
+
+def _hash_secret(arguments: Sequence[str]) -> int:
+    """Read a secret, and print its hash. Raises ConfigError."""
+    if list(arguments) in (["--help"], ["-h"]):
+        print(
+            "usage: naught-server hash-secret\n\nRead a secret from standard input and print its hash, for the file "
+            'of --config:\n\n    [users.orders]\n    role = "write"\n    secret = "$scrypt$..."'
+        )
+        return 0
+    if arguments:
+        raise ConfigError("hash-secret reads the secret from standard input: arguments are seen by everybody")
+    try:
+        if sys.stdin.isatty():
+            secret = getpass.getpass("Secret: ")
+            if getpass.getpass("Again: ") != secret:
+                raise ConfigError("hash-secret: the two are not the same")
+            given = secret.encode("utf-8", "surrogateescape")
+        else:
+            given = sys.stdin.buffer.read(SECRET_BYTES_MAX + 2)
+            given = given.removesuffix(b"\n").removesuffix(b"\r")
+            if b"\n" in given:
+                raise ConfigError("hash-secret: the secret is one line")
+        print(hash_of(given))
+    except (EOFError, ValueError) as error:
+        raise ConfigError(f"hash-secret: {str(error) or 'nothing was read'}") from None
+    return 0
 
 
 def _refuse_slow_msgpack() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from naught.errors import CommandError
 from naught.wire.codec import encode
+from naught_server.access import Rights
 from naught_server.hot import apply_items, encode_value, head_of
 from naught_server.store import Cache
 from naught_server.waiters import SETTLED_AT_ONCE
@@ -24,7 +25,7 @@ longer by 50 us at most (compiled)."""
 class Batch:
     """An `apply` under way. Its session owns it: it goes on when the connection is another one."""
 
-    __slots__ = ("_delta", "_deltas", "_keys", "_plain", "_results", "_ttl_ms", "done", "msgid")
+    __slots__ = ("_delta", "_deltas", "_keys", "_plain", "_results", "_rights", "_ttl_ms", "done", "msgid")
 
     def __init__(
         self,
@@ -34,14 +35,17 @@ class Batch:
         msgid: int | None = None,
         *,
         plain: bool = False,
+        rights: Rights | None = None,
     ) -> None:
-        """`plain`: the hot path has found that all keys and deltas are good, and put them into lists."""
+        """`plain`: the hot path has found that all keys and deltas are good, and put them into lists. `rights`: of a
+        user that is bound to prefixes: each key is looked at."""
         self.msgid: int | None = msgid  # where the results go; None for a notification
         self._keys: Final = keys
         self._deltas: Final[Sequence[Any]] = [] if isinstance(deltas, int) else deltas  # one for each key, or
         self._delta: Final = deltas if isinstance(deltas, int) else 0  # one for all
         self._ttl_ms: Final = ttl_ms
         self._plain: Final = plain
+        self._rights: Final = rights
         self.done = 0  # how many items
         self._results: list[bytes] = []  # of those, encoded
 
@@ -86,7 +90,12 @@ class Batch:
     def _do_one(self, cache: Cache, now_ms: int) -> None:
         """Do the next item with every check there is."""
         delta = self._deltas[self.done] if self._deltas else self._delta
-        result = cache.apply_item(self._keys[self.done], delta, self._ttl_ms, now_ms)
+        key = self._keys[self.done]
+        result: int | CommandError
+        if self._rights is not None and not self._rights.may_name(key):
+            result = self._rights.refuse_key()
+        else:
+            result = cache.apply_item(key, delta, self._ttl_ms, now_ms)
         if isinstance(result, CommandError):
             self._results.append(encode((result.code, str(result))))
         else:

@@ -22,18 +22,21 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
-from naught.errors import InvalidRequest, NoSession
+from naught.errors import InvalidRequest, NoSession, Unauthenticated
 from naught.wire.limits import (
     BATCH_ITEMS_MAX,
     ITEMS_AT_ONCE_MAX,
     MSGID_MAX,
     NAME_BYTES_MAX,
     REPLY_BYTES_MAX,
+    SECRET_BYTES_MAX,
     SESSION_ID_BYTES,
     SLOW_TURNS_MAX,
     TTL_MS_MAX,
+    USER_BYTES_MAX,
     VALUE_MAX,
 )
+from naught_server.access import Login, Names, Rule
 from naught_server.batch import Batch
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
@@ -74,6 +77,16 @@ class Peer(Protocol):
 
     def spend(self, entries: int) -> None:
         """Take work that was done from this turn, beside the price of the command."""
+
+    @property
+    def login(self) -> Login | None:
+        """Which user it is; None on a server without users."""
+
+    def log_in(self) -> None:
+        """Take the user whose secret is in this `hello` and was checked before. Raises Unauthenticated, Busy."""
+
+    def audit(self, event: str, **details: object) -> None:
+        """An operator may be asked later who did this."""
 
     def trace(self, traceparent: str | None) -> None:
         """Later requests of the connection belong to this trace; None for none."""
@@ -182,6 +195,7 @@ class Command(NamedTuple):
     """One row of the table."""
 
     run: Callable[[Peer, Params, int], Any]
+    rule: Rule  # who may ask it
     params_min: int
     params_max: int
     touches: Touches
@@ -261,7 +275,9 @@ def apply(peer: Peer, params: Params, now_ms: int) -> Batch:
             raise InvalidRequest(f"apply has {len(keys)} keys and {len(deltas)} deltas")
     elif not integer_of(deltas, "delta", -VALUE_MAX, VALUE_MAX):
         raise InvalidRequest("a delta is an integer, not 0")
-    return Batch(keys, deltas, ttl_ms)
+    login = peer.login
+    rights = login.rights if login is not None and login.rights.prefixes else None
+    return Batch(keys, deltas, ttl_ms, rights=rights)
 
 
 def get(peer: Peer, params: Params, now_ms: int) -> int:
@@ -409,6 +425,7 @@ def _count_all(session: Session, cache: Cache) -> Slices:
 def clear(peer: Peer, params: Params, now_ms: int) -> int:
     evicted = peer.session.cache.clear(now_ms)
     peer.engine.tables_replaced()
+    peer.audit("clear", cache=peer.session.cache.name, evicted=evicted)
     return evicted
 
 
@@ -472,8 +489,15 @@ def hello(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
     words = _words_of(params)
     engine = peer.engine
     session = peer.session
+    if "user" in words or "secret" in words:
+        user_of(words)
+        peer.log_in()
+    if peer.login is None and engine.access.required:
+        raise Unauthenticated("this server has users: hello takes the words user and secret")
     answer: dict[str, Any] = {"server": "naught", "version": __version__}
-    cache = engine.store.cache(word_of(words["cache"], "cache")) if "cache" in words else session.cache
+    if peer.login is not None:
+        answer["user"] = peer.login.rights.user
+    cache = _cache_of(peer, words)
     name = name_of(words["name"]) if "name" in words else session.name
     wanted = words.get("session")
     if wanted is None and ("received" in words or "lease_ms" in words):
@@ -494,12 +518,45 @@ def hello(peer: Peer, params: Params, now_ms: int) -> dict[str, Any]:
     return answer | {"cache": cache.name}
 
 
+def _cache_of(peer: Peer, words: dict[str, object]) -> Cache:
+    """The cache that hello names, or the one that the connection has. Raises Denied."""
+    if "cache" not in words:
+        return peer.session.cache
+    name = word_of(words["cache"], "cache")
+    login = peer.login
+    if login is not None and not login.rights.may_use(name):
+        raise login.rights.refuse_cache(name)
+    return peer.engine.store.cache(name)
+
+
+def credentials_of(params: Params) -> tuple[str, bytes] | None:
+    """The user and the secret of a hello; None where it has none, or what it has is not valid."""
+    asked = params[0] if params else None
+    if not isinstance(asked, Map):
+        return None
+    words = {raw.decode("latin-1"): value for raw, value in asked.pairs if isinstance(raw, bytes)}
+    try:
+        return user_of(words)
+    except InvalidRequest:
+        return None
+
+
+def user_of(words: dict[str, Any]) -> tuple[str, bytes]:
+    """The user and the secret of a hello. Raises InvalidRequest, which never says what they are."""
+    user, secret = words.get("user"), words.get("secret")
+    if user.__class__ is not bytes or not 0 < len(user) <= USER_BYTES_MAX:
+        raise InvalidRequest(f"user is a string of 1 to {USER_BYTES_MAX} bytes")
+    if secret.__class__ is not bytes or not 0 < len(secret) <= SECRET_BYTES_MAX:
+        raise InvalidRequest(f"secret is a string of 1 to {SECRET_BYTES_MAX} bytes, and comes with a user")
+    return user.decode("utf-8", "replace"), secret
+
+
 def _words_of(params: Params) -> dict[str, object]:
     """The map that hello was given, by word."""
     asked = params[0] if params else Map([])
     if not isinstance(asked, Map):
         raise InvalidRequest(f'hello takes a map such as {{"cache": name}}, not {kind_of(asked)}')
-    known = ("cache", "session", "received", "lease_ms", "name")
+    known = ("cache", "session", "received", "lease_ms", "name", "user", "secret")
     words: dict[str, object] = {}
     for raw, value in asked.pairs:
         word = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
@@ -580,6 +637,7 @@ def end_session(peer: Peer, params: Params, now_ms: int) -> bool:
     session = sessions.get(number)
     if session is None:
         return False
+    peer.audit("end_session", ended=number)
     peer.spend(sessions.end_by_operator(session, now_ms))
     return True
 
@@ -630,7 +688,10 @@ def config_get(peer: Peer, params: Params, now_ms: int) -> Any:
 
 
 def config_set(peer: Peer, params: Params, now_ms: int) -> object:
-    return peer.engine.change_setting(word_of(params[0], "name"), params[1])
+    name = word_of(params[0], "name")
+    result = peer.engine.change_setting(name, params[1])
+    peer.audit("config_set", setting=name, value=result)
+    return result
 
 
 def sweep(peer: Peer, params: Params, now_ms: int) -> int:
@@ -638,39 +699,39 @@ def sweep(peer: Peer, params: Params, now_ms: int) -> int:
 
 
 COMMANDS: Final[dict[bytes, Command]] = {
-    b"incr": Command(incr, 1, 3, _shard_of_key),
-    b"decr": Command(decr, 1, 3, _shard_of_key),
-    b"apply": Command(apply, 2, 3, _shards_of_keys),  # each portion has its own price
-    b"get": Command(get, 1, 1, _shard_of_key),
-    b"get_many": Command(get_many, 1, 1, _shards_of_keys, _of_items(2)),
-    b"set": Command(set_, 2, 3, _shard_of_key),
-    b"take": Command(take, 1, 1, _shards_of_keys, _of_items(3)),
-    b"try_incr": Command(try_incr, 1, 2, _shards_of_items, _of_items(6)),
-    b"throttle": Command(throttle, 3, 5, _shard_of_key),
-    b"expire": Command(expire, 2, 2, _shard_of_key),
-    b"ttl": Command(ttl, 1, 1, _shard_of_key),
-    b"scan": Command(scan, 1, 3, _no_shard),
-    b"top": Command(top, 1, 2, _no_shard),
-    b"count": Command(count, 0, 1, _no_shard, _of_shards),
-    b"clear": Command(clear, 0, 0, _all_shards, _of_clear),
-    b"acquire": Command(acquire, 1, 2, _shards_of_items, _of_items(7), waits=True),
-    b"release": Command(release, 1, 2, _shards_of_hold, _of_release, passes=True),
-    b"held": Command(held, 0, 1, _no_shard),
-    b"wait_zero": Command(wait_zero, 2, 2, _shard_of_key, waits=True),
-    b"cancel": Command(cancel, 1, 1, _no_shard, passes=True),
-    b"hello": Command(hello, 0, 1, _no_shard, _fixed(20), outside=True),
-    b"ack": Command(ack, 1, 1, _no_shard, outside=True),
-    b"bye": Command(bye, 0, 0, _no_shard, outside=True),
-    b"sessions": Command(sessions, 0, 1, _no_shard),
-    b"holders": Command(holders, 1, 2, _no_shard),
-    b"end_session": Command(end_session, 1, 1, _no_shard),
+    b"incr": Command(incr, Rule("write", Names.KEY), 1, 3, _shard_of_key),
+    b"decr": Command(decr, Rule("write", Names.KEY), 1, 3, _shard_of_key),
+    b"apply": Command(apply, Rule("write", Names.EACH), 2, 3, _shards_of_keys),  # each portion has its own price
+    b"get": Command(get, Rule("read", Names.KEY), 1, 1, _shard_of_key),
+    b"get_many": Command(get_many, Rule("read", Names.KEYS), 1, 1, _shards_of_keys, _of_items(2)),
+    b"set": Command(set_, Rule("write", Names.KEY), 2, 3, _shard_of_key),
+    b"take": Command(take, Rule("write", Names.KEYS), 1, 1, _shards_of_keys, _of_items(3)),
+    b"try_incr": Command(try_incr, Rule("write", Names.ITEMS), 1, 2, _shards_of_items, _of_items(6)),
+    b"throttle": Command(throttle, Rule("write", Names.KEY), 3, 5, _shard_of_key),
+    b"expire": Command(expire, Rule("write", Names.KEY), 2, 2, _shard_of_key),
+    b"ttl": Command(ttl, Rule("read", Names.KEY), 1, 1, _shard_of_key),
+    b"scan": Command(scan, Rule("read", Names.PREFIX, 2), 1, 3, _no_shard),
+    b"top": Command(top, Rule("read", Names.PREFIX, 1), 1, 2, _no_shard),
+    b"count": Command(count, Rule("read", Names.PREFIX, 0), 0, 1, _no_shard, _of_shards),
+    b"clear": Command(clear, Rule("admin", Names.CACHE), 0, 0, _all_shards, _of_clear),
+    b"acquire": Command(acquire, Rule("write", Names.ITEMS), 1, 2, _shards_of_items, _of_items(7), waits=True),
+    b"release": Command(release, Rule("write", Names.ITEMS_OF_HOLD), 1, 2, _shards_of_hold, _of_release, passes=True),
+    b"held": Command(held, Rule("read", Names.OWN), 0, 1, _no_shard),
+    b"wait_zero": Command(wait_zero, Rule("read", Names.KEY), 2, 2, _shard_of_key, waits=True),
+    b"cancel": Command(cancel, Rule("read", Names.OWN), 1, 1, _no_shard, passes=True),
+    b"hello": Command(hello, Rule("read", Names.OWN, before_login=True), 0, 1, _no_shard, _fixed(20), outside=True),
+    b"ack": Command(ack, Rule("read", Names.OWN), 1, 1, _no_shard, outside=True),
+    b"bye": Command(bye, Rule("read", Names.OWN), 0, 0, _no_shard, outside=True),
+    b"sessions": Command(sessions, Rule("admin", Names.SERVER), 0, 1, _no_shard),
+    b"holders": Command(holders, Rule("read", Names.KEY), 1, 2, _no_shard),
+    b"end_session": Command(end_session, Rule("admin", Names.SERVER), 1, 1, _no_shard),
     # It passes, because the requests behind it would else be shown under an earlier trace.
-    b"trace": Command(trace, 1, 1, _no_shard, passes=True),
-    b"slowlog": Command(slowlog, 0, 1, _no_shard),
-    b"slowlog_reset": Command(slowlog_reset, 0, 0, _no_shard),
-    b"ping": Command(ping, 0, 0, _no_shard),
-    b"info": Command(info, 0, 0, _no_shard),
-    b"config_get": Command(config_get, 0, 1, _no_shard),
-    b"config_set": Command(config_set, 2, 2, _no_shard),
-    b"sweep": Command(sweep, 0, 0, _no_shard, _of_sweep),
+    b"trace": Command(trace, Rule("read", Names.OWN), 1, 1, _no_shard, passes=True),
+    b"slowlog": Command(slowlog, Rule("admin", Names.SERVER), 0, 1, _no_shard),
+    b"slowlog_reset": Command(slowlog_reset, Rule("admin", Names.SERVER), 0, 0, _no_shard),
+    b"ping": Command(ping, Rule("read", Names.OWN), 0, 0, _no_shard),
+    b"info": Command(info, Rule("read", Names.SERVER), 0, 0, _no_shard),
+    b"config_get": Command(config_get, Rule("admin", Names.SERVER), 0, 1, _no_shard),
+    b"config_set": Command(config_set, Rule("admin", Names.SERVER), 2, 2, _no_shard),
+    b"sweep": Command(sweep, Rule("admin", Names.SERVER), 0, 0, _no_shard, _of_sweep),
 }

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal
 
 from naught.wire.limits import BATCH_ITEMS_MAX, DEFAULT_CACHE, DEFAULT_PORT, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX
+from naught_server.access import USERS_MAX, User
 from naught_server.kinds import (
     Choice,
+    FileMode,
     Kind,
     NumberOrOff,
     PortOrOff,
@@ -86,6 +88,10 @@ second one `PEER_UNACKNOWLEDGED_MS` after its last answer or later, end its conn
 PROBE_INTERVAL_MS_MAX: Final = 2_000
 """How far apart the kernel may send what the peer must answer: retransmissions, and probes of a closed window. Less
 than `PEER_UNACKNOWLEDGED_MS`, so that a peer that is there has answered one by then. Linux allows 1 000 and more."""
+
+HANDSHAKE_MS_MAX: Final = 2_000
+"""How long a client may take to say who it is, on a server with users, and for the handshake of TLS: a few round
+trips around the world, and little enough that connections that say nothing do not pile up."""
 
 LAME_DUCK_MS: Final = 100
 """How long a stopping server still reads from a connection, to answer `shutting_down`. A client with that answer
@@ -217,11 +223,17 @@ assert CONNECTIONS_MAX <= CONNECTIONS_LIMIT
 assert ACCEPTS_PER_TURN_MAX < LISTEN_BACKLOG
 assert LEASE_MS_MIN < LEASE_MS_DEFAULT < LEASE_MS_MAX
 
-_CACHE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
-_CACHE_NAME_RULE = (
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+_NAME_RULE = (
     f"1 to {CACHE_NAME_CHARACTERS_MAX} letters, digits, dots, dashes or underscores, "
     "starting with a letter or a digit"
 )
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise ValueError unless a cache or a user may have this name."""
+    if not _NAME.fullmatch(name) or len(name) > CACHE_NAME_CHARACTERS_MAX:
+        raise ValueError(f"the name of {what} must be {_NAME_RULE}, not {shown(name)}")
 
 
 class ConfigError(Exception):
@@ -278,6 +290,44 @@ SETTINGS: Final = (
         Text("a path", UNIX_PATH_BYTES_MAX),
         "PATH",
         "also listen on a Unix socket at this path",
+    ),
+    Setting(
+        "unix_socket_mode",
+        FileMode(),
+        "MODE",
+        "the permissions of that socket's file, such as 0660; empty for what the umask leaves",
+    ),
+    Setting(
+        "unix_socket_owner",
+        Text("a user, user:group or :group", 128),
+        "OWNER",
+        "the owner of that socket's file; empty for the server's own",
+    ),
+    Setting(
+        "tls_certificate",
+        Text("a path", _PATH_BYTES_MAX),
+        "PATH",
+        "the certificate of the server and its chain, in PEM: then TCP speaks TLS only",
+    ),
+    Setting(
+        "tls_key",
+        Text("a path", _PATH_BYTES_MAX),
+        "PATH",
+        "the key of that certificate, in PEM; empty where it is in the same file",
+    ),
+    Setting(
+        "tls_client_ca",
+        Text("a path", _PATH_BYTES_MAX),
+        "PATH",
+        "certificates of authorities, in PEM: a client may show a certificate of theirs, which can be that of a user",
+    ),
+    Setting("tls_client_required", Switch(), "", "refuse clients without such a certificate"),
+    Setting("http_tls", Switch(), "", "the HTTP port speaks TLS too, with the same certificate"),
+    Setting(
+        "http_token_file",
+        Text("a path", _PATH_BYTES_MAX),
+        "PATH",
+        "the first line of this file is what HTTP requests must say, but for /livez and /readyz",
     ),
     Setting(
         "ports_file",
@@ -371,6 +421,10 @@ LIVE_SETTINGS: Final = (
 )
 """Settings that change while the server runs: by `config_set`, by rereading, and some by the tuner."""
 
+REREAD_FILES: Final = ("tls_certificate", "tls_key", "tls_client_ca", "tls_client_required", "http_token_file")
+"""Settings whose files are read again with the configuration. They change while the server runs, too, as long as TLS
+and the token are not turned on or off."""
+
 CONFIG_FILE: Final = Setting(
     "config", Text("a path", _PATH_BYTES_MAX), "FILE", "read settings and caches from this TOML file"
 )
@@ -392,8 +446,7 @@ class CachePolicy:
     """The most counters it may have; creating one more is the error `full`. None for no bound."""
 
     def __post_init__(self) -> None:
-        if not _CACHE_NAME.fullmatch(self.name) or len(self.name) > CACHE_NAME_CHARACTERS_MAX:
-            raise ValueError(f"the name of a cache must be {_CACHE_NAME_RULE}, not {shown(self.name)}")
+        check_name(self.name, "a cache")
         shards = self.shards
         if type(shards) is not int or not 1 <= shards <= SHARDS_MAX or shards & (shards - 1):
             raise ValueError(f"shards must be a power of two from 1 to {SHARDS_MAX}, not {shown(shards)}")
@@ -445,6 +498,22 @@ class ServerConfig:
     """The HTTP port; 0 picks a free one, None is no HTTP."""
     unix_socket: str | None = None
     """The path of a Unix socket to listen on."""
+    unix_socket_mode: str | None = None
+    """The permissions of that socket's file, in octal digits."""
+    unix_socket_owner: str | None = None
+    """The owner of that socket's file: user, user:group or :group."""
+    tls_certificate: str | None = None
+    """The file of the server's certificate: with it TCP speaks TLS only."""
+    tls_key: str | None = None
+    """The file of its key; None where it is in the same file."""
+    tls_client_ca: str | None = None
+    """The file of the authorities whose certificates clients may show."""
+    tls_client_required: bool = False
+    """Whether they must."""
+    http_tls: bool = False
+    """Whether the HTTP port speaks TLS too."""
+    http_token_file: str | None = None
+    """The file of the secret that HTTP requests must say."""
     ports_file: str | None = None
     """The file to which the addresses listened on are written, once ready."""
     log_level: str = "info"
@@ -481,6 +550,8 @@ class ServerConfig:
     """The caches by name. There is always one named `default`."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """The tuner's rules by name, besides the default ones; one of the same name replaces the default."""
+    users: Mapping[str, User] = field(default_factory=dict)
+    """Who may connect, by name. With none, everybody who can connect may do everything."""
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:
@@ -495,11 +566,27 @@ class ServerConfig:
         object.__setattr__(self, "caches", caches)
         for name, rule in self.rules.items():
             _check_rule(name, rule, caches)
+        _check_users(self.users, caches)
+        for name in ("tls_key", "tls_client_ca", "http_tls"):
+            if getattr(self, name) and self.tls_certificate is None:
+                raise ValueError(f"{name} is of no use without tls_certificate")
+        if self.tls_client_required and self.tls_client_ca is None:
+            raise ValueError("tls_client_required is of no use without tls_client_ca")
+        for name in ("unix_socket_mode", "unix_socket_owner"):
+            if getattr(self, name) is not None and self.unix_socket is None:
+                raise ValueError(f"{name} is of no use without unix_socket")
 
     @property
     def serves_http(self) -> bool:
         """Whether there is an HTTP port."""
         return self.http_host is not None and self.http_port is not None
+
+    @property
+    def files_read(self) -> list[str]:
+        """The files whose content belongs to the configuration: secrets, certificates, the token of HTTP."""
+        files = [self.tls_certificate, self.tls_key, self.tls_client_ca, self.http_token_file]
+        files += [user.secret_file for user in self.users.values()]
+        return [file for file in files if file is not None]
 
     @property
     def files_reserved(self) -> int:
@@ -517,6 +604,28 @@ class ServerConfig:
         if self.sessions_per_address_max is not None:
             return self.sessions_per_address_max
         return max(self.sessions_max // SESSIONS_OF_ADDRESS, SESSIONS_OF_ADDRESS_MIN)
+
+
+def _check_users(users: Mapping[str, User], caches: Mapping[str, CachePolicy]) -> None:
+    """Raise ValueError unless the users are of caches there are, and no two are let in by the same."""
+    if len(users) > USERS_MAX:
+        raise ValueError(f"there can be at most {USERS_MAX} users, not {len(users)}")
+    owners: dict[tuple[str, str | int], str] = {}
+    for name, user in users.items():
+        check_name(name, "a user")
+        if user.name != name:
+            raise ValueError(f"the user {name!r} has the name {user.name!r}")
+        for cache in user.caches or ():
+            if cache not in caches:
+                raise ValueError(
+                    f"users.{name}: there is no cache named {shown(cache)}; there are: {', '.join(caches)}"
+                )
+        shared: list[tuple[str, str | int]] = [("certificate", each) for each in user.certificates]
+        shared += [("uid", each) for each in user.uids]
+        for each in shared:
+            other = owners.setdefault(each, name)
+            if other != name:
+                raise ValueError(f"users.{name}: the {each[0]} {each[1]} lets in the user {other} already")
 
 
 def _check_rule(name: str, rule: Rule, caches: Mapping[str, CachePolicy]) -> None:
@@ -538,7 +647,9 @@ def needing_restart(one: ServerConfig, other: ServerConfig) -> list[str]:
     names = [
         setting.name
         for setting in SETTINGS
-        if setting.name not in LIVE_SETTINGS and getattr(one, setting.name) != getattr(other, setting.name)
+        if setting.name not in LIVE_SETTINGS
+        and getattr(one, setting.name) != getattr(other, setting.name)
+        and (setting.name not in REREAD_FILES or _is_turned(setting.name, one, other))
     ]
     for name in {**one.caches, **other.caches}:
         before, after = one.caches.get(name), other.caches.get(name)
@@ -547,6 +658,13 @@ def needing_restart(one: ServerConfig, other: ServerConfig) -> list[str]:
         elif before.shards != after.shards:
             names.append(f"caches.{name}.shards")
     return names
+
+
+def _is_turned(name: str, one: ServerConfig, other: ServerConfig) -> bool:
+    """Whether what a file is for is turned on or off."""
+    if name not in ("tls_certificate", "http_token_file"):
+        return False
+    return (getattr(one, name) is None) != (getattr(other, name) is None)
 
 
 def accepted(setting: Setting, value: object, source: str, raises: type[Exception]) -> object:

@@ -15,6 +15,9 @@ A message that is not whole `MESSAGE_MS_MAX` after it began ends the connection.
 
 While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether the peer still answers (`peers.py`).
 
+On a server with users a connection that has not logged in `HANDSHAKE_MS_MAX` after it was made is aborted. The time
+that a secret is being checked does not count.
+
 A connection that drains executes what it has received, and answers requests that arrive in the next `LAME_DUCK_MS`
 with `shutting_down`. Then it flushes and closes.
 
@@ -32,6 +35,7 @@ from typing import cast
 from naught.wire.limits import PEER_UNACKNOWLEDGED_MS
 from naught_server.clock import CLOCK
 from naught_server.config import (
+    HANDSHAKE_MS_MAX,
     INPUT_AHEAD_BYTES_MAX,
     LAME_DUCK_MS,
     MESSAGE_MS_MAX,
@@ -42,8 +46,9 @@ from naught_server.config import (
 from naught_server.engine import Engine
 from naught_server.exhausted import end_process
 from naught_server.fatal import FATAL
-from naught_server.peers import TcpSocket, can_tell, unanswered_ms
+from naught_server.peers import TcpSocket, can_tell, uid_of, unanswered_ms
 from naught_server.protocol import Clocks, ServerProtocol
+from naught_server.tls import certificate_names
 
 _log = logging.getLogger("naught.server")
 _clock_ns = CLOCK.now_ns
@@ -57,6 +62,8 @@ class Connection(asyncio.Protocol):
         "_draining",
         "_ending",
         "_engine",
+        "_is_tls",
+        "_login_timer",
         "_loop",
         "_on_lost",
         "_output_timer",
@@ -99,6 +106,8 @@ class Connection(asyncio.Protocol):
         # Looks whether a message is unfinished for too long. Set by the first one that is not whole; it runs out
         # about once in `MESSAGE_MS_MAX`, however many such messages there are.
         self._unfinished_timer: asyncio.TimerHandle | None = None
+        self._login_timer: asyncio.TimerHandle | None = None  # ends it; set while it must log in
+        self._is_tls = False  # the transport is one of TLS
         self._draining = False  # execute what was received, then refuse further requests
         self._ending = False  # close when all that was received is answered
         self.closed = False  # the connection is lost
@@ -110,7 +119,12 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=OUTPUT_BYTES_MAX)
         connected = transport.get_extra_info("socket")
         self._socket = connected if can_tell(connected) else None
+        self._is_tls = transport.get_extra_info("sslcontext") is not None
         self._engine.stats.count_opened()
+        if self._protocol.is_unknown:
+            self._log_in_by_transport(transport)
+        if self._protocol.is_unknown:
+            self._login_timer = self._loop.call_later(HANDSHAKE_MS_MAX / 1000, self._look_at_login)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -139,9 +153,10 @@ class Connection(asyncio.Protocol):
             end_process(fault)
 
     def eof_received(self) -> bool:
-        # The peer may still read replies: its requests are answered before the connection closes.
+        # The peer may still read replies: its requests are answered before the connection closes. With TLS the
+        # transport closes by itself: there is no half of a connection to leave open.
         self._end()
-        return True
+        return not self._is_tls
 
     def pause_writing(self) -> None:
         self._output_timer = self._loop.call_later(OUTPUT_PAUSED_MS_MAX / 1000, self._abort_unread)
@@ -159,12 +174,22 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._transport = None
         self._socket = None
-        for timer in (self._output_timer, self._peer_timer, self._unfinished_timer):
+        for timer in (self._output_timer, self._peer_timer, self._unfinished_timer, self._login_timer):
             if timer is not None:
                 timer.cancel()
         self._protocol.close(_clock_ns() // 1_000_000)
         self._engine.stats.count_closed()
         self._on_lost(self)
+
+    def _log_in_by_transport(self, transport: asyncio.BaseTransport) -> None:
+        """Take the user that the peer is by its certificate, or by the user of the system that its process has."""
+        access = self._engine.access
+        login = access.login_of_certificate(certificate_names(transport.get_extra_info("peercert")))
+        if login is None:
+            uid = uid_of(transport.get_extra_info("socket"))
+            login = None if uid is None else access.login_of_uid(uid)
+        if login is not None:
+            self._protocol.take_login(login)
 
     # ---------------------------------------------------------------------------------------- from the server
 
@@ -177,6 +202,11 @@ class Connection(asyncio.Protocol):
         """Close at once; replies that were not sent are lost."""
         if self._transport is not None:
             self._transport.abort()
+
+    def renew_login(self) -> None:
+        """The users were changed: end the connection if its client may not do any more what it might."""
+        if not self.closed:
+            self._protocol.renew_login(_clock_ns() // 1_000_000)
 
     def _end(self) -> None:
         self._ending = True
@@ -265,6 +295,18 @@ class Connection(asyncio.Protocol):
             self._engine.stats.count_cut("unfinished")
             _log.info("connection aborted: a message of its peer is unfinished for %d ms", MESSAGE_MS_MAX)
             self.abort()
+
+    def _look_at_login(self) -> None:
+        """End the connection if its client has not said who it is; wait on while its secret is being checked."""
+        self._login_timer = None
+        if not self._protocol.is_unknown:
+            return
+        if self._protocol.is_checked:
+            self._login_timer = self._loop.call_later(HANDSHAKE_MS_MAX / 1000, self._look_at_login)
+            return
+        self._engine.stats.count_cut("unknown")
+        _log.info("connection aborted: its client has not logged in for %d ms", HANDSHAKE_MS_MAX)
+        self.abort()
 
     def _look_at_peer(self) -> None:
         """End the connection if the peer is gone; look again while replies are on their way."""

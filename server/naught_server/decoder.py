@@ -14,6 +14,9 @@ the server spend memory or time with a few bytes:
   connection. An array that declares too many items, a string that declares too many bytes, or a nesting that is too
   deep is refused at its header, before anything of it has arrived.
 
+The input of a client that is not known yet has a limit of its own, in bytes of all its messages together: what goes
+beyond it ends the connection, after the messages before it.
+
 An incomplete message is kept until the rest has arrived. The walk over a large one continues where it stopped, so
 each byte is walked over once, however the input is cut.
 """
@@ -24,11 +27,15 @@ from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
+from naught.wire.limits import UNKNOWN_BYTES_MAX
 from naught_server.bad_input import BadInput
 from naught_server.fatal import FATAL
 from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
 
 _NO_MESSAGE: Final = "not a message of MessagePack-RPC"
+_TOO_MUCH: Final = f"before a client has logged in it may send {UNKNOWN_BYTES_MAX} bytes"
+
+_NO_BYTE: Final = b"\xc1"  # begins no message: it stands for what was dropped, so that there is always something left
 
 
 class Map:
@@ -47,18 +54,21 @@ class Map:
 class Input:
     """What a connection has received and not served yet."""
 
-    __slots__ = ("_dead", "_walk", "at", "data")
+    __slots__ = ("_guarded", "_left", "_over", "_walk", "at", "data")
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int | None = None) -> None:
+        """`bytes_max`: how many bytes may come before `lift_limit`."""
         self.data = b""  # received bytes
         self.at = 0  # where in them the first request begins that was not served
         self._walk: LargeWalk | None = None  # the large message under way, which then is all there is
-        self._dead = False  # it has raised: what still comes is dropped
+        self._guarded = bytes_max is not None  # not all that comes is taken
+        self._left = -1 if bytes_max is None else bytes_max  # bytes that are, then; below 0 none: it has raised
+        self._over = False  # more has come, and was dropped
 
     def feed(self, data: bytes) -> None:
         """Take received bytes. Copies nothing when all that came before was served."""
-        if self._dead:
-            return
+        if self._guarded:
+            data = self._within_limit(data)
         if self._walk is not None:
             self._walk.feed(data)
         elif self.at == len(self.data):
@@ -67,6 +77,26 @@ class Input:
         else:
             self.data = self.data[self.at :] + data
             self.at = 0
+
+    def _within_limit(self, data: bytes) -> bytes:
+        """The part of what comes that is taken."""
+        if self._left < 0:
+            return b""
+        self._left -= len(data)
+        if self._left >= 0:
+            return data
+        self._over = True
+        return data[: self._left] + _NO_BYTE
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether `lift_limit` was not called yet."""
+        return self._guarded
+
+    def lift_limit(self) -> None:
+        """The client is known: from now on everything is taken, unless too much has come already."""
+        if self._left >= 0:
+            self._guarded = False
 
     def advance(self, at: int) -> None:
         """The requests before this offset of `data` were served."""
@@ -98,6 +128,8 @@ class Input:
                 self.advance(end)
                 return self._decoded(message)
             if end == UNFINISHED:
+                if self._over:
+                    raise self._refused("too_large", _TOO_MUCH, self.data[self.at : self.at + 8])
                 if self.at:
                     self.data = self.data[self.at :]  # a few bytes; the piece they came in may have 256 000
                     self.at = 0
@@ -109,7 +141,7 @@ class Input:
             self.at = 0
         walk = self._walk
         end = walk.go_on()
-        if end == UNFINISHED:
+        if end == UNFINISHED and not self._over:
             return None
         if end < 0:
             raise self._refused("invalid" if end == BAD else "too_large", walk.fault, bytes(walk.data[:8]))
@@ -130,10 +162,13 @@ class Input:
         return () if decoded is None else decoded  # nil is no request either, and None says that there is no message
 
     def _refused(self, code: str, why: str, head: bytes) -> BadInput:
-        self._dead = True
+        self._guarded = True
+        self._left = -1
         self._walk = None
         self.data = b""
         self.at = 0
+        if self._over:
+            code, why = "too_large", _TOO_MUCH
         return BadInput(code, why, peek_msgid(head))
 
 

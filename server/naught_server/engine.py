@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import secrets
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from naught._compiled import is_compiled
 from naught._version import __version__
 from naught.wire.limits import SERVER_TAG_BYTES, SESSION_ID_BYTES
+from naught_server.access import Access
 from naught_server.config import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS, ServerConfig
 from naught_server.fatal import FATAL
 from naught_server.holds import TakenBack
@@ -54,6 +55,19 @@ def _random_ids() -> Callable[[], bytes]:
     return lambda: tag + secrets.token_bytes(SESSION_ID_BYTES - SERVER_TAG_BYTES)
 
 
+class Audit(NamedTuple):
+    """Who did what."""
+
+    event: str
+    user: str | None
+    """None on a server without users."""
+    session: int | None
+    name: str
+    """What the client calls itself."""
+    address: str
+    details: Mapping[str, object]
+
+
 class Engine:
     """The caches of one server and everything about them. Owned by one adapter, used by all its connections."""
 
@@ -71,6 +85,7 @@ class Engine:
         self.stats = Stats()
         self.settings = Settings(config, self._setting_changed)
         self.tuner = Tuner(effective(config.rules), list(config.caches))
+        self.access: Final = Access(config.users)
         self.timers = Timers()
         self.sessions = Sessions(
             self.store,
@@ -90,6 +105,7 @@ class Engine:
         self._on_taken_back: OnTakenBack | None = None  # the same
         self._on_collector: Callable[[str, Any], None] | None = None  # the same
         self._on_tuned: Callable[[Decision], None] | None = None  # the same
+        self._on_audit: Callable[[Audit], None] | None = None  # the same
         self._lag_seen = array(
             "q", (0, 0)
         )  # at the tuner's last look: how often the loop's lag was measured, and the sum
@@ -110,11 +126,13 @@ class Engine:
         on_taken_back: OnTakenBack | None = None,
         on_collector: Callable[[str, Any], None] | None = None,
         on_tuned: Callable[[Decision], None] | None = None,
+        on_audit: Callable[[Audit], None] | None = None,
     ) -> None:
         """Have the owner called back: `on_earlier` when `next_due` has become earlier, `on_tables_replaced` when
         there are new tables, which the owner may want to hide from the garbage collector, `on_taken_back` when the
         holds of a client that is gone were taken back, which the owner may want to log, `on_collector` when
-        `gc_threshold` or `gc_freeze` has another value, and `on_tuned` when the tuner has decided something."""
+        `gc_threshold` or `gc_freeze` has another value, `on_tuned` when the tuner has decided something, and
+        `on_audit` when a client has done what an operator may be asked about later."""
         if on_earlier is not None:
             self.timers.watch(on_earlier)
         if on_tables_replaced is not None:
@@ -125,11 +143,18 @@ class Engine:
             self._on_collector = on_collector
         if on_tuned is not None:
             self._on_tuned = on_tuned
+        if on_audit is not None:
+            self._on_audit = on_audit
 
     def tables_replaced(self) -> None:
         """A cache has new tables."""
         if self._on_tables_replaced is not None:
             self._on_tables_replaced()
+
+    def audit(self, audit: Audit) -> None:
+        """A client has done something that its operator may be asked about later."""
+        if self._on_audit is not None:
+            self._on_audit(audit)
 
     def _taken_back(self, session: Session, reason: EndReason, taken: TakenBack) -> None:
         if self._on_taken_back is not None:
@@ -211,9 +236,11 @@ class Engine:
         return result
 
     def reconfigure(self, config: ServerConfig) -> None:
-        """The configuration was reread: take its live settings and rules, whatever operators and tuner had set."""
+        """The configuration was reread: take its live settings, rules and users, whatever operators and tuner had
+        set."""
         self.settings.take_from(config)
         self.tuner.take(effective(config.rules))
+        self.access.take(config.users)
 
     def _setting_changed(self, name: str, value: Any) -> None:
         """Have a new value take effect."""
@@ -347,6 +374,8 @@ class Engine:
             "gc_pauses": stats.collections.as_dict(),
             "loop_lag": stats.loop_lag.as_dict(),
             "log_lines_dropped": stats.log_lines_dropped(),
+            "logins": self.access.as_dict(),
+            "handshakes": dict(stats.handshakes),
         }
 
     @staticmethod

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+import ssl
 from typing import Final, cast
 
 from naught_server.clock import CLOCK
 from naught_server.config import HTTP_CONNECTIONS_MAX
 from naught_server.http import Conversation, Request, Response
 from naught_server.listeners import Acceptor
+from naught_server.routes import Routes
+from naught_server.secret_hash import PlainSecret
 from naught_server.stats import Stats
 from naught_server.status import STEP_MS, StatusFeed
+from naught_server.tls import TLS_TIMES
 
 REQUEST_S_MAX: Final = 5.0
 """How long a request may take to arrive, and a reply to be read."""
@@ -37,9 +40,15 @@ class HttpServer:
     """Serves listening sockets until it is closed."""
 
     def __init__(
-        self, listeners: list[socket.socket], respond: Callable[[Request], Response], feed: StatusFeed, stats: Stats
+        self,
+        listeners: list[socket.socket],
+        routes: Routes,
+        feed: StatusFeed,
+        stats: Stats,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._respond = respond
+        self._routes = routes
+        self._tls = tls  # of handshakes from now on; None without TLS
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._acceptor = Acceptor(listeners, self._admit, stats)
@@ -60,6 +69,12 @@ class HttpServer:
         if self._feed_timer is not None:
             self._feed_timer.cancel()
 
+    def renew(self, tls: ssl.SSLContext | None, token: PlainSecret | None) -> None:
+        """Files were read again: use these from now on. TLS and the token are not turned on or off."""
+        if self._tls is not None and tls is not None:
+            self._tls = tls
+        self._routes.renew_token(token)
+
     def _admit(self, accepted: socket.socket, address: str | None) -> str | None:
         """Serve an accepted socket; or return the limit that is reached."""
         if len(self._connections) >= HTTP_CONNECTIONS_MAX:
@@ -75,7 +90,10 @@ class HttpServer:
         """Give an accepted socket to the loop, as the transport of its connection. It takes a turn of the loop."""
         try:
             accepted.setblocking(False)
-            await self._loop.connect_accepted_socket(lambda: connection, accepted)
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: connection, accepted)
+            else:
+                await self._loop.connect_accepted_socket(lambda: connection, accepted, ssl=self._tls, **TLS_TIMES)
         except OSError:  # it was closed already
             accepted.close()
             self.leave(connection)
@@ -90,7 +108,7 @@ class HttpServer:
 
     def respond(self, request: Request) -> Response:
         """The response to a request."""
-        response = self._respond(request)
+        response = self._routes.respond(request)
         if self._feed_timer is None and self._feed.is_watched(_now_ms()):
             self._step_feed()
         return response

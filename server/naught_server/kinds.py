@@ -137,6 +137,23 @@ class PortOrOff(Whole):
         return None if value in (None, "off", "") else super().accept(value)
 
 
+class FileMode:
+    """The permissions of a file, in octal digits, or none."""
+
+    def expects(self) -> str:
+        return "three or four octal digits, such as 0660"
+
+    def read(self, text: str) -> object:
+        return text
+
+    def accept(self, value: object) -> object:
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+            raise ValueError
+        return value
+
+
 @dataclass(frozen=True)
 class Text:
     """A text, or none. The empty text means none, as TOML has no null."""

@@ -18,9 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import grp
 import ipaddress
 import logging
 import os
+import pwd
 import resource
 import socket
 import stat
@@ -79,13 +81,22 @@ def resolve(config: ServerConfig) -> list[Address]:
     Raises `ConfigError` where an address is beyond loopback and `insecure` is not set, `StartError` where the name
     has no address.
     """
-    return _resolve(config.host, config.port, "every client that can connect has full access", config.insecure)
+    return _resolve(
+        config.host,
+        config.port,
+        "no users are configured, so every client that can connect has full access; add users to the file of "
+        "--config ([users.NAME], with a secret from naught-server hash-secret)",
+        config.insecure or bool(config.users),
+    )
 
 
 def resolve_http(config: ServerConfig) -> list[Address]:
     """As `resolve`, for the HTTP port."""
     return _resolve(
-        config.http_host, config.http_port, "everybody who can connect sees keys and values", config.insecure
+        config.http_host,
+        config.http_port,
+        "HTTP has no token, so everybody who can connect sees what it shows; name a file with one (http_token_file)",
+        config.insecure or config.http_token_file is not None,
     )
 
 
@@ -103,9 +114,7 @@ def _resolve(host: str | None, port: int | None, danger: str, insecure: bool) ->
     beyond = [address[0] for _, address in addresses if not is_loopback(address[0])]
     if beyond and not insecure:
         named = host if host in beyond else f"{host} ({beyond[0]})"
-        raise ConfigError(
-            f"refusing to listen on {named}: there is no authentication, so {danger}; --insecure allows it"
-        )
+        raise ConfigError(f"refusing to listen on {named}: {danger}; --insecure allows it")
     return addresses
 
 
@@ -196,8 +205,10 @@ def _close_all(sockets: list[socket.socket]) -> None:
         each.close()
 
 
-def _listen_unix(path: str) -> socket.socket:
-    """Listen on a Unix socket. The file of a server that is not running any more is replaced. Raises `StartError`."""
+def _listen_unix(path: str, mode: str | None = None, owner: str | None = None) -> socket.socket:
+    """Listen on a Unix socket. The file of a server that is not running any more is replaced. Its file has these
+    permissions and this owner before anybody can connect. Raises `StartError`."""
+    ids = None if owner is None else _ids_of(owner)
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise StartError(f"cannot listen on {path}: there is a file that is not a socket")
@@ -208,9 +219,36 @@ def _listen_unix(path: str) -> socket.socket:
     except OSError as error:
         raise StartError(f"cannot listen on {path}: {error.strerror}") from None
     try:
-        return _listen(socket.AF_UNIX, path)
+        if mode is None and ids is None:
+            return _listen(socket.AF_UNIX, path)
+        # Nobody else may connect between `bind` and `chmod`.
+        before = os.umask(0o177)
+        try:
+            listener = _listen(socket.AF_UNIX, path)
+        finally:
+            os.umask(before)
+        try:
+            if ids is not None:
+                os.chown(path, *ids)
+            os.chmod(path, int(mode, 8) if mode is not None else 0o777 & ~before)
+        except BaseException:
+            listener.close()
+            os.unlink(path)
+            raise
+        return listener
     except OSError as error:
         raise StartError(f"cannot listen on {path}: {error.strerror}") from None
+
+
+def _ids_of(owner: str) -> tuple[int, int]:
+    """The ids of user and group; -1 for one that stays. Names or numbers. Raises `StartError`."""
+    user, _, group = owner.partition(":")
+    try:
+        uid = -1 if not user else int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+        gid = -1 if not group else int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise StartError(f"unix_socket_owner: there is no user or group {owner!r}") from None
+    return uid, gid
 
 
 def _refuse_live_socket(path: str) -> None:
@@ -240,7 +278,7 @@ class Listeners:
         try:
             self.http = _listen_http(config)
             if config.unix_socket is not None:
-                self.unix = _listen_unix(config.unix_socket)
+                self.unix = _listen_unix(config.unix_socket, config.unix_socket_mode, config.unix_socket_owner)
                 # Absolute, because the reader of the ports file may have another working directory.
                 self.unix_path = os.path.abspath(config.unix_socket)
                 status = os.stat(self.unix_path)

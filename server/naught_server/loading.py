@@ -1,13 +1,16 @@
 """From a command line, an environment and a file to a `ServerConfig`, and back to a file's text.
 
 Flags win over the environment, the environment over the file, the file over the defaults. Only the file configures
-caches, each in a table `[caches.NAME]`, and the tuner's rules, `[rules.NAME]`. An empty text (`unix_socket = ""`)
-means none. What each setting is, and which values it may have, is in `config.py`.
+caches, each in a table `[caches.NAME]`, the tuner's rules, `[rules.NAME]`, and users, `[users.NAME]`. An empty text
+(`unix_socket = ""`) means none. What each setting is, and which values it may have, is in `config.py`.
 
 A value out of range, an unknown key and an unknown `NAUGHT_` variable are errors that name their source: a misspelt
-limit that is silently ignored would be noticed in production only. Two kinds of variables are ignored. `NAUGHT_URL`
-and `NAUGHT_PURE` are no settings of the server. And Kubernetes puts variables for a service named `naught` into every
+limit that is silently ignored would be noticed in production only. Two kinds of variables are ignored. Those of
+clients, such as `NAUGHT_URL`, and `NAUGHT_PURE` are no settings of the server; nor are `NAUGHT_SECRET_...`, which a
+user's `secret_env` may name. And Kubernetes puts variables for a service named `naught` into every
 container (`NAUGHT_SERVICE_HOST`, `NAUGHT_PORT=tcp://10.0.0.1:6480`); they are recognized by their form.
+
+Secrets are kept as `secret_hash.py` has them, and no message and no output here contains one.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from naught import _compiled
 from naught._version import __version__
 from naught.wire.limits import DEFAULT_CACHE
 from naught_server import completion
+from naught_server.access import User
 from naught_server.config import (
     CACHES_MAX,
     CONFIG_FILE,
@@ -40,6 +44,7 @@ from naught_server.config import (
 )
 from naught_server.kinds import Switch, shown
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
+from naught_server.secret_hash import PREFIX, HashedSecret, PlainSecret, Secret, read_secret
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Loaded:
     if path is None:
         path, path_source = from_environment.pop(CONFIG_FILE.name, None), CONFIG_FILE.variable
     if path:
-        for name, value in _read_file(path, path_source).items():
+        for name, value in _read_file(path, path_source, environment).items():
             values[name] = value
             sources[name] = path
 
@@ -131,7 +136,8 @@ def _make_parser() -> _Parser:
         description="A counter server: a counter that reaches zero is gone.",
         epilog="Each setting is also a NAUGHT_ variable (NAUGHT_DRAIN_TIMEOUT_MS) and a key of the file "
         "(drain_timeout_ms). Flags win over variables, variables over the file. Only the file configures "
-        "caches, [caches.NAME] with shards, eviction and max_counters, and the tuner's rules, [rules.NAME]. "
+        "caches, [caches.NAME] with shards, eviction and max_counters, the tuner's rules, [rules.NAME], and users, "
+        "[users.NAME]; `naught-server hash-secret` reads a secret and prints the hash for one. "
         "Exit status: 0 stopped by a signal, "
         "1 could not start or stopped by a second signal, 2 wrong usage.",
         allow_abbrev=False,
@@ -180,7 +186,8 @@ _SERVICE_VARIABLE = re.compile(
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SERVICE_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
-_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", _compiled.PURE_VARIABLE})
+_OTHER_VARIABLES: Final = frozenset({"NAUGHT_URL", "NAUGHT_USER", "NAUGHT_SECRET", _compiled.PURE_VARIABLE})
+_SECRET_VARIABLES: Final = "NAUGHT_SECRET_"
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -189,6 +196,8 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for variable, text in environment.items():
         if not variable.startswith("NAUGHT_") or variable in _OTHER_VARIABLES:
+            continue
+        if variable.startswith(_SECRET_VARIABLES):
             continue
         if _SERVICE_VARIABLE.fullmatch(variable):
             continue
@@ -202,8 +211,8 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _read_file(path: str, source: str) -> dict[str, Any]:
-    """The settings in a file, and under `caches` its policies."""
+def _read_file(path: str, source: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in a file, and under `caches`, `rules` and `users` their tables."""
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
@@ -220,8 +229,11 @@ def _read_file(path: str, source: str) -> dict[str, Any]:
             values[key] = _read_caches(path, value)
         elif key == "rules":
             values[key] = _read_rules(path, value)
+        elif key == "users":
+            values[key] = _read_users(path, value, environment)
         else:
-            raise ConfigError(f"{path}: unknown key {key!r}{_nearest(key, [*SETTING_OF_NAME, 'caches', 'rules'])}")
+            tables = ("caches", "rules", "users")
+            raise ConfigError(f"{path}: unknown key {key!r}{_nearest(key, [*SETTING_OF_NAME, *tables])}")
     return values
 
 
@@ -278,6 +290,130 @@ def _read_rules(path: str, tables: object) -> dict[str, Rule]:
     return rules
 
 
+USER_KEYS: Final = ("role", "secret", "secret_file", "secret_env", "caches", "prefixes", "certificates", "uids")
+
+
+def _read_users(path: str, tables: object, environment: Mapping[str, str]) -> dict[str, User]:
+    """The users in a file. No message says what stands there: it may be a secret at the wrong place."""
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{path}: users must be tables [users.NAME]")
+    users: dict[str, User] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            hint = "; it belongs in a table [users.NAME]" if name in USER_KEYS else ""
+            raise ConfigError(f"{path}: users.{name} must be a table{hint}")
+        for key in table:
+            if key not in USER_KEYS:
+                raise ConfigError(
+                    f"{path}: unknown key {f'users.{name}.{key}'!r}"
+                    + _nearest(key, USER_KEYS, f"; a user has {', '.join(USER_KEYS)}")
+                )
+        if "role" not in table:
+            raise ConfigError(f"{path}: users.{name}: role must be given: read, write or admin")
+        try:
+            users[name] = _user(name, table, environment)
+        except ValueError as error:
+            raise ConfigError(f"{path}: users.{name}: {error}") from None
+    return users
+
+
+def _user(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -> User:
+    """One user. Raises ValueError."""
+    secrets: list[Secret] = []
+    for each in _texts(table, "secret"):
+        if not each.startswith(PREFIX):
+            raise ValueError(
+                "secret is a hash that `naught-server hash-secret` prints; a secret itself stands in a file "
+                "(secret_file) or a variable (secret_env)"
+            )
+        secrets.append(HashedSecret(each))
+    file, variable = (_text(table, key) for key in ("secret_file", "secret_env"))
+    if file is not None:
+        secrets.append(_labelled("secret_file", read_secret_file(file)))
+    if variable is not None:
+        if variable not in environment:
+            raise ValueError(f"secret_env: there is no variable {variable} in the environment")
+        if variable.startswith("NAUGHT_") and not variable.startswith(_SECRET_VARIABLES):
+            raise ValueError(f"secret_env: a variable that begins with NAUGHT_ begins with {_SECRET_VARIABLES}")
+        secrets.append(_labelled("secret_env", environment[variable]))
+    return User(
+        name,
+        table["role"],
+        tuple(secrets),
+        tuple(_texts(table, "caches")) if "caches" in table else None,
+        tuple(_texts(table, "prefixes")),
+        tuple(_texts(table, "certificates")),
+        tuple(_uids(table)),
+        file,
+        variable,
+    )
+
+
+def _labelled(key: str, text: str) -> Secret:
+    """A secret that a file or variable says. Raises ValueError, which names the key."""
+    try:
+        return read_secret(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def read_token(config: ServerConfig) -> PlainSecret | None:
+    """The secret of HTTP; None where it has none. Raises ConfigError."""
+    path = config.http_token_file
+    if path is None:
+        return None
+    try:
+        text = read_secret_file(path)
+        if text.startswith(PREFIX):  # each request would take the time of a hash
+            raise ValueError("it must be the token itself, and not a hash")
+        return PlainSecret(text.encode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise ConfigError(f"http_token_file: {error}") from None
+
+
+def read_secret_file(path: str) -> str:
+    """The first line of a file, which is all it has. Raises ValueError."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            text = file.read(_SECRET_FILE_CHARACTERS_MAX)
+    except OSError as error:
+        raise ValueError(f"cannot read {shown(path)}: {error.strerror}") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text or "\n" in text:
+        raise ValueError(f"{shown(path)} must have one line, the secret or its hash")
+    return text
+
+
+_SECRET_FILE_CHARACTERS_MAX: Final = 64 << 10
+"""Read of a file with a secret: one that has more is not such a file."""
+
+
+def _text(table: Mapping[str, Any], key: str) -> str | None:
+    value = table.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"{key} must be a text")
+    return value
+
+
+def _texts(table: Mapping[str, Any], key: str) -> list[str]:
+    """One text, or an array of them."""
+    value = table.get(key, [])
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) and each for each in values):
+        raise ValueError(f"{key} must be a text or an array of texts, none of them empty")
+    return values
+
+
+def _uids(table: Mapping[str, Any]) -> list[int]:
+    value = table.get("uids", [])
+    values = value if isinstance(value, list) else [value]
+    if not all(type(each) is int and 0 <= each < 2**32 - 1 for each in values):
+        raise ValueError("uids must be whole numbers: ids of users of the system")
+    return values
+
+
 def _read(setting: Setting, text: str, source: str) -> object:
     try:
         value = setting.kind.read(text)
@@ -313,7 +449,29 @@ def to_toml(config: ServerConfig, sources: Mapping[str, str] | None = None) -> s
         lines += ["", f"[rules.{_toml_text(name)}]"]
         values = ((key, getattr(rule, key)) for key in RULE_KEYS)
         lines += [f"{key} = {_toml_value(value)}" for key, value in values if value is not None]
+    for user in config.users.values():
+        lines += ["", f"[users.{_toml_text(user.name)}]", *_user_lines(user)]
     return "\n".join(lines) + "\n"
+
+
+def _user_lines(user: User) -> Iterable[str]:
+    """A user without its secrets: what it has of them is only said."""
+    yield f"role = {_toml_text(user.role)}"
+    for key, value in (("secret_file", user.secret_file), ("secret_env", user.secret_env)):
+        if value is not None:
+            yield f"{key} = {_toml_text(value)}"
+    hashes = len(user.secrets) - sum(value is not None for value in (user.secret_file, user.secret_env))
+    if hashes:
+        yield f"# secret: {hashes} in the file, not shown"
+    for key, texts in (
+        ("caches", user.caches or ()),
+        ("prefixes", user.prefixes),
+        ("certificates", user.certificates),
+    ):
+        if texts:
+            yield f"{key} = [{', '.join(map(_toml_text, texts))}]"
+    if user.uids:
+        yield f"uids = [{', '.join(map(str, user.uids))}]"
 
 
 def _toml_value(value: str | float | None) -> str:

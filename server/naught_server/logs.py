@@ -37,9 +37,12 @@ from typing import Any, Final, TextIO
 
 from naught_server.config import LOG_BYTES_QUEUED_MAX, LOG_LINES_ALIKE_MAX, LOG_LINES_QUEUED_MAX
 
-__all__ = ["LOGGER_NAME", "fields", "flush", "lines_dropped", "set_up"]
+__all__ = ["AUDIT_LOGGER_NAME", "LOGGER_NAME", "fields", "flush", "lines_dropped", "set_up"]
 
 LOGGER_NAME: Final = "naught"
+
+AUDIT_LOGGER_NAME: Final = "naught.audit"
+"""Who did what. Its lines are written whatever `log_level` says."""
 
 _OTHER_LOGGERS: Final = ("asyncio",)
 """Loggers of libraries that report faults of the server: asyncio logs a callback that has raised."""
@@ -75,6 +78,7 @@ def set_up(level: str = "info", log_format: str = "text", stream: TextIO | None 
         logger.addHandler(handler)
         logger.propagate = False
     logging.getLogger(LOGGER_NAME).setLevel(level.upper())
+    logging.getLogger(AUDIT_LOGGER_NAME).setLevel(logging.INFO)
     # asyncio's debug and info lines are about asyncio itself.
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger(LOGGER_NAME).level))
 

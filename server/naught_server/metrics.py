@@ -43,7 +43,7 @@ DECISION_LABELS: Final[Mapping[What, str]] = {
     "put back": "put_back",
     "paused": "paused",
 }
-CUT_REASONS: Final = ("gone", "unfinished", "unread")
+CUT_REASONS: Final = ("gone", "unfinished", "unknown", "unread")
 
 
 class Sample(NamedTuple):
@@ -247,6 +247,16 @@ def _of_connections(snapshot: Snapshot) -> Iterator[Family]:
         "naught_connections_cut",
         "Connections ended by the server, by reason.",
         *_by("reason", dict.fromkeys(CUT_REASONS, 0) | stats.connections_cut),
+    )
+    yield _counter(
+        "naught_logins",
+        "Log-ins by outcome; busy: too many were being checked.",
+        *_by("outcome", snapshot.engine.access.as_dict()),
+    )
+    yield _counter(
+        "naught_tls_handshakes",
+        "Handshakes of TLS on the port of the counters, by outcome.",
+        *_by("outcome", stats.handshakes),
     )
     yield _counter("naught_received_bytes", "Bytes received from clients.", (_NONE, stats.received_bytes))
     yield _counter("naught_sent_bytes", "Bytes of replies handed to the system.", (_NONE, stats.sent_bytes))

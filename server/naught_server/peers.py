@@ -31,13 +31,16 @@ from typing import Final, Protocol
 from naught.wire.limits import KEEPALIVE
 from naught_server.config import PROBE_INTERVAL_MS_MAX
 
-__all__ = ["TcpSocket", "can_tell", "prepare_accepted", "unanswered_ms"]
+__all__ = ["TcpSocket", "can_tell", "prepare_accepted", "uid_of", "unanswered_ms"]
 
 _TCP_RTO_MAX_MS: Final = 44
 """Linux's number of the option; Python has no name for it yet."""
 
 # struct tcp_info: eight bytes, 24 numbers of 32 bits, four of 64, and more. Linux only ever appends to it.
 _INFO: Final = struct.Struct("=8B24I4Q3I")
+
+_CREDENTIALS: Final = struct.Struct("=iII")  # struct ucred: the ids of process, user and group
+
 _PROBES: Final = 3  # probes of a closed window that were not answered
 _UNACKED: Final = 8 + 4  # segments on their way
 _LAST_ACK_MS: Final = 8 + 12  # since anything came from the peer
@@ -69,6 +72,15 @@ def prepare_accepted(accepted: socket.socket) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # an older kernel
             accepted.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, PROBE_INTERVAL_MS_MAX)
+
+
+def uid_of(accepted: TcpSocket | None) -> int | None:
+    """The user of the system whose process is at the other end of a Unix socket, where the kernel tells."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None or accepted is None or accepted.family != socket.AF_UNIX:
+        return None
+    _, uid, _ = _CREDENTIALS.unpack(accepted.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
+    return int(uid)
 
 
 def can_tell(connected: TcpSocket | None) -> bool:

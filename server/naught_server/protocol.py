@@ -18,8 +18,11 @@ it had to wait for was granted, or a request that waited has its answer.
 
 A MemoryError leaves the protocol: a command may be half done, and no reply of the turn may be sent (exhausted.py).
 
-The protocol owns what ends with its connection: undecoded input, and the request that waits for a shard. What
-outlives the connection is its `Session` (session.py), the outbox for replies included.
+The protocol owns what ends with its connection: undecoded input, the request that waits for a shard, and who the
+client is (`access.py`). What outlives the connection is its `Session` (session.py), the outbox for replies included.
+
+On a server with users a connection is at first nobody's. Then it has little room for input and may ask for `hello`
+only, which waits while the secret in it is checked. One that was refused is closed.
 
 There are two ways to take the next request from the input. The hot path (hot.py) serves plain requests where they
 lie. It stops before any other; that one is decoded (decoder.py) and goes through `_serve` and the table in
@@ -35,13 +38,14 @@ from typing import Any, Final, NamedTuple
 
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
 from naught.wire.codec import NOTIFICATION, REQUEST, encode_error, encode_result
-from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX
+from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX, UNKNOWN_BYTES_MAX
+from naught_server.access import Attempt, Login, refuse_unknown
 from naught_server.bad_input import BadInput
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
-from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
+from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, credentials_of, shards_of
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Input
-from naught_server.engine import Engine
+from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
 from naught_server.hot import Served, serve
 from naught_server.params import Params
@@ -71,13 +75,15 @@ def _ignore() -> None:
 
 
 class _Stalled(Exception):
-    """The request being served waits for a shard."""
+    """The request being served waits for a shard, or for a secret to be checked."""
 
 
 class ServerProtocol:
     """One connection's requests. Owned by the adapter, which feeds it and sends what it returns."""
 
     __slots__ = (
+        "_always_careful",
+        "_attempt",
         "_before",
         "_begun",
         "_careful",
@@ -103,6 +109,7 @@ class ServerProtocol:
         "closing",
         "engine",
         "idle",
+        "login",
         "peer",
         "refusing",
         "session",
@@ -131,7 +138,11 @@ class ServerProtocol:
         self._stats: Final = engine.stats  # looked up in the engine they cost a lone request 200 instructions more
         self.address: Final = address  # its sessions count against the bound of this address
         self.peer: Final = peer  # the address of the client, as operators see it
-        self._careful: Final = careful
+        self.login: Login | None = None  # which user it is; None for nobody yet, and on a server without users
+        self._attempt: Attempt | None = None  # the log-in of the `hello` that is being served
+        self._always_careful: Final = careful
+        # Some requests may be refused to this client, so each is looked at; or for tests.
+        self._careful = careful or engine.access.required
         self._clocks: Final = clocks
         self._fed_bytes = 0  # received since the last turn
         self.session = engine.sessions.temporary(engine.store.caches[DEFAULT_CACHE], self)
@@ -142,7 +153,7 @@ class ServerProtocol:
         self.aborted = False  # the session is another connection's, or was ended: close at once
         self.refusing = False  # answer everything with `shutting_down`
         self.unfinished_since_ms: int | None = None  # when the message began to arrive that is not whole
-        self._input = Input()
+        self._input = Input(UNKNOWN_BYTES_MAX if engine.access.required else None)
         self._starved = False  # what is left of the input is a message that is not whole
         self._served = Served()  # what the hot path did last
         self._fault: BadInput | None = None  # reported to the peer after the answers to all requests before it
@@ -377,6 +388,65 @@ class ServerProtocol:
         self.refusing = True
         self.session.refuse_parked(ShuttingDown(_STOPPING))
 
+    # ---------------------------------------------------------------------------------------- who the client is
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the client must log in before it may do anything."""
+        return self.login is None and self.engine.access.required
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a secret of the client is being checked."""
+        return self._attempt is not None and not self._attempt.settled
+
+    def take_login(self, login: Login) -> None:
+        """The client is this user."""
+        self.login = login
+        self._input.lift_limit()
+        self._choose_path()
+
+    def renew_login(self, now_ms: int) -> None:
+        """The users were changed. Ends the session and the connection, unless the client may do what it might before
+        or more."""
+        access = self.engine.access
+        if not access.required:
+            return
+        login = access.renewed(self.login)
+        if login is None:
+            if self.login is None and self._input.is_limited:
+                return  # it is logging in
+            self.end_session(now_ms, "access")
+            self.lose_session()
+            return
+        self.login = login
+        if self.session.id is not None:
+            self.session.renew_login(login)
+        self._choose_path()
+
+    def _choose_path(self) -> None:
+        """Decide whether requests may be served on the hot path: by the user's rights and the cache."""
+        login = self.login
+        self._careful = self._always_careful or (
+            self.engine.access.required if login is None else not login.rights.serves_hot(self.session.cache.name)
+        )
+
+    def _check_secret(self, message: object, params: Params, now_ms: int) -> None:
+        """Before a `hello` with a secret is served: have it checked. Raises _Stalled while that takes time."""
+        if self._attempt is None:
+            credentials = credentials_of(params)
+            if credentials is None or not self.engine.access.required:
+                return
+            self._attempt = self.engine.access.attempt(*credentials, self.address, now_ms, self._secret_checked)
+        if not self._attempt.settled:
+            self._stalled = message
+            self._waiting = True
+            raise _Stalled
+
+    def _secret_checked(self) -> None:
+        if self._waiting:
+            self._granted()
+
     def close(self, now_ms: int) -> None:
         """The connection is closed. Its session goes on without it."""
         self._stats.note_bytes(self._fed_bytes, 0)
@@ -403,6 +473,9 @@ class ServerProtocol:
         self.closing = True
         self.wants_turn = self._waiting = False
         self._stalled = self._fault = None
+        if self._attempt is not None:
+            self._attempt.drop()
+            self._attempt = None
         self._release_shards()
         # A closed connection should hold no memory. Without `wake` there is no reference cycle of protocol and
         # adapter, which would stay until the garbage collector finds it.
@@ -419,6 +492,26 @@ class ServerProtocol:
         """Later requests of this connection belong to this trace; None for none."""
         self._traceparent = traceparent
 
+    def log_in(self) -> None:
+        """Take the user whose secret is in this `hello` and was checked before. Raises Unauthenticated, Busy."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return  # a server without users takes any secret
+        if attempt.fault is not None:
+            raise attempt.fault
+        session = self.session
+        if session.id is not None or session.parked or session.slices:
+            raise InvalidRequest("this connection has a user and work under way; log in on a new one")
+        assert attempt.login is not None, "settled"
+        self.take_login(attempt.login)
+
+    def audit(self, event: str, **details: object) -> None:
+        """An operator may be asked later who did this."""
+        session, login = self.session, self.login
+        user = None if login is None else login.rights.user
+        number = session.number if session.id is not None else None
+        self.engine.audit(Audit(event, user, number, session.name, self.peer, details))
+
     def end_session(self, now_ms: int, reason: EndReason = "bye") -> None:
         """End the session. Later requests of this connection belong to a new, temporary one."""
         ended = self.session
@@ -430,6 +523,8 @@ class ServerProtocol:
     def resume_session(self, session_id: bytes, received: int) -> Session:
         """Take over the session with this id. Returns it. Raises as `Sessions.resume` does."""
         resumed = self.engine.sessions.resume(self.session, session_id, received)
+        if self.login is not None:
+            resumed.renew_login(self.login)
         temporary, self.session = self.session, resumed
         self._before.append(temporary.flush())
         temporary.detach()
@@ -447,6 +542,8 @@ class ServerProtocol:
             return
         traceparent = self._traceparent
         if command is not None and command.outside:
+            if command.rule.before_login:
+                self._check_secret(message, params, now_ms)
             self._serve_outside(msgid, method, command, params, now_ms)
             self._note_work(method, left - self._left, traceparent)
             return
@@ -475,10 +572,16 @@ class ServerProtocol:
         resumed session first sends again the replies that its client has not acknowledged."""
         before = self.session
         before.seal()
+        refused = self._attempt is not None and self._attempt.fault is not None
         reply = self._answer(msgid, method, command, params, now_ms)
+        self._attempt = None
         session = self.session
+        if self.login is not None:
+            self._choose_path()  # `hello` may have taken another cache
         if reply is not None:
             session.send_outside(reply)
+        if refused:
+            self._forget()  # each guess takes a connection
         if session is not before and session.id is not None:
             session.send_again()
 
@@ -489,6 +592,12 @@ class ServerProtocol:
         session = self.session
         stats = self._stats
         try:
+            login = self.login
+            if login is not None:
+                if command is not None:
+                    login.rights.check(method.decode(), command.rule, params, session.cache.name)
+            elif self._careful and self.engine.access.required:
+                refuse_unknown(None if command is None else command.rule)
             if command is None:
                 raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
             if not command.params_min <= len(params) <= command.params_max:

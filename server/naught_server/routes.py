@@ -5,21 +5,28 @@
     /metrics                                 the same for Prometheus
     /livez  /readyz                          200, or 503 and why
 
-Nothing can be changed here. Where only loopback is listened on, a request must name it as its host: else any web page
+Nothing can be changed here. A server with a token answers only requests that say it, as a bearer token or as the
+password of HTTP's basic authentication, but for /livez and /readyz. One with users and without a token shows no keys:
+then only these two and /metrics are there.
+
+Where only loopback is listened on, a request must name it as its host: else any web page
 could read these figures in the browser of somebody on this machine, by a name that leads here.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable
 from importlib import resources
 from typing import Final
 
+from naught_server.access import Access
 from naught_server.health import Health
 from naught_server.http import Request, Response
 from naught_server.metrics import CONTENT_TYPE, CONTENT_TYPE_OPEN, Snapshot, exposition
+from naught_server.secret_hash import PlainSecret
 from naught_server.status import StatusFeed
 
 _PAGE_FILES: Final = {
@@ -27,6 +34,8 @@ _PAGE_FILES: Final = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
+
+_FOR_EVERYBODY: Final = ("/livez", "/readyz")
 
 _OPEN_METRICS: Final = re.compile(r"application/openmetrics-text(?:;[^,]*)?")
 _QUALITY: Final = re.compile(r";\s*q=([0-9.]+)")
@@ -41,6 +50,7 @@ class Routes:
         feed: StatusFeed,
         snapshot: Callable[[], Snapshot],
         now_ms: Callable[[], int],
+        access: Access,
         *,
         only_loopback: bool,
     ) -> None:
@@ -49,6 +59,8 @@ class Routes:
         self._snapshot = snapshot  # takes the figures at this moment; 0.1 ms and more
         self._now_ms = now_ms
         self._only_loopback = only_loopback
+        self._access = access  # of the server: whether it has users
+        self._token: PlainSecret | None = None  # what requests must say
         self._page = {
             path: Response(200, (resources.files("naught_server") / "page" / name).read_bytes(), content_type)
             for path, (name, content_type) in _PAGE_FILES.items()
@@ -64,6 +76,10 @@ class Routes:
         """The response to a request."""
         if self._only_loopback and not _is_loopback_host(request.headers.get("host", "localhost")):
             return Response.text(403, "this port is for this machine: ask for it as localhost, or by its address")
+        if request.path not in _FOR_EVERYBODY:
+            refusal = self._refusal(request)
+            if refusal is not None:
+                return refusal
         page = self._page.get(request.path)
         if page is not None:
             return page
@@ -71,6 +87,30 @@ class Routes:
         if made is not None:
             return made(request)
         return Response.text(404, f"there are {', '.join((*self._page, *self._made))}")
+
+    def take_token(self, token: PlainSecret | None) -> None:
+        """Requests must say this from now on; None for nothing."""
+        self._token = token
+
+    def renew_token(self, token: PlainSecret | None) -> None:
+        """The same, where they had to say another one until now."""
+        if self._token is not None and token is not None:
+            self._token = token
+
+    def _refusal(self, request: Request) -> Response | None:
+        """The response to a request that must not see anything; None for others."""
+        if self._token is None:
+            if self._access.required and request.path != "/metrics":
+                return Response.text(403, "this server has users and no http_token_file, so it shows no keys here")
+            return None
+        said = _token_of(request.headers.get("authorization", ""))
+        if said is not None and self._token.matches(said):
+            return None
+        if said is not None:
+            self._access.note_refused_token()
+        return Response.text(
+            401, "say the token: as a bearer token, or as a password", WWW_Authenticate='Basic realm="naught"'
+        )
 
     def _metrics(self, request: Request) -> Response:
         open_metrics = _prefers_open_metrics(request.headers.get("accept", ""))
@@ -85,6 +125,19 @@ class Routes:
 
     def _readyz(self, request: Request) -> Response:
         return _health(self._health.why_not_ready(self._now_ms()), "ready")
+
+
+def _token_of(authorization: str) -> bytes | None:
+    """What an Authorization header says; None where it says nothing."""
+    scheme, _, said = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return said.strip().encode("latin-1") or None
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(said.strip(), validate=True).partition(b":")[2] or None
+        except ValueError:
+            return None
+    return None
 
 
 def _health(why_not: str | None, otherwise: str) -> Response:

@@ -12,9 +12,10 @@ within `drain_timeout_ms` are cut; the log reports them, and the status is still
 and the status is 1, because the drain was not completed.
 
 **Rereading.** SIGHUP reads the configuration again, from the same flags, environment and file; with `watch_config` so
-does a change of the file. The settings that `config_set` can change take the values it has, and the tuner its rules;
-the log names them, and those that would need a restart. A configuration with a fault changes nothing, and the log
-says what is wrong and where.
+does a change of the file. The settings that `config_set` can change take the values it has, the tuner its rules, and
+users are added, changed and removed; the log names them, and the settings that would need a restart. Sessions of a
+user that is gone or may do less are ended. A configuration with a fault changes nothing, and the log says what is
+wrong and where.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from naught._version import __version__
+from naught_server.access import OnRefused
 from naught_server.clock import CLOCK
 from naught_server.config import ConfigError, ServerConfig, needing_restart
 from naught_server.connection import Connection
-from naught_server.engine import Engine
+from naught_server.engine import Audit, Engine
 from naught_server.exhausted import end_process
 from naught_server.fatal import FATAL
 from naught_server.file_watch import LOOK_EVERY_S, FileWatch
@@ -53,7 +55,9 @@ from naught_server.listeners import (
     shown_address,
     shown_peer,
 )
-from naught_server.logs import LOGGER_NAME, fields, lines_dropped
+from naught_server.loading import read_token
+from naught_server.logins import LoginChecks
+from naught_server.logs import AUDIT_LOGGER_NAME, LOGGER_NAME, fields, lines_dropped
 from naught_server.metrics import Snapshot
 from naught_server.notify import Notifier
 from naught_server.peers import prepare_accepted
@@ -62,11 +66,13 @@ from naught_server.routes import Routes
 from naught_server.session import EndReason, Session
 from naught_server.status import StatusFeed
 from naught_server.sweeper import Sweeper
+from naught_server.tls import TLS_TIMES, client_port_context, http_port_context
 from naught_server.tuner import Decision, What
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
 
 _log = logging.getLogger(LOGGER_NAME)
+_audit_log = logging.getLogger(AUDIT_LOGGER_NAME)
 
 _ABORT_WAIT_S: Final = 1.0
 """How long to wait for aborted connections to be gone. They need two turns of the loop."""
@@ -74,6 +80,9 @@ _ABORT_WAIT_S: Final = 1.0
 
 _SWEEPER_RESTART_S: Final = 1.0
 """How long after a failure the sweeper is started again: one that fails always must not fill the log."""
+
+_SESSIONS_ENDED_AT_ONCE: Final = 100
+"""Sessions that are ended in a turn of the loop: about a millisecond."""
 
 _KEY_BYTES_LOGGED: Final = 64
 """Enough of a key to recognize it."""
@@ -142,9 +151,11 @@ class Server:
         """Listens at once, and serves when run. `reread` reads the configuration again, or raises `ConfigError`;
         `config_path` is the file it reads, for `watch_config`. Raises `StartError` and `ConfigError`."""
         self._config = config
-        self._watch = FileWatch(config_path) if config.watch_config and config_path is not None else None
+        self._watched = config_path if config.watch_config else None  # the configuration's file, if it is watched
+        self._watches: list[FileWatch] = []  # of that file and those it names
         self._reread = reread  # None: SIGHUP changes nothing
         self._loop = asyncio.get_running_loop()
+        self._tls = client_port_context(config)  # None: TCP is without TLS
         self._listeners = Listeners(config)
         try:
             self._connections_max = limit_connections(config)
@@ -152,11 +163,16 @@ class Server:
             # token, which must grow over restarts too; no server makes a million holds a second.
             self._engine = Engine(config, first_hold=time.time_ns() // 1000)
             self._engine.stats.watch_log(lines_dropped)
-            self._engine.watch(on_taken_back=_log_taken_back, on_collector=_set_collector, on_tuned=_log_tuned)
+            self._engine.watch(
+                on_taken_back=_log_taken_back, on_collector=_set_collector, on_tuned=_log_tuned, on_audit=_log_audit
+            )
+            self._login_checks = LoginChecks(self._engine.access)
+            self._engine.access.watch(start_check=self._login_checks.start, on_refused=_log_refused_login)
         except BaseException:
             self._listeners.close()
             self._listeners.close_http()
             raise
+        self._http: HttpServer | None = None  # while it serves the HTTP port
         self._health = Health(self._engine)
         self._notifier = Notifier(os.environ)
         self._started_s = self._loop.time()
@@ -174,6 +190,7 @@ class Server:
         async with contextlib.AsyncExitStack() as ending:
             ending.callback(self._listeners.close_http)
             ending.callback(self._listeners.close)
+            ending.callback(self._login_checks.close)
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_signal, number)
                 ending.callback(self._loop.remove_signal_handler, number)
@@ -196,9 +213,9 @@ class Server:
             sweeper = self._loop.create_task(self._sweep(), name="sweeper")
             ending.push_async_callback(_cancel, sweeper)
             if self._listeners.http:
-                http = self._make_http()
-                http.start()
-                ending.callback(http.close)
+                self._http = self._make_http()
+                self._http.start()
+                ending.callback(self._http.close)
             acceptor = Acceptor(self._listeners.all(), self._admit, self._engine.stats)
             acceptor.start()
             ending.callback(acceptor.stop)
@@ -210,8 +227,9 @@ class Server:
             self._notifier.ready(self._summary())
             if self._notifier.watchdog_s is not None:
                 self._feed_watchdog(self._notifier.watchdog_s)
-            if self._watch is not None:
-                self._watch_config(self._watch)
+            if self._watched is not None:
+                self._watches = _watches_of(self._watched, self._config)
+                self._watch_config()
 
             await self._stop_requested.wait()
             self._health.drain()
@@ -245,8 +263,9 @@ class Server:
         feed = StatusFeed(self._engine)
         addresses = [listener.getsockname()[0] for listener in self._listeners.http]
         only_loopback = all(map(is_loopback, addresses))
-        routes = Routes(self._health, feed, self._snapshot, _now_ms, only_loopback=only_loopback)
-        return HttpServer(self._listeners.http, routes.respond, feed, self._engine.stats)
+        routes = Routes(self._health, feed, self._snapshot, _now_ms, self._engine.access, only_loopback=only_loopback)
+        routes.take_token(read_token(self._config))
+        return HttpServer(self._listeners.http, routes, feed, self._engine.stats, http_port_context(self._config))
 
     def _snapshot(self) -> Snapshot:
         now_ms = _now_ms()
@@ -284,10 +303,19 @@ class Server:
 
     async def _hand_over(self, accepted: socket.socket, connection: Connection) -> None:
         """Give an accepted socket to the loop, as the transport of its connection. It takes a turn of the loop."""
+        tls = None if accepted.family == socket.AF_UNIX else self._tls
         try:
             prepare_accepted(accepted)
-            await self._loop.connect_accepted_socket(lambda: connection, accepted)
+            if tls is None:
+                await self._loop.connect_accepted_socket(lambda: connection, accepted)
+            else:
+                await self._loop.connect_accepted_socket(lambda: connection, accepted, ssl=tls, **TLS_TIMES)
+                self._engine.stats.count_handshake("done")
         except OSError as error:
+            if tls is not None:
+                # Both loops abort a handshake that takes too long.
+                outcome = "timeout" if isinstance(error, ConnectionAbortedError) else "failed"
+                self._engine.stats.count_handshake(outcome)
             # macOS reports EINVAL when the client has closed already.
             _log.debug("connection failed as it was accepted", extra=fields(error=error.strerror))
             accepted.close()
@@ -369,19 +397,20 @@ class Server:
         finally:
             self._notifier.ready(self._summary())
 
-    def _watch_config(self, watch: FileWatch) -> None:
-        """Reread the configuration if its file has changed, and look again in a moment."""
+    def _watch_config(self) -> None:
+        """Reread the configuration if its file or one that it names has changed, and look again in a moment."""
         if self._signals:
             return
-        self._loop.call_later(LOOK_EVERY_S, self._watch_config, watch)  # first, so that no fault below ends the watch
-        found = watch.look()
-        if found == "changed":
+        self._loop.call_later(LOOK_EVERY_S, self._watch_config)  # first, so that no fault below ends the watch
+        found = {watch.path: watch.look() for watch in self._watches}
+        for path, what in found.items():
+            if what == "gone":
+                _log.warning(
+                    "the configuration's file is gone or cannot be seen: nothing was changed",
+                    extra=fields(file=path),
+                )
+        if "changed" in found.values():
             self._on_hangup()
-        elif found == "gone":
-            _log.warning(
-                "the configuration's file is gone or cannot be seen: nothing was changed",
-                extra=fields(file=watch.path),
-            )
 
     def _reread_config(self) -> None:
         if self._reread is None:
@@ -392,9 +421,22 @@ class Server:
         except ConfigError as error:
             _log.error("configuration not reread: nothing was changed", extra=fields(why=str(error)))
             return
+        access = self._engine.access
+        if access.required and not config.users:
+            # Nobody would have to log in any more, while the server may listen beyond loopback.
+            why = "it has no users, and access is not turned off while the server runs: restart it"
+            _log.error("configuration not reread: nothing was changed", extra=fields(why=why))
+            return
+        try:
+            self._reread_files(config)
+        except ConfigError as error:
+            _log.error("configuration not reread: nothing was changed", extra=fields(why=str(error)))
+            return
         changes = self._engine.settings.changes(config)
+        users = access.differences(config.users)
         said = fields(
             changed=[f"{name}={value}" for name, value in changes.items()],
+            **({"users": users} if users else {}),
             rules=self._engine.tuner.differences(config.rules),
             needs_restart=needing_restart(self._config, config),
         )
@@ -403,8 +445,39 @@ class Server:
         if before:
             _log.info("configuration reread", extra=said)
         self._engine.reconfigure(config)
+        if self._watched is not None:
+            known = {watch.path: watch for watch in self._watches}
+            self._watches = [known.get(watch.path, watch) for watch in _watches_of(self._watched, config)]
+        if users:
+            self._renew_logins()
         if not before:
             _log.info("configuration reread", extra=said)
+
+    def _reread_files(self, config: ServerConfig) -> None:
+        """Take certificates and keys from their files. Raises ConfigError, with nothing changed."""
+        tls = client_port_context(config)
+        http_tls = http_port_context(config)
+        token = read_token(config)
+        if self._tls is not None and tls is not None:
+            self._tls = tls
+        if self._http is not None:
+            self._http.renew(http_tls, token)
+
+    def _renew_logins(self) -> None:
+        """The users were changed: end the connections and sessions of those that may not do any more what they
+        might."""
+        for connection in list(self._connections):
+            connection.renew_login()
+        self._end_sessions(self._engine.sessions.without_access(self._engine.access))
+
+    def _end_sessions(self, sessions: list[Session]) -> None:
+        """End these, some in each turn of the loop."""
+        some, rest = sessions[:_SESSIONS_ENDED_AT_ONCE], sessions[_SESSIONS_ENDED_AT_ONCE:]
+        for session in some:
+            if self._engine.sessions.get(session.number) is session:
+                self._engine.sessions.end_by_operator(session, _now_ms(), "access")
+        if rest:
+            self._loop.call_soon(self._end_sessions, rest)
 
     # -- the log
 
@@ -437,6 +510,11 @@ class Server:
         )
 
 
+def _watches_of(path: str, config: ServerConfig) -> list[FileWatch]:
+    """Watches of a configuration's file and of those that it names."""
+    return [FileWatch(each) for each in dict.fromkeys((path, *config.files_read))]
+
+
 def _log_taken_back(session: Session, reason: EndReason, taken: TakenBack) -> None:
     """A client is gone, and what it held is free: whose it was, of what, how much."""
     first = taken.first.items()
@@ -455,6 +533,19 @@ def _log_taken_back(session: Session, reason: EndReason, taken: TakenBack) -> No
             counters=counters,
         ),
     )
+
+
+def _log_audit(audit: Audit) -> None:
+    """A client has done what an operator may be asked about later."""
+    _audit_log.info(
+        audit.event,
+        extra=fields(user=audit.user, session=audit.session, name=audit.name, address=audit.address, **audit.details),
+    )
+
+
+def _log_refused_login(refused: OnRefused) -> None:
+    """Somebody has tried to log in with what is wrong. Of many at once the log writes some and counts the others."""
+    _audit_log.warning("log-in refused", extra=fields(user=refused.user, address=refused.address, why=refused.why))
 
 
 def _set_collector(name: str, value: Any) -> None:

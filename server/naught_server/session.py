@@ -31,6 +31,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from naught.errors import Busy, CommandError, InvalidRequest, NoSession
 from naught.wire.codec import encode_error, encode_result
 from naught.wire.limits import PARKED_ITEMS_MAX, PARKED_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
+from naught_server.access import Login
 from naught_server.batch import Batch
 from naught_server.config import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.decoder import without_first
@@ -72,11 +73,19 @@ of each. Enough to recognize what it does, and little enough that hundreds of se
 LISTED_ENTRIES: Final = 5
 """A session in a list, without what it holds and waits for. Prices are in the entries of commands.py."""
 
-EndReason = Literal["bye", "lease", "overrun", "protocol", "displaced", "operator"]
+EndReason = Literal["bye", "lease", "overrun", "protocol", "displaced", "operator", "access"]
 """Why a session has ended: by `bye`; its lease ran out; its client did not acknowledge; its client sent what is no
-message; it made room for another session; the operator has ended it."""
+message; it made room for another session; the operator has ended it; its user was removed or may do less."""
 
-END_REASONS: Final[tuple[EndReason, ...]] = ("bye", "lease", "overrun", "protocol", "displaced", "operator")
+END_REASONS: Final[tuple[EndReason, ...]] = (
+    "bye",
+    "lease",
+    "overrun",
+    "protocol",
+    "displaced",
+    "operator",
+    "access",
+)
 
 
 class Outlet(Protocol):
@@ -89,6 +98,10 @@ class Outlet(Protocol):
     @property
     def peer(self) -> str:
         """The address of its client, as operators see it."""
+
+    @property
+    def login(self) -> Login | None:
+        """Whose it is; None on a server without users."""
 
     def output_ready(self) -> None:
         """There is output although no request of this connection is being served."""
@@ -141,6 +154,7 @@ class Session:
         "id",
         "kept_bytes",
         "lease_ms",
+        "login",
         "long_bytes",
         "name",
         "now_ms",
@@ -160,6 +174,7 @@ class Session:
         self.cache = cache  # the cache it works on; a temporary session may change it
         self.outlet: Outlet | None = outlet  # its connection; None while it has none
         self.id: bytes | None = None  # the credential; None for a temporary session
+        self.login: Login | None = None  # whose it is, once it has an id; None on a server without users
         self.number = 0  # what operators call it by; no credential
         self.name = ""  # what its client calls itself; empty where it has not said
         self.address = outlet.peer  # where its latest connection comes from, as operators see it
@@ -189,15 +204,22 @@ class Session:
 
     # ---------------------------------------------------------------------------------------- opening and ending
 
-    def open(self, session_id: bytes, number: int, lease_ms: int | None, now_ms: int) -> None:
-        """Give a temporary session an id: its streams begin here."""
+    def open(
+        self, session_id: bytes, number: int, lease_ms: int | None, now_ms: int, login: Login | None = None
+    ) -> None:
+        """Give a temporary session an id, and an owner: its streams begin here."""
         self.id = session_id
+        self.login = login
         self.number = number
         self.holds = Holds(self.cache, self._services.hold_counts, number)
         self.opened_ms = now_ms
         self.accepted = self.replied = 0
         if lease_ms is not None:
             self.lease_ms = min(max(lease_ms, LEASE_MS_MIN), LEASE_MS_MAX)
+
+    def renew_login(self, login: Login) -> None:
+        """The users were changed, and it is the same user's."""
+        self.login = login
 
     def rename(self, name: str) -> None:
         """Its client calls itself so from now on."""
@@ -475,6 +497,7 @@ class Session:
         """What `sessions` shows. Never the id."""
         return {
             "session": self.number,
+            "user": None if self.login is None else self.login.rights.user,
             "name": self.name,
             "address": self.address,
             "cache": self.cache.name,

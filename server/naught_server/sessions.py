@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from naught.errors import Busy, InvalidRequest, NoSession
 from naught.wire.limits import REPLY_BYTES_MAX, SESSION_ID_BYTES
+from naught_server.access import Access, Login
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.holds import HoldCounts, TakenBack
 from naught_server.session import END_REASONS, EndReason, Outlet, Session
@@ -41,7 +42,7 @@ NUMBERS_PER_ENTRY: Final = 32
 REPORT_ENTRIES: Final = 40
 """Reporting that a session's holds were taken back, with a line in the log: about 15 us."""
 
-ROW_BYTES: Final = 384
+ROW_BYTES: Final = 392
 """At most what a row of `page` takes without its texts and keys: the words, the largest integers, the longest name of
 a cache, and what comes before each wait."""
 
@@ -180,7 +181,7 @@ class Sessions:
         self.opened += 1
         session_id = self._new_id()
         assert len(session_id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
-        session.open(session_id, self.opened, lease_ms, now_ms)
+        session.open(session_id, self.opened, lease_ms, now_ms, outlet.login)
         self._by_id[session_id] = session
         self._by_number[self.opened] = session
         self._shares[share.address] = share
@@ -216,7 +217,8 @@ class Sessions:
         the connection's own session is in use, or `received` cannot be.
         """
         session = self._by_id.get(session_id)
-        if session is None:
+        # That of another user is as unknown as one there is not.
+        if session is None or not _is_of(session.login, temporary.outlet):
             raise NoSession("the server does not know this session; it may have ended")
         if session is temporary:
             raise InvalidRequest("this connection has that session already")
@@ -255,12 +257,24 @@ class Sessions:
         """The open session of this number."""
         return self._by_number.get(number)
 
-    def end_by_operator(self, session: Session, now_ms: int) -> int:
+    def without_access(self, access: Access) -> list[Session]:
+        """The open sessions whose user is gone or may do less than before; the others are told what it may do now.
+        O(sessions)."""
+        found = []
+        for session in self:
+            login = access.renewed(session.login)
+            if login is not None:
+                session.renew_login(login)
+            elif access.required:
+                found.append(session)
+        return found
+
+    def end_by_operator(self, session: Session, now_ms: int, reason: EndReason = "operator") -> int:
         """End an open session, and close its connection at once. Returns the entries of work."""
         if session.outlet is not None:
             session.outlet.lose_session()
             session.detach()
-        return self.end(session, now_ms, "operator")
+        return self.end(session, now_ms, reason)
 
     def _end_of_lease(self, session: Session, now_ms: int) -> int:
         """A session was without a connection for too long. Returns the entries of work."""
@@ -403,9 +417,17 @@ class Sessions:
         assert figures == walked or not whole, f"parked is {figures}, and {walked} wait"
 
 
+def _is_of(login: Login | None, outlet: Outlet | None) -> bool:
+    """Whether a connection's user is that of this login."""
+    if login is None:
+        return True
+    asking = None if outlet is None else outlet.login
+    return asking is not None and asking.rights.user == login.rights.user
+
+
 def _row_bytes(row: dict[str, Any]) -> int:
     """At most how many bytes a row of `page` takes in a reply."""
-    size = ROW_BYTES + len(row["name"].encode()) + len(row["address"].encode())
+    size = ROW_BYTES + len(row["name"].encode()) + len(row["address"].encode()) + len(row["user"] or "")
     for key, _ in row["held"]:
         size += len(key) + 13
     for _, keys in row["waits"]:

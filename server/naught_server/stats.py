@@ -96,6 +96,7 @@ class Stats:
         "connections_refused",
         "errors",
         "errors_by_method",
+        "handshakes",
         "log_lines_dropped",
         "longest_collection_ns",
         "loop_lag",
@@ -116,6 +117,8 @@ class Stats:
         self.connections_cut: defaultdict[str, int] = defaultdict(int)  # ended by the server, by reason
         self.connections_refused = 0  # over the limit, or no descriptor was left
         self.refused_by_reason: defaultdict[str, int] = defaultdict(int)  # the same, by the limit that was reached
+        # Handshakes of TLS on the port of the counters, by outcome.
+        self.handshakes: dict[str, int] = {"done": 0, "failed": 0, "timeout": 0}
         self.collections = Durations()  # pauses of Python's garbage collector
         self.longest_collection_ns = 0  # of those since the tuner last took it
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
@@ -176,6 +179,10 @@ class Stats:
         """An error reply was made to a request of this method: one of the table of commands, or `UNKNOWN_METHOD`."""
         self.errors[code] += 1
         self.errors_by_method[method, code] += 1
+
+    def count_handshake(self, outcome: str) -> None:
+        """A handshake of TLS was done, has failed, or took too long."""
+        self.handshakes[outcome] += 1
 
     def count_opened(self) -> None:
         """A connection was opened."""

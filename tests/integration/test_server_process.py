@@ -593,7 +593,10 @@ def test_what_it_cannot_have(arguments: list[str], message: str | None) -> None:
 
 
 # What follows the address.
-REFUSED = "there is no authentication, so every client that can connect has full access; --insecure allows it"
+REFUSED = (
+    "no users are configured, so every client that can connect has full access; add users to the file of --config "
+    "([users.NAME], with a secret from naught-server hash-secret); --insecure allows it"
+)
 WRONG_USAGE = [
     (["--prot", "1"], {}, "unknown flag --prot; did you mean --port?"),
     ([], {"NAUGHT_PORT": "x"}, "NAUGHT_PORT must be a whole number from 0 to 65535, not 'x'"),

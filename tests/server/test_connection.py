@@ -14,14 +14,17 @@ import pytest
 from naught.wire.codec import encode_request
 from naught.wire.limits import MESSAGE_BYTES_MAX
 from naught_server import connection as connection_module
-from naught_server.config import INPUT_BYTES_MAX, MESSAGE_MS_MAX, TURN_ITEMS_MAX
+from naught_server.access import Check, User
+from naught_server.config import HANDSHAKE_MS_MAX, INPUT_BYTES_MAX, MESSAGE_MS_MAX, TURN_ITEMS_MAX
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.secret_hash import HashedSecret, hash_of
 from naught_server.stats import TIMED_OF_SMALL, Durations
 from support.clock import JumpingLoop
 from support.conversation import cut, engine_of
 from support.seeds import slow
 from support.transport import FakeTransport
+from support.users import SECRET, hello, user
 
 PING = encode_request(9, "ping", ())
 MESSAGE_S = MESSAGE_MS_MAX / 1000
@@ -56,6 +59,57 @@ def timers() -> int:
     """How many timers the loop has that are not cancelled."""
     scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
     return sum(not timer.cancelled() for timer in scheduled)
+
+
+# ------------------------------------------------------------------------------------------------- log-ins
+
+
+def test_a_client_that_does_not_log_in_has_two_seconds(run: Run) -> None:
+    async def test() -> None:
+        engine = engine_of(users=[user("me")])
+        connection, transport = connected(engine)
+        connection.data_received(PING)
+        await asyncio.sleep(HANDSHAKE_MS_MAX / 1000 - 0.01)
+        assert not transport.aborted.is_set()
+        await asyncio.sleep(0.02)
+        assert transport.aborted.is_set()
+        assert engine.stats.connections_cut == {"unknown": 1}
+
+    run(test)
+
+
+def test_a_client_that_has_logged_in_has_all_time(run: Run) -> None:
+    async def test() -> None:
+        connection, transport = connected(engine_of(users=[user("me")]))
+        connection.data_received(hello("me"))
+        await asyncio.sleep(2 * HANDSHAKE_MS_MAX / 1000)
+        assert not transport.aborted.is_set()
+        connection.connection_lost(None)
+        assert timers() == 0
+
+    run(test)
+
+
+def test_the_time_that_a_secret_is_checked_does_not_count(run: Run) -> None:
+    async def test() -> None:
+        engine = engine_of(users=[User("me", "read", (HashedSecret(hash_of(SECRET.encode())),))])
+        checks: list[Check] = []
+        engine.access.watch(start_check=checks.append)
+        connection, transport = connected(engine)
+        connection.data_received(hello("me"))
+        assert not transport.reading, "nothing more is read meanwhile"
+        await asyncio.sleep(5 * HANDSHAKE_MS_MAX / 1000)
+        assert not transport.aborted.is_set()
+        checks[0].run()
+        engine.access.finish(checks[0], 0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert transport.replies()
+        await asyncio.sleep(5 * HANDSHAKE_MS_MAX / 1000)
+        assert not transport.aborted.is_set()
+        assert transport.reading
+
+    run(test)
 
 
 # ------------------------------------------------------------------------------------------------- unfinished

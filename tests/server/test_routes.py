@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
+from naught_server.access import OnRefused, User
+from naught_server.secret_hash import PlainSecret
 from support.conversation import engine_of
 from support.pages import Pages
+from support.users import user
 
 
 def test_every_path() -> None:
@@ -61,3 +66,62 @@ def test_not_ready_says_why() -> None:
 def test_on_loopback_the_host_must_be_this_machine(host: str, status: int) -> None:
     assert Pages(engine_of(), only_loopback=True).get("/metrics", host=host).status == status
     assert Pages(engine_of()).get("/metrics", host=host).status == 200
+
+
+# ------------------------------------------------------------------------------------------- who may see what
+
+
+def seen_by(pages: Pages, **headers: str) -> dict[str, int]:
+    """The status of each path."""
+    paths = ("/", "/page.css", "/page.js", "/status.json", "/metrics", "/livez", "/readyz", "/nothing")
+    return {path: pages.get(path, **headers).status for path in paths}
+
+
+def test_a_server_with_users_and_without_a_token_shows_no_keys() -> None:
+    pages = Pages(engine_of(users=[user("me")]))
+    pages.health.serve()
+    found = seen_by(pages)
+    assert {path for path, status in found.items() if status == 200} == {"/metrics", "/livez", "/readyz"}
+    assert set(found.values()) == {200, 403}
+    assert "http_token_file" in pages.get("/").body.decode()
+
+
+@pytest.mark.parametrize("users", [[], [user("me")]])
+def test_a_server_with_a_token_asks_for_it(users: list[User]) -> None:
+    pages = Pages(engine_of(users=users))
+    pages.health.serve()
+    refused: list[OnRefused] = []
+    pages.engine.access.watch(on_refused=refused.append)
+    pages.routes.take_token(PlainSecret(b"a token of sixteen"))
+    found = seen_by(pages)
+    assert {path for path, status in found.items() if status == 200} == {"/livez", "/readyz"}
+    assert set(found.values()) == {200, 401}
+    assert pages.get("/").headers["WWW-Authenticate"] == 'Basic realm="naught"'
+    assert refused == [], "who says nothing has guessed nothing"
+    basic = base64.b64encode(b"anybody:a token of sixteen").decode()
+    for says in ("Bearer a token of sixteen", "bearer  a token of sixteen ", f"Basic {basic}", f"basic {basic}"):
+        assert seen_by(pages, authorization=says) == dict.fromkeys(found, 200) | {"/nothing": 404}
+    wrong = base64.b64encode(b"a token of sixteen:").decode()
+    for says in (
+        "Bearer",
+        "Bearer a token of sixteeN",
+        "Basic !",
+        f"Basic {wrong}",
+        "Digest a token of sixteen",
+        "\xff",
+    ):
+        assert seen_by(pages, authorization=says)["/metrics"] == 401
+    assert refused == [OnRefused(None, None, "wrong token of HTTP")] * 6
+    assert pages.engine.access.refused == 6
+
+
+def test_a_token_is_replaced_and_not_turned_on_or_off() -> None:
+    pages = Pages(engine_of())
+    pages.routes.renew_token(PlainSecret(b"a token of sixteen"))
+    assert pages.get("/metrics").status == 200
+    pages.routes.take_token(PlainSecret(b"a token of sixteen"))
+    pages.routes.renew_token(None)
+    assert pages.get("/metrics").status == 401
+    pages.routes.renew_token(PlainSecret(b"another of sixteen"))
+    assert pages.get("/metrics", authorization="Bearer another of sixteen").status == 200
+    assert pages.get("/metrics", authorization="Bearer a token of sixteen").status == 401

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from naught_server.access import User
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
@@ -16,12 +17,12 @@ from naught_server.protocol import ServerProtocol
 NOW_MS = 1_000_000
 
 
-def engine_of(*others: CachePolicy, **policy: Any) -> Engine:
-    """An engine with a default cache of this policy, and these other caches."""
+def engine_of(*others: CachePolicy, users: Iterable[User] = (), **policy: Any) -> Engine:
+    """An engine with a default cache of this policy, these other caches, and these users."""
     policies = [CachePolicy("default", **policy), *others]
     numbers = itertools.count(1)
     return Engine(
-        ServerConfig(caches={each.name: each for each in policies}),
+        ServerConfig(caches={each.name: each for each in policies}, users={each.name: each for each in users}),
         new_session_id=lambda: b"session number%2d" % next(numbers),
     )
 

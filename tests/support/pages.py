@@ -35,7 +35,14 @@ class Pages:
         self.process = process
         self.health = Health(engine)
         self.feed = StatusFeed(engine)
-        self._routes = Routes(self.health, self.feed, self.snapshot, lambda: self.now_ms, only_loopback=only_loopback)
+        self.routes = Routes(
+            self.health,
+            self.feed,
+            self.snapshot,
+            lambda: self.now_ms,
+            self.engine.access,
+            only_loopback=only_loopback,
+        )
 
     def snapshot(self) -> Snapshot:
         """The figures now."""
@@ -46,7 +53,7 @@ class Pages:
 
     def get(self, path: str, **headers: str) -> Response:
         """The response to a request for a path."""
-        return self._routes.respond(Request("GET", path, {"host": "localhost", **headers}))
+        return self.routes.respond(Request("GET", path, {"host": "localhost", **headers}))
 
     def text(self, path: str, **headers: str) -> str:
         """The body of a response that must be 200."""

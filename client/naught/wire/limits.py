@@ -49,6 +49,20 @@ SERVER_TAG_BYTES: Final = 4
 sees by the id of the next one whether the server was restarted or has ended the session. The other 96 bits are drawn
 for each session."""
 
+USER_BYTES_MAX: Final = 64
+"""The name of a user: as long as that of a cache."""
+
+SECRET_BYTES_MAX: Final = 4_096
+"""The secret of a user. Passwords have some tens of bytes, tokens that others have signed up to some thousand; with
+the other words of `hello` it fits a small message, which has 8 KiB."""
+
+ALPN_PROTOCOL: Final = "naught/1"
+"""What both sides name in the handshake of TLS (ALPN), so that a connection that is meant for another service is not
+taken for one of clients."""
+
+UNKNOWN_BYTES_MAX: Final = 16 << 10
+"""What a peer may send before the server knows which user it is: a `hello`, and some requests behind it."""
+
 NAME_BYTES_MAX: Final = 128
 """The name that a client gives itself: a host and a process id, or a word or two. It is shown in tables."""
 

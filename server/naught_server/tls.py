@@ -1,0 +1,78 @@
+"""TLS of the standard library: contexts made from files, for the port of the counters and the HTTP port.
+
+A context is made at the start, and again when the configuration is reread: the handshakes after that use the new
+files, and open connections are not touched. A file with a fault changes nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from naught.wire.limits import ALPN_PROTOCOL
+from naught_server.config import HANDSHAKE_MS_MAX, OUTPUT_PAUSED_MS_MAX, ConfigError, ServerConfig
+
+HTTP_PROTOCOL: Final = "http/1.1"
+
+TLS_TIMES: Final[Mapping[str, Any]] = {
+    "ssl_handshake_timeout": HANDSHAKE_MS_MAX / 1000,
+    "ssl_shutdown_timeout": OUTPUT_PAUSED_MS_MAX / 1000,
+}
+"""How long a handshake may take; and how long a peer has, after the last reply, to read it and say that it closes
+too: as long as one without TLS may leave replies unread."""
+
+
+def client_port_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """The context for clients of counters; None without a certificate. Raises ConfigError."""
+    if config.tls_certificate is None:
+        return None
+    context = _context(config, ALPN_PROTOCOL)
+    if config.tls_client_ca is not None:
+        try:
+            context.load_verify_locations(cafile=config.tls_client_ca)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"tls_client_ca: cannot read {config.tls_client_ca!r}: {_why(error)}") from None
+        context.verify_mode = ssl.CERT_REQUIRED if config.tls_client_required else ssl.CERT_OPTIONAL
+    return context
+
+
+def http_port_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """The context for the HTTP port; None where it has no TLS. Raises ConfigError."""
+    return _context(config, HTTP_PROTOCOL) if config.http_tls else None
+
+
+def _context(config: ServerConfig, protocol: str) -> ssl.SSLContext:
+    assert config.tls_certificate is not None, "the configuration is checked"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols([protocol])
+    try:
+        # Without the function OpenSSL would ask a terminal for the password of an encrypted key.
+        context.load_cert_chain(config.tls_certificate, config.tls_key, password=_no_password)
+    except (OSError, ValueError) as error:
+        files = config.tls_certificate if config.tls_key is None else f"{config.tls_certificate}, {config.tls_key}"
+        raise ConfigError(f"tls_certificate, tls_key: cannot use {files}: {_why(error)}") from None
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted, and nobody is there to say its password")
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not PEM").replace("_", " ").lower()
+    return getattr(error, "strerror", None) or str(error)
+
+
+def certificate_names(certificate: Mapping[str, Any] | None) -> list[str]:
+    """The names in a client's certificate that a user may have: the common name, and alternative names of the kinds
+    DNS, URI and email, in this order."""
+    if not certificate:
+        return []
+    subject: Iterable[tuple[tuple[str, str], ...]] = certificate.get("subject", ())
+    names = [value for part in subject for key, value in part if key == "commonName"]
+    names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI", "email")]
+    return names

@@ -1,0 +1,727 @@
+"""Who may do what: roles, caches and prefixes for every command of the table, log-ins, and changes at run time."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from naught.errors import Busy, Denied
+from naught.wire.codec import encode_notification, encode_request
+from naught.wire.limits import UNKNOWN_BYTES_MAX
+from naught_server import access
+from naught_server.access import Access, Check, LoginPace, Names, Rights, Role, User, penalty_ms
+from naught_server.commands import COMMANDS
+from naught_server.config import CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from naught_server.secret_hash import HashedSecret, hash_of
+from support.conversation import Conversation, byte_by_byte, decoded, engine_of
+from support.seeds import seeds
+from support.users import SECRET, hello, logged_in, user
+
+Params = tuple[Any, ...]
+
+
+def ask(here: Conversation, method: str, *params: Any, msgid: int = 1) -> Any:
+    """The result of a request, or the code of its error."""
+    (_, _, error, result), *_ = decoded(here.send(encode_request(msgid, method, params)))
+    return result if error is None else error[0].decode()
+
+
+# ------------------------------------------------------------------------------------------- every command
+
+# For every method: parameters that name the key (or what it begins with). A new method must be added here.
+WITH_KEY: dict[str, Callable[[str], list[Params]]] = {
+    "incr": lambda key: [(key,), (key, 2, 1_000)],
+    "decr": lambda key: [(key,), (key, 1, True)],
+    "apply": lambda key: [([key, "mine:b", key], [1, 1, -2]), ([key], -9, 5_000)],
+    "get": lambda key: [(key,)],
+    "get_many": lambda key: [(["mine:a", key],)],
+    "set": lambda key: [(key, 3), (key, 0)],
+    "take": lambda key: [(["mine:a", key],)],
+    "try_incr": lambda key: [([["mine:a", 1, 9], [key, 1, 99]],), ([[key, 1, 1]], 1_000)],
+    "throttle": lambda key: [(key, 5, 1_000), (key, 5, 1_000, 5, 0)],
+    "expire": lambda key: [(key, 1), (key, None)],
+    "ttl": lambda key: [(key,)],
+    "scan": lambda key: [(0, 10, key), (b"\0\0\0\0" + key.encode(), 10, key)],
+    "top": lambda key: [(10, key)],
+    "count": lambda key: [(key,)],
+    "clear": lambda key: [()],
+    "acquire": lambda key: [([["mine:a", 1, 99], [key, 1, 99]],), ([[key, 1, 1]], 0)],
+    "release": lambda key: [(1, [[key, 1]]), (1, [["mine:a", 1], [key, 1]])],
+    "held": lambda key: [()],
+    "wait_zero": lambda key: [(key, 0)],
+    "cancel": lambda key: [(1,)],
+    "hello": lambda key: [({},)],
+    "ack": lambda key: [(0,)],
+    "bye": lambda key: [()],
+    "sessions": lambda key: [()],
+    "holders": lambda key: [(key,)],
+    "end_session": lambda key: [(1,)],
+    "trace": lambda key: [(None,)],
+    "slowlog": lambda key: [()],
+    "slowlog_reset": lambda key: [()],
+    "ping": lambda key: [()],
+    "info": lambda key: [()],
+    "config_get": lambda key: [(), ("caches.default.eviction",)],
+    "config_set": lambda key: [("caches.default.max_counters", 3)],
+    "sweep": lambda key: [()],
+}
+
+# What a user that is bound to prefixes may ask although no key of its own is named: it concerns its session alone.
+OF_ITS_OWN = {"held", "cancel", "hello", "ack", "bye", "trace", "ping"}
+
+# What it may not ask at all.
+OF_ALL = {
+    "clear",
+    "sessions",
+    "end_session",
+    "slowlog",
+    "slowlog_reset",
+    "info",
+    "config_get",
+    "config_set",
+    "sweep",
+}
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert set(WITH_KEY) == {name.decode() for name in COMMANDS}
+    assert not OF_ITS_OWN & OF_ALL
+
+
+def test_every_command_has_a_rule() -> None:
+    """The field has no default, so a row without one is a TypeError."""
+    for name, command in COMMANDS.items():
+        assert command.rule.role in access.ROLES, name
+        assert isinstance(command.rule.names, Names), name
+        assert command.rule.before_login == (name == b"hello")
+    assert {name for name, c in COMMANDS.items() if c.rule.names is Names.OWN} == {n.encode() for n in OF_ITS_OWN}
+    whole = {name for name, c in COMMANDS.items() if c.rule.names in (Names.CACHE, Names.SERVER)}
+    assert whole == {name.encode() for name in OF_ALL}
+
+
+class World:
+    """A server with a user that is bound to `mine:`, an admin, and counters of others."""
+
+    def __init__(self, values: tuple[int, int] = (7, 8), *, more: bool = False, role: Role = "admin") -> None:
+        self.engine = engine_of(
+            CachePolicy("orders"),
+            users=[user("me", role, prefixes=("mine:", "m2:")), user("root", "admin")],
+        )
+        self.root = logged_in(self.engine, "root", session=True)
+        for key, value in (("mine:a", 5), ("other:a", values[0]), ("mine", values[1])):
+            ask(self.root, "set", key, value)
+        if more:
+            ask(self.root, "apply", [f"other:{number}" for number in range(50)], 3, 60_000)
+            ask(self.root, "expire", "other:a", 50_000)
+        if not more:
+            ask(self.root, "acquire", [["other:b", 1, 99]])
+        else:
+            ask(self.root, "acquire", [["other:a", 1, 99_000_000], ["other:held", 2, 99]])
+        self.me = logged_in(self.engine, "me", session=True)
+
+    def outside(self) -> Any:
+        """What is no counter of the user."""
+        cache = self.engine.store.caches["default"]
+        own = (b"mine:", b"m2:")
+        counters = {key: value for table in cache.tables for key, value in table.items() if not key.startswith(own)}
+        deadlines = {key: at for table in cache.deadlines for key, at in table.items() if not key.startswith(own)}
+        held = {key: it.amounts() for key, it in cache.waiters.generations.items() if not key.startswith(own)}
+        return counters, deadlines, held, self.engine.settings.as_dict(), self.root.protocol.session.id
+
+
+@pytest.mark.parametrize("method", sorted(WITH_KEY))
+@pytest.mark.parametrize("key", ["other:a", "mine", "", "\0", "mine\0:a", "MINE:a"])
+def test_a_key_outside_of_the_prefixes_is_denied(method: str, key: str) -> None:
+    for params in WITH_KEY[method](key):
+        world = World()
+        before = world.outside()
+        answer = world.me.send(encode_request(1, method, params))
+        (_, _, error, result), *_ = decoded(answer)
+        if method == "apply":
+            assert all(item[0] == b"denied" for item, name in zip(result, params[0], strict=True) if name == key)
+            assert [item for item, name in zip(result, params[0], strict=True) if name != key] in ([], [1])
+        elif method not in OF_ITS_OWN:
+            assert error is not None
+            assert error[0] == b"denied", error
+            assert b"other" not in error[1]
+        assert world.outside() == before
+        assert ask(world.me, "get", "mine:a") == 5
+        world.engine.invariants(world.me.now_ms)
+
+
+@pytest.mark.parametrize("method", sorted(set(WITH_KEY) - OF_ALL - {"release"}))
+def test_its_own_keys_are_its_own(method: str) -> None:
+    for params in WITH_KEY[method]("mine:key"):
+        world = World()
+        (_, _, error, _), *_ = decoded(world.me.send(encode_request(1, method, params)))
+        assert error is None or error[0] in (b"underflow", b"invalid"), error
+
+
+@pytest.mark.parametrize("method", sorted(WITH_KEY))
+@pytest.mark.parametrize("role", access.ROLES)
+def test_each_role_may_do_what_its_rule_says(method: str, role: Role) -> None:
+    engine = engine_of(users=[user("me", role)])
+    here = logged_in(engine, "me", session=True)
+    needed = COMMANDS[method.encode()].rule.role
+    for params in WITH_KEY[method]("key"):
+        answer = ask(here, method, *params)
+        refused = access.ROLES.index(role) < access.ROLES.index(needed)
+        assert (answer == "denied") == refused, answer
+        if refused:
+            assert not any(engine.store.caches["default"].tables)
+
+
+@pytest.mark.parametrize("method", sorted(WITH_KEY))
+def test_another_cache_is_denied(method: str) -> None:
+    """Also the default one, before `hello` has named another: it is one like any other."""
+    engine = engine_of(CachePolicy("orders"), users=[user("me", "admin", caches=("orders",))])
+    here = logged_in(engine, "me")
+    for params in WITH_KEY[method]("key"):
+        answer = ask(here, method, *params)
+        assert (answer == "denied") == (method not in OF_ITS_OWN), answer
+    assert not any(engine.store.caches["default"].tables)
+    assert ask(here, "hello", {"cache": "default"}) == "denied"
+    assert ask(here, "hello", {"cache": "there is none"}) == "denied", "it does not say which there are"
+    assert ask(here, "hello", {"cache": "orders"})[b"cache"] == b"orders"
+    assert ask(here, "incr", "key") == 1
+    assert ask(here, "clear") == 1, "the cache is its own"
+    assert ask(here, "info") == "denied", "it says something of all caches"
+
+
+def random_request(source: random.Random) -> tuple[str, Params]:
+    """A request of any method with keys in and outside of the prefixes, in places where there may be one or not."""
+    keys = ["mine:a", "mine:b", "m2:", "other:a", "mine", "other:7", "other:held", ""]
+    method = source.choice(sorted(set(WITH_KEY) - {"bye", "hello"}))
+    params = list(source.choice(WITH_KEY[method](source.choice(keys))))
+    if source.random() < 0.3:
+        junk: list[Any] = [*keys, 0, -1, None, True, [], [["other:a", 1, 9]], ["other:a"], 1 << 40, b"\0\0\0\0other:"]
+        place = source.randrange(len(params) + 1)
+        params[place : place + source.randrange(2)] = [source.choice(junk)]
+    return method, tuple(params)
+
+
+@pytest.mark.parametrize("seed", seeds(range(4), range(4, 24)))
+def test_nothing_outside_can_be_learnt_or_changed(seed: int) -> None:
+    """Two servers that differ in what is outside of the prefixes give the same replies, to the byte, and keep it."""
+    source = random.Random(seed)
+    role: Role = source.choice(access.ROLES)
+    worlds = [World(role=role), World((9_000_000, 1), more=True, role=role)]
+    before = [world.outside() for world in worlds]
+    for msgid in range(1, 400):
+        method, params = random_request(source)
+        request = encode_request(msgid, method, params)
+        one, other = (world.me.send(request) for world in worlds)
+        assert one == other, (method, params)
+        for world in worlds:
+            world.me.send(encode_notification("ack", (world.me.protocol.session.replied,)))
+        if source.random() < 0.1:
+            for world in worlds:
+                world.me.now_ms += 100
+                world.engine.advance(world.me.now_ms, 500)
+    assert [world.outside() for world in worlds] == before
+    for world in worlds:
+        world.engine.invariants(world.me.now_ms)
+
+
+def test_a_batch_goes_on_with_the_rights_it_began_with() -> None:
+    """An `apply` is done in portions. Each looks at its keys."""
+    engine = engine_of(users=[user("me", "write", prefixes=("mine:",))])
+    here = logged_in(engine, "me")
+    keys = [f"{('mine', 'other')[number % 3 == 0]}:{number}" for number in range(4_096)]
+    result = ask(here, "apply", keys, 1)
+    assert [each == 1 for each in result] == [key.startswith("mine") for key in keys]
+    assert sum(map(len, engine.store.caches["default"].tables)) == sum(key.startswith("mine") for key in keys)
+
+
+# ------------------------------------------------------------------------------------------- before a log-in
+
+
+@pytest.mark.parametrize("method", sorted(set(WITH_KEY) - {"hello"}))
+@pytest.mark.parametrize("encode", [encode_request, None], ids=["request", "notification"])
+def test_before_the_log_in_there_is_nothing(method: str, encode: Any) -> None:
+    world = World()
+    before = world.outside()
+    here = Conversation(world.engine)
+    for params in WITH_KEY[method]("other:a"):
+        if encode is None:
+            assert here.send(encode_notification(method, params)) == b""
+        else:
+            assert ask(here, method, *params) == "unauthenticated"
+    assert ask(here, "nothing of this name") == "unauthenticated"
+    assert ask(here, "get") == "unauthenticated", "before its parameters are looked at"
+    assert world.outside() == before
+    assert not here.closing, "its client may still log in"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"session": True}, {"session": b"session number 1", "received": 0}, {"cache": "none"}, {"name": "me"}],
+)
+def test_hello_without_a_secret_opens_nothing(words: dict[str, Any]) -> None:
+    world = World()
+    here = Conversation(world.engine)
+    assert ask(here, "hello", words) == "unauthenticated"
+    assert here.protocol.session.id is None
+    assert len(world.engine.sessions) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"user": "me"},
+        {"secret": SECRET},
+        {"user": "", "secret": SECRET},
+        {"user": "u" * 65, "secret": SECRET},
+        {"user": 7, "secret": SECRET},
+        {"user": "me", "secret": ""},
+        {"user": "me", "secret": "s" * 4_097},
+        {"user": "me", "secret": [SECRET]},
+        {"user": "me", "secret": None},
+        {"user": "me", "secret": SECRET, "word": 1},
+    ],
+)
+def test_a_hello_that_is_no_log_in(words: dict[str, Any]) -> None:
+    world = World()
+    here = Conversation(world.engine)
+    (_, _, error, _), *_ = decoded(here.send(encode_request(1, "hello", (words,))))
+    assert error[0] == b"invalid"
+    assert SECRET.encode() not in error[1]
+    assert here.protocol.is_unknown
+    assert ask(here, "get", "mine:a") == "unauthenticated"
+
+
+@pytest.mark.parametrize(("name", "secret"), [("me", "wrong horse"), ("nobody", SECRET), ("root\0", SECRET)])
+def test_a_wrong_secret_closes_the_connection(name: str, secret: str) -> None:
+    """With one and the same message, whatever was wrong; nothing behind it is executed."""
+    world = World()
+    here = Conversation(world.engine)
+    ((_, _, error, _),) = decoded(here.send(hello(name, secret) + encode_request(2, "incr", ("mine:a",))))
+    assert error == [b"unauthenticated", b"the user or the secret is wrong"]
+    assert here.closing
+    assert world.engine.access.refused == 1
+    assert ask(world.root, "get", "mine:a") == 5
+
+
+def test_what_is_behind_the_hello_is_executed_after_it() -> None:
+    world = World()
+    here = Conversation(world.engine)
+    requests = hello("me", session=True) + encode_request(2, "incr", ("mine:a",)) + encode_request(3, "get", ("x",))
+    replies = decoded(here.send(*byte_by_byte(requests)))
+    assert [
+        (msgid, error and error[0], error is None and msgid == 2 and result) for _, msgid, error, result in replies
+    ] == [
+        (0, None, False),
+        (2, None, 6),
+        (3, b"denied", False),
+    ]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_client_that_is_not_known_has_16_kib(cut: bool) -> None:
+    def answer(extra: bytes) -> tuple[Any, Conversation]:
+        here = Conversation(World().engine)
+        notification = encode_notification("x", ("n" * (UNKNOWN_BYTES_MAX // 2 - 8),))
+        data = notification * 2 + extra
+        assert len(data) == UNKNOWN_BYTES_MAX + len(extra)
+        replies = here.send(*([data] if not cut else byte_by_byte(data)))
+        return decoded(replies), here
+
+    _, here = answer(b"")
+    assert not here.closing
+    assert here.protocol.pinned_bytes() == 0
+    replies, here = answer(b"\x94")
+    assert here.closing
+    assert replies == []
+    assert here.engine.stats.errors["too_large"] == 1
+
+
+def test_a_large_message_before_the_log_in_is_not_waited_for() -> None:
+    here = Conversation(World().engine)
+    here.send(encode_request(1, "apply", (["k" * 200] * 200, 1))[:UNKNOWN_BYTES_MAX])
+    assert not here.closing
+    assert here.protocol.pinned_bytes() <= UNKNOWN_BYTES_MAX
+    here.send(b"x" * 10)
+    assert here.closing
+
+
+def test_input_has_its_usual_limits_after_the_log_in() -> None:
+    here = logged_in(engine_of(users=[user("me")]), "me")
+    assert ask(here, "apply", [f"{number:0250}" for number in range(4_000)], 1) == [1] * 4_000
+
+
+# ------------------------------------------------------------------------------------------- the hot path
+
+
+@pytest.mark.parametrize(
+    ("rights", "hot"),
+    [
+        (Rights("u", "write", None, ()), True),
+        (Rights("u", "admin", None, ()), True),
+        (Rights("u", "write", ("default",), ()), True),
+        (Rights("u", "write", ("orders",), ()), False),
+        (Rights("u", "read", None, ()), False),
+        (Rights("u", "write", None, (b"mine:",)), False),
+    ],
+)
+def test_who_is_served_on_the_hot_path(rights: Rights, hot: bool) -> None:
+    assert rights.serves_hot("default") is hot
+
+
+def test_the_hot_path_is_taken_again_when_the_cache_is_the_users() -> None:
+    engine = engine_of(CachePolicy("orders"), users=[user("me", "write", caches=("orders",))])
+    here = logged_in(engine, "me")
+    careful = [here.protocol._careful]
+    ask(here, "hello", {"cache": "orders"})
+    careful.append(here.protocol._careful)
+    assert careful == [True, False]
+    assert ask(here, "clear") == "denied", "the careful path asks for the role"
+
+
+def test_a_reader_changes_nothing_by_plain_requests() -> None:
+    engine = engine_of(users=[user("me", "read"), user("root", "admin")])
+    root, here = logged_in(engine, "root"), logged_in(engine, "me")
+    ask(root, "incr", "k", 5)
+    plain = (("incr", "k"), ("decr", "k"), ("incr", "k", 2), ("apply", ["k"], [1]), ("apply", ["k"], -1))
+    for method, *params in plain:
+        assert ask(here, method, *params) == "denied"
+    assert ask(here, "get", "k") == 5
+
+
+# ------------------------------------------------------------------------------------------- sessions
+
+
+def test_a_session_is_resumed_by_its_user_only() -> None:
+    engine = engine_of(users=[user("me"), user("you")])
+    mine = logged_in(engine, "me", session=True)
+    ask(mine, "acquire", [["k", 1, 9]])
+    session = mine.protocol.session
+    resume = {"session": session.id, "received": 1}
+    thief = logged_in(engine, "you")
+    assert ask(thief, "hello", resume) == ask(thief, "hello", resume | {"session": b"x" * 16}) == "no_session"
+    assert session.outlet is mine.protocol
+    mine.reconnect()
+    assert ask(mine, "hello", resume) == "unauthenticated"
+    ((_, _, error, answer),) = decoded(mine.send(hello("me", **resume)))
+    assert error is None
+    assert answer[b"accepted"] == 1
+    assert mine.protocol.session is session
+
+
+def test_sessions_says_whose_they_are() -> None:
+    world = World()
+    assert [row[b"user"] for row in ask(world.root, "sessions")] == [b"root", b"me"]
+
+
+def test_another_user_takes_another_connection_where_there_is_a_session() -> None:
+    engine = engine_of(users=[user("me"), user("you")])
+    here = logged_in(engine, "me")
+    assert decoded(here.send(hello("you")))[0][3][b"user"] == b"you"
+    ask(here, "hello", {"session": True})
+    assert decoded(here.send(hello("me")))[0][2][0] == b"invalid"
+    assert here.protocol.login is not None
+    assert here.protocol.login.rights.user == "you"
+
+
+# ------------------------------------------------------------------------------------------- users change
+
+
+def reread(engine: Engine, *users: User) -> None:
+    """What a server does when its configuration was reread."""
+    engine.access.take({each.name: each for each in users})
+    for session in list(engine.sessions):
+        if session.outlet is not None:
+            session.outlet.renew_login(1_000_000)  # type: ignore[attr-defined]
+    for session in engine.sessions.without_access(engine.access):
+        engine.sessions.end_by_operator(session, 1_000_000, "access")
+
+
+CHANGES: list[tuple[str, User, User, bool]] = [
+    ("the same", user("me"), user("me"), True),
+    ("a higher role", user("me", "read"), user("me", "admin"), True),
+    ("a lower role", user("me", "admin"), user("me", "write"), False),
+    ("more prefixes", user("me", prefixes=("a:",)), user("me", prefixes=("b:", "a:")), True),
+    ("a shorter prefix", user("me", prefixes=("a:b",)), user("me", prefixes=("a:",)), True),
+    ("a longer prefix", user("me", prefixes=("a:",)), user("me", prefixes=("a:b",)), False),
+    ("other prefixes", user("me", prefixes=("a:",)), user("me", prefixes=("b:",)), False),
+    ("no prefixes", user("me", prefixes=("a:",)), user("me"), True),
+    ("prefixes now", user("me"), user("me", prefixes=("a:",)), False),
+    ("all caches", user("me", caches=("default",)), user("me"), True),
+    ("fewer caches", user("me"), user("me", caches=("default",)), False),
+    ("another secret", user("me"), user("me", secret="a newer one"), False),
+    ("gone", user("me"), user("you"), False),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stays"), [each[1:] for each in CHANGES], ids=[each[0] for each in CHANGES]
+)
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_change_of_a_user(before: User, after: User, stays: bool, connected: bool) -> None:
+    engine = engine_of(users=[before])
+    here = logged_in(engine, "me", session=True)
+    session = here.protocol.session
+    if not connected:
+        here.protocol.close(here.now_ms)
+    reread(engine, after)
+    assert (session.id in {each.id for each in engine.sessions}) is stays
+    assert engine.sessions.ended["access"] == (not stays)
+    if connected:
+        assert here.protocol.aborted is not stays
+    if stays:
+        assert session.login is not None
+        assert session.login.rights.role == after.role
+        if connected:
+            assert here.protocol._careful is not after.rights.serves_hot("default")
+
+
+def test_a_secret_is_replaced_in_three_steps() -> None:
+    """The new one beside the old one, then the clients, then without the old one: nobody is interrupted."""
+    old, new = user("me"), user("me", secret="a newer one")
+    both = User("me", "write", (*old.secrets, *new.secrets))
+    engine = engine_of(users=[old])
+    early = logged_in(engine, "me", session=True)
+    reread(engine, both)
+    late = logged_in(engine, "me", "a newer one", session=True)
+    words: dict[str, Any] = {"session": early.protocol.session.id, "received": early.protocol.session.replied}
+    early.reconnect()
+    early.send(hello("me", "a newer one", **words))
+    reread(engine, new)
+    assert not early.protocol.aborted
+    assert not late.protocol.aborted
+    assert len(engine.sessions) == 2
+
+
+def test_users_that_come_end_what_nobody_has_logged_in() -> None:
+    engine = engine_of()
+    here, away = Conversation(engine), Conversation(engine)
+    for each in (here, away):
+        ask(each, "hello", {"session": True})
+    away.protocol.close(away.now_ms)
+    reread(engine, user("me"))
+    assert here.protocol.aborted
+    assert len(engine.sessions) == 0
+    assert ask(Conversation(engine), "ping") == "unauthenticated"
+
+
+def test_a_client_that_is_logging_in_is_left_alone() -> None:
+    engine = engine_of(users=[user("me")])
+    here = Conversation(engine)
+    reread(engine, user("you"))
+    here.protocol.renew_login(here.now_ms)
+    assert not here.protocol.aborted
+    assert decoded(here.send(hello("you")))[0][2] is None
+
+
+# ------------------------------------------------------------------------------------------- log-ins by a hash
+
+
+class Hashing:
+    """An engine whose hashes are computed when the test says so."""
+
+    def __init__(self, *users: User) -> None:
+        self.engine = engine_of(users=users)
+        self.checks: list[Check] = []
+        self.refused: list[Any] = []
+        self.engine.access.watch(start_check=self.checks.append, on_refused=self.refused.append)
+
+    def compute(self, now_ms: int = 1_000_000) -> None:
+        checks, self.checks[:] = self.checks[:], []
+        for check in checks:
+            check.run()
+            self.engine.access.finish(check, now_ms)
+
+
+HASH = hash_of(SECRET.encode(), b"salt" * 4)
+
+
+def hashed(name: str = "me", role: Role = "write") -> User:
+    return User(name, role, (HashedSecret(HASH),))
+
+
+def test_a_log_in_waits_for_its_hash_and_so_does_what_is_behind_it() -> None:
+    world = Hashing(hashed())
+    here = Conversation(world.engine)
+    assert here.send(hello("me"), encode_request(2, "incr", ("k",))) == b""
+    assert here.protocol.backlog, "nothing more is read"
+    assert here.protocol.is_checked
+    world.compute()
+    assert here.protocol.wants_turn or not here.protocol._waiting
+    replies = decoded(here.protocol.turn(here.now_ms))
+    assert [(msgid, error) for _, msgid, error, _ in replies] == [(0, None), (2, None)]
+
+
+def test_a_secret_that_was_right_needs_no_hash_again() -> None:
+    """So a thousand clients that come back after a restart cost one."""
+    world = Hashing(hashed())
+    waiting = [Conversation(world.engine, address=f"10.0.0.{number}") for number in range(20)]
+    for each in waiting:
+        assert each.send(hello("me", session=True)) == b""
+    assert len(world.checks) == 1
+    world.compute()
+    assert all(decoded(each.protocol.turn(1_000_000))[0][2] is None for each in waiting)
+    assert logged_in(world.engine, "me").protocol.login is not None
+    assert world.checks == []
+    assert world.engine.access.as_dict() == {"accepted": 21, "refused": 0, "busy": 0}
+
+
+def test_what_was_right_is_wrong_when_the_user_has_another_secret() -> None:
+    world = Hashing(hashed())
+    here = Conversation(world.engine)
+    here.send(hello("me"))
+    world.compute()
+    world.engine.access.take({"me": User("me", "write", (HashedSecret(hash_of(b"another one", b"pepp" * 4)),))})
+    again = Conversation(world.engine)
+    assert again.send(hello("me")) == b""
+    world.compute()
+    assert decoded(again.protocol.turn(1_000_000))[0][2][0] == b"unauthenticated"
+
+
+def test_a_user_that_goes_while_its_hash_is_computed_is_not_let_in() -> None:
+    world = Hashing(hashed())
+    here = Conversation(world.engine)
+    here.send(hello("me"))
+    world.checks[0].run()
+    world.engine.access.take({"you": user("you")})
+    world.engine.access.finish(world.checks.pop(), 1_000_000)
+    assert decoded(here.protocol.turn(1_000_000))[0][2][0] == b"unauthenticated"
+
+
+def test_a_connection_that_goes_while_its_hash_is_computed() -> None:
+    world = Hashing(hashed())
+    here = Conversation(world.engine)
+    here.send(hello("me"))
+    here.protocol.close(1_000_000)
+    world.compute()
+    assert here.protocol.login is None
+    assert len(world.engine.sessions) == 0
+
+
+def test_unknown_users_cost_the_same_hash() -> None:
+    world = Hashing(hashed(), user("plain"))
+    for name in ("nobody", "plain", "me"):
+        Conversation(world.engine, address=name).send(hello(name, "wrong horse"))
+    assert [check._hashes for check in world.checks] == [1, 1, 1]
+    world.compute()
+    assert [each.user for each in world.refused] == [None, "plain", "me"]
+
+
+def test_a_refused_log_in_tells_the_log_no_secret_in_the_place_of_a_user() -> None:
+    world = Hashing(hashed())
+    Conversation(world.engine, address="10.0.0.1").send(hello(SECRET, "me1234567"))
+    world.compute()
+    assert world.refused == [access.OnRefused(None, "10.0.0.1", "wrong user or secret")]
+
+
+def test_log_ins_that_wait_are_bounded_by_address_and_in_all() -> None:
+    world = Hashing(hashed())
+    guesses = itertools.count()
+
+    def guess(address: str) -> str:
+        here = Conversation(world.engine, address=address)
+        answer = here.send(hello("me", f"guess number {next(guesses)}"))
+        if answer:
+            assert here.closing
+            return str(decoded(answer)[0][2][0].decode())
+        return "waits"
+
+    assert [guess("10.0.0.1") for _ in range(6)] == ["waits"] * 4 + ["busy"] * 2
+    for number in range(200):
+        guess(f"10.0.1.{number}")
+        guess(f"10.0.2.{number}")
+    assert len(world.checks) == access.ATTEMPTS_MAX
+    assert guess("10.9.9.9") == "busy"
+    assert world.engine.access.busy > 2
+    for check in world.checks:
+        check._secrets, check._hashes = (), 0  # type: ignore[misc]
+    world.compute()
+    assert guess("10.9.9.9") == "waits", "there is room again"
+
+
+def test_each_refused_log_in_makes_the_next_one_wait_longer() -> None:
+    pace = LoginPace()
+    now_ms = 0
+    waits = []
+    for _ in range(12):
+        waits.append(pace.admit("a", now_ms))
+        now_ms += waits[-1]
+        pace.leave("a")
+        pace.refuse("a", now_ms)
+    assert waits == [0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000, 10_000]
+    assert pace.admit("b", now_ms) == 0, "another address"
+    assert pace.admit("a", now_ms + 4_000) == 6_000
+    pace.leave("a")
+    assert pace.admit("a", now_ms + access.FORGET_MS) == 0
+    assert [penalty_ms(number) for number in (1, 2, 100)] == [100, 200, 10_000]
+
+
+def test_a_flood_from_many_addresses_is_remembered_within_a_bound() -> None:
+    pace = LoginPace()
+    for number in range(access.ADDRESSES_MAX + 100):
+        pace.admit(f"{number}", 0)
+        pace.leave(f"{number}")
+        pace.refuse(f"{number}", number)
+    assert len(pace._refused) == access.ADDRESSES_MAX
+    assert pace._waiting == {}
+    for _ in range(access.ATTEMPTS_OF_ADDRESS_MAX):
+        pace.admit("x", 0)
+    with pytest.raises(Busy):
+        pace.admit("x", 0)
+
+
+def test_known_digests_are_bounded() -> None:
+    known = Access({"me": hashed()})
+    for number in range(3):
+        assert known.attempt("me", SECRET.encode(), "a", number).login is not None
+    assert len(known._known["me"]) == 1
+
+
+def test_the_bounds_by_number() -> None:
+    assert (access.USERS_MAX, access.PREFIXES_MAX, access.SECRETS_MAX, access.KNOWN_MAX) == (1_024, 64, 4, 16)
+    assert (access.ATTEMPTS_MAX, access.ATTEMPTS_OF_ADDRESS_MAX, access.ADDRESSES_MAX) == (256, 4, 4_096)
+    assert (access.PENALTY_MS, access.PENALTY_MS_MAX, access.FORGET_MS) == (100, 10_000, 60_000)
+
+
+# ------------------------------------------------------------------------------------------- what is noted
+
+
+def test_what_an_operator_may_be_asked_about_is_noted() -> None:
+    world = World()
+    noted: list[Any] = []
+    world.engine.watch(on_audit=noted.append)
+    ask(world.root, "hello", {"name": "terminal"})
+    ask(world.root, "config_set", "tuner", "off")
+    ask(world.root, "end_session", 2)
+    ask(world.root, "clear")
+    ask(world.root, "config_set", "tuner", "nonsense")
+    assert [each.event for each in noted] == ["config_set", "end_session", "clear"]
+    assert [each.details for each in noted] == [
+        {"setting": "tuner", "value": "off"},
+        {"ended": 2},
+        {"cache": "default", "evicted": 4},
+    ]
+    assert {(each.user, each.session, each.name, each.address) for each in noted} == {
+        ("root", 1, "terminal", "10.0.0.9")
+    }
+
+
+def test_no_secret_is_in_what_is_shown_of_a_user() -> None:
+    config = ServerConfig(users={"me": hashed(), "plain": user("plain", secret="in the clear")})
+    engine = Engine(config)
+    check = Check("me", SECRET.encode(), b"", secrets=(), hashes=1, delay_ms=0)
+    text = repr((config, engine.access.users, check, config.users["me"].secrets))
+    assert "scrypt$" not in text
+    assert "in the clear" not in text
+    assert SECRET not in text
+
+
+def test_denied_is_the_error_of_rights() -> None:
+    rights = Rights("me", "write", ("orders",), ())
+    with pytest.raises(Denied, match=r"^the user me may not use the cache 'default'$"):
+        rights.check("get", COMMANDS[b"get"].rule, (b"k",), "default")
+    with pytest.raises(Denied, match=r"^the user me has the role write, and clear takes admin$"):
+        rights.check("clear", COMMANDS[b"clear"].rule, (), "orders")
