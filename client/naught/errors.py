@@ -116,11 +116,12 @@ class NoSession(CommandError, code="no_session"):
 
 
 class Unauthenticated(CommandError, PermissionError, code="unauthenticated"):
-    """The server requires authentication before this request."""
+    """The server has users, and the client has not said which one it is, or the user or secret is wrong. Not
+    retried."""
 
 
 class Denied(CommandError, PermissionError, code="denied"):
-    """The user's role does not permit this request."""
+    """The user may not do this: its role, its caches or its prefixes say otherwise. Not retried."""
 
 
 class Busy(CommandError, code="busy"):
@@ -192,6 +193,11 @@ def is_refusal(error: BaseException) -> bool:
     For example, the server has no such cache. A server that is busy or shutting down has not refused.
     """
     return isinstance(error, CommandError) and not isinstance(error, Busy | ConnectionError | TimeoutError)
+
+
+def is_no_access(error: BaseException) -> bool:
+    """Whether the server has refused the user of the client: asking again would not help, and look like guessing."""
+    return isinstance(error, Unauthenticated | Denied)
 
 
 def is_outage(error: BaseException) -> bool:

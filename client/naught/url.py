@@ -1,35 +1,46 @@
 """Parses the URL of a server into an address. Sans-IO.
 
-    naught://HOST[:PORT][/CACHE]              TCP; the default port is 6480, IPv6 hosts are written in brackets
-    naught+unix:///PATH.sock[?cache=CACHE]    a Unix socket
-    memory://                                 the server's engine in this process, private to this client
-    memory://NAME                             the same, shared by all clients of the process with this NAME
+    naught://[USER:SECRET@]HOST[:PORT][/CACHE]           TCP; the default port is 6480, IPv6 hosts have brackets
+    naughts://[USER:SECRET@]HOST[:PORT][/CACHE]          the same with TLS
+    naught+unix://[USER:SECRET@]/PATH.sock[?cache=CACHE] a Unix socket
+    memory://                                            the server's engine in this process, private to this client
+    memory://NAME                                        the same, shared by all clients of the process with this NAME
 
 Each may end with options of the client, which hold where the program says nothing else:
 
     ?timeout=2&connect_timeout=5&lease=5&name=web-3      seconds ("none" for a timeout without limit), and a text
+    ?ca=FILE&cert=FILE&key=FILE                          of naughts://: whom to trust, unless the system says it; and
+                                                         the certificate and key of the client, where it has one
 
-Any other URL raises `InvalidRequest`, which names the mistake and the allowed forms.
+Any other URL raises `InvalidRequest`, which names the mistake and the allowed forms. User and secret are no part of
+an address, and no message shows a secret: of a URL that may have one, only what is behind it is shown.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from naught.errors import InvalidRequest
 from naught.wire.limits import DEFAULT_PORT
 
-ALLOWED = "allowed are naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// and memory://name"
+ALLOWED = (
+    "allowed are naught://host:port/cache, naughts://host:port/cache, naught+unix:///path.sock?cache=name, memory:// "
+    "and memory://name"
+)
 
 URL_VARIABLE: Final = "NAUGHT_URL"
 """The variable of the environment that names the server where the program does not."""
 
 OPTIONS: Final = ("timeout", "connect_timeout", "lease", "name")
 """The options of a client that a URL may have."""
+
+TLS_OPTIONS: Final = ("ca", "cert", "key")
+"""Those that only naughts:// has: files in PEM."""
 
 
 def _quoted(text: str, safe: str = "") -> str:
@@ -45,10 +56,12 @@ class TcpAddress:
     port: int
     cache: str | None = None
     """None for the server's default cache."""
+    tls: bool = False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"naught://{host}:{self.port}" + (f"/{_quoted(self.cache)}" if self.cache else "")
+        tls = "s" if self.tls else ""
+        return f"naught{tls}://{host}:{self.port}" + (f"/{_quoted(self.cache)}" if self.cache else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,17 @@ class MemoryAddress:
 Address = TcpAddress | UnixAddress | MemoryAddress
 
 
+class TlsFiles(NamedTuple):
+    """The files of TLS, in PEM; None for what is not said."""
+
+    ca: str | None = None
+    """Whose certificates a server must have; None for those that the system trusts."""
+    cert: str | None = None
+    """The client's own certificate."""
+    key: str | None = None
+    """Its key, where it is not in the same file."""
+
+
 class UrlOptions(NamedTuple):
     """What a URL says of the client; `...` for what it does not say. The ranges are not checked yet."""
 
@@ -84,6 +108,37 @@ class UrlOptions(NamedTuple):
     connect_timeout: float | EllipsisType = ...
     lease: float | EllipsisType | None = ...
     name: str | EllipsisType | None = ...
+    user: str | EllipsisType = ...
+    secret: Hidden | EllipsisType = ...
+    tls: TlsFiles | None = None
+
+
+class Hidden(str):
+    """A text that is not shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'...'"
+
+
+_USERINFO: Final = re.compile(r"//.*:.*@", re.DOTALL)
+
+
+def without_secret(url: str) -> str:
+    """The URL as it may be shown.
+
+    >>> without_secret("naught://orders:hunter2@localhost/orders")
+    'naught://...@localhost/orders'
+
+    What may be a secret is left out in URLs of any form, also where it has characters that end it too early.
+    """
+    return _USERINFO.sub("//...@", url)
+
+
+def without_userinfo(url: str) -> str:
+    """The URL without user and secret, to be used again."""
+    return _USERINFO.sub("//", url)
 
 
 def url_of_environment() -> str:
@@ -116,41 +171,40 @@ def parse(url: str) -> tuple[Address, UrlOptions]:
     try:
         parts = urlsplit(url)
     except ValueError as error:
+        if "@" in url:  # the message may have a part of the secret
+            raise _bad(url, "user, secret or host cannot be read") from None
         raise _bad(url, str(error)) from error
     if parts.fragment or "#" in url:
         raise _bad(url, "a URL has no fragment")
-    if "@" in parts.netloc:
-        # The message does not contain the URL, which may contain a password.
-        raise InvalidRequest(f"a URL has no user or password, because authentication is not supported yet; {ALLOWED}")
-    if parts.scheme in ("naught", "naught+unix", "memory"):
+    if "@" in parts.netloc and parts.scheme == "memory":
+        raise _bad(url, "an engine in memory has no users")
+    if parts.scheme in ("naught", "naughts", "naught+unix", "memory"):
         words = _query(url, parts)
         if parts.scheme == "naught+unix":
-            return _unix(url, parts, words.pop("cache", None)), _options(url, words)
+            return _unix(url, parts, words.pop("cache", None)), _options(url, parts, words)
         if "cache" in words:
             raise _bad(
                 url,
                 "the cache is named by the path"
-                if parts.scheme == "naught"
+                if parts.scheme in ("naught", "naughts")
                 else "an engine in memory has one cache, which has no name",
             )
-        address = _tcp(url, parts) if parts.scheme == "naught" else _memory(url, parts)
-        return address, _options(url, words)
-    if parts.scheme == "naughts":
-        raise _bad(url, "naughts:// (TLS) is not supported yet")
+        address = _memory(url, parts) if parts.scheme == "memory" else _tcp(url, parts)
+        return address, _options(url, parts, words)
     raise _bad(url, f"unknown scheme {parts.scheme!r}" if parts.scheme else "no scheme")
 
 
 def _tcp(url: str, parts: SplitResult) -> TcpAddress:
     try:
         port = parts.port
-    except ValueError as error:
-        raise _bad(url, "a port is from 1 to 65535") from error
+    except ValueError:  # its message may have a part of a secret
+        raise _bad(url, "a port is from 1 to 65535") from None
     if port == 0 or parts.netloc.endswith(":"):
         raise _bad(url, "a port is from 1 to 65535")
     host = parts.hostname
     if not host:
         raise _bad(url, "no host")
-    return TcpAddress(host, port or DEFAULT_PORT, _path_cache(url, parts.path))
+    return TcpAddress(host, port or DEFAULT_PORT, _path_cache(url, parts.path), parts.scheme == "naughts")
 
 
 def _path_cache(url: str, path: str) -> str | None:
@@ -161,8 +215,9 @@ def _path_cache(url: str, path: str) -> str | None:
 
 
 def _unix(url: str, parts: SplitResult, cache: str | None) -> UnixAddress:
-    if parts.netloc:
-        raise _bad(url, f"a Unix socket has no host ({parts.netloc!r}); write three slashes before its path")
+    host = parts.netloc.rpartition("@")[2]
+    if host:
+        raise _bad(url, f"a Unix socket has no host ({host!r}); write three slashes before its path")
     path = _unquoted(url, parts.path)
     if not path.startswith("/") and path:
         raise _bad(url, f"a path to a socket begins with a slash, which {path!r} does not; write three slashes")
@@ -177,7 +232,7 @@ def _query(url: str, parts: SplitResult) -> dict[str, str]:
         if url.endswith("?"):
             raise _bad(url, "nothing follows the question mark")
         return {}
-    known = [*OPTIONS, "cache"] if parts.scheme == "naught+unix" else OPTIONS
+    known = {"naught+unix": (*OPTIONS, "cache"), "naughts": (*OPTIONS, *TLS_OPTIONS)}.get(parts.scheme, OPTIONS)
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError as error:
@@ -194,8 +249,13 @@ def _query(url: str, parts: SplitResult) -> dict[str, str]:
     return words
 
 
-def _options(url: str, words: dict[str, str]) -> UrlOptions:
-    said: dict[str, float | str | None] = {}
+def _options(url: str, parts: SplitResult, words: dict[str, str]) -> UrlOptions:
+    said: dict[str, Any] = dict(_userinfo(url, parts))
+    if parts.scheme == "naughts":
+        files = TlsFiles(*(words.pop(name, None) for name in TLS_OPTIONS))
+        if files.key is not None and files.cert is None:
+            raise _bad(url, "a key comes with a certificate: cert=FILE&key=FILE")
+        said["tls"] = files
     for name, value in words.items():
         if name == "name":
             said[name] = value
@@ -206,7 +266,21 @@ def _options(url: str, words: dict[str, str]) -> UrlOptions:
                 said[name] = float(value)
             except ValueError as error:
                 raise _bad(url, f"{name} is a number of seconds, not {value!r}") from error
-    return UrlOptions(**said)  # type: ignore[arg-type]
+    return UrlOptions(**said)
+
+
+def _userinfo(url: str, parts: SplitResult) -> dict[str, str]:
+    """User and secret, as far as the URL has them."""
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    if not at:
+        return {}
+    user, colon, secret = userinfo.partition(":")
+    if not user or (colon and not secret):
+        raise _bad(url, "a user and a secret are written user:secret@host")
+    found: dict[str, str] = {"user": _unquoted(url, user)}
+    if colon:
+        found["secret"] = Hidden(_unquoted(url, secret))
+    return found
 
 
 def _memory(url: str, parts: SplitResult) -> MemoryAddress:
@@ -220,9 +294,9 @@ def _memory(url: str, parts: SplitResult) -> MemoryAddress:
 def _unquoted(url: str, quoted: str) -> str:
     try:
         return unquote(quoted, errors="strict")
-    except UnicodeDecodeError as error:
-        raise _bad(url, "the bytes that %xx stands for are not UTF-8") from error
+    except UnicodeDecodeError:
+        raise _bad(url, "the bytes that %xx stands for are not UTF-8") from None
 
 
 def _bad(url: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"bad URL {url!r}: {what}; {ALLOWED}")
+    return InvalidRequest(f"bad URL {without_secret(url)!r}: {what}; {ALLOWED}")

@@ -56,7 +56,7 @@ def test_an_argument_counts_for_more_than_the_url_and_the_url_for_more_than_the_
     assert (options.timeout, options.connect_timeout, options.lease_ms, options.name) == (None, 4.0, None, None)
     options = check_options("memory://")
     assert (options.timeout, options.connect_timeout, options.lease_ms, options.name) == (1.0, 5.0, None, None)
-    assert parse("memory://")[1] == (..., ..., ..., ...)
+    assert parse("memory://")[1] == (..., ..., ..., ..., ..., ..., None)
 
 
 @pytest.mark.parametrize(

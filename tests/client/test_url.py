@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
 
 from naught.errors import InvalidRequest
-from naught.url import Address, MemoryAddress, TcpAddress, UnixAddress, parse_url
+from naught.url import (
+    Address,
+    MemoryAddress,
+    TcpAddress,
+    UnixAddress,
+    parse,
+    parse_url,
+    without_secret,
+    without_userinfo,
+)
 
 GOOD: dict[str, Address] = {
     "naught://localhost": TcpAddress("localhost", 6480),
@@ -17,6 +27,8 @@ GOOD: dict[str, Address] = {
     "NAUGHT://Example.org:1/Orders": TcpAddress("example.org", 1, "Orders"),
     "naught://[::1]:6481/x": TcpAddress("::1", 6481, "x"),
     "naught://[fe80::1%25eth0]": TcpAddress("fe80::1%25eth0", 6480),
+    "naughts://localhost/orders": TcpAddress("localhost", 6480, "orders", tls=True),
+    "naughts://[::1]:7000?ca=/ca.pem": TcpAddress("::1", 7000, tls=True),
     "naught+unix:///run/naught.sock": UnixAddress("/run/naught.sock"),
     "naught+unix:///run/naught.sock?cache=orders": UnixAddress("/run/naught.sock", "orders"),
     "naught+unix:///run/a%3Fb.sock?cache=a%26b": UnixAddress("/run/a?b.sock", "a&b"),
@@ -30,7 +42,8 @@ BAD: dict[str, str] = {
     "localhost:6480": "unknown scheme 'localhost'",
     "/run/naught.sock": "no scheme",
     "redis://localhost": "unknown scheme 'redis'",
-    "naughts://localhost": "TLS) is not supported yet",
+    "naughts://localhost?key=k": "a key comes with a certificate",
+    "naught://localhost?ca=c": "unknown parameter 'ca'",
     "naught://": "no host",
     "naught://:6480": "no host",
     "naught:///orders": "no host",
@@ -49,7 +62,10 @@ BAD: dict[str, str] = {
     "naught://localhost?name=": "name= without a value",
     "naught://localhost/#a": "no fragment",
     "naught://[::1": "Invalid IPv6 URL",
-    "naught://me:secret@localhost": "no user or password",
+    "naught://:hunter2@localhost": "written user:secret@host",
+    "naught://me:@localhost": "written user:secret@host",
+    "naught://@localhost": "written user:secret@host",
+    "memory://me:hunter2@name": "no users",
     "naught+unix://host/run/naught.sock": "three slashes",
     "naught+unix:run/naught.sock": "begins with a slash",
     "naught+unix://": "no path",
@@ -79,10 +95,55 @@ def test_a_bad_url_says_what_is_wrong_and_what_is_allowed(url: str, what: str) -
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_password_is_not_repeated() -> None:
+# What people write, and get wrong.
+WITH_SECRETS = [
+    "naught://me:hunter2@localhost:0",
+    "naught://me:hunter2@localhost/a/b",
+    "naught://me:hunter2@localhost?db=3",
+    "naught://me:hunter2@[::1",
+    "naught://me:hun/ter2/hunter2@localhost",
+    "naught://me:hunter2/x@localhost",
+    "naught://me:hunter2#x@localhost",
+    "naught://me:hunter2?x@localhost",
+    "naught://me:h@unter2:hunter2@localhost:x",
+    "naught://me:%ff-hunter2@localhost",
+    "naught://me:\u2100hunter2@localhost",
+    "redis://me:hunter2@localhost",
+    "naught+unix://me:hunter2@host/run/naught.sock",
+    "naught+unix://me:hunter2@/",
+    "memory://me:hunter2@name",
+    "memory://me:hunter2@",
+]
+
+
+@pytest.mark.parametrize("url", WITH_SECRETS)
+def test_no_error_repeats_a_secret(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        parse_url("naught://me:secret@localhost")
-    assert "secret" not in str(caught.value)
+        parse(url)
+    text = "".join(traceback.format_exception(caught.value))
+    shown = text.replace(repr(url), "").replace(url, "")  # the lines of this file
+    assert "hunter2" not in str(caught.value) + shown
+    assert "hunter2" not in without_secret(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "secret", "address"),
+    [
+        ("naught://me:hunter2@localhost/orders", "me", "hunter2", "naught://localhost:6480/orders"),
+        ("naught://me:hunter2@[::1]:7000", "me", "hunter2", "naught://[::1]:7000"),
+        ("naught://m%40e:h%3Aun%2Fter%402@localhost", "m@e", "h:un/ter@2", "naught://localhost:6480"),
+        ("naught://me:a:b@localhost", "me", "a:b", "naught://localhost:6480"),
+        ("naught+unix://me:hunter2@/run/a.sock?cache=x", "me", "hunter2", "naught+unix:///run/a.sock?cache=x"),
+        ("naught://me@localhost", "me", ..., "naught://localhost:6480"),
+        ("naught://localhost", ..., ..., "naught://localhost:6480"),
+    ],
+)
+def test_user_and_secret(url: str, user: Any, secret: Any, address: str) -> None:
+    found, said = parse(url)
+    assert (said.user, said.secret) == (user, secret)
+    assert str(found) == address
+    assert "hunter2" not in repr((found, said))
+    assert parse(without_userinfo(url))[0] == found
 
 
 @pytest.mark.parametrize("url", [None, b"naught://localhost", 6480])
@@ -94,5 +155,5 @@ def test_a_url_is_text(url: Any) -> None:
 @pytest.mark.parametrize("address", [*GOOD.values(), TcpAddress("h", 1, "é/ ?&%"), UnixAddress("/run/é \udcff#")])
 def test_an_address_prints_as_its_url(address: Address) -> None:
     printed = str(address)
-    assert printed.startswith(("naught://", "naught+unix:///", "memory://"))
+    assert printed.startswith(("naught://", "naughts://", "naught+unix:///", "memory://"))
     assert parse_url(printed) == address

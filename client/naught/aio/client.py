@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Generator
 from random import Random
 from types import EllipsisType, TracebackType
-from typing import Any, Final, Generic, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, overload
 
 from naught.aio.connection import Connection
 from naught.aio.observed import sink_of
@@ -21,9 +21,13 @@ from naught.core.calls import KeyT
 from naught.core.commands import Commands, Timeout
 from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
+from naught.credentials import Secret
 from naught.errors import InvalidRequest
 from naught.url import MemoryAddress
 from naught.wire.codec import decode_key
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 class Client(Commands[KeyT]):
@@ -134,6 +138,9 @@ def connect(
     session: bool = True,
     lease: Timeout = ...,
     name: str | EllipsisType | None = ...,
+    user: str | EllipsisType | None = ...,
+    secret: Secret | EllipsisType | None = ...,
+    tls: SSLContext | None = None,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
@@ -151,6 +158,9 @@ def connect(
     session: bool = True,
     lease: Timeout = ...,
     name: str | EllipsisType | None = ...,
+    user: str | EllipsisType | None = ...,
+    secret: Secret | EllipsisType | None = ...,
+    tls: SSLContext | None = None,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
@@ -168,6 +178,9 @@ def connect(
     session: bool = True,
     lease: Timeout = ...,
     name: str | EllipsisType | None = ...,
+    user: str | EllipsisType | None = ...,
+    secret: Secret | EllipsisType | None = ...,
+    tls: SSLContext | None = None,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
@@ -185,6 +198,9 @@ def connect(
     session: bool = True,
     lease: Timeout = ...,
     name: str | EllipsisType | None = ...,
+    user: str | EllipsisType | None = ...,
+    secret: Secret | EllipsisType | None = ...,
+    tls: SSLContext | None = None,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
@@ -201,6 +217,9 @@ def connect(
     session: bool = True,
     lease: Timeout = ...,
     name: str | EllipsisType | None = ...,
+    user: str | EllipsisType | None = ...,
+    secret: Secret | EllipsisType | None = ...,
+    tls: SSLContext | None = None,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
@@ -209,9 +228,10 @@ def connect(
     """Connect to a server: `async with connect(url) as counters`, or `counters = await connect(url)` and later
     `await counters.close()`.
 
-    `url`: naught://host:port/cache, naught+unix:///path.sock?cache=name, memory:// or memory://name; see
-    `naught.url`. None for what the variable NAUGHT_URL of the environment says. A URL may have the options timeout,
-    connect_timeout, lease and name (`?timeout=2&name=web-3`), which hold where the argument is `...`.
+    `url`: naught://host:port/cache, naughts://host:port/cache (TLS), naught+unix:///path.sock?cache=name, memory://
+    or memory://name; see `naught.url`. None for what the variable NAUGHT_URL of the environment says. A URL may have
+    the options timeout, connect_timeout, lease and name (`?timeout=2&name=web-3`), which hold where the argument is
+    `...`.
     `timeout`: default timeout of every call in seconds, reconnecting included; None for no limit. 1 if nothing is
     said.
     `connect_timeout`: seconds for the first connection, which may take several attempts, and for each later attempt;
@@ -222,6 +242,13 @@ def connect(
     `lease`: seconds that the session outlives a broken connection, 0.1 to 300; None for the server's default (10).
     `name`: what the client calls itself, 1 to 128 bytes of text. Operators see it beside what it holds (`sessions`,
     `holders`, the server's log). None for `host:pid`.
+    `user`, `secret`: who the client is, for a server that has users. If nothing is said, what the URL says
+    (naught://user:secret@host), or else the variables NAUGHT_USER and NAUGHT_SECRET. `secret` may be a function: it
+    is called at each attempt to connect, in the event loop, and returns a str or an awaitable of one. So a token that
+    changes is taken anew; what it raises is a failed attempt. memory:// has no users. A secret is never shown and
+    never pickled: unpickled elsewhere, a client takes it from NAUGHT_SECRET there, or from the function.
+    `tls`: the context of a naughts:// URL, where its files (`?ca=FILE&cert=FILE&key=FILE`) are not enough. A client
+    with a context is not pickled.
     `lazy`: True returns the `Client` at once, without a connection, also where no event loop runs, so that a module
     can make its client when it is imported. The first call connects, in the loop that it is made in, and waits for
     the connection within its timeout. So a service starts while the server is down.
@@ -239,7 +266,9 @@ def connect(
 
     Raises InvalidRequest for a bad URL or option immediately. When awaited, raises ConnectionFailed if there is no
     connection in time, or at once if what answers does not speak naught, and the server's CommandError if it refuses
-    the cache. A connection that breaks later is replaced. The addresses of a name are tried side by side.
+    the cache or the user (Unauthenticated, Denied). A connection that breaks later is replaced. If the server refuses
+    the user then, calls raise its error at once until an attempt succeeds; attempts are 1 to 30 seconds apart. The
+    addresses of a name are tried side by side.
     """
     options = check_options(
         url,
@@ -248,6 +277,9 @@ def connect(
         session=session,
         lease=lease,
         name=name,
+        user=user,
+        secret=secret,
+        tls=tls,
         random=random,
         on_call_start=on_call_start,
         on_call_end=on_call_end,

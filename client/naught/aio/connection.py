@@ -26,6 +26,7 @@ import asyncio
 import logging
 from asyncio import Future
 from asyncio.events import _get_running_loop  # as `get_running_loop`, but None and no exception where there is none
+from collections.abc import Awaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,12 +36,23 @@ from naught.core.backoff import Backoff
 from naught.core.options import Options
 from naught.core.session import LINE_ENDS, ClientSession
 from naught.core.silence import SILENT_TICKS, TICK_S
-from naught.errors import ClientClosed, ConnectionFailed, NaughtError, ProtocolError, WrongLoop, is_refusal
+from naught.credentials import check_secret
+from naught.errors import (
+    ClientClosed,
+    ConnectionFailed,
+    NaughtError,
+    ProtocolError,
+    WrongLoop,
+    is_no_access,
+    is_refusal,
+)
 from naught.names import default_name
 from naught.sockets import keep_alive
-from naught.url import MemoryAddress, TcpAddress
+from naught.url import MemoryAddress, TcpAddress, TlsFiles
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from naught.memory import Host
 
 logger = logging.getLogger("naught")
@@ -48,6 +60,10 @@ logger = logging.getLogger("naught")
 TIMER_SLACK: Final = 0.001
 """Seconds added to every deadline. uvloop counts in milliseconds and may call a timer too early, which would need a
 second timer."""
+
+REFUSED_BASE_S: Final = 1.0
+REFUSED_BOUND_S: Final = 30.0
+"""Between attempts to connect while the server refuses the user. Calls fail at once meanwhile."""
 
 BYE_TIMEOUT_S: Final = 0.5
 """Seconds that a closing client waits until the server has read its `bye` and closed. If the server does not read it,
@@ -107,6 +123,11 @@ class TransportProtocol(asyncio.Protocol):
             connection.transport_lost(self, error or ConnectionResetError("the server closed the connection"))
 
 
+def _is_distrust(error: Exception) -> bool:
+    """Whether the certificate of the server is not one to trust: trying again would not help."""
+    return type(error).__name__ == "SSLCertVerificationError"
+
+
 _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
 """The loop of a connection that has none yet. It is never the running one, and not None either."""
 
@@ -118,7 +139,12 @@ class Connection:
         self._loop = _NO_LOOP  # the one that it belongs to, from `open` or the first call on
         self._address: Final = options.address
         self._connect_timeout: Final = options.connect_timeout
+        self._credentials: Final = options.credentials
+        self._tls: Final = options.tls
+        self._tls_context: SSLContext | None = None  # made for the first connection, where it need not be made anew
         self._backoff: Final = Backoff(options.random)
+        # The pauses after the server has refused the user: they last longer, as nothing but a new secret will help.
+        self._refused_backoff: Final = Backoff(options.random, base=REFUSED_BASE_S, bound_max=REFUSED_BOUND_S)
         self.session: Final = ClientSession(
             cache=options.address.cache,
             wake=self._schedule_turn,
@@ -293,7 +319,7 @@ class Connection:
                     except Exception as error:
                         if is_refusal(error):
                             raise
-                        if isinstance(error, ProtocolError):
+                        if isinstance(error, ProtocolError) or _is_distrust(error):
                             raise ConnectionFailed(f"no connection to {self._address}: {error}") from error
                         if last is None:
                             logger.info("%s: %s; retrying for %g s", self._address, error, self._connect_timeout)
@@ -310,6 +336,7 @@ class Connection:
         if self.closed:
             raise ClientClosed("the client is closed")
         protocol = TransportProtocol(self)
+        login = await self._login()
         forks = fork.count()
         try:
             await self._create_transport(protocol)
@@ -321,7 +348,7 @@ class Connection:
                 raise ConnectionResetError("forked while connecting: the child may have this connection too")
             self._protocol = protocol
             handshake = self._loop.create_future()
-            hello = self.session.connected(handshake)
+            hello = self.session.connected(handshake, login)
             if hello:
                 transport.write(hello if isinstance(self._address, MemoryAddress) else LINE_ENDS + hello)
             early = protocol.begin()
@@ -338,7 +365,17 @@ class Connection:
                 self._update_timer()
             raise
         self._opened = True
+        self._refused_backoff.reset()
         self.write()
+
+    async def _login(self) -> tuple[str, str] | None:
+        """User and secret for this attempt."""
+        if self._credentials is None:
+            return None
+        secret = self._credentials.secret()
+        if isinstance(secret, Awaitable):
+            secret = await secret
+        return self._credentials.user, check_secret(secret)
 
     async def _create_transport(self, protocol: TransportProtocol) -> None:
         address = self._address
@@ -346,7 +383,17 @@ class Connection:
             connected = await dialing.dial(address.host, address.port)
             try:
                 keep_alive(connected)
-                await self._loop.create_connection(lambda: protocol, sock=connected)
+                if address.tls:
+                    await self._loop.create_connection(
+                        lambda: protocol,
+                        sock=connected,
+                        ssl=self._context(),
+                        server_hostname=address.host,
+                        ssl_handshake_timeout=self._connect_timeout,
+                        ssl_shutdown_timeout=BYE_TIMEOUT_S,
+                    )
+                else:
+                    await self._loop.create_connection(lambda: protocol, sock=connected)
             except BaseException:
                 connected.close()
                 raise
@@ -358,6 +405,17 @@ class Connection:
             self._memory_host.attach(protocol)
         else:
             await self._loop.create_unix_connection(lambda: protocol, address.path)
+
+    def _context(self) -> SSLContext:
+        """The context of TLS for this attempt. Files that the URL names are read anew: certificates are replaced."""
+        if self._tls_context is not None:
+            return self._tls_context
+        from naught.tls import client_context
+
+        context = client_context(self._tls)
+        if not (isinstance(self._tls, TlsFiles) and any(self._tls)):
+            self._tls_context = context
+        return context
 
     def transport_lost(self, protocol: TransportProtocol, error: BaseException) -> None:
         """The transport has closed, for the reason `error`."""
@@ -413,10 +471,11 @@ class Connection:
 
     async def _reconnect(self, at_once: bool) -> None:
         attempts = 0
+        refused = False  # the last attempt, for the user
         try:
             while True:
                 if attempts or not at_once:
-                    await asyncio.sleep(self._backoff.next_delay())
+                    await asyncio.sleep((self._refused_backoff if refused else self._backoff).next_delay())
                 attempts += 1
                 try:
                     async with asyncio.timeout(self._connect_timeout):
@@ -429,6 +488,7 @@ class Connection:
                     level = logging.ERROR if is_refusal(error) else quietly
                     logger.log(level, "%s: attempt %d to connect failed: %r", self._address, attempts, error)
                     self.session.connect_failed(error)
+                    refused = is_no_access(error)
         finally:
             self._reconnect_task = None
 

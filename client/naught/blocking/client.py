@@ -15,8 +15,8 @@ from naught.blocking.loop import Loop, sink_of
 from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup, making
 from naught.core.calls import SCAN_COUNT, Key, KeyT
 from naught.core.commands import Commands, Timeout
-from naught.core.options import ConnectOptions, check_options
-from naught.url import url_of_environment
+from naught.core.options import ConnectOptions, Options, check_options
+from naught.url import url_of_environment, without_userinfo
 from naught.wire.codec import decode_key
 
 
@@ -56,7 +56,7 @@ class Client(Generic[KeyT]):
         url = url_of_environment() if url is None else url
         checked = check_options(url, **options)
         # Makes the same client: what it is pickled as.
-        self._make: Final = partial(type(self), url, decode_keys=decode_keys, **options)  # type: ignore[arg-type]
+        self._make: Final = partial(type(self), decode_keys=decode_keys, **_as_pickled(url, checked, options))  # type: ignore[arg-type]
         self._address: Final = checked.address
         self._connection: Final = Loop(checked)
         self._inner: Final[Commands[Any]] = Commands(
@@ -140,7 +140,7 @@ class Client(Generic[KeyT]):
         return f"<naught.blocking.Client {self._address}{' closed' if self._closed else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._make, ()  # pickled as its URL and options: a client that connects anew
+        return self._make, ()  # pickled as its URL and options, without a secret: a client that connects anew
 
     def __copy__(self, _: object = None) -> NoReturn:
         raise TypeError("a client is not copied: share it between threads, or make another one for the same URL")
@@ -151,3 +151,13 @@ class Client(Generic[KeyT]):
         if not getattr(self, "_closed", True):  # the thread refers to the loop, and that not to its client
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self._connection.stop()
+
+
+def _as_pickled(url: str, checked: Options, options: ConnectOptions) -> dict[str, Any]:
+    """The arguments of a client as it is pickled: without a secret, unless a function says it."""
+    arguments: dict[str, Any] = {**options, "url": url}
+    if checked.credentials is not None:
+        arguments |= {"url": without_userinfo(url), "user": checked.credentials.user}
+        if not callable(arguments.get("secret")):
+            arguments.pop("secret", None)
+    return arguments

@@ -8,9 +8,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, TypedDict
 
 from naught.cli.streams import show, write_error
+from naught.errors import InvalidRequest
 from naught.wire.codec import decode_key
 from naught.wire.limits import DEFAULT_PORT
 
@@ -229,12 +231,51 @@ COMMANDS: Final[dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]]
 
 def add_server(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which server, and how long a call may take."""
+    url = shown = os.environ.get("NAUGHT_URL") or DEFAULT_URL
+    if "@" in url:
+        from naught.url import without_secret  # `--help` without it takes half of the time
+
+        shown = without_secret(url)
     parser.add_argument(
         "--url",
-        default=os.environ.get("NAUGHT_URL") or DEFAULT_URL,
-        help="the server and cache (default: %(default)s; NAUGHT_URL in the environment changes the default)",
+        default=url,
+        help=f"the server and cache (default: {shown.replace('%', '%%')}; NAUGHT_URL in the environment changes the "
+        "default)",
     )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="who you are, where the server has users; the secret is in --secret-file or NAUGHT_SECRET, as arguments "
+        "are seen by everybody (default: what the URL says, or NAUGHT_USER)",
+    )
+    parser.add_argument("--secret-file", metavar="FILE", help="the first line of this file is the secret")
     parser.add_argument("--timeout", type=seconds, default=5.0, metavar="SECONDS", help="for each call (default 5)")
+
+
+class Access(TypedDict, total=False):
+    """What of a user the arguments say, as `naught.connect` takes it."""
+
+    user: str
+    secret: Callable[[], str]
+
+
+def access_of(arguments: argparse.Namespace) -> Access:
+    """The user that the arguments name."""
+    found: Access = {}
+    if arguments.user is not None:
+        found["user"] = arguments.user
+    if arguments.secret_file is not None:
+        found["secret"] = partial(read_secret, arguments.secret_file)
+    return found
+
+
+def read_secret(path: str) -> str:
+    """The first line of a file. Raises InvalidRequest where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.readline(8 << 10).rstrip("\r\n")
+    except OSError as error:
+        raise InvalidRequest(f"--secret-file: cannot read {path!r}: {error.strerror}") from None
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:

@@ -2,9 +2,9 @@
 
     HEALTHCHECK CMD naught ping --check
 
-One attempt: connect, ping, and see the answer. There is no session and no retry, so a refused connection is said at
-once. With `--check` all of it ends within `CHECK_S`, the exit status is 0 or 1, and one line says which and why; the
-caller repeats the check by itself.
+One attempt: connect, log in where a user is said, ping, and see the answer. There is no session and no retry, so a
+refused connection is said at once. With `--check` all of it ends within `CHECK_S`, the exit status is 0 or 1, and one
+line says which and why; the caller repeats the check by itself.
 
 The attempt is made by a thread that the process does not wait for. A look-up of a name cannot be broken off, and a
 system that hangs in one must not keep the command from ending in time.
@@ -16,14 +16,15 @@ import argparse
 import socket
 import threading
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from naught.cli.arguments import Access, access_of
 from naught.cli.exit_status import FAILED, OK
 from naught.cli.streams import say
 from naught.cli.text import visible
-from naught.errors import CommandError, InvalidRequest, NaughtError, error_from_wire
-from naught.url import Address, TcpAddress, UnixAddress, parse_url
+from naught.credentials import Credentials, check_credentials, check_secret, text_as_sent
+from naught.errors import CommandError, InvalidRequest, NaughtError, Unauthenticated, error_from_wire
+from naught.url import Address, TcpAddress, TlsFiles, UnixAddress, parse, without_secret
 from naught.wire.codec import REPLY, encode_request, reply_unpacker
 
 if TYPE_CHECKING:
@@ -41,17 +42,18 @@ def ping(arguments: argparse.Namespace, output: Output) -> int:
     """The command. Raises InvalidRequest for a bad URL, unless it is a health check."""
     try:
         if arguments.check:
-            seconds = check(arguments.url, arguments.timeout)
+            seconds = check(arguments.url, arguments.timeout, access_of(arguments))
         else:
-            seconds = round_trip(arguments.url, arguments.timeout)
+            seconds = round_trip(arguments.url, arguments.timeout, access_of(arguments))
     except (NaughtError, OSError, UnicodeError) as error:
         why = visible(str(getattr(error, "strerror", None) or error))
+        url = visible(without_secret(arguments.url))
         if arguments.check:
-            say(f"{visible(arguments.url)} is not healthy: {why}")
+            say(f"{url} is not healthy: {why}")
         elif isinstance(error, InvalidRequest):
             raise
         else:
-            say(f"{visible(arguments.url)} does not answer: {why}")
+            say(f"{url} does not answer: {why}")
         return FAILED
     if output.as_json:
         output.json({"ms": round(seconds * 1000, 3)})
@@ -60,30 +62,48 @@ def ping(arguments: argparse.Namespace, output: Output) -> int:
     return OK
 
 
-def check(url: str, timeout: float = CHECK_S) -> float:
+def check(url: str, timeout: float = CHECK_S, access: Access | None = None) -> float:
     """Ping a server once, whichever cache the URL names. Returns the seconds that it took, connecting included.
 
-    Raises InvalidRequest for a bad URL, CommandError when the server refuses, and OSError when it does not answer in
-    `timeout` seconds, CHECK_S at most; and UnicodeError for a host that cannot be looked up.
+    A server that wants to know who asks, where nobody has said it, answers, and so is healthy. Raises InvalidRequest
+    for a bad URL, CommandError when the server refuses, and OSError when it does not answer in `timeout` seconds,
+    CHECK_S at most; and UnicodeError for a host that cannot be looked up.
     """
     started = time.monotonic()
-    attempt = Attempt(parse_url(url), min(timeout, CHECK_S))
+    attempt = Attempt(options_of(url, access), min(timeout, CHECK_S))
     attempt.in_thread(attempt.ping)
     return time.monotonic() - started
 
 
-def round_trip(url: str, timeout: float) -> float:
+def round_trip(url: str, timeout: float, access: Access | None = None) -> float:
     """The seconds of a round trip on a connection that is open, in the cache of the URL. Raises as `check` does."""
-    address = parse_url(url)
-    attempt = Attempt(address, timeout)
-    return attempt.in_thread(partial(attempt.timed, address.cache))
+    attempt = Attempt(options_of(url, access), timeout)
+    return attempt.in_thread(attempt.timed)
+
+
+class CheckOptions(NamedTuple):
+    """What of a URL and of arguments an attempt needs."""
+
+    address: Address
+    credentials: Credentials | None
+    tls: TlsFiles | None
+
+
+def options_of(url: str, access: Access | None) -> CheckOptions:
+    """Parse the URL. Raises InvalidRequest."""
+    address, said = parse(url)
+    given = access or {}
+    credentials = check_credentials(given.get("user", ...), given.get("secret", ...), (said.user, said.secret))
+    return CheckOptions(address, credentials, said.tls)
 
 
 class Attempt:
     """One connection to a server, for a few requests, one after another."""
 
-    def __init__(self, address: Address, timeout: float) -> None:
-        self._address: Final = address
+    def __init__(self, options: CheckOptions, timeout: float) -> None:
+        self._address: Final = options.address
+        self._credentials: Final = options.credentials
+        self._tls: Final = options.tls
         self._timeout: Final = max(0.001, timeout)
         self._until: Final = time.monotonic() + self._timeout
         self._unpacker: Final = reply_unpacker()
@@ -112,17 +132,31 @@ class Attempt:
     def ping(self) -> float:
         """Connect and ping."""
         with self._connected() as connection:
-            self._ask(connection, "ping")
+            self._hello(connection, None)
+            try:
+                self._ask(connection, "ping")
+            except Unauthenticated:
+                if self._credentials is not None:
+                    raise
         return 0.0
 
-    def timed(self, cache: str | None) -> float:
+    def timed(self) -> float:
         """Connect, choose the cache, and ping. Returns how long the ping alone took, in seconds."""
         with self._connected() as connection:
-            if cache is not None:
-                self._ask(connection, "hello", {"cache": cache})
+            self._hello(connection, self._address.cache)
             started = time.monotonic()
             self._ask(connection, "ping")
             return time.monotonic() - started
+
+    def _hello(self, connection: socket.socket, cache: str | None) -> None:
+        """Log in, and choose the cache, where there is something to say."""
+        words: dict[str, Any] = {} if cache is None else {"cache": cache}
+        if self._credentials is not None:
+            secret = self._credentials.secret()
+            assert isinstance(secret, str), "from a file, the URL or the environment"
+            words |= {"user": text_as_sent(self._credentials.user), "secret": text_as_sent(check_secret(secret))}
+        if words:
+            self._ask(connection, "hello", words)
 
     def _ask(self, connection: socket.socket, method: str, *params: Any) -> None:
         """One request. Raises CommandError when the server refuses it, OSError when it does not answer."""
@@ -160,7 +194,8 @@ class Attempt:
     def _connected(self) -> socket.socket:
         address = self._address
         if isinstance(address, TcpAddress):
-            return socket.create_connection((address.host, address.port), self._timeout)
+            plain = socket.create_connection((address.host, address.port), self._timeout)
+            return self._with_tls(plain, address.host) if address.tls else plain
         if isinstance(address, UnixAddress):
             connection = socket.socket(socket.AF_UNIX)
             try:
@@ -171,3 +206,14 @@ class Attempt:
                 raise
             return connection
         raise InvalidRequest("memory:// is no server that could be checked")
+
+    def _with_tls(self, plain: socket.socket, host: str) -> socket.socket:
+        """The same connection with TLS."""
+        from naught.tls import client_context
+
+        try:
+            plain.settimeout(self._left())
+            return client_context(self._tls).wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise

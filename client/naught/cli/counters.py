@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from naught.aio.client import Client, connect
+from naught.cli.arguments import access_of
 from naught.cli.batches import send_lines
 from naught.cli.exit_status import FAILED, OK
 from naught.cli.output import Output
@@ -23,6 +24,7 @@ from naught.cli.stdin import read_answer
 from naught.cli.streams import say, write_error
 from naught.cli.text import visible
 from naught.errors import InvalidRequest
+from naught.url import without_secret
 
 Arguments = argparse.Namespace
 Command = Callable[[Client[str], Arguments, Output], Awaitable[int]]
@@ -205,7 +207,7 @@ async def _clear(client: Client[str], arguments: Arguments, output: Output) -> i
         counters = await client.count()
         if sys.stdin is None or not sys.stdin.isatty():
             raise InvalidRequest(f"clear would evict {counters} counters; confirm with --yes")
-        write_error(f"evict all {counters} counters of {visible(arguments.url)}? [y/N] ")
+        write_error(f"evict all {counters} counters of {visible(without_secret(arguments.url))}? [y/N] ")
         if (await read_answer()).strip().lower() not in ("y", "yes"):
             say("not confirmed, nothing was cleared")
             return FAILED
@@ -257,7 +259,7 @@ async def _watch(client: Client[str], arguments: Arguments, output: Output) -> i
 
     if output.as_json or arguments.lines is not None or not can_watch():
         return await _stat(client, arguments, output)
-    await watch(client, url=arguments.url, interval=arguments.interval, coloured=output.coloured)
+    await watch(client, url=without_secret(arguments.url), interval=arguments.interval, coloured=output.coloured)
     return OK
 
 
@@ -308,5 +310,6 @@ COMMANDS: Final[dict[str, Command]] = {
 async def run(name: str, arguments: Arguments, output: Output) -> int:
     """Connect, and run a command. Returns its exit status."""
     timeout = arguments.timeout
-    async with connect(arguments.url, timeout=timeout, connect_timeout=max(timeout, 0.001)) as client:
+    access = access_of(arguments)
+    async with connect(arguments.url, timeout=timeout, connect_timeout=max(timeout, 0.001), **access) as client:
         return await COMMANDS[name](client, arguments, output)

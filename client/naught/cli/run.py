@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from naught.cli.arguments import Parser, add_server, from_1, key, seconds
+from naught.cli.arguments import Parser, access_of, add_server, from_1, key, seconds
 from naught.cli.exit_status import CANNOT_RUN, NO_PERMIT, SIGNALLED, WRONG_USAGE
 from naught.cli.keys import written
 from naught.cli.program import Program, Signals, status_of
@@ -133,7 +133,8 @@ class Run:
         from naught.aio.client import connect
 
         arguments, timeout = self._arguments, self._arguments.timeout
-        async with connect(arguments.url, timeout=timeout, connect_timeout=max(timeout, 0.001)) as client:
+        access = access_of(arguments)
+        async with connect(arguments.url, timeout=timeout, connect_timeout=max(timeout, 0.001), **access) as client:
             self.is_connected = True
             semaphore = client.semaphore(arguments.semaphore, arguments.limit)
             permit: Permit | None = await semaphore.acquire(timeout=arguments.wait)

@@ -19,13 +19,15 @@ class Backoff:
     BOUND_MAX: Final = 1.0
     """Seconds. The default timeout of a call: after a longer pause, every call that waits for it has timed out."""
 
-    def __init__(self, random: Random | None = None) -> None:
+    def __init__(self, random: Random | None = None, *, base: float = BASE, bound_max: float = BOUND_MAX) -> None:
+        self._base: Final = base
+        self._bound_max: Final = bound_max
         self._random = random if random is not None else Random()
         self._failures = 0  # failed attempts since `reset`
 
     def next_delay(self) -> float:
         """Seconds to wait before the next attempt. Counts that attempt as failed until `reset` is called."""
-        bound = min(self.BOUND_MAX, self.BASE * 2 ** min(self._failures, 16))
+        bound = min(self._bound_max, self._base * 2 ** min(self._failures, 16))
         self._failures += 1
         return self._random.uniform(0.0, bound)
 

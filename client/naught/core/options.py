@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from random import Random
 from types import EllipsisType
-from typing import Final, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, TypeVar
 
 from naught.core.calls import check_lease, check_timeout
 from naught.core.hooks import CallHook, Hooks, check_hooks
+from naught.credentials import Credentials, Secret, check_credentials
 from naught.errors import InvalidRequest
-from naught.url import Address, parse, url_of_environment
+from naught.url import Address, MemoryAddress, TcpAddress, TlsFiles, parse, url_of_environment
 from naught.wire.codec import check_name
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 T = TypeVar("T")
 
@@ -32,6 +36,9 @@ class ConnectOptions(TypedDict, total=False):
     session: bool
     lease: float | EllipsisType | None
     name: str | EllipsisType | None
+    user: str | EllipsisType | None
+    secret: Secret | EllipsisType | None
+    tls: SSLContext | None
     random: Random | None
     on_call_start: CallHook | None
     on_call_end: CallHook | None
@@ -50,6 +57,8 @@ class Options(NamedTuple):
     random: Random | None  # draws the pauses between attempts to connect
     hooks: Hooks | None  # called for each call; None where the program has none
     lazy: bool = False  # connect at the first call
+    credentials: Credentials | None = None  # who it is, where the server has users
+    tls: TlsFiles | SSLContext | None = None  # of naughts://
 
 
 def check_options(
@@ -60,6 +69,9 @@ def check_options(
     session: bool = True,
     lease: float | EllipsisType | None = ...,
     name: str | EllipsisType | None = ...,
+    user: str | EllipsisType | None = ...,
+    secret: Secret | EllipsisType | None = ...,
+    tls: SSLContext | None = None,
     random: Random | None = None,
     on_call_start: CallHook | None = None,
     on_call_end: CallHook | None = None,
@@ -91,7 +103,20 @@ def check_options(
         random,
         check_hooks(on_call_start, on_call_end),
         lazy,
+        None if isinstance(address, MemoryAddress) else check_credentials(user, secret, (said.user, said.secret)),
+        _check_tls(address, tls, said.tls),
     )
+
+
+def _check_tls(address: Address, tls: SSLContext | None, files: TlsFiles | None) -> TlsFiles | SSLContext | None:
+    """The context that the program gives, or the files of the URL. Raises InvalidRequest where neither is of use."""
+    if tls is None:
+        return files
+    if not (isinstance(address, TcpAddress) and address.tls):
+        raise InvalidRequest(f"tls is for naughts://, and the URL is {address}")
+    if files is not None and any(files):
+        raise InvalidRequest("tls is a whole context: leave out ca, cert and key of the URL")
+    return tls
 
 
 def _first(argument: T | EllipsisType, said: T | EllipsisType, default: T) -> T:

@@ -59,6 +59,7 @@ from naught.core.messages import (
 )
 from naught.core.silence import SilenceWatch
 from naught.core.windows import HELLO_MSGID, ObservedWindows, Windows
+from naught.credentials import text_as_sent
 from naught.errors import (
     Busy,
     CallTimeout,
@@ -70,6 +71,7 @@ from naught.errors import (
     ShuttingDown,
     copy_of_refusal,
     error_from_wire,
+    is_no_access,
     is_refusal,
     with_cause,
 )
@@ -153,6 +155,10 @@ class ClientSession:
         self._name: Final = name  # for operators
         self._state = _State.OFFLINE
         self._closed_reason = "the client is closed"  # message of ClientClosed, in state CLOSED
+        # Makes the error of every call while none may be made: the client is closed, or the server has refused its
+        # user, and no other attempt to connect has begun.
+        self._bar: Callable[[], NaughtError] | None = None
+        self._login: tuple[str, str] | None = None  # user and secret, until `hello` has said them on this connection
         # Calls on their way out.
         self._woken = False  # `wake` was called in this turn
         self._joining: JoinedChanges | None = None  # the last message of this turn, if the next change may join it
@@ -254,8 +260,8 @@ class ClientSession:
             self._wake()
 
     def _add(self, message: Message) -> None:
-        if self._state is _State.CLOSED:
-            raise ClientClosed(self._closed_reason)
+        if self._bar is not None:
+            raise self._bar()
         if len(self._queue) + len(self._fresh) + len(self._deferred) >= QUEUED_MAX:
             raise Busy(f"{QUEUED_MAX} messages of this client are waiting to be sent already")
         self._fresh.append(message)
@@ -508,7 +514,7 @@ class ClientSession:
             raise ProtocolError(f"a reply to {msgid!r:.20}, which is no request in flight")
         if error is not None:
             failure = item_error(error)
-            if self._id is None or not is_refusal(failure):
+            if self._id is None or not is_refusal(failure) or is_no_access(failure):
                 raise failure
             # The server does not know the session: it was restarted, or the lease has ended.
             self._session_lost(failure)
@@ -538,8 +544,10 @@ class ClientSession:
 
     def _hello(self) -> bytes:
         words: dict[str, Any] = {}
+        if self._login is not None:
+            (words["user"], words["secret"]), self._login = map(text_as_sent, self._login), None
         if self._id is not None:
-            words = {"session": self._id, "received": self._windows.received}
+            words |= {"session": self._id, "received": self._windows.received}
         else:
             if self._cache is not None:
                 words["cache"] = self._cache
@@ -639,8 +647,9 @@ class ClientSession:
 
     # The connection.
 
-    def connected(self, handshake: Waiter) -> bytes:
-        """There is a new connection. Returns the `hello` to write on it first.
+    def connected(self, handshake: Waiter, login: tuple[str, str] | None = None) -> bytes:
+        """There is a new connection. Returns the `hello` to write on it first. `login`: user and secret, where the
+        client has them.
 
         `handshake` is set to None once calls can be sent. If the connection fails before, it gets the error that was
         given to `disconnected`, which is the server's CommandError when the server has refused the `hello`.
@@ -656,6 +665,8 @@ class ClientSession:
         self._state = _State.HANDSHAKE
         self._handshake = handshake
         self._pending_hello = b""
+        self._bar = None
+        self._login = login
         self.served = False
         return self._hello()
 
@@ -689,16 +700,22 @@ class ClientSession:
         """An attempt to connect has failed.
 
         Queued calls keep waiting for the next attempt. Only when the server has refused the client (see `is_refusal`)
-        do they fail, with the same error; later calls wait for the next attempt again.
+        do they fail, with the same error; later calls wait for the next attempt again. When it has refused the user,
+        later calls fail at once until then, as the next attempt comes late.
         """
         self._connection_error = error
         if not is_refusal(error):
             return
+        if is_no_access(error):
+            self._bar = partial(copy_of_refusal, error)
         for message in (*self._queue, *self._deferred):
             if not message.settled:
                 message.fail(lambda: copy_of_refusal(error))
         self._queue.clear()
         self._deferred.clear()
+
+    def _closed_error(self) -> NaughtError:
+        return ClientClosed(self._closed_reason)
 
     def encode_bye(self) -> bytes:
         """The `bye` to write before closing the client, so that the server need not wait for the end of the lease.
@@ -719,6 +736,7 @@ class ClientSession:
             hold.lose_after_fork()
         self._state = _State.CLOSED
         self._closed_reason = reason
+        self._bar = self._closed_error
         self._joining = None  # a later call of the same turn would join it, instead of raising ClientClosed
         self._pending_hello = b""
         self._handshake = None
@@ -729,6 +747,7 @@ class ClientSession:
         Every later call raises ClientClosed.
         """
         self._state = _State.CLOSED
+        self._bar = self._closed_error
         self._joining = None
         pending: Iterable[Message] = (
             *self._windows.in_flight.values(),
