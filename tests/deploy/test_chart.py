@@ -15,6 +15,8 @@ import yaml  # type: ignore[import-untyped]
 
 from naught._version import __version__
 from naught_server import config
+from naught_server.listeners import resolve, resolve_http
+from naught_server.loading import load
 from support.alerting import RULES_FILE, parsed
 from support.manifests import CHART, faults, one, printed_by, refused, run, server_config, templated
 from support.metrics_page import http_port
@@ -23,10 +25,29 @@ from support.server_process import server_process, wait_until
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text("utf-8"))
 VALUES = parsed(CHART / "values.yaml")
-SET_BY_CHART = {"host", "port", "http_host", "http_port", "insecure", "watch_config", "tuner"}
+SET_BY_CHART = {
+    "host",
+    "port",
+    "http_host",
+    "http_port",
+    "insecure",
+    "watch_config",
+    "tuner",
+    "http_token_file",
+    "tls_certificate",
+    "tls_key",
+}
 """Settings that the chart writes itself."""
-OF_ONE_MACHINE = {"unix_socket", "ports_file"}
-"""Settings that have no use in a pod: files that others would read."""
+OF_ONE_MACHINE = {
+    "unix_socket",
+    "unix_socket_mode",
+    "unix_socket_owner",
+    "ports_file",
+    "tls_client_ca",
+    "tls_client_required",
+    "http_tls",
+}
+"""Settings that have no use in a pod, or that the chart does not offer: files that others would read or write."""
 
 CASES = {
     "as it is": (),
@@ -53,6 +74,14 @@ CASES = {
         "service.annotations.a=b",
         "serviceAccount.annotations.a=b",
     ),
+    "users and TLS": (
+        "monitoring.serviceMonitor.enabled=true",
+        "access.secretName=naught-users",
+        "access.httpTokenKey=http",
+        "access.users.orders.role=write",
+        "access.users.orders.secretKey=orders",
+        "tls.secretName=naught-tls",
+    ),
     "IPv6": ("listenAddress=::",),
     "a long drain": ("settings.drain_timeout_ms=90500",),
     "a grace period of its own": ("terminationGracePeriodSeconds=300",),
@@ -67,6 +96,9 @@ REFUSED = {
     "imgae.tag=1": "additional properties 'imgae' not allowed",
     "image.tga=1": "at '/image': additional properties 'tga' not allowed",
     "image.tag=latest": "image.tag is latest",
+    "access.httpTokenKey=http": "access.secretName must name the Secret",
+    "access.users.orders.role=write": "missing property 'secretKey'",
+    "access.users.orders.role=root": "value must be one of 'read', 'write', 'admin'",
     "image.repository=naught:latest": "at '/image/repository'",
     "image.digest=sha256:12": "at '/image/digest'",
     "settings.drain_timout_ms=5": "at '/settings': additional properties 'drain_timout_ms' not allowed",
@@ -323,3 +355,43 @@ def test_the_notes_say_who_can_connect() -> None:
     assert "naught://naught.default.svc:6480" in notes()
     assert 'naught-client: "true"' in notes()
     assert "WARNING: networkPolicy.enabled is false" in notes("networkPolicy.enabled=false")
+    with_users = notes(
+        "networkPolicy.enabled=false",
+        "access.secretName=s",
+        "access.users.orders.role=write",
+        "access.users.orders.secretKey=o",
+        "tls.secretName=t",
+    )
+    assert "naughts://naught.default.svc:6480" in with_users
+    assert "as one of the users orders" in with_users
+    assert "WARNING" not in with_users
+
+
+def test_users_take_their_secrets_from_the_secret(tmp_path: Path) -> None:
+    """The rendered file, with the Secret where the pod has it, is what a server accepts without `insecure`."""
+    manifests = templated(
+        "access.secretName=naught-users",
+        "access.httpTokenKey=http",
+        "access.users.orders.role=write",
+        "access.users.orders.secretKey=of-orders",
+        "access.users.orders.prefixes[0]=seats:",
+        "access.users.orders.caches[0]=orders",
+        "caches.orders.max_counters=5",
+    )
+    pod = one(manifests, "StatefulSet")["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "access"]
+    assert volume["secret"] == {"secretName": "naught-users", "defaultMode": 0o440}
+    (mount,) = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "access"]
+    for key, text in {"of-orders": "correct horse", "http": "a token of sixteen"}.items():
+        (tmp_path / key).write_text(text)
+    text = one(manifests, "ConfigMap")["data"]["naught.toml"]
+    assert mount["mountPath"] in text
+    file = tmp_path / "naught.toml"
+    file.write_text(text.replace(mount["mountPath"], str(tmp_path)))
+    given = load(["--config", str(file)], {}).config
+    assert not given.insecure
+    assert given.users["orders"].rights.prefixes == (b"seats:",)
+    assert given.users["orders"].caches == ("orders",)
+    assert given.http_token_file == str(tmp_path / "http")
+    resolve(given)
+    resolve_http(given)

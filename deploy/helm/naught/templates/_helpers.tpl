@@ -68,6 +68,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The folder with the Secret of users and of HTTP. */ -}}
+{{- define "naught.accessFolder" -}}/etc/naught-access{{- end -}}
+
+{{- /* Whether that Secret is used; fails where it is needed and not named. */ -}}
+{{- define "naught.usesAccess" -}}
+{{- if or .Values.access.users .Values.access.httpTokenKey -}}
+{{- if not .Values.access.secretName -}}
+{{- fail "access.secretName must name the Secret that access.users and access.httpTokenKey take their keys from" -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- /* An array of texts in TOML. */ -}}
+{{- define "naught.tomlTexts" -}}
+{{- toJson . -}}
+{{- end -}}
+
 {{- /* The server's file. */ -}}
 {{- define "naught.toml" -}}
 {{- $rules := trim .Values.tuner.rules -}}
@@ -79,12 +97,26 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and $rules (not (regexMatch "^(#.*\\n|\\s)*\\[rules\\." $rules)) -}}
 {{- fail (printf "tuner.rules must begin with a table [rules.NAME], and not with %q" (splitList "\n" $rules | first)) -}}
 {{- end -}}
+{{- $isSafe := and .Values.access.users .Values.access.httpTokenKey -}}
+{{- if $isSafe -}}
+# The pod's addresses. Clients log in, and HTTP asks for its token.
+{{- else if .Values.access.users -}}
+# The pod's addresses. Clients log in; `insecure` is for HTTP, which has no token and shows no keys.
+{{- else -}}
 # What the pod's addresses are: beyond loopback, so `insecure`. The NetworkPolicy says who can connect.
+{{- end }}
 host = {{ include "naught.tomlValue" .Values.listenAddress }}
 port = 6480
 http_host = {{ include "naught.tomlValue" .Values.listenAddress }}
 http_port = 6481
-insecure = true
+insecure = {{ not $isSafe }}
+{{- with .Values.access.httpTokenKey }}
+http_token_file = {{ include "naught.tomlValue" (printf "%s/%s" (include "naught.accessFolder" $) .) }}
+{{- end }}
+{{- if .Values.tls.secretName }}
+tls_certificate = "/etc/naught-tls/tls.crt"
+tls_key = "/etc/naught-tls/tls.key"
+{{- end }}
 
 # The server reads this file again when it changes. A fault in it changes nothing, and is in the log.
 watch_config = true
@@ -97,6 +129,17 @@ tuner = {{ include "naught.tomlValue" .Values.tuner.mode }}
 [caches.{{ include "naught.tomlValue" $name }}]
 {{- range $key, $value := $policy }}
 {{ $key }} = {{ include "naught.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- range $name, $user := .Values.access.users }}
+
+[users.{{ include "naught.tomlValue" $name }}]
+role = {{ include "naught.tomlValue" $user.role }}
+secret_file = {{ include "naught.tomlValue" (printf "%s/%s" (include "naught.accessFolder" $) $user.secretKey) }}
+{{- range $key := list "caches" "prefixes" }}
+{{- with index $user $key }}
+{{ $key }} = {{ include "naught.tomlTexts" . }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with $rules }}
