@@ -26,6 +26,7 @@ OUTSIDE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
     "LICENSE": "LICENSE.txt",
     "server/naught_server/PROTOCOL.md": "protocol.md",
     "examples/README.md": "examples.md",

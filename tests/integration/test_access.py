@@ -14,7 +14,7 @@ import pytest
 from naught_server.__main__ import main
 from naught_server.secret_hash import HashedSecret, hash_of
 from support.conversation import decoded
-from support.server_process import RawPeer, ServerProcess, wait_until
+from support.server_process import RawPeer, ServerProcess, server_process, wait_until
 from support.users import SECRET, hello
 
 HASH = hash_of(SECRET.encode(), b"salt" * 4)
@@ -115,6 +115,25 @@ def test_a_life_with_users(users: Users) -> None:
     server.process.terminate()
     assert server.process.wait(20) == 0
     assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_a_file_with_a_secret_is_watched(tmp_path: Path) -> None:
+    """As the configuration's own file is: a Secret of Kubernetes changes, and its ConfigMap does not."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    (tmp_path / "naught.toml").write_text(f'watch_config = true\n[users.me]\nrole = "read"\nsecret_file = "{file}"\n')
+    with server_process(tmp_path, "--config", str(tmp_path / "naught.toml")) as server:
+        users = Users(tmp_path, server)
+        peer, answer = users.log_in("me", SECRET)
+        assert answer[b"user"] == b"me"
+        file.write_text(ANOTHER)
+        assert peer.read_to_end() == b"", "its secret is gone"
+        peer.socket.close()
+        peer, answer = users.log_in("me", ANOTHER)
+        assert answer[b"user"] == b"me"
+        peer.socket.close()
+        assert "me: changed" in server.log()
 
 
 # ------------------------------------------------------------------------------------------- hash-secret

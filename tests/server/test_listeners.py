@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pwd
 import socket
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from naught_server.listeners import Acceptor, peer_address, shown_peer
+from naught_server.config import ServerConfig
+from naught_server.listeners import Acceptor, Listeners, StartError, peer_address, shown_peer
 from naught_server.stats import Stats
 
 LOOPS = pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
@@ -126,3 +130,46 @@ def test_where_a_connection_comes_from_is_shown_without_its_port() -> None:
         assert shown_peer(ours) == "unix"
     with socket.socket() as gone:
         assert shown_peer(gone) == "", "its peer has gone before it could be asked"
+
+
+# ------------------------------------------------------------------------------------------- files of Unix sockets
+
+
+@pytest.mark.parametrize("mode", ["0600", "0660", "666", "0777"])
+def test_a_unix_socket_has_the_mode_that_is_said(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "x.sock"
+    before = os.umask(0o022)
+    try:
+        listeners = Listeners(ServerConfig(host=None, http_port=None, unix_socket=str(path), unix_socket_mode=mode))
+        assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
+        listeners.close()
+        assert os.umask(0o022) == 0o022, "that of the process is as it was"
+    finally:
+        os.umask(before)
+
+
+def test_a_unix_socket_has_the_owner_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    for owner in (
+        f"{os.getuid()}:{os.getgid()}",
+        f"{os.getuid()}",
+        f":{os.getgid()}",
+        pwd.getpwuid(os.getuid()).pw_name,
+    ):
+        config = ServerConfig(host=None, http_port=None, unix_socket=str(path), unix_socket_owner=owner)
+        listeners = Listeners(config)
+        assert (path.stat().st_uid, path.stat().st_gid) == (os.getuid(), os.getgid())
+        listeners.close()
+    for owner in ("nobody of this name", ":no group of this name"):
+        config = ServerConfig(host=None, http_port=None, unix_socket=str(path), unix_socket_owner=owner)
+        with pytest.raises(StartError, match="there is no user or group"):
+            Listeners(config)
+        assert not path.exists()
+
+
+def test_nobody_else_may_connect_before_the_mode_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.sock"
+    seen = []
+    monkeypatch.setattr("os.chmod", lambda where, mode: seen.append(stat.S_IMODE(os.stat(where).st_mode)))
+    Listeners(ServerConfig(host=None, http_port=None, unix_socket=str(path), unix_socket_mode="0666")).close()
+    assert seen == [0o600]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from naught.sockets import keep_alive
 from naught.wire.limits import PEER_PROBES, PEER_SILENT_S, PEER_UNACKNOWLEDGED_MS
 from naught_server.config import PROBE_INTERVAL_MS_MAX
-from naught_server.peers import can_tell, prepare_accepted, unanswered_ms
+from naught_server.peers import can_tell, prepare_accepted, uid_of, unanswered_ms
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")
 
@@ -77,3 +78,19 @@ def test_a_unix_socket_is_not_asked() -> None:
         prepare_accepted(one)
         assert not can_tell(one)
     assert not can_tell(None)
+
+
+# ------------------------------------------------------------------------------------------- who is there
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="the kernel of this system does not tell so")
+def test_the_user_of_a_process_at_a_unix_socket() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert uid_of(one) == os.getuid()
+
+
+def test_a_connection_over_tcp_has_no_user_of_the_system() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as peer:
+        assert uid_of(peer) is None
+    assert uid_of(None) is None

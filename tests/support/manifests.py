@@ -172,13 +172,16 @@ def faults(manifests: Sequence[Manifest]) -> list[str]:
 
 
 def server_config(manifests: Iterable[Manifest]) -> ServerConfig:
-    """What the server makes of the file in the ConfigMap. Raises ConfigError."""
+    """What the server makes of the file in the ConfigMap, with something in the place of each secret. Raises
+    ConfigError."""
     text = one(manifests, "ConfigMap")["data"]["naught.toml"]
     tomllib.loads(text)
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(text)
-        file.flush()
-        return load(["--config", file.name], {}).config
+    with tempfile.TemporaryDirectory() as folder:
+        for name in re.findall(r'"/etc/naught-access/([^"]+)"', text):
+            Path(folder, name).write_text("in the place of a secret")
+        file = Path(folder, "naught.toml")
+        file.write_text(text.replace("/etc/naught-access", folder))
+        return load(["--config", str(file)], {}).config
 
 
 def _pod_of(stateful: Manifest) -> dict[str, Any]:

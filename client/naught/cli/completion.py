@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
     """Print the script for one shell. Returns the exit status."""
     parser = _parser()
     shell = parser.parse_args(words).shell
-    show(script(shell, "naught", commands(), before=("--url", "--timeout")))
+    show(script(shell, "naught", commands(), before=("--url", "--user", "--secret-file", "--timeout")))
     return 0
 
 

@@ -1,7 +1,8 @@
 """The dispatch of `naught COMMAND ...`: finds the module of the command, imports it and calls its `main`.
 
 Each command is a row of `COMMANDS`. Its module is imported only when the command is used, so a new command does not
-slow down the others. The options `--url`, `--timeout` and `--json` may stand before the command too. Exit status:
+slow down the others. The options `--url`, `--user`, `--secret-file`, `--timeout` and `--json` may stand before the
+command too. Exit status:
 that of the command; see also `exit_status.py`.
 """
 
@@ -46,7 +47,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 # Options that may stand before the command, and whether a value follows.
-_BEFORE: Final = {"--url": True, "--timeout": True, "--json": False}
+_BEFORE: Final = {"--url": True, "--user": True, "--secret-file": True, "--timeout": True, "--json": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,7 +121,7 @@ def _help() -> str:
             *(f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()),
             "",
             "naught COMMAND --help explains one command; naught --version prints the version. The options --url,",
-            "--timeout and --json may stand before the command too.",
+            "--user, --secret-file, --timeout and --json may stand before the command too.",
         )
     )
 
