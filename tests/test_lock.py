@@ -1,4 +1,4 @@
-"""`requirements.lock`, which CI installs, has all that pyproject.toml asks for, each with a hash, and names no host."""
+"""`requirements.lock`, which CI installs, has all that pyproject.toml asks for, with hashes, and names no host."""
 
 from __future__ import annotations
 
