@@ -104,7 +104,7 @@ def started(folder: Path, command: list[str]) -> World:
     )
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+@pytest.fixture(scope="module", params=["uvloop", *slow("asyncio")])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     command = SERVER if request.param == "uvloop" else SERVER_WITHOUT_UVLOOP
     made = started(tmp_path_factory.mktemp("tls"), command)

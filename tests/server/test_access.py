@@ -12,17 +12,26 @@ import pytest
 from naught.errors import Busy, Denied
 from naught.wire.codec import encode_notification, encode_request
 from naught.wire.limits import UNKNOWN_BYTES_MAX
-from naught_server import access
+from naught_server import access, secret_hash
 from naught_server.access import Access, Check, LoginPace, Names, Rights, Role, User, penalty_ms
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.secret_hash import HashedSecret, hash_of
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of
-from support.seeds import seeds
+from support.seeds import seeds, slow
 from support.users import SECRET, hello, logged_in, user
 
 Params = tuple[Any, ...]
+
+
+@pytest.fixture(autouse=True)
+def _quick_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hash that is computed where there is none takes 40 ms; here it takes none."""
+    monkeypatch.setattr(secret_hash, "_NOBODYS", HashedSecret(HASH.replace("ln=14", "ln=1")))
+
+
+HASH = hash_of(SECRET.encode(), b"salt" * 4)
 
 
 def ask(here: Conversation, method: str, *params: Any, msgid: int = 1) -> Any:
@@ -135,7 +144,7 @@ class World:
 
 
 @pytest.mark.parametrize("method", sorted(WITH_KEY))
-@pytest.mark.parametrize("key", ["other:a", "mine", "", "\0", "mine\0:a", "MINE:a"])
+@pytest.mark.parametrize("key", ["other:a", *slow("mine", "", "\0", "mine\0:a", "MINE:a")])
 def test_a_key_outside_of_the_prefixes_is_denied(method: str, key: str) -> None:
     for params in WITH_KEY[method](key):
         world = World()
@@ -205,7 +214,7 @@ def random_request(source: random.Random) -> tuple[str, Params]:
     return method, tuple(params)
 
 
-@pytest.mark.parametrize("seed", seeds(range(4), range(4, 24)))
+@pytest.mark.parametrize("seed", seeds(range(2), range(2, 24)))
 def test_nothing_outside_can_be_learnt_or_changed(seed: int) -> None:
     """Two servers that differ in what is outside of the prefixes give the same replies, to the byte, and keep it."""
     source = random.Random(seed)
@@ -496,6 +505,30 @@ def test_a_secret_is_replaced_in_three_steps() -> None:
     assert len(engine.sessions) == 2
 
 
+def test_who_is_known_by_certificate_or_user_of_the_system_stays_as_long_as_it_is() -> None:
+    name = "spiffe://example/m\udce9"
+    users = {
+        "machine": User("machine", "read", certificates=(name,)),
+        "process": User("process", "read", uids=(7,)),
+    }
+    known = Access(users)
+    machine, process = known.login_of_certificate(["other", name]), known.login_of_uid(7)
+    assert machine is not None
+    assert process is not None
+    assert (machine.rights.user, process.rights.user) == ("machine", "process")
+    assert known.login_of_certificate([]) is known.login_of_certificate(["other"]) is known.login_of_uid(8) is None
+    assert known.as_dict()["accepted"] == 2
+    assert known.renewed(machine) == machine._replace(rights=known.renewed(machine).rights)  # type: ignore[union-attr]
+    known.take({"machine": users["process"], "process": users["machine"]} | users)
+    assert known.renewed(process) is not None
+    swapped = {
+        "machine": User("machine", "read", uids=(7,)),
+        "process": User("process", "read", certificates=(name,)),
+    }
+    known.take(swapped)
+    assert known.renewed(machine) is known.renewed(process) is None
+
+
 def test_users_that_come_end_what_nobody_has_logged_in() -> None:
     engine = engine_of()
     here, away = Conversation(engine), Conversation(engine)
@@ -534,9 +567,6 @@ class Hashing:
         for check in checks:
             check.run()
             self.engine.access.finish(check, now_ms)
-
-
-HASH = hash_of(SECRET.encode(), b"salt" * 4)
 
 
 def hashed(name: str = "me", role: Role = "write") -> User:
