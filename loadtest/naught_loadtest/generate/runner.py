@@ -173,6 +173,7 @@ class Run:
 
     def _note_server_begin(self) -> None:
         self._measured_from_s = time.monotonic()
+        self._result.started_at_s = time.time()
         self.measuring.set()
         self._server_cpu_s = cpu_s(self._server_pid) if self._server_pid is not None else None
 

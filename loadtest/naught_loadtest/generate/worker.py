@@ -41,6 +41,7 @@ from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.schedule import due_times_ns
 from naught_loadtest.measure.cores import usable_core_count
 from naught_loadtest.measure.expectation import closing_steps
+from naught_loadtest.measure.series import Recorder
 from naught_loadtest.measure.tally import Tally
 
 # Progress is reported at every whole second of the measured time, so that the reports of all workers add up.
@@ -145,7 +146,6 @@ class Worker:
         plan = self._plan
         measure_ns = start_ns + int(plan.warmup_s * 1e9)
         end_ns = measure_ns + int(plan.duration_s * 1e9)
-        progress = asyncio.create_task(self._progress(measure_ns, say))
         await self._until(start_ns)
         if plan.open_loop:
             self._start_open(transports, start_ns, measure_ns, end_ns)
@@ -157,13 +157,17 @@ class Worker:
         if not plan.open_loop:
             self._tally.start_measuring()
         cpu_s, begin_ns = time.process_time(), monotonic_ns()
+        recorder = Recorder(self._tally, begin_ns, plan.duration_s)
+        progress = asyncio.create_task(self._progress(measure_ns, recorder, say))
         await self._until(end_ns, enough)
         early = enough.done()
         if early and self._pacer is not None:
             self._pacer.end_by(monotonic_ns())
         elapsed_s, cpu_s = (monotonic_ns() - begin_ns) / 1e9, time.process_time() - cpu_s
         measured = self._tally.to_json()
+        recorder.close(monotonic_ns())
         await self._settle()
+        recorder.settle(latencies=plan.open_loop)
         progress.cancel()
         measured_s = elapsed_s if early else plan.duration_s
         if plan.open_loop:
@@ -175,6 +179,7 @@ class Worker:
         say(
             "result",
             tally=measured,
+            series=recorder.to_json(),
             elapsed_s=elapsed_s,
             cpu_share=cpu_s / elapsed_s,
             busy_share=self._pacer.busy_ns / (measured_s * 1e9) if self._pacer is not None else None,
@@ -264,9 +269,10 @@ class Worker:
             "closing_done": closing.done if closing else 0,
         }
 
-    async def _progress(self, measure_ns: int, say: Callable[..., None]) -> None:
+    async def _progress(self, measure_ns: int, recorder: Recorder, say: Callable[..., None]) -> None:
         for number in itertools.count(1):
             await asyncio.sleep((measure_ns + number * PROGRESS_NS - monotonic_ns()) / 1e9)
+            recorder.look(monotonic_ns())
             tally = self._tally
             failed = sum(tally.failed.values()) + tally.timed_out
             coarse = tally.response.coarse()

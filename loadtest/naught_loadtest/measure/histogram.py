@@ -56,6 +56,11 @@ def bucket_bounds(bucket: int) -> tuple[int, int]:
     return low, low + (1 << shift) - 1
 
 
+def rank(total: int, percent: float) -> int:
+    """Which of `total` values in ascending order, counted from 1, `percent` of them do not exceed."""
+    return max(1, math.ceil(total * percent / 100 - 1e-9))
+
+
 class Histogram:
     """Counts of latencies by bucket. `record`, called for every request, takes a tenth of a microsecond."""
 
@@ -109,7 +114,7 @@ class Histogram:
         total = self.total
         if not total:
             return 0
-        wanted = max(1, math.ceil(total * percent / 100 - 1e-9))
+        wanted = rank(total, percent)
         reached = 0
         for bucket, count in enumerate(self.counts):
             reached += count

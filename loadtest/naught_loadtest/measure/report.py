@@ -9,6 +9,9 @@ The JSON of a run is one object:
 | plan | all settings, the seed and the prefix of the keys included |
 | loop | `open` or `closed` |
 | server | name and version of the target, as the server reports them |
+| started_at | when the measured time began, in UTC; of the other kinds when the report was written |
+| host, machine | the name of the machine of the generator; its processor, system and packages, as lines of text |
+| command | the whole command |
 | elapsed_s | seconds measured, warm-up excluded |
 | operations | counters changed or read, by requests that succeeded within the measured time |
 | requests | requests that succeeded in time; in an open loop also those answered after the measured time |
@@ -16,6 +19,8 @@ The JSON of a run is one object:
 | response_ns | p50 p90 p95 p99 p99.9 p99.99 max in ns; null where fewer than 100 samples lie beyond |
 | service_ns | the same, measured from the write of the request (open loop; null in a closed one) |
 | lateness_ns | the generator's own lateness (open loop; null in a closed one) |
+| histograms | response, service and lateness (null in a closed loop): `hdr`, `max_ns`, `records`; see below |
+| series | the run by seconds; see below |
 | offered, sent | requests due, requests written (open loop; 0 in a closed one) |
 | not_sent | due, but no connection was free within the timeout: the server was too slow |
 | missed | due, but the generator was too slow to send it |
@@ -28,7 +33,25 @@ The JSON of a run is one object:
 | invalid | reasons why the figures must not be believed; empty when there are none |
 | objectives | for each --slo: text, met, sentence |
 
-The other kinds have `schema` and `kind` as well:
+`hdr` is all counts of a histogram in ns, in the format V2 of HdrHistogram, compressed and in base64: each of its
+libraries decodes it. Histograms of several runs are merged by adding their counts; percentiles must not be averaged.
+`records` is the number of samples: a pipeline that was timed as a whole is one sample of many requests.
+
+Each object of `series` is about the requests that were answered, or given up, in one second:
+
+| field of a second | what it is |
+| --- | --- |
+| `second` | the second of the measured time in which it begins |
+| `span_s` | how long it was; in runs of more than ten minutes several seconds |
+| `operations`, `rate_per_s` | of requests that succeeded within the measured time |
+| `errors` | requests that failed, timed out, or for which no connection was free in time |
+| `p50_ns`, `p99_ns`, `max_ns` | of the response time, within a thousandth; null where nothing was answered |
+| `histogram` | the response times, as `hdr` above |
+
+The histograms of all seconds add up to the histogram of the response times of the run. In an open loop the last
+second has the requests that were answered after the end too.
+
+The other kinds have `schema`, `kind`, `started_at`, `host`, `machine` and `command` as well:
 
 - *versus*: machine, cores, peer, versions, ratios (one object for each setting and peer: ratio and core_ratio as
   median, low and high; the servers' processor time for an operation in microseconds), best_evicting (by setting the
@@ -48,7 +71,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from naught_loadtest.measure.histogram import Histogram
+from naught_loadtest.measure.origin import origin, with_origin
 from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.series import histogram_document
 from naught_loadtest.measure.slo import Objective
 
 SCHEMA = 1
@@ -171,6 +196,7 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
         "plan": result.plan.to_json(),
         "loop": "open" if open_loop else "closed",
         "server": result.server,
+        **origin(result.started_at_s or None),
         "elapsed_s": round(result.elapsed_s, 6),
         "operations": result.operations,
         "requests": result.requests,
@@ -178,6 +204,12 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
         "response_ns": result.response.summary_ns(),
         "service_ns": result.service.summary_ns() if open_loop else None,
         "lateness_ns": result.lateness.summary_ns() if open_loop else None,
+        "histograms": {
+            "response": histogram_document(result.response),
+            "service": histogram_document(result.service) if open_loop else None,
+            "lateness": histogram_document(result.lateness) if open_loop else None,
+        },
+        "series": result.series.to_json(),
         "offered": result.offered,
         "sent": result.sent,
         "not_sent": result.not_sent,
@@ -203,7 +235,7 @@ def text_stream(json_name: str | None) -> TextIO:
 
 def write_json(document: dict[str, Any], name: str) -> None:
     """Write a report to a file, or to standard output for the name `-`."""
-    text = json.dumps(document, indent=2) + "\n"
+    text = json.dumps(with_origin(document), indent=2) + "\n"
     if name == "-":
         sys.stdout.write(text)
     else:

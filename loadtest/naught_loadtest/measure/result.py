@@ -17,6 +17,7 @@ from typing import Any
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.measure.expectation import Account
 from naught_loadtest.measure.histogram import Histogram
+from naught_loadtest.measure.series import Series
 from naught_loadtest.measure.verification import Verification
 
 GENERATOR_SHARE_MAX = 0.95
@@ -32,6 +33,8 @@ class Result:
     """The result of one run. `add` merges the report of a worker into it; `Run` fills in what workers do not know."""
 
     plan: Plan
+    # When the measured time began, in seconds since 1970; 0 before.
+    started_at_s: float = 0.0
     # Seconds measured, without the warm-up; the longest of all workers.
     elapsed_s: float = 0.0
     # Requests that succeeded in time, and the counters they changed or read. In an open loop `requests` includes
@@ -54,6 +57,8 @@ class Result:
     response: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)
+    # The same by seconds.
+    series: Series = field(default_factory=Series)
     # For each worker: the part of a core it used, and (open loop) the part of the time in which it had work.
     cpu_shares: list[float] = field(default_factory=list)
     busy_shares: list[float] = field(default_factory=list)
@@ -91,6 +96,7 @@ class Result:
         self.response.merge(Histogram.from_json(tally["response"]))
         self.service.merge(Histogram.from_json(tally["service"]))
         self.lateness.merge(Histogram.from_json(tally["lateness"]))
+        self.series.add_worker(answer["series"])
         self.cpu_shares.append(answer["cpu_share"])
         if answer["busy_share"] is not None:
             self.busy_shares.append(answer["busy_share"])

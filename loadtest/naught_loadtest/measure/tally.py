@@ -49,6 +49,11 @@ class Tally:
     # How many times bytes arrived. A generator that spins learns from it whether there was anything to do.
     arrivals: int = 0
 
+    @property
+    def errors(self) -> int:
+        """Requests that failed, timed out, or were never sent because no connection was free."""
+        return sum(self.failed.values()) + self.timed_out + self.not_sent
+
     def fail(self, kind: str, count: int = 1) -> None:
         """Count failed requests by class."""
         self.failed[kind] = self.failed.get(kind, 0) + count
