@@ -11,6 +11,7 @@ import random
 import sys
 
 from naught_loadtest.commands import status
+from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, check_outputs, write_outputs
 from naught_loadtest.generate.plan import (
     BATCH_MAX,
     CONNECTIONS_DEFAULT,
@@ -18,15 +19,17 @@ from naught_loadtest.generate.plan import (
     TIMEOUT_S_DEFAULT,
     WARMUP_S_DEFAULT,
     Plan,
+    staged_rate,
 )
 from naught_loadtest.generate.runner import Run, new_prefix
-from naught_loadtest.generate.schedule import ARRIVALS
+from naught_loadtest.generate.schedule import ARRIVALS, Stage, parse_stages
 from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.ceiling import ceiling_of
 from naught_loadtest.measure.progress import ProgressLine
 from naught_loadtest.measure.report import text_lines, text_stream, to_json, write_hgrm, write_json
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.slo import Objective, parse
+from naught_loadtest.measure.slo import Objective, allow_errors, parse
+from naught_loadtest.measure.stages import stage_lines
 
 # Seeds that are drawn at random lie below this.
 SEED_MAX = 1 << 31
@@ -77,14 +80,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-P", "--pipeline", type=int, default=1, metavar="N", help="requests in flight on each connection (1)")
     add("--rate", type=float, metavar="N", help="open loop: requests per second of all connections together")
+    add("--stages", type=stages, metavar="10s@1000,1m@5000", help="open loop: rates, one after another")
     add("--hgrm", metavar="FILE", help="the latency distribution, for HdrHistogram's plotter")
+    add_csv_argument(parser)
+    add_html_argument(parser)
     add(
         "--slo",
         type=objective,
         action="append",
         default=[],
         metavar="'p99<2ms'",
-        help="an objective, repeatable; a missed one makes the exit status 99",
+        help="an objective, also errors<0.1%% or rate>50000; repeatable; a missed one makes the exit status 99",
     )
     add(
         "--verify",
@@ -110,6 +116,24 @@ def objective(text: str) -> Objective:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def stages(text: str) -> list[Stage]:
+    """An argparse type: the stages of a load."""
+    try:
+        return parse_stages(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def rate_changes(arguments: argparse.Namespace) -> dict[str, object]:
+    """The rate of the load and how long it takes, as fields of a plan."""
+    if arguments.stages is None:
+        return {"rate": arguments.rate}
+    if arguments.rate is not None or arguments.duration != DURATION_S_DEFAULT:
+        raise ValueError("--stages says the rates and how long they last, so --rate and --duration cannot go with it")
+    rate, duration_s = staged_rate(arguments.stages)
+    return {"stages": arguments.stages, "rate": rate, "duration_s": duration_s}
+
+
 def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
     """The plan that the arguments describe. ValueError says what is wrong with them."""
     seed = arguments.seed if arguments.seed is not None else random.randrange(SEED_MAX)
@@ -133,7 +157,8 @@ def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
-    plan = plan_of(arguments, pipeline=arguments.pipeline, rate=arguments.rate)
+    plan = plan_of(arguments, pipeline=arguments.pipeline, **rate_changes(arguments))
+    check_outputs(arguments)
     out = text_stream(arguments.json)
     print(f"{plan}\n", file=out, flush=True)
     line = ProgressLine(sys.stderr)
@@ -150,9 +175,11 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.ceiling and not plan.open_loop:
         result.ceiling = ceiling_of(plan, CEILING_S)
     print(file=out)
-    print("\n".join(text_lines(result, arguments.slo)), file=out)
+    print("\n".join([*text_lines(result, arguments.slo), *stage_lines(plan.stages, result.series)]), file=out)
+    document = to_json(result, arguments.slo)
     if arguments.json:
-        write_json(to_json(result, arguments.slo), arguments.json)
+        write_json(document, arguments.json)
+    write_outputs(arguments, document)
     if arguments.hgrm:
         write_hgrm(result.response, arguments.hgrm)
     return exit_status(result, arguments.slo)
@@ -160,11 +187,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def exit_status(result: Result, objectives: list[Objective]) -> int:
     """The exit status of a run. Wrong answers outrank INVALID figures, and these outrank missed objectives."""
-    failed = bool(result.failures or result.not_verified)
+    failed = bool(result.not_verified or (result.failures and not allow_errors(objectives)))
     if failed or (result.verification is not None and not result.verification.passed):
         return status.FAILED
     if result.invalid:
         return status.INVALID
-    if not all(each.judge(result.response)[0] for each in objectives):
+    if not all(each.judge(result)[0] for each in objectives):
         return status.OBJECTIVE_MISSED
     return status.OK

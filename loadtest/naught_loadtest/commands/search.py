@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from naught_loadtest.commands import status
+from naught_loadtest.commands.outputs import add_html_argument, check_outputs, write_outputs
 from naught_loadtest.commands.run import (
     add_load_arguments,
     objective,
@@ -26,7 +27,7 @@ from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.histogram import SAMPLES_BEYOND_MIN
 from naught_loadtest.measure.report import milliseconds, text_stream, write_json
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.slo import Objective
+from naught_loadtest.measure.slo import Objective, allow_errors
 
 # Longer runs, each at a lower rate, before the search gives up.
 CONFIRMATIONS_MAX = 5
@@ -102,6 +103,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--most", type=float, default=1e7, metavar="RATE", help="highest rate to try (%(default)g)")
     add("--precision", type=float, default=0.05, metavar="PART", help="gap at which the search ends (%(default)g)")
     add("--confirm", type=float, metavar="S", help="length of the confirming run (three times --duration)")
+    add_html_argument(parser)
     parser.set_defaults(duration=5.0)
 
 
@@ -109,6 +111,9 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     out = text_stream(arguments.json)
     plan = plan_of(arguments, rate=arguments.start)
+    check_outputs(arguments)
+    if any(each.kind == "rate" for each in arguments.slo):
+        raise ValueError("an objective about the rate does not go with a search, which looks for the rate")
     search = Search(plan, arguments.slo, out)
     print(f"{plan.target}: the highest rate with {', '.join(each.text for each in arguments.slo)}\n", file=out)
     bisection = Bisection(arguments.start, arguments.most, arguments.precision)
@@ -121,17 +126,18 @@ def execute(arguments: argparse.Namespace) -> int:
         confirmed = search.confirm(bisection.held, confirm_s, 1 + 2 * arguments.precision)
     print(file=out)
     print(_conclusion(confirmed, search.limited), file=out)
+    document = {
+        "schema": 1,
+        "kind": "search",
+        "plan": plan.to_json(),
+        "objectives": [each.text for each in arguments.slo],
+        "probes": [attempt.to_json() for attempt in search.attempts],
+        "confirmed": confirmed.to_json() if confirmed else None,
+        "generator_limited": search.limited,
+    }
     if arguments.json:
-        document = {
-            "schema": 1,
-            "kind": "search",
-            "plan": plan.to_json(),
-            "objectives": [each.text for each in arguments.slo],
-            "probes": [attempt.to_json() for attempt in search.attempts],
-            "confirmed": confirmed.to_json() if confirmed else None,
-            "generator_limited": search.limited,
-        }
         write_json(document, arguments.json)
+    write_outputs(arguments, document)
     if search.wrong:
         return status.FAILED
     return status.OK if confirmed is not None else status.OBJECTIVE_MISSED
@@ -188,8 +194,8 @@ class Search:
             "duration_s": max(duration_s, 1.1 * samples / rate),
         }
         result = Run(Plan.from_json({**self._plan.to_json(), **changes})).execute()
-        judged = [each.judge(result.response) for each in self._objectives]
-        clean = not result.failures and not result.invalid
+        judged = [each.judge(result) for each in self._objectives]
+        clean = (not result.failures or allow_errors(self._objectives)) and not result.invalid
         held = clean and all(met for met, _ in judged)
         sentence = "; ".join(sentence for _, sentence in judged)
         if result.failures:

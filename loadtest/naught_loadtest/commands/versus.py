@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from naught_loadtest.commands import status
+from naught_loadtest.commands.outputs import add_html_argument, check_outputs, write_outputs
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
 from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines, ceilings
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--processes", type=int, default=1, metavar="N", help="load processes (%(default)s)")
     add("--seed", type=int, default=1, help="(%(default)s)")
     add("--json", metavar="FILE", help="the report as JSON; - for standard output")
+    add_html_argument(parser)
 
 
 def peers(text: str) -> list[str]:
@@ -83,6 +85,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     if arguments.rounds < 1:
         raise ValueError("--rounds must be at least 1")
+    check_outputs(arguments)
     out = text_stream(arguments.json)
     peer, cores = peer_of(arguments)
     settings = settings_for(arguments.depths, arguments.batch)
@@ -110,13 +113,15 @@ def execute(arguments: argparse.Namespace) -> int:
     print(file=out)
     for line in lines(table, settings, names, echo):
         print(line, file=out)
+    document = _document(table, settings, names)
+    document["load"] = f"{load}, {base.connections} connections, seed {base.seed}"
+    document["cores"] = cores.note
+    document["peer"] = str(peer)
+    document["versions"] = {each.name: each.version for each in contenders}
+    document["ceiling"] = echo.to_json()
     if arguments.json:
-        document = _document(table, settings, names)
-        document["cores"] = cores.note
-        document["peer"] = str(peer)
-        document["versions"] = {each.name: each.version for each in contenders}
-        document["ceiling"] = echo.to_json()
         write_json(document, arguments.json)
+    write_outputs(arguments, document)
     return status.FAILED if table.failures() or not names else status.OK
 
 

@@ -6,11 +6,12 @@ Pure: no clock, no input or output. So the caller also chooses the prefix of the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from naught_loadtest.drivers.target import Target, parse_target
-from naught_loadtest.generate.schedule import ARRIVALS
+from naught_loadtest.generate.schedule import ARRIVALS, Stage, check_stages, due_times_ns, staged_due_times_ns
 from naught_loadtest.generate.workload import KEYS_DEFAULT, Workload
 
 CONNECTIONS_DEFAULT = 50
@@ -43,6 +44,9 @@ class Plan:
     batch: int = 1
     # Open loop: requests per second of all processes together. None for a closed loop.
     rate: float | None = None
+    # Open loop: (seconds, requests per second) of each stage, one after another. Then `rate` is their mean, and
+    # `duration_s` their sum. Empty where the rate stays as it is.
+    stages: list[Stage] = field(default_factory=list)
     # Open loop: the gaps between requests, see `generate.schedule`.
     arrival: str = "constant"
     # The measured time.
@@ -78,6 +82,9 @@ class Plan:
         for holds, sentence in checks:
             if not holds:
                 raise ValueError(sentence)
+        check_stages(self.stages)
+        if self.stages and (self.rate, self.duration_s) != staged_rate(self.stages):
+            raise ValueError("the rate and the duration of stages follow from them, and must not be given")
         self.workload  # noqa: B018 - raises ValueError for a wrong scenario
 
     @property
@@ -93,6 +100,15 @@ class Plan:
         # In a churn of applies each connection needs as many keys of its own as one apply carries.
         return self.batch * self.connections if self.scenario == "churn" else 1
 
+    def due_times_ns(self, process: int) -> Iterator[int]:
+        """Open loop: when each request of a worker process is due, from the start of the warm-up."""
+        assert self.rate is not None
+        if not self.stages:
+            return due_times_ns(self.arrival, self.rate, process, self.processes, self.seed)
+        # The warm-up has the rate of the first stage.
+        stages = [(self.warmup_s, self.stages[0][1]), *self.stages] if self.warmup_s else self.stages
+        return staged_due_times_ns(self.arrival, stages, process, self.processes, self.seed)
+
     @property
     def open_loop(self) -> bool:
         return self.rate is not None
@@ -102,11 +118,11 @@ class Plan:
         return range(process, self.connections, self.processes)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "stages": [list(stage) for stage in self.stages]}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Plan:
-        return cls(**document)
+        return cls(**{**document, "stages": [tuple(stage) for stage in document.get("stages") or []]})
 
     def __str__(self) -> str:
         """One line for the report."""
@@ -114,9 +130,16 @@ class Plan:
         how = f"closed loop, pipeline {self.pipeline}"
         if self.rate is not None:
             depth = f" of at most {self.pipeline} in flight" if self.pipeline > 1 else ""
-            how = f"open loop{depth}, {self.rate:,.0f} requests/s due, {self.arrival} arrivals"
+            due = ", ".join(f"{duration_s:g} s at {rate:,.0f}" for duration_s, rate in self.stages)
+            how = f"open loop{depth}, {due or f'{self.rate:,.0f}'} requests/s due, {self.arrival} arrivals"
         batch = f", {self.batch} counters per request" if self.batch > 1 else ""
         return (
             f"{self.scenario} on {workload.keys:,} keys, {self.connections} connections, {how}{batch}, "
             f"{self.processes} process{'es' if self.processes > 1 else ''}, seed {self.seed}"
         )
+
+
+def staged_rate(stages: list[Stage]) -> tuple[float, float]:
+    """(mean rate, seconds) of stages, as a plan with them has it."""
+    duration_s = sum(duration_s for duration_s, _ in stages)
+    return sum(duration_s * rate for duration_s, rate in stages) / duration_s, duration_s

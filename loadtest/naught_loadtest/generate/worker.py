@@ -38,7 +38,6 @@ from naught_loadtest.generate.closing import Closing
 from naught_loadtest.generate.encoding import CYCLE_REQUESTS_MIN, encode, script_for
 from naught_loadtest.generate.open_loop import OpenLoopConnection, Pacer, RequestQueue
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.schedule import due_times_ns
 from naught_loadtest.measure.cores import usable_core_count
 from naught_loadtest.measure.expectation import closing_steps
 from naught_loadtest.measure.series import Recorder
@@ -199,7 +198,7 @@ class Worker:
             self._loop,
             connections,
             self._queue,
-            due_times_ns(plan.arrival, plan.rate, self._process, plan.processes, plan.seed),
+            plan.due_times_ns(self._process),
             rate_per_s=plan.rate / plan.processes,
             tally=self._tally,
             spin=may_spin(plan),

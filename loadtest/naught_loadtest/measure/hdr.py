@@ -7,8 +7,9 @@ hundred different latencies takes about half a kilobyte.
 What is encoded, all numbers big endian:
 
     outside   int32 cookie, int32 length, then the inside compressed by zlib
-    inside    int32 cookie, int32 length of the counts, int32 0, int32 digits, int64 lowest, int64 highest, double 1.0,
-              then the counts, each a zigzag LEB128 number; a negative one stands for as many empty buckets
+    inside    int32 cookie, int32 length of the counts, int32 0, int32 digits, int64 lowest, int64 highest,
+              double 1.0, then the counts, each a zigzag LEB128 number; a negative one stands for as many empty
+              buckets
 
 Pure: no clock, no input or output.
 """

@@ -33,5 +33,5 @@ def whole_command() -> str:
 
 def with_origin(document: dict[str, Any]) -> dict[str, Any]:
     """A report with these fields. Those it has already stay."""
-    head = {name: document[name] for name in ("schema", "kind") if name in document}
+    head: dict[str, Any] = {name: document[name] for name in ("schema", "kind") if name in document}
     return {**head, **origin(), **document}

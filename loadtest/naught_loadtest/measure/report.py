@@ -53,13 +53,13 @@ second has the requests that were answered after the end too.
 
 The other kinds have `schema`, `kind`, `started_at`, `host`, `machine` and `command` as well:
 
-- *versus*: machine, cores, peer, versions, ratios (one object for each setting and peer: ratio and core_ratio as
-  median, low and high; the servers' processor time for an operation in microseconds), best_evicting (by setting the
+- *versus*: cores, peer, load, versions, ratios (one object for each setting and peer: ratio and core_ratio as median,
+  low and high; the servers' processor time for an operation in microseconds), best_evicting (by setting the
   fastest way in which Redis evicts at zero), runs, ceiling, failures;
 - *search*: plan, objectives, probes (the runs), confirmed (one of them or null), generator_limited;
 - *ceiling*: cores, runs;
-- *bars*: machine, peer, quick, rounds, bars (group, what, asked, reached, verdict, figures, notes, wrong);
-- *zeros*: machine, work, allocations, guard, skipped, claims.
+- *bars*: peer, quick, rounds, bars (group, what, asked, reached, verdict, figures, notes, wrong);
+- *zeros*: work, allocations, guard, skipped, claims.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def text_lines(result: Result, objectives: Iterable[Objective] = ()) -> Iterator
     yield from _answer_lines(result)
     yield from _generator_lines(result)
     for objective in objectives:
-        yield f"objective     {objective.judge(result.response)[1]}"
+        yield f"objective     {objective.judge(result)[1]}"
     for reason in result.invalid:
         yield f"INVALID       {reason}"
 
@@ -188,7 +188,7 @@ def _generator_lines(result: Result) -> Iterator[str]:
 
 def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, Any]:
     """The JSON document that this module's docstring describes."""
-    judged = [(objective, *objective.judge(result.response)) for objective in objectives]
+    judged = [(objective, *objective.judge(result)) for objective in objectives]
     open_loop = result.plan.open_loop
     return {
         "schema": SCHEMA,

@@ -38,7 +38,9 @@ from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, RunError, new_prefix
 from naught_loadtest.measure.cores import Cores
+from naught_loadtest.measure.histogram import merged
 from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.series import histogram_document
 from naught_loadtest.measure.usage import process_name
 
 # The ways in which Redis or Valkey can delete a counter at zero.
@@ -253,6 +255,7 @@ class Table:
                 "server_cpu_us_per_operation": [result.server_cpu_us for result in results],
                 "generator_share": [round(result.generator_share, 4) for result in results],
                 "invalid": [result.invalid for result in results],
+                "response": histogram_document(merged(result.response for result in results)),
             }
             for (setting, contender), results in self.results.items()
         ]

@@ -13,7 +13,6 @@ from naught_loadtest.drivers.base import Carrier, Inspector
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.workload import Workload, key_name
 from naught_loadtest.measure.expectation import Expected
-from naught_loadtest.measure.histogram import Histogram
 from naught_loadtest.measure.report import milliseconds, text_lines, to_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.slo import parse
@@ -108,6 +107,10 @@ def test_exit_statuses_wrong_before_invalid_before_slow() -> None:
     slow = result(rate=10.0)
     slow.not_sent = 1
     assert exit_status(slow, []) == status.FAILED
+    objective = parse("errors<1%")
+    assert exit_status(failed, [objective]) == status.OK
+    failed.failed["full"] = 1000
+    assert exit_status(failed, [objective]) == status.OBJECTIVE_MISSED
     unverified = result()
     unverified.not_verified = "because"
     assert exit_status(unverified, []) == status.FAILED
@@ -268,4 +271,4 @@ def test_cleaning_up_touches_only_what_the_run_made() -> None:
 
 
 def test_an_empty_histogram_meets_no_objective() -> None:
-    assert not parse("p50<1s").judge(Histogram())[0]
+    assert not parse("p50<1s").judge(Result(plan()))[0]
