@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from naught_loadtest.commands import bars, ceiling, completion, demo, search, status, versus, zeros
+from naught_loadtest.commands import bars, ceiling, compare, completion, demo, merge, search, status, versus, zeros
 from naught_loadtest.commands import run as run_command
 from naught_loadtest.drivers.base import UnsupportedError
 from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "demo": (demo, "start a server, ten seconds of load, the report"),
     "versus": (versus, "naught compared with Redis and memcached, all started here"),
     "search": (search, "the highest rate at which an objective holds"),
+    "compare": (compare, "whether a second report is slower than a first, with intervals"),
+    "merge": (merge, "the runs of several hosts as one"),
     "bars": (bars, "the speed bars, each with the figure reached on this machine"),
     "zeros": (zeros, "what zeros that are not deleted cost in Python: dicts, SafeMap, memory://"),
     "ceiling": (ceiling, "the most this generator can do, against an echo server"),
