@@ -100,6 +100,7 @@ def test_a_client_that_says_bye_is_not_worth_a_line(server: ServerProcess) -> No
         b"protocol": 1,
         b"displaced": 0,
         b"operator": 0,
+        b"access": 0,
     }
 
 

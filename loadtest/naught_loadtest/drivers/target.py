@@ -21,6 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from naught.url import without_secret
+
 DEFAULT_PORTS = {
     "naught": 6480,
     "naught-session": 6480,
@@ -55,22 +57,23 @@ def parse_target(url: str) -> Target:
     """The target that a URL names. ValueError says what is wrong with the URL."""
     parts = urlsplit(url)
     scheme = parts.scheme
+    shown = without_secret(url)
     if scheme == "naught+unix":
         return _unix(url)
     if scheme not in DEFAULT_PORTS:
         known = ", ".join(f"{name}://" for name in ("naught", "naught+unix", *list(DEFAULT_PORTS)[1:]))
-        raise ValueError(f"{url!r} is not a target: it must begin with one of {known}")
+        raise ValueError(f"{shown!r} is not a target: it must begin with one of {known}")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"{url!r}: a target must be {scheme}://host:port, without user, query or fragment")
+        raise ValueError(f"{shown!r}: a target must be {scheme}://host:port, without user, query or fragment")
     try:
         port = parts.port or DEFAULT_PORTS[scheme]
     except ValueError as error:
-        raise ValueError(f"{url!r}: {error}") from None
+        raise ValueError(f"{shown!r}: {error}") from None
     if not parts.hostname or not port:
-        raise ValueError(f"{url!r}: the {'host' if port else 'port'} is missing")
+        raise ValueError(f"{shown!r}: the {'host' if port else 'port'} is missing")
     path = unquote(parts.path.lstrip("/"))
     if path and not scheme.startswith("naught"):
-        raise ValueError(f"{url!r}: only naught:// may have a path, the name of a cache")
+        raise ValueError(f"{shown!r}: only naught:// may have a path, the name of a cache")
     return Target(url, scheme, parts.hostname, port, None, path or None)
 
 
@@ -78,7 +81,9 @@ def _unix(url: str) -> Target:
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     if not parts.path or parts.netloc:
-        raise ValueError(f"{url!r}: a Unix socket must be given as naught+unix:///path.sock, with three slashes")
+        raise ValueError(
+            f"{without_secret(url)!r}: a Unix socket must be given as naught+unix:///path.sock, with three slashes"
+        )
     if set(query) - {"cache"}:
         raise ValueError(f"{url!r}: only cache= is allowed after the question mark")
     return Target(url, "naught", "", 0, unquote(parts.path), query.get("cache", [None])[0])

@@ -41,6 +41,15 @@ def test_what_is_no_target(url: str) -> None:
         parse_target(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["naught://me:hunter2@h", "redis://:hunter2@h", "naughts://me:hunter2@h", "naught+unix://a:hunter2@/n"]
+)
+def test_no_error_repeats_a_secret(url: str) -> None:
+    with pytest.raises(ValueError, match=r".+") as refused:
+        parse_target(url)
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_plan_survives_json() -> None:
     plan = Plan("naught://h", "p:", scenario="zipf", rate=5.5, cores=[1, 2])
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
