@@ -431,6 +431,23 @@ class ServerProtocol:
             self.engine.access.required if login is None else not login.rights.serves_hot(self.session.cache.name)
         )
 
+    def _check_rights(self, method: bytes, command: Command | None, params: Params) -> None:
+        """Raise Denied or Unauthenticated unless the client may ask this."""
+        login = self.login
+        if login is not None:
+            if command is not None:
+                login.rights.check(method.decode(), command.rule, params, self.session.cache.name)
+        elif self.engine.access.required:
+            refuse_unknown(None if command is None else command.rule)
+
+    def _may_ask(self, method: bytes, command: Command, params: Params) -> bool:
+        """Whether the client may ask this. What it may not must not wait for a shard, as others wait behind it."""
+        try:
+            self._check_rights(method, command, params)
+        except CommandError:
+            return False
+        return True
+
     def _check_secret(self, message: object, params: Params, now_ms: int) -> None:
         """Before a `hello` with a secret is served: have it checked. Raises _Stalled while that takes time."""
         if self._attempt is None:
@@ -553,7 +570,7 @@ class ServerProtocol:
             self.end_session(now_ms, "overrun")
             self._forget()
             return
-        if command is not None and session.cache.locks.held:
+        if command is not None and session.cache.locks.held and self._may_ask(method, command, params):
             self._need_shards(message, session, command.touches(session, params))
         try:
             reply = self._answer(msgid, method, command, params, now_ms)
@@ -592,12 +609,8 @@ class ServerProtocol:
         session = self.session
         stats = self._stats
         try:
-            login = self.login
-            if login is not None:
-                if command is not None:
-                    login.rights.check(method.decode(), command.rule, params, session.cache.name)
-            elif self._careful and self.engine.access.required:
-                refuse_unknown(None if command is None else command.rule)
+            if self.login is not None or self._careful:
+                self._check_rights(method, command, params)
             if command is None:
                 raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
             if not command.params_min <= len(params) <= command.params_max:

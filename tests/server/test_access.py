@@ -363,6 +363,22 @@ def test_input_has_its_usual_limits_after_the_log_in() -> None:
     assert ask(here, "apply", [f"{number:0250}" for number in range(4_000)], 1) == [1] * 4_000
 
 
+def test_who_may_not_ask_does_not_queue_for_a_shard() -> None:
+    """A connection that waits for a shard keeps others from working on it. A stranger must not."""
+    world = World()
+    locks = world.engine.store.caches["default"].locks
+    for shard in range(256):
+        assert locks.acquire(shard, "a worker")
+    assert ask(Conversation(world.engine), "incr", "k") == "unauthenticated"
+    assert ask(world.me, "incr", "other:a") == "denied"
+    assert ask(world.me, "get_many", ["mine:a", "other:a"]) == "denied"
+    assert not any(locks.queue_length(shard) for shard in range(256))
+    assert world.me.send(encode_request(1, "incr", ("mine:a",))) == b"", "its own keys wait"
+    for shard in range(256):
+        locks.release(shard, "a worker")
+    assert decoded(world.me.send(b""))[0][3] == 6
+
+
 # ------------------------------------------------------------------------------------------- the hot path
 
 
