@@ -152,6 +152,7 @@ class Connection:
             lease_ms=options.lease_ms,
             name=options.name or default_name(),
             observed=options.hooks is not None,
+            random=options.random,
         )
         # The other methods of `CallSink`.
         self.current_caller: Final = asyncio.current_task

@@ -72,7 +72,8 @@ class ObservedCall:
         """What the caller gets instead of a result; None for a result. That a wait has run out at the server is a
         result."""
         self.retries = 0
-        """How many times the request was sent again, because its connection was lost or its server stopped."""
+        """How many times the request was sent again, because its connection was lost, its server stopped,
+        or the server was busy."""
         self._started = 0.0  # on the clock of the observer
         self._traceparent: str | None = None
 

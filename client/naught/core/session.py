@@ -32,6 +32,9 @@ that those which are to be acquired again (`holds.py`) are asked for before anyt
 **A `shutting_down` reply** says that the server has not executed the request. The request is queued again, for the
 next connection, and nothing more is sent on this one.
 
+**A `busy` reply** says the same. The request is sent again after a pause that grows with each such reply, and is
+drawn at random, while its deadline and the budget (`budget.py`) allow; else its callers get `Busy`.
+
 **Windows** (`windows.py`) limit the messages in flight, so that the server never has to refuse one.
 """
 
@@ -42,9 +45,12 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from heapq import heapify, heappop, heappush
+from random import Random
 from typing import Any, Final
 
 from naught.core import calls
+from naught.core.backoff import Backoff
+from naught.core.budget import RetryBudget
 from naught.core.calls import Call, check_timeout, check_ttl, item_error, text
 from naught.core.holds import Hold
 from naught.core.messages import (
@@ -135,7 +141,8 @@ class ClientSession:
     `cache`: the cache that `hello` names; None for the server's default. `resumable`: open a session at the server,
     which outlives a connection for `lease_ms`, None for the server's default. `name`: what the client calls itself,
     None for nothing. `wake`: called at the first call of a turn; the adapter must then call `end_turn` and `output`
-    when the turn is over. `observed`: waiters may have the call that hooks see (`hooks.py`).
+    when the turn is over. `random`: the jitter of what is sent again, because the server was busy. `observed`:
+    waiters may have the call that hooks see (`hooks.py`).
     """
 
     def __init__(
@@ -147,6 +154,7 @@ class ClientSession:
         lease_ms: int | None = None,
         name: str | None = None,
         observed: bool = False,
+        random: Random | None = None,
     ) -> None:
         self._cache: Final = cache
         self._wake: Final = wake
@@ -169,9 +177,16 @@ class ClientSession:
         self._deferred: deque[Message] = deque()
         self._urgent: deque[Message] = deque()  # requests that the session makes itself; sent before all others
         self._refused: list[Message] = []  # answered with `shutting_down`: sent again on the next connection
+        # Answered with `busy`. Those of this turn, and a heap of (due, sequence, message): sent again when due.
+        self._busied: list[Message] = []
+        self._postponed: list[tuple[float, int, Message]] = []
+        self._backoff: Final = Backoff(random)  # of these
+        self._backs_off = False  # the server was busy, and has executed nothing since
+        self._budget: Final = RetryBudget()
         self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are removed from it
         self._windows: Final[Windows] = ObservedWindows() if observed else Windows()
         self._sequence = 0  # number of messages whose turn has ended
+        self._calls = 0  # number of calls in them
         # A heap of (deadline, sequence, message). Settled messages are removed when they reach the top, or all at
         # once when they have become the majority.
         self._deadlines: list[tuple[float, int, Message]] = []
@@ -276,6 +291,8 @@ class ClientSession:
         """
         self._woken = False
         self._joining = None
+        if self._busied:
+            self._postpone(now)
         fresh = self._fresh
         if not fresh:
             return
@@ -289,9 +306,24 @@ class ClientSession:
     def _set_deadline(self, message: Message, now: float) -> None:
         """The turn of this message has ended."""
         self._sequence = message.sequence = self._sequence + 1
+        self._calls += len(message.waiters)
         if message.timeout is not None:
             message.deadline = now + message.timeout
             heappush(self._deadlines, (message.deadline, message.sequence, message))
+
+    def _may_ask_again(self, message: Message) -> bool:
+        """Whether a message that was answered with `busy` may be sent again. If so, it counts."""
+        return not message.abandoned() and self._budget.spend(len(message.waiters), self._calls)
+
+    def _postpone(self, now: float) -> None:
+        """Send what was answered with `busy` again, in a while. What has no time left for that raises `Busy`."""
+        for message in self._busied:
+            due = now + self._backoff.next_delay()
+            if message.deadline is not None and message.deadline <= due:
+                message.fail(lambda: Busy("the server is busy, and there is no time left to ask again"))
+            else:
+                heappush(self._postponed, (due, message.sequence, message))
+        self._busied.clear()
 
     def _prune(self) -> None:
         """Remove abandoned messages from the queues, and settled ones from the deadlines.
@@ -482,6 +514,9 @@ class ClientSession:
             if error is None:
                 delivery = message.resolve(result)
                 self.served = True
+                if self._backs_off:
+                    self._backs_off = False
+                    self._backoff.reset()
                 if delivery is None:
                     return
                 if delivery.taken:
@@ -501,6 +536,11 @@ class ClientSession:
             raise
         if not isinstance(failure, ShuttingDown):
             self.served = True
+            if isinstance(failure, Busy) and self._may_ask_again(message):
+                self._backs_off = True
+                self._busied.append(message)
+                self._call_wake()
+                return
             message.fail(lambda: error_from_wire(failure.code, str(failure)))
             return
         self._state = _State.DRAINING
@@ -752,6 +792,8 @@ class ClientSession:
         pending: Iterable[Message] = (
             *self._windows.in_flight.values(),
             *self._refused,
+            *self._busied,
+            *(message for _, _, message in self._postponed),
             *self._urgent,
             *self._deferred,
             *self._queue,
@@ -762,6 +804,8 @@ class ClientSession:
                 message.fail(make_error or (lambda: ClientClosed("the client was closed before the call ended")))
         self._windows.in_flight.clear()
         self._refused.clear()
+        self._busied.clear()
+        self._postponed.clear()
         self._urgent.clear()
         self._deferred.clear()
         self._queue.clear()
@@ -780,6 +824,8 @@ class ClientSession:
         while deadlines and deadlines[0][2].settled:
             heappop(deadlines)
         due = deadlines[0][0] if deadlines else None
+        if self._postponed and (due is None or self._postponed[0][0] < due):
+            due = self._postponed[0][0]
         if self._disconnected_at is None or self._lease_ended or not (self._holds or self._regaining):
             return due
         lease_ends = self._disconnected_at + self._lease
@@ -791,6 +837,12 @@ class ClientSession:
         A wait whose time has run out at the server gets a little longer, for the answer that says so. When the
         connection has been gone for the lease, every hold is marked as lost.
         """
+        postponed = self._postponed
+        while postponed and postponed[0][0] <= now:
+            _, _, message = heappop(postponed)
+            if not message.settled:
+                self._queue.append(message)
+                self._call_wake()
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
             due, _, message = heappop(deadlines)

@@ -51,7 +51,7 @@ def state(driver: SessionDriver) -> dict[str, Any]:
             return [plain(each) for each in value]
         return value
 
-    left_out = {"_wake", "_unpacker", "_handshake"}
+    left_out = {"_wake", "_unpacker", "_handshake", "_backoff", "_budget"}
     return {name: plain(value) for name, value in fields(driver.session).items() if name not in left_out}
 
 
@@ -272,8 +272,8 @@ def test_a_failed_batch_fails_every_call_with_an_exception_of_its_own() -> None:
     driver = SessionDriver()
     waiters = [driver.incr("a"), driver.incr("b")]
     ((_, msgid, _, _),) = driver.turn()
-    driver.reply_error(msgid, "busy")
-    assert [waiter.outcome for waiter in waiters] == [Busy, Busy]
+    driver.reply_error(msgid, "full")
+    assert [waiter.outcome for waiter in waiters] == [CacheFull, CacheFull]
     assert waiters[0].error is not waiters[1].error
 
 
