@@ -32,6 +32,7 @@ from naught_server.kinds import (
     WholeOrZero,
     shown,
 )
+from naught_server.quotas import Limits
 from naught_server.rules import Rule
 
 # ------------------------------------------------------------------------------------------------- limits
@@ -197,6 +198,19 @@ PARKED_BYTES_MIN: Final = 1 << 20
 PARKED_BYTES_LIMIT: Final = 1 << 40
 """More does not fit into any memory."""
 
+RATE_MIN: Final = 100
+"""Less would refuse a client that does next to nothing."""
+
+RATE_LIMIT: Final = 1_000_000_000
+"""More than a server can do is no limit."""
+
+BUSY_AFTER_MS: Final = 500
+"""The default of the setting: half of what clients wait for an answer unless told otherwise. What is answered later
+would often be answered to nobody."""
+
+BUSY_AFTER_MS_MAX: Final = 60_000
+"""A minute. No caller waits longer for an answer; 0 is for ever."""
+
 SHARDS_MAX: Final = 65_536
 """Each shard costs a table, a lock and visits of the sweeper; more shards than this have no use."""
 
@@ -357,6 +371,49 @@ SETTINGS: Final = (
         "N",
         f"sessions opened from one address; empty for 1 in {SESSIONS_OF_ADDRESS} of all, at least "
         f"{SESSIONS_OF_ADDRESS_MIN}; Unix sockets are exempt",
+    ),
+    Setting(
+        "connections_per_user_max",
+        WholeOrNone(1, CONNECTIONS_LIMIT),
+        "N",
+        "connections served at once of one user",
+    ),
+    Setting(
+        "sessions_per_user_max",
+        WholeOrNone(1, SESSIONS_PER_CONNECTION * CONNECTIONS_LIMIT),
+        "N",
+        "sessions opened by one user",
+    ),
+    Setting(
+        "parked_bytes_per_address_max",
+        WholeOrNone(1, PARKED_BYTES_LIMIT),
+        "BYTES",
+        "memory for requests that wait, of the clients of one address; Unix sockets are exempt",
+    ),
+    Setting(
+        "parked_bytes_per_user_max",
+        WholeOrNone(1, PARKED_BYTES_LIMIT),
+        "BYTES",
+        "memory for requests that wait, of one user",
+    ),
+    Setting(
+        "rate_per_address_max",
+        WholeOrNone(RATE_MIN, RATE_LIMIT),
+        "N",
+        "counters that the clients of one address may touch in a second; further requests are answered busy",
+    ),
+    Setting(
+        "rate_per_user_max",
+        WholeOrNone(RATE_MIN, RATE_LIMIT),
+        "N",
+        "counters that one user may touch in a second; further requests are answered busy",
+    ),
+    Setting(
+        "busy_after_ms",
+        Whole(0, BUSY_AFTER_MS_MAX),
+        "MS",
+        "how long requests may wait while there is more work than can be done, before long ones are answered busy;"
+        " 0 is for ever",
     ),
     Setting(
         "parked_bytes_max",
@@ -528,6 +585,20 @@ class ServerConfig:
     """The most connections served at once from one address; None for no bound of its own."""
     sessions_per_address_max: int | None = None
     """The most sessions opened from one address; None for a share of all."""
+    connections_per_user_max: int | None = None
+    """The most connections served at once of one user; None for no bound of its own."""
+    sessions_per_user_max: int | None = None
+    """The most sessions opened by one user; None for no bound of its own."""
+    parked_bytes_per_address_max: int | None = None
+    """Bytes for requests that wait, of the clients of one address; None for no bound of its own."""
+    parked_bytes_per_user_max: int | None = None
+    """The same of one user."""
+    rate_per_address_max: int | None = None
+    """Counters that the clients of one address may touch in a second; None for no bound."""
+    rate_per_user_max: int | None = None
+    """The same of one user."""
+    busy_after_ms: int = BUSY_AFTER_MS
+    """How long requests may wait while there is more work than can be done; 0 for ever. See `overload.py`."""
     parked_bytes_max: int = PARKED_BYTES_MAX
     """Bytes for requests that wait, of all clients together; see `waiters.WAIT_BYTES`."""
     drain_timeout_ms: int = 10_000
@@ -592,6 +663,22 @@ class ServerConfig:
     def files_reserved(self) -> int:
         """Descriptors that connections of clients may not use."""
         return FILES_RESERVED + (HTTP_CONNECTIONS_MAX if self.serves_http else 0)
+
+    @property
+    def limits_of_address(self) -> Limits:
+        """What the clients of one address may use, beside `connections_per_address_max` and
+        `sessions_of_address_max`, which are counted where connections are accepted and sessions opened."""
+        return Limits(parked_bytes=self.parked_bytes_per_address_max, rate=self.rate_per_address_max)
+
+    @property
+    def limits_of_user(self) -> Limits:
+        """What one user may use."""
+        return Limits(
+            self.connections_per_user_max,
+            self.sessions_per_user_max,
+            self.parked_bytes_per_user_max,
+            self.rate_per_user_max,
+        )
 
     @property
     def sessions_max(self) -> int:

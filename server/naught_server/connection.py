@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from naught.errors import Busy
 from naught.wire.limits import PEER_UNACKNOWLEDGED_MS
 from naught_server.clock import CLOCK
 from naught_server.config import (
@@ -189,7 +190,11 @@ class Connection(asyncio.Protocol):
             uid = uid_of(transport.get_extra_info("socket"))
             login = None if uid is None else access.login_of_uid(uid)
         if login is not None:
-            self._protocol.take_login(login)
+            try:
+                self._protocol.take_login(login)
+            except Busy:
+                self._engine.stats.count_refused("connections_per_user_max")
+                self.abort()
 
     # ---------------------------------------------------------------------------------------- from the server
 

@@ -121,12 +121,17 @@ class Input:
         Anything that MessagePack can say may come out of a small message: whether it is a request is for the caller
         to see. Raises BadInput where the bytes are no message or over a limit; from then on there is no input.
         """
+        message = self.next_bytes()
+        return None if message is None else self.decode(message)
+
+    def next_bytes(self) -> bytes | None:
+        """As `next_message`, and not decoded: `decode` does that. Much cheaper for a long one."""
         if self._walk is None:
             end = walk_small(self.data, self.at)
             if end >= 0:
                 message = self.data[self.at : end]
                 self.advance(end)
-                return self._decoded(message)
+                return message
             if end == UNFINISHED:
                 if self._over:
                     raise self._refused("too_large", _TOO_MUCH, self.data[self.at : self.at + 8])
@@ -148,9 +153,10 @@ class Input:
         message = bytes(memoryview(walk.data)[:end])
         self.data = bytes(memoryview(walk.data)[end:])
         self._walk = None
-        return self._decoded(message)
+        return message
 
-    def _decoded(self, message: bytes) -> object:
+    def decode(self, message: bytes) -> object:
+        """A message of `next_bytes`. Raises as `next_message`."""
         try:
             decoded: object = msgpack.unpackb(
                 message, raw=True, use_list=False, strict_map_key=False, object_pairs_hook=Map
@@ -187,6 +193,25 @@ def peek_msgid(head: bytes) -> int | None:
     if width is None or len(head) < 3 + width:
         return None
     return int.from_bytes(head[3 : 3 + width], "big")
+
+
+def peek_method(head: bytes) -> bytes:
+    """The method of a request, from its first bytes; empty where it is no request with a short name.
+
+    >>> peek_method(bytes([0x94, 0x00, 0x07, 0xA4]) + b"incr and more")
+    b'incr'
+    """
+    if head[:2] != b"\x94\x00" or len(head) < 4:
+        return b""
+    at = 3 + {0xCC: 1, 0xCD: 2, 0xCE: 4}.get(head[2], 0)
+    if len(head) <= at:
+        return b""
+    kind = head[at]
+    if 0xA0 <= kind < 0xC0:
+        return head[at + 1 : at + 1 + (kind & 0x1F)]
+    if kind in (0xD9, 0xC4) and len(head) > at + 1:
+        return head[at + 2 : at + 2 + head[at + 1]]
+    return b""
 
 
 def without_first(messages: bytes, count: int) -> bytes:

@@ -24,7 +24,9 @@ from naught_server.access import Access
 from naught_server.config import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS, ServerConfig
 from naught_server.fatal import FATAL
 from naught_server.holds import TakenBack
+from naught_server.overload import Overload
 from naught_server.pace import rhythm
+from naught_server.quotas import Quotas
 from naught_server.rules import DEVIATION_ENTRIES_MIN, TABLE_BYTES_MIN, effective
 from naught_server.session import EndReason, Session
 from naught_server.sessions import OnTakenBack, Sessions
@@ -87,6 +89,8 @@ class Engine:
         self.tuner = Tuner(effective(config.rules), list(config.caches))
         self.access: Final = Access(config.users)
         self.timers = Timers()
+        self.overload = Overload()
+        self.quotas = Quotas(config.limits_of_address, config.limits_of_user)
         self.sessions = Sessions(
             self.store,
             self.timers,
@@ -314,6 +318,11 @@ class Engine:
             "evictions": sum(cache.evictions.values()),
         }
 
+    @property
+    def latest_ms(self) -> int:
+        """About now: the time of the sweeper's last step."""
+        return self._swept_ms
+
     def uptime_ms(self, now_ms: int) -> int:
         """How long the server has run."""
         return now_ms - (self.started_ms if self.started_ms is not None else now_ms)
@@ -353,6 +362,7 @@ class Engine:
             "connections": stats.connections,
             "connections_accepted": stats.connections_accepted,
             "connections_refused": stats.connections_refused,
+            "requests_refused": self.overload.refused,
             "connections_cut": dict(stats.connections_cut),
             "commands": {name: count for name, count in stats.commands.items() if count},
             "errors": dict(stats.errors),

@@ -182,6 +182,7 @@ class Served:
         self.decrs: i64 = 0
         self.gets: i64 = 0
         self.apply: Plain | None = None  # the last request, if it is an `apply`: parsed, and not executed
+        self.leave_apply = False  # stop before it instead; its owner decides
 
 
 def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], served: Served, requests_max: int) -> int:
@@ -228,6 +229,8 @@ def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], serv
                     break
                 pos += 4
             elif method == 0xA5 and letter == 0x61:
+                if served.leave_apply:
+                    break
                 served.apply, pos = _apply(data, msgid, pos + 1)
                 if served.apply is not None:
                     at = pos

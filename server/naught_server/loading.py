@@ -43,6 +43,7 @@ from naught_server.config import (
     must_be,
 )
 from naught_server.kinds import Switch, shown
+from naught_server.memory_bounds import memory_lines
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 from naught_server.secret_hash import PREFIX, HashedSecret, PlainSecret, Secret, read_secret
 
@@ -451,6 +452,8 @@ def to_toml(config: ServerConfig, sources: Mapping[str, str] | None = None) -> s
         lines += [f"{key} = {_toml_value(value)}" for key, value in values if value is not None]
     for user in config.users.values():
         lines += ["", f"[users.{_toml_text(user.name)}]", *_user_lines(user)]
+    if sources is not None:
+        lines += ["", *memory_lines(config)]
     return "\n".join(lines) + "\n"
 
 

@@ -35,7 +35,13 @@ Labels = Mapping[str, str]
 _NONE: Final[Labels] = {}
 
 # Shown from the start: a rate cannot be taken of a counter whose first value is not 0.
-REFUSED_REASONS: Final = ("connections_max", "connections_per_address_max", "http_connections_max", "open_files")
+REFUSED_REASONS: Final = (
+    "connections_max",
+    "connections_per_address_max",
+    "connections_per_user_max",
+    "http_connections_max",
+    "open_files",
+)
 DECISION_LABELS: Final[Mapping[What, str]] = {
     "changed": "changed",
     "kept": "kept",

@@ -44,11 +44,12 @@ from naught_server.bad_input import BadInput
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, credentials_of, shards_of
 from naught_server.config import TURN_ITEMS_MAX
-from naught_server.decoder import Input
+from naught_server.decoder import Input, peek_method, peek_msgid
 from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
-from naught_server.hot import Served, serve
+from naught_server.hot import Served, head_of, serve
 from naught_server.params import Params
+from naught_server.quotas import ADDRESS, USER, Quota
 from naught_server.session import ASK_FOR_ACK, EndReason, Session, SlicedRequest
 from naught_server.slowlog import SlowTurn
 from naught_server.stats import UNKNOWN_METHOD
@@ -57,6 +58,28 @@ from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
 
 log = logging.getLogger("naught.server")
 
+
+NOTHING: Final = 0
+LONG: Final = 1
+ALL: Final = 2
+"""What a turn answers with `busy`."""
+
+REFUSED_BYTES_MIN: Final = 256
+"""A request of so many bytes is long: walking over it costs a tenth of doing it. Below, refusing costs as much."""
+
+COSTLY: Final = frozenset({b"top", b"count", b"scan", b"holders", b"sessions"})
+"""Requests of a few bytes that are much work."""
+
+_REFUSED: Final = object()
+"""In place of a message that was answered."""
+
+_OVERLOADED: Final = encode_error(0, "busy", "the server has more work than it can do; the request was not executed")[
+    3:
+]
+_TOO_FAST: Final = encode_error(0, "busy", "this client asks for more in a second than it may; nothing was executed")[
+    3:
+]
+"""The replies behind their msgid."""
 
 _STOPPING: Final = "the server is stopping; the request was not executed"
 
@@ -86,6 +109,7 @@ class ServerProtocol:
         "_attempt",
         "_before",
         "_begun",
+        "_behind_ms",
         "_careful",
         "_clocks",
         "_fault",
@@ -95,6 +119,7 @@ class ServerProtocol:
         "_most_entries",
         "_most_method",
         "_most_traceparent",
+        "_quota_of_user",
         "_served",
         "_stalled",
         "_starved",
@@ -111,6 +136,7 @@ class ServerProtocol:
         "idle",
         "login",
         "peer",
+        "quotas",
         "refusing",
         "session",
         "unfinished_since_ms",
@@ -170,6 +196,13 @@ class ServerProtocol:
         self._stalled: object = None
         self._wanted: tuple[Cache, list[int]] | None = None
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
+        self._behind_ms: int | None = None  # since when received requests were left over after each turn
+        # What its principals may use: its address, and its user once it has one. Empty where there are no limits.
+        self.quotas: tuple[Quota, ...] = ()
+        self._quota_of_user: Quota | None = None  # the one of these that is the user's
+        quota = engine.quotas.enter(ADDRESS, address, engine.latest_ms)
+        if quota is not None:
+            self.quotas = (quota,)
 
     # ---------------------------------------------------------------------------------------- called by the adapter
 
@@ -226,6 +259,9 @@ class ServerProtocol:
         if self._fault is not None and not self.session.slices and self.session.batch is None:
             self._refuse_peer(self._fault, now_ms)
         self._note_pending(now_ms)
+        if self.quotas:
+            for quota in self.quotas:
+                quota.spend(self._begun - self._left)
         replies = self.session.flush()
         if self._before:
             replies = b"".join((*self._before, replies))
@@ -249,6 +285,10 @@ class ServerProtocol:
     def _serve_input(self, now_ms: int) -> None:
         """Serve received requests until none is whole, the turn is full, or something has to wait."""
         source = self._input
+        refused = NOTHING
+        if self.quotas or self._behind_ms is not None:
+            refused = self._what_to_refuse(now_ms)
+            self._served.leave_apply = refused != NOTHING
         while self._left > 0 and self._fault is None and not self.closing:
             session = self.session
             cache = session.cache
@@ -261,20 +301,68 @@ class ServerProtocol:
                 continue
             if source.empty:
                 break
-            if direct and not (self.refusing or self._careful):
+            if direct and not (self.refusing or self._careful or refused == ALL):
                 if self._serve_plain(session, cache):
                     continue
                 if source.empty or self._left <= 0:
                     break
-            message = source.next_message()
+            message = source.next_message() if refused == NOTHING else self._next_not_refused(refused)
             if message is None:
                 self._starved = True
                 break
+            if message is _REFUSED:
+                continue
             if self.refusing:
                 self._left -= REQUEST_ENTRIES
                 self._refuse_message(message)
             else:
                 self._serve(message, now_ms)
+
+    def _what_to_refuse(self, now_ms: int) -> int:
+        """What this turn answers with `busy`: everything for a principal that has used up its rate; what is long on a
+        connection that has been behind for too long, while the server has more work than it can do."""
+        for quota in self.quotas:
+            if quota.room(now_ms) <= 0:
+                return ALL
+        busy_after_ms = self.engine.config.busy_after_ms
+        if (
+            busy_after_ms
+            and self._behind_ms is not None
+            and now_ms - self._behind_ms >= busy_after_ms
+            and self.engine.overload.lasts(now_ms, busy_after_ms)
+        ):
+            return LONG
+        return NOTHING
+
+    def _next_not_refused(self, refused: int) -> object:
+        """The next message; `_REFUSED` where it was answered with `busy`, None where it is not whole.
+
+        A long message is refused without being decoded. A short one of little work is done: refusing it would cost as
+        much. What gives something back is never refused.
+        """
+        source, session = self._input, self.session
+        message = source.next_bytes()
+        if message is None:
+            return None
+        method = peek_method(message)
+        command = COMMANDS.get(method)
+        msgid = peek_msgid(message[:8])
+        if (
+            command is None
+            or msgid is None
+            or command.passes
+            or command.outside
+            or self.is_unknown
+            or (refused == LONG and len(message) < REFUSED_BYTES_MIN and method not in COSTLY)
+            or (session.id is not None and (session.overrun or not session.has_room(1)))
+        ):
+            return source.decode(message)
+        self._left -= REQUEST_ENTRIES
+        self._count_error(method, "busy")
+        self.engine.overload.refused += 1
+        session.accept()
+        session.reply(head_of(msgid)[:-1] + (_OVERLOADED if refused == LONG else _TOO_FAST))
+        return _REFUSED
 
     def _serve_plain(self, session: Session, cache: Cache) -> bool:
         """Serve what is plain at the cursor, as far as the turn and the session's window let it. Whether that ended
@@ -345,6 +433,8 @@ class ServerProtocol:
             or not (self._starved or self._input.empty)
         )
         self.backlog = behind
+        if behind or self._behind_ms is not None:
+            self._note_behind(behind and not self._waiting and self._fault is None and not self.closing, now_ms)
         self.idle = not (behind or session.slices)
         # A connection that waits for a shard or is closing needs no turn.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
@@ -352,6 +442,17 @@ class ServerProtocol:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
+
+    def _note_behind(self, behind: bool, now_ms: int) -> None:
+        """Whether received requests are left over after this turn."""
+        if behind:
+            if self._behind_ms is None:
+                self._behind_ms = now_ms
+                self.engine.overload.enter(now_ms)
+        elif self._behind_ms is not None:
+            self._behind_ms = None
+            self._served.leave_apply = False
+            self.engine.overload.leave()
 
     def _note_work(self, method: bytes, entries: int, traceparent: str | None) -> None:
         """A request of this turn was so much work."""
@@ -401,7 +502,14 @@ class ServerProtocol:
         return self._attempt is not None and not self._attempt.settled
 
     def take_login(self, login: Login) -> None:
-        """The client is this user."""
+        """The client is this user. Raises Busy where the user has as many connections as it may have."""
+        quota = self.engine.quotas.enter(USER, login.rights.user, self.engine.latest_ms)
+        if self._quota_of_user is not None:
+            self.engine.quotas.leave(self._quota_of_user)
+        self.quotas = tuple(
+            each for each in (*self.quotas, quota) if each is not None and each is not self._quota_of_user
+        )
+        self._quota_of_user = quota
         self.login = login
         self._input.lift_limit()
         self._choose_path()
@@ -470,6 +578,9 @@ class ServerProtocol:
         if self.session.outlet is self:
             self.engine.sessions.leave(self.session, now_ms)
         self._forget()
+        for quota in self.quotas:
+            self.engine.quotas.leave(quota)
+        self.quotas = ()
 
     # ---------------------------------------------------------------------------------------- called by sessions
 
@@ -488,6 +599,7 @@ class ServerProtocol:
 
     def _forget(self) -> None:
         self.closing = True
+        self._note_behind(False, 0)
         self.wants_turn = self._waiting = False
         self._stalled = self._fault = None
         if self._attempt is not None:

@@ -36,6 +36,7 @@ from naught_server.batch import Batch
 from naught_server.config import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.decoder import without_first
 from naught_server.holds import LOOKED_AT_MAX, HoldCounts, Holds
+from naught_server.quotas import Quota
 from naught_server.stats import Stats
 from naught_server.store import Cache
 from naught_server.timers import Timer, Timers
@@ -103,6 +104,10 @@ class Outlet(Protocol):
     def login(self) -> Login | None:
         """Whose it is; None on a server without users."""
 
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What its principals may use."""
+
     def output_ready(self) -> None:
         """There is output although no request of this connection is being served."""
 
@@ -138,6 +143,7 @@ class Session:
     """One client's conversation with one cache."""
 
     __slots__ = (
+        "_charged",
         "_kept",
         "_kept_after",
         "_lease",
@@ -199,6 +205,7 @@ class Session:
         self.batch: Batch | None = None  # an `apply` that is partly done; later requests begin after its end
         self._owner = Owner()  # of those that wait
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
+        self._charged: tuple[Quota, ...] = ()  # the principals that those count for
         self.parked_items = 0  # keys that those wait for, all together
         self.holds = Holds(cache, services.hold_counts, 0)
 
@@ -419,7 +426,16 @@ class Session:
         self.need_room_to_wait()
         if self.parked_items + waiter.size > PARKED_ITEMS_MAX:
             raise Busy(f"the requests of a client wait for at most {PARKED_ITEMS_MAX} keys at a time")
-        self._services.add_parked(waiter.size, waiter.memory_bytes)
+        outlet = self.outlet
+        if not self.parked and outlet is not None:
+            self._charged = outlet.quotas
+        self._charge(waiter.memory_bytes)
+        try:
+            self._services.add_parked(waiter.size, waiter.memory_bytes)
+        except Busy:
+            for quota in self._charged:
+                quota.parked_bytes -= waiter.memory_bytes
+            raise
         self.parked_items += waiter.size
         self.parked[msgid] = waiter
         waiter.park(partial(self._answer, msgid), self._owner, self._services.timers, now_ms)
@@ -441,8 +457,22 @@ class Session:
         else:
             self.flush()
 
+    def _charge(self, size: int) -> None:
+        """A request is to wait: it counts for the principals that all waiting ones count for. Raises Busy."""
+        charged: list[Quota] = []
+        try:
+            for quota in self._charged:
+                quota.park(size)
+                charged.append(quota)
+        except Busy:
+            for quota in charged:
+                quota.parked_bytes -= size
+            raise
+
     def _count_left(self, waiter: Waiter) -> None:
         """A request waits no longer."""
+        for quota in self._charged:
+            quota.parked_bytes -= waiter.memory_bytes
         self.parked_items -= waiter.size
         self._services.remove_parked(waiter.size, waiter.memory_bytes)
 

@@ -30,6 +30,7 @@ from naught.wire.limits import REPLY_BYTES_MAX, SESSION_ID_BYTES
 from naught_server.access import Access, Login
 from naught_server.config import TURN_ITEMS_MAX
 from naught_server.holds import HoldCounts, TakenBack
+from naught_server.quotas import Quota
 from naught_server.session import END_REASONS, EndReason, Outlet, Session
 from naught_server.stats import Stats
 from naught_server.store import Cache, Store
@@ -98,6 +99,7 @@ class Sessions:
         self._of_address_max: Final = of_address_max
         self._shares: dict[str | None, _Share] = {}  # by address; those with sessions
         self._share_of: dict[bytes, _Share] = {}  # by session
+        self._quotas_of: dict[bytes, tuple[Quota, ...]] = {}  # the principals a session counts for, by session
         self._idle: dict[Session, None] = {}  # those of all shares
         self._parked_bytes_max: Final = parked_bytes_max
         # Requests that wait, of all sessions and of connections without one; the keys they wait for; their memory.
@@ -177,7 +179,13 @@ class Sessions:
         outlet = session.outlet
         assert outlet is not None, "a request comes from a connection"
         share = self._shares.get(outlet.address) or _Share(outlet.address)
-        self._make_room(share, now_ms)
+        quotas = self._quota_of_session(outlet)
+        try:
+            self._make_room(share, now_ms)
+        except Busy:
+            for quota in quotas:
+                quota.sessions -= 1
+            raise
         self.opened += 1
         session_id = self._new_id()
         assert len(session_id) == SESSION_ID_BYTES, "an id is a credential of 128 bits"
@@ -186,7 +194,23 @@ class Sessions:
         self._by_number[self.opened] = session
         self._shares[share.address] = share
         self._share_of[session_id] = share
+        if quotas:
+            self._quotas_of[session_id] = quotas
         share.count += 1
+
+    @staticmethod
+    def _quota_of_session(outlet: Outlet) -> tuple[Quota, ...]:
+        """Count a session for the principals of its connection. Raises Busy, with nothing counted."""
+        counted: list[Quota] = []
+        try:
+            for quota in outlet.quotas:
+                quota.open_session()
+                counted.append(quota)
+        except Busy:
+            for quota in counted:
+                quota.sessions -= 1
+            raise
+        return tuple(counted)
 
     def _make_room(self, share: _Share, now_ms: int) -> None:
         """For one more session of this address: end one that was never used if there are too many. Raises Busy."""
@@ -202,6 +226,8 @@ class Sessions:
 
     def _leave_share(self, session: Session) -> None:
         assert session.id is not None
+        for quota in self._quotas_of.pop(session.id, ()):
+            quota.sessions -= 1
         self._idle.pop(session, None)
         share = self._share_of.pop(session.id, None)
         if share is not None:

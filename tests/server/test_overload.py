@@ -1,0 +1,299 @@
+"""More work than can be done is refused early where refusing is cheap; a principal has limits of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naught.wire.codec import encode_notification, encode_request
+from naught_server.config import BUSY_AFTER_MS, CachePolicy, ServerConfig
+from naught_server.decoder import Input, peek_method
+from naught_server.engine import Engine
+from naught_server.memory_bounds import memory_bounds, memory_lines
+from naught_server.overload import CONNECTIONS_MIN, Overload
+from naught_server.protocol import REFUSED_BYTES_MIN, ServerProtocol
+from naught_server.quotas import ADDRESS, FORGET_ABOVE, USER, Limits, Quotas
+from support.conversation import decoded
+
+NOW_MS = 1_000_000
+KEYS = [b"%0100d" % number for number in range(900)]
+LONG = ("apply", (KEYS, 1))
+SHORT = ("incr", (b"k",))
+
+
+def engine_of(**settings: Any) -> Engine:
+    return Engine(ServerConfig(caches={"default": CachePolicy("default", shards=2)}, **settings))
+
+
+class Client:
+    """A connection whose requests are sent together, and whose turns the test gives."""
+
+    def __init__(self, engine: Engine, address: str | None = None) -> None:
+        self.protocol = ServerProtocol(engine, lambda: None, address=address)
+        self.replies: list[Any] = []
+
+    def send(self, now_ms: int, *requests: tuple[str, tuple[Any, ...]]) -> None:
+        data = b"".join(encode_request(number, method, params) for number, (method, params) in enumerate(requests))
+        self.take(self.protocol.receive(data, now_ms))
+
+    def turn(self, now_ms: int) -> None:
+        self.take(self.protocol.turn(now_ms))
+
+    def turns(self, now_ms: int) -> None:
+        while self.protocol.wants_turn:
+            self.turn(now_ms)
+
+    def take(self, data: bytes) -> None:
+        self.replies += decoded(data)
+
+    @property
+    def codes(self) -> list[str]:
+        return ["ok" if error is None else error[0].decode() for _, _, error, _ in self.replies]
+
+
+def behind(engine: Engine, count: int = CONNECTIONS_MIN, *requests: tuple[str, tuple[Any, ...]]) -> list[Client]:
+    """Clients that have asked for more than a turn does."""
+    clients = [Client(engine) for _ in range(count)]
+    for client in clients:
+        client.send(NOW_MS, LONG, LONG, LONG, *requests)
+        assert client.protocol.backlog
+    return clients
+
+
+def test_long_requests_of_connections_that_stay_behind_are_answered_busy() -> None:
+    engine = engine_of()
+    *clients, one, two, three = behind(engine, 2 * CONNECTIONS_MIN - 1, LONG, LONG, SHORT)
+    for client in clients:
+        client.turn(NOW_MS + BUSY_AFTER_MS - 1)
+        assert "busy" not in client.codes
+    late = NOW_MS + BUSY_AFTER_MS
+    for client in clients:
+        client.turn(late)
+        client.turns(late)
+        assert client.codes[-1] == "ok", "a short one is done: refusing it would cost as much"
+        assert client.codes.count("busy") >= 1
+        assert [msgid for _, msgid, _, _ in client.replies] == list(range(6)), "in their order"
+    for client in (one, two, three):  # these are too few by themselves
+        client.turns(late)
+        assert set(client.codes) == {"ok"}
+    refused = sum(client.codes.count("busy") for client in clients)
+    assert engine.overload.refused == refused
+    assert engine.info(late)["errors"]["busy"] == refused
+    assert engine.store.caches["default"].live_count(late)[0] == 901, "those that were done"
+    engine.invariants(late)
+    for client in clients:  # they have caught up
+        client.replies.clear()
+        client.send(late, LONG)
+        assert client.codes == ["ok"]
+
+
+def test_fewer_connections_are_never_refused() -> None:
+    engine = engine_of()
+    clients = behind(engine, CONNECTIONS_MIN - 1, *[LONG] * 5)
+    for client in clients:
+        client.turns(NOW_MS + 10 * BUSY_AFTER_MS)
+        assert set(client.codes) == {"ok"}
+
+
+def test_a_connection_that_was_not_behind_is_served() -> None:
+    engine = engine_of()
+    behind(engine)
+    other = Client(engine)
+    other.send(NOW_MS + BUSY_AFTER_MS, LONG, ("top", (1,)))
+    other.turns(NOW_MS + BUSY_AFTER_MS)
+    assert other.codes == ["ok", "ok"]
+
+
+def test_zero_turns_it_off() -> None:
+    engine = engine_of(busy_after_ms=0)
+    clients = behind(engine, 8, *[LONG] * 3)
+    for client in clients:
+        client.turns(NOW_MS + 100_000)
+        assert set(client.codes) == {"ok"}
+
+
+def test_what_gives_back_is_never_refused_and_what_walks_is() -> None:
+    engine = engine_of()
+    clients = [Client(engine) for _ in range(CONNECTIONS_MIN)]
+    for client in clients:
+        client.send(NOW_MS, ("hello", ({"session": True},)), ("acquire", ([[b"held", 1, 100]],)))
+        client.send(NOW_MS, LONG, LONG, LONG, ("top", (3,)), ("release", (1,)), ("ack", (1,)), ("bye", ()))
+    late = NOW_MS + BUSY_AFTER_MS
+    client = clients[0]
+    for each in clients[1:]:
+        each.turn(late - 1)
+    client.turn(late)
+    client.turns(late)
+    by_msgid = dict(zip([reply[1] for reply in client.replies[2:]], client.codes[2:], strict=True))
+    assert by_msgid[3] == "busy", "top"
+    assert by_msgid[4] == "ok", "release"
+    assert by_msgid[6] == "ok", "bye"
+
+
+def test_refused_requests_count_in_the_streams_of_a_session() -> None:
+    engine = engine_of()
+    clients = [Client(engine) for _ in range(CONNECTIONS_MIN + 2)]
+    for client in clients:
+        client.send(NOW_MS, ("hello", ({"session": True},)))
+        client.send(NOW_MS, *[LONG] * 6)
+    late = NOW_MS + BUSY_AFTER_MS
+    for client in clients[:3]:
+        client.turn(late)
+        client.turns(late)
+        assert "busy" in client.codes
+        session = client.protocol.session
+        assert session.accepted == session.replied == 6
+
+
+def test_a_closed_connection_is_not_behind() -> None:
+    engine = engine_of()
+    clients = behind(engine)
+    clients[0].protocol.close(NOW_MS)
+    assert not engine.overload.lasts(NOW_MS + BUSY_AFTER_MS, BUSY_AFTER_MS)
+    for client in clients[1:]:
+        client.protocol.close(NOW_MS)
+    assert engine.overload._behind == 0
+
+
+def test_it_begins_when_enough_are_behind_and_ends_when_one_has_caught_up() -> None:
+    overload = Overload()
+    for number in range(CONNECTIONS_MIN):
+        overload.enter(1_000 * number)
+    begun = 1_000 * (CONNECTIONS_MIN - 1)
+    assert not overload.lasts(begun + 499, 500)
+    assert overload.lasts(begun + 500, 500)
+    overload.leave()
+    assert not overload.lasts(begun + 5_000, 500)
+
+
+@pytest.mark.parametrize(
+    ("head", "method"),
+    [
+        (encode_request(0, "incr", ()), b"incr"),
+        (encode_request(200, "apply", ()), b"apply"),
+        (encode_request(70_000, "get_many", ()), b"get_many"),
+        (encode_request(7, "x" * 40, ()), b"x" * 40),
+        (b"\x94\x00\x05\xc4\x04incr\x90", b"incr"),
+        (encode_notification("incr", ()), b""),
+        (b"\x94\x00", b""),
+        (b"\x94\x00\xcc\x05", b""),
+        (b"\x94\x00\x05\x07", b""),
+    ],
+)
+def test_the_method_is_found_without_decoding(head: bytes, method: bytes) -> None:
+    assert peek_method(head) == method
+
+
+def test_what_is_passed_without_decoding_is_what_is_decoded() -> None:
+    data = encode_request(1, *LONG) + encode_request(2, *SHORT)
+    one, other = Input(), Input()
+    for each in (one, other):
+        each.feed(data)
+    for _ in range(2):
+        message = one.next_bytes()
+        assert message is not None
+        assert one.decode(message) == other.next_message()
+    assert one.next_bytes() is None
+    assert len(encode_request(2, *SHORT)) < REFUSED_BYTES_MIN < len(encode_request(1, *LONG))
+
+
+# ------------------------------------------------------------------------------------------- principals
+
+
+def test_the_rate_of_an_address_is_kept_over_all_its_connections() -> None:
+    engine = engine_of(rate_per_address_max=1_000)
+    one, two, other = Client(engine, "a"), Client(engine, "a"), Client(engine, "b")
+    one.send(NOW_MS, *[SHORT] * 600)
+    two.send(NOW_MS, *[SHORT] * 600)
+    assert set(one.codes + two.codes) == {"ok"}, "the turn that overdraws is done"
+    one.send(NOW_MS, SHORT, ("hello", ()))
+    assert one.codes[-2:] == ["busy", "ok"]
+    other.send(NOW_MS, *[SHORT] * 600)
+    assert set(other.codes) == {"ok"}
+    two.send(NOW_MS + 199, SHORT)
+    assert two.codes[-1] == "busy"
+    two.send(NOW_MS + 260, SHORT)
+    assert two.codes[-1] == "ok", "0.25 s are 250"
+
+
+def test_coming_back_does_not_fill_the_bucket() -> None:
+    engine = engine_of(rate_per_address_max=1_000)
+    one = Client(engine, "a")
+    one.send(NOW_MS, *[SHORT] * 1_000)
+    one.turns(NOW_MS)
+    one.protocol.close(NOW_MS)
+    again = Client(engine, "a")
+    again.send(NOW_MS, SHORT)
+    assert again.codes == ["busy"]
+
+
+def test_waits_of_an_address_have_a_bound_of_their_own() -> None:
+    engine = engine_of(parked_bytes_per_address_max=3_000)
+    one, other = Client(engine, "a"), Client(engine, "b")
+    wait = ("wait_zero", (b"full", 10_000))
+    one.send(NOW_MS, ("set", (b"full", 1)), wait, wait, wait)
+    assert one.codes == ["ok", "busy"]
+    other.send(NOW_MS, ("ping", ()), wait)
+    assert other.codes == ["ok"]
+    one.protocol.close(NOW_MS)
+    again = Client(engine, "a")
+    again.send(NOW_MS, ("ping", ()), wait, wait)
+    assert again.codes == ["ok"], "what the closed connection waited for counts no more"
+    quotas = engine.quotas._by_name
+    again.protocol.close(NOW_MS)
+    other.protocol.close(NOW_MS)
+    assert all(quota.parked_bytes == quota.connections == 0 for quota in quotas.values())
+
+
+def test_without_limits_nothing_is_counted() -> None:
+    engine = engine_of()
+    client = Client(engine, "a")
+    client.send(NOW_MS, SHORT)
+    assert client.protocol.quotas == ()
+    assert len(engine.quotas) == 0
+
+
+def test_a_user_has_so_many_connections_and_sessions() -> None:
+    quotas = Quotas(Limits(), Limits(connections=2, sessions=1))
+    one = quotas.enter(USER, "me", 0)
+    assert one is not None
+    assert quotas.enter(USER, "me", 0) is one
+    with pytest.raises(Exception, match="the user of this client may have 2 connections"):
+        quotas.enter(USER, "me", 0)
+    quotas.leave(one)
+    assert quotas.enter(USER, "me", 0) is one
+    one.open_session()
+    with pytest.raises(Exception, match="1 sessions"):
+        one.open_session()
+    assert quotas.enter(ADDRESS, "a", 0) is None
+
+
+def test_principals_that_have_nothing_are_forgotten() -> None:
+    quotas = Quotas(Limits(rate=100), Limits())
+    for number in range(FORGET_ABOVE):
+        quota = quotas.enter(ADDRESS, str(number), 0)
+        assert quota is not None
+        quota.room(0)
+        quota.spend(1 if number else 50)
+        quotas.leave(quota)
+    quotas.enter(ADDRESS, "new", 20)
+    assert len(quotas) == 2, "the one that has asked for much is remembered"
+
+
+# ------------------------------------------------------------------------------------------- memory
+
+
+def test_the_limits_add_up() -> None:
+    def config_of(size: int) -> ServerConfig:
+        cache = CachePolicy("default", max_counters=10 * size)
+        return ServerConfig(connections_max=size, parked_bytes_max=size << 20, caches={"default": cache})
+
+    one, three = memory_bounds(config_of(1)), memory_bounds(config_of(3))
+    for name in ("connections", "sessions", "requests that wait", "counters"):
+        first, last = one[name], three[name]
+        assert first is not None
+        assert last == 3 * first
+    assert memory_bounds(ServerConfig())["counters"] is None
+    assert memory_lines(ServerConfig())[-1].endswith("and the counters")
+    assert all(line.startswith("# ") for line in memory_lines(config_of(1)))
