@@ -74,6 +74,7 @@ ADAPTERS = {
     "naught_loadtest.bars.drain",
     "naught_loadtest.bars.memory",
     "naught_loadtest.bars.neighbours",
+    "naught_loadtest.bars.overload",
     "naught_loadtest.bars.peers.callers",
     "naught_loadtest.bars.safemap",
     "naught_loadtest.bars.victims",

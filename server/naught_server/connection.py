@@ -47,7 +47,7 @@ from naught_server.config import (
 from naught_server.engine import Engine
 from naught_server.exhausted import end_process
 from naught_server.fatal import FATAL
-from naught_server.peers import TcpSocket, can_tell, uid_of, unanswered_ms
+from naught_server.peers import TcpSocket, can_tell, uid_of, unanswered_ms, unread_bytes
 from naught_server.protocol import Clocks, ServerProtocol
 from naught_server.tls import certificate_names
 
@@ -91,7 +91,9 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         clocks = Clocks(_clock_ns, _wall_clock_ns)
-        self._protocol = ServerProtocol(engine, self._schedule_turn, address=address, peer=peer, clocks=clocks)
+        self._protocol = ServerProtocol(
+            engine, self._schedule_turn, address=address, peer=peer, clocks=clocks, unread_bytes=self._unread_bytes
+        )
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport is not paused
         self._turn_due = False  # a turn is scheduled with call_soon
@@ -216,6 +218,11 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         self._ending = True
         self._update_flow()
+
+    def _unread_bytes(self) -> int:
+        """How much has arrived and was not read."""
+        transport = self._transport
+        return 0 if transport is None else unread_bytes(transport.get_extra_info("socket"))
 
     # ---------------------------------------------------------------------------------------- turns
 

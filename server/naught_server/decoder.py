@@ -111,6 +111,11 @@ class Input:
         """Whether everything that was received was served: no part of a message is left either."""
         return self.at == len(self.data) and self._walk is None
 
+    @property
+    def left_bytes(self) -> int:
+        """How many received bytes were not served."""
+        return len(self.data) - self.at + (0 if self._walk is None else len(self._walk.data))
+
     def pinned_bytes(self) -> int:
         """How many received bytes are kept: those that were served and not dropped yet too."""
         return len(self.data) + (0 if self._walk is None else len(self._walk.data))

@@ -1,13 +1,12 @@
 """Notices that clients ask for more than the server can do. Sans-IO.
 
-A connection is *behind* while received requests are left over after its turn. One that is behind for a moment has
-sent much at once. When several are behind, without a pause, for `busy_after_ms`, there is more work than can be done,
-and what is asked for now would be answered after its client has given up. Then a connection that has itself been
-behind for so long is answered `busy`, without executing, until it has caught up: so its queue never holds more than
-that time.
+A connection is *behind* while received requests are left over after its turn. How long what arrives now will wait is
+known then: the bytes that are there, those in the kernel included, by the bytes that were served lately. Where that
+is longer than `busy_after_ms`, the answers would come after their callers have given up. So the requests that are
+there are answered `busy`, without executing, and those that come later find a short queue.
 
-Only what is much cheaper to refuse than to do is refused: see `ServerProtocol._refuses`. A single connection that is
-behind is slowed down by TCP, and does no harm to others.
+Only what is much cheaper to refuse than to do is refused: see `ServerProtocol._next_not_refused`. Where few
+connections are behind, TCP slows them down, and they do no harm to others.
 """
 
 from __future__ import annotations
@@ -15,31 +14,60 @@ from __future__ import annotations
 from typing import Final
 
 CONNECTIONS_MIN: Final = 4
-"""So many connections must be behind together. Fewer share the time of the server well."""
+"""So many connections must be behind. Fewer share the time of the server well, however much each has sent."""
+
+LOOK_MS: Final = 50
+"""How often a connection that is behind looks how long its requests will wait."""
 
 
 class Overload:
     """The connections that are behind."""
 
-    __slots__ = ("_behind", "_since_ms", "refused")
+    __slots__ = ("_behind", "refused")
 
     def __init__(self) -> None:
         self._behind = 0  # connections
-        self._since_ms: int | None = None  # since when there are CONNECTIONS_MIN of them
         self.refused = 0  # requests, since the start
 
-    def enter(self, now_ms: int) -> None:
+    def enter(self) -> None:
         """One more connection is behind."""
         self._behind += 1
-        if self._behind == CONNECTIONS_MIN:
-            self._since_ms = now_ms
 
     def leave(self) -> None:
         """It has caught up, or is closed."""
         self._behind -= 1
-        if self._behind < CONNECTIONS_MIN:
-            self._since_ms = None
 
-    def lasts(self, now_ms: int, busy_after_ms: int) -> bool:
-        """Whether there was more work than could be done for so long."""
-        return self._since_ms is not None and now_ms - self._since_ms >= busy_after_ms
+    @property
+    def many(self) -> bool:
+        """Whether so many are behind that they keep each other waiting."""
+        return self._behind >= CONNECTIONS_MIN
+
+
+class Queue:
+    """What one connection has sent and is not served: how long it will wait, and how much of it is to be refused."""
+
+    __slots__ = ("_looked_bytes", "_looked_ms", "fed_bytes", "refused_until")
+
+    def __init__(self) -> None:
+        self.fed_bytes = 0  # received, ever
+        self.refused_until = 0  # the end of what is to be refused, in these bytes; 0 for nothing
+        self._looked_ms = 0  # when it last looked, while it was behind
+        self._looked_bytes = 0  # how many bytes were served then
+
+    def begin(self, left_bytes: int, now_ms: int) -> None:
+        """The connection is behind from now on."""
+        self._looked_ms = now_ms
+        self._looked_bytes = self.fed_bytes - left_bytes
+
+    def look(self, left_bytes: int, unread_bytes: int, now_ms: int, busy_after_ms: int) -> None:
+        """`left_bytes` are received and not served, and `unread_bytes` are in the kernel. Where they would wait for
+        longer than `busy_after_ms`, they are to be refused."""
+        served = self.fed_bytes - left_bytes - self._looked_bytes
+        took_ms = now_ms - self._looked_ms
+        self.begin(left_bytes, now_ms)
+        if served > 0 and (left_bytes + unread_bytes) * took_ms > busy_after_ms * served:
+            self.refused_until = self.fed_bytes + unread_bytes
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether to look again."""
+        return now_ms - self._looked_ms >= LOOK_MS

@@ -23,15 +23,17 @@ with nothing on its way.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
 import sys
-from typing import Final, Protocol
+import termios
+from typing import Any, Final, Protocol
 
 from naught.wire.limits import KEEPALIVE
 from naught_server.config import PROBE_INTERVAL_MS_MAX
 
-__all__ = ["TcpSocket", "can_tell", "prepare_accepted", "uid_of", "unanswered_ms"]
+__all__ = ["TcpSocket", "can_tell", "prepare_accepted", "uid_of", "unanswered_ms", "unread_bytes"]
 
 _TCP_RTO_MAX_MS: Final = 44
 """Linux's number of the option; Python has no name for it yet."""
@@ -98,3 +100,12 @@ def unanswered_ms(connected: TcpSocket) -> int | None:
     if parts[_UNACKED] or parts[_PROBES]:
         return int(parts[_LAST_ACK_MS])
     return 0 if parts[_NOT_SENT] else None
+
+
+def unread_bytes(peer: Any) -> int:
+    """How many bytes the kernel has received on a socket that were not read; 0 where it cannot tell."""
+    try:
+        found = fcntl.ioctl(peer.fileno(), termios.FIONREAD, bytes(4))
+    except (OSError, ValueError, AttributeError):  # it is closed, or no socket
+        return 0
+    return int.from_bytes(found, sys.byteorder)

@@ -48,6 +48,7 @@ from naught_server.decoder import Input, peek_method, peek_msgid
 from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
 from naught_server.hot import Served, head_of, serve
+from naught_server.overload import Queue
 from naught_server.params import Params
 from naught_server.quotas import ADDRESS, USER, Quota
 from naught_server.session import ASK_FOR_ACK, EndReason, Session, SlicedRequest
@@ -109,7 +110,7 @@ class ServerProtocol:
         "_attempt",
         "_before",
         "_begun",
-        "_behind_ms",
+        "_behind",
         "_careful",
         "_clocks",
         "_fault",
@@ -119,12 +120,14 @@ class ServerProtocol:
         "_most_entries",
         "_most_method",
         "_most_traceparent",
+        "_queue",
         "_quota_of_user",
         "_served",
         "_stalled",
         "_starved",
         "_stats",
         "_traceparent",
+        "_unread_bytes",
         "_waiting",
         "_wake",
         "_wanted",
@@ -156,10 +159,12 @@ class ServerProtocol:
         peer: str = "",
         clocks: Clocks | None = None,
         careful: bool = False,
+        unread_bytes: Callable[[], int] | None = None,
     ) -> None:
         """`address`: where the connection comes from; None where sessions have no bound by address. `peer`: the same
         for operators. `clocks`: to time turns with; None where they are not. `careful`: serve every request with
-        every check, none on the hot path. For tests, which compare the two."""
+        every check, none on the hot path. For tests, which compare the two. `unread_bytes`: what has arrived and was
+        not given to the protocol."""
         self.engine: Final = engine
         self._stats: Final = engine.stats  # looked up in the engine they cost a lone request 200 instructions more
         self.address: Final = address  # its sessions count against the bound of this address
@@ -196,7 +201,9 @@ class ServerProtocol:
         self._stalled: object = None
         self._wanted: tuple[Cache, list[int]] | None = None
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
-        self._behind_ms: int | None = None  # since when received requests were left over after each turn
+        self._behind = False  # received requests were left over after the last turn
+        self._queue: Final = Queue()  # how long they will wait
+        self._unread_bytes: Final = unread_bytes
         # What its principals may use: its address, and its user once it has one. Empty where there are no limits.
         self.quotas: tuple[Quota, ...] = ()
         self._quota_of_user: Quota | None = None  # the one of these that is the user's
@@ -233,6 +240,7 @@ class ServerProtocol:
     def receive(self, data: bytes, now_ms: int) -> bytes:
         """Take received bytes and run a turn. Returns the replies."""
         self._input.feed(data)
+        self._queue.fed_bytes += len(data)
         self._starved = False
         return self.turn(now_ms)
 
@@ -240,6 +248,7 @@ class ServerProtocol:
         """Take received bytes for a later turn."""
         self._input.feed(data)
         self._fed_bytes += len(data)
+        self._queue.fed_bytes += len(data)
         self._starved = False
         self.backlog = True
         self.idle = False
@@ -286,10 +295,10 @@ class ServerProtocol:
         """Serve received requests until none is whole, the turn is full, or something has to wait."""
         source = self._input
         refused = NOTHING
-        if self.quotas or self._behind_ms is not None:
-            refused = self._what_to_refuse(now_ms)
-            self._served.leave_apply = refused != NOTHING
         while self._left > 0 and self._fault is None and not self.closing:
+            if self.quotas or self._behind or self._queue.refused_until or refused != NOTHING:
+                refused = self._what_to_refuse(now_ms)
+                self._served.leave_apply = refused != NOTHING
             session = self.session
             cache = session.cache
             direct = cache.prepare(now_ms)
@@ -319,19 +328,23 @@ class ServerProtocol:
                 self._serve(message, now_ms)
 
     def _what_to_refuse(self, now_ms: int) -> int:
-        """What this turn answers with `busy`: everything for a principal that has used up its rate; what is long on a
-        connection that has been behind for too long, while the server has more work than it can do."""
+        """What is answered with `busy` now: everything for a principal that has used up its rate; what is long where
+        it would wait for too long, because the server has more work than it can do."""
         for quota in self.quotas:
             if quota.room(now_ms) <= 0:
                 return ALL
-        busy_after_ms = self.engine.config.busy_after_ms
-        if (
-            busy_after_ms
-            and self._behind_ms is not None
-            and now_ms - self._behind_ms >= busy_after_ms
-            and self.engine.overload.lasts(now_ms, busy_after_ms)
-        ):
+        queue = self._queue
+        left_bytes = self._input.left_bytes
+        if self._behind and queue.is_due(now_ms):
+            unread_bytes = 0 if self._unread_bytes is None else self._unread_bytes()
+            busy_after_ms = self.engine.config.busy_after_ms
+            if busy_after_ms and self.engine.overload.many:
+                queue.look(left_bytes, unread_bytes, now_ms, busy_after_ms)
+            else:
+                queue.begin(left_bytes, now_ms)
+        if queue.fed_bytes - left_bytes < queue.refused_until:
             return LONG
+        queue.refused_until = 0
         return NOTHING
 
     def _next_not_refused(self, refused: int) -> object:
@@ -433,7 +446,7 @@ class ServerProtocol:
             or not (self._starved or self._input.empty)
         )
         self.backlog = behind
-        if behind or self._behind_ms is not None:
+        if behind or self._behind:
             self._note_behind(behind and not self._waiting and self._fault is None and not self.closing, now_ms)
         self.idle = not (behind or session.slices)
         # A connection that waits for a shard or is closing needs no turn.
@@ -445,13 +458,13 @@ class ServerProtocol:
 
     def _note_behind(self, behind: bool, now_ms: int) -> None:
         """Whether received requests are left over after this turn."""
-        if behind:
-            if self._behind_ms is None:
-                self._behind_ms = now_ms
-                self.engine.overload.enter(now_ms)
-        elif self._behind_ms is not None:
-            self._behind_ms = None
-            self._served.leave_apply = False
+        if behind and not self._behind:
+            self._behind = True
+            self.engine.overload.enter()
+            if not self._queue.refused_until:
+                self._queue.begin(self._input.left_bytes, now_ms)
+        elif self._behind and not behind:
+            self._behind = False
             self.engine.overload.leave()
 
     def _note_work(self, method: bytes, entries: int, traceparent: str | None) -> None:
@@ -599,7 +612,8 @@ class ServerProtocol:
 
     def _forget(self) -> None:
         self.closing = True
-        self._note_behind(False, 0)
+        if self._behind:
+            self._note_behind(False, 0)
         self.wants_turn = self._waiting = False
         self._stalled = self._fault = None
         if self._attempt is not None:

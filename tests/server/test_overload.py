@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from naught_server.config import BUSY_AFTER_MS, CachePolicy, ServerConfig
 from naught_server.decoder import Input, peek_method
 from naught_server.engine import Engine
 from naught_server.memory_bounds import memory_bounds, memory_lines
-from naught_server.overload import CONNECTIONS_MIN, Overload
+from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
 from naught_server.protocol import REFUSED_BYTES_MIN, ServerProtocol
 from naught_server.quotas import ADDRESS, FORGET_ABOVE, USER, Limits, Quotas
 from support.conversation import decoded
@@ -29,8 +30,10 @@ def engine_of(**settings: Any) -> Engine:
 class Client:
     """A connection whose requests are sent together, and whose turns the test gives."""
 
-    def __init__(self, engine: Engine, address: str | None = None) -> None:
-        self.protocol = ServerProtocol(engine, lambda: None, address=address)
+    def __init__(
+        self, engine: Engine, address: str | None = None, *, unread_bytes: Callable[[], int] | None = None
+    ) -> None:
+        self.protocol = ServerProtocol(engine, lambda: None, address=address, unread_bytes=unread_bytes)
         self.replies: list[Any] = []
 
     def send(self, now_ms: int, *requests: tuple[str, tuple[Any, ...]]) -> None:
@@ -52,8 +55,12 @@ class Client:
         return ["ok" if error is None else error[0].decode() for _, _, error, _ in self.replies]
 
 
+SERVE_MS = BUSY_AFTER_MS // 2
+"""How long a turn takes in these tests, which serves one long request."""
+
+
 def behind(engine: Engine, count: int = CONNECTIONS_MIN, *requests: tuple[str, tuple[Any, ...]]) -> list[Client]:
-    """Clients that have asked for more than a turn does."""
+    """Clients that have asked for more than a turn does: three long requests, and these."""
     clients = [Client(engine) for _ in range(count)]
     for client in clients:
         client.send(NOW_MS, LONG, LONG, LONG, *requests)
@@ -61,39 +68,68 @@ def behind(engine: Engine, count: int = CONNECTIONS_MIN, *requests: tuple[str, t
     return clients
 
 
-def test_long_requests_of_connections_that_stay_behind_are_answered_busy() -> None:
+def test_long_requests_that_would_wait_for_too_long_are_answered_busy() -> None:
     engine = engine_of()
-    *clients, one, two, three = behind(engine, 2 * CONNECTIONS_MIN - 1, LONG, LONG, SHORT)
+    clients = behind(engine, CONNECTIONS_MIN + 3, LONG, LONG, SHORT)
     for client in clients:
-        client.turn(NOW_MS + BUSY_AFTER_MS - 1)
-        assert "busy" not in client.codes
-    late = NOW_MS + BUSY_AFTER_MS
-    for client in clients:
-        client.turn(late)
-        client.turns(late)
+        client.turn(NOW_MS + SERVE_MS)
+        assert "busy" not in client.codes, "nothing is known yet"
+    for number, client in enumerate(clients):
+        client.turn(NOW_MS + 2 * SERVE_MS)
+        client.turns(NOW_MS + 2 * SERVE_MS)
         assert client.codes[-1] == "ok", "a short one is done: refusing it would cost as much"
-        assert client.codes.count("busy") >= 1
+        # Those that catch up keep the others waiting no longer.
+        assert client.codes.count("busy") == (2 if number < 4 else 0), number
         assert [msgid for _, msgid, _, _ in client.replies] == list(range(6)), "in their order"
-    for client in (one, two, three):  # these are too few by themselves
-        client.turns(late)
-        assert set(client.codes) == {"ok"}
-    refused = sum(client.codes.count("busy") for client in clients)
-    assert engine.overload.refused == refused
-    assert engine.info(late)["errors"]["busy"] == refused
-    assert engine.store.caches["default"].live_count(late)[0] == 901, "those that were done"
-    engine.invariants(late)
+    assert engine.overload.refused == 8
+    assert engine.info(NOW_MS)["errors"]["busy"] == 8
+    assert engine.store.caches["default"].live_count(NOW_MS)[0] == 901, "those that were done"
+    engine.invariants(NOW_MS)
     for client in clients:  # they have caught up
         client.replies.clear()
-        client.send(late, LONG)
+        client.send(NOW_MS + 3 * SERVE_MS, LONG)
         assert client.codes == ["ok"]
+    assert engine.overload._behind == 0
+
+
+def test_what_waits_for_a_short_time_is_served() -> None:
+    engine = engine_of()
+    clients = behind(engine, 8, LONG, LONG)
+    for turn in range(8):
+        for client in clients:
+            client.turn(NOW_MS + 60 * turn)
+    assert all(set(client.codes) == {"ok"} for client in clients)
+
+
+def test_what_lies_in_the_kernel_counts_and_is_refused_when_it_comes() -> None:
+    engine = engine_of()
+    unread = 40 * len(encode_request(0, *LONG))
+    clients = [Client(engine, unread_bytes=lambda: unread) for _ in range(8)]
+    for client in clients:
+        client.send(NOW_MS, LONG, LONG, LONG, LONG)
+    now_ms = NOW_MS + 60
+    for client in clients:
+        client.turn(now_ms)
+    client = clients[0]
+    client.turn(now_ms + 60)
+    client.turns(now_ms + 60)
+    assert client.codes == ["ok", "ok", "ok", "busy"]
+    client.send(now_ms + 70, *[LONG] * 30)
+    client.turns(now_ms + 70)
+    assert set(client.codes[4:]) == {"busy"}
+    client.send(now_ms + 80, *[LONG] * 20)
+    client.turns(now_ms + 80)
+    assert client.codes[34:].count("busy") == 10, "what came later is served"
+    assert client.codes[-1] == "ok"
 
 
 def test_fewer_connections_are_never_refused() -> None:
     engine = engine_of()
     clients = behind(engine, CONNECTIONS_MIN - 1, *[LONG] * 5)
-    for client in clients:
-        client.turns(NOW_MS + 10 * BUSY_AFTER_MS)
-        assert set(client.codes) == {"ok"}
+    for turn in range(10):
+        for client in clients:
+            client.turn(NOW_MS + SERVE_MS * turn)
+    assert all(set(client.codes) == {"ok"} for client in clients)
 
 
 def test_a_connection_that_was_not_behind_is_served() -> None:
@@ -108,63 +144,65 @@ def test_a_connection_that_was_not_behind_is_served() -> None:
 def test_zero_turns_it_off() -> None:
     engine = engine_of(busy_after_ms=0)
     clients = behind(engine, 8, *[LONG] * 3)
+    for turn in range(10):
+        for client in clients:
+            client.turn(NOW_MS + 100_000 * turn)
+    assert all(set(client.codes) == {"ok"} for client in clients)
+
+
+def overloaded(*requests: tuple[str, tuple[Any, ...]]) -> Client:
+    """A client in a session whose three long requests are followed by these, which have waited for too long."""
+    engine = engine_of()
+    clients = [Client(engine) for _ in range(CONNECTIONS_MIN + 1)]
     for client in clients:
-        client.turns(NOW_MS + 100_000)
-        assert set(client.codes) == {"ok"}
+        client.send(NOW_MS, ("hello", ({"session": True},)), ("acquire", ([[b"held", 1, 100]],)))
+        client.replies.clear()
+        client.send(NOW_MS, LONG, LONG, LONG, LONG, LONG, *requests)
+    for turn in (1, 2):
+        for client in clients:
+            client.turn(NOW_MS + turn * SERVE_MS)
+    client = clients[0]
+    client.turns(NOW_MS + 2 * SERVE_MS)
+    return client
 
 
 def test_what_gives_back_is_never_refused_and_what_walks_is() -> None:
-    engine = engine_of()
-    clients = [Client(engine) for _ in range(CONNECTIONS_MIN)]
-    for client in clients:
-        client.send(NOW_MS, ("hello", ({"session": True},)), ("acquire", ([[b"held", 1, 100]],)))
-        client.send(NOW_MS, LONG, LONG, LONG, ("top", (3,)), ("release", (1,)), ("ack", (1,)), ("bye", ()))
-    late = NOW_MS + BUSY_AFTER_MS
-    client = clients[0]
-    for each in clients[1:]:
-        each.turn(late - 1)
-    client.turn(late)
-    client.turns(late)
-    by_msgid = dict(zip([reply[1] for reply in client.replies[2:]], client.codes[2:], strict=True))
-    assert by_msgid[3] == "busy", "top"
-    assert by_msgid[4] == "ok", "release"
-    assert by_msgid[6] == "ok", "bye"
+    client = overloaded(("top", (3,)), ("release", (1,)), ("ack", (1,)), ("bye", ()))
+    by_msgid = dict(zip([reply[1] for reply in client.replies], client.codes, strict=True))
+    assert by_msgid == {0: "ok", 1: "ok", 2: "ok", 3: "busy", 4: "busy", 5: "busy", 6: "ok", 7: "ok", 8: "ok"}
 
 
 def test_refused_requests_count_in_the_streams_of_a_session() -> None:
-    engine = engine_of()
-    clients = [Client(engine) for _ in range(CONNECTIONS_MIN + 2)]
-    for client in clients:
-        client.send(NOW_MS, ("hello", ({"session": True},)))
-        client.send(NOW_MS, *[LONG] * 6)
-    late = NOW_MS + BUSY_AFTER_MS
-    for client in clients[:3]:
-        client.turn(late)
-        client.turns(late)
-        assert "busy" in client.codes
-        session = client.protocol.session
-        assert session.accepted == session.replied == 6
+    client = overloaded(LONG)
+    assert client.codes == ["ok", "ok", "ok", "busy", "busy", "busy"]
+    session = client.protocol.session
+    assert session.accepted == session.replied == 1 + 6, "the acquire too"
 
 
 def test_a_closed_connection_is_not_behind() -> None:
     engine = engine_of()
     clients = behind(engine)
+    assert engine.overload.many
     clients[0].protocol.close(NOW_MS)
-    assert not engine.overload.lasts(NOW_MS + BUSY_AFTER_MS, BUSY_AFTER_MS)
+    assert not engine.overload.many
     for client in clients[1:]:
         client.protocol.close(NOW_MS)
     assert engine.overload._behind == 0
 
 
-def test_it_begins_when_enough_are_behind_and_ends_when_one_has_caught_up() -> None:
-    overload = Overload()
-    for number in range(CONNECTIONS_MIN):
-        overload.enter(1_000 * number)
-    begun = 1_000 * (CONNECTIONS_MIN - 1)
-    assert not overload.lasts(begun + 499, 500)
-    assert overload.lasts(begun + 500, 500)
-    overload.leave()
-    assert not overload.lasts(begun + 5_000, 500)
+def test_how_long_a_queue_waits_is_told_by_what_was_served() -> None:
+    queue = Queue()
+    queue.fed_bytes = 10_000
+    queue.begin(10_000, 0)
+    assert not queue.is_due(LOOK_MS - 1)
+    assert queue.is_due(LOOK_MS)
+    queue.look(9_000, 0, 50, 500)  # a thousand in 50 ms: nine thousand take 450
+    assert not queue.refused_until
+    queue.look(8_000, 2_001, 100, 500)  # and ten thousand 500
+    assert queue.refused_until == 12_001
+    queue.refused_until = 0
+    queue.look(8_000, 100_000, 150, 500)
+    assert not queue.refused_until, "nothing was served: nothing is known"
 
 
 @pytest.mark.parametrize(
