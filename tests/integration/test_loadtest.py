@@ -197,11 +197,16 @@ def test_reports_are_written_to_files(naught: Server, tmp_path: Path) -> None:
     assert rows == sorted(rows)
     assert rows[-1][1] == 1.0
     assert rows[-1][2] == report["requests"]
-    assert rows[-1][0] == pytest.approx(report["response_ns"]["max"] / 1e6, abs=0.001)
+    assert rows[-1][0] == pytest.approx(report["response_ns"]["max"] / 1e3, abs=0.001), "microseconds"
+    service = (tmp_path / "report.service.hgrm").read_text().splitlines()
+    assert float(service[-4].split()[0]) == pytest.approx(report["service_ns"]["max"] / 1e3, abs=0.001)
 
 
-def test_an_objective_decides_the_exit_status(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    # One connection waits for each answer, so the generator is never the limit, on whatever machine.
+def test_an_objective_decides_the_exit_status(
+    naught: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A machine that is busy with other tests spoils the figures, and that outranks a missed objective.
+    monkeypatch.setattr(Result, "invalid", [])
     words = ("--keys", "20", "-c", "1")
     code, report = run(naught.url, capsys, *words, "--slo", "max<1000s", "--slo", "p50<=1ns")
     assert code == status.OBJECTIVE_MISSED == 99

@@ -41,15 +41,21 @@ def made_result(
             latency_ns = int(source.lognormvariate(0, 0.6) * median_ms * 1e6 * factor)
             if plan.open_loop:
                 tally.request_due(source.randrange(2_000))
-                tally.request_sent()
+                tally.request_sent(True)
                 tally.request_done(latency_ns, latency_ns * 3 // 4, 1)
             else:
-                tally.block_done(latency_ns, 1, 1, 1)
-        if errors:
-            tally.fail("full", errors)
+                tally.requests_sent(1)
+                tally.block_done(latency_ns, 1, 1)
+        for _ in range(errors):
+            if plan.open_loop:
+                tally.request_due(0)
+                tally.request_sent(True)
+            else:
+                tally.requests_sent(1)
+            tally.fail("full")
         recorder.look(second * SECOND_NS)
     recorder.close(seconds * SECOND_NS)
-    recorder.settle(latencies=plan.open_loop)
+    recorder.settle(latencies=True)
     result = Result(plan, server="naught 1.2.3", started_at_s=STARTED_AT_S)
     result.add(
         {
@@ -58,6 +64,8 @@ def made_result(
             "elapsed_s": float(seconds),
             "cpu_share": 0.4,
             "busy_share": 0.3 if plan.open_loop else None,
+            "wait_share": None,
+            "levels": None,
             "accounts": [],
         }
     )

@@ -1,6 +1,6 @@
 """A small server that speaks Redis's protocol, for tests of the drivers: counters in a dict, and a list of commands.
 
-It runs in a thread of its own, with an event loop. Which commands it knows is an argument, so that it can be a Valkey
+`support.listening` runs it in a thread. Which commands it knows is an argument, so that it can be a Valkey
 that has DELIFEQ or a Redis that has not. `faults` replaces the reply to a command by other bytes.
 """
 
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from naught_loadtest.drivers.redis import DECR_SCRIPT, DECR_SHA, DECRBY_SHA
@@ -111,47 +110,3 @@ def _bulk(value: int | None) -> bytes:
         return b"$-1\r\n"
     text = b"%d" % value
     return b"$%d\r\n%s\r\n" % (len(text), text)
-
-
-@contextlib.contextmanager
-def listening(server: ScriptedRedis) -> Iterator[ScriptedRedis]:
-    """The server listens on a port that the kernel picks while the block runs."""
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
-    stop = asyncio.Event()
-
-    async def run() -> None:
-        connections: set[asyncio.Task[None]] = set()
-
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            connections.add(task)
-            try:
-                await server.serve(reader, writer)
-            finally:
-                connections.discard(task)
-
-        listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-        server.port = listener.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
-        listener.close()
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-
-    def body() -> None:
-        try:
-            loop.run_until_complete(run())
-        finally:
-            loop.close()
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    assert ready.wait(30)
-    try:
-        yield server
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(30)

@@ -37,6 +37,7 @@ from naught_loadtest.measure.histogram import SAMPLES_BEYOND_MIN
 from naught_loadtest.measure.loading import load
 from naught_loadtest.measure.report import milliseconds, text_stream, write_json
 from naught_loadtest.measure.series import Series
+from naught_loadtest.measure.verification import worst_check
 
 PERCENTS = (50.0, 99.0, 99.9)
 ROUNDS_MIN = 3
@@ -151,7 +152,7 @@ def _doubts_of_runs(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iter
     for name, document in (("A", before), ("B", after)):
         if document["invalid"]:
             yield f"{name} is INVALID: {document['invalid'][0]}"
-        verification = document.get("verification")
+        verification = worst_check(document)
         if verification is not None and not verification["passed"]:
             yield f"{name} has counters that differ from what was acknowledged"
         if len(document["series"]) < BLOCKS_MIN:

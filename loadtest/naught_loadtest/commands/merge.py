@@ -19,6 +19,7 @@ from naught_loadtest.measure.merging import merge
 from naught_loadtest.measure.origin import whole_command
 from naught_loadtest.measure.report import milliseconds, text_stream, write_json
 from naught_loadtest.measure.slo import allow_errors
+from naught_loadtest.measure.verification import other_failures, worst_check
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +44,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(document, arguments.json)
     write_outputs(arguments, document)
-    check = document["verification"]
+    check = worst_check(document)
     failures = sum(document["failed"].values()) + document["timed_out"] + document["not_sent"]
+    failures += sum(other_failures(document).values())
     if (failures and not allow_errors(arguments.slo)) or (check is not None and not check["passed"]):
         return status.FAILED
     if document["invalid"]:
@@ -61,10 +63,12 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"requests      {document['requests']:,} completed"
     failed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(document["failed"].items()))
     yield f"failed        {failed or 'none'}; timed out {document['timed_out']:,}; not sent {document['not_sent']:,}"
+    for kind, count in other_failures(document).items():
+        yield f"              {count:,} {kind}"
     for name, value_ns in document["response_ns"].items():
-        if value_ns is not None:
+        if value_ns is not None and name != "samples":
             yield f"{name:<14}{milliseconds(value_ns)}"
-    check = document["verification"]
+    check = worst_check(document)
     if check is None:
         yield "verified      no: not all of the runs were"
     elif check["passed"]:

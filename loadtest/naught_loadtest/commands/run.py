@@ -12,6 +12,7 @@ import sys
 
 from naught_loadtest.commands import status
 from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, check_outputs, write_outputs
+from naught_loadtest.drivers.target import default_target
 from naught_loadtest.generate.plan import (
     BATCH_MAX,
     CONNECTIONS_DEFAULT,
@@ -21,20 +22,19 @@ from naught_loadtest.generate.plan import (
     Plan,
     staged_rate,
 )
-from naught_loadtest.generate.runner import Run, new_prefix
+from naught_loadtest.generate.runner import Run, new_prefix, reach
 from naught_loadtest.generate.schedule import ARRIVALS, Stage, parse_stages
 from naught_loadtest.generate.workload import SCENARIOS
-from naught_loadtest.measure.ceiling import ceiling_of
+from naught_loadtest.measure.ceiling import Ceiling
 from naught_loadtest.measure.progress import ProgressLine
-from naught_loadtest.measure.report import text_lines, text_stream, to_json, write_hgrm, write_json
+from naught_loadtest.measure.report import paragraph, text_lines, text_stream, to_json, write_hgrm, write_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.slo import Objective, allow_errors, parse
 from naught_loadtest.measure.stages import stage_lines
+from naught_loadtest.processes import first_interrupt
 
 # Seeds that are drawn at random lie below this.
 SEED_MAX = 1 << 31
-# How long the generator is measured against an echo server after a run.
-CEILING_S = 1.0
 
 
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +42,9 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--target",
-        required=True,
         metavar="URL",
-        help="naught://host:port/cache, naught-session://, naught+unix:///path.sock, memcached://host:port,"
+        help="the server (default: NAUGHT_URL, or naught://localhost);"
+        " naught://host:port/cache, naught-session://, naught+unix:///path.sock, memcached://host:port,"
         " redis://host:port, and the same deleting at zero: redis-lua://, redis-function://, valkey-delifeq://,"
         " redis-delex://",
     )
@@ -74,14 +74,30 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="the report as JSON; - for standard output")
 
 
+def add_pipeline_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `-P`."""
+    parser.add_argument(
+        "-P",
+        "--pipeline",
+        type=int,
+        default=1,
+        metavar="N",
+        help="requests in flight on each connection, with a rate at most (%(default)s)",
+    )
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run`."""
     add_load_arguments(parser)
     add = parser.add_argument
-    add("-P", "--pipeline", type=int, default=1, metavar="N", help="requests in flight on each connection (1)")
+    add_pipeline_argument(parser)
     add("--rate", type=float, metavar="N", help="open loop: requests per second of all connections together")
     add("--stages", type=stages, metavar="10s@1000,1m@5000", help="open loop: rates, one after another")
-    add("--hgrm", metavar="FILE", help="the latency distribution, for HdrHistogram's plotter")
+    add(
+        "--hgrm",
+        metavar="FILE",
+        help="the latencies in us, for HdrHistogram's plotter; open loop: also FILE with .service",
+    )
     add_csv_argument(parser)
     add_html_argument(parser)
     add(
@@ -105,7 +121,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="closed loop: also measure this generator against an echo server",
     )
     add("--keep", action="store_true", help="do not delete the run's counters afterwards")
-    add("--server-pid", type=int, metavar="PID", help="a server on this machine: report how busy it was")
+    add(
+        "--server-pid",
+        type=int,
+        metavar="PID",
+        help="the server's process (default: the one that listens there, on this machine)",
+    )
 
 
 def objective(text: str) -> Objective:
@@ -138,7 +159,7 @@ def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
     """The plan that the arguments describe. ValueError says what is wrong with them."""
     seed = arguments.seed if arguments.seed is not None else random.randrange(SEED_MAX)
     settings = {
-        "target": arguments.target,
+        "target": arguments.target or default_target(),
         "prefix": new_prefix(),
         "scenario": arguments.scenario,
         "connections": arguments.connections,
@@ -160,20 +181,17 @@ def execute(arguments: argparse.Namespace) -> int:
     plan = plan_of(arguments, pipeline=arguments.pipeline, **rate_changes(arguments))
     check_outputs(arguments)
     out = text_stream(arguments.json)
-    print(f"{plan}\n", file=out, flush=True)
-    line = ProgressLine(sys.stderr)
-    try:
-        result = Run(
-            plan,
-            server_pid=arguments.server_pid,
-            check=arguments.verify,
-            clean=not arguments.keep,
-            on_progress=line.show,
-        ).execute()
-    finally:
-        line.end()
-    if arguments.ceiling and not plan.open_loop:
-        result.ceiling = ceiling_of(plan, CEILING_S)
+    print(f"{paragraph(str(plan))}\n", file=out, flush=True)
+    # Before the ceiling is measured: a server that is not there is said at once.
+    reach(plan.parsed_target)[0].close()
+    ceiling = Ceiling(plan) if arguments.ceiling and not plan.open_loop else None
+    if ceiling is not None:
+        ceiling.measure()
+    result = _load(plan, arguments)
+    if ceiling is not None:
+        if not result.cut_short:
+            ceiling.measure()
+        ceiling.judge(result)
     print(file=out)
     print("\n".join([*text_lines(result, arguments.slo), *stage_lines(plan.stages, result.series)]), file=out)
     document = to_json(result, arguments.slo)
@@ -181,15 +199,45 @@ def execute(arguments: argparse.Namespace) -> int:
         write_json(document, arguments.json)
     write_outputs(arguments, document)
     if arguments.hgrm:
-        write_hgrm(result.response, arguments.hgrm)
+        write_hgrm(result, arguments.hgrm)
     return exit_status(result, arguments.slo)
 
 
+def _load(plan: Plan, arguments: argparse.Namespace) -> Result:
+    """The run itself. The first Ctrl-C ends it early."""
+    line = ProgressLine(sys.stderr)
+    run = Run(
+        plan,
+        server_pid=arguments.server_pid,
+        check=arguments.verify,
+        clean=not arguments.keep,
+        objectives=arguments.slo,
+        on_progress=line.show,
+        on_encoding=line.encoding,
+    )
+
+    def end_early() -> None:
+        run.interrupt()
+        line.note("ending early; Ctrl-C again stops at once")
+
+    try:
+        with first_interrupt(end_early):
+            return run.execute()
+    finally:
+        line.end()
+
+
 def exit_status(result: Result, objectives: list[Objective]) -> int:
-    """The exit status of a run. Wrong answers outrank INVALID figures, and these outrank missed objectives."""
-    failed = bool(result.not_verified or (result.failures and not allow_errors(objectives)))
-    if failed or (result.verification is not None and not result.verification.passed):
+    """The exit status of a run.
+
+    Wrong answers outrank an interruption, that outranks INVALID figures, and these outrank missed objectives. An
+    objective about errors allows failed requests, but no wrong answers.
+    """
+    failed = bool(result.failures or result.other_failures) and not allow_errors(objectives)
+    if failed or result.not_verified or result.wrong or result.lies:
         return status.FAILED
+    if result.cut_short:
+        return status.INTERRUPTED
     if result.invalid:
         return status.INVALID
     if not all(each.judge(result)[0] for each in objectives):

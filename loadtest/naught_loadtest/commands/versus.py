@@ -19,7 +19,7 @@ from naught_loadtest.commands import status
 from naught_loadtest.commands.outputs import add_html_argument, check_outputs, write_outputs
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
 from naught_loadtest.generate.workload import SCENARIOS
-from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines, ceilings
+from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines
 from naught_loadtest.measure.machine import machine_lines
 from naught_loadtest.measure.report import text_stream, write_json
 from naught_loadtest.measure.result import Result
@@ -32,6 +32,7 @@ from naught_loadtest.measure.rounds import (
     base_plan,
     microseconds,
     run_rounds,
+    started,
     started_all,
 )
 
@@ -107,8 +108,10 @@ def execute(arguments: argparse.Namespace) -> int:
         for line in (*missing, *(f"{each.name}: {each.version}" for each in contenders)):
             print(line, file=out)
         print(file=out)
-        table = run_rounds(contenders, settings, arguments.rounds, base, Announcer(arguments.rounds).say)
-    echo = ceilings(cores, base, settings)
+        with started("echo", cores.server) as echo_contender:
+            say = Announcer(arguments.rounds).say
+            table = run_rounds(contenders, settings, arguments.rounds, base, say, echo=echo_contender, keep=True)
+    echo = table.ceiling or Table()
     names = [each.name for each in contenders if each.name != "naught"]
     print(file=out)
     for line in lines(table, settings, names, echo):
@@ -122,7 +125,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(document, arguments.json)
     write_outputs(arguments, document)
-    return status.FAILED if table.failures() or not names else status.OK
+    if table.failures() or not names:
+        return status.FAILED
+    return status.INTERRUPTED if table.cut_short else status.OK
 
 
 class Announcer:
@@ -151,7 +156,7 @@ def compared(setting: Setting, settings: list[Setting], peer: str) -> tuple[str,
 
 def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) -> Iterator[str]:
     """The table of ratios, with its notes."""
-    yield f"{'':<14}{'naught':>10}  {'peer':<14}{'':>10}  {'ratio (least-most)':<19} CPU us"
+    yield f"{'':<14}{'naught':>10} {'peer':<14}{'':>10} {'ratio (least-most)':<19} CPU us"
     for setting in settings:
         mine = (setting.name, "naught")
         for peer in names:
@@ -159,8 +164,8 @@ def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) 
             mark = "*" if table.limited(*mine) or table.limited(*its) else ""
             cpu = f"{_short(table.cpu_us(*mine))}/{_short(table.cpu_us(*its))}"
             yield (
-                f"{setting.name:<14}{table.throughput(*mine):>10,.0f}  {peer:<14}"
-                f"{table.throughput(*its):>10,.0f}  {f'{table.ratio(mine, its)}{mark}':<19} {cpu}"
+                f"{setting.name:<14}{table.throughput(*mine):>10,.0f} {peer:<14}"
+                f"{table.throughput(*its):>10,.0f} {f'{table.ratio(mine, its)}{mark}':<19} {cpu}"
             )
     yield ""
     for setting in settings:
@@ -173,7 +178,10 @@ def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) 
     yield "median of the rounds, the least and the most. CPU: microseconds of the server's"
     yield "processor time for an operation, naught's/the peer's"
     if any(table.limited(*key) for key in table.results):
-        yield "* INVALID: the generator was the limit of one of the two. CPU does not depend on it"
+        yield "* INVALID: the generator was the limit of one of the two, or the machine was busy."
+        yield "  CPU does not depend on it"
+    if table.cut_short:
+        yield f"CUT SHORT after {table.rounds} rounds: {table.cut_short}"
     yield "the generator's own ceiling, against an echo server:"
     yield from (f"  {line}" for line in ceiling_lines(echo))
     for sentence in table.failures():
@@ -220,6 +228,8 @@ def _document(table: Table, settings: list[Setting], names: list[str]) -> dict[s
         "machine": list(machine_lines()),
         "ratios": ratios,
         "best_evicting": {name: best[1] for name, best in bests.items() if best is not None},
+        "rounds": table.rounds,
+        "cut_short": table.cut_short,
         "runs": table.to_json(),
         "failures": table.failures(),
     }

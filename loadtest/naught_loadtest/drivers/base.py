@@ -4,14 +4,14 @@ A driver turns steps of a workload into request bytes, and reply bytes into repl
 generator's connections (asynchronous) and by the `Probe` (blocking, before and after a run). So the same loop drives
 all servers, and a comparison compares the servers and not their clients.
 
-Reading replies must cost little, or the generator measures itself. `ReplyCounter` has two ways:
+Reading replies must cost little, or the generator measures itself. So a driver knows three things about replies:
+the right reply to a request as bytes, where the values are known beforehand; a regular expression that matches all
+successful replies at the start of a chunk in one call (50 ns per reply), which are then counted by a byte pattern
+with which each of them begins; and `parse`, which reads replies value by value. `generate.replies` uses them in this
+order.
 
-- A regular expression matches all successful replies at the start of a chunk in one call (50 ns per reply). They are
-  counted by a byte pattern with which each of them begins.
-- What the expression does not match goes to `parse`, which reads it value by value: error replies, replies of many
-  values, and an incomplete reply at the end of the chunk.
-
-So no error is missed: only replies that the expression has matched completely are counted without being parsed.
+A reply must also be the one to its request. Where a protocol numbers requests, `id_of` says which number a reply must
+have. Where a protocol does not, the order is all there is.
 
 Most requests get one reply. A request of two commands (a decrement, and a command that deletes the key at zero) gets
 two, and a `ReplyCycle` then says which request a reply belongs to.
@@ -23,7 +23,7 @@ import itertools
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -60,6 +60,17 @@ def failure_in(reply: Reply) -> Failure | None:
     return None
 
 
+def whole_numbers(values: Reply, count: int, of: str) -> list[int]:
+    """`values` if they are `count` whole numbers, None counting as 0. ProtocolFaultError otherwise."""
+    if not isinstance(values, list) or len(values) != count:
+        raise ProtocolFaultError(f"{of}: {count} values were expected, not {values!r:.80}")
+    numbers = [0 if value is None else value for value in values]
+    for number in numbers:
+        if type(number) is not int:
+            raise ProtocolFaultError(f"{of}: a whole number was expected, not {number!r:.80}")
+    return numbers
+
+
 class Carrier(Protocol):
     """What an inspector needs of a `Probe`: to send a request and get this number of replies."""
 
@@ -75,6 +86,12 @@ class Driver(ABC):
     fast: ClassVar[re.Pattern[bytes]]
     # Byte strings. Each reply that `fast` matches contains exactly one of them, once.
     marks: ClassVar[tuple[bytes, ...]]
+    # What a read of an absent key answers.
+    absent: ClassVar[int | None] = None
+    # Whether a decrement stops at zero. Otherwise it goes below.
+    stops_at_zero: ClassVar[bool] = True
+    # Whether the reply to a request is the request itself.
+    echoes: ClassVar[bool] = False
     # A connection must acknowledge replies before it has received this many more. 0: the protocol has no such rule.
     acknowledge_every: ClassVar[int] = 0
 
@@ -89,6 +106,31 @@ class Driver(ABC):
     def replies_to(self, delta: int) -> int:
         """How many replies `single` with this delta gets: more than one where it is several commands."""
         return 1
+
+    def right_replies(self, delta: int, value: int) -> list[Reply]:
+        """What `parse` must make of the replies to `single`, if the value afterwards is `value`."""
+        return [value]
+
+    def id_of(self, number: int) -> int | None:
+        """The id that the reply to the request with this number must have. None if replies have no ids."""
+        return None
+
+    def ids_are(self, data: bytes, end: int, ids: bytes) -> bool:
+        """Whether the replies in data[:end], all matched by `fast`, have these ids: the lower two bytes of each."""
+        return True
+
+    def values_in(self, data: bytes, end: int, count: int) -> Sequence[int] | None:
+        """The values in the replies data[:end], `count` in number and all matched by `fast`. None if not offered."""
+        return None
+
+    def renumbered(self, message: bytes, number: int) -> bytes:
+        """A request or its right reply as it is for a request with this number."""
+        return message
+
+    def parse_with_ids(self, data: bytes) -> tuple[list[tuple[int | None, Reply]], int]:
+        """Like `parse`, with the id of each reply."""
+        replies, used = self.parse(data)
+        return [(None, reply) for reply in replies], used
 
     def for_probe(self) -> Driver:
         """The driver for a probe of the same server, which needs nothing that only the load needs."""
@@ -162,6 +204,10 @@ class Inspector(ABC):
     def remove(self, names: list[str]) -> None:
         """Delete these keys and no others."""
 
+    def live(self, prefix: str) -> int | None:
+        """How many counters of the run the server has now. None where asking would be a load of its own."""
+        return None
+
     def statistics(self) -> dict[str, Any] | None:
         """What the server reports about itself, in the form of naught's `info`. None for other servers."""
         return None
@@ -188,85 +234,3 @@ class ReplyCycle:
         """The first reply to a request."""
         cycles, index = divmod(request, len(self._ends))
         return cycles * self._ends[-1] + (self._ends[index - 1] if index else 0)
-
-
-class ReplyCounter:
-    """Counts the answered requests of one connection as replies arrive, and finds those that failed."""
-
-    __slots__ = ("_cycle", "_failed", "_fast", "_marks", "_parse", "_replies", "_rest", "counted", "failures")
-
-    def __init__(self, driver: Driver, cycle: ReplyCycle | None = None) -> None:
-        self._fast = driver.fast.match
-        self._marks = driver.marks
-        self._parse = driver.parse
-        # None where every request gets one reply.
-        self._cycle = cycle
-        # Replies so far, and so the number of the next one.
-        self._replies = 0
-        # The beginning of a reply whose end has not arrived.
-        self._rest = b""
-        # The request whose last reply has not arrived although an earlier one is a failure: its number and the class.
-        self._failed: tuple[int, str] | None = None
-        # Requests answered so far, and so the number of the next one. A request is answered with its last reply.
-        self.counted = 0
-        # (number of the request on this connection, class) of the failed requests that were not taken yet.
-        self.failures: list[tuple[int, str]] = []
-
-    def feed(self, data: bytes) -> int:
-        """Read the next bytes. Returns how many requests they complete."""
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        # After a failed first reply the second one must be seen, so the chunk is parsed.
-        match = self._fast(data) if self._failed is None else None
-        end = match.end() if match else 0
-        count = 0
-        for mark in self._marks:
-            count += data.count(mark, 0, end)
-        if end != len(data):
-            count += self._slow(data[end:], count)
-        self._replies += count
-        if self._cycle is not None:
-            count = self._cycle.request_of(self._replies) - self.counted
-        self.counted += count
-        return count
-
-    def take_failures(self) -> list[tuple[int, str]]:
-        """The failures found since the last call."""
-        failures, self.failures = self.failures, []
-        return failures
-
-    def skip_to(self, number: int) -> None:
-        """Go on with the request of this number: the replies before it were read without this counter."""
-        self.counted = number
-        self._replies = number if self._cycle is None else self._cycle.first_reply(number)
-
-    def _slow(self, data: bytes, before: int) -> int:
-        """Parse bytes that follow the first `before` replies of a chunk."""
-        replies, used = self._parse(data)
-        self._rest = data[used:]
-        for number, reply in enumerate(replies, self._replies + before):
-            failure = failure_in(reply)
-            if failure is not None:
-                self._note(number, failure.kind)
-            elif self._failed is not None:
-                self._close_request(number)
-        return len(replies)
-
-    def _note(self, reply: int, kind: str) -> None:
-        """A reply is a failure."""
-        if self._cycle is None:
-            self.failures.append((reply, kind))
-            return
-        # A request with two failed replies is one failed request, of the first one's class.
-        if self._failed is None:
-            self._failed = self._cycle.request_of(reply), kind
-        self._close_request(reply)
-
-    def _close_request(self, reply: int) -> None:
-        """A reply to the request in `_failed`: if it is the last one, the request is answered and has failed."""
-        assert self._cycle is not None
-        assert self._failed is not None
-        if self._cycle.request_of(reply + 1) > self._failed[0]:
-            self.failures.append(self._failed)
-            self._failed = None

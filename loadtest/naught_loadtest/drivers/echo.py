@@ -8,7 +8,7 @@ missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -21,6 +21,7 @@ class EchoDriver(NaughtDriver):
     """Sends naught's requests, and takes the echo for the reply."""
 
     name = "echo"
+    echoes = True
     # [0, id, "incr" | "decr" | "get", [key]] with a key of 16 characters, repeated.
     fast = re.compile(rb"(?:\x94\x00\xce\x00\x01..(?:\xa4incr|\xa4decr|\xa3get)\x91\xb0.{16})*+", re.DOTALL)
     marks = (b"\x94\x00\xce\x00\x01",)
@@ -28,24 +29,21 @@ class EchoDriver(NaughtDriver):
     def greeting(self, target: Target) -> bytes | None:
         return None
 
-    def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
+    def values_in(self, data: bytes, end: int, count: int) -> Sequence[int] | None:
         return None
 
-    def many_reply(self, number: int, values: list[int]) -> bytes | None:
-        return None
-
-    def parse(self, data: bytes) -> tuple[list[Reply], int]:
+    def parse_with_ids(self, data: bytes) -> tuple[list[tuple[int | None, Reply]], int]:
         unpacker = msgpack.Unpacker(raw=True)
-        unpacker.feed(data)
-        replies: list[Reply] = []
+        replies: list[tuple[int | None, Reply]] = []
         used = 0
         try:
+            unpacker.feed(data)
             for message in unpacker:
-                if not isinstance(message, list) or len(message) != 4:
+                if not isinstance(message, list) or len(message) != 4 or message[0] != 0:
                     raise ProtocolFaultError(f"not an echo: {message!r:.80}")
-                replies.append(0)
+                replies.append((message[1], 0))
                 used = unpacker.tell()
-        except (ValueError, msgpack.UnpackException) as error:
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolFaultError(f"not an echo: {error}") from error
         return replies, used
 

@@ -10,7 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from naught_loadtest.drivers.base import Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
+from naught_loadtest.drivers.base import (
+    Carrier,
+    Driver,
+    Failure,
+    Inspector,
+    ProtocolFaultError,
+    Reply,
+    whole_numbers,
+)
 
 
 class MemcachedDriver(Driver):
@@ -39,12 +47,13 @@ class MemcachedDriver(Driver):
     def parse(self, data: bytes) -> tuple[list[Reply], int]:
         replies: list[Reply] = []
         used = 0
-        while True:
-            parsed = _parse_one(data, used)
-            if parsed is None:
-                return replies, used
-            reply, used = parsed
-            replies.append(reply)
+        try:
+            while (parsed := _parse_one(data, used)) is not None:
+                reply, used = parsed
+                replies.append(reply)
+        except (ValueError, IndexError) as error:
+            raise ProtocolFaultError(f"not a reply of memcached: {data[used : used + 40]!r}") from error
+        return replies, used
 
     def inspector(self, probe: Carrier) -> Inspector:
         return MemcachedInspector(probe)
@@ -59,7 +68,10 @@ def _parse_one(data: bytes, start: int) -> tuple[Reply, int] | None:
     after = line_end + 2
     word = words[0]
     if word == b"VA":
-        end = after + int(words[1])
+        length = int(words[1])
+        if length < 1:
+            raise ProtocolFaultError(f"not a reply of memcached: {data[start : start + 40]!r}")
+        end = after + length
         return None if len(data) < end + 2 else (int(data[after:end]), end + 2)
     if word == b"EN":
         return None, after
@@ -85,7 +97,7 @@ class MemcachedInspector(Inspector):
         return self.probe.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))
 
     def values(self, names: list[str]) -> list[int]:
-        return [value or 0 for value in self._read(names)]
+        return whole_numbers(self._read(names), len(names), "mg")
 
     def left(self, prefix: str, names: Iterable[list[str]]) -> int:
         return sum(sum(value is not None for value in self._read(portion)) for portion in names)

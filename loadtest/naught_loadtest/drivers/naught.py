@@ -9,17 +9,28 @@ counted by these five bytes. A value can contain them only from 2^32 on, and no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
-from naught_loadtest.drivers.base import BatchDriver, Carrier, Driver, Failure, Inspector, ProtocolFaultError, Reply
+from naught_loadtest.drivers.base import (
+    BatchDriver,
+    Carrier,
+    Driver,
+    Failure,
+    Inspector,
+    ProtocolFaultError,
+    Reply,
+    whole_numbers,
+)
 from naught_loadtest.drivers.target import Target
 
 # Message ids of five bytes. There are enough of them for any pipeline, because replies come in order.
 ID_FIRST = 65_536
 IDS = 65_536
+# Bytes of a reply whose value is below 128.
+SHORT = 9
 
 _packer = msgpack.Packer(autoreset=True)
 
@@ -44,6 +55,7 @@ class NaughtDriver(BatchDriver):
         re.DOTALL,
     )
     marks = (b"\x94\x01\xce\x00\x01",)
+    absent = 0
 
     def greeting(self, target: Target) -> bytes | None:
         return None if target.cache is None else request("hello", {"cache": target.cache})
@@ -64,16 +76,40 @@ class NaughtDriver(BatchDriver):
     def many_reply(self, number: int, values: list[int]) -> bytes | None:
         return _pack([1, message_id(number), None, values])
 
+    def id_of(self, number: int) -> int | None:
+        return message_id(number)
+
+    def ids_are(self, data: bytes, end: int, ids: bytes) -> bool:
+        # Most values are below 128, and then all replies have the same length.
+        if SHORT * (len(ids) // 2) == end:
+            return data[5:end:SHORT] == ids[::2] and data[6:end:SHORT] == ids[1::2]
+        pieces = data[:end].split(self.marks[0])
+        return b"".join([piece[:2] for piece in pieces[1:]]) == ids
+
+    def values_in(self, data: bytes, end: int, count: int) -> Sequence[int] | None:
+        if SHORT * count == end:
+            return data[8:end:SHORT]
+        # Behind the mark: two bytes of the id, nil, and the value with the byte that says its length.
+        pieces = data[:end].split(self.marks[0])[1:]
+        return [piece[3] if len(piece) == 4 else int.from_bytes(piece[4:], "big") for piece in pieces]
+
+    def renumbered(self, message: bytes, number: int) -> bytes:
+        return b"%b%b%b" % (message[:5], (number % IDS).to_bytes(2, "big"), message[7:])
+
     def parse(self, data: bytes) -> tuple[list[Reply], int]:
+        replies, used = self.parse_with_ids(data)
+        return [reply for _, reply in replies], used
+
+    def parse_with_ids(self, data: bytes) -> tuple[list[tuple[int | None, Reply]], int]:
         unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
-        unpacker.feed(data)
-        replies: list[Reply] = []
+        replies: list[tuple[int | None, Reply]] = []
         used = 0
         try:
+            unpacker.feed(data)
             for message in unpacker:
                 replies.append(_reply(message))
                 used = unpacker.tell()
-        except (ValueError, msgpack.UnpackException) as error:
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise ProtocolFaultError(f"not MessagePack: {error}") from error
         return replies, used
 
@@ -111,19 +147,20 @@ def request(method: str, *params: Any, msgid: int = ID_FIRST) -> bytes:
     return _pack([0, msgid, method, list(params)])
 
 
-def _reply(message: Any) -> Reply:
-    if not isinstance(message, list) or len(message) != 4 or message[0] != 1:
+def _reply(message: Any) -> tuple[int, Reply]:
+    """The id and the content of a reply."""
+    if not isinstance(message, list) or len(message) != 4 or message[0] != 1 or type(message[1]) is not int:
         raise ProtocolFaultError(f"not a reply of MessagePack-RPC: {message!r:.80}")
-    _, _, error, result = message
+    _, msgid, error, result = message
     if error is not None:
-        return _failure(error)
+        return msgid, _failure(error)
     if isinstance(result, list):
         try:
             # The sum of integers exists. A failed item of an apply is an array, and then the sum fails.
             sum(result)
         except TypeError:
-            return [_failure(item) if _is_error(item) else item for item in result]
-    return result
+            return msgid, [_failure(item) if _is_error(item) else item for item in result]
+    return msgid, result
 
 
 def _is_error(item: Any) -> bool:
@@ -154,17 +191,23 @@ class NaughtInspector(Inspector):
         return f"naught {(self.statistics() or {}).get('version', '(unknown version)')}"
 
     def values(self, names: list[str]) -> list[int]:
-        values = self._ask("get_many", names)
-        return [int(value) for value in values]
+        return whole_numbers(self._ask("get_many", names), len(names), "get_many")
 
     def left(self, prefix: str, names: Iterable[list[str]]) -> int:
-        return int(self._ask("count", prefix))
+        return self.live(prefix)
+
+    def live(self, prefix: str) -> int:
+        (count,) = whole_numbers([self._ask("count", prefix)], 1, "count")
+        return count
 
     def remove(self, names: list[str]) -> None:
         self._ask("take", names)
 
     def statistics(self) -> dict[str, Any] | None:
-        return _texts(self._ask("info"))  # type: ignore[no-any-return]
+        facts = _texts(self._ask("info"))
+        if not isinstance(facts, dict):
+            raise ProtocolFaultError(f"info: a map was expected, not {facts!r:.80}")
+        return facts
 
 
 def _texts(value: Any) -> Any:

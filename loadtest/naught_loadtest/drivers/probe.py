@@ -6,24 +6,35 @@ Nothing is measured here, so the connection is kept as simple as possible: one r
 from __future__ import annotations
 
 import socket
+import time
 from types import TracebackType
 
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.base import Driver, Failure, Inspector, Reply
+from naught_loadtest.drivers.base import Driver, Failure, Inspector, ProtocolFaultError, Reply
 from naught_loadtest.drivers.target import Target
 
+# How long a server that has no load may take for an answer.
+ANSWER_S_MAX = 5.0
 # A verification may have to wait behind requests of the load that the server has not executed yet.
-ANSWER_S_MAX = 30.0
+AFTER_ANSWER_S_MAX = 30.0
 CONNECT_S_MAX = 5.0
+# More bytes than this without a whole reply among them are no reply: `info` and 4 096 values have far fewer.
+REPLY_BYTES_MAX = 1 << 22
 
 
 class Probe:
-    """One connection. Raises OSError (TimeoutError is one) when the connection fails or an answer takes too long."""
+    """One connection.
 
-    def __init__(self, target: Target, driver: Driver) -> None:
+    Raises OSError (TimeoutError is one) when the connection fails or an answer takes too long, and
+    ProtocolFaultError when what arrives is no reply.
+    """
+
+    def __init__(self, target: Target, driver: Driver, answer_s_max: float | None = None) -> None:
         # Reads the replies.
         self._driver = driver
-        # Connected here; waits up to `ANSWER_S_MAX` seconds for each piece of a reply.
+        # How long the replies to a request may take, all together.
+        self._answer_s_max = ANSWER_S_MAX if answer_s_max is None else answer_s_max
+        # Connected here.
         self._socket: socket.socket
         if target.path is not None:
             self._socket = socket.socket(socket.AF_UNIX)
@@ -32,27 +43,46 @@ class Probe:
         else:
             self._socket = socket.create_connection((target.host, target.port), CONNECT_S_MAX)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.settimeout(ANSWER_S_MAX)
+        self._socket.settimeout(self._answer_s_max)
         greeting = driver.greeting(target)
         if greeting is not None:
-            reply = self.ask(greeting)[0]
-            if isinstance(reply, Failure):
+            try:
+                reply = self.ask(greeting)[0]
+                if isinstance(reply, Failure):
+                    raise RuntimeError(f"{target.url}: the server answers {reply.kind}: {reply.message}")
+            except BaseException:
                 self.close()
-                raise RuntimeError(f"{target.url}: the server answers {reply.kind}: {reply.message}")
+                raise
+
+    def allow(self, answer_s_max: float) -> None:
+        """From now on replies may take this long."""
+        self._answer_s_max = answer_s_max
+        self._socket.settimeout(answer_s_max)
 
     def ask(self, request: bytes, replies: int = 1) -> list[Reply]:
         """Send, and wait for this number of replies. A `Failure` is returned like any other reply."""
+        until_s = time.monotonic() + self._answer_s_max
         self.send(request)
         data = b""
         received: list[Reply] = []
         while len(received) < replies:
-            piece = self._socket.recv(1 << 20)
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"no answer within {self._answer_s_max:g} s")
+            self._socket.settimeout(left_s)
+            try:
+                piece = self._socket.recv(1 << 20)
+            except TimeoutError:
+                raise TimeoutError(f"no answer within {self._answer_s_max:g} s") from None
             if not piece:
                 raise ConnectionError("the server closed the connection")
             data += piece
             complete, used = self._driver.parse(data)
             received += complete
             data = data[used:]
+            if len(data) > REPLY_BYTES_MAX:
+                raise ProtocolFaultError(f"no reply ends within {REPLY_BYTES_MAX} bytes: {data[:40]!r}")
+        self._socket.settimeout(self._answer_s_max)
         return received
 
     def send(self, request: bytes) -> None:
@@ -82,8 +112,11 @@ class Probe:
         self.close()
 
 
-def open_probe(target: Target) -> tuple[Probe, Inspector]:
-    """A probe connected to the target, and the inspector that uses it. The caller closes the probe."""
+def open_probe(target: Target, answer_s_max: float | None = None) -> tuple[Probe, Inspector]:
+    """A probe connected to the target, and the inspector that uses it. The caller closes the probe.
+
+    `answer_s_max` is how long an answer may take; None for `ANSWER_S_MAX`.
+    """
     driver = driver_for(target.kind).for_probe()
-    probe = Probe(target, driver)
+    probe = Probe(target, driver, answer_s_max)
     return probe, driver.inspector(probe)

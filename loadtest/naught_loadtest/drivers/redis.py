@@ -30,6 +30,7 @@ from naught_loadtest.drivers.base import (
     ProtocolFaultError,
     Reply,
     UnsupportedError,
+    whole_numbers,
 )
 
 # What a decrement does in one atomic step, by 1 and by an amount. The part of the script around it differs.
@@ -67,6 +68,7 @@ class RedisDriver(Driver):
     # Integers, and the replies of GET: a string of digits, or nil.
     fast = re.compile(rb"(?::-?\d+\r\n|\$\d+\r\n-?\d+\r\n|\$-1\r\n)*+")
     marks = (b":", b"$")
+    stops_at_zero = False
 
     def single(self, number: int, key: str, delta: int) -> bytes:
         name = key.encode()
@@ -89,12 +91,13 @@ class RedisDriver(Driver):
     def parse(self, data: bytes) -> tuple[list[Reply], int]:
         replies: list[Reply] = []
         used = 0
-        while True:
-            parsed = _parse_one(data, used)
-            if parsed is None:
-                return replies, used
-            reply, used = parsed
-            replies.append(reply)
+        try:
+            while (parsed := _parse_one(data, used)) is not None:
+                reply, used = parsed
+                replies.append(reply)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolFaultError(f"not a reply of Redis: {data[used : used + 40]!r}") from error
+        return replies, used
 
     def inspector(self, probe: Carrier) -> Inspector:
         return RedisInspector(probe)
@@ -104,6 +107,7 @@ class RedisLuaDriver(RedisDriver):
     """Decrements by a script that deletes at zero."""
 
     name = "redis-lua"
+    stops_at_zero = True
 
     def decrement(self, name: bytes, amount: int) -> bytes:
         if amount == 1:
@@ -118,6 +122,7 @@ class RedisFunctionDriver(RedisDriver):
     """Decrements by a function that deletes at zero."""
 
     name = "redis-function"
+    stops_at_zero = True
 
     def decrement(self, name: bytes, amount: int) -> bytes:
         if amount == 1:
@@ -142,6 +147,9 @@ class ValkeyDelifeqDriver(RedisDriver):
 
     def replies_to(self, delta: int) -> int:
         return 2 if delta < 0 else 1
+
+    def right_replies(self, delta: int, value: int) -> list[Reply]:
+        return [value, int(value == 0)] if delta < 0 else [value]
 
     def single_reply(self, number: int, delta: int, value: int) -> bytes | None:
         reply = super().single_reply(number, delta, value)
@@ -228,10 +236,11 @@ class RedisInspector(Inspector):
         return text.decode("utf-8", "replace") if isinstance(text, bytes) else ""
 
     def values(self, names: list[str]) -> list[int]:
-        return [value or 0 for value in self._ask(b"MGET", *(name.encode() for name in names))]
+        return whole_numbers(self._ask(b"MGET", *(name.encode() for name in names)), len(names), "MGET")
 
     def left(self, prefix: str, names: Iterable[list[str]]) -> int:
-        return sum(self._ask(b"EXISTS", *(name.encode() for name in portion)) for portion in names)
+        counts = [self._ask(b"EXISTS", *(name.encode() for name in portion)) for portion in names]
+        return sum(whole_numbers(counts, len(counts), "EXISTS"))
 
     def remove(self, names: list[str]) -> None:
         self._ask(b"DEL", *(name.encode() for name in names))

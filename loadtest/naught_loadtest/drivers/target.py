@@ -13,15 +13,16 @@
 | memcached://host:port | memcached by meta arithmetic, which creates absent keys |
 | echo://host:port | the harness's own echo server, to measure the generator's ceiling |
 
-Pure: no name is resolved and no connection is opened here.
+No name is resolved and no connection is opened here.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from naught.url import without_secret
+from naught.url import URL_VARIABLE, without_secret
 
 DEFAULT_PORTS = {
     "naught": 6480,
@@ -51,6 +52,19 @@ class Target:
     path: str | None
     # The cache of naught that gets the load; None for the default one.
     cache: str | None
+
+
+def default_target() -> str:
+    """The server that the environment names, as it does for the clients, or one on this machine."""
+    url = os.environ.get(URL_VARIABLE, "").strip()
+    if not url:
+        return "naught://localhost"
+    if url.startswith("memory:"):
+        raise ValueError(f"{URL_VARIABLE} is {without_secret(url)!r}, which is no server to be measured; name one by --target")
+    # Options of the clients, as a timeout, are not for a load.
+    head, mark, query = url.partition("?")
+    kept = [pair for pair in query.split("&") if pair.startswith("cache=")]
+    return head + (mark + "&".join(kept) if kept else "")
 
 
 def parse_target(url: str) -> Target:

@@ -12,18 +12,28 @@ from typing import Any
 
 from naught_loadtest.drivers.target import Target, parse_target
 from naught_loadtest.generate.schedule import ARRIVALS, Stage, check_stages, due_times_ns, staged_due_times_ns
-from naught_loadtest.generate.workload import KEYS_DEFAULT, Workload
+from naught_loadtest.generate.workload import KEYS_DEFAULT, SHARED_SCRIPTS, Workload
 
 CONNECTIONS_DEFAULT = 50
 DURATION_S_DEFAULT = 10.0
 WARMUP_S_DEFAULT = 1.0
 TIMEOUT_S_DEFAULT = 5.0
+# More than a machine has ports for, and than the names of keys have digits for.
+CONNECTIONS_MAX = 60_000
+KEYS_MAX = 99_999_999
 # The message ids of one pipeline must differ. This limit is far beyond any depth worth measuring.
 PIPELINE_MAX = 10_000
 # The server keeps 1 024 unacknowledged replies of a session, and answers `busy` beyond.
 SESSION_PIPELINE_MAX = 512
 # The limit of naught's server on the items of one `apply`.
 BATCH_MAX = 4096
+# Rates and seconds: beyond any use, and within what all arithmetic here can do.
+NUMBER_MAX = 1e9
+# What all requests of one pipeline of each connection may take.
+ENCODED_BYTES_MAX = 1 << 31
+# Bytes of a request without its counters, as an object in memory, and of each counter.
+REQUEST_BYTES = 80
+COUNTER_BYTES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,10 @@ class Plan:
         in_session = parse_target(self.target).kind == "naught-session"
         pipeline_max = SESSION_PIPELINE_MAX if in_session else PIPELINE_MAX
         checks = (
+            (
+                1 <= self.connections <= CONNECTIONS_MAX,
+                f"there must be 1 to {CONNECTIONS_MAX} connections, not {self.connections}",
+            ),
             (1 <= self.pipeline <= pipeline_max, f"the pipeline must be 1 to {pipeline_max}, not {self.pipeline}"),
             (1 <= self.batch <= BATCH_MAX, f"the batch must be 1 to {BATCH_MAX} counters, not {self.batch}"),
             (self.rate is None or self.rate > 0, f"the rate must be above 0 requests per second, not {self.rate}"),
@@ -73,12 +87,20 @@ class Plan:
             (self.duration_s > 0, f"the duration must be above 0 seconds, not {self.duration_s}"),
             (self.warmup_s >= 0, f"the warm-up must be 0 seconds or more, not {self.warmup_s}"),
             (self.timeout_s > 0, f"the timeout must be above 0 seconds, not {self.timeout_s}"),
-            (self.keys >= 0, f"keys must be 0 (the scenario's own number) or more, not {self.keys}"),
+            (
+                0 <= self.keys <= KEYS_MAX,
+                f"keys must be 0 (the scenario's own number) to {KEYS_MAX}, not {self.keys}",
+            ),
             (
                 1 <= self.processes <= self.connections,
                 f"processes must be 1 to the number of connections ({self.connections}), not {self.processes}",
             ),
         )
+        for name in ("rate", "duration_s", "warmup_s", "timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value <= NUMBER_MAX:
+                named = name.removesuffix("_s")
+                raise ValueError(f"the {named} must be a number up to {NUMBER_MAX:g}, not {value}")
         for holds, sentence in checks:
             if not holds:
                 raise ValueError(sentence)
@@ -86,6 +108,19 @@ class Plan:
         if self.stages and (self.rate, self.duration_s) != staged_rate(self.stages):
             raise ValueError("the rate and the duration of stages follow from them, and must not be given")
         self.workload  # noqa: B018 - raises ValueError for a wrong scenario
+        if self._encoded_bytes > ENCODED_BYTES_MAX:
+            needed, allowed = self._encoded_bytes / 2**30, ENCODED_BYTES_MAX / 2**30
+            raise ValueError(
+                f"{self.connections} connections with {self.pipeline} requests of {self.batch} counters in flight on"
+                f" each need {needed:.1f} GiB of memory for the requests; {allowed:g} are allowed"
+            )
+
+    @property
+    def _encoded_bytes(self) -> int:
+        """About how many bytes the pipelines of all connections take."""
+        workload = self.workload
+        scripts = self.connections if workload.owned else min(self.connections, SHARED_SCRIPTS * self.processes)
+        return scripts * self.pipeline * (REQUEST_BYTES + self.batch * COUNTER_BYTES)
 
     @property
     def parsed_target(self) -> Target:
@@ -125,7 +160,7 @@ class Plan:
         return cls(**{**document, "stages": [tuple(stage) for stage in document.get("stages") or []]})
 
     def __str__(self) -> str:
-        """One line for the report."""
+        """The plan in words, for the report."""
         workload = self.workload
         how = f"closed loop, pipeline {self.pipeline}"
         if self.rate is not None:

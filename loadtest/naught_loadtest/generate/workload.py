@@ -10,8 +10,11 @@ a key and a delta (+n, -n, or 0 to read). Three properties make it possible to c
   value of a key is therefore the sum of what was acknowledged.
 - All scenarios but `incr` return to zero with each cycle. They are *up-and-down* workloads and must leave no counter.
 
-Where a connection has keys of its own (`churn`, `mixed`), the value that each step must answer is known beforehand
-too, and the generator compares every reply.
+Where one connection owns a key (`churn`, `mixed`, and all scenarios when there is only one connection), the value
+that each step must answer is known beforehand too, and the generator compares every reply.
+
+A connection that is lost is opened anew, for another *life*, and begins its script again. Nobody knows whether the
+requests in flight were executed. So in its next life it has other keys where it owns its keys.
 
 | scenario | keys | steps |
 | --- | --- | --- |
@@ -33,7 +36,7 @@ import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SCENARIOS = ("churn", "inflight", "hotkey", "zipf", "incr", "mixed")
 
@@ -41,8 +44,14 @@ SCENARIOS = ("churn", "inflight", "hotkey", "zipf", "incr", "mixed")
 KEYS_DEFAULT = {"churn": 10_000, "inflight": 16, "hotkey": 1, "zipf": 10_000, "incr": 10_000, "mixed": 10_000}
 
 # Steps in a cycle of the scenarios that draw at random: enough for their statistics to be right, and few enough to
-# encode fifty connections in well under a second.
+# encode fifty connections in well under a second. With many connections each has fewer, as their sum counts.
 CYCLE_STEPS = 4096
+CYCLE_STEPS_ALL = 64 * CYCLE_STEPS
+CYCLE_STEPS_MIN = 64
+# Connections that share their keys share their scripts too: there are so many different ones at most.
+SHARED_SCRIPTS = 16
+# The most steps in all scripts together. A step takes some hundred bytes of memory.
+STEPS_MAX = 20_000_000
 # How many increments each key gets in `churn` before its decrements.
 CHURN_HEIGHT = 2
 # Requests in flight that one connection of `inflight` and `zipf` counts at most.
@@ -71,6 +80,14 @@ class Workload:
         for name in ("keys", "connections", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.scenario == "churn" and 2 * CHURN_HEIGHT * self.keys > STEPS_MAX:
+            most = STEPS_MAX // (2 * CHURN_HEIGHT)
+            raise ValueError(f"churn can have {most:,} keys at most, not {self.keys:,}; zipf and incr can have more")
+
+    @property
+    def owned(self) -> bool:
+        """Whether each key is used by one connection only."""
+        return self.scenario in ("churn", "mixed") or self.connections == 1
 
     @property
     def key_numbers(self) -> range:
@@ -84,10 +101,40 @@ class Workload:
         """Whether each cycle returns to zero."""
         return self.scenario != "incr"
 
-    def script(self, connection: int) -> Script:
-        """The script of this connection. Connections are numbered from 0."""
-        source = random.Random(f"{self.seed}:{self.scenario}:{connection}")
-        return _BUILDERS[self.scenario](self, connection, source)
+    @property
+    def cycle_steps(self) -> int:
+        """Steps in a cycle of `mixed`, about."""
+        return max(CYCLE_STEPS_MIN, min(CYCLE_STEPS, CYCLE_STEPS_ALL // self.connections))
+
+    def script_number(self, connection: int) -> int:
+        """Connections with the same number have the same script."""
+        return connection if self.owned else connection % SHARED_SCRIPTS
+
+    def script(self, connection: int, life: int = 0) -> Script:
+        """The script of this connection in this life. Connections and lives are numbered from 0."""
+        number = self.script_number(connection)
+        source = random.Random(f"{self.seed}:{self.scenario}:{number}")
+        script = _BUILDERS[self.scenario](self, number, source)
+        if not self.owned:
+            return script
+        keys = self.keys_in_life(range(0), life).start
+        moved = [key + keys for key in script.keys] if keys else script.keys
+        values = script.values
+        if values is None and self.up_and_down:
+            values = _values(script.keys, script.deltas)
+        return Script(moved, script.deltas, values, script.sizes, owned=True)
+
+    def keys_of(self, connection: int, life: int) -> range:
+        """The keys that a connection uses in this life and no other connection uses. Empty if it shares its keys."""
+        if not self.owned:
+            return range(0)
+        own = self.own_keys(connection) if self.scenario in ("churn", "mixed") else self.key_numbers
+        return self.keys_in_life(own, life)
+
+    def keys_in_life(self, keys: range, life: int) -> range:
+        """The keys that stand for these keys of the first life in another one."""
+        first = life * len(self.key_numbers) if self.owned else 0
+        return range(keys.start + first, keys.stop + first)
 
     def own_keys(self, connection: int) -> range:
         """The keys that only this connection uses in `churn` and `mixed`: an equal share, and at least one."""
@@ -103,14 +150,17 @@ class Script:
     keys: list[int]
     # What is added to the key: below 0 for a decrement, 0 for a read.
     deltas: list[int]
-    # The value that each step must answer. None where other connections use the same keys.
+    # The value that each step must answer. None where other connections use the same keys, and where the values are
+    # others in each cycle (`incr`).
     values: list[int] | None
     # How many steps each request carries, in order. With 1 it is an incr, decr or get, with more an apply.
     sizes: list[int]
+    # Whether no other connection uses these keys.
+    owned: bool = False
 
     def flattened(self) -> Script:
         """The same steps with one request each, for servers without a command for many counters."""
-        return Script(self.keys, self.deltas, self.values, [1] * len(self.keys))
+        return replace(self, sizes=[1] * len(self.keys))
 
     def requests(self) -> Iterator[tuple[int, int]]:
         """For each request of the cycle the index of its first step, and the index after its last one."""
@@ -140,6 +190,16 @@ class Script:
 def key_name(prefix: str, number: int) -> str:
     """The key with this number. It has sixteen characters if the prefix has eight."""
     return f"{prefix}{number:08d}"
+
+
+def _values(keys: list[int], deltas: list[int]) -> list[int]:
+    """The values that the steps of the only connection must answer."""
+    sums: dict[int, int] = {}
+    values = []
+    for key, delta in zip(keys, deltas, strict=True):
+        sums[key] = sums.get(key, 0) + delta
+        values.append(sums[key])
+    return values
 
 
 def _sizes(steps: int, batch: int) -> list[int]:
@@ -225,7 +285,7 @@ def _mixed(workload: Workload, connection: int, source: random.Random) -> Script
         key = own[source.randrange(len(own))]
         step(key, -1 if key in held and source.random() < 0.6 else 1)
 
-    while len(script.keys) < CYCLE_STEPS:
+    while len(script.keys) < workload.cycle_steps:
         draw = source.random()
         if draw < 0.15 and held:
             # Only existing keys are read, because servers answer differently for absent ones.

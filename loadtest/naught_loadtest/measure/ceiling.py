@@ -10,6 +10,7 @@ from naught_loadtest.drivers.servers import echo_server
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.cores import Cores
+from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Setting, Table, run_rounds, started
 
 # The settings of the command `ceiling` and of the bars of capacity.
@@ -20,6 +21,8 @@ SETTINGS = [
     Setting("apply of 1000", 1, 1000),
 ]
 WARMUP_S = 0.3
+# How long the generator is measured before a run, and again after it.
+CEILING_S = 0.5
 
 
 def ceilings(cores: Cores, base: Plan, settings: list[Setting]) -> Table:
@@ -28,11 +31,24 @@ def ceilings(cores: Cores, base: Plan, settings: list[Setting]) -> Table:
         return run_rounds([echo], settings, 1, base)
 
 
-def ceiling_of(plan: Plan, duration_s: float) -> float:
-    """Operations per second that the generator of this plan reaches with an echo server in the server's place."""
-    with echo_server() as echo:
-        changes = {"target": echo.url, "prefix": new_prefix(), "duration_s": duration_s, "warmup_s": WARMUP_S}
-        return Run(Plan.from_json({**plan.to_json(), **changes})).execute().throughput
+class Ceiling:
+    """The ceiling of one run's generator, measured before the run and after it: the machine may change meanwhile."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        # What the generator reached with an echo server in the server's place, each time.
+        self._results: list[Result] = []
+
+    def measure(self) -> None:
+        """Measure once."""
+        with echo_server() as echo:
+            changes = {"target": echo.url, "prefix": new_prefix(), "duration_s": CEILING_S, "warmup_s": WARMUP_S}
+            plan = Plan.from_json({**self._plan.to_json(), **changes})
+            self._results.append(Run(plan, server_pid=echo.pid).execute())
+
+    def judge(self, result: Result) -> None:
+        """Note the ceiling in the result of the run."""
+        result.judge_by_ceiling(self._results)
 
 
 def ceiling_lines(table: Table) -> list[str]:

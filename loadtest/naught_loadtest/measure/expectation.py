@@ -16,6 +16,7 @@ Pure: no clock, no input or output.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from naught_loadtest.generate.workload import Script, Workload
 
@@ -32,6 +33,8 @@ class Account:
     answered: int
     # Numbers of the answered requests that failed.
     failed: list[int] = field(default_factory=list)
+    # How often the connection was opened anew before.
+    life: int = 0
     # Closing decrements (see `generate.closing`) that were sent, and those of them that succeeded.
     closing_sent: int = 0
     closing_done: int = 0
@@ -65,34 +68,63 @@ class Expected:
         return at_least, at_most
 
 
-def closing_steps(script: Script, answered: int) -> list[tuple[int, int]]:
+class HasRemaining(Protocol):
+    """A script, encoded or not."""
+
+    def remaining(self, requests: int) -> dict[int, int]: ...
+
+
+def closing_steps(script: HasRemaining, answered: int) -> list[tuple[int, int]]:
     """(key, amount to subtract) that undo what a connection has added after `answered` requests."""
     return sorted(script.remaining(answered).items())
+
+
+def key_ranges(workload: Workload, accounts: list[Account]) -> list[range]:
+    """All keys that a run can have touched, those of connections that were opened anew included."""
+    others = {workload.keys_of(account.connection, account.life) for account in accounts if account.life}
+    return [workload.key_numbers, *sorted((keys for keys in others if keys), key=lambda keys: keys.start)]
 
 
 def expected(workload: Workload, accounts: list[Account], flattened: bool) -> Expected:
     """The intervals after a run. `flattened` says that every step of a script was a request of its own."""
     result = Expected()
+    shared: dict[int, Script] = {}
     for account in accounts:
-        script = workload.script(account.connection)
-        _add(result, script.flattened() if flattened else script, account)
+        number = workload.script_number(account.connection)
+        script = shared.get(number)
+        if script is None:
+            script = workload.script(account.connection, account.life)
+            script = script.flattened() if flattened else script
+        if not workload.owned:
+            shared[number] = script
+        _add(result, script, account)
     return result
 
 
 def _add(result: Expected, script: Script, account: Account) -> None:
     has_decrements = min(script.deltas) < 0
+    spans = list(script.requests()) if account.failed or account.sent > account.answered else []
+
+    def steps_of(request: int) -> list[tuple[int, int]]:
+        start, end = spans[request % len(spans)]
+        return list(zip(script.keys[start:end], script.deltas[start:end], strict=True))
+
     for key, amount in script.remaining(account.answered).items():
         result.add(key, amount, amount)
     for request in account.failed:
         result.refused += 1
-        for key, delta in script.request_steps(request):
-            if delta > 0 and has_decrements:
+        steps = steps_of(request)
+        for key, delta in steps:
+            if len(steps) > 1:
+                # Each item of a batch stands alone, and nobody kept which of them failed.
+                result.add(key, min(-delta, 0), max(-delta, 0))
+            elif delta > 0 and has_decrements:
                 result.add(key, -delta, 0)
             else:
                 result.add(key, -delta, -delta)
     for request in range(account.answered, account.sent):
         result.unknown += 1
-        for key, delta in script.request_steps(request):
+        for key, delta in steps_of(request):
             result.add(key, min(delta, 0), max(delta, 0))
     closing = closing_steps(script, account.answered)
     for key, amount in closing[: account.closing_done]:

@@ -8,8 +8,8 @@ called *log-linear*: one `bit_length`, two shifts and one addition find the buck
 Histograms of several processes are merged by adding bucket to bucket. Percentiles are computed from the merged
 buckets only, because an average of percentiles is not a percentile.
 
-A percentile is printed only where at least 100 samples lie beyond it (`printable`). A sample is one call of
-`record`: a pipeline of 100 requests that was timed once is one sample.
+A percentile with fewer than 100 samples beyond it is uncertain, and is printed with their number (`beyond`). A sample
+is one call of `record`: a pipeline of 100 requests that was timed once is one sample.
 
 Pure: no clock, no input or output.
 """
@@ -32,6 +32,9 @@ SAMPLES_BEYOND_MIN = 100
 
 # The percentiles of every report, in this order.
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
+
+# All rows of a report.
+ROWS = ("min", "mean", "stddev", *(f"p{percent:g}" for percent in PERCENTILES), "max")
 
 # Neighbouring buckets added up for the progress line. The values of 32 neighbours differ by at most 3 %, and adding
 # up all buckets costs the generator about a tenth of a millisecond.
@@ -126,6 +129,14 @@ class Histogram:
         """Whether at least 100 samples lie beyond this percentile."""
         return self.records * (100 - percent) / 100 >= SAMPLES_BEYOND_MIN - 1e-6
 
+    def slower(self, limit_ns: float, *, or_equal: bool) -> int:
+        """How many requests took longer than a limit, or just as long. Those of the limit's own bucket count too."""
+        return sum(
+            count
+            for bucket, count in enumerate(self.counts)
+            if count and (bucket_bounds(bucket)[1] > limit_ns or (or_equal and bucket_bounds(bucket)[1] == limit_ns))
+        )
+
     def mean_ns(self) -> float:
         """The mean, from the middles of the buckets."""
         total = self.total
@@ -145,14 +156,29 @@ class Histogram:
                 low, high = bucket_bounds(bucket)
                 yield (low + high) / 2, count
 
+    @property
+    def min_ns(self) -> int:
+        """The lowest value of the lowest bucket that has any; 0 when there is none."""
+        return next((bucket_bounds(bucket)[0] for bucket, count in enumerate(self.counts) if count), 0)
+
     def summary_ns(self) -> dict[str, int | None]:
-        """The rows of a report, `p50` to `p99.99` and `max`. None where a percentile must not be printed."""
-        rows: dict[str, int | None] = {
-            percentile_name(percent): self.percentile(percent) if self.printable(percent) else None
-            for percent in PERCENTILES
+        """The rows of a report, and `samples`. All are None but `samples` when there is nothing."""
+        if not self.records:
+            return {**dict.fromkeys(ROWS), "samples": 0}
+        return {
+            "min": self.min_ns,
+            "mean": round(self.mean_ns()),
+            "stddev": round(self.deviation_ns()),
+            **{percentile_name(percent): self.percentile(percent) for percent in PERCENTILES},
+            "max": self.max_ns,
+            "samples": self.records,
         }
-        rows["max"] = self.max_ns if self.records else None
-        return rows
+
+    def beyond(self, row: str) -> int | None:
+        """How many samples lie beyond the percentile of a row like `p99.9`, if fewer than 100. None otherwise."""
+        if not row.startswith("p") or self.printable(float(row[1:])):
+            return None
+        return int(self.records * (100 - float(row[1:])) / 100 + 1e-6)
 
     def coarse(self) -> list[int]:
         """Sums over neighbouring buckets up to the largest value, for `coarse_percentile`.
@@ -183,8 +209,8 @@ class Histogram:
         histogram.records = document["records"]
         return histogram
 
-    def hgrm_lines(self, unit_ns: int = 1_000_000) -> Iterator[str]:
-        """The percentile distribution as HdrHistogram prints it, in units of `unit_ns` (milliseconds).
+    def hgrm_lines(self, unit_ns: int = 1_000) -> Iterator[str]:
+        """The percentile distribution as HdrHistogram prints it, in units of `unit_ns` (microseconds).
 
         HdrHistogram's plotter and other tools that read `.hgrm` files accept it.
         """

@@ -75,10 +75,14 @@ def merge(documents: Sequence[Mapping[str, Any]], objectives: Iterable[Objective
         "histograms": {name: histogram_document(histograms[name]) if name in histograms else None for name in KINDS},
         "series": series.to_json(),
         "failed": failed,
+        **{name: added(each.get(name, {}) for each in documents) for name in ("failed_outside", "connections_lost")},
+        "reconnects": sum(each.get("reconnects", 0) for each in documents),
+        "cut_short": any(each.get("cut_short") for each in documents),
         "generator_share": max(each["generator_share"] for each in documents),
         "ceiling_per_s": None,
         "server_share": None,
         "evictions": None,
+        "verification_before": _verification([each.get("verification_before") for each in documents]),
         "verification": _verification([each.get("verification") for each in documents]),
         "invalid": [f"{each['host']}: {reason}" for each in documents for reason in each["invalid"]],
         "objectives": [{"text": each.text, "met": met, "sentence": sentence} for each, met, sentence in judged],
@@ -163,7 +167,7 @@ def _verification(checks: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] 
         return None
     total: dict[str, Any] = {
         name: sum(check.get(name, 0) for check in known)
-        for name in ("compared", "wrong", "left", "left_zeros", "unknown", "refused")
+        for name in ("compared", "wrong", "inconsistent", "left", "left_zeros", "unknown", "refused")
     }
     total["passed"] = all(check["passed"] for check in known)
     total["wrong_named"] = [name for check in known for name in check.get("wrong_named", [])]

@@ -19,12 +19,20 @@ class ProgressLine:
 
     def show(self, progress: Progress) -> None:
         """Print one progress."""
-        live = "" if progress.live is None else f"   {progress.live:>7,} live"
+        live = "" if progress.live is None else f"  {progress.live:>7,} live"
         self._write(
-            f"{progress.at_s:>4} s   {progress.throughput:>9,} op/s"
-            f"   p50 {milliseconds(progress.p50_ns):>8}   p99 {milliseconds(progress.p99_ns):>8}{live}"
-            f"   {progress.failed:,} failed"
+            f"{progress.at_s:>4} s  {progress.throughput:>9,}/s"
+            f"  p50 {milliseconds(progress.p50_ns):>8}  p99 {milliseconds(progress.p99_ns):>8}{live}"
+            f"  {progress.failed:,} failed"
         )
+
+    def encoding(self, done: int, of: int) -> None:
+        """Print how far the requests are encoded."""
+        self._write(f"encoding the requests: {done:,} of {of:,} connections")
+
+    def note(self, sentence: str) -> None:
+        """Print a sentence between two lines of progress. A signal handler may call this."""
+        self._write(sentence)
 
     def _write(self, line: str) -> None:
         if self._terminal:

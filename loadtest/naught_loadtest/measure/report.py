@@ -16,26 +16,41 @@ The JSON of a run is one object:
 | operations | counters changed or read, by requests that succeeded within the measured time |
 | requests | requests that succeeded in time; in an open loop also those answered after the measured time |
 | throughput_per_s | operations per second |
-| response_ns | p50 p90 p95 p99 p99.9 p99.99 max in ns; null where fewer than 100 samples lie beyond |
+| response_ns | min mean stddev p50 p90 p95 p99 p99.9 p99.99 max in ns, null without any; samples: see below |
 | service_ns | the same, measured from the write of the request (open loop; null in a closed one) |
-| lateness_ns | the generator's own lateness (open loop; null in a closed one) |
+| errors_ns | the same of the requests that failed, which are in none of the others |
+| lateness_ns, receiving_ns | the generator's own lateness in sending and receiving (null in a closed loop) |
 | histograms | response, service and lateness (null in a closed loop): `hdr`, `max_ns`, `records`; see below |
 | series | the run by seconds; see below |
-| offered, sent | requests due, requests written (open loop; 0 in a closed one) |
+| offered, sent | requests due (open loop) or in flight in the measured time; those of them that were written |
 | not_sent | due, but no connection was free within the timeout: the server was too slow |
 | missed | due, but the generator was too slow to send it |
-| timed_out, failed | requests answered too late; requests that failed, by class |
+| timed_out, failed | requests answered too late or never; requests that failed, by class |
+| failed_outside | requests that failed before or after the measured time, by class |
+| connections_lost, reconnects | connections that ended before the run did, by reason; how many were opened anew |
+| cut_short | whether the run was interrupted |
 | generator_share | part of the time in which the busiest worker had work |
 | ceiling_per_s | operations per second of the same generator with an echo server, null where not measured |
+| ceiling_is_least | whether the echo server was the limit, so that the ceiling is higher |
 | server_share | part of a core that the server used, null where unknown |
+| operations_per_cpu_s | operations for each second of the server's processor time, null where unknown |
+| server_wait_share, generator_wait_share | part of the time in which they waited for a processor, or null |
+| steal_share | part of all processor time that the machine below took, null where unknown |
 | evictions | by reason, during the run; null where the server does not report them |
-| verification | passed, compared, wrong, left, left_zeros, left_expected, unknown, refused; or null |
+| verification_before | the counters before the closing decrements; null where there are none |
+| verification | the counters at the end; null where they were not compared; see below |
+| not_verified | why they were not although it was asked for; empty where they were |
 | invalid | reasons why the figures must not be believed; empty when there are none |
 | objectives | for each --slo: text, met, sentence |
 
 `hdr` is all counts of a histogram in ns, in the format V2 of HdrHistogram, compressed and in base64: each of its
 libraries decodes it. Histograms of several runs are merged by adding their counts; percentiles must not be averaged.
 `records` is the number of samples: a pipeline that was timed as a whole is one sample of many requests.
+
+`samples` is the number of samples. A percentile p with fewer than 100 of them beyond it, samples x (1 - p), is
+uncertain, and the text shows how many there are. A verification has passed, compared, wrong, wrong_named,
+inconsistent (counters on which the values in the replies cannot all be right), left, left_zeros, left_expected,
+unknown, refused.
 
 Each object of `series` is about the requests that were answered, or given up, in one second:
 
@@ -48,8 +63,8 @@ Each object of `series` is about the requests that were answered, or given up, i
 | `p50_ns`, `p99_ns`, `max_ns` | of the response time, within a thousandth; null where nothing was answered |
 | `histogram` | the response times, as `hdr` above |
 
-The histograms of all seconds add up to the histogram of the response times of the run. In an open loop the last
-second has the requests that were answered after the end too.
+The histograms of all seconds add up to the histogram of the response times of the run. The last second has the
+requests that were answered after the end too.
 
 The other kinds have `schema`, `kind`, `started_at`, `host`, `machine` and `command` as well:
 
@@ -66,17 +81,22 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from naught_loadtest.measure.histogram import Histogram
+from naught_loadtest.measure.histogram import ROWS, Histogram
 from naught_loadtest.measure.origin import origin, with_origin
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.series import histogram_document
 from naught_loadtest.measure.slo import Objective
+from naught_loadtest.measure.verification import Verification
 
 SCHEMA = 1
+# Lines of the text are no longer than this, one less than a terminal of 80 columns has.
+WIDTH = 79
+LABEL_WIDTH = 14
 
 
 def milliseconds(value_ns: int | None) -> str:
@@ -89,12 +109,27 @@ def milliseconds(value_ns: int | None) -> str:
     return f"{value_ms:.1f} ms" if value_ms >= 10 else f"{value_ms:.2f} ms" if value_ms >= 1 else f"{value_ms:.3f} ms"
 
 
+def wrapped(label: str, text: str) -> Iterator[str]:
+    """Lines of a report: a label at the left, the text beside it. None is longer than a terminal is wide."""
+    lines = textwrap.wrap(text, WIDTH - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False)
+    for place, line in enumerate(lines or [""]):
+        yield f"{label if place == 0 else '':<{LABEL_WIDTH}}{line}"
+
+
+def paragraph(text: str) -> str:
+    """A text in lines that are no longer than a terminal is wide."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
 def text_lines(result: Result, objectives: Iterable[Objective] = ()) -> Iterator[str]:
     """The report for the terminal."""
     plan = result.plan
     yield f"{result.server} at {plan.target}"
-    yield f"{plan}"
-    yield f"measured for {result.elapsed_s:.1f} s after {plan.warmup_s:g} s of warm-up"
+    yield from paragraph(str(plan)).splitlines()
+    asked = f" of {plan.duration_s:g} s" if result.cut_short else ""
+    yield f"measured for {result.elapsed_s:.1f} s{asked} after {plan.warmup_s:g} s of warm-up"
+    if result.cut_short:
+        yield from wrapped("CUT SHORT", "the run was interrupted; all below is about the time until then")
     yield ""
     yield from _throughput_lines(result)
     yield ""
@@ -103,9 +138,9 @@ def text_lines(result: Result, objectives: Iterable[Objective] = ()) -> Iterator
     yield from _answer_lines(result)
     yield from _generator_lines(result)
     for objective in objectives:
-        yield f"objective     {objective.judge(result)[1]}"
+        yield from wrapped("objective", objective.judge(result)[1])
     for reason in result.invalid:
-        yield f"INVALID       {reason}"
+        yield from wrapped("INVALID", reason)
 
 
 def _throughput_lines(result: Result) -> Iterator[str]:
@@ -113,15 +148,23 @@ def _throughput_lines(result: Result) -> Iterator[str]:
     yield f"throughput    {result.throughput:,.0f} operations/s  ({loop})"
     if result.plan.batch > 1:
         yield f"              in {result.requests / max(result.elapsed_s, 1e-9):,.0f} requests/s"
+    if result.per_cpu_second is not None:
+        yield f"              {result.per_cpu_second:,.0f} for each second of the server's processor time"
+    failed = sum(result.failed.values())
+    parts = [f"{result.requests:,} completed", f"{failed:,} failed", f"{result.timed_out:,} timed out"]
     if result.plan.open_loop:
-        yield (
-            f"requests      {result.offered:,} offered, {result.sent:,} sent, {result.requests:,} completed,"
-            f" {result.not_sent + result.missed:,} not sent"
-        )
-    else:
-        yield f"requests      {result.requests:,} completed"
-    failed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(result.failed.items()))
-    yield f"failed        {failed or 'none'}; timed out {result.timed_out:,}"
+        parts += [f"{result.missed:,} missed", f"{result.not_sent:,} not sent"]
+    yield from wrapped("requests", f"{result.offered:,} offered = {' + '.join(parts)}")
+    yield from wrapped("failed", _counts(result.failed) or "none")
+    if result.failed_outside:
+        yield from wrapped("", f"and outside of the measured time: {_counts(result.failed_outside)}")
+    if result.connections_lost:
+        lost = _counts(result.connections_lost)
+        yield from wrapped("connections", f"lost: {lost}; opened anew: {result.reconnects:,}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()))
 
 
 def _latency_lines(result: Result) -> Iterator[str]:
@@ -130,50 +173,73 @@ def _latency_lines(result: Result) -> Iterator[str]:
         columns = [
             ("response", result.response),
             ("service", result.service),
-            ("(lateness)", result.lateness),
+            ("sending", result.lateness),
+            ("receiving", result.receiving),
         ]
-    yield "              " + "".join(f"{name:>13}" for name, _ in columns)
+    if result.error_times.records:
+        columns.append(("failed", result.error_times))
+    yield (f"{'':<8}" + "".join(f"{name:>10}{'':5}" for name, _ in columns)).rstrip()
     summaries = [histogram.summary_ns() for _, histogram in columns]
-    for row in summaries[0]:
-        if any(summary[row] is not None for summary in summaries):
-            cells = "".join(f"{milliseconds(summary[row]):>13}" for summary in summaries)
-            yield f"{row:<14}{cells}"
-    missing = [row for row, value_ns in summaries[0].items() if value_ns is None]
-    if missing:
-        yield f"              ({', '.join(missing)}: fewer than 100 samples beyond, so not shown)"
+    few = False
+    for row in ROWS:
+        cells = []
+        for (_, histogram), summary in zip(columns, summaries, strict=True):
+            beyond = histogram.beyond(row)
+            few |= beyond is not None
+            cells.append(f"{milliseconds(summary[row]):>10}{'' if beyond is None else f' ({beyond})':<5}")
+        yield (f"{row:<8}" + "".join(cells)).rstrip()
+    if few:
+        yield "(n): so few samples lie beyond this percentile, which makes it uncertain"
     if result.plan.open_loop:
-        yield "              response: from when a request was due; service: from when it was written;"
-        yield "              lateness: the generator's own, a part of the response"
+        yield from paragraph(
+            "response: from when a request was due; service: from when it was written; sending, receiving: the"
+            " generator's own lateness, a part of the response"
+        ).splitlines()
     elif result.plan.pipeline > 1:
-        yield f"              of a whole pipeline of {result.plan.pipeline}, from its write to its last reply"
+        yield f"of a whole pipeline of {result.plan.pipeline}, from its write to its last reply"
 
 
 def _answer_lines(result: Result) -> Iterator[str]:
     if result.evictions is not None:
         total = sum(result.evictions.values())
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.evictions.items()))
-        yield f"evictions     {total:,}" + (f" ({reasons})" if reasons else "")
-    check = result.verification
-    if check is None:
-        if result.not_verified:
-            yield f"verified      no: {result.not_verified}"
-        return
-    if check.passed:
-        yield f"verified      {check.compared:,} counters compared, all equal to what was acknowledged"
-    else:
-        yield f"verified      WRONG: {check.wrong:,} of {check.compared:,} counters differ from what was acknowledged"
-        for sentence in check.wrong_named:
-            yield f"              {sentence}"
-    if check.unknown or check.refused:
-        yield (
-            f"              {check.unknown:,} requests with unknown outcome, {check.refused:,} refused:"
-            " counters compared with the values these allow"
+        yield from wrapped("evictions", f"{total:,}" + (f" ({reasons})" if reasons else ""))
+    if result.not_verified:
+        yield from wrapped("verified", f"no: {result.not_verified}")
+    check, before = result.verification, result.verification_before
+    if check is not None and check.passed and (before is None or before.passed):
+        twice = "" if before is None else " twice"
+        yield from wrapped(
+            "verified", f"{check.compared:,} counters compared{twice}, all equal to what was acknowledged"
         )
+    else:
+        if before is not None:
+            yield from _wrong_lines(before, ", before the closing decrements")
+        if check is not None:
+            yield from _wrong_lines(check, ", after the closing decrements" if before is not None else "")
+    if check is None:
+        return
+    if check.unknown or check.refused:
+        many = f"{check.unknown:,} requests with unknown outcome, {check.refused:,} refused"
+        yield from wrapped("", f"{many}: counters compared with the values these allow")
     zeros = f", {check.left_zeros:,} of them zeros" if check.left_zeros else ""
     yield f"left          {check.left:,} counters left{zeros}"
+
+
+def _wrong_lines(check: Verification, when: str) -> Iterator[str]:
+    if check.wrong:
+        differ = f"{check.wrong:,} of {check.compared:,} counters differ from what was acknowledged"
+        yield from wrapped("verified", f"WRONG{when}: {differ}")
+        for sentence in check.wrong_named:
+            yield from wrapped("", sentence)
+    if check.inconsistent:
+        many = f"on {check.inconsistent:,} of {check.compared:,} counters"
+        yield from wrapped("verified", f"WRONG{when}: the values in the replies cannot all be right {many}")
     least, most = check.left_expected
     if not least <= check.left - check.left_zeros <= most:
-        yield f"              WRONG: there should be {least:,}" + (f" to {most:,}" if most > least else "")
+        right = f"{least:,}" + (f" to {most:,}" if most > least else "")
+        found = f"there are {check.left - check.left_zeros:,} counters"
+        yield from wrapped("verified", f"WRONG{when}: {found}, and there should be {right}")
 
 
 def _generator_lines(result: Result) -> Iterator[str]:
@@ -182,8 +248,15 @@ def _generator_lines(result: Result) -> Iterator[str]:
         shares = f"generator {result.generator_share:.0%} of a core in the busiest of {len(result.cpu_shares)}"
     server = "" if result.server_share is None else f", server {result.server_share:.0%}"
     yield f"load          {shares}{server}"
+    waits = [f"generator {max(result.wait_shares):.0%}"] if result.wait_shares else []
+    if result.server_wait_share is not None:
+        waits.append(f"server {result.server_wait_share:.0%}")
+    if waits:
+        steal = "" if result.steal_share is None else f"; stolen {result.steal_share:.0%}"
+        yield from wrapped("waited", f"for a processor: {', '.join(waits)} of the time{steal}")
     if result.ceiling is not None:
-        yield f"ceiling       {result.ceiling:,.0f} operations/s by the same generator with an echo server"
+        least = "at least " if result.ceiling_is_least else ""
+        yield f"ceiling       {least}{result.ceiling:,.0f} operations/s by the same generator with an echo server"
 
 
 def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, Any]:
@@ -203,7 +276,9 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
         "throughput_per_s": round(result.throughput, 1),
         "response_ns": result.response.summary_ns(),
         "service_ns": result.service.summary_ns() if open_loop else None,
+        "errors_ns": result.error_times.summary_ns(),
         "lateness_ns": result.lateness.summary_ns() if open_loop else None,
+        "receiving_ns": result.receiving.summary_ns() if open_loop else None,
         "histograms": {
             "response": histogram_document(result.response),
             "service": histogram_document(result.service) if open_loop else None,
@@ -216,16 +291,35 @@ def to_json(result: Result, objectives: Iterable[Objective] = ()) -> dict[str, A
         "missed": result.missed,
         "timed_out": result.timed_out,
         "failed": result.failed,
+        "failed_outside": result.failed_outside,
+        "connections_lost": result.connections_lost,
+        "reconnects": result.reconnects,
+        "cut_short": result.cut_short,
         "generator_share": round(result.generator_share, 4),
         "ceiling_per_s": None if result.ceiling is None else round(result.ceiling, 1),
-        "server_share": None if result.server_share is None else round(result.server_share, 4),
+        "ceiling_is_least": result.ceiling_is_least,
+        "server_share": _rounded(result.server_share),
+        "operations_per_cpu_s": _rounded(result.per_cpu_second, 1),
+        "server_wait_share": _rounded(result.server_wait_share),
+        "generator_wait_share": _rounded(max(result.wait_shares, default=None)),
+        "steal_share": _rounded(result.steal_share),
         "evictions": result.evictions,
-        "verification": None if result.verification is None else result.verification.to_json(),
+        "verification_before": _checked(result.verification_before),
+        "verification": _checked(result.verification),
+        "not_verified": result.not_verified,
         "invalid": result.invalid,
         "objectives": [
             {"text": objective.text, "met": met, "sentence": sentence} for objective, met, sentence in judged
         ],
     }
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _checked(check: Verification | None) -> dict[str, Any] | None:
+    return None if check is None else check.to_json()
 
 
 def text_stream(json_name: str | None) -> TextIO:
@@ -242,6 +336,22 @@ def write_json(document: dict[str, Any], name: str) -> None:
         Path(name).write_text(text)
 
 
-def write_hgrm(histogram: Histogram, name: str) -> None:
-    """Write the latency distribution in milliseconds to a file, in the format that HdrHistogram prints."""
+def hgrm_names(name: str) -> tuple[str, str]:
+    """The files for the response times and the service times: `a.hgrm` and `a.service.hgrm`."""
+    path = Path(name)
+    return name, str(path.with_name(f"{path.stem}.service{path.suffix}"))
+
+
+def write_hgrm(result: Result, name: str) -> None:
+    """Write the distributions in microseconds, in the format that HdrHistogram prints.
+
+    The response times go to the file with this name. In an open loop the service times go to another one beside it.
+    """
+    response, service = hgrm_names(name)
+    _write_hgrm(result.response, response)
+    if result.plan.open_loop:
+        _write_hgrm(result.service, service)
+
+
+def _write_hgrm(histogram: Histogram, name: str) -> None:
     Path(name).write_text("\n".join(histogram.hgrm_lines()) + "\n")

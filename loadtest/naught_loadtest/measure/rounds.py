@@ -50,6 +50,8 @@ REDIS_WAYS = ("redis", *EVICTING_WAYS)
 PEERS = (*REDIS_WAYS, "memcached")
 # The peer unless another one is asked for: the Redis or Valkey that is installed.
 INSTALLED = Peer()
+# How long the ceiling of the generator is measured at most, in each round.
+ECHO_S = 1.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -201,6 +203,11 @@ class Table:
 
     # By (setting, contender), one result for each round.
     results: dict[tuple[str, str], list[Result]] = field(default_factory=dict)
+    # Rounds that were finished, and why there were no more; empty where there were to be no more.
+    rounds: int = 0
+    cut_short: str = ""
+    # The same of the echo server, where it was measured in every round.
+    ceiling: Table | None = None
 
     def add(self, setting: str, contender: str, result: Result) -> None:
         self.results.setdefault((setting, contender), []).append(result)
@@ -232,7 +239,7 @@ class Table:
         return max(contenders, key=lambda contender: self.throughput(setting, contender))
 
     def limited(self, setting: str, contender: str) -> bool:
-        """Whether the generator was the limit in most of the rounds."""
+        """Whether most of the rounds are INVALID, because of the generator or the machine."""
         results = self.results[setting, contender]
         return 2 * sum(bool(result.invalid) for result in results) > len(results)
 
@@ -277,7 +284,9 @@ def problems(result: Result) -> list[str]:
     sentences = [f"{count:,} requests failed: {kind}" for kind, count in sorted(result.failed.items())]
     if result.timed_out:
         sentences.append(f"{result.timed_out:,} requests timed out")
-    if result.verification is not None and not result.verification.passed:
+    outside = {**result.failed_outside, **{f"lost: {why}": count for why, count in result.connections_lost.items()}}
+    sentences += [f"{count:,} outside of the measured time or connections: {kind}" for kind, count in outside.items()]
+    if result.wrong:
         sentences.append("counters differ from what was acknowledged")
     return sentences
 
@@ -288,27 +297,70 @@ def run_rounds(
     rounds: int,
     base: Plan,
     on_run: Callable[[int, Setting, Contender, Result], None] | None = None,
+    *,
+    echo: Contender | None = None,
+    keep: bool = False,
 ) -> Table:
     """Run every contender at every setting in every round. Each round begins with another contender.
 
     `base` is the plan without what depends on the contender and the setting. Settings with a batch are for naught and
-    the echo server only, as the others have no command for many counters. `on_run` is called after each run.
+    the echo server only, as the others have no command for many counters. `on_run` is called after each run. With an
+    echo server the ceiling of the generator is measured in every round, and each result is held against it.
+
+    With `keep`, Ctrl-C or a run that fails ends the rounds, and those that were finished are returned; unless there
+    is none.
     """
-    table = Table()
-    for number in range(rounds):
-        for setting in settings:
-            first = number % len(contenders)
-            for contender in contenders[first:] + contenders[:first]:
-                if setting.batch > 1 and contender.name not in ("naught", "echo"):
-                    continue
-                plan = replace(
-                    base, target=contender.url, prefix=new_prefix(), pipeline=setting.depth, batch=setting.batch
-                )
-                result = Run(plan, server_pid=contender.pid).execute()
-                table.add(setting.name, contender.name, result)
-                if on_run is not None:
+    table = Table(ceiling=Table())
+    try:
+        for number in range(rounds):
+            finished: list[tuple[Setting, Contender, Result]] = []
+            for setting, contender in _order(contenders, settings, number, echo):
+                result = _run(contender, setting, base)
+                finished.append((setting, contender, result))
+                if on_run is not None and contender is not echo:
                     on_run(number, setting, contender, result)
+            _add_round(table, finished, echo)
+    except (KeyboardInterrupt, RunError) as error:
+        if not keep or not table.rounds:
+            raise
+        table.cut_short = str(error) or "it was interrupted"
     return table
+
+
+def _order(
+    contenders: list[Contender], settings: list[Setting], number: int, echo: Contender | None
+) -> Iterator[tuple[Setting, Contender]]:
+    """What is run in a round, in this order."""
+    for setting in settings:
+        if echo is not None:
+            yield setting, echo
+        first = number % len(contenders)
+        for contender in contenders[first:] + contenders[:first]:
+            if setting.batch == 1 or contender.name in ("naught", "echo"):
+                yield setting, contender
+
+
+def _add_round(table: Table, finished: list[tuple[Setting, Contender, Result]], echo: Contender | None) -> None:
+    """Add a whole round to the table."""
+    assert table.ceiling is not None
+    ceiling: Result | None = None
+    for setting, contender, result in finished:
+        if contender is echo:
+            ceiling = result
+            table.ceiling.add(setting.name, contender.name, result)
+            continue
+        if ceiling is not None:
+            result.judge_by_ceiling([ceiling])
+        table.add(setting.name, contender.name, result)
+    table.rounds += 1
+
+
+def _run(contender: Contender, setting: Setting, base: Plan) -> Result:
+    """One run. Against an echo server it is shorter."""
+    if contender.name == "echo":
+        base = replace(base, duration_s=min(base.duration_s, ECHO_S))
+    plan = replace(base, target=contender.url, prefix=new_prefix(), pipeline=setting.depth, batch=setting.batch)
+    return Run(plan, server_pid=contender.pid).execute()
 
 
 def base_plan(cores: Cores, **changes: Any) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any
 from naught_loadtest.measure.histogram import Histogram
 from naught_loadtest.measure.series import SECOND_NS, Row, Series, histogram_of
 from naught_loadtest.measure.slo import parse
+from naught_loadtest.measure.verification import other_failures, worst_check
 from naught_loadtest.page import sections
 from naught_loadtest.page.markup import Markup, joined, tag
 from naught_loadtest.page.pictures import (
@@ -74,7 +75,7 @@ def run_verdicts(document: Mapping[str, Any]) -> Iterator[sections.Verdict]:
     """Whether the figures can be believed, whether the answers were right, and whether the objectives were met."""
     for reason in document["invalid"]:
         yield "slow", "INVALID", f"{reason}. These figures must not be quoted."
-    check = document["verification"]
+    check = worst_check(document)
     if check is None:
         yield "slow", "Unverified", "The counters were not compared with what was acknowledged."
     elif check["passed"]:
@@ -89,6 +90,7 @@ def run_verdicts(document: Mapping[str, Any]) -> Iterator[sections.Verdict]:
 
 def _failures(document: Mapping[str, Any]) -> sections.Verdict:
     counts = {**document["failed"], "timed out": document["timed_out"], "not sent": document["not_sent"]}
+    counts.update(other_failures(document))
     told = [f"{count:,} {kind}" for kind, count in counts.items() if count]
     if document["missed"]:
         told.append(f"{document['missed']:,} that the generator was too slow to send")

@@ -13,7 +13,7 @@ from naught_loadtest.measure.result import Result
 
 
 def result(response_ns: int) -> Result:
-    made = Result(Plan("naught://h", "p:"), requests=1, throughput=1.0, elapsed_s=1.0, server_share=0.5)
+    made = Result(Plan("naught://h", "p:"), requests=1, offered=1, throughput=1.0, elapsed_s=1.0, server_share=0.5)
     made.cpu_shares.append(0.5)
     made.response.record(response_ns, 100)
     made.lateness.record(0, 100)

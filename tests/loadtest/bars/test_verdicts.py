@@ -26,7 +26,9 @@ def result(
     rate: float, *, server: float | None = 0.95, generator: float = 0.5, response_ns: int = MS, lateness_ns: int = 0
 ) -> Result:
     """A closed loop of this many operations a second, each answered after `response_ns`."""
-    made = Result(Plan("naught://h", "p:"), requests=1, throughput=rate, elapsed_s=1.0, server_share=server)
+    made = Result(
+        Plan("naught://h", "p:"), requests=1, offered=1, throughput=rate, elapsed_s=1.0, server_share=server
+    )
     made.cpu_shares.append(generator)
     made.response.record(response_ns, 100)
     made.lateness.record(lateness_ns, 100)

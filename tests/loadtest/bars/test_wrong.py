@@ -19,7 +19,7 @@ from naught_loadtest.measure.rounds import Table
 
 
 def outcome(failed: int = 0) -> Result:
-    made = Result(Plan("naught://h", "p:"), requests=1, throughput=1.0)
+    made = Result(Plan("naught://h", "p:"), requests=1, offered=1, throughput=1.0)
     made.response.record(1_000_000)
     made.cpu_shares.append(0.5)
     if failed:

@@ -9,11 +9,12 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from naught_loadtest.drivers import DRIVERS, driver_for
-from naught_loadtest.drivers.base import Driver, Failure, ProtocolFaultError, ReplyCounter, failure_in
+from naught_loadtest.drivers.base import Driver, Failure, ProtocolFaultError, failure_in
 from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.encoding import encode, script_for
-from naught_loadtest.generate.workload import Workload
+from naught_loadtest.generate.replies import ReplyReader
+from naught_loadtest.generate.workload import Script, Workload
 
 FIRST_ID = 65_536
 
@@ -21,6 +22,17 @@ FIRST_ID = 65_536
 def pack(value: object) -> bytes:
     packed: bytes = msgpack.packb(value)
     return packed
+
+
+def reader(name: str, requests: int = 1000) -> ReplyReader:
+    """Reads replies to increments whose values are not known."""
+    script = Script([0] * requests, [1] * requests, None, [1] * requests)
+    return ReplyReader(driver_for(name), encode(driver_for(name), script, "a1b2c3d:"))
+
+
+def numbered(name: str, reply: bytes, number: int) -> bytes:
+    """A reply as it is for the request with this number."""
+    return driver_for(name).renumbered(reply, number)
 
 
 GOOD = {
@@ -59,7 +71,7 @@ NO_REPLY = {
 NO_REPLY["naught-session"] = NO_REPLY["naught"]
 
 
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", [name for name in DRIVERS if name != "echo"])
 def test_replies_are_counted_and_errors_found_however_the_bytes_are_cut(name: str) -> None:
     source = random.Random(name)
     for _ in range(200):
@@ -71,12 +83,12 @@ def test_replies_are_counted_and_errors_found_however_the_bytes_are_cut(name: st
                 expected.append((place, kind))
             else:
                 reply = source.choice(GOOD[name])
-            stream += reply
-        counter = ReplyCounter(driver_for(name))
+            stream += numbered(name, reply, place)
+        counter = reader(name)
         count, start = 0, 0
         while start < len(stream):
             end = start + source.choice((1, 3, 7, 50, 1000))
-            count += counter.feed(stream[start:end])
+            count += counter.feed(stream[start:end], 30 - count)
             start = end
         assert count == counter.counted == 30
         assert counter.failures == expected
@@ -96,13 +108,15 @@ def test_what_is_no_reply_is_a_fault(name: str) -> None:
         with pytest.raises(ProtocolFaultError):
             driver_for(name).parse(data)
         with pytest.raises(ProtocolFaultError):
-            ReplyCounter(driver_for(name)).feed(GOOD[name][0] + data)
+            reader(name).feed(GOOD[name][0] + data, 10)
 
 
 @pytest.mark.parametrize("value", [0x94_01CE, 0x94_01CE00, 0x01_9401CE, 9_699_789, 2**32 - 1])
 def test_a_value_that_looks_like_the_beginning_of_a_reply_is_not_counted(value: int) -> None:
     stream = b"".join(pack([1, FIRST_ID + number, None, value]) for number in range(50))
-    assert ReplyCounter(driver_for("naught")).feed(stream) == 50
+    counter = reader("naught")
+    assert counter.feed(stream, 50) == 50
+    assert counter.failures == []
 
 
 def test_what_naught_is_sent() -> None:

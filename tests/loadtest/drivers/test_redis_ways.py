@@ -15,17 +15,21 @@ from naught_loadtest.__main__ import main
 from naught_loadtest.commands import status
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
 from naught_loadtest.drivers import driver_for
-from naught_loadtest.drivers.base import ReplyCounter, ReplyCycle, UnsupportedError
+from naught_loadtest.drivers.base import ReplyCycle, UnsupportedError
 from naught_loadtest.drivers.probe import open_probe
 from naught_loadtest.drivers.redis import DECR_SHA, DECRBY_SHA
 from naught_loadtest.drivers.servers import Peer
 from naught_loadtest.drivers.target import parse_target
+from naught_loadtest.generate.encoding import encode
 from naught_loadtest.generate.plan import Plan
+from naught_loadtest.generate.replies import ReplyReader
 from naught_loadtest.generate.runner import Run, RunError
+from naught_loadtest.generate.workload import Script
 from naught_loadtest.measure.cores import split_cores
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import EVICTING_WAYS, REDIS_WAYS, Contender, contender_of, started_all
-from support.scripted_redis import ScriptedRedis, listening
+from support.listening import listening
+from support.scripted_redis import ScriptedRedis
 
 EVERYTHING = frozenset({"DELIFEQ", "DELEX", "EVALSHA", "FCALL", "FUNCTION"})
 
@@ -87,7 +91,9 @@ def test_a_request_of_two_commands_is_answered_with_its_second_reply_however_the
     """A cycle of an increment, a decrement and a read, of which a part fails."""
     source = random.Random(19)
     for _ in range(200):
-        counter = ReplyCounter(driver_for("valkey-delifeq"), ReplyCycle([1, 2, 1]))
+        driver = driver_for("valkey-delifeq")
+        script = Script([0, 0, 0], [1, -1, 0], None, [1, 1, 1])
+        counter = ReplyReader(driver, encode(driver, script, "p:", 3))
         stream, ends = b"", []
         failed: dict[int, str] = {}
         for number in range(30):
@@ -102,7 +108,7 @@ def test_a_request_of_two_commands_is_answered_with_its_second_reply_however_the
         start, found = 0, []
         while start < len(stream):
             end = min(start + source.choice((1, 3, 4, 8, 50)), len(stream))
-            counter.feed(stream[start:end])
+            counter.feed(stream[start:end], 30 - counter.counted)
             assert counter.counted == sum(each <= end for each in ends)
             found += counter.take_failures()
             assert all(number < counter.counted for number, _ in found), "no request fails before it is answered"

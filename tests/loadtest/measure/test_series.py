@@ -108,7 +108,7 @@ def test_the_end_with_a_whole_second_makes_no_row_of_a_moment() -> None:
 def test_a_closed_loop_counts_nothing_after_its_end_but_errors() -> None:
     tally, recorder = started()
     recorder.close(BEGIN + SECOND_NS)
-    tally.block_done(MS, 1, 1, 1)
+    tally.block_done(MS, 1, 1)
     tally.fail("no_answer")
     recorder.settle(latencies=False)
     (row,) = recorder.rows()

@@ -1,0 +1,108 @@
+"""The table of lies: what a server may do wrong, times scenarios, times loops. Each is caught.
+
+A run with a lie must end with exit status 1. `NOT_KNOWABLE` has the cases in which nobody can know, each with the
+reason. The worker is in this process. One scenario and loop of each lie is a quick test, each in its turn; the slow
+ones are the rest of the table, and whole runs by the command.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from naught_loadtest.commands import status
+from naught_loadtest.commands.run import exit_status
+from naught_loadtest.generate.plan import Plan
+from naught_loadtest.generate.workload import SCENARIOS
+from naught_loadtest.measure.result import Result
+from support.listening import listening
+from support.load_in_process import run_in_process
+from support.misbehaving import (
+    LIES,
+    AnswersWrongValues,
+    DoublesDecrements,
+    Fault,
+    KeepsZeros,
+    LosesCounters,
+    Misbehaving,
+    StopsWhenLookedAt,
+)
+
+LOOPS: dict[str, dict[str, Any]] = {
+    "depth 1": {},
+    "depth 16": {"pipeline": 16},
+    "apply": {"batch": 5},
+    "open": {"rate": 3000.0},
+}
+NO_DECREMENTS = "`incr` has no decrements, so the lie is not told"
+ANY_ORDER = (
+    "a pipeline is a row of pairs +1 and -1 on the one counter, and the server executes it with nothing between: the"
+    " values are those of a right server, or of a right server that executes the pairs in another order"
+)
+# By lie, scenario and loop; None for every loop.
+NOT_KNOWABLE: dict[tuple[type[Fault], str, str | None], str] = {
+    (DoublesDecrements, "incr", None): NO_DECREMENTS,
+    (KeepsZeros, "incr", None): NO_DECREMENTS,
+    (StopsWhenLookedAt, "incr", None): NO_DECREMENTS,
+    (DoublesDecrements, "hotkey", "depth 16"): ANY_ORDER,
+    (AnswersWrongValues, "hotkey", "depth 16"): ANY_ORDER,
+    (LosesCounters, "hotkey", "depth 16"): ANY_ORDER,
+}
+
+
+def reason_for(lie: type[Fault], scenario: str, loop: str) -> str | None:
+    """Why the lie cannot be known. None where it is caught."""
+    return NOT_KNOWABLE.get((lie, scenario, None)) or NOT_KNOWABLE.get((lie, scenario, loop))
+
+
+TABLE = [
+    (lie, scenario, loop)
+    for lie, scenario, loop in itertools.product(LIES, SCENARIOS, LOOPS)
+    if reason_for(lie, scenario, loop) is None
+]
+
+
+def cases() -> Iterator[Any]:
+    """The table. Of each lie one case is quick, and all scenarios and loops have their turn."""
+    pairs = itertools.cycle(zip(itertools.cycle(SCENARIOS), itertools.cycle(LOOPS)))
+    quick = set()
+    for lie in LIES:
+        quick.add(next((lie, *pair) for pair in pairs if (lie, *pair) in TABLE))
+    for lie, scenario, loop in TABLE:
+        marks = [] if (lie, scenario, loop) in quick else [pytest.mark.slow]
+        yield pytest.param(lie, scenario, loop, marks=marks, id=f"{lie.__name__}-{scenario}-{loop}")
+
+
+def plan_of(server: Misbehaving, scenario: str, loop: str) -> Plan:
+    changes = {"connections": 3, "keys": 12, "duration_s": 0.06, "warmup_s": 0.0, "timeout_s": 0.5, "seed": 7}
+    return Plan.from_json(
+        {"target": server.url, "prefix": "a1b2c3d:", "scenario": scenario, **changes, **LOOPS[loop]}
+    )
+
+
+@pytest.mark.parametrize(("lie", "scenario", "loop"), list(cases()))
+async def test_every_lie_is_caught(lie: type[Fault], scenario: str, loop: str) -> None:
+    with listening(Misbehaving(lie())) as server:
+        result = await run_in_process(plan_of(server, scenario, loop))
+    assert exit_status(result, []) == status.FAILED, told(result)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "loop"),
+    [
+        pytest.param(scenario, loop, marks=[] if number % 5 == 0 else [pytest.mark.slow])
+        for number, (scenario, loop) in enumerate(itertools.product(SCENARIOS, LOOPS))
+    ],
+)
+async def test_a_server_that_does_not_lie_is_not_accused(scenario: str, loop: str) -> None:
+    with listening(Misbehaving()) as server:
+        result = await run_in_process(plan_of(server, scenario, loop))
+    assert exit_status(result, []) in (status.OK, status.INVALID), told(result)
+    assert result.requests == result.offered > 0
+
+
+def told(result: Result) -> str:
+    return f"{result.failed} {result.failed_outside} {result.verification_before} {result.verification}"
