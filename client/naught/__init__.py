@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         TooLarge,
         Unauthenticated,
         Unavailable,
+        Underflow,
         UnknownMethod,
         WrongLoop,
     )
@@ -89,6 +90,7 @@ _DEFINED: Final = {
         "TooLarge",
         "Unauthenticated",
         "Unavailable",
+        "Underflow",
         "UnknownMethod",
         "WrongLoop",
     ),
@@ -148,6 +150,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "Underflow",
     "UnknownMethod",
     "WaitGroup",
     "WrongLoop",

@@ -6,7 +6,7 @@
     |   |-- TooLarge                 too_large        also a ValueError
     |   |-- UnknownMethod            unknown_method
     |   |-- CounterOverflow          overflow         also an OverflowError; nothing changed
-    |   |-- CounterUnderflow         underflow        also an ArithmeticError; nothing changed
+    |   |-- CounterUnderflow         underflow        also an Underflow; nothing changed
     |   |-- CacheFull                full             nothing was created and nothing evicted
     |   |-- NotHeld                  not_held
     |   |-- NoSession                no_session
@@ -23,7 +23,9 @@
     |                                it may have taken effect or not; also a ConnectionError
     |-- ClientClosed                 the client was closed before the call ended; also a ConnectionError
     |   `-- WrongLoop                the call was not made in the client's event loop; also a RuntimeError
-    `-- ProtocolError                the peer sent bytes that are not MessagePack-RPC; also a ConnectionError
+    |-- ProtocolError                the peer sent bytes that are not MessagePack-RPC; also a ConnectionError
+    `-- Underflow                    a strict decrement by more than the counter has, of a SafeMap or of a server;
+                                     also an ArithmeticError; nothing changed
 
 Each code has one class and each class one code: defining a second class for a code raises TypeError.
 """
@@ -54,6 +56,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "Underflow",
     "UnknownMethod",
     "WrongLoop",
     "error_from_wire",
@@ -62,6 +65,13 @@ __all__ = [
 
 class NaughtError(Exception):
     """The root: `except NaughtError` catches every exception that this library defines."""
+
+
+class Underflow(NaughtError, ArithmeticError):
+    """A strict decrement would have taken a counter below zero, and nothing changed.
+
+    `SafeMap` raises it. What a server's counter raises is a `CounterUnderflow`, which is an `Underflow` too.
+    """
 
 
 class CommandError(NaughtError):
@@ -99,7 +109,7 @@ class CounterOverflow(CommandError, OverflowError, code="overflow"):
     """The value would pass 2^63 - 1. Nothing changed."""
 
 
-class CounterUnderflow(CommandError, ArithmeticError, code="underflow"):
+class CounterUnderflow(CommandError, Underflow, code="underflow"):
     """A strict decrement by more than the value. Nothing changed."""
 
 

@@ -12,12 +12,13 @@ import sys
 import tracemalloc
 from collections import Counter, OrderedDict
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
-from decimal import Decimal
+from decimal import Context, Decimal, Overflow, localcontext
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
+import naught
 from naught.safemap import SafeMap, Underflow, shard
 from support.cases_counters import INVALID, TOP_OF_NONE, UNDERFLOW, Case, cases_for
 from support.seeds import told
@@ -155,6 +156,17 @@ def test_underflow_is_arithmetic_and_says_what_was_there(make: Any) -> None:
     assert counters.snapshot() == {"a": 2}
 
 
+def test_underflow_is_where_the_other_exceptions_are(make: Any) -> None:
+    assert naught.Underflow is naught.errors.Underflow is Underflow
+    assert "Underflow" in naught.__all__
+    assert "Underflow" in naught.errors.__all__
+    assert issubclass(naught.Underflow, naught.NaughtError)
+    # One `except` clause serves for a map and for a server's counter.
+    assert issubclass(naught.CounterUnderflow, naught.Underflow)
+    with pytest.raises(naught.NaughtError):
+        make().decr("a", strict=True)
+
+
 # Number types. For each: three amounts in ascending order, and amounts that are refused.
 
 NUMBERS: list[tuple[type, dict[str, Any], list[Any], list[Any]]] = [
@@ -282,6 +294,48 @@ def test_a_float_is_zero_within_its_tolerance(make: Any) -> None:
     assert unrounded.decr("tank", 0.9999999999999999) == (0.0, True)
     assert litres.tolerance == 1e-9
     assert make().tolerance == 0
+
+
+LARGEST: list[tuple[type, dict[str, Any], Any]] = [
+    (float, {"tolerance": 1e-9}, 1e308),
+    (Decimal, {}, Decimal("9E999999")),
+]
+
+
+@pytest.mark.parametrize("traps", [[], [Overflow]], ids=["no trap", "trap"])
+@pytest.mark.parametrize(("value_type", "options", "large"), LARGEST)
+def test_a_sum_that_is_not_finite_is_refused(
+    value_type: Any, options: Any, large: Any, traps: Any, make: Any
+) -> None:
+    counters = make(value_type, {"a": large, "b": 1}, **options)
+    before = counters.snapshot()
+    ways: list[Callable[[], Any]] = [
+        lambda: counters.incr("a", large),
+        lambda: counters.incr("new", value_type("inf")),
+        lambda: counters.set("a", value_type("inf")),
+        lambda: counters.set("a", value_type("nan")),
+        lambda: counters.add({"b": 1, "a": large}),
+        lambda: counters.add([("b", -1), ("new", large), ("new", large)]),
+        lambda: counters.merge([("b", 1), ("a", large)]),
+        lambda: counters.merge(counters),
+        lambda: make(value_type, [("a", large), ("a", large)], **options),
+    ]
+    with localcontext(Context(traps=traps)):
+        for way in ways:
+            with pytest.raises(ValueError, match="finite"):
+                way()
+            assert counters.snapshot() == before
+        assert counters.add([("a", -large), ("a", large)]) == [0, large]
+        assert counters.decr("a", large) == (0, True)
+
+
+@pytest.mark.parametrize(("value_type", "options", "large"), LARGEST)
+def test_a_pickle_cannot_bring_what_set_refuses(value_type: Any, options: Any, large: Any, make: Any) -> None:
+    state = make(value_type, {"a": 1}, **options).__getstate__()
+    for wrong in (value_type("inf"), value_type("nan"), value_type(-1), value_type(0), "1", None):
+        twin = SafeMap.__new__(SafeMap)
+        with pytest.raises(ValueError, match="state of a SafeMap"):
+            twin.__setstate__({**state, "entries": {"a": wrong}})
 
 
 @pytest.mark.parametrize("tolerance", [-1e-9, math.nan, math.inf])
@@ -652,7 +706,8 @@ def test_what_stays_in_a_small_map_has_a_bound(make: Any) -> None:
     for key in range(20_000):
         counters.decr(key)
     counters.sweep()
-    assert counters.table_bytes <= counters.shard_count * sys.getsizeof({**dict.fromkeys(range(256))})
+    table_bytes_max = sys.getsizeof({**dict.fromkeys(range(256))}) + sys.getsizeof({})  # the second is of the flags
+    assert counters.table_bytes <= counters.shard_count * table_bytes_max
 
 
 def test_raw_entries_of_a_flapping_counter_do_not_pile_up(make: Any) -> None:
@@ -804,6 +859,47 @@ def test_pickling_keeps_what_a_subclass_adds() -> None:
     mine.label = "mine"
     twin = pickle.loads(pickle.dumps(mine))
     assert (type(twin), twin.label, twin) == (Labelled, "mine", {"a": 1})
+
+
+class Slotted(SafeMap[str, int]):
+    """A subclass with slots, one of them private and one never set."""
+
+    __slots__ = ("__secret", "never", "unit")
+
+    def keep(self, secret: str) -> Slotted:
+        self.__secret = secret
+        return self
+
+    def secret(self) -> str:
+        return self.__secret
+
+
+class SlottedAndMore(Slotted):
+    """One that has state in slots and in `__dict__`."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.place, self.colour = ["here"], "red"  # `colour` has no slot
+
+
+COPIERS: list[Callable[[Any], Any]] = [
+    *(copy.copy, copy.deepcopy, SafeMap.copy),
+    *(lambda one, p=protocol: pickle.loads(pickle.dumps(one, p)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
+]
+
+
+@pytest.mark.parametrize("kind", [Slotted, SlottedAndMore])
+@pytest.mark.parametrize("copier", COPIERS, ids=lambda copier: getattr(copier, "__qualname__", ""))
+def test_subclasses_with_slots_copy(kind: type[Slotted], copier: Callable[[Any], Any]) -> None:
+    mine = kind(int, {"a": 1}).keep("s")
+    mine.unit = "seats"
+    twin = copier(mine)
+    assert (type(twin), twin.secret(), twin.unit, twin) == (kind, "s", "seats", {"a": 1})
+    assert not hasattr(twin, "never")
+    if kind is SlottedAndMore:
+        assert (twin.place, twin.colour) == (["here"], "red")
 
 
 def test_copies_are_independent(make: Any) -> None:

@@ -8,10 +8,11 @@ one, and an absent counter is the same as a counter of zero.
 
 How it works
 ------------
-Keys are spread over shards by their hash. A shard is a plain dict with its own lock, and every access to the dict
-holds that lock. Threads that use different shards therefore do not wait for each other, with or without the
-interpreter's global lock. An operation on the whole map at one instant (`snapshot`, `clear`, a fork) takes all the
-locks, always in the order of the shards, so two such operations cannot deadlock.
+A shard is a plain dict with its own lock, and every access to the dict holds that lock. Where the interpreter has a
+global lock, a map has one shard unless told otherwise. Without it keys are spread over 31 shards by their hash, so
+that threads which use different shards do not wait for each other. An operation on the whole map at one instant
+(`snapshot`, `clear`, a fork) takes all the locks, always in the order of the shards, so two such operations cannot
+deadlock.
 
 *Eager* eviction deletes the key in the decrement itself. *Deferred* eviction stores a zero and flags its key; a
 background thread deletes the keys that are flagged and still zero some time later. It is for counters that flap
@@ -29,14 +30,16 @@ Between reading a value and storing the new one there is no call and no allocati
 long as the key's hash and comparison and the arithmetic of the numbers are built in (true of all types but
 Fraction). Comments mark the lines that are written as they are for this reason.
 
-Modules: `map` has the class, `alias` is `SafeMap[K, V]`, `shard` is one table, `numbers` describes the types that
-can be counted, `views` has the results of `items` and `values`, `cleaner` is the background thread, and `forks`
-keeps every map consistent when the process forks.
+No lock is left held, whatever interrupts a method and wherever: `locks` says how.
+
+Modules: `map` has the class, `alias` is `SafeMap[K, V]`, `shard` is one table, `locks` its lock, `numbers`
+describes the types that can be counted, `views` has the results of `items` and `values`, `cleaner` is the
+background thread, and `forks` keeps every map consistent when the process forks.
 """
 
 from __future__ import annotations
 
+from naught.errors import Underflow
 from naught.safemap.map import Policy, SafeMap
-from naught.safemap.numbers import Underflow
 
 __all__ = ["Policy", "SafeMap", "Underflow"]

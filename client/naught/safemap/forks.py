@@ -3,32 +3,43 @@
 The child has only the thread that forked. A lock that another thread held at that moment would stay locked in the
 child for ever, so the forking thread takes the locks of all maps before the fork, and releases them on both sides
 after it.
+
+Python writes an exception of these functions to standard error and goes on with the fork. So what they took is
+released even if a signal handler raises in one of them, as it may where a function begins: each function that runs
+after the fork is registered twice, and does nothing the second time unless the first was interrupted.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from collections.abc import Iterator
+from itertools import compress
+from typing import ClassVar, Protocol
+
+from naught.safemap.locks import Lock
 
 
 class ForkedMap(Protocol):
     """What a fork calls of each map."""
 
-    def _hold_for_fork(self) -> None:
-        """Take every lock of the map."""
-
-    def _release_after_fork(self) -> None:
-        """Release them, in the parent."""
+    def _every_lock(self) -> tuple[Lock, ...]:
+        """Return the locks of the map, in the order in which they are taken."""
 
     def _start_again_in_child(self) -> None:
-        """Release them in the child, which has none of the parent's other threads."""
+        """Begin anew in the child, which has none of the parent's other threads."""
 
 
 # Every map alive, by its id, because maps have no hash. A map that is collected leaves by itself.
 living: weakref.WeakValueDictionary[int, ForkedMap] = weakref.WeakValueDictionary()
-# The maps whose locks are held for the fork under way.
-_held_for_fork: list[ForkedMap] = []
+
+
+class _Fork:
+    """The fork under way: of which maps, and how what was taken for it is released, as in `locks.with_locks`."""
+
+    maps: ClassVar[list[ForkedMap]] = []
+    locks: ClassVar[list[Lock]] = []
+    releases: ClassVar[Iterator[None]] = iter(())
 
 
 def hold_over_forks(counters: ForkedMap) -> None:
@@ -37,24 +48,32 @@ def hold_over_forks(counters: ForkedMap) -> None:
 
 
 def _before_fork() -> None:
-    _held_for_fork.extend(each for reference in living.valuerefs() if (each := reference()) is not None)
-    for each in _held_for_fork:
-        each._hold_for_fork()
+    maps = [each for reference in living.valuerefs() if (each := reference()) is not None]
+    locks = [lock for each in maps for lock in each._every_lock()]
+    held: list[bool] = []
+    _Fork.maps, _Fork.locks = maps, locks
+    _Fork.releases = map(Lock.release, compress(locks, held))
+    held += map(Lock.acquire, locks)
 
 
 def _after_fork_in_parent() -> None:
-    for each in reversed(_held_for_fork):
-        each._release_after_fork()
-    _held_for_fork.clear()
+    _ = [*_Fork.releases]
+    _Fork.maps, _Fork.locks = [], []
 
 
 def _after_fork_in_child() -> None:
-    for each in reversed(_held_for_fork):
-        each._start_again_in_child()
-    _held_for_fork.clear()
+    _ = [*_Fork.releases]
+    for lock in _Fork.locks:
+        # Of a thread of the parent, if an interrupt has kept this thread from taking it before the fork.
+        if not lock.owned:
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
+    while _Fork.maps:
+        _Fork.maps.pop()._start_again_in_child()
+    _Fork.locks = []
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
     )
+    os.register_at_fork(after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,7 +1,7 @@
 """The class SafeMap: counting, reading, deferred eviction, copying. The docstring of the package explains the design.
 
-The tables are in `shard`; this module picks a key's shard, takes its lock, checks amounts, and starts and ends the
-cleaning thread.
+The tables are in `shard`; this module picks a key's shard, takes its lock in one of the forms that `locks` explains,
+checks amounts, and starts and ends the cleaning thread.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import sys
 import threading
 import weakref
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
-from contextlib import contextmanager
 from decimal import Decimal
+from decimal import Overflow as DecimalOverflow
 from fractions import Fraction
+from functools import partial
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, overload
 
 from naught.safemap.alias import Alias
 from naught.safemap.cleaner import CLEAN_AFTER_S, clean
 from naught.safemap.forks import hold_over_forks
-from naught.safemap.numbers import K, Unmatched, V, kind_of, negated, raise_underflow, tolerance_of
+from naught.safemap.locks import Lock, settle, with_locks
+from naught.safemap.numbers import K, Unmatched, V, kind_of, negated, raise_infinite, raise_underflow, tolerance_of
 from naught.safemap.shard import Shard
 from naught.safemap.views import Items, Values
 
@@ -29,8 +32,11 @@ D = TypeVar("D")
 
 Policy = Literal["eager", "deferred"]
 
-# A prime, so that integer keys at equal distances still spread over all shards.
-SHARD_COUNT = 31
+# How many shards a map has by default. Under the interpreter's global lock only one thread runs at a time, so more
+# tables would seldom spare a thread a wait, and picking one costs `incr` a fifth more instructions. Without the
+# global lock threads would wait for each other. A prime, so that integer keys at equal distances spread over all
+# shards.
+SHARD_COUNT = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else 31
 # How many keys a sweep deletes before it releases the shard's lock: some tens of microseconds.
 CLEAN_BATCH_KEYS = 256
 
@@ -43,7 +49,7 @@ class SafeMap(Mapping[K, V]):
         seats.decr("gold")             # (0, True): this call evicted it
         "gold" in seats                # False
 
-    `SafeMap(value_type=int, entries=(), *, tolerance, policy="eager", shard_count=31, clean_after_s=1.0)`
+    `SafeMap(value_type=int, entries=(), *, tolerance, policy="eager", shard_count=1, clean_after_s=1.0)`
 
     value_type: the type of the values: int (without limit), Fraction, Decimal, or float. Any other type raises
         TypeError, because its zero cannot be known; type checkers refuse it as well. Amounts must be of this type
@@ -57,7 +63,9 @@ class SafeMap(Mapping[K, V]):
         seconds later, or sooner when many are flagged; it is for counters that flap between 0 and 1. Counting and
         reading return the same results under both policies. `close` or a `with` block ends the thread when you
         choose; it also ends when no key is flagged, and when the map is collected.
-    shard_count: how many tables and locks, at least 1. A prime spreads integer keys best.
+    shard_count: how many tables and locks, at least 1. More than one is for Python without the global lock, where the
+        default is 31, and for maps of millions of keys whose rebuilding must not take long at once. A prime spreads
+        integer keys best.
     clean_after_s: how long a flagged zero stays, in seconds, at least 0.
 
     The promises of `collections.abc.Mapping` hold: `map[key]` raises KeyError for an absent key, `get` returns None
@@ -152,6 +160,8 @@ class SafeMap(Mapping[K, V]):
         self._exact_type: type[Any] = value_type if kind.is_finite is None else Unmatched
         # Tells finite numbers from the others; None where the type has no others.
         self._is_finite = kind.is_finite
+        # Every finite number is below it. Used only where the type has others.
+        self._infinity = kind.infinity
         # A number that is not above it counts as zero. Always 0 except for float.
         self._tolerance = tolerance_of(value_type, tolerance)
         if policy not in get_args(Policy):
@@ -173,10 +183,14 @@ class SafeMap(Mapping[K, V]):
         """Set the fields that change during the life of the map."""
         # The key's hash modulo the number of shards picks its shard. The tuple is never changed.
         self._shards = tuple(Shard() for _ in range(self._shard_count))
+        # The only shard. None where there are more: then the key's hash picks one.
+        self._only_shard = self._shards[0] if self._shard_count == 1 else None
+        # The lock of each shard, in their order.
+        self._locks = tuple(shard.lock for shard in self._shards)
         # What a decrement that evicts eagerly returns; None while zeros are flagged instead, until `close`.
         self._eager_result = self._evicted if self._policy == "eager" else None
         # Held to start, end or forget the cleaning thread. Taken before a shard's lock, never after.
-        self._cleaner_lock = threading.RLock()
+        self._cleaner_lock = Lock()
         # Whether a cleaning thread runs or is being started: it will see every key that is flagged now.
         self._cleaning = False
         # The cleaning thread, which `close` joins.
@@ -202,12 +216,17 @@ class SafeMap(Mapping[K, V]):
         """Add `by` to a counter, creating it if it is absent; return the value after.
 
         TypeError if `by` is not a number of this map's type (or int), ValueError if it is not finite or not above
-        zero.
+        zero, or if the sum is not finite. Nothing has changed then.
         """
         if by is not self._known_amount and (type(by) is not self._exact_type or by <= 0):
             by = self._amount(by)
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
+            if self._is_finite is not None:
+                return self._incr_rounded(key, by)
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
             table = shard.table
             value: V
             # Not `table.get`: where a call returns, Python may run other code (a signal handler, a finalizer). Its
@@ -217,9 +236,19 @@ class SafeMap(Mapping[K, V]):
             else:
                 value = by  # type: ignore[assignment]
             table[key] = value
+            held = lock.released
+        except BaseException:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            raise
         return value
 
-    def decr(self, key: K, by: V | int = 1, *, strict: bool = False) -> tuple[V, bool]:
+    # `strict` is meant to be given by name. It may be given by place too, because Python 3.11 calls a method with
+    # parameters by name alone a tenth slower than the whole of this one.
+    def decr(self, key: K, by: V | int = 1, strict: bool = False) -> tuple[V, bool]:
         """Subtract `by` from a counter; return the value after, and whether this call evicted the counter.
 
         A result of zero or below counts as zero, and the counter is gone. For an absent counter the result is
@@ -230,72 +259,134 @@ class SafeMap(Mapping[K, V]):
             by = self._amount(by)
             if self._is_finite is not None:
                 return self._decr_rounded(key, by, strict)
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
             table = shard.table
             if key in table:
                 before: V = table[key]
                 # The eviction branch. It compares before it subtracts, and returns a tuple that was made before, so
-                # an eviction costs little more than a count: 97 % of the rate without this branch, and 99 % where
-                # counters stay above zero. naught_loadtest/bars/safemap.py measures it.
+                # an eviction costs little more than a count. naught_loadtest/bars/safemap.py measures it.
                 if before > by:
                     value: V = before - by
                     table[key] = value
+                    held = lock.released
                     return value, False
                 if strict and before < by:
+                    held = lock.released
                     raise_underflow(key, before, by)
                 eager_result = self._eager_result
                 if eager_result is not None:
                     del table[key]
                     # As count_eviction does, without the call.
                     for _ in shard.evictions_left:
+                        held = lock.released
                         return eager_result
                     shard.compact()
+                    held = lock.released
                     return eager_result
                 if not before:  # a zero that was flagged earlier: the counter is absent
+                    held = lock.released
                     return self._absent
-                # A key that is still flagged is not flagged a second time. Counters that flap then reach the rate
-                # without eviction. They reached 92 % of it when every zero was flagged again.
+                # A key that is still flagged is not flagged a second time, which would take a counter that flaps a
+                # tenth longer.
                 if shard.all_flagged:
                     table[key] = 0
+                    held = lock.released
                     return self._evicted
                 flagged = shard.flagged
                 if key in flagged:
                     table[key] = 0
+                    held = lock.released
                     return self._evicted
-                if flagged:
-                    flagged[key] = None
-                    table[key] = 0
-                    shard.flag_all()
-                    return self._evicted
+                seen = self._cleaning and flagged
                 flagged[key] = None
                 table[key] = 0
-            elif strict:
-                raise_underflow(key, self._zero, by)
+                if seen:
+                    shard.flag_all()
+                    held = lock.released
+                    return self._evicted
+                held = lock.released
             else:
+                held = lock.released
+                if strict:
+                    raise_underflow(key, self._zero, by)
                 return self._absent
-        # This is the first key of its shard to be flagged. The thread that starts here sees the later ones as well.
+        except BaseException:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            raise
+        # This is the first key of its shard to be flagged, or an interrupt has kept the thread from starting with the
+        # first. The thread that starts here sees the later ones as well.
         self._start_cleaner()
         return self._evicted
 
+    def _incr_rounded(self, key: K, by: Any) -> V:
+        """`incr` for Decimal and float, whose sums may be infinite."""
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
+            table = shard.table
+            value: V = table[key] + by if key in table else by
+            # A comparison and not a call of `_is_finite`, for the reason in `incr`.
+            finite = value < self._infinity
+            if finite:
+                table[key] = value
+            held = lock.released
+        except BaseException as error:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            if not isinstance(error, DecimalOverflow):
+                raise
+            finite = False
+        if not finite:
+            raise_infinite(key, by)
+        return value
+
     def _decr_rounded(self, key: K, by: Any, strict: bool) -> tuple[V, bool]:
         """`decr` for Decimal and float: it compares the difference with zero, because differences are rounded."""
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
-            before = shard.table.get(key, self._zero)
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
+            table = shard.table
+            before = table[key] if key in table else self._zero  # noqa: SIM401 - as in `incr`
             value: V = before - by
             if value > self._tolerance:
-                shard.table[key] = value
+                table[key] = value
+                held = lock.released
                 return value, False
             if strict and value < -self._tolerance:
+                held = lock.released
                 raise_underflow(key, before, by)
             if not before:
+                held = lock.released
                 return self._absent
             if self._eager_result is not None:
                 shard.remove(key, None)
+                held = lock.released
                 return self._evicted
             shard.flagged[key] = None
-            shard.table[key] = 0
+            table[key] = 0
+            held = lock.released
+        except BaseException:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            raise
         self._start_cleaner()
         return self._evicted
 
@@ -303,7 +394,7 @@ class SafeMap(Mapping[K, V]):
         """Change several counters: a delta above zero is an `incr`, below zero a `decr`. Return the values after.
 
         The items are applied one by one, in order; other threads may see some applied and others not yet. All are
-        checked first: if one is refused (as an amount of `incr` is), nothing has changed.
+        checked first: if one is refused as `incr` would refuse it, nothing has changed.
         """
         steps: list[tuple[K, bool, V]] = []
         for key, delta in _pairs(deltas):
@@ -311,7 +402,7 @@ class SafeMap(Mapping[K, V]):
             number = self._number(delta)
             down = number < 0
             steps.append((key, down, self._amount(negated(number) if down else number)))
-        return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
+        return self._take_steps(steps)
 
     def merge(self, other: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> None:
         """Add every number of another mapping (or of pairs) to the counter of its key.
@@ -320,14 +411,32 @@ class SafeMap(Mapping[K, V]):
         that is negative or not finite, and nothing has changed. `other` is read before anything is added, so a map
         may be merged into itself.
         """
-        amounts: list[tuple[K, V]] = []
+        steps: list[tuple[K, bool, V]] = []
         for key, number in _pairs(other):
             hash(key)
             amount = self._value(number)
             if amount > self._tolerance:
-                amounts.append((key, amount))
-        for key, amount in amounts:
-            self.incr(key, amount)
+                steps.append((key, False, amount))
+        self._take_steps(steps)
+
+    def _take_steps(self, steps: list[tuple[K, bool, V]]) -> list[V]:
+        """Count checked amounts up or down, one by one; return the values after."""
+        if self._is_finite is not None:
+            # Whether a sum is finite depends on what is there, so the locks are held from the check to the last step.
+            return with_locks(self._locks, partial(self._take_steps_locked, steps))
+        return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
+
+    def _take_steps_locked(self, steps: list[tuple[K, bool, V]]) -> list[V]:
+        after: dict[K, Any] = {}
+        for key, down, by in steps:
+            before = after[key] if key in after else self.get(key, self._zero)
+            try:
+                after[key] = max(before - by, self._zero) if down else before + by
+            except DecimalOverflow:
+                raise_infinite(key, by)
+            if not after[key] < self._infinity:
+                raise_infinite(key, by)
+        return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
 
     def set(self, key: K, value: V | int) -> V:
         """Set the value of a counter; return the value before, 0 if it was absent. Setting zero evicts.
@@ -335,45 +444,64 @@ class SafeMap(Mapping[K, V]):
         TypeError for a number of another type, ValueError for one that is negative or not finite.
         """
         number = self._value(value)
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
-            if number > self._tolerance:
-                table = shard.table
-                before: V = table.get(key) or self._zero
-                table[key] = number
-                return before
-            removed: V = shard.remove(key, self._zero)
-            return removed
+        if number <= self._tolerance:
+            return self.take(key)
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
+            table = shard.table
+            before: V = table[key] if key in table else self._zero  # noqa: SIM401 - as in `incr`
+            table[key] = number
+            held = lock.released
+        except BaseException:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            raise
+        return before or self._zero  # a flagged zero is the int 0, whatever the type
 
     def take(self, key: K) -> V:
         """Evict a counter and return the value it had, 0 if it was absent, in one step."""
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
             removed: V = shard.remove(key, self._zero)
-            return removed
+            held = lock.released
+        except BaseException:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            raise
+        return removed
 
     def clear(self) -> int:
         """Evict every counter at one instant; return how many there were. Their memory is released."""
-        with self._all_locked():
-            count = sum(shard.live_count() for shard in self._shards)
-            for shard in self._shards:
-                shard.clear()
-            return count
+        return with_locks(self._locks, self._clear_locked)
+
+    def _clear_locked(self) -> int:
+        count = sum([shard.live_count() for shard in self._shards])
+        for shard in self._shards:
+            shard.clear()
+        return count
 
     # Reading: the methods of Mapping.
 
     def __getitem__(self, key: K) -> V:
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
-            value: V = shard.table[key]
-        if not value:
+        value: V | None = self.get(key)
+        if value is None:
             raise KeyError(key)
         return value
 
-    def __contains__(self, key: object) -> bool:
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
-            return bool(shard.table.get(key))
+    def __contains__(self, key: Any) -> bool:
+        return self.get(key) is not None
 
     if TYPE_CHECKING:
 
@@ -389,16 +517,24 @@ class SafeMap(Mapping[K, V]):
 
         Calculations want `get(key, 0)`.
         """
-        shard = self._shards[hash(key) % self._shard_count]
-        with shard.lock:
-            return shard.table.get(key) or default
+        shard = self._only_shard or self._shards[hash(key) % self._shard_count]
+        lock = shard.lock
+        held = None
+        try:
+            held = lock.acquired
+            value = shard.table.get(key)
+            held = lock.released
+        except BaseException:
+            was_held = held
+            if held and lock.owned:
+                held = lock.released
+            if was_held or lock.owned:
+                settle(lock)
+            raise
+        return value or default
 
     def __len__(self) -> int:
-        count = 0
-        for shard in self._shards:
-            with shard.lock:
-                count += shard.live_count()
-        return count
+        return sum([with_locks((shard.lock,), shard.live_count) for shard in self._shards])
 
     def __iter__(self) -> Iterator[K]:
         for entries in self._copies():
@@ -415,18 +551,18 @@ class SafeMap(Mapping[K, V]):
     def _copies(self) -> Iterator[dict[K, V]]:
         """Return the counters of one shard after another, each copied at one instant."""
         for shard in self._shards:
-            with shard.lock:
-                entries = shard.live_entries()
-            yield entries
+            yield with_locks((shard.lock,), shard.live_entries)
 
     def snapshot(self) -> dict[K, V]:
         """Return a dict of all counters at one instant. Other threads' changes wait until the shards are copied."""
-        with self._all_locked():
-            copies = [shard.live_entries() for shard in self._shards]
-        entries: dict[K, V] = {}
-        for each in copies:
+        copies = with_locks(self._locks, self._copies_locked)
+        entries: dict[K, V] = copies[0]
+        for each in copies[1:]:
             entries.update(each)
         return entries
+
+    def _copies_locked(self) -> list[dict[Any, Any]]:
+        return [shard.live_entries() for shard in self._shards]
 
     def most_common(self, n: int | None = None) -> list[tuple[K, V]]:
         """Return the `n` largest counters (all, for None) with their values, the largest first.
@@ -489,18 +625,23 @@ class SafeMap(Mapping[K, V]):
             # As many keys as are flagged now: keys that flap faster than they are deleted wait for the next sweep.
             left = shard.flagged_count()
             while left > 0 and shard.flagged_count():
-                with shard.lock:
-                    cleared += shard.clear_flagged(CLEAN_BATCH_KEYS)
+                cleared += with_locks((shard.lock,), partial(shard.clear_flagged, CLEAN_BATCH_KEYS))
                 left -= CLEAN_BATCH_KEYS
         return cleared
 
     def _start_cleaner(self) -> None:
         """Start the cleaning thread unless it runs. Called after a key was flagged, with no lock held."""
-        with self._cleaner_lock:
-            if self._cleaning:
-                return
-            # Set before the first call below, so that a finalizer that runs there does not start a second thread.
-            self._cleaning = True
+        if not with_locks((self._cleaner_lock,), self._start_locked):
+            # The map was closed meanwhile, or no thread could be started: evict the zeros here.
+            self.sweep()
+
+    def _start_locked(self) -> bool:
+        """Start the cleaning thread, with its lock held; return whether there is one."""
+        if self._cleaning:
+            return True
+        # Set before the first call below, so that a finalizer that runs there does not start a second thread.
+        self._cleaning = True
+        try:
             if self._eager_result is None:
                 stop = self._stop
                 owner = weakref.ref(self, lambda _: stop.put(None))
@@ -517,10 +658,13 @@ class SafeMap(Mapping[K, V]):
                 else:
                     # The thread cannot have ended yet: it takes this lock before it ends.
                     self._cleaner = thread
-                    return
+                    return True
             self._cleaning = False
-        # The map was closed meanwhile, or no thread could be started: evict the zeros here.
-        self.sweep()
+        except BaseException:
+            # Interrupted. The next zero starts a thread; if this one runs, there are two until none is flagged.
+            self._cleaning = False
+            raise
+        return False
 
     def _flagged_count(self) -> int:
         """Return how many keys are flagged. Takes no lock, so other threads may have changed it already."""
@@ -529,30 +673,36 @@ class SafeMap(Mapping[K, V]):
     def _clean_once(self) -> bool:
         """Sweep, in the cleaning thread. Return whether keys are flagged again; if not, the thread must end."""
         self.sweep()
-        with self._cleaner_lock:
-            # A decrement flags its key first and calls `_start_cleaner` after, which needs this lock: a key that
-            # is not seen here will start the thread again.
-            if self._flagged_count():
-                return True
-            self._cleaning = False
-            self._cleaner = None
-            return False
+        return with_locks((self._cleaner_lock,), self._goes_on_locked)
+
+    def _goes_on_locked(self) -> bool:
+        # A decrement flags its key first and calls `_start_cleaner` after, which needs this lock: a key that is not
+        # seen here will start the thread again.
+        if self._flagged_count():
+            return True
+        self._cleaning = False
+        self._cleaner = None
+        return False
 
     def close(self) -> None:
         """End the background thread and evict the flagged zeros. From now on the map evicts eagerly.
 
         Waits until the thread has ended. The map can still be used; closing it again does nothing.
         """
-        with self._cleaner_lock:
-            self._eager_result = self._evicted
-            self._cleaning = False
-            thread, self._cleaner = self._cleaner, None
-            self._stop.put(None)
+        thread = with_locks((self._cleaner_lock,), self._close_locked)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         # In a loop, because a decrement that began before `_eager_result` was set may flag another key.
         while self._flagged_count():
             self.sweep()
+
+    def _close_locked(self) -> threading.Thread | None:
+        """End the cleaning thread, with its lock held; return it."""
+        self._eager_result = self._evicted
+        self._cleaning = False
+        thread, self._cleaner = self._cleaner, None
+        self._stop.put(None)
+        return thread
 
     def __enter__(self) -> Self:
         return self
@@ -580,14 +730,31 @@ class SafeMap(Mapping[K, V]):
             self._shard_count,
             self._clean_after_s,
         )
-        return {"settings": settings, "entries": self.snapshot(), "added": added}
+        return {"settings": settings, "entries": self.snapshot(), "added": added, "slots": self._slots()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._configure(*state["settings"])
         self._start_empty()
         self.__dict__.update(state["added"])
+        for name, value in state.get("slots", {}).items():
+            object.__setattr__(self, name, value)
+        kind, is_finite, tolerance = self._value_type, self._is_finite, self._tolerance
         for key, value in state["entries"].items():
+            if type(value) is not kind or (is_finite is not None and not is_finite(value)) or value <= tolerance:
+                raise ValueError(f"the state of a SafeMap of {kind.__name__} has {value!r} for {key!r}")
             self._shards[hash(key) % self._shard_count].table[key] = value
+
+    def _slots(self) -> dict[str, Any]:
+        """Return what is in the slots that a subclass has added with `__slots__`."""
+        found = {}
+        for base in reversed(type(self).__mro__):
+            for name, member in vars(base).items():
+                if isinstance(member, MemberDescriptorType):
+                    try:
+                        found[name] = member.__get__(self)
+                    except AttributeError:  # never set
+                        continue
+        return found
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The same for every protocol: by default the oldest ones do not call __getstate__.
@@ -644,39 +811,17 @@ class SafeMap(Mapping[K, V]):
             raise ValueError(f"a counter cannot be negative: {number!r}")
         return value
 
-    @contextmanager
-    def _all_locked(self) -> Iterator[None]:
-        """Hold every shard's lock, taken in the order of the shards."""
-        held: list[threading.RLock] = []
-        try:
-            for shard in self._shards:
-                shard.lock.acquire()
-                held.append(shard.lock)
-            yield
-        finally:
-            for lock in reversed(held):
-                lock.release()
-
     # Fork, as `forks` explains.
 
-    def _hold_for_fork(self) -> None:
-        """Take every lock of the map."""
-        self._cleaner_lock.acquire()
-        for shard in self._shards:
-            shard.lock.acquire()
-
-    def _release_after_fork(self) -> None:
-        """Release every lock of the map."""
-        for shard in reversed(self._shards):
-            shard.lock.release()
-        self._cleaner_lock.release()
+    def _every_lock(self) -> tuple[Lock, ...]:
+        """Return the locks that a fork takes, in the order in which they are always taken."""
+        return (self._cleaner_lock, *self._locks)
 
     def _start_again_in_child(self) -> None:
-        """Release the locks in a child, and evict the zeros that the cleaning thread, left in the parent, would."""
+        """In a child, evict the zeros that the cleaning thread, which is left in the parent, would."""
         self._cleaning = False
         self._cleaner = None
         self._stop = queue.SimpleQueue()
-        self._release_after_fork()
         self.sweep()
 
 

@@ -10,13 +10,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
+from naught.errors import Underflow
+
 K = TypeVar("K", bound=Hashable)
 # The types whose zero is known. A constraint and not a bound, because it must not admit subclasses such as bool.
 V = TypeVar("V", int, Fraction, Decimal, float)
-
-
-class Underflow(ArithmeticError):
-    """A strict decrement would have taken a counter below zero. Nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +28,15 @@ class Kind:
     # Tells its finite values from NaN and the infinities. None for an exact type, which has neither: there an
     # amount is valid if it is `> 0`.
     is_finite: Callable[[Any], bool] | None
+    # Above every finite value. None for an exact type.
+    infinity: Any
 
 
 KINDS: dict[Any, Kind] = {
-    int: Kind(0, 1, None),
-    Fraction: Kind(Fraction(0), Fraction(1), None),
-    Decimal: Kind(Decimal(0), Decimal(1), Decimal.is_finite),
-    float: Kind(0.0, 1.0, math.isfinite),
+    int: Kind(0, 1, None, None),
+    Fraction: Kind(Fraction(0), Fraction(1), None, None),
+    Decimal: Kind(Decimal(0), Decimal(1), Decimal.is_finite, Decimal("Infinity")),
+    float: Kind(0.0, 1.0, math.isfinite, math.inf),
 }
 
 
@@ -77,3 +77,8 @@ def negated(number: Any) -> Any:
 def raise_underflow(key: object, value: object, by: object) -> NoReturn:
     """Raise Underflow for a counter that has `value`."""
     raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")
+
+
+def raise_infinite(key: object, by: object) -> NoReturn:
+    """Raise ValueError for a sum that is too large for its type."""
+    raise ValueError(f"a counter must stay finite: {key!r} cannot go up by {by}") from None

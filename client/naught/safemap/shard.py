@@ -7,10 +7,11 @@ and `flagged` themselves.
 from __future__ import annotations
 
 import sys
-import threading
 from itertools import repeat
 from sys import getrefcount
 from typing import Any
+
+from naught.safemap.locks import Lock
 
 # A dict takes up to 120 bytes an entry just after it has grown, and up to 60 just after it was rebuilt. A dict with
 # more bytes an entry than this is mostly empty, and one that was rebuilt stays far below it.
@@ -38,7 +39,7 @@ class Shard:
 
     def __init__(self) -> None:
         # Held for every access to the other fields. Reentrant, for the reason in the docstring of the package.
-        self.lock = threading.RLock()
+        self.lock = Lock()
         # Key -> value. With deferred eviction also zeros that are not deleted yet, as the int 0 for every type.
         self.table: dict[Any, Any] = {}
         # The keys that may have a zero in `table`: every key that has one, and some that were incremented since. A
