@@ -7,10 +7,11 @@ reports from where.
 What is a zero
 --------------
 Numbers equal to 0 (NaN is not); empty str, bytes, bytearray and range; None; a dict, list, tuple, set, frozenset,
-deque, OrderedDict, defaultdict or Counter with nothing but zeros in it; a named tuple, dataclass or plain object
-whose fields are all zero. False is an answer and not a zero, and neither are enum members, dates and times. Every
-other type is unknown: its values are never zero, never looked into, never changed and never copied. `rules` changes
-this for a type.
+deque, OrderedDict, defaultdict or Counter with nothing but zeros in it; a named tuple, dataclass, attrs class,
+SimpleNamespace or plain object whose attributes are all zero, also those that are no field of its class. False is an
+answer and not a zero, and neither are enum members, dates, times and durations. Every other type is unknown: its
+values are never zero, never looked into, never changed and never copied. `rules` changes this for a type, where it
+can be followed. docs/zeros.md has a table of types.
 
 A plain object is an instance of a class written in Python that has attributes and defines no protocol (length,
 iteration, calls, its own way of copying or of setting attributes). With a protocol, only the class knows what its
@@ -18,7 +19,8 @@ attributes mean. For the same reason a subclass of dict or list is not treated a
 
 How it works
 ------------
-`prune` walks once over everything that can be reached from the value, without recursion, and makes a node for each
+Most data is a tree of dicts and lists, and `prune` judges, copies and reports it in one walk. Where it finds anything
+else, it walks once over everything that can be reached from the value, without recursion, and makes a node for each
 container. Nodes are found by identity, so a shared container is one node, and a cycle ends. A container is nonzero if
 and only if a nonzero leaf can be reached from it. So `prune` marks the containers of nonzero leaves, the containers
 of those, and so on; an unmarked container is zero, even one in a cycle. Nothing is changed before all this is known,
@@ -31,7 +33,8 @@ Keys of mappings are names, and are never examined. Members of a set are examine
 hash must not change. Attributes whose name begins with an underscore are examined but not pruned inside, because they
 are private to their object.
 
-Modules: `judge` says what is a zero, by type and by rules; `pruning` takes zeros out.
+Modules: `judge` says what is a zero, by type and by rules; `pruning` takes zeros out, and `trees` does so for trees
+of dicts and lists; `report` is what was taken out.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ from naught.zeros.judge import (
     Treat,
     is_zero,
 )
-from naught.zeros.pruning import Pruned, Removed, prune
+from naught.zeros.pruning import Pruned, prune
+from naught.zeros.report import Removed
 
 __all__ = [
     "EXEMPT",

@@ -1,8 +1,11 @@
 """What is a zero: the rule for each type, the values that a container holds, and `is_zero`.
 
 `Judge` finds the rule for a type: the caller's rule for the nearest base class, or the one built in. A rule is a
-function that says of a value whether it is zero, or a `Treat` that says how to look into it. `Judge.children` then
-lists the values inside, each with the step that leads to it.
+function that says of a value whether it is zero, or a `Treat` that says how to look into it. The rule of a built-in
+type without values inside is `operator.not_`, which callers recognise, to judge many values at once.
+
+A `Treat` is refused for a type that it cannot be followed for: a numpy array is no list, and would be changed
+wrongly.
 """
 
 from __future__ import annotations
@@ -13,27 +16,31 @@ import datetime
 import enum
 import numbers
 import types
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections import UserDict, UserList, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
+from operator import not_
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 
 class Treat(enum.Enum):
-    """How to look into the values of a type; for a table of rules."""
+    """How to look into the values of a type and its subclasses; for a table of rules."""
 
     KEEP = "keep"
     """Never zero, and never looked into."""
     ENTRIES = "entries"
-    """A mapping: zero if all its values are; entries whose value is zero are taken out."""
+    """A mapping: zero if all its values are; entries whose value is zero are taken out. For dict and UserDict."""
     ITEMS = "items"
-    """A sequence or set: zero if all its items are; items that are zero are taken out."""
+    """A sequence or set: zero if all its items are; items that are zero are taken out. For list, tuple (not named
+    tuples), deque, set, frozenset and UserList."""
     PLACES = "places"
-    """A sequence whose positions have a meaning: zero if all its items are; none is taken out."""
+    """A sequence whose positions have a meaning: zero if all its items are; none is taken out. For list, tuple, deque
+    and UserList."""
     FIELDS = "fields"
-    """An object: zero if it has fields and all of them are zero; none is taken out."""
+    """An object: zero if it has fields and all of them are zero; none is taken out. For classes written in Python and
+    SimpleNamespace."""
 
 
 # The rule of a type: how to look into its values, or a function that says of a value whether it is zero.
@@ -61,7 +68,8 @@ TIMES_CAN_BE_ZERO: Rules = MappingProxyType(
         datetime.timedelta: lambda value: not value,
     }
 )
-"""Rules by which a timedelta of zero, midnight, and the first instant or day of the year 1 are zeros."""
+"""Rules by which a timedelta of zero (also one of numpy), midnight, and the first instant or day of the year 1 are
+zeros."""
 
 
 class Step(NamedTuple):
@@ -86,19 +94,22 @@ def is_zero(value: object, *, rules: Rules | None = None) -> bool:
     """
     judge = Judge(rules)
     seen: set[int] = set()
-    pending = [value]
+    pending = [iter([value])]
     while pending:
-        each = pending.pop()
-        rule = judge.rule(type(each))
-        if not isinstance(rule, Treat):
-            if not rule(each):
-                return False
-        elif id(each) not in seen:
-            seen.add(id(each))
-            children = judge.children(each, rule)
-            if children is None:
-                return False
-            pending.extend(child for _, child, _ in children)
+        for each in pending[-1]:
+            rule = judge.rule(type(each))
+            if not isinstance(rule, Treat):
+                if not rule(each):
+                    return False
+            elif id(each) not in seen:
+                seen.add(id(each))
+                values = judge.values(each, rule)
+                if values is None:
+                    return False
+                pending.append(values)
+                break
+        else:
+            pending.pop()
     return True
 
 
@@ -120,6 +131,9 @@ def _unknown_number_is_zero(value: Any) -> bool:
     except Exception:
         return False
 
+
+# Built-in types that are false exactly when they are zero. A subclass may say something else of itself.
+_FALSE_WHEN_ZERO = frozenset({int, float, complex, Fraction, Decimal, str, bytes, bytearray, range, type(None)})
 
 # Types without values inside. Their subclasses follow the same rule.
 _LEAVES: dict[type, Rule] = {
@@ -166,6 +180,9 @@ _PROTOCOL_METHODS = frozenset(
 )
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made at run time
+# What attrs calls its description of a class, and the attribute in which an object keeps its hash.
+_ATTRS = "__attrs_attrs__"
+_ATTRS_HASH = "_attrs_cached_hash"
 
 
 def _structure_of(value_type: type) -> Treat | None:
@@ -174,26 +191,34 @@ def _structure_of(value_type: type) -> Treat | None:
         return Treat.KEEP
     if issubclass(value_type, tuple):
         return Treat.PLACES if _is_named_tuple(value_type) else None
-    if value_type is object or not _is_written_in_python(value_type):
+    if value_type is object or not _is_made_of_attributes(value_type):
         return None
-    if dataclasses.is_dataclass(value_type):
+    if dataclasses.is_dataclass(value_type) or _is_attrs(value_type):
         return Treat.FIELDS
-    methods = {name for base in value_type.__mro__[:-1] for name in base.__dict__}
+    bases = [base for base in value_type.__mro__[:-1] if base is not types.SimpleNamespace]
+    methods = {name for base in bases for name in base.__dict__}
     return None if methods & _PROTOCOL_METHODS else Treat.FIELDS
 
 
 def _is_named_tuple(value_type: type) -> bool:
     """Whether a class was made by namedtuple or NamedTuple, or is a subclass that adds no attributes."""
-    return hasattr(value_type, "_fields") and value_type.__dictoffset__ == 0
+    return issubclass(value_type, tuple) and hasattr(value_type, "_fields") and value_type.__dictoffset__ == 0
 
 
-def _is_written_in_python(value_type: type) -> bool:
+def _is_attrs(value_type: type) -> bool:
+    """Whether attrs has made a class or its base."""
+    return isinstance(getattr(value_type, _ATTRS, None), tuple)
+
+
+def _is_made_of_attributes(value_type: type) -> bool:
     """Whether instances consist of attributes alone, in a `__dict__` or in slots, and can be made empty.
 
     A class of C that is made at run time looks the same, except that its first base has neither `__dict__` nor
     `__slots__`, of which a class statement always leaves one.
     """
     makes_empty: Any = value_type.__new__
+    if makes_empty is types.SimpleNamespace.__new__:
+        return all(base.__flags__ & _HEAP_TYPE or base is types.SimpleNamespace for base in value_type.__mro__[:-1])
     return makes_empty is object.__new__ and all(
         base.__flags__ & _HEAP_TYPE
         and (base.__bases__ != (object,) or "__dict__" in base.__dict__ or "__slots__" in base.__dict__)
@@ -201,11 +226,24 @@ def _is_written_in_python(value_type: type) -> bool:
     )
 
 
-class _Significant:
-    """Takes the place of a significant field's value. It is never zero, and so its object is not."""
-
-
-_SIGNIFICANT = _Significant()
+def _can_follow(treat: Treat, value_type: type) -> bool:
+    """Whether values of a type can be looked into, copied and changed in this way, without running their methods."""
+    if treat is Treat.KEEP:
+        return True
+    if treat is Treat.FIELDS:
+        return _is_made_of_attributes(value_type)
+    if treat is Treat.ENTRIES:
+        return issubclass(value_type, dict | UserDict)
+    if issubclass(value_type, tuple | frozenset):
+        # They are made anew from their items, and so may have nothing else.
+        own = [
+            base
+            for base in value_type.__mro__
+            if base not in (tuple, frozenset) and issubclass(base, tuple | frozenset)
+        ]
+        bare = value_type.__dictoffset__ == 0 and all(base.__flags__ & _HEAP_TYPE for base in own)
+        return bare and not (treat is Treat.ITEMS and _is_named_tuple(value_type))
+    return issubclass(value_type, list | deque | UserList) or (treat is Treat.ITEMS and issubclass(value_type, set))
 
 
 class Judge:
@@ -215,22 +253,31 @@ class Judge:
         # The caller's rules, checked.
         self._rules: dict[type, Rule] = {}
         # The rule of each type that was asked for.
-        self._known: dict[type, Rule] = {_Significant: Treat.KEEP}
-        if rules is None:
-            return
-        checked: Any = rules
-        if not isinstance(checked, Mapping):
-            raise TypeError(f"rules must be a mapping of types to rules, not {type(rules).__name__}")
-        for value_type, rule in checked.items():
-            if not isinstance(value_type, type) or not (isinstance(rule, Treat) or callable(rule)):
-                raise TypeError(f"rules must map types to a Treat or a function, not {value_type!r} to {rule!r}")
-            self._rules[value_type] = rule
+        self.known: dict[type, Rule] = {}
+        # Those of them whose values are zero exactly when they are false.
+        self.false_when_zero: set[type] = set()
+        if rules is not None:
+            checked: Any = rules
+            if not isinstance(checked, Mapping):
+                raise TypeError(f"rules must be a mapping of types to rules, not {type(rules).__name__}")
+            for value_type, rule in checked.items():
+                if not isinstance(value_type, type) or not (isinstance(rule, Treat) or callable(rule)):
+                    raise TypeError(f"rules must map types to a Treat or a function, not {value_type!r} to {rule!r}")
+                self._rules[value_type] = rule
+        for value_type in _FALSE_WHEN_ZERO:
+            self.rule(value_type)
 
     def rule(self, value_type: type) -> Rule:
-        """Return the rule for values of exactly this type."""
-        rule = self._known.get(value_type)
+        """Return the rule for values of exactly this type. TypeError for a Treat of the caller that cannot be
+        followed for it.
+        """
+        rule = self.known.get(value_type)
         if rule is None:
-            rule = self._known[value_type] = self._find(value_type)
+            rule = self._find(value_type)
+            if value_type in _FALSE_WHEN_ZERO and rule is _LEAVES.get(value_type):
+                rule = not_
+                self.false_when_zero.add(value_type)
+            self.known[value_type] = rule
         return rule
 
     def _find(self, value_type: type) -> Rule:
@@ -242,63 +289,88 @@ class Judge:
             if structure is Treat.PLACES and base is tuple:
                 break
             if base in self._rules:
-                return self._rules[base]
+                return self._followed(self._rules[base], value_type)
             if base in _LEAVES:
                 return _LEAVES[base]
             if base is value_type and base in _CONTAINERS:
                 return _CONTAINERS[base]
+            if base.__module__ == "numpy" and base.__name__ == "timedelta64":
+                # It is registered as a whole number, but means the same as a timedelta.
+                return self._rules.get(datetime.timedelta, Treat.KEEP)
         if structure is not None:
             return structure
         if issubclass(value_type, numbers.Number):
             return _unknown_number_is_zero
-        return self._rules.get(object, Treat.KEEP)
+        rule = self._rules.get(object, Treat.KEEP)
+        return Treat.KEEP if isinstance(rule, Treat) and not _can_follow(rule, value_type) else rule
 
-    def children(self, value: Any, treat: Treat) -> list[tuple[Step, Any, bool]] | None:
-        """Return the values in a container, each with the step to it and whether to prune inside it.
+    def _followed(self, rule: Rule, value_type: type) -> Rule:
+        """Check that a rule of the caller can be followed for a type."""
+        if isinstance(rule, Treat) and not _can_follow(rule, value_type):
+            name = f"{value_type.__module__}.{value_type.__qualname__}"
+            raise TypeError(f"rules: {rule} cannot be followed for {name}, whose values would be changed wrongly")
+        return rule
 
-        None for a value that is not zero, whatever is in it.
-        """
+    def values(self, value: Any, treat: Treat) -> Iterator[Any] | None:
+        """Return the values in a container by which it is judged. None if it is not zero whatever is in it."""
         if treat is Treat.KEEP:
             return None
         if treat is Treat.ENTRIES:
-            return [(Step("key", key), child, True) for key, child in value.items()]
+            entries: Mapping[Any, Any] = value
+            return iter(entries.values())
         if treat is Treat.FIELDS:
-            return self._fields(value)
-        if isinstance(value, Set):
-            return [(Step("member", child), child, False) for child in value]
-        if isinstance(value, tuple) and _is_named_tuple(type(value)):
-            return [
-                (Step("attribute", name), child, True)
-                for name, child in zip(type(value)._fields, value, strict=True)  # type: ignore[attr-defined]
-            ]
-        return [(Step("item", index), child, True) for index, child in enumerate(value)]
+            fields = self.fields(value)
+            return None if fields is None or fields.significant else (child for _, child in fields.all())
+        items: Iterable[Any] = value
+        return iter(items)
 
-    def _fields(self, value: Any) -> list[tuple[Step, Any, bool]] | None:
+    def fields(self, value: Any) -> Fields | None:
+        """Return the fields of an object by which it is judged. None if there are none: the object is unknown."""
         state = dict(attributes_of(value))
-        children: list[tuple[Step, Any, bool]] = []
+        if _ATTRS_HASH in state:
+            return None  # a copy would keep the hash of what was pruned
+        found = Fields([], [], significant=False)
+        declared: Iterable[Any] = ()
         if dataclasses.is_dataclass(value):
-            for each in dataclasses.fields(value):
-                choice = each.metadata.get(_METADATA_KEY)
-                if choice == "significant":
-                    children.append((Step("attribute", each.name), _SIGNIFICANT, False))
-                elif choice is None:
-                    if each.name in state:
-                        children.append((Step("attribute", each.name), state[each.name], True))
-                elif choice != "exempt":
-                    name = f"{type(value).__name__}.{each.name}"
-                    raise ValueError(f"{name}: metadata of {_METADATA_KEY} is EXEMPT or SIGNIFICANT, not {choice!r}")
-        else:
-            for name, child in state.items():
-                children.append((Step("attribute", name), child, not name.startswith("_")))
-        # An object with no field to judge by is unknown.
-        return children or None
+            declared = dataclasses.fields(value)
+        elif _is_attrs(type(value)):
+            declared = getattr(type(value), _ATTRS)
+        for each in declared:
+            choice = each.metadata.get(_METADATA_KEY)
+            if choice == "significant":
+                found = found._replace(significant=True)
+            elif choice is None:
+                if each.name in state:
+                    found.public.append((each.name, state[each.name]))
+            elif choice != "exempt":
+                name = f"{type(value).__name__}.{each.name}"
+                raise ValueError(f"{name}: metadata of {_METADATA_KEY} is EXEMPT or SIGNIFICANT, not {choice!r}")
+            state.pop(each.name, None)
+        # What is set elsewhere, as in `__post_init__`.
+        for name, child in state.items():
+            (found.private if name.startswith("_") else found.public).append((name, child))
+        return found if found.public or found.private or found.significant else None
+
+
+class Fields(NamedTuple):
+    """What is in an object, by the names of its attributes."""
+
+    public: list[tuple[str, Any]]
+    # Judged, but not pruned inside.
+    private: list[tuple[str, Any]]
+    # Whether it has a field whose zero is a value, so that the object is not zero.
+    significant: bool
+
+    def all(self) -> Iterable[tuple[str, Any]]:
+        """Return both kinds."""
+        return [*self.public, *self.private]
 
 
 def attributes_of(value: Any) -> Iterator[tuple[str, Any]]:
     """Return the attributes stored in an object, in its `__dict__` or in slots, without running its code."""
     for base in reversed(type(value).__mro__):
         for name, member in base.__dict__.items():
-            if isinstance(member, types.MemberDescriptorType):
+            if isinstance(member, types.MemberDescriptorType) and name != "__dict__":
                 try:
                     yield name, member.__get__(value)
                 except AttributeError:  # a slot that was never set
