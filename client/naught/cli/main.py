@@ -66,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = leaving.code if isinstance(leaving.code, int) else OK if leaving.code is None else FAILED
     except BrokenPipeError:  # nobody reads the output any more
         status = OK
+    except ModuleNotFoundError as error:
+        if error.name != "msgpack":
+            raise
+        say("this command needs the package msgpack, which is not installed; lint works without it")
+        status = FAILED
     except OSError as error:  # what a command does not expect of the system
         say(str(error))
         status = FAILED
