@@ -76,6 +76,7 @@ ADAPTERS = {
     "naught_loadtest.bars.neighbours",
     "naught_loadtest.bars.overload",
     "naught_loadtest.bars.peers.callers",
+    "naught_loadtest.bars.pruning",
     "naught_loadtest.bars.safemap",
     "naught_loadtest.bars.victims",
     "naught_loadtest.drivers.echo_server",

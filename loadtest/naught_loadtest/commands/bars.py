@@ -21,6 +21,7 @@ from naught_loadtest.bars import (
     latency,
     memory,
     overload,
+    pruning,
     safemap,
     threads,
     victims,
@@ -45,7 +46,8 @@ GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     memory.GROUP: (memory.measure, "bytes per counter"),
     memory.GROUP_AFTER: (memory.measure_after, "memory after a drain"),
     growth.GROUP: (growth.measure, "cost of an operation by number of counters"),
-    safemap.GROUP: (safemap.measure, "SafeMap compared with itself without eviction, medians with quartiles"),
+    safemap.GROUP: (safemap.measure, "SafeMap compared with a dict and a lock, medians with quartiles"),
+    pruning.GROUP: (pruning.measure, "pruning of nested data, compared with a comprehension"),
 }
 ROUNDS_DEFAULT = 5
 ROUNDS_QUICK = 2

@@ -24,12 +24,12 @@ from naught_loadtest.commands import status
 from naught_loadtest.generate.runner import RunError
 from naught_loadtest.measure.machine import available_bytes, machine_lines
 from naught_loadtest.measure.report import text_stream, write_json
-from naught_loadtest.zeros import claims, table
+from naught_loadtest.zeros import claims, page, table
 from naught_loadtest.zeros.figures import Figures, Place
 from naught_loadtest.zeros.maps import TITLES, TRACKED, UNTRACKED, VALUES, VARIANTS, counts
 from naught_loadtest.zeros.trial import Trial
 
-# What `--only` chooses from: rates, memory and pauses; allocations; SafeMap compared with itself without eviction.
+# What `--only` chooses from: rates, memory and pauses; allocations; SafeMap beside a dict and a lock.
 PARTS = ("work", "allocations", "guard")
 KEYS_DEFAULT = (10_000, 100_000, 1_000_000)
 KEYS_FULL = (*KEYS_DEFAULT, 10_000_000)
@@ -55,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--rest", type=float, default=15.0, metavar="S", help="longest wait for memory to settle (%(default)g)")
     add("--only", action="append", choices=PARTS, metavar="PART", help=f"one of {', '.join(PARTS)}; repeatable (all)")
     add("--json", metavar="FILE", help="the report as JSON; - for standard output")
+    add("--page", metavar="FILE", help="put the tables and claims into this page of Markdown, between its marks")
 
 
 def key_counts(text: str) -> tuple[int, ...]:
@@ -87,13 +88,17 @@ def execute(arguments: argparse.Namespace) -> int:
     if "allocations" in parts:
         _measure_allocations(figures, min(ALLOCATION_KEYS_MAX, max(sizes)), kinds, arguments.rest, out)
     if "guard" in parts:
-        print("\nSafeMap compared with itself without the eviction branch", file=out, flush=True)
-        figures.guard = run_trial(Trial("guard"))["ratios"]
-        print("\n".join(table.guard_lines(figures.guard)), file=out)
+        print("\nSafeMap's rate as a part of that of a dict and a lock whose zeros stay", file=out, flush=True)
+        for size in sizes:
+            if size < ONE_ROUND_FROM:  # from there on it would take as long as all the rest
+                figures.guard[size] = run_trial(Trial("guard", keys=size))["ratios"]
+        print("\n".join(table.aligned(table.guard_rows(figures.guard))), file=out)
     verdicts = claims.judge(figures)
     print("\n".join(["", *table.claim_lines(verdicts)]), file=out)
     if arguments.json:
         write_json(document(heading, figures, verdicts), arguments.json)
+    if arguments.page:
+        page.write(arguments.page, figures, heading)
     return status.OK
 
 
@@ -111,7 +116,7 @@ def _measure_work(figures: Figures, size: int, values: str, arguments: argparse.
     for variant in interleaved(rounds, [name for name in VARIANTS if counts(name, values)]):
         trial = Trial("work", variant, values, size, arguments.rest)
         figures.add(Place(variant, values, size), run_trial(trial))
-    print("\n".join(table.work_lines(figures, values, size)), file=out, flush=True)
+    print("\n".join(table.aligned(table.work_rows(figures, values, size))), file=out, flush=True)
 
 
 def _measure_allocations(figures: Figures, size: int, kinds: tuple[str, ...], rest_s_max: float, out: TextIO) -> None:
@@ -122,7 +127,7 @@ def _measure_allocations(figures: Figures, size: int, kinds: tuple[str, ...], re
             if counts(variant, values):
                 trial = Trial("allocations", variant, values, size, rest_s_max)
                 figures.allocations[variant, values] = run_trial(trial)
-    print("\n".join(table.allocation_lines(figures)), file=out, flush=True)
+    print("\n".join(table.aligned(table.allocation_rows(figures))), file=out, flush=True)
 
 
 def interleaved(rounds: int, names: list[str]) -> Iterator[str]:
@@ -156,7 +161,7 @@ def document(heading: list[str], figures: Figures, verdicts: list[claims.Verdict
             {"variant": variant, "values": values, **measured}
             for (variant, values), measured in figures.allocations.items()
         ],
-        "guard": figures.guard,
+        "guard": {str(keys): ratios for keys, ratios in figures.guard.items()},
         "skipped": figures.skipped,
         "claims": [asdict(verdict) for verdict in verdicts],
     }

@@ -5,6 +5,7 @@
     figures   the figures of all trials
     table     the figures as tables for the terminal
     claims    the claims of an article about such zeros, and what the figures say about each
+    page      tables and claims as parts of a page of the documentation
 
 The command itself, which starts the trials, is `commands.zeros`. The package imports nothing, because a trial runs
 as `python -m naught_loadtest.zeros.trial`, and Python warns if the package has imported that module before.

@@ -30,8 +30,8 @@ class Figures:
     work: dict[Place, list[dict[str, Any]]] = field(default_factory=dict)
     # By (variant, values), as `zeros.trial` reports them.
     allocations: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    # SafeMap's rate divided by its rate without eviction, by "policy/workload". Empty if not measured.
-    guard: dict[str, float] = field(default_factory=dict)
+    # SafeMap's rate divided by that of a dict and a lock, by number of keys and then "policy/workload".
+    guard: dict[int, dict[str, float]] = field(default_factory=dict)
     # A sentence for each size that was not measured.
     skipped: list[str] = field(default_factory=list)
 
@@ -48,10 +48,10 @@ class Figures:
         values = self.each(place, name)
         return statistics.median(values) if values else None
 
-    def largest(self, values: str, variants: Iterable[str]) -> int | None:
-        """The largest number of keys at which all of these variants were measured; None if there is none."""
+    def sizes(self, values: str, variants: Iterable[str]) -> list[int]:
+        """The numbers of keys at which all of these variants were measured, in ascending order."""
         sizes = [
             {place.keys for place in self.work if place.variant == variant and place.values == values}
             for variant in variants
         ]
-        return max(set.intersection(*sizes), default=None) if sizes else None
+        return sorted(set.intersection(*sizes)) if sizes else []

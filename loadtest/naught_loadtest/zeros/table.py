@@ -34,7 +34,7 @@ def spread(values: Sequence[float], write: Callable[[float], str]) -> str:
     return middle if len(values) == 1 else f"{middle} [{write(min(values))}-{write(max(values))}]"
 
 
-def work_lines(figures: Figures, values: str, keys: int) -> list[str]:
+def work_rows(figures: Figures, values: str, keys: int) -> list[list[str]]:
     """The table of one size and kind of value, a row for each way of counting: medians, and the rate's spread."""
     rows = [["", *(title for title, _, _ in COLUMNS)]]
     for variant in VARIANTS:
@@ -45,10 +45,10 @@ def work_lines(figures: Figures, values: str, keys: int) -> list[str]:
                 measured = figures.each(place, name)
                 cells.append(spread(measured, write) if number == 0 else write(statistics.median(measured)))
             rows.append([TITLES[variant], *cells])
-    return aligned(rows)
+    return rows
 
 
-def allocation_lines(figures: Figures) -> list[str]:
+def allocation_rows(figures: Figures) -> list[list[str]]:
     """What an operation leaves allocated, and what it needs at its peak."""
     rows = [["", "values", "blocks left/op", "bytes left/op", "bytes at peak/op"]]
     for (variant, values), measured in figures.allocations.items():
@@ -61,12 +61,14 @@ def allocation_lines(figures: Figures) -> list[str]:
                 f"{measured['bytes_at_peak_per_operation']:.1f}",
             ]
         )
-    return aligned(rows)
+    return rows
 
 
-def guard_lines(ratios: dict[str, float]) -> list[str]:
-    """SafeMap's rate as a part of its rate without eviction."""
-    return aligned([["policy/workload", "rate"], *([name, f"{ratio:.1%}"] for name, ratio in ratios.items())])
+def guard_rows(guard: dict[int, dict[str, float]]) -> list[list[str]]:
+    """SafeMap's rate as a part of that of a dict and a lock: a row for each workload, a column for each size."""
+    names = dict.fromkeys(name for ratios in guard.values() for name in ratios)
+    rows = [["policy/workload", *(f"{keys:,} keys" for keys in guard)]]
+    return rows + [[name, *(f"{ratios[name]:.1%}" for ratios in guard.values())] for name in names]
 
 
 def claim_lines(verdicts: list[Verdict]) -> list[str]:

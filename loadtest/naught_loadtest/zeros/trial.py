@@ -40,7 +40,7 @@ from time import process_time_ns
 from typing import Any, get_args
 
 from naught.safemap import Policy
-from naught_loadtest.bars.safemap import PAIRS_PER_ROUND, WORKLOADS, measure_workload
+from naught_loadtest.bars.safemap import WORKLOADS, measure_workload
 from naught_loadtest.measure.usage import own_peak_bytes, resident_bytes
 from naught_loadtest.zeros.maps import Counters, amounts_for, open_counters
 
@@ -54,6 +54,9 @@ REPEATS = 3
 SETTLED_BYTES = 64 * 1024
 SETTLED_READINGS = 30
 READING_EVERY_S = 0.1
+# Of SafeMap beside a dict and a lock: about how many counts each has, and the least pairs of passes.
+GUARD_COUNTS = 300_000
+GUARD_PAIRS_MIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Trial:
 
     # "work", "allocations" or "guard".
     kind: str
-    # A way of counting and a kind of value, as `zeros.maps` names them; empty for "guard".
+    # A way of counting and a kind of value, as `zeros.maps` names them; empty for "guard", which has both of its own.
     variant: str = ""
     values: str = ""
     keys: int = 0
@@ -261,20 +264,20 @@ async def allocations(trial: Trial) -> dict[str, Any]:
     }
 
 
-def guard() -> dict[str, Any]:
-    """SafeMap's rate as a part of its rate without the eviction branch, by policy and workload."""
+def guard(trial: Trial) -> dict[str, Any]:
+    """SafeMap's rate as a part of that of a dict and a lock, by policy and workload: `incr` and `decr` together."""
     ratios = {}
     for policy in get_args(Policy):
         for workload in WORKLOADS:
-            both = measure_workload(policy, workload, 5 * PAIRS_PER_ROUND)[-1]
-            ratios[f"{policy}/{workload}"] = both.median
+            pairs = max(GUARD_PAIRS_MIN, GUARD_COUNTS // trial.keys)
+            ratios[f"{policy}/{workload}"] = measure_workload(policy, workload, trial.keys, pairs)[-1].median
     return {"ratios": ratios}
 
 
 def main() -> None:
     trial = Trial(**json.load(sys.stdin))
     if trial.kind == "guard":
-        figures = guard()
+        figures = guard(trial)
     else:
         figures = asyncio.run(work(trial) if trial.kind == "work" else allocations(trial))
     json.dump({"trial": asdict(trial), "figures": figures}, sys.stdout)

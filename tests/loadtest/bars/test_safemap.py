@@ -1,4 +1,4 @@
-"""The bar of SafeMap: what it is measured against, and the lines it prints. No rate is asserted."""
+"""The bars of SafeMap and of prune: what they are measured against, and the lines they print. No rate is asserted."""
 
 from __future__ import annotations
 
@@ -7,31 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from naught.safemap import SafeMap
+from naught.zeros import prune
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars.safemap import UnguardedMap, without_eviction
+from naught_loadtest.bars.pruning import DATA, without_zeros
+from naught_loadtest.bars.safemap import LockedDict
 from naught_loadtest.commands.bars import GROUPS
 
 
-@pytest.mark.parametrize("policy", ["eager", "deferred"])
-def test_what_it_is_measured_against_counts_alike_and_keeps_its_zeros(policy: str) -> None:
-    guarded, unguarded = SafeMap(int, policy=policy), UnguardedMap(int, policy=policy)  # type: ignore[call-overload]
-    for counters in (guarded, unguarded):
-        counters.merge({"a": 1, "b": 3})
-        counters.decr("a")
-        counters.decr("b")
-        counters.sweep()
-    assert guarded.raw_entries == 1
-    assert unguarded.raw_entries == 2
-    assert guarded["b"] == unguarded["b"] == 2
-    guarded.close()
-    unguarded.close()
+def test_what_safemap_is_measured_against_keeps_its_zeros() -> None:
+    counts = LockedDict()
+    assert (counts.incr("a"), counts.incr("b", 3)) == (1, 3)
+    assert (counts.decr("a"), counts.decr("b")) == (0, 2)
+    assert counts.counts == {"a": 0, "b": 2}
 
 
-def test_a_method_without_the_branch_is_refused() -> None:
-    """Were the branch written otherwise, the map would be measured against itself."""
-    with pytest.raises(ValueError, match="0 eviction branches"):
-        without_eviction(SafeMap.incr)
+@pytest.mark.parametrize("name", DATA)
+def test_what_prune_is_measured_against_returns_the_same(name: str) -> None:
+    data = DATA[name](50)
+    assert prune(data).value == without_zeros(data)
 
 
 def test_the_group_prints_both_policies_and_both_methods(tmp_path: Path) -> None:
@@ -39,13 +32,24 @@ def test_the_group_prints_both_policies_and_both_methods(tmp_path: Path) -> None
     file = tmp_path / "bars.json"
     assert main(["bars", "--only", "safemap", "--quick", "--rounds", "1", "--json", str(file)]) == 0
     bars = json.loads(file.read_text())["bars"]
-    found = {tuple(bar["figures"][name] for name in ("policy", "workload", "method")) for bar in bars}
-    assert found == {
-        (policy, workload, method)
+    names = ("policy", "workload", "method", "threads")
+    found = {tuple(bar["figures"][name] for name in names) for bar in bars}
+    workloads = ("held", "mixed", "flapping")
+    alone = {
+        (policy, workload, method, 1)
         for policy in ("eager", "deferred")
-        for workload in ("held", "mixed", "flapping")
+        for workload in workloads
         for method in ("incr", "decr")
     }
+    assert found == alone | {("eager", workload, "both", 4) for workload in workloads}
     for bar in bars:
-        assert bar["asked"] == "at least 97%"
+        assert bar["asked"] == "at least 90%"
         assert bar["verdict"] in ("PASS", "MISSED")
+
+
+def test_the_group_of_zeros_prints_each_kind_of_data(tmp_path: Path) -> None:
+    file = tmp_path / "bars.json"
+    assert main(["bars", "--only", "zeros", "--quick", "--rounds", "1", "--json", str(file)]) == 0
+    bars = json.loads(file.read_text())["bars"]
+    assert [bar["figures"]["data"] for bar in bars] == list(DATA)
+    assert {bar["asked"] for bar in bars} == {"at most 4 times"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 from naught_loadtest.__main__ import main
 from naught_loadtest.commands import zeros as command
 from naught_loadtest.generate.runner import RunError
-from naught_loadtest.zeros import claims, table
+from naught_loadtest.zeros import claims, page, table
 from naught_loadtest.zeros.claims import CONFIRMED, NOT_APPLICABLE, REFUTED, judge
 from naught_loadtest.zeros.figures import Figures, Place
 from naught_loadtest.zeros.maps import TRACKED, UNTRACKED, VALUES, VARIANTS, amounts_for, counts, open_counters
 from naught_loadtest.zeros.trial import BATCH, Trial, batches, live_after
+from support.paths import DOCS
 
 ROUND = {
     "operations_per_s": 2e6,
@@ -49,7 +51,7 @@ def figures(**changes: float) -> Figures:
     """All that the verdicts rest on; a change is to the dict whose zeros are kept, or to `safe_…` of SafeMap."""
     kept = {name: value for name, value in changes.items() if not name.startswith("safe_")}
     safe = {name.removeprefix("safe_"): value for name, value in changes.items() if name.startswith("safe_")}
-    made = Figures(guard={"eager/held": 0.99, "eager/flapping": 0.98, "deferred/held": 0.5})
+    made = Figures(guard={SIZE: {"eager/held": 0.99, "eager/flapping": 0.98, "deferred/held": 0.5}})
     for values in VALUES:
         made.add(Place("kept", values, SIZE), {**ROUND, **kept})
         made.add(Place("eager", values, SIZE), {**ROUND, **safe})
@@ -88,12 +90,23 @@ def test_verdicts(which: int, changes: dict[str, float], outcome: str) -> None:
     assert judge(figures(**changes))[which].outcome == outcome
 
 
-def test_the_guard_is_judged_by_the_worst_workload_of_the_eager_policy() -> None:
+def test_the_guard_is_judged_by_the_worst_workload_of_the_eager_policy_at_every_size() -> None:
     found = figures()
-    found.guard["eager/mixed"] = 0.96
+    found.guard[10] = {"eager/held": 1.0, "eager/mixed": 0.96, "deferred/held": 0.1}
     verdict = judge(found)[GUARD]
     assert verdict.outcome == REFUTED
-    assert "96.0% (mixed)" in verdict.measured
+    assert "1,000,000 keys 98.0% (flapping), 10 keys 96.0% (mixed)" in verdict.measured
+    assert "not with 10 keys" in verdict.reason
+    found.guard = {10: {"eager/held": 0.9}}
+    assert "at every size" in judge(found)[GUARD].reason
+
+
+def test_the_rate_is_judged_and_told_at_every_size() -> None:
+    found = figures()
+    found.add(Place("eager", UNTRACKED, 10), {**ROUND, "operations_per_s": 7e5})
+    verdict = judge(found)[RATE]
+    assert verdict.outcome == REFUTED
+    assert verdict.measured.endswith("700,000 with 10 keys, 2,000,000 with 1,000,000 keys")
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
@@ -115,20 +128,69 @@ def test_every_verdict_gives_one_sentence() -> None:
             assert ". " not in verdict.reason
 
 
-def test_verdicts_rest_on_the_largest_size_that_both_have() -> None:
+def test_what_depends_on_the_size_is_judged_at_each() -> None:
     found = figures()
-    found.add(Place("kept", UNTRACKED, 10 * SIZE), ROUND)
-    assert found.largest(UNTRACKED, ("kept", "eager")) == SIZE
+    found.add(Place("kept", UNTRACKED, 10 * SIZE), {**ROUND, "full_collection_ns": 5e6})
+    assert found.sizes(UNTRACKED, ("kept", "eager")) == [SIZE]
     found.add(Place("eager", UNTRACKED, 10 * SIZE), ROUND)
-    assert found.largest(UNTRACKED, ("kept", "eager")) == 10 * SIZE
-    assert found.largest(TRACKED, ("kept", "memory")) is None
+    assert found.sizes(UNTRACKED, ("kept", "eager")) == [SIZE, 10 * SIZE]
+    assert found.sizes(TRACKED, ("kept", "memory")) == []
+    verdicts = judge(found)
+    pauses = [each for each in verdicts if "not tracked" in each.claim]
+    assert [(each.measured.partition(" ")[0], each.outcome) for each in pauses] == [
+        ("1,000,000", NOT_APPLICABLE),
+        ("10,000,000", CONFIRMED),
+    ]
+    assert len(verdicts) == 8
+
+
+PAGE = DOCS / "zeros-figures.md"
+
+
+def printed() -> Any:
+    """The report of the run that the page quotes."""
+    return json.loads((DOCS / "zeros-figures.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("part", ["conditions", "int", "Fraction", "allocations", "guard", "claims"])
+def test_the_page_has_what_the_run_printed(part: str) -> None:
+    """Word for word: its tables and claims are those that the command makes of docs/zeros-figures.json."""
+    _, start, rest = PAGE.read_text(encoding="utf-8").partition(f"<!-- {part} -->\n")
+    text, end, _ = rest.partition(f"<!-- end of {part} -->")
+    assert start
+    assert end
+    found, heading = page.read(printed())
+    assert text.strip().splitlines() == page.parts(found, heading)[part]
+    assert len(text.strip().splitlines()) > 1
+
+
+def test_the_page_has_the_claims_that_were_printed() -> None:
+    found, _ = page.read(printed())
+    assert [asdict(verdict) for verdict in judge(found)] == printed()["claims"]
+    sizes = found.sizes(UNTRACKED, ("kept", "eager"))
+    assert sizes == found.sizes(TRACKED, ("kept", "eager")) == list(found.guard)
+    assert len(sizes) >= 3
+
+
+def test_a_page_is_written_between_its_marks(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    names = list(page.parts(figures(), ["a machine"]))
+    file.write_text("".join(f"{name}:\n<!-- {name} -->\nleft over\n<!-- end of {name} -->\n" for name in names))
+    page.write(str(file), figures(), ["a machine"])
+    text = file.read_text()
+    assert "left over" not in text
+    assert "<!-- conditions -->\n\n- a machine\n\n<!-- end of conditions -->\n" in text
+    assert text.count("| **refuted** |") == sum(verdict.outcome == REFUTED for verdict in judge(figures()))
+    file.write_text("nothing")
+    with pytest.raises(ValueError, match="no part"):
+        page.write(str(file), figures(), [])
 
 
 def test_tables() -> None:
     found = Figures()
     for rate in (1e6, 3e6, 2e6):
         found.add(Place("eager", UNTRACKED, SIZE), {**ROUND, "operations_per_s": rate})
-    heading, *rows = table.work_lines(found, UNTRACKED, SIZE)
+    heading, *rows = table.aligned(table.work_rows(found, UNTRACKED, SIZE))
     assert heading.split() == " ".join(title for title, _, _ in table.COLUMNS).split()
     assert len(rows) == 1
     assert rows[0].startswith("SafeMap, eager")
@@ -142,10 +204,13 @@ def test_one_round_has_no_spread() -> None:
 
 
 def test_tables_of_allocations_and_guard() -> None:
-    lines = table.allocation_lines(figures())
+    lines = table.aligned(table.allocation_rows(figures()))
     assert len(lines) == 5
     assert lines[1].split() == ["dict,", "zeros", "kept", "int", "0.500", "70.0", "25.0"]
-    assert table.guard_lines({"eager/held": 0.985})[1].split() == ["eager/held", "98.5%"]
+    assert table.guard_rows({10: {"eager/held": 0.985}, 20: {"eager/held": 1.0}}) == [
+        ["policy/workload", "10 keys", "20 keys"],
+        ["eager/held", "98.5%", "100.0%"],
+    ]
 
 
 def test_claims_are_laid_out_with_verdict_and_reason() -> None:
