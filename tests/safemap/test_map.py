@@ -156,6 +156,29 @@ def test_underflow_is_arithmetic_and_says_what_was_there(make: Any) -> None:
     assert counters.snapshot() == {"a": 2}
 
 
+def test_a_key_error_of_a_comparison_is_raised(make: Any) -> None:
+    class Key:
+        def __init__(self, fails: bool) -> None:
+            self.fails = fails
+
+        def __hash__(self) -> int:
+            return 1
+
+        def __eq__(self, other: object) -> bool:
+            if self.fails:
+                raise KeyError("compared")
+            return self is other
+
+    counters = make()
+    first = Key(fails=False)
+    counters.incr(first)
+    first.fails = True
+    with pytest.raises(KeyError, match="compared"):
+        counters.decr(Key(fails=True))
+    assert counters._locks[0].depth() == 0
+    assert counters.decr(first) == (0, True)
+
+
 def test_underflow_is_where_the_other_exceptions_are(make: Any) -> None:
     assert naught.Underflow is naught.errors.Underflow is Underflow
     assert "Underflow" in naught.__all__
@@ -764,6 +787,13 @@ def survivors_at(counters: Any, key_count: int, make_key: Callable[[int], Any]) 
     return {numbers[key]: id(key) for key in counters if key in numbers}
 
 
+@pytest.fixture
+def small_maps_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move the keys of maps that are too small for it otherwise."""
+    monkeypatch.setattr(shard, "MOVE_KEYS_MIN", 3_000)
+
+
+@pytest.mark.usefixtures("small_maps_move")
 @pytest.mark.parametrize("kind", KEYS)
 def test_survivors_of_a_drain_are_moved_together(kind: str, make: Any) -> None:
     """The pages in which they lay scattered can then be given back."""
@@ -778,6 +808,7 @@ def test_survivors_of_a_drain_are_moved_together(kind: str, make: Any) -> None:
     assert all(type(key) is type(make_key(0)) for key in counters)
 
 
+@pytest.mark.usefixtures("small_maps_move")
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_key_that_the_program_holds_stays_the_same_object(kind: str, make: Any) -> None:
     make_key, key_count = KEYS[kind], 20_000
@@ -794,6 +825,7 @@ class Text(str):
     __slots__ = ()
 
 
+@pytest.mark.usefixtures("small_maps_move")
 @pytest.mark.parametrize("make_key", [lambda n: Text(f"key:{n}"), lambda n: ("key", n), lambda n: frozenset({n})])
 def test_keys_of_other_types_are_not_touched(make_key: Callable[[int], Any], make: Any) -> None:
     counters, key_count = make(shard_count=3), 20_000

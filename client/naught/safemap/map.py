@@ -182,7 +182,7 @@ class SafeMap(Mapping[K, V]):
     def _start_empty(self) -> None:
         """Set the fields that change during the life of the map."""
         # The key's hash modulo the number of shards picks its shard. The tuple is never changed.
-        self._shards = tuple(Shard() for _ in range(self._shard_count))
+        self._shards = tuple(Shard(self._shard_count) for _ in range(self._shard_count))
         # The only shard. None where there are more: then the key's hash picks one.
         self._only_shard = self._shards[0] if self._shard_count == 1 else None
         # The lock of each shard, in their order.
@@ -263,57 +263,61 @@ class SafeMap(Mapping[K, V]):
         lock = shard.lock
         held = None
         try:
-            held = lock.acquired
-            table = shard.table
-            if key in table:
-                before: V = table[key]
-                # The eviction branch. It compares before it subtracts, and returns a tuple that was made before, so
-                # an eviction costs little more than a count. naught_loadtest/bars/safemap.py measures it.
-                if before > by:
-                    value: V = before - by
-                    table[key] = value
-                    held = lock.released
-                    return value, False
-                if strict and before < by:
-                    held = lock.released
-                    raise_underflow(key, before, by)
-                eager_result = self._eager_result
-                if eager_result is not None:
-                    del table[key]
-                    # As count_eviction does, without the call.
-                    for _ in shard.evictions_left:
-                        held = lock.released
-                        return eager_result
-                    shard.compact()
-                    held = lock.released
-                    return eager_result
-                if not before:  # a zero that was flagged earlier: the counter is absent
-                    held = lock.released
-                    return self._absent
-                # A key that is still flagged is not flagged a second time, which would take a counter that flaps a
-                # tenth longer.
-                if shard.all_flagged:
-                    table[key] = 0
-                    held = lock.released
-                    return self._evicted
-                flagged = shard.flagged
-                if key in flagged:
-                    table[key] = 0
-                    held = lock.released
-                    return self._evicted
-                seen = self._cleaning and flagged
-                flagged[key] = None
-                table[key] = 0
-                if seen:
-                    shard.flag_all()
-                    held = lock.released
-                    return self._evicted
-                held = lock.released
-            else:
+            # Not `key in table`, which would look a second time; a key that is absent takes the longer way. The lock
+            # is taken within this `try`, because no handler covers the step with which a `try` begins.
+            try:
+                held = lock.acquired
+                table = shard.table
+                before: V | None = table[key]
+            except KeyError:  # perhaps of the key's own comparison, which then raises it again
+                before = table[key] if key in table else None  # noqa: SIM401 - as in `incr`
+            if before is None:
                 held = lock.released
                 if strict:
                     raise_underflow(key, self._zero, by)
                 return self._absent
+            # The eviction branch. It compares before it subtracts, and returns a tuple that was made before, so an
+            # eviction costs little more than a count. naught_loadtest/bars/safemap.py measures it.
+            if before > by:
+                value: V = before - by
+                table[key] = value
+                held = lock.released
+                return value, False
+            if strict and before < by:
+                held = lock.released
+                raise_underflow(key, before, by)
+            eager_result = self._eager_result
+            if eager_result is not None:
+                del table[key]
+                # As count_eviction does, without the call.
+                for _ in shard.evictions_left:
+                    held = lock.released
+                    return eager_result
+                shard.compact()
+                held = lock.released
+                return eager_result
+            if not before:  # a zero that was flagged earlier: the counter is absent
+                held = lock.released
+                return self._absent
+            # A key that is still flagged is not flagged a second time, which would take a counter that flaps a tenth
+            # longer.
+            if shard.all_flagged:
+                table[key] = 0
+                held = lock.released
+                return self._evicted
+            flagged = shard.flagged
+            if key in flagged:
+                table[key] = 0
+                held = lock.released
+                return self._evicted
+            seen = self._cleaning and flagged
+            flagged[key] = None
+            table[key] = 0
+            if seen:
+                shard.flag_all()
+                held = lock.released
+                return self._evicted
+            held = lock.released
         except BaseException:
             was_held = held
             if held and lock.owned:
