@@ -60,7 +60,9 @@ def default_target() -> str:
     if not url:
         return "naught://localhost"
     if url.startswith("memory:"):
-        raise ValueError(f"{URL_VARIABLE} is {without_secret(url)!r}, which is no server to be measured; name one by --target")
+        raise ValueError(
+            f"{URL_VARIABLE} is {without_secret(url)!r}, which is no server to be measured; name one by --target"
+        )
     # Options of the clients, as a timeout, are not for a load.
     head, mark, query = url.partition("?")
     kept = [pair for pair in query.split("&") if pair.startswith("cache=")]
