@@ -150,9 +150,20 @@ async def test_a_session_is_resumed_over_tls(world: World) -> None:
 
 
 def test_threads(world: World) -> None:
+    asked = []
+
+    async def token() -> str:
+        asked.append(1)
+        await asyncio.sleep(0)
+        return SECRET
+
     with BlockingClient(world.url()) as counters:
         assert counters.incr("t") == 1
+    with BlockingClient(world.url(userinfo=""), user="secret", secret=token) as counters:
         assert counters.take(["t"]) == [1]
+    assert asked == [1]
+    with pytest.raises(naught.Unauthenticated):
+        BlockingClient(world.url(userinfo=""), user="secret", secret=lambda: "a wrong one")
 
 
 def test_the_command(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
