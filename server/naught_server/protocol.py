@@ -71,6 +71,9 @@ REFUSED_BYTES_MIN: Final = 256
 COSTLY: Final = frozenset({b"top", b"count", b"scan", b"holders", b"sessions"})
 """Requests of a few bytes that are much work."""
 
+_HEAD_BYTES: Final = 48
+"""Where a message has its msgid and the name of its method."""
+
 _REFUSED: Final = object()
 """In place of a message that was answered."""
 
@@ -354,22 +357,23 @@ class ServerProtocol:
         much. What gives something back is never refused.
         """
         source, session = self._input, self.session
-        message = source.next_bytes()
-        if message is None:
-            return None
-        method = peek_method(message)
+        end = source.end_of_message()
+        head = source.data[source.at : source.at + _HEAD_BYTES]
+        method = peek_method(head)
         command = COMMANDS.get(method)
-        msgid = peek_msgid(message[:8])
+        msgid = peek_msgid(head)
         if (
-            command is None
+            end < 0
+            or command is None
             or msgid is None
             or command.passes
             or command.outside
             or self.is_unknown
-            or (refused == LONG and len(message) < REFUSED_BYTES_MIN and method not in COSTLY)
+            or (refused == LONG and end - source.at < REFUSED_BYTES_MIN and method not in COSTLY)
             or (session.id is not None and (session.overrun or not session.has_room(1)))
         ):
-            return source.decode(message)
+            return source.next_message()
+        source.advance(end)
         self._left -= REQUEST_ENTRIES
         self._count_error(method, "busy")
         self.engine.overload.refused += 1

@@ -223,17 +223,28 @@ def test_the_method_is_found_without_decoding(head: bytes, method: bytes) -> Non
     assert peek_method(head) == method
 
 
-def test_what_is_passed_without_decoding_is_what_is_decoded() -> None:
-    data = encode_request(1, *LONG) + encode_request(2, *SHORT)
-    one, other = Input(), Input()
-    for each in (one, other):
-        each.feed(data)
-    for _ in range(2):
-        message = one.next_bytes()
-        assert message is not None
-        assert one.decode(message) == other.next_message()
-    assert one.next_bytes() is None
-    assert len(encode_request(2, *SHORT)) < REFUSED_BYTES_MIN < len(encode_request(1, *LONG))
+def test_the_end_of_a_message_is_found_without_decoding() -> None:
+    messages = [encode_request(number, *(LONG if number % 3 else SHORT)) for number in range(9)]
+    data = b"".join(messages)
+    received = Input()
+    received.feed(data[:-5])
+    for number, message in enumerate(messages[:-1]):
+        end = received.end_of_message()
+        assert end == received.at + len(message)
+        assert received.end_of_message() == end, "nothing was taken"
+        if number % 2:
+            received.advance(end)
+        else:  # it may be decoded instead
+            assert received.next_message()[1] == number  # type: ignore[index]
+    assert received.end_of_message() == -1, "the last one is not whole"
+    received.feed(data[-5:])
+    end = received.end_of_message()
+    received.advance(end)
+    assert received.empty
+    assert received.end_of_message() == -1
+    received.feed(b"\xc1")
+    assert received.end_of_message() == -1
+    assert len(messages[0]) < REFUSED_BYTES_MIN < len(messages[1])
 
 
 # ------------------------------------------------------------------------------------------- principals

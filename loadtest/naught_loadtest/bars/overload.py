@@ -254,8 +254,8 @@ def bar(busy: Rounds, never: Rounds) -> Bar:
     reasons = [reason for each in busy.rounds for reason in each.invalid]
     verdict = at_least(statistics.median(parts), PART_MIN) if parts else INVALID
     notes = []
-    for name, rounds in (("at twice the knee", valid), ("with busy_after_ms 0", never.valid)):
-        for each in rounds[:1]:
+    for name, rounds in (("at twice the knee", busy), ("with busy_after_ms 0", never)):
+        for each in rounds.rounds[:1]:
             twice = each.twice
             notes.append(
                 f"{name}, first round: {twice.goodput:,.0f} good a second of {twice.offered / twice.elapsed_s:,.0f}; "
