@@ -79,6 +79,7 @@ ADAPTERS = {
     "naught_loadtest.bars.pruning",
     "naught_loadtest.bars.safemap",
     "naught_loadtest.bars.victims",
+    "naught_loadtest.commands.search",
     "naught_loadtest.drivers.echo_server",
     "naught_loadtest.drivers.probe",
     "naught_loadtest.drivers.servers",
