@@ -30,6 +30,7 @@ from support.misbehaving import (
     Misbehaving,
     StopsWhenLookedAt,
 )
+from support.paths import ROOT
 
 LOOPS: dict[str, dict[str, Any]] = {
     "depth 1": {},
@@ -106,3 +107,12 @@ async def test_a_server_that_does_not_lie_is_not_accused(scenario: str, loop: st
 
 def told(result: Result) -> str:
     return f"{result.failed} {result.failed_outside} {result.verification_before} {result.verification}"
+
+
+def test_the_guide_has_every_lie_and_says_what_is_not_knowable() -> None:
+    page = " ".join((ROOT / "docs/guide/measuring.md").read_text().split())
+    for lie in LIES:
+        assert f"| {' '.join((lie.__doc__ or '').split())} |" in page
+    assert {scenario for _, scenario, _ in NOT_KNOWABLE} == {"incr", "hotkey"}
+    assert "`incr` has no decrements" in page
+    assert "`hotkey` with `-P`" in page
