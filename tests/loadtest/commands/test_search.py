@@ -22,9 +22,11 @@ from naught_loadtest.drivers.servers import (
     redis_server,
 )
 from naught_loadtest.generate.plan import Plan
+from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure import rounds
 from naught_loadtest.measure.cores import pinned_to, split_cores
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.rounds import Setting, Table, spread
+from naught_loadtest.measure.rounds import Contender, Setting, Table, spread
 from naught_loadtest.measure.slo import parse
 from naught_loadtest.measure.usage import resident_bytes
 from naught_loadtest.processes import end
@@ -216,6 +218,33 @@ def test_the_ratio_for_each_core_second_does_not_depend_on_the_generator() -> No
     assert core.median == 0.5
     assert table.limited("depth 1", "redis")
     assert not table.limited("depth 1", "naught")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RunError("the peer is gone")], ids=["Ctrl-C", "an error"])
+def test_rounds_that_were_finished_are_kept(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+
+    def run(contender: Contender, setting: Setting, base: Plan) -> Result:
+        runs.append(contender.name)
+        if len(runs) > 8:
+            raise error
+        return outcome(100 + len(runs))
+
+    monkeypatch.setattr(rounds, "_run", run)
+    contenders = [Contender(name, f"{name}://h", None, "") for name in ("naught", "redis")]
+    settings = [Setting("depth 1", 1)]
+    base = Plan("naught://h", "p:")
+    echo = Contender("echo", "echo://h:1", None, "")
+    table = rounds.run_rounds(contenders, settings, 5, base, echo=echo, keep=True)
+    assert runs == ["echo", "naught", "redis", "echo", "redis", "naught", "echo", "naught", "redis"]
+    assert table.rounds == 2
+    assert table.cut_short
+    assert [len(results) for results in table.results.values()] == [2, 2]
+    assert table.ratio(("depth 1", "naught"), ("depth 1", "redis")).median > 0
+    assert table.ceiling is not None
+    assert table.results["depth 1", "naught"][1].ceiling == table.ceiling.results["depth 1", "echo"][1].throughput
+    with pytest.raises(type(error)):
+        rounds.run_rounds(contenders, settings, 5, base)
 
 
 def test_failures_of_any_round_are_told() -> None:
