@@ -87,6 +87,7 @@ ADAPTERS = {
     "naught_loadtest.generate.closing",
     "naught_loadtest.generate.open_loop",
     "naught_loadtest.generate.runner",
+    "naught_loadtest.generate.semaphore",
     "naught_loadtest.generate.watcher",
     "naught_loadtest.generate.worker",
     "naught_loadtest.processes",

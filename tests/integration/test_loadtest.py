@@ -39,12 +39,14 @@ from naught_loadtest.drivers.servers import Server, memcached_server, naught_ser
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, RunError, new_prefix
-from naught_loadtest.generate.workload import SCENARIOS, key_name
+from naught_loadtest.generate.workload import NAUGHT_ONLY, SCENARIOS, key_name
 from naught_loadtest.measure import ceiling
 from naught_loadtest.measure.cores import Cores, split_cores
 from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import EVICTING_WAYS, PEERS, REDIS_WAYS, Setting
+from naught_loadtest.measure.series import Series, histogram_of
+from naught_loadtest.page.document import render
 from naught_loadtest.processes import environment
 from support.programs import need
 from support.seeds import slow
@@ -143,7 +145,14 @@ def check(code: int, report: dict[str, Any], way: str, scenario: str) -> dict[st
     return verification
 
 
-@pytest.mark.parametrize(("scenario", "way"), each_once(SCENARIOS, list(WAYS)))
+@pytest.mark.parametrize(
+    ("scenario", "way"),
+    [
+        *each_once([each for each in SCENARIOS if each not in NAUGHT_ONLY], list(WAYS)),
+        *each_once(["ttl", "quota"], ["due", "pipelined", "single"]),
+        ("semaphore", "single"),
+    ],
+)
 def test_every_scenario_counts_right(
     naught: Server, capsys: pytest.CaptureFixture[str], scenario: str, way: str
 ) -> None:
@@ -187,17 +196,24 @@ def test_the_peers_count_right_and_keep_their_zeros_or_not(
 def test_reports_are_written_to_files(naught: Server, tmp_path: Path) -> None:
     words = ("run", "--target", naught.url, *TIMES, *SMALL, "--rate", "2000")
     document, distribution = tmp_path / "report.json", tmp_path / "report.hgrm"
-    assert acceptable(main([*words, "--json", str(document), "--hgrm", str(distribution)]))
+    seconds, page = tmp_path / "report.csv", tmp_path / "report.html"
+    files = ("--json", str(document), "--hgrm", str(distribution), "--csv", str(seconds), "--html", str(page))
+    assert acceptable(main([*words, *files]))
     report = json.loads(document.read_text())
+    rows = Series.from_json(report["series"]).rows
+    assert sum(row.total for row in rows) == histogram_of(report["histograms"]["response"]).total > 0
+    assert sum(row.operations for row in rows) == report["operations"]
+    assert len(seconds.read_text().splitlines()) == len(rows) + 1
+    assert page.read_text() == render(report)
     assert report["verification"]["passed"]
     heading, empty, *lines = distribution.read_text().splitlines()
     assert heading.split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
     assert empty == ""
-    rows = [[float(field) for field in line.split()] for line in lines if not line.startswith("#")]
-    assert rows == sorted(rows)
-    assert rows[-1][1] == 1.0
-    assert rows[-1][2] == report["requests"]
-    assert rows[-1][0] == pytest.approx(report["response_ns"]["max"] / 1e3, abs=0.001), "microseconds"
+    listed = [[float(field) for field in line.split()] for line in lines if not line.startswith("#")]
+    assert listed == sorted(listed)
+    assert listed[-1][1] == 1.0
+    assert listed[-1][2] == report["requests"]
+    assert listed[-1][0] == pytest.approx(report["response_ns"]["max"] / 1e3, abs=0.001), "microseconds"
     service = (tmp_path / "report.service.hgrm").read_text().splitlines()
     assert float(service[-4].split()[0]) == pytest.approx(report["service_ns"]["max"] / 1e3, abs=0.001)
 

@@ -11,6 +11,7 @@ from naught_loadtest.drivers.base import Driver
 from naught_loadtest.drivers.echo import EchoDriver
 from naught_loadtest.drivers.memcached import MemcachedDriver
 from naught_loadtest.drivers.naught import NaughtDriver, NaughtSessionDriver
+from naught_loadtest.drivers.naught_calls import SCENARIO_DRIVERS
 from naught_loadtest.drivers.redis import (
     RedisDelexDriver,
     RedisDriver,
@@ -36,6 +37,6 @@ DRIVERS: dict[str, type[Driver]] = {
 }
 
 
-def driver_for(kind: str) -> Driver:
-    """The driver with this name. KeyError for an unknown one."""
-    return DRIVERS[kind]()
+def driver_for(kind: str, scenario: str = "") -> Driver:
+    """The driver with this name, with the calls of its own that a scenario may have. KeyError for an unknown name."""
+    return SCENARIO_DRIVERS.get(scenario, DRIVERS)[kind]()

@@ -12,7 +12,7 @@ from typing import Any
 
 from naught_loadtest.drivers.target import Target, parse_target
 from naught_loadtest.generate.schedule import ARRIVALS, Stage, check_stages, due_times_ns, staged_due_times_ns
-from naught_loadtest.generate.workload import KEYS_DEFAULT, SHARED_SCRIPTS, Workload
+from naught_loadtest.generate.workload import KEYS_DEFAULT, NAUGHT_ONLY, SHARED_SCRIPTS, Workload
 
 CONNECTIONS_DEFAULT = 50
 DURATION_S_DEFAULT = 10.0
@@ -73,7 +73,10 @@ class Plan:
     cores: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        in_session = parse_target(self.target).kind == "naught-session"
+        kind = parse_target(self.target).kind
+        in_session = kind == "naught-session"
+        for_others = self.scenario not in NAUGHT_ONLY
+        queues = self.scenario == "semaphore"
         pipeline_max = SESSION_PIPELINE_MAX if in_session else PIPELINE_MAX
         checks = (
             (
@@ -90,6 +93,15 @@ class Plan:
             (
                 0 <= self.keys <= KEYS_MAX,
                 f"keys must be 0 (the scenario's own number) to {KEYS_MAX}, not {self.keys}",
+            ),
+            (
+                for_others or kind in ("naught", "naught-session"),
+                f"the scenario {self.scenario} is for naught only, not for {kind}",
+            ),
+            (for_others or self.batch == 1, f"a request of the scenario {self.scenario} is about one counter"),
+            (
+                not queues or (self.rate is None and self.pipeline == 1),
+                "the scenario semaphore is a closed loop with one request in flight on each connection",
             ),
             (
                 1 <= self.processes <= self.connections,

@@ -326,7 +326,9 @@ class Run:
         if result.failures_dropped:
             result.not_verified = "more requests failed than the harness keeps numbers of"
             return None
-        bounds = expected(plan.workload, result.accounts, not isinstance(driver_for(kind), BatchDriver))
+        bounds = expected(
+            plan.workload, result.accounts, not isinstance(driver_for(kind, plan.scenario), BatchDriver)
+        )
         try:
             ranges = key_ranges(plan.workload, result.accounts)
             # The closing decrements are not in the sums of the values.

@@ -45,6 +45,7 @@ from naught_loadtest.generate.encoding import CYCLE_REQUESTS_MIN, EncodedScript,
 from naught_loadtest.generate.open_loop import LoopTurn, OpenLoopConnection, Pacer, RequestQueue
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.replies import ACKNOWLEDGED
+from naught_loadtest.generate.semaphore import Permit, SemaphoreConnection
 from naught_loadtest.generate.value_sums import ValueSums
 from naught_loadtest.generate.workload import SHARED_SCRIPTS
 from naught_loadtest.measure.cores import usable_core_count
@@ -57,7 +58,7 @@ from naught_loadtest.measure.usage import Usage
 PROGRESS_NS = 1_000_000_000
 CONNECT_S_MAX = 10.0
 
-LoadConnection = ClosedLoopConnection | OpenLoopConnection
+LoadConnection = ClosedLoopConnection | OpenLoopConnection | SemaphoreConnection
 
 # A lost connection is opened anew after this time. The time doubles up to the greatest for a connection that is lost
 # again soon.
@@ -122,7 +123,7 @@ class Worker:
         # The number of this process in the run.
         self._process = process
         self._loop = loop
-        self._driver = driver_for(plan.parsed_target.kind)
+        self._driver = driver_for(plan.parsed_target.kind, plan.scenario)
         # Counts for the figures; all connections share it.
         self._tally = Tally(timeout_ns=int(plan.timeout_s * 1e9))
         self._lanes: list[Lane] = []
@@ -188,6 +189,8 @@ class Worker:
         return plan.pipeline * plan.batch if flattened else plan.pipeline
 
     def _new_connection(self, number: int, life: int) -> LoadConnection:
+        if self._plan.scenario == "semaphore":
+            return self._semaphore(number, life)
         encoded = self._encoded(number, life)
         if not self._plan.open_loop:
             return ClosedLoopConnection(
@@ -214,6 +217,20 @@ class Worker:
             life=life,
             sums=self._sums.get(self._plan.workload.script_number(number)),
             measure_from_ns=self._measure_from_ns,
+        )
+
+    def _semaphore(self, number: int, life: int) -> SemaphoreConnection:
+        workload = self._plan.workload
+        wait_ms = int(self._plan.timeout_s * 1000)
+        permit = Permit(workload.script(number, life), self._plan.prefix, workload.permits, wait_ms)
+        return SemaphoreConnection(
+            number,
+            self._driver,
+            permit,
+            tally=self._tally,
+            on_idle=self._on_idle,
+            on_lost=self._on_lost,
+            life=life,
         )
 
     async def connect(self) -> list[asyncio.Transport]:
@@ -366,6 +383,9 @@ class Worker:
             return
         for lane in self._lanes:
             connection = lane.connection
+            if isinstance(connection, SemaphoreConnection):
+                # It has given back what it held.
+                continue
             settled = not connection.lost and connection.sent == connection.answered
             if settled and connection.transport is not None:
                 lane.tail = Tail(connection.script, connection.reader, self._driver)
@@ -439,6 +459,7 @@ class Worker:
         plan, connection = self._plan, lane.connection
         if lane.tail is None or not lane.tail.settled or connection.transport is None:
             return None
+        assert not isinstance(connection, SemaphoreConnection), "it has no tail"
         closing = Closing(
             self._driver,
             closing_steps(connection.script, connection.answered),

@@ -24,6 +24,11 @@ requests in flight were executed. So in its next life it has other keys where it
 | zipf | many, shared, skewed | as inflight, with most steps on few keys |
 | incr | many, shared | only increments; the counters stay |
 | mixed | each connection has its own | incr, decr, get, and applies of several counters |
+| ttl | each connection has its own | as churn, and every counter is created with a time to live |
+| quota | each connection has its own | up to a limit by try_incr, one try that is refused, and down to zero |
+| semaphore | few, shared | permits that are waited for in a queue, held and given back; see `generate.semaphore` |
+
+The last three are for naught only, as no other server here has these commands.
 
 A request carries one step, or several as one `apply` (batch above 1).
 
@@ -38,10 +43,26 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-SCENARIOS = ("churn", "inflight", "hotkey", "zipf", "incr", "mixed")
+from naught_loadtest.drivers.naught_calls import QUOTA_LIMIT, REFUSED
+
+SCENARIOS = ("churn", "inflight", "hotkey", "zipf", "incr", "mixed", "ttl", "quota", "semaphore")
+# Those whose commands only naught has.
+NAUGHT_ONLY = ("ttl", "quota", "semaphore")
+# Those in which each connection has keys of its own.
+OWNING = ("churn", "mixed", "ttl", "quota")
 
 # Counters that exist at most, unless --keys says otherwise. `inflight` is about a few gauges.
-KEYS_DEFAULT = {"churn": 10_000, "inflight": 16, "hotkey": 1, "zipf": 10_000, "incr": 10_000, "mixed": 10_000}
+KEYS_DEFAULT = {
+    "churn": 10_000,
+    "inflight": 16,
+    "hotkey": 1,
+    "zipf": 10_000,
+    "incr": 10_000,
+    "mixed": 10_000,
+    "ttl": 10_000,
+    "quota": 10_000,
+    "semaphore": 5,
+}
 
 # Steps in a cycle of the scenarios that draw at random: enough for their statistics to be right, and few enough to
 # encode fifty connections in well under a second. With many connections each has fewer, as their sum counts.
@@ -54,6 +75,8 @@ SHARED_SCRIPTS = 16
 STEPS_MAX = 20_000_000
 # How many increments each key gets in `churn` before its decrements.
 CHURN_HEIGHT = 2
+# Steps of a cycle for each key of the scenarios that take all keys of a connection up and down.
+STEPS_PER_KEY = {"churn": 2 * CHURN_HEIGHT, "ttl": 2 * CHURN_HEIGHT, "quota": 2 * QUOTA_LIMIT + 1}
 # Requests in flight that one connection of `inflight` and `zipf` counts at most.
 IN_FLIGHT_MAX = 16
 # The exponent of `zipf`; 0.99 is the custom since YCSB.
@@ -80,19 +103,21 @@ class Workload:
         for name in ("keys", "connections", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.scenario == "churn" and 2 * CHURN_HEIGHT * self.keys > STEPS_MAX:
-            most = STEPS_MAX // (2 * CHURN_HEIGHT)
-            raise ValueError(f"churn can have {most:,} keys at most, not {self.keys:,}; zipf and incr can have more")
+        most = STEPS_MAX // STEPS_PER_KEY.get(self.scenario, 1)
+        if self.scenario in STEPS_PER_KEY and self.keys > most:
+            raise ValueError(
+                f"{self.scenario} can have {most:,} keys at most, not {self.keys:,}; zipf and incr can have more"
+            )
 
     @property
     def owned(self) -> bool:
         """Whether each key is used by one connection only."""
-        return self.scenario in ("churn", "mixed") or self.connections == 1
+        return self.scenario in OWNING or self.connections == 1
 
     @property
     def key_numbers(self) -> range:
         """The numbers of all keys that the workload can touch."""
-        if self.scenario in ("churn", "mixed"):
+        if self.scenario in OWNING:
             return range(self.own_keys(self.connections - 1).stop)
         return range(1 if self.scenario == "hotkey" else self.keys)
 
@@ -100,6 +125,11 @@ class Workload:
     def up_and_down(self) -> bool:
         """Whether each cycle returns to zero."""
         return self.scenario != "incr"
+
+    @property
+    def permits(self) -> int:
+        """Permits of each semaphore: together about half as many as connections."""
+        return max(1, self.connections // (2 * self.keys))
 
     @property
     def cycle_steps(self) -> int:
@@ -128,7 +158,7 @@ class Workload:
         """The keys that a connection uses in this life and no other connection uses. Empty if it shares its keys."""
         if not self.owned:
             return range(0)
-        own = self.own_keys(connection) if self.scenario in ("churn", "mixed") else self.key_numbers
+        own = self.own_keys(connection) if self.scenario in OWNING else self.key_numbers
         return self.keys_in_life(own, life)
 
     def keys_in_life(self, keys: range, life: int) -> range:
@@ -137,7 +167,7 @@ class Workload:
         return range(keys.start + first, keys.stop + first)
 
     def own_keys(self, connection: int) -> range:
-        """The keys that only this connection uses in `churn` and `mixed`: an equal share, and at least one."""
+        """The keys that only this connection uses in `OWNING`: an equal share, and at least one."""
         share = max(1, self.keys // self.connections)
         return range(connection * share, (connection + 1) * share)
 
@@ -218,6 +248,28 @@ def _churn(workload: Workload, connection: int, source: random.Random) -> Script
         deltas += [1 if len(values) < CHURN_HEIGHT * len(own) else -1] * len(own)
         values += [value] * len(own)
     return Script(keys, deltas, values, _sizes(len(keys), workload.batch))
+
+
+def _quota(workload: Workload, connection: int, source: random.Random) -> Script:
+    own = list(workload.own_keys(connection))
+    keys: list[int] = []
+    deltas: list[int] = []
+    values: list[int] = []
+    for delta, value in (
+        *((1, value) for value in range(1, QUOTA_LIMIT + 1)),
+        (0, REFUSED + QUOTA_LIMIT),
+        *((-1, value) for value in range(QUOTA_LIMIT - 1, -1, -1)),
+    ):
+        source.shuffle(own)
+        keys += own
+        deltas += [delta] * len(own)
+        values += [value] * len(own)
+    return Script(keys, deltas, values, [1] * len(keys))
+
+
+def _semaphore(workload: Workload, _connection: int, source: random.Random) -> Script:
+    keys = [key for _ in range(CYCLE_STEPS // 2) for key in [source.randrange(workload.keys)] * 2]
+    return Script(keys, [1, -1] * (CYCLE_STEPS // 2), None, [1] * CYCLE_STEPS)
 
 
 def _hotkey(workload: Workload, _connection: int, _source: random.Random) -> Script:
@@ -311,4 +363,7 @@ _BUILDERS: dict[str, Callable[[Workload, int, random.Random], Script]] = {
     "zipf": _zipf,
     "incr": _incr,
     "mixed": _mixed,
+    "ttl": _churn,
+    "quota": _quota,
+    "semaphore": _semaphore,
 }

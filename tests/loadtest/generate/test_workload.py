@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from naught_loadtest.drivers.naught_calls import REFUSED
 from naught_loadtest.generate.workload import CYCLE_STEPS, KEYS_DEFAULT, SCENARIOS, Script, Workload, key_name
 
 
@@ -21,7 +22,9 @@ def test_no_prefix_of_a_script_takes_a_key_below_zero(scenario: str, batch: int)
         sums[key] = sums.get(key, 0) + delta
         assert sums[key] >= 0
         if script.values is not None:
-            assert script.values[place] == sums[key]
+            # A try that must be refused changes nothing.
+            assert script.values[place] % REFUSED == sums[key]
+            assert (script.values[place] >= REFUSED) == (scenario == "quota" and delta == 0)
     assert len(script.keys) == len(script.deltas) == sum(script.sizes)
     assert (set(sums.values()) == {0}) is workload(scenario).up_and_down
 
@@ -41,7 +44,7 @@ def test_keys_stay_within_those_the_workload_names(scenario: str) -> None:
         assert set(load.script(connection).keys) <= set(load.key_numbers)
 
 
-@pytest.mark.parametrize("scenario", ["churn", "mixed"])
+@pytest.mark.parametrize("scenario", ["churn", "mixed", "ttl", "quota"])
 def test_own_keys_are_nobody_elses(scenario: str) -> None:
     load = workload(scenario, keys=100)
     used = [set(load.script(connection).keys) for connection in range(10)]
