@@ -30,7 +30,7 @@ from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.cores import pinned_to
 from naught_loadtest.measure.report import milliseconds
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.rounds import base_plan, problems, spread, started
+from naught_loadtest.measure.rounds import base_plan, cpu_us_median, microseconds, problems, spread, started
 
 GROUP = "burst"
 ZEROS = 1_000_000
@@ -208,6 +208,7 @@ def bar(on: list[Burst], off: list[Burst], count: int) -> Bar:
         [
             f"tuner on:  {_described(shown[-1][0])}",
             f"tuner off: {_described(shown[-1][1])}",
+            f"CPU a request, the sweeper's work included: tuner on {_cpu(shown, 0)}, off {_cpu(shown, 1)}",
             *(["the tuner did not react in every round, or did while it was off"] if not reacted else []),
             f"{len(valid)} of {len(pairs)} rounds valid; medians of {'these' if valid else 'all'}",
             *reasons,
@@ -215,6 +216,10 @@ def bar(on: list[Burst], off: list[Burst], count: int) -> Bar:
         ],
         wrong,
     )
+
+
+def _cpu(pairs: list[tuple[Burst, Burst]], side: int) -> str:
+    return microseconds(cpu_us_median([pair[side].busy for pair in pairs]))
 
 
 def _figures(each: Burst) -> dict[str, Any]:
@@ -225,5 +230,6 @@ def _figures(each: Burst) -> dict[str, Any]:
         "peak_deviation": round(each.peak, 4),
         "settled_s": None if each.settled_s is None else round(each.settled_s, 3),
         "changes": each.changes,
+        "busy_cpu_us": each.busy.server_cpu_us,
         "invalid": each.invalid,
     }

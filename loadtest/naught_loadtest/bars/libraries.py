@@ -20,7 +20,8 @@ from naught_loadtest.drivers.servers import MissingProgramError
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.runner import RunError
 from naught_loadtest.measure.cores import pinned_to
-from naught_loadtest.measure.rounds import spread, started_all
+from naught_loadtest.measure.rounds import Contender, spread, started_all
+from naught_loadtest.measure.usage import cpu_s
 from naught_loadtest.processes import environment
 
 # The package of the programs.
@@ -65,6 +66,8 @@ class Pace:
     calls_per_s: float
     # Processor time of the whole process for one call, in microseconds.
     cpu_us: float
+    # The same of the server; None where it is unknown.
+    server_cpu_us: float | None = None
 
 
 @dataclass(slots=True)
@@ -88,8 +91,7 @@ def compare(bench: Bench, group: str, naught: Library, pairings: list[Pairing]) 
     with started_all(servers, bench.cores.server, bench.peer) as (contenders, missing):
         if missing:
             return [skipped(group, f"{group} calls", missing[0])]
-        urls = {contender.name: contender.url for contender in contenders}
-        outcome = _run_rounds(bench, cases, urls)
+        outcome = _run_rounds(bench, cases, {contender.name: contender for contender in contenders})
         if bench.peer.url is not None:
             # A server that was not started here keeps nothing of the run.
             probe, inspector = open_probe(parse_target(bench.peer.url))
@@ -98,7 +100,7 @@ def compare(bench: Bench, group: str, naught: Library, pairings: list[Pairing]) 
     return [_bar(group, naught, pairing, outcome) for pairing in pairings]
 
 
-def _run_rounds(bench: Bench, cases: dict[int, list[Library]], urls: dict[str, str]) -> _Outcome:
+def _run_rounds(bench: Bench, cases: dict[int, list[Library]], running: dict[str, Contender]) -> _Outcome:
     outcome = _Outcome()
     for number in range(bench.rounds):
         for count, libraries in cases.items():
@@ -108,7 +110,7 @@ def _run_rounds(bench: Bench, cases: dict[int, list[Library]], urls: dict[str, s
                 if case in outcome.errors:
                     continue
                 try:
-                    pace = run_program(library.program, urls[library.server], count, bench)
+                    pace = run_program(library.program, running[library.server], count, bench)
                 except (MissingProgramError, RunError) as error:
                     outcome.errors[case] = error
                     result = str(error)
@@ -119,12 +121,13 @@ def _run_rounds(bench: Bench, cases: dict[int, list[Library]], urls: dict[str, s
     return outcome
 
 
-def run_program(program: str, url: str, callers: int, bench: Bench) -> Pace:
+def run_program(program: str, server: Contender, callers: int, bench: Bench) -> Pace:
     """What a program of `PEERS` reached.
 
     MissingProgramError when its library is not installed, RunError when it fails or hangs.
     """
-    command = [sys.executable, "-m", f"{PEERS}.{program}", url, str(callers), "1" if bench.quick else "3"]
+    command = [sys.executable, "-m", f"{PEERS}.{program}", server.url, str(callers), "1" if bench.quick else "3"]
+    before_s = _cpu_s(server)
     with pinned_to(bench.cores.generator):
         try:
             done = subprocess.run(
@@ -138,7 +141,14 @@ def run_program(program: str, url: str, callers: int, bench: Bench) -> Pace:
         reason = next(filter(None, reversed(lines)), f"{program} ended with status {done.returncode}")
         raise MissingProgramError(reason) if done.returncode == NOT_INSTALLED_STATUS else RunError(reason)
     said = json.loads(done.stdout)
-    return Pace(said["calls_per_s"], said["cpu_us_per_call"])
+    after_s = _cpu_s(server)
+    known = before_s is not None and after_s is not None and said["calls"]
+    server_us = (after_s - before_s) / said["calls"] * 1e6 if known else None  # type: ignore[operator]
+    return Pace(said["calls_per_s"], said["cpu_us_per_call"], server_us)
+
+
+def _cpu_s(server: Contender) -> float | None:
+    return cpu_s(server.pid) if server.pid is not None else None
 
 
 def _bar(group: str, naught: Library, pairing: Pairing, outcome: _Outcome) -> Bar:
@@ -167,6 +177,8 @@ def _bar(group: str, naught: Library, pairing: Pairing, outcome: _Outcome) -> Ba
             "peer_calls_per_s": [pace.calls_per_s for pace in its],
             "naught_cpu_us_per_call": [pace.cpu_us for pace in mine],
             "peer_cpu_us_per_call": [pace.cpu_us for pace in its],
+            "naught_server_cpu_us_per_call": [pace.server_cpu_us for pace in mine],
+            "peer_server_cpu_us_per_call": [pace.server_cpu_us for pace in its],
         },
         [_described(naught.name, mine), _described(peer.name, its)],
     )
@@ -175,4 +187,6 @@ def _bar(group: str, naught: Library, pairing: Pairing, outcome: _Outcome) -> Ba
 def _described(name: str, paces: list[Pace]) -> str:
     rate = statistics.median(pace.calls_per_s for pace in paces)
     cpu_us = statistics.median(pace.cpu_us for pace in paces)
-    return f"{name:<17} {rate:>11,.0f} calls/s, CPU {cpu_us:.2f} us a call in the client's process"
+    known = [pace.server_cpu_us for pace in paces if pace.server_cpu_us is not None]
+    server = f", {statistics.median(known):.2f} us in the server" if known else ""
+    return f"{name:<17} {rate:>11,.0f} calls/s, CPU {cpu_us:.2f} us a call in the client's process{server}"

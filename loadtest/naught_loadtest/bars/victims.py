@@ -31,7 +31,7 @@ from naught_loadtest.measure.cores import Cores
 from naught_loadtest.measure.histogram import Histogram
 from naught_loadtest.measure.report import milliseconds
 from naught_loadtest.measure.result import LATENESS_PART_MAX, MISSED_PART_MAX, Result
-from naught_loadtest.measure.rounds import base_plan, problems, started
+from naught_loadtest.measure.rounds import base_plan, cpu_us_median, microseconds, problems, started
 from naught_loadtest.processes import end, environment
 
 GROUP = "victims"
@@ -195,6 +195,7 @@ def bar(kind: str, beside: Beside, alone: Beside) -> Bar:
             errors[code] = errors.get(code, 0) + count
     refused = ", ".join(f"{count:,} {code}" for code, count in sorted(errors.items()))
     shares = [result.server_share for result in beside.results if result.server_share is not None]
+    cpu_us = [microseconds(cpu_us_median(each.results)) for each in (beside, alone)]
     busy = f"; server busy {statistics.median(shares):.0%}" if shares else ""
     return Bar(
         GROUP,
@@ -208,10 +209,13 @@ def bar(kind: str, beside: Beside, alone: Beside) -> Bar:
             "alone_ns": alone.response.summary_ns(),
             "neighbours": beside.reports,
             "server_share": shares,
+            "cpu_us": cpu_us_median(beside.results),
+            "alone_cpu_us": cpu_us_median(alone.results),
         },
         [
             f"victim: {_described(beside.response)}",
             f"alone:  {_described(alone.response)}",
+            f"all of the server's CPU for one operation of the victim: {cpu_us[0]}, alone {cpu_us[1]}",
             f"neighbours: {rate:,.0f} answers/s, refused: {refused or 'none'}{busy}",
             *invalid,
         ],

@@ -142,7 +142,7 @@ def test_the_victim_is_judged_by_its_p99(found: Beside, verdict: str) -> None:
     assert bar.notes[0].startswith("victim: p50")
     assert "p99" in bar.notes[0]
     assert "max" in bar.notes[0]
-    assert "2 busy" in bar.notes[2]
+    assert "2 busy" in bar.notes[3]
 
 
 def drained(times: float, max_ns: int, *, settled: bool = True) -> drain.Round:

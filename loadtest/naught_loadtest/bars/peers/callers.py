@@ -3,7 +3,7 @@
 Every caller takes a counter of its own up and down, one call after the other, as code does that waits for its
 answers. Calls of the first half second, the warm-up, are not counted. A wrong answer ends the program with an
 error. A program prints one line of JSON: {"calls_per_s": ..., "cpu_us_per_call": ...,
-"client": ...}.
+"calls": ..., "client": ...}.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Pace(NamedTuple):
     calls_per_s: float
     # Processor time of the whole process for one call, the threads of a library included.
     cpu_us_per_call: float
+    # All calls, those of the warm-up too: for the server's processor time, which is measured from outside.
+    calls: int
 
 
 async def measure_tasks(
@@ -56,7 +58,7 @@ async def measure_tasks(
         calls, took_s = sum(counts) - before, time.perf_counter() - begin_s
         cpu_s = time.process_time() - begin_cpu_s
         running = False
-    return _pace(calls, took_s, cpu_s)
+    return _pace(calls, took_s, cpu_s, sum(counts))
 
 
 def measure_threads(
@@ -96,11 +98,11 @@ def measure_threads(
         left = int(get(key) or 0)
         if left != 0:
             raise RuntimeError(f"{key} is {left} at the end, where the last reply said 0")
-    return _pace(calls, took_s, cpu_s)
+    return _pace(calls, took_s, cpu_s, sum(counts))
 
 
-def _pace(calls: int, took_s: float, cpu_s: float) -> Pace:
-    return Pace(calls / took_s, cpu_s / max(calls, 1) * 1e6)
+def _pace(calls: int, took_s: float, cpu_s: float, all_calls: int) -> Pace:
+    return Pace(calls / took_s, cpu_s / max(calls, 1) * 1e6, all_calls)
 
 
 def on_a_loop(run: Callable[[str, int, float], Coroutine[Any, Any, Pace]]) -> Callable[[str, int, float], Pace]:
