@@ -5,7 +5,7 @@ The JSON of a run is one object:
 | field | what it is |
 | --- | --- |
 | schema | 1; another number when a field changes its meaning |
-| kind | run, versus, search, ceiling, bars or zeros; only `run` has the fields below |
+| kind | run, versus, search, compare, ceiling, bars or zeros; only `run` has the fields below |
 | plan | all settings, the seed and the prefix of the keys included |
 | loop | `open` or `closed` |
 | server | name and version of the target, as the server reports them |
@@ -63,6 +63,9 @@ Each object of `series` is about the requests that were answered, or given up, i
 | `p50_ns`, `p99_ns`, `max_ns` | of the response time, within a thousandth; null where nothing was answered |
 | `histogram` | the response times, as `hdr` above |
 
+A report that `merge` has made has `merged` too: for each of the runs host, started_at, elapsed_s, throughput_per_s
+and command.
+
 The histograms of all seconds add up to the histogram of the response times of the run. The last second has the
 requests that were answered after the end too.
 
@@ -73,6 +76,8 @@ The other kinds have `schema`, `kind`, `started_at`, `host`, `machine` and `comm
   fastest way in which Redis evicts at zero), runs, ceiling, failures;
 - *search*: plan, objectives, probes (the runs), confirmed (one of them or null), generator_limited;
 - *ceiling*: cores, runs;
+- *compare*: before and after (file, started_at, host), max_regress, notes, figures (name, before, after, ratio with
+  low and high, verdict);
 - *bars*: peer, quick, rounds, bars (group, what, asked, reached, verdict, figures, notes, wrong);
 - *zeros*: work, allocations, guard, skipped, claims.
 """

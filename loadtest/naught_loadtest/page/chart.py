@@ -193,8 +193,9 @@ class Chart:
         labels = []
         for index, each in enumerate(self.x.ticks):
             wide = "" if index % apart == 0 else " wide"
-            place = number(self.x.place(each.value) * 100)
-            labels.append(tag("span", each.label, class_=f"x{wide}", style=f"left:{place}%"))
+            place = self.x.place(each.value)
+            end = " end" if place > 0.95 else ""
+            labels.append(tag("span", each.label, class_=f"x{wide}{end}", style=f"left:{number(place * 100)}%"))
         return joined(*labels)
 
 

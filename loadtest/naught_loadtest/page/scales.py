@@ -130,15 +130,13 @@ def clock_label(value_s: float, longest_s: float) -> str:
 
 
 def percentiles(highest: float) -> Scale:
-    """An axis of percentiles from 0 to at least `highest` percent."""
+    """An axis of percentiles from 0 to `highest`, and to 90 at least."""
+    highest = max(highest, PERCENT_TICKS[2])
     ticks = [percent for percent in PERCENT_TICKS if percent <= highest]
-    ticks += [percent for percent in PERCENT_TICKS if percent > highest][:1]
-    if len(ticks) < 3:
-        ticks = list(PERCENT_TICKS[:3])
     if len(ticks) > 4:
         # 0 % and 50 % would stand too close to one another.
         ticks = ticks[1:]
-    return Scale(0.0, ticks[-1], halvings, tuple(Tick(percent, f"{percent:g} %") for percent in ticks))
+    return Scale(0.0, highest, halvings, tuple(Tick(percent, f"{percent:g} %") for percent in ticks))
 
 
 def halvings(percent: float) -> float:

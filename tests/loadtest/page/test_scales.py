@@ -73,7 +73,8 @@ def test_percentiles_stand_at_equal_distances() -> None:
     scale = percentiles(99.95)
     places = {tick.label: scale.place(tick.value) for tick in scale.ticks}
     assert places["99.9 %"] - places["99 %"] == pytest.approx(places["99 %"] - places["90 %"])
-    assert scale.ticks[-1].label == "99.99 %"
+    assert scale.ticks[-1].label == "99.9 %"
+    assert scale.high == 99.95
     assert scale.place(0) == 0
 
 
