@@ -2,8 +2,8 @@
 
 A connection is *behind* while received requests are left over after its turn. How long what arrives now will wait is
 known then: the bytes that are there, those in the kernel included, by the bytes that were served lately. Where that
-is longer than `busy_after_ms`, the answers would come after their callers have given up. So the requests that are
-there are answered `busy`, without executing, and those that come later find a short queue.
+is longer than `busy_after_ms`, the answers would come after their callers have given up. So the oldest of them
+are answered `busy`, without executing, until the rest waits for half of that.
 
 Only what is much cheaper to refuse than to do is refused: see `ServerProtocol._next_not_refused`. Where few
 connections are behind, TCP slows them down, and they do no harm to others.
@@ -61,12 +61,13 @@ class Queue:
 
     def look(self, left_bytes: int, unread_bytes: int, now_ms: int, busy_after_ms: int) -> None:
         """`left_bytes` are received and not served, and `unread_bytes` are in the kernel. Where they would wait for
-        longer than `busy_after_ms`, they are to be refused."""
+        longer than `busy_after_ms`, the oldest are to be refused, until the rest waits for half of it."""
         served = self.fed_bytes - left_bytes - self._looked_bytes
         took_ms = now_ms - self._looked_ms
         self.begin(left_bytes, now_ms)
         if served > 0 and (left_bytes + unread_bytes) * took_ms > busy_after_ms * served:
-            self.refused_until = self.fed_bytes + unread_bytes
+            kept = served * busy_after_ms // (2 * took_ms)  # so that there is something to do while others come
+            self.refused_until = self.fed_bytes + unread_bytes - kept
 
     def is_due(self, now_ms: int) -> bool:
         """Whether to look again."""
