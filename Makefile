@@ -140,7 +140,7 @@ check: test slow compiled lint types ## every test, ruff and mypy --strict: unde
 bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars
 
-.PHONY: fuzz seeds lock audit versions fmt cov docs wheel hooks manifests
+.PHONY: fuzz seeds cov-core lock audit versions fmt cov docs wheel hooks manifests
 
 fmt: $(VENV)/.dev ## correct what ruff can correct, and format
 	@$(BIN)/ruff check --fix .
@@ -152,6 +152,14 @@ cov: $(VENV)/.dev ## the tests with coverage of lines and branches, in all their
 	@$(BIN)/coverage run -m pytest -q --ignore tests/integration/test_memory.py $(if $(WORKERS),-n $(WORKERS) --dist worksteal)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --skip-covered
+
+CORE_TESTS = tests/server tests/client tests/simulation tests/fuzz
+
+# In one process: what runs in others is no core. The report fails where less is covered than was reached.
+cov-core: $(VENV)/.dev ## coverage of lines and branches of the sans-IO core by its quick tests
+	@$(BIN)/coverage erase --rcfile .coveragerc-core
+	@NAUGHT_PURE=1 $(BIN)/coverage run --rcfile .coveragerc-core -m pytest -q -m "not slow" $(CORE_TESTS)
+	@$(BIN)/coverage report --rcfile .coveragerc-core --fail-under $(CORE_COVERED)
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.product
 	@echo "installing what builds the documentation into $(VENV)"
