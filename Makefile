@@ -115,9 +115,12 @@ VERSION_TESTS ?= tests/server tests/client tests/simulation tests/fuzz
 
 versions: ## the quick tests of server, client, simulation and fuzzers on each of VERSIONS that is installed
 	@for version in $(VERSIONS); do \
-		if python$$version -c 'import venv, ensurepip' 2>/dev/null; then \
+		python=python$$version; \
+		$$python -c 'import venv, ensurepip' 2>/dev/null || \
+			python=$$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+		if [ -n "$$python" ] && $$python -c 'import venv, ensurepip' 2>/dev/null; then \
 			echo "Python $$version"; \
-			$(MAKE) -s VENV=.venv-$$version PYTHON=python$$version .venv-$$version/.test && \
+			$(MAKE) -s VENV=.venv-$$version PYTHON=$$python .venv-$$version/.test && \
 			env -u PYTHONDONTWRITEBYTECODE .venv-$$version/bin/python -m pytest -q -n $(WORKERS) --dist worksteal \
 				-m "not slow" $(VERSION_TESTS) || exit 1; \
 		else echo "Python $$version is not installed"; fi; done
