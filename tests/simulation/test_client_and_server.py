@@ -29,7 +29,7 @@ from naught.core.hooks import ObservedCall
 from naught.core.messages import CancelWait, Message
 from naught.core.session import ClientSession
 from naught.core.windows import Windows
-from naught.errors import CallTimeout, NotHeld, OutcomeUnknown
+from naught.errors import Busy, CallTimeout, NotHeld, OutcomeUnknown
 from naught.url import MemoryAddress
 from naught.wire.limits import VALUE_MAX
 from naught_server import session as server_session
@@ -59,13 +59,17 @@ QUIET_S: Final = 2.0
 class World:
     """The clock with its events, the server, and the clients with their callers."""
 
-    def __init__(self, seed: int, clients: int = 2) -> None:
+    def __init__(self, seed: int, clients: int = 2, *, rate: int | None = None) -> None:
+        """`rate`: what all clients together may ask for in a second; what is beyond it is answered busy."""
+        self.rate = rate
         self.random = random.Random(seed)
         self.now = 1_000.0  # seconds
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = itertools.count()
         ids = random.Random(seed)
-        few_shards = ServerConfig(caches={"default": CachePolicy("default", shards=2)})  # sweeping 256 takes the time
+        few_shards = ServerConfig(  # sweeping 256 takes the time
+            caches={"default": CachePolicy("default", shards=2)}, rate_per_address_max=rate
+        )
         # By ids that begin alike a client sees that the server was not restarted.
         tag = ids.randbytes(4) if seed % 2 else b""
         self.engine = Engine(few_shards, new_session_id=lambda: tag + ids.randbytes(16 - len(tag)))
@@ -115,7 +119,7 @@ class UnreliableConnection:
     def __init__(self, world: World, client: Client) -> None:
         self.world = world
         self.client = client
-        self.protocol = ServerProtocol(world.engine, self.wake)
+        self.protocol = ServerProtocol(world.engine, self.wake, address=None if world.rate is None else "here")
         self.server_open = True
         self.is_cut = False
         self.swallows = False  # what is sent arrives nowhere, and nobody is told
@@ -322,7 +326,7 @@ class Attempt:
 
     @property
     def unsent(self) -> bool:
-        return isinstance(self.error, CallTimeout) and "not sent" in str(self.error)
+        return isinstance(self.error, Busy) or (isinstance(self.error, CallTimeout) and "not sent" in str(self.error))
 
     @property
     def answered(self) -> bool:
@@ -544,6 +548,9 @@ class Callers:
             self.world.reached["in doubt"] += 1
         elif isinstance(error, NotHeld):
             assert attempt.kind == "release"
+        elif isinstance(error, Busy):
+            assert self.world.rate is not None
+            self.world.reached["busy"] += 1
         else:
             assert error is None or type(error) is CallTimeout, f"{attempt.kind}: {error!r}"
         if error is None and not attempt.waiter.cancelled:
@@ -607,9 +614,9 @@ def digits_of(value: int) -> list[int]:
     return [value >> 2 * place & 3 for place in range(DIGITS)]
 
 
-def run_seed(seed: int) -> Counter[str]:
+def run_seed(seed: int, rate: int | None = None) -> Counter[str]:
     """One seeded run, from the first call to the last release. Returns the situations it has reached."""
-    world = World(seed)
+    world = World(seed, rate=rate)
     callers = Callers(world)
     for _ in range(ACTIONS):
         callers.act()
@@ -636,14 +643,15 @@ def run_seed(seed: int) -> Counter[str]:
     callers.check_quiet()
     assert world.engine.info(world.now_ms)["sessions"]["holds"] == 0
     assert not any(client.session._windows.in_flight for client in world.clients)
+    world.reached["refused"] += world.engine.overload.refused
     return world.reached
 
 
-def run_seeds(seeds: Iterable[int]) -> Counter[str]:
+def run_seeds(seeds: Iterable[int], rate: int | None = None) -> Counter[str]:
     reached: Counter[str] = Counter()
     for seed in seeds:
         try:
-            reached += run_seed(seed)
+            reached += run_seed(seed, rate)
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
@@ -681,6 +689,16 @@ def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
     if not first_seed:
         wanted.add("a session found alive though it was given up")  # in one of a hundred runs
     assert wanted <= set(reached), "the runs do not reach these situations"
+
+
+@pytest.mark.parametrize("first_seed", [2_000, *slow(2_010, 2_020, 2_030), *FURTHER_SEEDS])
+def test_a_server_that_is_busy_is_asked_again_and_nothing_is_lost_or_doubled(first_seed: int) -> None:
+    """Over broken connections too: what was refused was not executed, on whatever connection it is sent again."""
+    count = 2 if first_seed == 2_000 else 10
+    reached = run_seeds(range(first_seed, first_seed + count), rate=400)
+    assert reached["refused"] - reached["busy"] > 20 * count, "many were made again"
+    assert reached["busy"] > 0, "and some callers were told"
+    assert {"change answered", "resumed with calls under way", "acquire answered"} <= set(reached)
 
 
 @pytest.mark.patches
