@@ -196,16 +196,16 @@ def test_a_closed_connection_is_not_behind() -> None:
 def test_how_long_a_queue_waits_is_told_by_what_was_served() -> None:
     queue = Queue()
     queue.fed_bytes = 10_000
-    queue.begin(10_000, 0)
-    assert not queue.is_due(LOOK_MS - 1)
-    assert queue.is_due(LOOK_MS)
-    queue.look(9_000, 1_000, 50, 500)  # a thousand in 50 ms: ten thousand take 500, and no longer
+    queue.begin(10_000, 7)
+    assert not queue.is_due(7 + LOOK_MS - 1)
+    assert queue.is_due(7 + LOOK_MS)
+    queue.look(9_000, 1_000, 57, 500)  # a thousand in 50 ms: ten thousand take 500, and no longer
     assert not queue.refused_until
     assert (LOOK_MS, CONNECTIONS_MIN) == (50, 4)
-    queue.look(8_000, 2_001, 100, 500)  # and ten thousand 500
+    queue.look(8_000, 2_001, 107, 500)  # and ten thousand 500
     assert queue.refused_until == 12_001 - 5_000, "what is kept takes 250 ms"
     queue.refused_until = 0
-    queue.look(8_000, 100_000, 150, 500)
+    queue.look(8_000, 100_000, 157, 500)
     assert not queue.refused_until, "nothing was served: nothing is known"
 
 
