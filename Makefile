@@ -156,13 +156,15 @@ cov: $(VENV)/.dev ## the tests with coverage of lines and branches, in all their
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --skip-covered
 
+# What is covered, in per cent of lines and branches.
+CORE_COVERED ?= 99
 CORE_TESTS = tests/server tests/client tests/simulation tests/fuzz
 
 # In one process: what runs in others is no core. The report fails where less is covered than was reached.
 cov-core: $(VENV)/.dev ## coverage of lines and branches of the sans-IO core by its quick tests
-	@$(BIN)/coverage erase --rcfile .coveragerc-core
-	@NAUGHT_PURE=1 $(BIN)/coverage run --rcfile .coveragerc-core -m pytest -q -m "not slow" $(CORE_TESTS)
-	@$(BIN)/coverage report --rcfile .coveragerc-core --fail-under $(CORE_COVERED)
+	@$(BIN)/coverage erase --rcfile tools/coverage_core.ini
+	@NAUGHT_PURE=1 $(BIN)/coverage run --rcfile tools/coverage_core.ini -m pytest -q -m "not slow" $(CORE_TESTS)
+	@$(BIN)/coverage report --rcfile tools/coverage_core.ini --fail-under $(CORE_COVERED)
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.product
 	@echo "installing what builds the documentation into $(VENV)"
