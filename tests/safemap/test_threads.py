@@ -588,6 +588,30 @@ def test_zeros_of_a_map_that_flaps_as_a_whole_are_hidden_and_swept() -> None:
         assert counters.sweep() == 0
 
 
+def test_a_sweep_looks_at_the_whole_table_once_though_others_flag_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would do so for each batch, in a map where many flap all the time."""
+    walks = 0
+    clear_flagged, flag_each = Shard.clear_flagged, Shard._flag_each
+
+    def clear_and_flag_all(self: Shard, keys_max: int) -> int:
+        cleared = clear_flagged(self, keys_max)
+        self.all_flagged = True  # as a decrement of another thread does, where more than one in four is flagged
+        return cleared
+
+    def count(self: Shard) -> None:
+        nonlocal walks
+        walks += bool(self.table)
+        flag_each(self)
+
+    with flapped(range(10_000)) as counters:
+        with monkeypatch.context() as patched:
+            patched.setattr(Shard, "clear_flagged", clear_and_flag_all)
+            patched.setattr(Shard, "_flag_each", count)
+            cleared = counters.sweep()
+        assert (cleared, walks) == (10_000, 1)
+        assert counters.sweep() == 0
+
+
 def test_a_map_that_flapped_and_was_emptied_flags_each_zero_again() -> None:
     """With no key left nothing is to be cleared, and yet the shard has to forget that all were flagged.
 

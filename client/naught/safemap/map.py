@@ -628,6 +628,8 @@ class SafeMap(Mapping[K, V]):
         for shard in self._shards:
             # As many keys as are flagged now: keys that flap faster than they are deleted wait for the next sweep.
             left = shard.flagged_count()
+            if shard.all_flagged:  # those that are flagged one by one are cleared first
+                left += len(shard.flagged) + CLEAN_BATCH_KEYS
             while left > 0 and shard.flagged_count():
                 cleared += with_locks((shard.lock,), partial(shard.clear_flagged, CLEAN_BATCH_KEYS))
                 left -= CLEAN_BATCH_KEYS

@@ -165,7 +165,9 @@ class Shard:
         next sweep tries it again.
         """
         cleared = 0
-        if self.all_flagged:
+        # Only when no flag is left. Other threads set `all_flagged` again while a sweep takes its keys, and a look at
+        # the whole table for each batch would take the square of the table's size.
+        if self.all_flagged and not self.flagged:
             self._flag_each()
         table, flagged = self.table, self.flagged
         self.keys_max = max(self.keys_max, len(table))
