@@ -16,6 +16,7 @@ from naught_loadtest.commands import run as run_command
 from naught_loadtest.drivers.base import UnsupportedError
 from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
 from naught_loadtest.generate.runner import RunError
+from naught_loadtest.measure.report import paragraph
 from naught_loadtest.processes import stopped_on_signals
 
 # Each subcommand's module and its summary for --help.
@@ -43,11 +44,17 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=(module.__doc__ or summary).strip(),
+        command = commands.add_parser(name, help=summary, description=described(module.__doc__ or summary),
                                       formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         module.configure(command)
         command.set_defaults(execute=module.execute, commands=commands.choices)
     return result
+
+
+def described(docstring: str) -> str:
+    """A docstring for --help: its paragraphs in lines of a terminal's width. Examples stay as they are."""
+    paragraphs = docstring.strip().split("\n\n")
+    return "\n\n".join(part if "  " in part else paragraph(" ".join(part.split())) for part in paragraphs)
 
 
 def main(argv: list[str] | None = None) -> int:

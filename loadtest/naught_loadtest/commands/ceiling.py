@@ -12,7 +12,7 @@ import argparse
 from naught_loadtest.commands import status
 from naught_loadtest.measure.ceiling import SETTINGS, WARMUP_S, ceiling_lines, ceilings
 from naught_loadtest.measure.cores import split_cores
-from naught_loadtest.measure.report import text_stream, write_json
+from naught_loadtest.measure.report import paragraph, text_stream, write_json
 from naught_loadtest.measure.rounds import base_plan
 
 
@@ -29,7 +29,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     cores = split_cores()
     out = text_stream(arguments.json)
-    print(f"the generator against an echo server, {arguments.connections} connections; {cores.note}\n", file=out)
+    heading = f"the generator against an echo server, {arguments.connections} connections; {cores.note}"
+    print(f"{paragraph(heading)}\n", file=out)
     base = base_plan(
         cores,
         connections=arguments.connections,

@@ -17,7 +17,7 @@ from naught_loadtest.drivers.servers import naught_server
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, new_prefix
 from naught_loadtest.measure.progress import ProgressLine
-from naught_loadtest.measure.report import text_lines
+from naught_loadtest.measure.report import paragraph, text_lines
 from naught_loadtest.measure.result import Result
 
 PROCESSES = 2
@@ -42,11 +42,11 @@ def execute(arguments: argparse.Namespace) -> int:
             processes=PROCESSES,
             seed=arguments.seed,
         )
-        print(
+        load = (
             f"{plan.connections} connections from {PROCESSES} other processes take"
-            f" {plan.workload.keys:,} counters up and down, again and again, for {plan.duration_s:g} s:\n",
-            flush=True,
+            f" {plan.workload.keys:,} counters up and down, again and again, for {plan.duration_s:g} s:"
         )
+        print(f"{paragraph(load)}\n", flush=True)
         line = ProgressLine(sys.stdout)
         try:
             result = Run(plan, server_pid=server.pid, on_progress=line.show).execute()
@@ -78,8 +78,8 @@ def _closing_lines(good: bool) -> Iterator[str]:
         return
     programs = _short(Path(sys.executable).parent)
     steps = (
-        (f"{programs}naught-server", "a server of your own, on port 6480; its page is http://localhost:6481/"),
-        (f"{programs}naught-loadtest run --target naught://localhost", "load for it; --help lists the options"),
+        (f"{programs}naught-server", "a server; its page is http://localhost:6481/"),
+        (f"{programs}naught-loadtest run", "load for it; --help lists the options"),
         ("make demo DEMO_SECONDS=60", "this again, with time to open the page"),
         ("make bench", "how fast it is, compared with Redis"),
         ("make test", "the tests"),

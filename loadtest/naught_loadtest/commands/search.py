@@ -234,7 +234,10 @@ def execute(arguments: argparse.Namespace) -> int:
         ended = str(over)
     except KeyboardInterrupt:
         search.interrupted, ended = True, "it was interrupted"
-    print(f"\n{paragraph(_conclusion(confirmed, bisection.held, search.limited, ended))}", file=out)
+    conclusion = _conclusion(confirmed, bisection.held, search.limited, ended)
+    if search.spoiled:
+        conclusion = f"nothing is known about the server: every probe was INVALID{f', and {ended}' if ended else ''}"
+    print(f"\n{paragraph(conclusion)}", file=out)
     document = {
         "schema": 1,
         "kind": "search",
@@ -253,7 +256,15 @@ def execute(arguments: argparse.Namespace) -> int:
         return status.FAILED
     if search.interrupted:
         return status.INTERRUPTED
+    if search.spoiled:
+        return status.INVALID
     return status.OK if confirmed is not None or (ended and bisection.held) else status.OBJECTIVE_MISSED
+
+
+def told_invalid(reasons: list[str]) -> str:
+    """The first of the reasons, and how many more there are."""
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return f"{reasons[0]}{more}"
 
 
 def _conclusion(confirmed: Attempt | None, held: float | None, limited: bool, ended: str) -> str:
@@ -286,6 +297,11 @@ class Search:
         self.failed = False
         # Whether somebody pressed Ctrl-C.
         self.interrupted = False
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether there were probes, and the generator or the machine made every one INVALID."""
+        return bool(self.attempts) and all(attempt.verdict == INVALID for attempt in self.attempts)
 
     def try_rate(self, rate: float, duration_s: float) -> Attempt:
         """Probe a rate until it is sure whether the objectives hold, or `PROBES_MAX` times."""
@@ -323,7 +339,7 @@ class Search:
             verdict, sentence = evidence.judge()
         else:
             verdict = FAILED if failures else INVALID
-            sentence = f"{failures:,} requests failed" if failures else "; ".join(result.invalid)
+            sentence = f"{failures:,} requests failed" if failures else told_invalid(result.invalid)
         if result.wrong or result.lies:
             self.wrong = True
             verdict, sentence = FAILED, f"{sentence}; WRONG: counters differ from what was acknowledged"

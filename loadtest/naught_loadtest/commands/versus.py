@@ -21,7 +21,7 @@ from naught_loadtest.commands.peer import add_peer_arguments, peer_of
 from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines
 from naught_loadtest.measure.machine import machine_lines
-from naught_loadtest.measure.report import text_stream, write_json
+from naught_loadtest.measure.report import paragraph, text_stream, write_json
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import (
     EVICTING_WAYS,
@@ -30,7 +30,6 @@ from naught_loadtest.measure.rounds import (
     Setting,
     Table,
     base_plan,
-    microseconds,
     run_rounds,
     started,
     started_all,
@@ -101,7 +100,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     load = f"{arguments.rounds} rounds of {arguments.duration:g} s: {arguments.scenario}"
     for line in (*machine_lines(), cores.note, f"{load}, {base.connections} connections, seed {base.seed}"):
-        print(line, file=out)
+        print(paragraph(line), file=out)
     if str(peer):
         print(peer, file=out)
     with started_all(["naught", *arguments.peers], cores.server, peer) as (contenders, missing):
@@ -138,10 +137,10 @@ class Announcer:
         self._rounds = rounds
 
     def say(self, number: int, setting: Setting, contender: Contender, result: Result) -> None:
-        share = "" if result.server_share is None else f"   server {result.server_share:.0%}"
+        share = "" if result.server_share is None else f"  server {result.server_share:.0%}"
         print(
-            f"round {number + 1}/{self._rounds}   {setting.name:<14} {contender.name:<14}"
-            f" {result.throughput:>11,.0f}/s{share}   generator {result.generator_share:.0%}",
+            f"round {number + 1}/{self._rounds}  {setting.name:<13} {contender.name:<14}"
+            f" {result.throughput:>9,.0f}/s{share}  generator {result.generator_share:.0%}",
             file=sys.stderr,
             flush=True,
         )
@@ -156,7 +155,7 @@ def compared(setting: Setting, settings: list[Setting], peer: str) -> tuple[str,
 
 def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) -> Iterator[str]:
     """The table of ratios, with its notes."""
-    yield f"{'':<14}{'naught':>10} {'peer':<14}{'':>10} {'ratio (least-most)':<19} CPU us"
+    yield f"{'':<13}{'naught':>10} {'peer':<14}{'':>10} {'ratio (least-most)':<19} CPU us"
     for setting in settings:
         mine = (setting.name, "naught")
         for peer in names:
@@ -164,22 +163,23 @@ def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) 
             mark = "*" if table.limited(*mine) or table.limited(*its) else ""
             cpu = f"{_short(table.cpu_us(*mine))}/{_short(table.cpu_us(*its))}"
             yield (
-                f"{setting.name:<14}{table.throughput(*mine):>10,.0f} {peer:<14}"
+                f"{setting.name:<13}{table.throughput(*mine):>10,.0f} {peer:<14}"
                 f"{table.throughput(*its):>10,.0f} {f'{table.ratio(mine, its)}{mark}':<19} {cpu}"
             )
     yield ""
     for setting in settings:
         best = best_evicting(table, setting, settings, names)
         if best is not None:
-            ratio = table.ratio((setting.name, "naught"), best)
-            yield f"{setting.name}, evict at zero: {ratio} of the best, {best[1]}"
+            mine = (setting.name, "naught")
+            mark = "*" if table.limited(*mine) or table.limited(*best) else ""
+            yield f"{setting.name}, evict at zero: {table.ratio(mine, best)}{mark} of the best, {best[1]}"
     yield ""
     yield "operations a second. Each ratio is of runs of the same round; shown are the"
     yield "median of the rounds, the least and the most. CPU: microseconds of the server's"
     yield "processor time for an operation, naught's/the peer's"
     if any(table.limited(*key) for key in table.results):
-        yield "* INVALID: the generator was the limit of one of the two, or the machine was busy."
-        yield "  CPU does not depend on it"
+        yield "* INVALID: the generator was the limit of one of the two, or the machine was"
+        yield "  busy. CPU does not depend on it"
     if table.cut_short:
         yield f"CUT SHORT after {table.rounds} rounds: {table.cut_short}"
     yield "the generator's own ceiling, against an echo server:"
@@ -189,7 +189,7 @@ def lines(table: Table, settings: list[Setting], names: list[str], echo: Table) 
 
 
 def _short(cpu_us: float | None) -> str:
-    return microseconds(cpu_us).removesuffix(" us")
+    return "-" if cpu_us is None else f"{cpu_us:.2f}" if cpu_us < 10 else f"{cpu_us:.1f}"
 
 
 def best_evicting(

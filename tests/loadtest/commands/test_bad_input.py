@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from naught_loadtest.__main__ import main
+from naught_loadtest.__main__ import COMMANDS, main
 from naught_loadtest.commands import status
 from naught_loadtest.drivers import probe
 from naught_loadtest.drivers.target import default_target
@@ -164,3 +164,15 @@ def test_an_engine_in_another_process_cannot_be_measured(
     monkeypatch.setenv("NAUGHT_URL", "memory://shared")
     assert main(["run"]) == status.USAGE
     assert "memory://shared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_does_not_wrap_at_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    # A list of names in braces cannot be broken.
+    lines = [line for line in capsys.readouterr().out.splitlines() if "{" not in line]
+    assert max(map(len, lines)) <= 80

@@ -162,6 +162,18 @@ def test_a_search_ends_within_its_time_and_says_what_it_has(
     assert "which held in a probe; no longer run confirmed it" in " ".join(err.split())
 
 
+def test_a_search_of_which_every_probe_was_spoiled_says_nothing_about_the_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Probes(monkeypatch)
+    monkeypatch.setattr(Result, "invalid", ["the generator was late", "the server waited"])
+    code, document, err = searched(capsys, "--slo", "p99<2ms")
+    assert code == status.INVALID
+    assert document["generator_limited"]
+    assert "the generator was late (and 1 more)" in " ".join(err.split())
+    assert "nothing is known about the server: every probe was INVALID" in " ".join(err.split())
+
+
 def test_an_interrupted_search_says_what_it_has(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
