@@ -15,8 +15,8 @@ import pytest
 
 from naught_loadtest.commands import status
 from naught_loadtest.commands.run import exit_status
+from naught_loadtest.generate import workload
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.result import Result
 from support.listening import listening
 from support.load_in_process import run_in_process
@@ -32,25 +32,33 @@ from support.misbehaving import (
 )
 from support.paths import ROOT
 
+# `semaphore` needs sessions and queues, which this server has not. Its tests have a server of their own.
+SCENARIOS = [name for name in workload.SCENARIOS if name != "semaphore"]
 LOOPS: dict[str, dict[str, Any]] = {
     "depth 1": {},
     "depth 16": {"pipeline": 16},
     "apply": {"batch": 5},
     "open": {"rate": 3000.0},
 }
+# The scenarios with calls of their own have one counter in a request.
+PAIRS = [
+    (scenario, loop)
+    for scenario, loop in itertools.product(SCENARIOS, LOOPS)
+    if loop != "apply" or scenario not in workload.NAUGHT_ONLY
+]
 NO_DECREMENTS = "`incr` has no decrements, so the lie is not told"
 ANY_ORDER = (
-    "a pipeline is a row of pairs +1 and -1 on the one counter, and the server executes it with nothing between: the"
-    " values are those of a right server, or of a right server that executes the pairs in another order"
+    "each connection sends pairs +1 and -1 on the one counter: unless they happen to overlap in the right way, the values"
+    " are those of a right server, or of one that executes the pairs in another order"
 )
 # By lie, scenario and loop; None for every loop.
 NOT_KNOWABLE: dict[tuple[type[Fault], str, str | None], str] = {
     (DoublesDecrements, "incr", None): NO_DECREMENTS,
     (KeepsZeros, "incr", None): NO_DECREMENTS,
     (StopsWhenLookedAt, "incr", None): NO_DECREMENTS,
-    (DoublesDecrements, "hotkey", "depth 16"): ANY_ORDER,
-    (AnswersWrongValues, "hotkey", "depth 16"): ANY_ORDER,
-    (LosesCounters, "hotkey", "depth 16"): ANY_ORDER,
+    (DoublesDecrements, "hotkey", None): ANY_ORDER,
+    (AnswersWrongValues, "hotkey", None): ANY_ORDER,
+    (LosesCounters, "hotkey", None): ANY_ORDER,
 }
 
 
@@ -61,7 +69,7 @@ def reason_for(lie: type[Fault], scenario: str, loop: str) -> str | None:
 
 TABLE = [
     (lie, scenario, loop)
-    for lie, scenario, loop in itertools.product(LIES, SCENARIOS, LOOPS)
+    for lie, (scenario, loop) in itertools.product(LIES, PAIRS)
     if reason_for(lie, scenario, loop) is None
 ]
 
@@ -95,7 +103,7 @@ async def test_every_lie_is_caught(lie: type[Fault], scenario: str, loop: str) -
     ("scenario", "loop"),
     [
         pytest.param(scenario, loop, marks=[] if number % 5 == 0 else [pytest.mark.slow])
-        for number, (scenario, loop) in enumerate(itertools.product(SCENARIOS, LOOPS))
+        for number, (scenario, loop) in enumerate(PAIRS)
     ],
 )
 async def test_a_server_that_does_not_lie_is_not_accused(scenario: str, loop: str) -> None:
@@ -115,4 +123,4 @@ def test_the_guide_has_every_lie_and_says_what_is_not_knowable() -> None:
         assert f"| {' '.join((lie.__doc__ or '').split())} |" in page
     assert {scenario for _, scenario, _ in NOT_KNOWABLE} == {"incr", "hotkey"}
     assert "`incr` has no decrements" in page
-    assert "`hotkey` with `-P`" in page
+    assert "the one counter of `hotkey`" in page

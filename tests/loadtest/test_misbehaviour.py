@@ -11,8 +11,8 @@ import pytest
 
 from naught_loadtest.commands import status
 from naught_loadtest.commands.run import exit_status
+from naught_loadtest.generate import workload
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.result import Result
 from support.listening import listening
 from support.load_in_process import run_in_process
@@ -28,6 +28,8 @@ from support.misbehaving import (
 )
 from support.seeds import slow
 
+# The others have one counter in a request, and `semaphore` needs more than this server has.
+SCENARIOS = [name for name in workload.SCENARIOS if name not in workload.NAUGHT_ONLY]
 LOOPS: dict[str, dict[str, Any]] = {"closed": {"pipeline": 4}, "apply": {"batch": 3}, "open": {"rate": 2000.0}}
 
 

@@ -115,11 +115,16 @@ class Misbehaving:
             return [fault.change(key, delta) for key, delta in zip(keys, deltas, strict=True)]
         if method == b"get":
             return fault.read(params[0])
+        if method == b"try_incr":
+            ((key, by, limit),) = params[0]
+            if fault.counters.get(key, 0) + by > limit:
+                return [False, [fault.counters.get(key, 0)]]
+            return [True, [fault.change(key, by)]]
         by = params[1] if len(params) > 1 else 1
         return fault.change(params[0], by if method == b"incr" else -by)
 
 
-LOAD = (b"incr", b"decr", b"get", b"apply")
+LOAD = (b"incr", b"decr", b"get", b"apply", b"try_incr")
 
 
 class DropsIncrements(Fault):
@@ -244,13 +249,13 @@ LIES = (
 
 
 class HangsUp(Fault):
-    """Closes the connection with every 21st chunk of requests, unanswered."""
+    """Closes the connection with every 7th chunk of requests, unanswered."""
 
     chunks = 0
 
     async def before(self, writer: asyncio.StreamWriter) -> None:
         self.chunks += 1
-        if self.chunks % 21 == 0:
+        if self.chunks % 7 == 0:
             raise ConnectionError
 
 

@@ -1,8 +1,8 @@
 """`naught-loadtest completion bash`, `zsh` or `fish`: print a completion script for the shell.
 
-source <(naught-loadtest completion bash)         # in ~/.bashrc
-source <(naught-loadtest completion zsh)          # in ~/.zshrc, behind compinit
-naught-loadtest completion fish | source          # in ~/.config/fish/config.fish
+source <(naught-loadtest completion bash)        # in ~/.bashrc
+source <(naught-loadtest completion zsh)         # in ~/.zshrc, behind compinit
+naught-loadtest completion fish | source         # in ~/.config/fish/config.fish
 """
 
 from __future__ import annotations
