@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from naught_loadtest.measure.histogram import Histogram
+from naught_loadtest.measure.histogram import SAMPLES_BEYOND_MIN, Histogram
 from naught_loadtest.measure.series import SECOND_NS, Row, Series, histogram_of
 from naught_loadtest.measure.slo import parse
 from naught_loadtest.measure.verification import other_failures, worst_check
@@ -76,8 +76,11 @@ def run_verdicts(document: Mapping[str, Any]) -> Iterator[sections.Verdict]:
     for reason in document["invalid"]:
         yield "slow", "INVALID", f"{reason}. These figures must not be quoted."
     check = worst_check(document)
+    if document.get("cut_short"):
+        yield "slow", "Cut short", "The run was interrupted. The figures are about the time until then."
     if check is None:
-        yield "slow", "Unverified", "The counters were not compared with what was acknowledged."
+        why = document.get("not_verified") or "that was not asked for"
+        yield "slow", "Unverified", f"The counters were not compared with what was acknowledged: {why}."
     elif check["passed"]:
         yield "good", "Verified", f"{check['compared']:,} counters compared, all equal to what was acknowledged."
     else:
@@ -94,6 +97,10 @@ def _failures(document: Mapping[str, Any]) -> sections.Verdict:
     told = [f"{count:,} {kind}" for kind, count in counts.items() if count]
     if document["missed"]:
         told.append(f"{document['missed']:,} that the generator was too slow to send")
+    told += [f"{count:,} {kind} outside of the measured time" for kind, count in _outside(document).items()]
+    lost = sum(document.get("connections_lost", {}).values())
+    if lost:
+        told.append(f"those of {lost:,} lost connections among them")
     if told:
         return "bad", "Errors", f"Requests that did not succeed: {', '.join(told)}."
     if not document["requests"]:
@@ -106,13 +113,28 @@ def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     names = ("p50", "p99", "p99.9", "max")
     for name in names:
         value_ns = document["response_ns"].get(name)
-        small = "" if value_ns is not None else "too few samples"
-        yield name, duration_label(value_ns) if value_ns is not None else "–", small
+        yield name, duration_label(value_ns) if value_ns is not None else "–", _certainty(document, name)
     share = document["server_share"]
     if share is not None and document["throughput_per_s"]:
         each_us = share / document["throughput_per_s"] * 1e6
         yield "server CPU", f"{each_us:.2f} µs", f"an operation; {share:.0%} of a core"
     yield "generator", f"{document['generator_share']:.0%}", "of a core, the busiest process"
+
+
+def _outside(document: Mapping[str, Any]) -> Mapping[str, int]:
+    counts: Mapping[str, int] = document.get("failed_outside", {})
+    return counts
+
+
+def _certainty(document: Mapping[str, Any], name: str) -> str:
+    """How many samples lie beyond a percentile, where they are few."""
+    samples = document["histograms"]["response"]["records"]
+    if not samples:
+        return "nothing was answered"
+    if name == "max":
+        return ""
+    beyond = int(samples * (100 - float(name[1:])) / 100)
+    return f"uncertain: {beyond:,} samples beyond" if beyond < SAMPLES_BEYOND_MIN else ""
 
 
 def _lines(histograms: Mapping[str, Histogram]) -> list[tuple[str, str, Histogram]]:
