@@ -122,21 +122,17 @@ def _reads(expression: ast.expr, use: Use, tracked: TrackedMap, flow: Flow) -> b
 def _lowered_name(name: ast.Name, use: Use, tracked: TrackedMap, flow: Flow, followed: frozenset[str]) -> bool:
     """Whether a name has the entry less a count: `left = counts[key] - 1`, or `left = counts[key]; left -= 1`."""
     read = less = False
-    for node in ast.walk(use.scope.node):
-        if isinstance(node, ast.Assign) and any(flow.same(target, _stored(name)) for target in node.targets):
-            if isinstance(node.value, ast.Name):
-                continue
+    for each in flow.names.named(name.id, use.scope):
+        node = flow.names.parents[each]
+        if not isinstance(each.ctx, ast.Store):
+            continue
+        if isinstance(node, ast.Assign | ast.NamedExpr) and not isinstance(node.value, ast.Name):
             if _is_lower(node.value, use, tracked, flow, followed):
                 return True
             read = read or _reads(node.value, use, tracked, flow)
-        elif isinstance(node, ast.AugAssign) and flow.same(node.target, _stored(name)):
+        elif isinstance(node, ast.AugAssign):
             less = less or (isinstance(node.op, ast.Sub) and _is_count(node.value, tracked, flow))
     return read and less
-
-
-def _stored(name: ast.Name) -> ast.Name:
-    """Return the name as the target of an assignment."""
-    return ast.Name(id=name.id, ctx=ast.Store())
 
 
 def _grows(tracked: TrackedMap, flow: Flow) -> bool:

@@ -95,8 +95,8 @@ def _name_for(value: ast.expr, flow: Flow) -> str | None:
 def _always_names(name: str, use: Use, tracked: TrackedMap, flow: Flow) -> bool:
     """Whether every assignment to a name in the function gives it this entry or a new collection."""
     same = {other.node for other in (use, *flow.beside(use, tracked, Action.READ, Action.GET, Action.SETDEFAULT))}
-    for node in ast.walk(use.scope.node):
-        if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
+    for node in flow.names.named(name, use.scope):
+        if not isinstance(node.ctx, ast.Load):
             parent = flow.names.parents[node]
             value = parent.value if isinstance(parent, ast.Assign | ast.NamedExpr) else None
             if value is None or not (value in same or _is_collection(value, flow)):
@@ -105,8 +105,8 @@ def _always_names(name: str, use: Use, tracked: TrackedMap, flow: Flow) -> bool:
 
 
 def _reads_of(name: str, scope: Scope, flow: Flow) -> Iterator[ast.Name]:
-    for node in ast.walk(scope.node):
-        if not isinstance(node, ast.Name) or node.id != name or flow.names.scope_of.get(node) is not scope:
+    for node in flow.names.named(name, scope):
+        if flow.names.scope_of[node].function is not scope:
             continue
         # `entry -= {item}` assigns to the name, but also changes the set.
         if isinstance(node.ctx, ast.Load) or isinstance(flow.names.parents[node], ast.AugAssign):

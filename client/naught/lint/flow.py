@@ -143,12 +143,8 @@ class Flow:
 
     def _only_value(self, name: ast.Name) -> ast.expr | None:
         """Return the value of a name that its function assigns exactly once: `cls = node.__class__`."""
-        function = self.names.scope_of[name].function.node
-        bound = [
-            node
-            for node in ast.walk(function)
-            if isinstance(node, ast.Name) and node.id == name.id and not isinstance(node.ctx, ast.Load)
-        ]
+        named = self.names.named(name.id, self.names.scope_of[name].function)
+        bound = [node for node in named if not isinstance(node.ctx, ast.Load)]
         values = self.assigned(name)
         return values[0] if len(bound) == len(values) == 1 else None
 
@@ -239,11 +235,12 @@ class Flow:
 
     def assigned(self, name: ast.Name) -> list[ast.expr]:
         """Return every value that is assigned to a name in the function that reads it."""
+        named = self.names.named(name.id, self.names.scope_of[name].function)
         return [
-            node.value
-            for node in ast.walk(self.names.scope_of[name].function.node)
-            if isinstance(node, ast.Assign)
-            and any(isinstance(target, ast.Name) and target.id == name.id for target in node.targets)
+            parent.value
+            for node in named
+            if isinstance(node.ctx, ast.Store)
+            and isinstance(parent := self.names.parents.get(node), ast.Assign | ast.NamedExpr)
         ]
 
     def is_in_loop_with(self, node: ast.AST, other: ast.AST) -> bool:

@@ -287,11 +287,7 @@ def _names_of(use: Use, flow: Flow) -> Iterator[ast.expr]:
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
         return
     name = statement.targets[0].id
-    uses = [
-        node
-        for node in ast.walk(use.scope.node)
-        if isinstance(node, ast.Name) and node.id == name and flow.names.scope_of[node].function is use.scope
-    ]
+    uses = [each for each in flow.names.named(name, use.scope) if flow.names.scope_of[each].function is use.scope]
     bound = [node.lineno for node in uses if not isinstance(node.ctx, ast.Load)]
     for node in sorted(uses, key=lambda each: (each.lineno, each.col_offset)):
         rebound = any(use.node.lineno < line < node.lineno for line in bound)

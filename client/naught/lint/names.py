@@ -15,13 +15,33 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-# Nodes that only qualify their parent. The parser uses the same object for many parents.
-QUALIFIERS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+# Fields that hold no node, or one that only qualifies its parent: the parser uses the same object for many parents.
+NO_NODES = frozenset(
+    "ctx op ops id attr kind type_comment arg level module conversion rest simple is_async type_ignores "
+    "kwd_attrs name names asname str".split()
+)
+# Statements and expressions that assign, or pass a value on.
+ASSIGNING = frozenset(
+    {ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.comprehension, ast.withitem, ast.Call}
+)
+# Nodes whose children are evaluated in different scopes.
+SCOPED = frozenset({*FUNCTIONS, ast.Lambda, ast.ClassDef, *COMPREHENSIONS, ast.comprehension})
+# Nodes that bind names.
+BINDING = frozenset(
+    {
+        *FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.ExceptHandler,
+        ast.MatchAs, ast.MatchStar, ast.MatchMapping,
+    }
+)  # fmt: skip
+# Expressions that can refer to a map.
+REFERRING = frozenset({ast.Name, ast.Attribute, ast.Subscript, ast.Call})
 
 
 @dataclass(eq=False, slots=True)
@@ -69,20 +89,54 @@ class Names:
         self.parents: dict[ast.AST, ast.AST] = {}
         # The scope in which each node is evaluated.
         self.scope_of: dict[ast.AST, Scope] = {tree: self.module}
-        # Every node, in the order of the source.
-        self.nodes: list[ast.AST] = []
-        pending: list[tuple[ast.AST, Scope]] = [(tree, self.module)]
-        while pending:
-            node, scope = pending.pop()
-            self.nodes.append(node)
-            self.scope_of[node] = scope
-            self._bind(node, scope)
-            children = list(self._children(node, scope))
-            for child, _ in children:
-                self.parents[child] = node
-            pending.extend(reversed(children))
+        # The nodes that assign, those that can refer to a map, and the calls, in the order of the source.
+        self.assigning: list[ast.AST] = []
+        self.referring: list[ast.expr] = []
+        self.calls: list[ast.Call] = []
+        # Identifier -> the names that are written so, in the order of the source.
+        self.written_as: dict[str, list[ast.Name]] = {}
+        self._read(tree)
 
     # -- the pass ------------------------------------------------------------------------------------------
+
+    def _read(self, tree: ast.Module) -> None:
+        """Make the pass. This loop takes most of the checker's time, so it looks types up instead of testing them."""
+        parents, scope_of = self.parents, self.scope_of
+        pending: list[tuple[Any, Scope]] = [(tree, self.module)]
+        while pending:
+            node, scope = pending.pop()
+            kind = type(node)
+            scope_of[node] = scope
+            if kind is ast.Name:
+                self.written_as.setdefault(node.id, []).append(node)
+                self.referring.append(node)
+                if type(node.ctx) is not ast.Load:
+                    self._bind(node, scope)
+                continue
+            if kind is ast.Constant:
+                continue
+            if kind in REFERRING:
+                self.referring.append(node)
+            if kind in ASSIGNING:
+                self.assigning.append(node)
+                if kind is ast.Call:
+                    self.calls.append(node)
+            if kind in BINDING:
+                self._bind(node, scope)
+            children: list[tuple[Any, Scope]] = []
+            if kind in SCOPED:
+                children.extend(self._children(node, scope))
+            else:
+                for name in _fields(kind):
+                    value = getattr(node, name, None)
+                    if type(value) is list:
+                        children += [(child, scope) for child in value if child is not None]
+                    elif value is not None:
+                        children.append((value, scope))
+            for child, _ in children:
+                parents[child] = node
+            children.reverse()
+            pending += children
 
     def _open(self, node: ast.AST, parent: Scope) -> Scope:
         scope = Scope(node, len(self.scopes), parent)
@@ -90,7 +144,7 @@ class Names:
         return scope
 
     def _children(self, node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
-        """Return the children of a node, each with the scope in which it is evaluated."""
+        """Return the children of a node that opens a scope, each with the scope in which it is evaluated."""
         if isinstance(node, (*FUNCTIONS, ast.Lambda)):
             inner = self._open(node, scope)
             arguments = node.args
@@ -122,12 +176,6 @@ class Names:
             first = comprehension.generators[0] is node
             yield node.iter, scope.parent if first else scope
             yield from ((child, scope) for child in [node.target, *node.ifs])
-        else:
-            for name in node._fields:
-                value = getattr(node, name, None)
-                for child in value if isinstance(value, list) else (value,):
-                    if isinstance(child, ast.AST) and not isinstance(child, QUALIFIERS):
-                        yield child, scope
 
     def _bind(self, node: ast.AST, scope: Scope) -> None:
         """Note the names that a node binds."""
@@ -201,6 +249,19 @@ class Names:
             return node if isinstance(node, ast.ClassDef) else None
         return None
 
+    def is_within(self, node: ast.AST, scope: Scope) -> bool:
+        """Whether a node is evaluated in a scope or in one inside it."""
+        here: Scope | None = self.scope_of.get(node)
+        while here is not None:
+            if here is scope:
+                return True
+            here = here.parent
+        return False
+
+    def named(self, name: str, scope: Scope) -> list[ast.Name]:
+        """Return the names that are written so in a scope and in those inside it, in the order of the source."""
+        return [node for node in self.written_as.get(name, ()) if self.is_within(node, scope)]
+
     def statement(self, node: ast.AST) -> ast.AST:
         """Return the statement that a node is part of."""
         while not isinstance(node, ast.stmt) and node in self.parents:
@@ -215,6 +276,14 @@ class Names:
             if isinstance(parent, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):
                 return
             node = parent
+
+
+@cache
+def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
+    """Return the names of the fields that hold the children of nodes of a type."""
+    if kind is ast.MatchSingleton:
+        return ()
+    return tuple(name for name in kind._fields if name not in NO_NODES or kind.__name__ == "TypeAlias")
 
 
 def all_arguments(arguments: ast.arguments) -> list[ast.arg]:

@@ -87,7 +87,7 @@ class Places:
         self._begun: dict[Place, int] = {}
         # The parameters that some call in this module passes a value to.
         self.passed: set[Place] = set()
-        for node in names.nodes:
+        for node in names.assigning:
             self._collect(node)
         # The private methods that only constructors call.
         self._helpers = self._find_helpers()
@@ -349,7 +349,7 @@ class Places:
     def _find_helpers(self) -> set[ast.AST]:
         """Return the private methods that are mentioned only in constructors, in the whole module."""
         mentions: dict[str, set[bool]] = defaultdict(set)
-        for node in self.names.nodes:
+        for node in self.names.referring:
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
                 function = self.names.scope_of[node].function.node
                 mentions[node.attr].add(isinstance(function, FUNCTIONS) and function.name in MAKING_FUNCTIONS)

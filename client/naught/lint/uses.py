@@ -183,9 +183,7 @@ class Uses:
 
     def _collect(self, members: dict[Place, list[Place]]) -> None:
         loose = {root for root, joined in members.items() if any(map(_is_loose, joined))}
-        for node in self.names.nodes:
-            if not isinstance(node, ast.Name | ast.Attribute | ast.Subscript | ast.Call):
-                continue
+        for node in self.names.referring:
             root = self.places.root(node)
             if root is None:
                 continue
