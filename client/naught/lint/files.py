@@ -6,11 +6,9 @@ import gc
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from naught.lint.config import ALWAYS_EXCLUDED, Config
@@ -59,17 +57,20 @@ def check_file(path: str, with_locals: bool = False) -> list[Finding]:
     return check_source(source, path, with_locals=with_locals)
 
 
-def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Iterator[Finding]:
-    """Return the findings in many files, in the order of the files, using `jobs` processes where that is faster."""
+def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Iterator[list[Finding]]:
+    """Return the findings of each file, in the order of the files, using `jobs` processes where that is faster."""
     if jobs == 1 or len(paths) < WORTH_PROCESSES:
         with _without_collector():
             for path in paths:
-                yield from check_file(path, with_locals)
+                yield check_file(path, with_locals)
         return
+    # Imported here, because it takes as long as checking several files.
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     # Spawned and not forked, because the caller may be a program with threads.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
-        for findings in pool.map(partial(check_file, with_locals=with_locals), paths, chunksize=CHUNK):
-            yield from findings
+        yield from pool.map(partial(check_file, with_locals=with_locals), paths, chunksize=CHUNK)
 
 
 @contextmanager
