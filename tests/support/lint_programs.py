@@ -39,7 +39,7 @@ def expected(source: str) -> list[tuple[int, str]]:
 def check(source: str) -> None:
     """Fail unless the checker reports exactly the lines and rules in the comments of the program."""
     found = [(finding.line, finding.rule) for finding in check_source(source, "program.py")]
-    assert found == expected(source)
+    assert found == expected(source), found
 
 
 def check_claims(tables: Tables) -> None:

@@ -1,6 +1,6 @@
-"""The rules on zeros that stay in a map: NZ101 (counted down), NZ102 (0 or None stored), NZ105 (setdefault).
+"""The rules on zeros that stay in a map: NZ101 (counted down), NZ105 (setdefault).
 
-All three need a map that outlives the call that uses it, and a key that is not one of a few that the program itself
+Both need a map that outlives the call that uses it, and a key that is not one of a few that the program itself
 names. They report nothing if the module deletes an entry, replaces the map, or passes it to code that may do so.
 """
 
@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 
 from naught.lint import finding
-from naught.lint.finding import words
 from naught.lint.flow import Flow
 from naught.lint.kinds import counting
 from naught.lint.uses import Action, TrackedMap, Use, entry_read
@@ -19,26 +18,17 @@ from naught.lint.uses import Action, TrackedMap, Use, entry_read
 Report = tuple[str, ast.expr, str]
 """A rule, the expression it found, and the message."""
 
-REMOVING = frozenset(
-    words("""
-    remove delete del discard unregister deregister release forget evict drop expire unsubscribe detach leave
-    purge invalidate unset untrack dispose destroy disconnect unlink uninstall unbind unwatch revoke
-    """)
-)
-"""A function with one of these words in its name removes something."""
-
 
 def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
-    """Return the findings of the three rules for one map."""
+    """Return the findings of the two rules for one map."""
     if tracked.kind.name == "gauge":
         return
     lowered = [use for use in tracked.uses if lowers(use, tracked, flow)] if _counts_up(tracked, flow) else []
     if not tracked.lasting:
         yield from _miscounted_local(tracked, flow, lowered)
     elif not tracked.may_lose_entries():
-        if _grows(tracked, flow):
+        if grows(tracked, flow):
             yield from _countdowns(tracked, lowered)
-            yield from _blanked(tracked, flow)
         yield from _set_defaults(tracked, flow)
 
 
@@ -50,7 +40,12 @@ def lowers(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
     if flow.is_fixed(use.key):
         return False
     if use.action is Action.SUBTRACT:
-        return tracked.kind.name == "counter" and not isinstance(use.value, ast.Dict | ast.Constant)
+        decays = isinstance(use.value, ast.DictComp) and any(
+            isinstance(each, ast.expr) and flow.uses.map(each) is tracked for each in ast.walk(use.value)
+        )
+        keys = use.value.keys if isinstance(use.value, ast.Dict) else getattr(use.value, "elts", [None])
+        fixed = isinstance(use.value, ast.Constant) or all(flow.is_fixed(key) for key in keys)
+        return tracked.kind.name == "counter" and not decays and not fixed
     if use.action is Action.CHANGE and use.value is not None:
         if isinstance(use.operator, ast.Sub):
             return _is_count(use.value, tracked, flow) or _is_taken_back(use, tracked, flow)
@@ -103,7 +98,9 @@ def _is_lower(
     `followed`: the names followed so far, because a name can lead back to itself, as in `most = max(most, …)`.
     """
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub):
-        return _reads(value.left, use, tracked, flow) and _is_count(value.right, tracked, flow)
+        return reads_entry(value.left, use, tracked, flow) and _is_count(value.right, tracked, flow)
+    if isinstance(value, ast.NamedExpr):
+        return _is_lower(value.value, use, tracked, flow, followed)
     if isinstance(value, ast.Call) and flow.names.qualified(value.func) == "max":
         return any(_is_lower(argument, use, tracked, flow, followed) for argument in value.args)
     if isinstance(value, ast.Name) and value.id not in followed:
@@ -111,10 +108,10 @@ def _is_lower(
     return False
 
 
-def _reads(expression: ast.expr, use: Use, tracked: TrackedMap, flow: Flow) -> bool:
+def reads_entry(expression: ast.expr, use: Use, tracked: TrackedMap, flow: Flow) -> bool:
     """Whether an expression is the entry that `use` stores to."""
     if isinstance(expression, ast.BoolOp):
-        return any(_reads(value, use, tracked, flow) for value in expression.values)
+        return any(reads_entry(value, use, tracked, flow) for value in expression.values)
     key = entry_read(expression, tracked, flow.uses)
     return key is not None and flow.same(key, use.key)
 
@@ -129,20 +126,20 @@ def _lowered_name(name: ast.Name, use: Use, tracked: TrackedMap, flow: Flow, fol
         if isinstance(node, ast.Assign | ast.NamedExpr) and not isinstance(node.value, ast.Name):
             if _is_lower(node.value, use, tracked, flow, followed):
                 return True
-            read = read or _reads(node.value, use, tracked, flow)
+            read = read or reads_entry(node.value, use, tracked, flow)
         elif isinstance(node, ast.AugAssign):
             less = less or (isinstance(node.op, ast.Sub) and _is_count(node.value, tracked, flow))
     return read and less
 
 
-def _grows(tracked: TrackedMap, flow: Flow) -> bool:
+def grows(tracked: TrackedMap, flow: Flow) -> bool:
     """Whether keys are added after the map is made. One that gets its entries in one expression or in the constructor
     has no others."""
     if tracked.kind.name == "dict" and tracked.filled:
         return False
     for use in tracked.did(Action.STORE, Action.CHANGE, Action.SETDEFAULT, Action.UPDATE):
         made = use.action is not Action.CHANGE or tracked.kind.name in ("defaultdict", "counter")
-        open_key = not flow.is_fixed(use.key) and not flow.uses.places.is_making(use.node)
+        open_key = not flow.is_fixed(use.key) and not flow.uses.places.is_constructing(use.node)
         if made and open_key and not lowers(use, tracked, flow):
             return True
     return False
@@ -160,8 +157,14 @@ def _counts_up(tracked: TrackedMap, flow: Flow) -> bool:
     return counting(tracked.kind)
 
 
+# A function with one of these words in its name takes back a count that was wrong, of a total that only grows.
+RETRACTING = re.compile(r"retract|rollback|roll_back|revert|uncount")
+
+
 def _countdowns(tracked: TrackedMap, lowered: list[Use]) -> Iterator[Report]:
     for use in lowered:
+        if RETRACTING.search(getattr(use.scope.node, "name", "")) is not None:
+            continue
         yield (
             finding.COUNTDOWN,
             use.node,
@@ -183,75 +186,6 @@ def _miscounted_local(tracked: TrackedMap, flow: Flow, lowered: list[Use]) -> It
             )
 
 
-# -- NZ102 -------------------------------------------------------------------------------------------------
-
-
-def _blanked(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
-    stores = [use for use in tracked.did(Action.STORE) if not flow.is_fixed(use.key)]
-    blanks = [use for use in stores if _is_nothing(use.value)]
-    lives = any(not _is_nothing(use.value) for use in stores)
-    lives = lives or any(isinstance(use.operator, ast.Add) for use in tracked.did(Action.CHANGE))
-    for use in blanks if lives else ():
-        if _is_removal(use, tracked, flow) and not _is_first_value(use, stores, tracked, flow):
-            written = "None" if isinstance(use.value, ast.Constant) and use.value.value is None else "0"
-            yield (
-                finding.DELETED_AS_ZERO,
-                use.node,
-                f"{written} is stored in {tracked.name} where the entry should be deleted; its key stays",
-            )
-
-
-def _is_first_value(use: Use, stores: list[Use], tracked: TrackedMap, flow: Flow) -> bool:
-    """Whether another function stores the same 0 or None as a first value: then this store is a reset."""
-    return any(
-        other.scope is not use.scope
-        and flow.same(other.value, use.value)
-        and not flow.beside(other, tracked, Action.READ, Action.GET, Action.CHANGE)
-        and not _is_removal(other, tracked, flow)
-        and not flow.runs_over(other.node, tracked)
-        for other in stores
-    )
-
-
-def _is_nothing(value: ast.expr | None) -> bool:
-    """Whether an expression is 0 or None."""
-    return isinstance(value, ast.Constant) and (
-        value.value is None or (value.value == 0 and value.value is not False)
-    )
-
-
-def _is_removal(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
-    """Whether storing 0 or None means to delete: by the name of the function, because the value was read out just
-    before, or because the count was 1 or less."""
-    stored_beside = flow.beside(use, tracked, Action.STORE, Action.CHANGE, Action.SETDEFAULT)
-    function = use.scope.node
-    if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and not stored_beside:
-        in_name = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", function.name)}
-        if in_name & REMOVING:
-            return True
-    read_before = [
-        other
-        for other in flow.beside(use, tracked, Action.READ, Action.GET)
-        if other.node.lineno < use.node.lineno and isinstance(flow.names.parents[other.node], ast.Assign)
-    ]
-    # None only: a count that is read and set to 0 is reset for the next interval. If the module also tests for keys
-    # with `in`, a stored None is an answer: "known to be absent".
-    none = isinstance(use.value, ast.Constant) and use.value.value is None
-    blanked = none and bool(read_before) and not stored_beside and not tracked.did(Action.CONTAINS)
-    return blanked or _is_last(use, tracked, flow)
-
-
-def _is_last(use: Use, tracked: TrackedMap, flow: Flow) -> bool:
-    """Whether the store is in the body of `if counts[key] <= 1` or a similar condition."""
-    for child, parent in flow.names.ancestors(use.node):
-        if isinstance(parent, ast.If) and child in parent.body and isinstance(parent.test, ast.Compare):
-            test = parent.test
-            few = isinstance(test.comparators[0], ast.Constant) and test.comparators[0].value in (0, 1)
-            if few and isinstance(test.ops[0], ast.Lt | ast.LtE | ast.Eq) and _reads(test.left, use, tracked, flow):
-                return True
-    return False
-
-
 # -- NZ105 -------------------------------------------------------------------------------------------------
 
 
@@ -261,11 +195,16 @@ def _set_defaults(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         return
     for use in tracked.did(Action.SETDEFAULT):
         zero = isinstance(use.value, ast.Constant) and use.value.value == 0 and use.value.value is not False
-        if not zero or flow.is_fixed(use.key) or flow.uses.places.is_making(use.node):
+        if not zero or flow.is_fixed(use.key) or flow.uses.places.is_constructing(use.node):
             continue
         around = {parent for _, parent in flow.names.ancestors(use.node)}
-        stored = flow.beside(use, tracked, Action.STORE, Action.CHANGE)
-        if not any(flow.names.parents[flow.names.statement(other.node)] in around for other in stored):
+        stored = [
+            other for other in tracked.did(Action.STORE, Action.CHANGE) if flow.names.is_within(other.node, use.scope)
+        ]
+        if not any(
+            flow.names.parents[flow.names.statement(other.node)] in around or other.scope is not use.scope
+            for other in stored
+        ):
             yield (
                 finding.SETDEFAULT_ZERO,
                 use.node,

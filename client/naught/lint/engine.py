@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from io import BytesIO
 
-from naught.lint import countdown, emptied, gauges, misread
+from naught.lint import blanked, countdown, emptied, gauges, misread, records
 from naught.lint.countdown import Report
 from naught.lint.finding import UNREADABLE, Finding
 from naught.lint.flow import Flow
@@ -21,15 +21,21 @@ from naught.lint.names import Names
 from naught.lint.suppress import without_silenced
 from naught.lint.uses import Uses
 
+TOO_DEEP = "nested too deeply to be read"
+FAILED = "the checker failed, please report it"
+CHECKS = (countdown.check, records.check, blanked.check, misread.check, gauges.check, emptied.check)
+
 # Each rule can find something only where this matches: a map that inserts, a count that goes down, 0, None or a new
 # collection that is stored, or a count that is read with `get` and may be zero. A module without a match is only
 # parsed. That is most of the standard library.
 CAN_HAVE_FINDINGS = re.compile(
-    r"defaultdict|DefaultDict|setdefault|Gauge|subtract"
-    r"|-=|\]\s*\+=\s*-|\]\s*=[^=\n]*-|\]\s*=\s*(?:0|None)\b"
-    r"|\]\s*=\s*(?:\[\S|\[\]|\{|set\(|list\(|dict\(|(?:collections\.)?deque\()"
-    r"|\.get\((?s:.*)(?:len|sum|count)\(|(?:len|sum|count)\((?s:.*)\.get\("
+    r"defaultdict|DefaultDict|setdefault|Gauge|subtract|__setitem__|\.update\(\{"
+    r"|-=|\]\s*\+=\s*-|(?:\]|:)\s*=[^\n]*-|\]\s*=\s*(?:0\b|None\b|False\b|''|\"\")"
+    r"|\.get\([^\n]*(?:\(\)|\[\]|\{\})"
+    r"|\]\s*=[^\n]*(?:\[|\{|set\(|list\(|dict\(|deque\(|\(\))"
 )
+# Or a number of things that is stored and read with `get`.
+COUNT = re.compile(r"\b(?:len|sum)\(|\.count\(")
 
 
 def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -> list[Finding]:
@@ -42,9 +48,8 @@ def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -
     try:
         text = decode(source) if isinstance(source, bytes) else source
         tree = parse(text)
-        findings = list(check_tree(tree, text, path, with_locals=with_locals))
     except RecursionError:
-        return [_unreadable(path, 1, 1, "nested too deeply to be read")]
+        return [_unreadable(path, 1, 1, TOO_DEEP)]
     except MemoryError:
         return [_unreadable(path, 1, 1, "too large or nested too deeply to be read")]
     except SyntaxError as error:
@@ -52,6 +57,12 @@ def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -
         return [_unreadable(path, line, column, f"does not parse: {error.msg}")]
     except ValueError as error:
         return [_unreadable(path, 1, 1, f"does not parse: {error}")]
+    try:
+        findings = list(check_tree(tree, text, path, with_locals=with_locals))
+    except RecursionError:
+        return [_unreadable(path, 1, 1, TOO_DEEP)]
+    except Exception as error:  # a fault of the checker must not hide what it finds in the other files
+        return [_unreadable(path, 1, 1, f"{FAILED}: {type(error).__name__}: {error}")]
     return without_silenced(findings, text)
 
 
@@ -73,7 +84,7 @@ def parse(text: str) -> ast.Module:
 
 def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = False) -> Iterator[Finding]:
     """Return the findings in a parsed module, without regard to `# noqa` comments."""
-    if not CAN_HAVE_FINDINGS.search(text):
+    if not can_have_findings(text):
         return
     uses = Uses(Names(tree), with_locals=with_locals)
     flow = Flow(uses)
@@ -83,11 +94,18 @@ def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = Fa
     for tracked in uses.maps.values():
         if flow.has_few_keys(tracked):
             continue
-        for check in (countdown.check, misread.check, gauges.check, emptied.check):
+        for check in CHECKS:
             for report in check(tracked, flow):
                 finding = _finding(report, lines, path)
                 found.setdefault((finding.line, finding.column, finding.rule), finding)
     yield from sorted(found.values())
+
+
+def can_have_findings(text: str) -> bool:
+    """Whether a text has what at least one of the rules needs."""
+    if CAN_HAVE_FINDINGS.search(text) is not None:
+        return True
+    return ".get(" in text and "] =" in text and COUNT.search(text) is not None
 
 
 def split_lines(text: str) -> list[str]:

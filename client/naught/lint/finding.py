@@ -21,11 +21,11 @@ EMPTIED = "NZ108"
 RULES: dict[str, str] = {
     UNREADABLE: "the file cannot be read or parsed",
     COUNTDOWN: "an entry is counted down, and nothing deletes it at zero",
-    DELETED_AS_ZERO: "0 or None is stored where an entry should be deleted",
+    DELETED_AS_ZERO: "0, None or something empty is stored where an entry should be deleted",
     INSERTING_READ: "a defaultdict is read in a condition, and the read inserts a zero",
     MISREAD_ZERO: "a truth test or `or` treats a stored zero like an absent count",
     SETDEFAULT_ZERO: "setdefault inserts a zero that nothing deletes",
-    GAUGE_COUNTDOWN: "a labelled gauge is counted down, and its label is never removed",
+    GAUGE_COUNTDOWN: "a labelled gauge comes down to zero, and its label is never removed",
     INSERTING_LOOP: "a loop runs over an entry of a defaultdict, and the read inserts an empty one",
     EMPTIED: "the collection in an entry becomes empty, and nothing deletes the entry",
 }

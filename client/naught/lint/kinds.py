@@ -10,6 +10,7 @@ import ast
 from dataclasses import dataclass
 from typing import Literal
 
+from naught.lint.finding import words
 from naught.lint.names import Names
 
 MapName = Literal["dict", "defaultdict", "counter", "gauge"]
@@ -17,7 +18,11 @@ MapName = Literal["dict", "defaultdict", "counter", "gauge"]
 MAKERS: dict[str, MapName] = {
     "dict": "dict",
     "collections.OrderedDict": "dict",
+    "collections.UserDict": "dict",
+    "collections.ChainMap": "dict",
     "typing.OrderedDict": "dict",
+    "typing.Dict": "dict",
+    "sortedcontainers.SortedDict": "dict",
     "collections.defaultdict": "defaultdict",
     "typing.DefaultDict": "defaultdict",
     "collections.Counter": "counter",
@@ -25,6 +30,14 @@ MAKERS: dict[str, MapName] = {
     "prometheus_client.Gauge": "gauge",
     "prometheus_client.metrics.Gauge": "gauge",
 }
+# Functions that declare an attribute whose value a factory makes.
+FIELDS = frozenset(
+    words("""
+    dataclasses.field attr.ib attr.attrib attr.field attr.Factory attrs.field attrs.Factory pydantic.Field
+    pydantic.fields.Field pydantic.PrivateAttr pydantic.fields.PrivateAttr pydantic.v1.Field pydantic.v1.PrivateAttr
+    pydantic.dataclasses.field sqlmodel.Field msgspec.field
+    """)
+)
 # The names of default factories, and in words the value that each inserts.
 ZERO_FACTORIES = {
     "int": "0",
@@ -85,15 +98,28 @@ def kind_of(value: ast.expr, names: Names) -> Kind | None:
     name = names.qualified(value.func)
     if name == "dict.fromkeys":
         return Kind("dict", filled=True)
-    if name in ("dataclasses.field", "attr.ib", "attrs.field"):
-        factory = next((word.value for word in value.keywords if word.arg in ("default_factory", "factory")), None)
-        return _made_by(factory, names) if factory is not None else None
+    if name in FIELDS:
+        return _field(value, name, names)
     maker = MAKERS.get(name or "")
     if maker == "defaultdict":
         return _default_dict(value, names)
     if maker == "gauge":
         return Kind("gauge", item=Kind("gauge"))
-    return Kind(maker, filled=bool(value.args or value.keywords)) if maker else None
+    # What a ChainMap is given is searched, and entries are added to a map of its own in front of it.
+    filled = bool(value.args or value.keywords) and name != "collections.ChainMap"
+    return Kind(maker, filled=filled) if maker else None
+
+
+def _field(call: ast.Call, name: str, names: Names) -> Kind | None:
+    """Return the kind of map that a declared attribute begins with."""
+    if name.endswith(".Factory") and call.args:
+        return _made_by(call.args[0], names)
+    for word in call.keywords:
+        if word.arg in ("default_factory", "factory"):
+            return _made_by(word.value, names)
+        if word.arg == "default":
+            return kind_of(word.value, names)
+    return kind_of(call.args[0], names) if call.args and name.startswith("pydantic") else None
 
 
 def _default_dict(call: ast.Call, names: Names) -> Kind:

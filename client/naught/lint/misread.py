@@ -21,7 +21,7 @@ from naught.lint.uses import Action, TrackedMap, Use
 
 FILLING = frozenset(
     words("""
-    add append appendleft add extend extendleft insert update setdefault push put subtract __setitem__
+    add append appendleft extend extendleft insert update setdefault push put subtract __setitem__
     difference_update intersection_update symmetric_difference_update
     """)
 )

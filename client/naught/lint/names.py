@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -24,12 +23,24 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Fields that hold no node, or one that only qualifies its parent: the parser uses the same object for many parents.
 NO_NODES = frozenset(
-    "ctx op ops id attr kind type_comment arg level module conversion rest simple is_async type_ignores "
-    "kwd_attrs name names asname str".split()
-)
+    {
+        "ctx", "op", "ops", "id", "attr", "kind", "type_comment", "arg", "level", "module", "conversion", "rest",
+        "simple", "is_async", "type_ignores", "kwd_attrs", "name", "names", "asname", "str",
+    }
+)  # fmt: skip
 # Statements and expressions that assign, or pass a value on.
 ASSIGNING = frozenset(
-    {ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.comprehension, ast.withitem, ast.Call}
+    {
+        ast.Assign,
+        ast.AnnAssign,
+        ast.AugAssign,
+        ast.NamedExpr,
+        ast.For,
+        ast.AsyncFor,
+        ast.comprehension,
+        ast.withitem,
+        ast.Call,
+    }
 )
 # Nodes whose children are evaluated in different scopes.
 SCOPED = frozenset({*FUNCTIONS, ast.Lambda, ast.ClassDef, *COMPREHENSIONS, ast.comprehension})
@@ -101,7 +112,7 @@ class Names:
 
     def _read(self, tree: ast.Module) -> None:
         """Make the pass. This loop takes most of the checker's time, so it looks types up instead of testing them."""
-        parents, scope_of = self.parents, self.scope_of
+        parents, scope_of, fields = self.parents, self.scope_of, _FIELDS
         pending: list[tuple[Any, Scope]] = [(tree, self.module)]
         while pending:
             node, scope = pending.pop()
@@ -127,7 +138,7 @@ class Names:
             if kind in SCOPED:
                 children.extend(self._children(node, scope))
             else:
-                for name in _fields(kind):
+                for name in fields.get(kind) or _fields(kind):
                     value = getattr(node, name, None)
                     if type(value) is list:
                         children += [(child, scope) for child in value if child is not None]
@@ -278,12 +289,17 @@ class Names:
             node = parent
 
 
-@cache
-def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
+_FIELDS: dict[type[Any], tuple[str, ...]] = {}
+"""The type of a node -> the names of the fields that hold its children; filled by `_fields`."""
+
+
+def _fields(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of the fields that hold the children of nodes of a type."""
-    if kind is ast.MatchSingleton:
-        return ()
-    return tuple(name for name in kind._fields if name not in NO_NODES or kind.__name__ == "TypeAlias")
+    if kind not in _FIELDS:
+        # The name of a type alias is a node, and the value of a singleton pattern is none.
+        names = [name for name in kind._fields if name not in NO_NODES or kind.__name__ == "TypeAlias"]
+        _FIELDS[kind] = () if kind is ast.MatchSingleton else tuple(names)
+    return _FIELDS[kind]
 
 
 def all_arguments(arguments: ast.arguments) -> list[ast.arg]:

@@ -14,17 +14,37 @@ This errs towards fewer findings.
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from naught.lint.kinds import Kind, kind_of
+from naught.lint.finding import words
+from naught.lint.kinds import MAKERS, Kind, kind_of
 from naught.lint.names import FUNCTIONS, FunctionNode, Names, Scope
 
-MAKING_FUNCTIONS = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__", "setUp"})
+MAKING_FUNCTIONS = frozenset(
+    words("""
+    __init__ __new__ __post_init__ __init_subclass__ __set_name__ __attrs_post_init__ __attrs_pre_init__
+    model_post_init __setstate__ __init_private_attributes__ setUp setUpClass asyncSetUp setUpModule setup_method
+    setup_class setup_module cog_load setup_hook
+    """)
+)
 """The functions that assign an attribute for the first time. An assignment in any other function replaces the map,
 and so deletes its entries."""
+MAKING_NAME = re.compile(
+    r"_*(async_)?(setup|set_up|init|initiali[sz]e|configure|prepare|bootstrap|build)(_|$)|_*on_(load|setup|init)$"
+)
+"""Functions with such a name make a map too, if no other function assigns it: `setup`, `init_counts`."""
+STARTING_NAME = re.compile(
+    r"_*(async_)?(start|startup|open|load|install|begin|boot|ready|on_start|on_startup|on_ready)$"
+)
+"""So do these, where nothing else assigns the map, not even None."""
+
+
+INSTANCE = "self"
+"""The attribute that stands for the instance of a class that is a map itself."""
 
 
 class Place(NamedTuple):
@@ -67,14 +87,36 @@ class Places:
         self.names = names
         # Class -> the number of its family.
         self.family = _families(names)
+        # The number of a family -> its classes.
+        self._classes: dict[int, list[ast.ClassDef]] = defaultdict(list)
+        for node, number in self.family.items():
+            self._classes[number].append(node)
+        # The number of a family -> the methods of its classes; None for a name that several have. Filled on demand.
+        self._methods: dict[int, dict[str, FunctionNode | None]] = {}
+        # Family -> the class of maps that one of its classes inherits from, and that class.
+        self.made_of = {
+            self.family[node]: (node, MAKERS[name])
+            for node in self.family
+            for base in node.bases
+            if (name := names.qualified(base.value if isinstance(base, ast.Subscript) else base)) in MAKERS
+            and MAKERS[name] not in ("gauge", "defaultdict")
+        }
         # Place -> another place with the same map. The place of a map that has no link is its representative.
         self._links: dict[Place, Place] = {}
+        # Representative -> how many places are joined with it, about: that is not changed when a link is undone.
+        self._sizes: dict[Place, int] = defaultdict(lambda: 1)
         # Expression -> its place or None, because `place` is called many times for the same expression.
         self._known: dict[ast.expr, Place | None] = {}
         # Every assignment to a place, in the order of the source.
         self.bindings: list[Binding] = []
         # Every assignment of None: the place holds no map yet, or no longer.
         self.dropped: list[tuple[Place, ast.expr]] = []
+        # The targets that are annotated, with their annotations.
+        self.annotated: list[tuple[ast.expr, ast.expr]] = []
+        # The places that are changed by `+=` and the like.
+        self._changed: set[Place] = set()
+        # Place -> its bindings; filled when it is first asked for.
+        self._bound: dict[Place, list[Binding]] | None = None
         # Pairs of places that hold the same map.
         self._pairs: list[tuple[Place, Place]] = []
         # The place of a link -> the pair that the link was made for.
@@ -87,10 +129,14 @@ class Places:
         self._begun: dict[Place, int] = {}
         # The parameters that some call in this module passes a value to.
         self.passed: set[Place] = set()
-        for node in names.assigning:
-            self._collect(node)
+        for assigning in names.assigning:
+            self._collect(assigning)
         # The private methods that only constructors call.
-        self._helpers = self._find_helpers()
+        self._helpers = self._find_helpers(None)
+        # The functions besides that make maps: those that `setup` and the like call, and those that begin a program.
+        self._making = self._helpers | self._find_helpers(MAKING_NAME) | self._find_starting()
+        # The local variables that a function keeps which outlives the call.
+        self._kept = self._find_kept()
         self._join_all()
 
     # -- places --------------------------------------------------------------------------------------------
@@ -109,7 +155,15 @@ class Places:
                 return None
             if owner.is_class:
                 return Place("attribute", self._family_of(owner.node), expression.id)
+            if self.made_of:
+                family = self._instance_family(expression)
+                if family in self.made_of and isinstance(owner.node, FUNCTIONS):
+                    return Place("attribute", family, INSTANCE)
             return Place("name", owner.number, expression.id)
+        if isinstance(expression, ast.Call):
+            result = self._result(expression)
+            if result is not None:
+                return result
         if isinstance(expression, ast.Attribute):
             family = self._instance_family(expression.value)
             if family is not None:
@@ -118,6 +172,16 @@ class Places:
         of = entry_of(expression)
         above = self.place(of) if of is not None else None
         return Place("entry", 0, "", above) if above is not None else None
+
+    def _result(self, call: ast.Call) -> Place | None:
+        """Return the place of what `super()` gives in a class that is a map itself."""
+        if not self.made_of or self.names.qualified(call.func) != "super":
+            return None
+        scope: Scope | None = self.names.scope_of[call].function
+        while scope is not None and not scope.is_class:
+            scope = scope.parent
+        family = self.family.get(scope.node) if scope is not None and isinstance(scope.node, ast.ClassDef) else None
+        return Place("attribute", family, INSTANCE) if family in self.made_of and family is not None else None
 
     def _family_of(self, node: ast.AST) -> int:
         assert isinstance(node, ast.ClassDef)
@@ -149,17 +213,17 @@ class Places:
             del self._followed[began:]
 
     def _follow(self, place: Place) -> Place:
-        seen: list[Place] = []
+        seen: dict[Place, int] = {}
         while True:
             if place.of is not None:
                 place = self._with_map_found(place, place.of)
             if place in seen:
                 # Joining two maps can join their entries more than once, into a circle. Any place of it will do.
-                return min(seen[seen.index(place) :], key=repr)
+                return min(list(seen)[seen[place] :], key=repr)
             following = self._links.get(place)
             if following is None:
                 return place
-            seen.append(place)
+            seen[place] = len(seen)
             self._followed.append(place)
             place = following
 
@@ -197,7 +261,11 @@ class Places:
         left, right = map(self.find, pair)
         if left == right or _inside(left, right) or _inside(right, left):
             return False
+        # The smaller one is linked to the larger one, so that no chain of links is long.
+        if self._sizes[left] > self._sizes[right]:
+            left, right = right, left
         self._links[left] = right
+        self._sizes[right] += self._sizes[left]
         self._made_for[left] = pair
         return True
 
@@ -222,8 +290,13 @@ class Places:
             for target in node.targets:
                 self._assign(target, node.value)
         elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+            if isinstance(node, ast.AnnAssign):
+                self.annotated.append((node.target, node.annotation))
             if node.value is not None:
                 self._assign(node.target, node.value)
+        elif isinstance(node, ast.AugAssign):
+            if (changed := self.place(node.target)) is not None:
+                self._changed.add(changed)
         elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
             self._iterate(node.target, node.iter)
         elif isinstance(node, ast.withitem) and node.optional_vars is not None:
@@ -323,11 +396,14 @@ class Places:
 
     def _method(self, family: int, name: str) -> FunctionNode | None:
         """Return the only method of that name in a family; None if there are several, which may differ."""
-        found = [
-            self.names.scopes[node].definitions.get(name) for node, number in self.family.items() if number == family
-        ]
-        methods = [method for method in found if isinstance(method, FUNCTIONS)]
-        return methods[0] if len(methods) == 1 else None
+        if family not in self._methods:
+            methods: dict[str, FunctionNode | None] = {}
+            for node in self._classes[family]:
+                for called, definition in self.names.scopes[node].definitions.items():
+                    if isinstance(definition, FUNCTIONS):
+                        methods[called] = None if called in methods else definition
+            self._methods[family] = methods
+        return self._methods[family].get(name)
 
     # -- the maps in the places ----------------------------------------------------------------------------
 
@@ -335,30 +411,125 @@ class Places:
         """Whether a place outlives the call that makes it: an attribute or a global, or an entry of one."""
         if place.of is not None:
             return self.is_lasting(place.of)
-        return place.what in ("attribute", "loose") or place.owner == 0
+        return place.what in ("attribute", "loose") or place.owner == 0 or place in self._kept
+
+    # -- what is assigned to an attribute ------------------------------------------------------------------
+
+    def _bindings_of(self, place: Place) -> list[Binding]:
+        if self._bound is None:
+            self._bound = defaultdict(list)
+            for binding in self.bindings:
+                self._bound[binding.place].append(binding)
+        return self._bound.get(place, [])
+
+    def values_of(self, attribute: ast.Attribute) -> list[ast.expr]:
+        """Return all that is assigned to an attribute of a class of this module; nothing if that is not known."""
+        place = self.place(attribute)
+        if place is None or place.what != "attribute" or place in self._changed:
+            return []
+        values = []
+        for binding in self._bindings_of(place):
+            statement = self.names.parents[binding.node]
+            if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+                return []
+            values.append(statement.value)
+        return values
+
+    def is_shared(self, place: Place) -> bool:
+        """Whether an attribute belongs to the class, and not to each instance."""
+        return any(self.names.scope_of[each.node].function.is_class for each in self._bindings_of(place)) or any(
+            isinstance(each.node, ast.Attribute) and self.is_class_of(each.node.value)
+            for each in self._bindings_of(place)
+        )
+
+    def is_class_of(self, expression: ast.expr) -> bool:
+        """Whether an expression is a class of this module by its name."""
+        return isinstance(expression, ast.Name) and isinstance(self.names.definition(expression), ast.ClassDef)
+
+    def _find_kept(self) -> set[Place]:
+        """Return the local variables in which a map is made, and that a nested function uses which is returned,
+        stored or passed on, and so outlives the call."""
+        kept = set()
+        for binding in self.bindings:
+            place = binding.place
+            if binding.kind is None or place.what != "name" or place.owner == 0:
+                continue
+            assert isinstance(binding.node, ast.Name)
+            home = self.names.scope_of[binding.node].function
+            for name in self.names.named(binding.node.id, home):
+                inner = self.names.scope_of[name].function
+                if inner is not home and self.place(name) == place and self._is_handed_out(inner, home):
+                    kept.add(place)
+                    break
+        return kept
+
+    def _is_handed_out(self, inner: Scope, home: Scope) -> bool:
+        """Whether a nested function is mentioned otherwise than in a call, or is decorated."""
+        while inner.parent is not None and inner.parent.function is not home:
+            inner = inner.parent.function
+        if not isinstance(inner.node, FUNCTIONS):
+            return False
+        if inner.node.decorator_list:
+            return True
+        for name in self.names.named(inner.node.name, home):
+            parent = self.names.parents[name]
+            if not (isinstance(parent, ast.Call) and parent.func is name):
+                return isinstance(parent, ast.Return | ast.Tuple | ast.Assign | ast.Dict)
+        return False
 
     def is_making(self, node: ast.AST) -> bool:
         """Whether an assignment at `node` makes the map, and does not replace it later."""
+        return self._runs_in(node, self._making, MAKING_NAME)
+
+    def is_constructing(self, node: ast.AST) -> bool:
+        """Whether a node runs when the object or the module is made, so that it can enter only the first keys."""
+        return self._runs_in(node, self._helpers, None)
+
+    def _runs_in(self, node: ast.AST, functions: set[ast.AST], names: re.Pattern[str] | None) -> bool:
         scope = self.names.scope_of[node].function
         while scope.parent is not None and not scope.is_class:
             if isinstance(scope.node, FUNCTIONS):
-                return scope.node.name in MAKING_FUNCTIONS or scope.node in self._helpers
+                name = scope.node.name
+                named = name in MAKING_FUNCTIONS or (names is not None and names.match(name) is not None)
+                return named or scope.node in functions
             scope = scope.parent.function
         return True
 
-    def _find_helpers(self) -> set[ast.AST]:
+    def _find_helpers(self, names: re.Pattern[str] | None) -> set[ast.AST]:
         """Return the private methods that are mentioned only in constructors, in the whole module."""
         mentions: dict[str, set[bool]] = defaultdict(set)
         for node in self.names.referring:
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
                 function = self.names.scope_of[node].function.node
-                mentions[node.attr].add(isinstance(function, FUNCTIONS) and function.name in MAKING_FUNCTIONS)
+                mentions[node.attr].add(isinstance(function, FUNCTIONS) and self._runs_in(node, set(), names))
         return {
             method
             for node in self.family
             for name, method in self.names.scopes[node].definitions.items()
             if mentions.get(name) == {True}
         }
+
+    def _find_starting(self) -> set[ast.AST]:
+        """Return the functions named like `start` that are alone in assigning each place that they assign."""
+        assigned: dict[Place, set[ast.AST]] = defaultdict(set)
+        emptied = {place for place, node in self.dropped if not self._is_early(node)}
+        for binding in self.bindings:
+            if not self._is_early(binding.node):
+                assigned[binding.place].add(self.names.scope_of[binding.node].function.node)
+        shared: set[ast.AST] = set()
+        for place, functions in assigned.items():
+            if place.what != "name" and (len(functions) > 1 or place in emptied):
+                shared |= functions
+        return {
+            function
+            for function in self.names.scopes
+            if isinstance(function, FUNCTIONS) and function not in shared and STARTING_NAME.match(function.name)
+        }
+
+    def _is_early(self, node: ast.AST) -> bool:
+        """Whether an assignment is in the body of a class or of the module, or in a constructor."""
+        function = self.names.scope_of[node].function.node
+        return not isinstance(function, FUNCTIONS) or self._runs_in(node, set(), MAKING_NAME)
 
     def held(self) -> dict[Place, Kind]:
         """Return the representatives of the places that certainly hold a map, each with the kind of its map."""
@@ -374,6 +545,8 @@ class Places:
                 unknown.add(root)
             else:
                 kinds[root] = kind
+        for family, (_, name) in self.made_of.items():
+            kinds.setdefault(self.find(Place("attribute", family, INSTANCE)), Kind(name))
         unknown |= {self.find(place) for place in self._borrowed()}
         held = {root: kind for root, kind in kinds.items() if root not in unknown}
         self._hold_entries(held, unknown)

@@ -8,7 +8,7 @@ module, storing it in another container and choosing between two maps are escape
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from naught.lint.finding import words
@@ -91,6 +91,7 @@ METHODS = {
     "popitem": Action.DELETE,
     "clear": Action.DELETE,
     "__delitem__": Action.DELETE,
+    "__setitem__": Action.STORE,
     "update": Action.UPDATE,
     "subtract": Action.SUBTRACT,
     "items": Action.LIST,
@@ -113,7 +114,7 @@ GAUGE_METHODS = {
     "inc": Action.CHANGE,
     "dec": Action.CHANGE,
     "track_inprogress": Action.CHANGE,
-    "set": Action.WHOLE,
+    "set": Action.CHANGE,
     "set_to_current_time": Action.WHOLE,
     "set_function": Action.WHOLE,
     "time": Action.WHOLE,
@@ -151,6 +152,8 @@ class Uses:
         self.names = names
         # The places that hold maps.
         self.places = Places(names)
+        # The keys that belong to the same object as their map: `self.calls[self.host]`. It has few of them.
+        self.own_keys: set[ast.expr] = set()
         held = self.places.held()
         # Representative -> map, in the order in which the source first makes them.
         self.maps: dict[Place, TrackedMap] = {}
@@ -169,10 +172,24 @@ class Uses:
         self._collect(members)
         self._collect_replacements()
         self._add_loose_deletions(members)
+        self._note_own_keys(members)
 
     def _is_filled(self, root: Place) -> bool:
         made = [b for b in self.places.bindings if b.kind is not None and self.places.find(b.place) == root]
         return bool(made) and all(binding.kind is not None and binding.kind.filled for binding in made)
+
+    def key_annotations(self, tracked: TrackedMap) -> list[ast.expr]:
+        """Return the annotations of the keys of a map: `str` of `dict[str, int]`."""
+        found = []
+        for target, annotation in self.places.annotated:
+            place = self.places.place(target)
+            if place is None or self.places.find(place) != tracked.place or not isinstance(annotation, ast.Subscript):
+                continue
+            if isinstance(annotation.slice, ast.Tuple) and annotation.slice.elts:
+                found.append(annotation.slice.elts[0])
+            elif (self.names.qualified(annotation.value) or "").endswith("Counter"):
+                found.append(annotation.slice)
+        return found
 
     def map(self, expression: ast.expr) -> TrackedMap | None:
         """Return the map in the place that an expression refers to."""
@@ -190,7 +207,7 @@ class Uses:
             tracked = self.maps.get(root)
             if tracked is not None:
                 use = self._classify(node, gauge=tracked.kind.name == "gauge")
-                tracked.uses.append(use)
+                tracked.uses += self._parts(use)
             elif root in loose or _is_loose(root):
                 self._loose.append((root, self._classify(node, gauge=False)))
 
@@ -201,8 +218,14 @@ class Uses:
         replaced: dict[Place, ast.expr] = {}
         assigned = [(binding.place, binding.node) for binding in self.places.bindings]
         for place, node in assigned + self.places.dropped:
-            # An assignment to a local alias replaces nothing.
-            if place.of is None and self.places.is_lasting(place) and not self.places.is_making(node):
+            # An assignment to a local variable replaces nothing.
+            is_local = place.what == "name" and place.owner != 0
+            if (
+                place.of is None
+                and not is_local
+                and self.places.is_lasting(place)
+                and not self.places.is_making(node)
+            ):
                 replaced.setdefault(self.places.find(place), node)
         for root, tracked in self.maps.items():
             outer: Place | None = root
@@ -215,15 +238,27 @@ class Uses:
 
     def _add_loose_deletions(self, members: dict[Place, list[Place]]) -> None:
         """Add the deletions from loose places to every map in an attribute of that name: it may be the same map."""
-        deletions = [
-            (place, use)
-            for root, use in self._loose
-            for place in (root, *members.get(root, ()))
-            if use.action in (Action.DELETE, Action.ESCAPE)
-        ]
+        deletions: dict[Place, list[Use]] = {}
+        for root, use in self._loose:
+            if use.action in (Action.DELETE, Action.ESCAPE):
+                deletions.setdefault(root, []).append(use)
+        if not deletions:
+            return
         for root, tracked in self.maps.items():
-            loose = {_loosened(place) for place in (root, *members.get(root, ()))}
-            tracked.uses += [use for place, use in deletions if place in loose]
+            loosened = {_loosened(place) for place in (root, *members.get(root, ()))}
+            for other in {self.places.find(place) for place in loosened} - {root}:
+                tracked.uses += deletions.get(other, ())
+
+    def _note_own_keys(self, members: dict[Place, list[Place]]) -> None:
+        """Note the keys that are attributes of the object that the map belongs to: it has one at a time."""
+        for root, tracked in self.maps.items():
+            joined = (root, *members.get(root, ()))
+            owners = {each.owner for each in joined if each.what == "attribute" and not self.places.is_shared(each)}
+            for use in tracked.uses if owners else ():
+                key = self.places.place(use.key) if isinstance(use.key, ast.Attribute) else None
+                if key is not None and key.what == "attribute" and key.owner in owners:
+                    assert use.key is not None
+                    self.own_keys.add(use.key)
 
     # -- one reference -------------------------------------------------------------------------------------
 
@@ -249,7 +284,31 @@ class Uses:
         if isinstance(statement, ast.AugAssign):
             return Use(Action.CHANGE, subscript, scope, subscript.slice, statement.value, statement.op)
         value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+        if isinstance(statement, ast.Tuple | ast.List):
+            value = self._unpacked(subscript, statement)
         return Use(Action.STORE, subscript, scope, subscript.slice, value)
+
+    def _unpacked(self, target: ast.expr, targets: ast.Tuple | ast.List) -> ast.expr | None:
+        """Return the value for one target of `one, other = 1, 2`."""
+        statement = self.names.parents[targets]
+        value = statement.value if isinstance(statement, ast.Assign) else None
+        if not isinstance(value, ast.Tuple | ast.List) or len(value.elts) != len(targets.elts):
+            return None
+        starred = any(isinstance(each, ast.Starred) for each in (*targets.elts, *value.elts))
+        return None if starred else value.elts[targets.elts.index(target)]
+
+    def _parts(self, use: Use) -> list[Use]:
+        """Return one use for each entry of `map.update({key: value})` and `map |= {key: value}`, else the use."""
+        value = use.value
+        if use.action is Action.UPDATE and value is None:
+            statement = self.names.parents[use.node]
+            value = statement.value if isinstance(statement, ast.AugAssign) else None
+        if use.action is not Action.UPDATE or not isinstance(value, ast.Dict) or None in value.keys:
+            return [use]
+        return [
+            replace(use, action=Action.STORE, key=key, value=of)
+            for key, of in zip(value.keys, value.values, strict=True)
+        ]
 
     def _method(self, attribute: ast.Attribute, scope: Scope, methods: dict[str, Action]) -> Use:
         call = self.names.parents[attribute]
