@@ -1,8 +1,9 @@
-"""tools/lint_corpus.py without its downloads: the draw, and that the documentation names what it reads."""
+"""tools/lint_corpus.py without its downloads, and tools/lint_judges.py: the draws, the questions, the count."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import platform
 import re
 from pathlib import Path
@@ -16,7 +17,11 @@ from support.paths import ROOT
 
 @pytest.fixture(scope="module")
 def corpus() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lint_corpus", ROOT / "tools" / "lint_corpus.py")
+    return load("lint_corpus")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -82,3 +87,55 @@ def test_the_documentation_names_the_packages(corpus: ModuleType, which: str, be
     page = (ROOT / "docs" / "appendix" / "lint-precision.md").read_text("utf-8")
     (named,) = re.findall(rf"{begins}(.*?)\.", page, re.DOTALL)
     assert re.split(r",\s+|\s+and\s+", named) == [package.partition("==")[0] for package in corpus.SETS[which]]
+
+
+def test_the_drawn_sets_are_new(corpus: ModuleType) -> None:
+    """No package of the sixth set was in another set, or has a verdict; and it is as large as was asked for."""
+
+    def named(packages: list[str]) -> set[str]:
+        return {re.sub(r"[-_.]+", "-", package.partition("==")[0]).lower() for package in packages}
+
+    drawn = json.loads((ROOT / "docs" / "lint-drawn.json").read_text("utf-8"))["sets"]
+    verdicts = json.loads((ROOT / "docs" / "lint-verdicts.json").read_text("utf-8"))
+    judged = [each["package"] for of in (verdicts, verdicts["third"], verdicts["fourth"]) for each in of["verdicts"]]
+    before = named(judged) | named([each for packages in corpus.SETS.values() for each in packages])
+    fifth, sixth = (named(drawn[name]["packages"]) for name in ("fifth", "sixth"))
+    assert not sixth & (fifth | before)
+    assert not fifth & before
+    assert len(sixth) == sum(drawn["sixth"]["sizes"])
+    assert len(sixth - named(drawn["sixth"]["without_wheel"])) >= 100
+
+
+FOUND = {"path": "", "line": 2, "column": 1, "rule": COUNTDOWN, "message": "an entry of self.refs is counted down"}
+
+
+def test_findings_are_put_before_judges_and_counted(tmp_path: Path) -> None:
+    judges = load("lint_judges")
+    package = tmp_path / "packages" / "pool"
+    package.mkdir(parents=True)
+    for name, text in (("one.py", "x\nrefs\n"), ("two.py", "refs = 1\nother\n")):
+        (package / name).write_text(text)
+    found = [{**FOUND, "path": str(package / name)} for name in ("one.py", "two.py", "two.py")]
+    (tmp_path / "findings.json").write_text(json.dumps({"findings": found}))
+    assert judges.ask(tmp_path / "findings.json", tmp_path / "packages", tmp_path / "asked") == 2
+    text = (tmp_path / "asked" / "002.txt").read_text()
+    assert text.startswith("claim: an entry of self.refs is counted down\n")
+    assert ">>     2 other" in text
+    assert "       1 refs = 1" in text
+    assert "NZ" not in text
+    files = []
+    for name, verdicts in (("A", ("true", "true")), ("B", ("true", "false"))):
+        said = {f"00{n}": {"verdict": verdict, "reason": "it is"} for n, verdict in enumerate(verdicts, 1)}
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(said))
+    counted = judges.count(tmp_path / "asked" / "asked.json", files)
+    assert [each["verdict"] for each in counted] == ["true", "false"]
+    assert judges.figures(counted) == [
+        "| one judge | 2 | 2 | 100 % |",
+        "| the other | 2 | 1 | 50 % |",
+        "| where both agree | 2 | 1 | 50 % |",
+        "| NZ101 | 2 | 1 | 50 % |",
+    ]
+    files[0].write_text("{}")
+    with pytest.raises(SystemExit, match="does not have a verdict on each"):
+        judges.count(tmp_path / "asked" / "asked.json", files)
