@@ -48,8 +48,8 @@ PAIRS = [
 ]
 NO_DECREMENTS = "`incr` has no decrements, so the lie is not told"
 ANY_ORDER = (
-    "each connection sends pairs +1 and -1 on the one counter: unless they happen to overlap in the right way, the values"
-    " are those of a right server, or of one that executes the pairs in another order"
+    "each connection sends pairs +1 and -1 on the one counter: unless they happen to overlap in the right way, the"
+    " values are those of a right server, or of one that executes the pairs in another order"
 )
 # By lie, scenario and loop; None for every loop.
 NOT_KNOWABLE: dict[tuple[type[Fault], str, str | None], str] = {
