@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, Protocol, TextIO
@@ -19,8 +18,8 @@ from naught._version import __version__
 from naught.lint.finding import RULES, UNREADABLE, Finding
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-PROGRESS_S = 0.1
-"""The time between two lines of progress: as often as an eye can follow."""
+PROGRESS_FILES = 16
+"""Progress is shown for each so many files, some twenty times a second: as often as an eye can follow."""
 
 
 class Output(Protocol):
@@ -168,15 +167,13 @@ class Progress:
         self._total = total
         # Whether the stream is a terminal that can go back to the start of a line.
         self._shows = total > 1 and stream.isatty() and os.environ.get("TERM") != "dumb"
-        # The length of the line that is shown, and when the next one is due.
+        # The length of the line that is shown.
         self._shown = 0
-        self._due_s = 0.0
 
     def update(self, files: int, found: int) -> None:
-        """Show how many files are done, and how many findings there are, unless it was shown just before."""
-        if not self._shows or time.monotonic() < self._due_s:
+        """Show how many files are done, and how many findings there are, for some of the files."""
+        if not self._shows or files % PROGRESS_FILES != 1:
             return
-        self._due_s = time.monotonic() + PROGRESS_S
         line = f"{files} of {self._total} files checked, {found} found"
         self._stream.write("\r" + line.ljust(self._shown))
         self._stream.flush()
