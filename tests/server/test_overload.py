@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from naught.errors import Busy
 from naught.wire.codec import encode_notification, encode_request
 from naught_server.config import BUSY_AFTER_MS, CachePolicy, ServerConfig
 from naught_server.decoder import Input, peek_method
@@ -14,7 +15,7 @@ from naught_server.engine import Engine
 from naught_server.memory_bounds import memory_bounds, memory_lines
 from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
 from naught_server.protocol import REFUSED_BYTES_MIN, ServerProtocol
-from naught_server.quotas import ADDRESS, FORGET_ABOVE, USER, Limits, Quotas
+from naught_server.quotas import ADDRESS, FORGET_ABOVE, NO_LIMIT, USER, Limits, Quotas
 from support.conversation import decoded
 
 NOW_MS = 1_000_000
@@ -312,12 +313,12 @@ def test_a_user_has_so_many_connections_and_sessions() -> None:
     one = quotas.enter(USER, "me", 0)
     assert one is not None
     assert quotas.enter(USER, "me", 0) is one
-    with pytest.raises(Exception, match="the user of this client may have 2 connections"):
+    with pytest.raises(Busy, match="the user of this client may have 2 connections"):
         quotas.enter(USER, "me", 0)
     quotas.leave(one)
     assert quotas.enter(USER, "me", 0) is one
     one.open_session()
-    with pytest.raises(Exception, match="1 sessions"):
+    with pytest.raises(Busy, match="1 sessions"):
         one.open_session()
     assert quotas.enter(ADDRESS, "a", 0) is None
 
@@ -350,3 +351,28 @@ def test_the_limits_add_up() -> None:
     assert memory_bounds(ServerConfig())["counters"] is None
     assert memory_lines(ServerConfig())[-1].endswith("and the counters")
     assert all(line.startswith("# ") for line in memory_lines(config_of(1)))
+
+
+def test_bytes_of_waits_may_reach_their_bound_and_not_pass_it() -> None:
+    quotas = Quotas(Limits(parked_bytes=1_000, rate=None), Limits())
+    quota = quotas.enter(ADDRESS, "a", 0)
+    assert quota is not None
+    quota.park(333)
+    quota.park(667)
+    assert quota.parked_bytes == 1_000
+    with pytest.raises(Busy, match="1000 bytes"):
+        quota.park(1)
+    assert quota.parked_bytes == 1_000, "nothing was counted"
+    assert quota.room(0) == NO_LIMIT == 1 << 60
+
+
+def test_a_bucket_fills_with_the_time_and_never_empties_by_it() -> None:
+    quota = Quotas(Limits(rate=1_000), Limits()).enter(ADDRESS, "a", 0)
+    assert quota is not None
+    assert quota.room(5_000) == 1_000
+    quota.spend(1_500)
+    assert quota.room(5_007) == -493
+    assert quota.room(5_000) == -493, "a clock that goes back takes nothing"
+    assert quota.room(5_008) == -492
+    assert quota.room(60_000) == 1_000, "no more than a second's worth"
+    assert FORGET_ABOVE == 1_024
