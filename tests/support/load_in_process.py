@@ -32,7 +32,7 @@ async def run_in_process(plan: Plan) -> Result:
     with probe:
 
         def compare(summed: bool) -> Verification:
-            flattened = not isinstance(driver_for(plan.parsed_target.kind), BatchDriver)
+            flattened = not isinstance(driver_for(plan.parsed_target.kind, plan.scenario), BatchDriver)
             bounds = expected(plan.workload, result.accounts, flattened)
             levels = result.levels if summed and result.levels_known else None
             return verify(inspector, key_ranges(plan.workload, result.accounts), plan.prefix, bounds, levels)

@@ -68,6 +68,9 @@ class Misbehaving:
         self.port = 0
         # Connections accepted so far.
         self.accepted = 0
+        # Who waits for a permit: (connection, message id, key, amount, limit). And all holds so far: (key, amount).
+        self._waiting: list[tuple[asyncio.StreamWriter, int, bytes, int, int]] = []
+        self._holds: list[tuple[bytes, int]] = []
 
     @property
     def url(self) -> str:
@@ -83,7 +86,9 @@ class Misbehaving:
                 requests = list(unpacker)
                 if any(request[2] in LOAD for request in requests):
                     await self.fault.before(writer)
-                writer.write(b"".join(self._answer(*request[1:]) for request in requests))
+                # A notification has no answer.
+                asked = [request for request in requests if request[0] == 0]
+                writer.write(b"".join(self._answer(writer, *request[1:]) for request in asked))
                 await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
             pass
@@ -92,13 +97,19 @@ class Misbehaving:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    def _answer(self, msgid: int, method: bytes, params: list[Any]) -> bytes:
+    def _answer(self, writer: asyncio.StreamWriter, msgid: int, method: bytes, params: list[Any]) -> bytes:
         fault = self.fault
+        if method == b"acquire":
+            self._waiting.append((writer, msgid, *params[0][0]))
+            self._grant()
+            return b""
         if method in LOAD:
             return fault.reply(msgid, self._execute(method, params))
         result: Any = None
         if method == b"get_many":
             result = [fault.read(key) for key in params[0]]
+        elif method == b"hello":
+            result = {"protocol": 1}
         elif method == b"count":
             result = fault.count(params[0])
         elif method == b"take":
@@ -107,24 +118,39 @@ class Misbehaving:
             result = {"version": "of a test", "caches": {"default": {"counters": 0, "evictions": {"zero": 0}}}}
         return pack([1, msgid, None, result])
 
+    def _grant(self) -> None:
+        """Answer those who wait for a permit and can have it now, in their order."""
+        waiting, self._waiting = self._waiting, []
+        for writer, msgid, key, by, limit in waiting:
+            if self.fault.counters.get(key, 0) + by > limit:
+                self._waiting.append((writer, msgid, key, by, limit))
+                continue
+            self._holds.append((key, by))
+            value = self.fault.change(key, by)
+            writer.write(self.fault.reply(msgid, [True, [value], len(self._holds)]))
+
     def _execute(self, method: bytes, params: list[Any]) -> Any:
         fault = self.fault
+        if method == b"release":
+            key, by = self._holds[params[0] - 1]
+            value = fault.change(key, -by)
+            self._grant()
+            return [value]
+        if method == b"try_incr":
+            ((key, by, limit),) = params[0]
+            value = fault.counters.get(key, 0)
+            return [True, [fault.change(key, by)]] if value + by <= limit else [False, [value]]
         if method == b"apply":
             keys, deltas = params
             deltas = [deltas] * len(keys) if isinstance(deltas, int) else deltas
             return [fault.change(key, delta) for key, delta in zip(keys, deltas, strict=True)]
         if method == b"get":
             return fault.read(params[0])
-        if method == b"try_incr":
-            ((key, by, limit),) = params[0]
-            if fault.counters.get(key, 0) + by > limit:
-                return [False, [fault.counters.get(key, 0)]]
-            return [True, [fault.change(key, by)]]
         by = params[1] if len(params) > 1 else 1
         return fault.change(params[0], by if method == b"incr" else -by)
 
 
-LOAD = (b"incr", b"decr", b"get", b"apply", b"try_incr")
+LOAD = (b"incr", b"decr", b"get", b"apply", b"try_incr", b"acquire", b"release")
 
 
 class DropsIncrements(Fault):

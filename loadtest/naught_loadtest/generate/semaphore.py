@@ -5,6 +5,8 @@ an amount of a counter that a session holds (`acquire` with a wait, `release`). 
 the reply to `acquire`, so these requests cannot be encoded before the run. `Permit` makes and checks them one by one;
 it is sans-IO.
 
+More holders than permits are found too, among the connections of one process.
+
 The loop is closed: the time of an `acquire` is mostly that of waiting for the other connections. Every reply must
 have its id; a grant must have a value from 1 to the limit and a hold with a greater number than the one before,
 which is what makes it a fencing token. After the run all permits are given back, and no counter is left.
@@ -35,10 +37,38 @@ from naught_loadtest.measure.tally import (
 REPLY_BYTES_MAX = 1 << 16
 
 
+class Holders:
+    """How many connections of this process hold a permit of each semaphore.
+
+    A permit that is given back counts until the request is written. So when more are held than there are, the server
+    has granted one too many, in whatever order it executed the requests.
+    """
+
+    def __init__(self) -> None:
+        # By the name of the semaphore.
+        self._held: dict[str, int] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether a permit is held."""
+        return any(self._held.values())
+
+    def take(self, name: str) -> int:
+        """One more is held. Returns how many are held now."""
+        self._held[name] = self._held.get(name, 0) + 1
+        return self._held[name]
+
+    def give_back(self, name: str) -> None:
+        """One less is held."""
+        self._held[name] -= 1
+
+
 class Permit:
     """The requests of one connection: acquire, release, acquire, and so on. Sans-IO."""
 
-    def __init__(self, script: Script, prefix: str, limit: int, wait_ms: int) -> None:
+    def __init__(self, script: Script, prefix: str, limit: int, wait_ms: int, holders: Holders) -> None:
+        # Shared by all connections of the process.
+        self._holders = holders
         self._names = [key_name(prefix, key) for key in script.keys]
         # Permits of each semaphore.
         self._limit = limit
@@ -46,9 +76,17 @@ class Permit:
         self._wait_ms = wait_ms
         # The number of the request that is made next or waits for its reply. Even ones acquire, odd ones release.
         self.number = 0
+        # The semaphore of the last acquire, and whether its permit is held and its release is not written.
+        self._name = self._names[0]
+        self._held = False
         # The hold that is released next, and the greatest one so far.
         self._hold = 0
         self._greatest_hold = 0
+
+    @property
+    def others_hold(self) -> bool:
+        """Whether another connection of the process holds a permit and has not begun to give it back."""
+        return self._holders.any
 
     @property
     def holding(self) -> bool:
@@ -59,9 +97,21 @@ class Permit:
         """The next request."""
         msgid = message_id(self.number)
         if self.holding:
+            self.drop()
             return request("release", self._hold, msgid=msgid)
-        name = self._names[self.number % len(self._names)]
-        return request("acquire", [[name, 1, self._limit]], self._wait_ms, msgid=msgid)
+        self._name = self._names[self.number % len(self._names)]
+        return request("acquire", [[self._name, 1, self._limit]], self._wait_ms, msgid=msgid)
+
+    @property
+    def held(self) -> bool:
+        """Whether a permit is held and its release is not written."""
+        return self._held
+
+    def drop(self) -> None:
+        """The connection has ended. A permit that is held and not given back goes back with the session."""
+        if self._held:
+            self._held = False
+            self._holders.give_back(self._name)
 
     def take(self, message: Any) -> str:
         """The reply to the last request. Returns the class of its failure, empty for none.
@@ -83,7 +133,8 @@ class Permit:
         match result:
             case [True, [int(value)], int(hold)] if 1 <= value <= self._limit and hold > self._greatest_hold:
                 self._hold = self._greatest_hold = hold
-                return ""
+                self._held = True
+                return "too_many_holders" if self._holders.take(self._name) > self._limit else ""
             case [False, [int()], None]:
                 return "not_granted"
         return "wrong_value"
@@ -190,15 +241,23 @@ class SemaphoreConnection(asyncio.Protocol):
             self._tally.fail(kind)
             self._tally.failed_took(took_ns, 1)
             self._note_failure(self._permit.number - 1)
-            if self._permit.holding:
+            if self._permit.holding and not self._permit.held:
                 # Without a permit there is nothing to give back: the release is left out.
                 self._permit.number += 1
                 self.sent += 1
                 self.answered += 1
                 self._note_failure(self._permit.number - 1)
-        if self.stopping and not self._permit.holding:
+        if self._permit.holding:
+            # Held until the next turn of the loop. By then the replies to other connections that have arrived are
+            # read, and a server that has granted one permit too many is seen.
+            asyncio.get_running_loop().call_soon(self._send_again)
+        elif not self.stopping:
+            self._send()
+        elif not self._permit.others_hold:
             self._on_idle()
-        else:
+
+    def _send_again(self) -> None:
+        if not self._why and not self.lost:
             self._send()
 
     def _note_failure(self, number: int) -> None:
@@ -222,6 +281,7 @@ class SemaphoreConnection(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
+        self._permit.drop()
         if self._why == GIVEN_UP:
             return
         why = self._why or CONNECTION_LOST

@@ -45,7 +45,7 @@ from naught_loadtest.generate.encoding import CYCLE_REQUESTS_MIN, EncodedScript,
 from naught_loadtest.generate.open_loop import LoopTurn, OpenLoopConnection, Pacer, RequestQueue
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.replies import ACKNOWLEDGED
-from naught_loadtest.generate.semaphore import Permit, SemaphoreConnection
+from naught_loadtest.generate.semaphore import Holders, Permit, SemaphoreConnection
 from naught_loadtest.generate.value_sums import ValueSums
 from naught_loadtest.generate.workload import SHARED_SCRIPTS
 from naught_loadtest.measure.cores import usable_core_count
@@ -127,6 +127,8 @@ class Worker:
         # Counts for the figures; all connections share it.
         self._tally = Tally(timeout_ns=int(plan.timeout_s * 1e9))
         self._lanes: list[Lane] = []
+        # Who holds a permit, in the scenario `semaphore`.
+        self._holders = Holders()
         # Scripts that several connections share, encoded, by their number.
         self._shared: dict[int, EncodedScript] = {}
         # For each of them the sums of the values that were answered.
@@ -222,7 +224,7 @@ class Worker:
     def _semaphore(self, number: int, life: int) -> SemaphoreConnection:
         workload = self._plan.workload
         wait_ms = int(self._plan.timeout_s * 1000)
-        permit = Permit(workload.script(number, life), self._plan.prefix, workload.permits, wait_ms)
+        permit = Permit(workload.script(number, life), self._plan.prefix, workload.permits, wait_ms, self._holders)
         return SemaphoreConnection(
             number,
             self._driver,

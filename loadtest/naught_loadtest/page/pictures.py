@@ -32,6 +32,8 @@ from naught_loadtest.page.scales import (
 POINTS_PER_DECADE = 24
 # The colour of a line that does not decide how far the axis goes.
 ASIDE = "s6"
+# The colours of the runs of a search.
+DOTS = {"met": "kept-dot", "missed": "broken-dot", "not judged": "spoiled-dot"}
 # Cells of a heat map: columns at most, and about so many rows.
 COLUMNS_MAX = 120
 HEAT_ROWS = 30
@@ -216,12 +218,11 @@ def _shades(most: int) -> Markup:
 
 def rate_against_latency(
     lines: Mapping[str, Sequence[tuple[float, float | None]]],
-    held: Sequence[tuple[float, float]],
-    missed: Sequence[tuple[float, float]],
+    dots: Mapping[str, Sequence[tuple[float, float]]],
     limits: Sequence[Limit],
     found: float | None,
 ) -> Markup:
-    """Latencies at the rates of a search: by name of a percentile (rate, latency), and the runs as dots."""
+    """Latencies at the rates of a search: by name of a percentile (rate, latency); the runs as dots, by verdict."""
     title = "Latency against rate"
     values = [(rate, value_ns) for line in lines.values() for rate, value_ns in line if value_ns is not None]
     if not values:
@@ -240,8 +241,9 @@ def rate_against_latency(
         chart.line(
             colour, name, [(rate, None if value_ns is None else max(1.0, value_ns)) for rate, value_ns in line]
         )
-    chart.dots("kept-dot", "objective met", held)
-    chart.dots("broken-dot", "missed", missed, hollow=True)
+    for verdict, points in dots.items():
+        if points:
+            chart.dots(DOTS[verdict], f"objective {verdict}", points, hollow=verdict != "met")
     return chart.figure()
 
 

@@ -23,8 +23,9 @@ def render(document: Mapping[str, Any]) -> str:
     """The page of a report of the kind `search`."""
     plan, probes, confirmed = document["plan"], document["probes"], document["confirmed"]
     names = line_names(document["objectives"])
-    ordered = sorted(probes, key=lambda probe: probe["rate_per_s"])
-    lines = {name: [(probe["rate_per_s"], probe["response_ns"].get(name)) for probe in ordered] for name in names}
+    # A rate that was tried several times has its last run in the lines, and all of them as dots.
+    last = {probe["rate_per_s"]: probe for probe in probes}
+    lines = {name: [(rate, last[rate]["response_ns"].get(name)) for rate in sorted(last)] for name in names}
     objective = " and ".join(document["objectives"])
     return sections.page(
         f"Highest rate with {objective} on {plan['target']}",
@@ -35,8 +36,7 @@ def render(document: Mapping[str, Any]) -> str:
         together(
             rate_against_latency(
                 lines,
-                _dots(ordered, names[-1], held=True),
-                _dots(ordered, names[-1], held=False),
+                {verdict: _dots(probes, names[-1], verdict) for verdict in ("met", "missed", "not judged")},
                 list(_limits(document["objectives"], kept=confirmed is not None)),
                 confirmed["rate_per_s"] if confirmed else None,
             )
@@ -63,9 +63,19 @@ def _latency(value_ns: int | None) -> str:
 
 
 def _verdict(probe: Mapping[str, Any]) -> str:
+    """What the table says: met, missed, or why the run tells neither."""
     if probe["held"]:
         return "met"
-    return "INVALID" if probe["invalid"] else "missed"
+    if probe["invalid"]:
+        return "INVALID"
+    verdict = str(probe.get("verdict", "missed"))
+    return "missed" if verdict == "MISSED" else verdict
+
+
+def _judged(probe: Mapping[str, Any]) -> str:
+    """What the dot of a run says."""
+    verdict = _verdict(probe)
+    return verdict if verdict in ("met", "missed") else "not judged"
 
 
 def line_names(objectives: Sequence[str]) -> list[str]:
@@ -77,11 +87,11 @@ def line_names(objectives: Sequence[str]) -> list[str]:
     return names[-DRAWN_MAX:]
 
 
-def _dots(probes: Sequence[Mapping[str, Any]], name: str, *, held: bool) -> list[tuple[float, float]]:
+def _dots(probes: Sequence[Mapping[str, Any]], name: str, verdict: str) -> list[tuple[float, float]]:
     return [
         (probe["rate_per_s"], probe["response_ns"][name])
         for probe in probes
-        if probe["held"] == held and probe["response_ns"].get(name)
+        if _judged(probe) == verdict and probe["response_ns"].get(name)
     ]
 
 
@@ -100,7 +110,7 @@ def _verdicts(document: Mapping[str, Any]) -> Iterator[sections.Verdict]:
         least = "at least " if document["generator_limited"] else ""
         yield "good", "Found", f"{least}{confirmed['rate_per_s']:,.0f} requests/s: {confirmed['sentence']}"
     if document["generator_limited"]:
-        yield "slow", "Limited", "Above this rate the generator was the limit, so the server may reach more."
+        yield "slow", "Limited", "The generator was the limit at some rates, so the server may reach more."
     spoiled = sum(bool(probe["invalid"]) for probe in document["probes"])
     if spoiled:
         yield "slow", "INVALID", f"{spoiled} of {len(document['probes'])} runs were spoiled by the generator."

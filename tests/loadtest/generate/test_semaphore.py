@@ -12,14 +12,14 @@ from naught_loadtest.drivers.base import ProtocolFaultError
 from naught_loadtest.drivers.naught import message_id
 from naught_loadtest.drivers.naught_calls import QUOTA_LIMIT, REFUSED, TIME_TO_LIVE_MS
 from naught_loadtest.generate.plan import Plan
-from naught_loadtest.generate.semaphore import Permit
+from naught_loadtest.generate.semaphore import Holders, Permit
 from naught_loadtest.generate.workload import Workload
 
 LIMIT = 2
 
 
 def permit() -> Permit:
-    return Permit(Workload("semaphore", 1, 4, 1, 7).script(0), "a1b2c3d:", LIMIT, 500)
+    return Permit(Workload("semaphore", 1, 4, 1, 7).script(0), "a1b2c3d:", LIMIT, 500, Holders())
 
 
 def asked(request: bytes) -> Any:
@@ -75,6 +75,24 @@ def test_ids_and_errors_are_checked() -> None:
     for message in ([2, b"x", []], 7, None, [1, 2, 3]):
         with pytest.raises(ProtocolFaultError):
             permit().take(message)
+
+
+def test_more_holders_than_permits_are_found() -> None:
+    holders = Holders()
+    workload = Workload("semaphore", 1, 4, 1, 7)
+    first, second, third = (Permit(workload.script(0), "a1b2c3d:", LIMIT, 500, holders) for _ in range(3))
+    assert first.take([1, message_id(0), None, [True, [1], 1]]) == ""
+    assert second.take([1, message_id(0), None, [True, [2], 2]]) == ""
+    assert third.take([1, message_id(0), None, [True, [1], 3]]) == "too_many_holders"
+    assert asked(first.request())[2] == "release"
+    second.drop()
+    assert holders.any
+    third.drop()
+    assert not holders.any
+    assert (
+        Permit(workload.script(0), "a1b2c3d:", LIMIT, 500, holders).take([1, message_id(0), None, [True, [2], 4]])
+        == ""
+    )
 
 
 def test_half_of_the_connections_wait() -> None:
