@@ -36,7 +36,7 @@ PICTURES = {
 def measured(folder: Path, rate: int) -> Path:
     """The report of a run against a server that is started for it."""
     report = folder / "report.json"
-    stages = f"20s@{rate},20s@{2 * rate},20s@{rate}"
+    stages = f"15s@{rate},15s@{2 * rate},15s@{rate}"
     with naught_server() as server:
         words = ["run", "--target", server.url, "--stages", stages, "--arrival", "poisson", "--seed", "1"]
         loadtest([*words, "--slo", "p99<5ms", "--slo", "errors<0.1%", "--json", str(report)])
