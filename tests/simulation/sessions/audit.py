@@ -258,6 +258,9 @@ class Audit:
             assert len(right) == len(request.params[0]), f"{request} was answered before its last item"
         elif request.method in SLICED and record.stream.index(request) < record.accepted:
             right = UNKNOWN  # its slices have ended
+        elif answer == Refused("busy") and not self._fast:  # it has more work than it can do: see overload.py
+            record.accept(msgid)
+            right = answer
         else:
             assert self._fast, f"{request} was answered and has not begun"
             right = self._execute(record.accept(msgid))
