@@ -120,6 +120,7 @@ class ServerProtocol:
         "_fed_bytes",
         "_input",
         "_left",
+        "_may_refuse",
         "_most_entries",
         "_most_method",
         "_most_traceparent",
@@ -213,6 +214,8 @@ class ServerProtocol:
         quota = engine.quotas.enter(ADDRESS, address, engine.latest_ms)
         if quota is not None:
             self.quotas = (quota,)
+        # Whether to ask `_what_to_refuse`: there are limits, or it is behind, or was.
+        self._may_refuse = bool(self.quotas)
 
     # ---------------------------------------------------------------------------------------- called by the adapter
 
@@ -299,7 +302,7 @@ class ServerProtocol:
         source = self._input
         refused = NOTHING
         while self._left > 0 and self._fault is None and not self.closing:
-            if self.quotas or self._behind or self._queue.refused_until or refused != NOTHING:
+            if self._may_refuse:
                 refused = self._what_to_refuse(now_ms)
                 self._served.leave_apply = refused != NOTHING
             session = self.session
@@ -348,6 +351,7 @@ class ServerProtocol:
         if queue.fed_bytes - left_bytes < queue.refused_until:
             return LONG
         queue.refused_until = 0
+        self._may_refuse = self._behind or bool(self.quotas)
         return NOTHING
 
     def _next_not_refused(self, refused: int) -> object:
@@ -463,7 +467,7 @@ class ServerProtocol:
     def _note_behind(self, behind: bool, now_ms: int) -> None:
         """Whether received requests are left over after this turn."""
         if behind and not self._behind:
-            self._behind = True
+            self._behind = self._may_refuse = True
             self.engine.overload.enter()
             if not self._queue.refused_until:
                 self._queue.begin(self._input.left_bytes, now_ms)
@@ -527,6 +531,7 @@ class ServerProtocol:
             each for each in (*self.quotas, quota) if each is not None and each is not self._quota_of_user
         )
         self._quota_of_user = quota
+        self._may_refuse = self._may_refuse or bool(self.quotas)
         self.login = login
         self._input.lift_limit()
         self._choose_path()
