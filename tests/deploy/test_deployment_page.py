@@ -47,7 +47,7 @@ def as_the_page_says(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("verb", ["install", "upgrade"])
+@pytest.mark.parametrize("verb", ["install", pytest.param("upgrade", marks=pytest.mark.slow)])
 def test_its_commands_for_helm_render_what_is_valid(verb: str, as_the_page_says: Path) -> None:
     found = commands_of("helm", verb)
     assert found
@@ -70,6 +70,7 @@ def test_its_commands_for_helm_render_what_is_valid(verb: str, as_the_page_says:
         assert ("ServiceMonitor" in {each["kind"] for each in manifests}) is monitored
 
 
+@pytest.mark.slow
 def test_the_values_of_the_page_arrive(as_the_page_says: Path) -> None:
     command = [program("helm"), "template", "naught", "deploy/helm/naught", "--values", "values.yaml"]
     printed = subprocess.run(command, cwd=as_the_page_says, capture_output=True, text=True, check=True, timeout=60)

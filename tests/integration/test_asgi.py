@@ -127,7 +127,9 @@ def test_each_key_has_its_own_limit_and_none_has_none() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize(("unreachable", "status"), [("open", 200), ("closed", 503)])
+@pytest.mark.parametrize(
+    ("unreachable", "status"), [pytest.param("open", 200, marks=pytest.mark.slow), ("closed", 503)]
+)
 def test_a_server_that_cannot_be_reached(
     unreachable: Any, status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

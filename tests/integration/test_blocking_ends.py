@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from naught import blocking
+from support.seeds import slow
 from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30.0
@@ -265,7 +266,7 @@ GREEN = """
 """
 
 
-@pytest.mark.parametrize("patch", ["", pytest.param("thread=False", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("patch", slow("", "thread=False"))
 def test_a_program_with_greenlets(tmp_path: Path, own_port: int, patch: str) -> None:
     pytest.importorskip("gevent", reason="gevent is not installed")
     first = ServerProcess(tmp_path, "--port", str(own_port))

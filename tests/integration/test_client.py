@@ -340,7 +340,7 @@ def test_what_was_called_without_connection_is_sent_on_the_next(run: Run[None]) 
     run(scenario())
 
 
-@pytest.mark.parametrize("kind", ["change", "read"])
+@pytest.mark.parametrize("kind", ["read", pytest.param("change", marks=pytest.mark.slow)])
 def test_a_reply_cut_at_every_byte(run: Run[None], kind: str) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:

@@ -209,7 +209,7 @@ async def _close_when_asked(server: ScriptedServer) -> None:
         peer.close()
 
 
-@both
+@pytest.mark.parametrize("kind", ["asyncio", pytest.param("blocking", marks=pytest.mark.slow)])
 async def test_a_timeout_is_the_outcome_of_a_call_and_of_a_wait_that_has_no_answer(kind: str) -> None:
     journal = Journal()
     async with scripted(kind, **journal.hooks) as (counters, peer, _):

@@ -322,6 +322,7 @@ def test_the_scripts_of_the_client_drive_a_server(naught: Server, script: str) -
     assert ask(naught, "count") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.peer
 def test_the_script_of_redis_py_drives_a_pool(redis: Server) -> None:
     done = scripted("redis_py_threads", redis)
@@ -341,7 +342,7 @@ def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> N
         ask(naught, "clear")
 
 
-@pytest.mark.parametrize("way", [*slow("pipelined", "applied"), "due"])
+@pytest.mark.parametrize("way", [*slow("pipelined", "due"), "applied"])
 def test_a_load_with_a_session_on_every_connection(
     naught: Server, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
@@ -409,6 +410,7 @@ def test_neighbours_that_cannot_start_are_named(naught: Server) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [in_use.GROUP, victims.GROUP])
 def test_the_bars_of_the_server_among_others_print_their_lines(
     group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -441,6 +443,7 @@ def test_a_search_confirms_the_rate_that_held(
     assert [each["rate_per_s"] for each in document["probes"] if each["held"]] == [250, 500, 500]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_search_that_finds_nothing(naught: Server, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.2", "--warmup", "0")

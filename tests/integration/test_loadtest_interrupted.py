@@ -45,6 +45,7 @@ def counters(server: Server, prefix: str) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loop",
     [pytest.param(("-P", "4"), id="closed", marks=pytest.mark.slow), pytest.param(("--rate", "500"), id="open")],

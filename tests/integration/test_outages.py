@@ -72,7 +72,7 @@ async def test_without_a_server_every_use_says_so_at_its_deadline(kind: str, ser
             assert "'n'" in str(error), f"{name} names the counter: {error}"
 
 
-@both
+@pytest.mark.parametrize("kind", ["asyncio", pytest.param("blocking", marks=pytest.mark.slow)])
 async def test_a_server_that_answers_nothing_is_no_answer(kind: str) -> None:
     async with (
         asyncio.timeout(GUARD_S),

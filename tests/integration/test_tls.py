@@ -276,7 +276,7 @@ async def test_a_process_of_this_user_is_a_user(world: World) -> None:
 # ------------------------------------------------------------------------------------------- handshakes
 
 
-@pytest.mark.parametrize("count", [10, *slow(200)])
+@pytest.mark.parametrize("count", slow(10, 200))
 async def test_silent_handshakes_do_not_delay_the_others(world: World, count: int) -> None:
     before = world.handshakes()
     silent = [socket.create_connection(("127.0.0.1", world.server.port), DEADLINE_S) for _ in range(count)]

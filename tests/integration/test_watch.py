@@ -178,6 +178,7 @@ async def test_keys_of_the_terminal_leave_it_as_it_was(server: ServerProcess) ->
         assert terminal.modes_now() == terminal.modes
 
 
+@pytest.mark.slow
 async def test_sigterm_leaves_the_terminal_as_it_was(server: ServerProcess) -> None:
     async with PseudoTerminal(WATCH, environment(url_of(server))) as terminal:
         await terminal.until(r"commands/s")

@@ -343,6 +343,7 @@ def test_depth_is_no_limit(kind: str, levels: int) -> None:
     assert depth >= levels
 
 
+@pytest.mark.slow
 def held_bytes(levels: int) -> int:
     data = nested(levels, "dict")
     tracemalloc.start()

@@ -374,6 +374,7 @@ def test_cycles(in_place: bool) -> None:
     assert made.notes == {}
 
 
+@pytest.mark.slow
 def test_what_was_shared_stays_shared() -> None:
     value: Any
     shared = {"a": 0, "b": 1}

@@ -179,6 +179,7 @@ def make_lines(process: subprocess.Popen[bytes], port: int, lines: int) -> None:
         assert peer.call("take", [b"k"]) == [lines]
 
 
+@pytest.mark.slow
 def end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.terminate()

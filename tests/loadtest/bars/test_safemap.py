@@ -21,6 +21,7 @@ def test_what_safemap_is_measured_against_keeps_its_zeros() -> None:
     assert counts.counts == {"a": 0, "b": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_what_prune_is_measured_against_returns_the_same(name: str) -> None:
     data = DATA[name](50)

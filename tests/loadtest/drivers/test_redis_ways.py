@@ -132,7 +132,7 @@ def run(server: ScriptedRedis, name: str, **changes: object) -> Result:
 
 
 @pytest.mark.parametrize("rate", [None, 2000.0], ids=["closed", "open"])
-@pytest.mark.parametrize("scenario", ["mixed", "inflight"])
+@pytest.mark.parametrize("scenario", [pytest.param("mixed", marks=pytest.mark.slow), "inflight"])
 @pytest.mark.parametrize("name", EVICTING_WAYS)
 def test_every_way_counts_right_and_leaves_no_zero(
     server: ScriptedRedis, name: str, scenario: str, rate: float | None

@@ -85,7 +85,7 @@ def test_mixed_has_all_four_and_reads_only_what_is_there() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("batch", [1, 13])
+@pytest.mark.parametrize("batch", [13, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_remains_is_the_sum_of_what_was_done(scenario: str, batch: int) -> None:
     script = workload(scenario, batch=batch).script(1)
     for requests in (0, 1, 57, len(script.sizes) - 1, len(script.sizes), 3 * len(script.sizes) + 11):
