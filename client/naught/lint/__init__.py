@@ -22,8 +22,8 @@ How it works, each module using those before it:
     finding    the table of rules, and one finding
 
 The code it reads is never executed or imported, and it uses only the standard library. It checks one module at a
-time, and knows only maps that this module makes itself. Where it is not sure, it reports nothing: few false alarms
-matter more than many findings.
+time, and knows only maps that this module makes itself. Where it is not sure, it is meant to report nothing: few
+false alarms matter more than many findings. docs/lint.md says how often it is right.
 """
 
 from __future__ import annotations
