@@ -192,10 +192,13 @@ def reachable(name: str, arrows: dict[str, set[str]]) -> set[str]:
     return found
 
 
-ARROWS = {
-    name: {found.module for found in imports_of(name) if found.module in MODULES and found.module != name}
-    for name in MODULES
-}
+@functools.cache
+def arrows() -> dict[str, set[str]]:
+    """The modules that each module imports. Not at import: every worker of the tests would read all sources."""
+    return {
+        name: {found.module for found in imports_of(name) if found.module in MODULES and found.module != name}
+        for name in MODULES
+    }
 
 
 # ------------------------------------------------------------------------------------------------- the packages
@@ -246,7 +249,7 @@ def test_the_operator_is_a_program_of_its_own(name: str) -> None:
     """Few of its modules know kopf, the API or a server, and nothing but itself imports it."""
     beyond = {top(found) for found in at_run_time(name)} - set(sys.stdlib_module_names) - {OPERATOR}
     assert beyond == OPERATOR_MAY_IMPORT.get(name, set())
-    assert all(top(other) == OPERATOR for other, known in ARROWS.items() if name in known)
+    assert all(top(other) == OPERATOR for other, known in arrows().items() if name in known)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(PEERS) and top(name) != OPERATOR])
@@ -258,12 +261,12 @@ def test_nothing_but_the_standard_library_uvloop_and_msgpack(name: str) -> None:
 @pytest.mark.parametrize("name", EXTRAS)
 def test_nothing_imports_what_needs_an_extra(name: str) -> None:
     assert top(EXTRAS[name]) in {top(found) for found in at_run_time(name)}
-    assert not {other for other, known in ARROWS.items() if name in known}
+    assert not {other for other, known in arrows().items() if name in known}
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(PEERS)])
 def test_nothing_imports_what_drives_other_libraries(name: str) -> None:
-    assert not {other for other, known in ARROWS.items() if name in known and not other.startswith(PEERS)}
+    assert not {other for other, known in arrows().items() if name in known and not other.startswith(PEERS)}
 
 
 # ------------------------------------------------------------------------------------------------- the core
@@ -287,7 +290,7 @@ def test_each_adapter_needs_to_be_called_one(name: str) -> None:
 
 def test_there_are_no_circles() -> None:
     """At run time or for types: what needs its owner back gets a small protocol class or a callable."""
-    assert circles(ARROWS) == set()
+    assert circles(arrows()) == set()
 
 
 def test_circles_are_found() -> None:

@@ -86,19 +86,19 @@ def test_what_is_wrong_on_one_host_is_wrong(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "not at the same time": ({**of_host("two"), "started_at": "2026-01-02T03:04:09.000+00:00"}, "in common"),
-    "another loop": (of_host("two", rate=300.0), "loop"),
-    "another scenario": (of_host("two", scenario="hotkey"), "scenario"),
-    "another pipeline": (of_host("two", pipeline=3), "pipeline"),
-    "the same run": (of_host("one"), "same run"),
-    "no time": ({**of_host("two"), "started_at": "yesterday"}, "when"),
+    "not at the same time": (lambda: {**of_host("two"), "started_at": "2026-01-02T03:04:09.000+00:00"}, "in common"),
+    "another loop": (lambda: of_host("two", rate=300.0), "loop"),
+    "another scenario": (lambda: of_host("two", scenario="hotkey"), "scenario"),
+    "another pipeline": (lambda: of_host("two", pipeline=3), "pipeline"),
+    "the same run": (lambda: of_host("one"), "same run"),
+    "no time": (lambda: {**of_host("two"), "started_at": "yesterday"}, "when"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_added_up_is_refused(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    document, word = REFUSED[name]
-    exit_status, _ = merged(tmp_path, [of_host("one"), document])
+    make, word = REFUSED[name]
+    exit_status, _ = merged(tmp_path, [of_host("one"), make()])
     said = capsys.readouterr().err
     assert exit_status == status.USAGE
     assert word in said
