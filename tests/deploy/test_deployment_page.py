@@ -70,7 +70,6 @@ def test_its_commands_for_helm_render_what_is_valid(verb: str, as_the_page_says:
         assert ("ServiceMonitor" in {each["kind"] for each in manifests}) is monitored
 
 
-@pytest.mark.slow
 def test_the_values_of_the_page_arrive(as_the_page_says: Path) -> None:
     command = [program("helm"), "template", "naught", "deploy/helm/naught", "--values", "values.yaml"]
     printed = subprocess.run(command, cwd=as_the_page_says, capture_output=True, text=True, check=True, timeout=60)
@@ -80,6 +79,7 @@ def test_the_values_of_the_page_arrive(as_the_page_says: Path) -> None:
     assert given.caches["orders"].max_counters == written["caches"]["orders"]["max_counters"]
 
 
+@pytest.mark.slow
 def test_its_commands_for_kubectl_exist(as_the_page_says: Path) -> None:
     kubectl = program("kubectl")
     for words in commands_of("kubectl"):

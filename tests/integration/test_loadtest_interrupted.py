@@ -45,7 +45,6 @@ def counters(server: Server, prefix: str) -> int:
     return count
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "loop",
     [pytest.param(("-P", "4"), id="closed", marks=pytest.mark.slow), pytest.param(("--rate", "500"), id="open")],
@@ -87,6 +86,7 @@ def test_the_first_interrupt_ends_a_run_with_its_whole_report(
     assert counters(naught, report["plan"]["prefix"]) == 0
 
 
+@pytest.mark.slow
 def test_the_second_interrupt_stops_at_once(tmp_path: Path) -> None:
     """The server never answers, so the first one would wait for the timeout of ten minutes."""
     with listening(Misbehaving(NeverAnswers())) as server:

@@ -178,7 +178,6 @@ async def test_keys_of_the_terminal_leave_it_as_it_was(server: ServerProcess) ->
         assert terminal.modes_now() == terminal.modes
 
 
-@pytest.mark.slow
 async def test_sigterm_leaves_the_terminal_as_it_was(server: ServerProcess) -> None:
     async with PseudoTerminal(WATCH, environment(url_of(server))) as terminal:
         await terminal.until(r"commands/s")
@@ -188,6 +187,7 @@ async def test_sigterm_leaves_the_terminal_as_it_was(server: ServerProcess) -> N
         assert terminal.modes_now() == terminal.modes
 
 
+@pytest.mark.slow
 async def test_a_pause_asks_nothing(server: ServerProcess) -> None:
     def asked() -> int:
         count: int = server.call("info")[b"commands"][b"info"]

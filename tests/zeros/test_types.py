@@ -343,7 +343,6 @@ def test_depth_is_no_limit(kind: str, levels: int) -> None:
     assert depth >= levels
 
 
-@pytest.mark.slow
 def held_bytes(levels: int) -> int:
     data = nested(levels, "dict")
     tracemalloc.start()
@@ -356,6 +355,7 @@ def held_bytes(levels: int) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_memory_is_in_proportion_to_depth() -> None:
     """With the path of each zero it would be four times as much for twice the depth."""
     assert held_bytes(2_000) < 2.5 * held_bytes(1_000)

@@ -374,7 +374,6 @@ def test_cycles(in_place: bool) -> None:
     assert made.notes == {}
 
 
-@pytest.mark.slow
 def test_what_was_shared_stays_shared() -> None:
     value: Any
     shared = {"a": 0, "b": 1}
@@ -392,6 +391,7 @@ def test_what_was_shared_stays_shared() -> None:
     assert (value, len(removed)) == ({}, 2)
 
 
+@pytest.mark.slow
 def test_depth_is_no_limit() -> None:
     deep: Any = 0
     for _ in range(20_000):

@@ -179,7 +179,6 @@ def make_lines(process: subprocess.Popen[bytes], port: int, lines: int) -> None:
         assert peer.call("take", [b"k"]) == [lines]
 
 
-@pytest.mark.slow
 def end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.terminate()
@@ -190,6 +189,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
+@pytest.mark.slow
 def test_with_the_disk_full_under_its_log_it_serves_on_and_the_log_goes_on_when_there_is_room(
     tmp_path: Path, small_disk: Path
 ) -> None:

@@ -21,13 +21,13 @@ def test_what_safemap_is_measured_against_keeps_its_zeros() -> None:
     assert counts.counts == {"a": 0, "b": 2}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 def test_what_prune_is_measured_against_returns_the_same(name: str) -> None:
     data = DATA[name](50)
     assert prune(data).value == without_zeros(data)
 
 
+@pytest.mark.slow
 def test_the_group_prints_both_policies_and_both_methods(tmp_path: Path) -> None:
     assert "safemap" in GROUPS
     file = tmp_path / "bars.json"
