@@ -207,7 +207,7 @@ class ServerProtocol:
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
         self._behind = False  # received requests were left over after the last turn
         self._queue: Final = Queue()  # how long they will wait
-        self._unread_bytes: Final = unread_bytes
+        self._unread_bytes = unread_bytes
         # What its principals may use: its address, and its user once it has one. Empty where there are no limits.
         self.quotas: tuple[Quota, ...] = ()
         self._quota_of_user: Quota | None = None  # the one of these that is the user's
@@ -633,6 +633,7 @@ class ServerProtocol:
         # adapter, which would stay until the garbage collector finds it.
         self._input = Input()
         self._wake = _ignore
+        self._unread_bytes = None
 
     # ---------------------------------------------------------------------------------------- called by commands
 
