@@ -4,6 +4,7 @@ unfinished, and how many of its bytes are kept."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 import sys
@@ -18,6 +19,7 @@ from naught_server.access import Check, User
 from naught_server.config import HANDSHAKE_MS_MAX, INPUT_BYTES_MAX, MESSAGE_MS_MAX, TURN_ITEMS_MAX
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.protocol import ServerProtocol
 from naught_server.secret_hash import HashedSecret, hash_of
 from naught_server.stats import TIMED_OF_SMALL, Durations
 from support.clock import JumpingLoop
@@ -180,6 +182,31 @@ def test_a_lost_connection_leaves_no_timer(run: Run) -> None:
         assert timers() == 1
         connection.connection_lost(None)
         assert timers() == 0
+
+    run(test)
+
+
+def test_a_lost_connection_is_freed_without_the_collector(run: Run) -> None:
+    """Where connections come and go by the thousand, those that wait for the collector take megabytes."""
+
+    def protocols() -> int:
+        return sum(isinstance(each, ServerProtocol) for each in gc.get_objects())
+
+    async def test() -> None:
+        engine = engine_of()
+        gc.collect()
+        before = protocols()
+        gc.disable()
+        try:
+            connection, transport = connected(engine)
+            connection.data_received(PING + PING[:-1])
+            assert protocols() == before + 1
+            connection.connection_lost(None)
+            del connection, transport
+            await asyncio.sleep(MESSAGE_S)  # a timer that was cancelled leaves the loop
+            assert protocols() == before
+        finally:
+            gc.enable()
 
     run(test)
 
