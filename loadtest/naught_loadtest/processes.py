@@ -39,7 +39,8 @@ def first_interrupt(end_early: Callable[[], None]) -> Iterator[None]:
     """Inside the block the first Ctrl-C calls `end_early`, and the second raises KeyboardInterrupt as ever."""
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
+        # A shell starts a program in the background with the signal ignored. Who sends it all the same means it.
+        signal.signal(signal.SIGINT, before if callable(before) else signal.default_int_handler)
         end_early()
 
     before = signal.signal(signal.SIGINT, interrupted)

@@ -133,7 +133,7 @@ def test_a_file_with_a_secret_is_watched(tmp_path: Path) -> None:
         peer, answer = users.log_in("me", ANOTHER)
         assert answer[b"user"] == b"me"
         peer.socket.close()
-        assert "me: changed" in server.log()
+        wait_until(lambda: "me: changed" in server.log(), "the log, which a thread writes, says so")
 
 
 # ------------------------------------------------------------------------------------------- hash-secret

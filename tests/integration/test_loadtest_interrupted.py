@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,8 +88,18 @@ def test_the_first_interrupt_ends_a_run_with_its_whole_report(
 
 
 @pytest.mark.slow
-def test_the_second_interrupt_stops_at_once(tmp_path: Path) -> None:
-    """The server never answers, so the first one would wait for the timeout of ten minutes."""
+@pytest.mark.parametrize("at_start", [signal.default_int_handler, signal.SIG_IGN], ids=["default", "ignored"])
+def test_the_second_interrupt_stops_at_once(at_start: Any) -> None:
+    """The server never answers, so the first one would wait for the timeout of ten minutes. A shell may have had the
+    signal ignored, which a started program inherits."""
+    before = signal.signal(signal.SIGINT, at_start)
+    try:
+        interrupt_twice()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt_twice() -> None:
     with listening(Misbehaving(NeverAnswers())) as server:
         words = ("--target", server.url, "--duration", "600", "--timeout", "600", "--warmup", "0", "--no-ceiling")
         with started("run", *words, "-c", "2") as run:

@@ -163,8 +163,9 @@ def test_at_sigkill_under_load_callers_learn_success_or_that_the_outcome_is_unkn
     deaths = [0]
 
     async def add(client: naught.Client, key: str) -> None:
-        # A counter of its own. After an unknown outcome the server may be new, and the call executed or not.
-        possible, seen = {0}, 0
+        # A counter of its own. After an unknown outcome the server may be new, and the call executed or not. A server
+        # that has died may have sent replies that are read only now, so a new one is known by its first value.
+        possible, seen, new = {0}, 0, -1
         while seen < rounds or deaths[0] < rounds:
             try:
                 value = await client.incr(key)
@@ -172,10 +173,11 @@ def test_at_sigkill_under_load_callers_learn_success_or_that_the_outcome_is_unkn
                 unknown.append(key)
                 possible |= {value + 1 for value in possible} | {0, 1}
                 continue
-            if deaths[0] > seen:  # the server has died since this task last looked
-                seen = deaths[0]
+            seen = deaths[0]
+            if deaths[0] > new:  # a server has died, and nothing of the next one was seen
                 possible |= {0}
             assert value - 1 in possible, f"{key}: {value} after {possible}"
+            new += value == 1
             possible = {value}
 
     async def scenario() -> None:
