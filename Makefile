@@ -89,8 +89,9 @@ seeds: $(VENV)/.test ## every test, with an hour of fuzzing, SOAK_SEEDS further 
 	@NAUGHT_FUZZ_SECONDS=$(SOAK_S) NAUGHT_TEST_SEEDS=$(SOAK_SEEDS) NAUGHT_TEST_SEED=$(SOAK_SEED) NAUGHT_TEST_STOPPED_S=20 \
 		$(PYTEST)
 
-# Seconds for all targets of the fuzzers together.
+# Seconds for all targets of the fuzzers together. FUZZ="--runs 3000 --seed 1" tries the same inputs each time, as CI does.
 FUZZ_S ?= 7200
+FUZZ ?= --seconds $(FUZZ_S)
 
 $(VENV)/.fuzz: pyproject.toml $(VENV)/.test
 	@echo "installing atheris into $(VENV), where there is one for this Python"
@@ -98,7 +99,7 @@ $(VENV)/.fuzz: pyproject.toml $(VENV)/.test
 	@touch $@
 
 fuzz: $(VENV)/.fuzz ## every way in, fuzzed for FUZZ_S (7200) seconds, guided by coverage
-	@NAUGHT_PURE=1 $(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_S)
+	@NAUGHT_PURE=1 $(BIN)/python tests/fuzz/run.py $(FUZZ)
 
 # What CI installs: all groups for every version of Python from 3.11 on, with the hashes of the distributions.
 lock: | $(BIN)/python ## write requirements.lock anew, from pyproject.toml

@@ -204,6 +204,8 @@ def _tcp(url: str, parts: SplitResult) -> TcpAddress:
     host = parts.hostname
     if not host:
         raise _bad(url, "no host")
+    if any(each in "[]" or each.isspace() for each in host):
+        raise _bad(url, "the host cannot be read")
     return TcpAddress(host, port or DEFAULT_PORT, _path_cache(url, parts.path), parts.scheme == "naughts")
 
 

@@ -65,6 +65,8 @@ BAD: dict[str, str] = {
     "naught://:hunter2@localhost": "written user:secret@host",
     "naught://me:@localhost": "written user:secret@host",
     "naught://@localhost": "written user:secret@host",
+    "naught://[::1]:@]": "host cannot be read",
+    "naught://a b": "host cannot be read",
     "memory://me:hunter2@name": "no users",
     "naught+unix://host/run/naught.sock": "three slashes",
     "naught+unix:run/naught.sock": "begins with a slash",

@@ -2,6 +2,7 @@
 
     python tests/fuzz/run.py                     every target, an hour in all
     python tests/fuzz/run.py --seconds 60        a minute in all
+    python tests/fuzz/run.py --runs 20000 --seed 1   so many inputs for each, the same ones each time
     python tests/fuzz/run.py url http            these targets
     python tests/fuzz/run.py url --input FILE    one input again
 
@@ -16,6 +17,7 @@ import argparse
 import importlib
 import importlib.util
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -110,7 +112,7 @@ def keep(target: str, data: bytes) -> str:
     return f"python tests/fuzz/run.py {target} --input {path}"
 
 
-def guided(target: str, seconds: int) -> None:
+def guided(target: str, limit: str, seed: int) -> None:
     """Have atheris try inputs. Does not return: libFuzzer ends the process."""
     import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
@@ -119,18 +121,26 @@ def guided(target: str, seconds: int) -> None:
     quiet()
     found = KEPT / target
     found.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={seconds}", f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={KEPT}/{target}-",
-               "-print_final_stats=1", "-rss_limit_mb=4096", "-verbosity=0"]  # fmt: skip
+    options = [
+        limit,
+        f"-seed={seed % 2**32 or 1}",
+        f"-max_len={INPUT_BYTES_MAX}",
+        f"-artifact_prefix={KEPT}/{target}-",
+        "-print_final_stats=1",
+        "-rss_limit_mb=4096",
+        "-verbosity=0",
+    ]
     atheris.Setup([sys.argv[0], *options, str(found), str(HERE / "corpus" / target)], one)
     atheris.Fuzz()
 
 
-def run(target: str, seconds: float, seed: int) -> bool:
+def run(target: str, limit: list[str], seed: int) -> bool:
     """Fuzz a target in a process of its own. Returns whether all went well."""
     print(f"{target}: {importlib.import_module(f'fuzz.targets.{target}').__doc__.splitlines()[0]}", flush=True)
     how = "guided" if importlib.util.find_spec("atheris") is not None else "mutate"
     done = subprocess.run(
-        [sys.executable, __file__, target, "--how", how, "--seconds", str(seconds), "--seed", str(seed)],
+        [sys.executable, __file__, target, "--how", how, *limit, "--seed", str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
         check=False,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,6 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--seconds", type=float, default=3600, help="in all")
+    parser.add_argument("--runs", type=int, help="instead: how many inputs for each target")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--input", type=Path, help="try this input only")
     parser.add_argument("--how", choices=("guided", "mutate"), help="try one target in this process")
@@ -159,12 +170,15 @@ def main() -> int:
         one_of(targets[0])(given.input.read_bytes())
         return 0
     if given.how == "guided":
-        guided(targets[0], max(1, int(given.seconds)))
+        limit = f"-runs={given.runs}" if given.runs else f"-max_total_time={max(1, int(given.seconds))}"
+        guided(targets[0], limit, given.seed)
     if given.how == "mutate":
-        print(f"{mutate(targets[0], given.seed, seconds=given.seconds)} inputs", file=sys.stderr)
+        count = mutate(targets[0], given.seed, seconds=given.seconds, inputs_max=given.runs)
+        print(f"{count} inputs", file=sys.stderr)
         return 0
     print(f"seed {given.seed}")
-    went_well = [run(target, given.seconds / len(targets), given.seed) for target in targets]
+    limit = ["--runs", str(given.runs)] if given.runs else ["--seconds", str(given.seconds / len(targets))]
+    went_well = [run(target, limit, given.seed) for target in targets]
     return 0 if all(went_well) else 1
 
 
