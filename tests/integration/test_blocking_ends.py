@@ -109,7 +109,7 @@ def test_processes_of_multiprocessing_say_bye(
 ) -> None:
     """Both with a client that came with the process and with one that it makes."""
     program = f"""
-        import multiprocessing, sys
+        import multiprocessing, sys, time
         from naught import blocking
 
         def work(client, url):
@@ -123,6 +123,10 @@ def test_processes_of_multiprocessing_say_bye(
             process = multiprocessing.get_context("{method}").Process(target=work, args=(client, sys.argv[1]))
             process.start()
             process.join()
+            for _ in range(100):  # the server may read this first, and then what the child has sent; a lease is longer
+                if not client.get("n"):
+                    break
+                time.sleep(0.02)
             print(process.exitcode, client.get("n"))
             client.close()
     """
