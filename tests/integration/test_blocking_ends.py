@@ -123,7 +123,7 @@ def test_processes_of_multiprocessing_say_bye(
             process = multiprocessing.get_context("{method}").Process(target=work, args=(client, sys.argv[1]))
             process.start()
             process.join()
-            for _ in range(100):  # the server may read this first, and then what the child has sent; a lease is longer
+            for _ in range(100):  # the server may read this before what the child has sent
                 if not client.get("n"):
                     break
                 time.sleep(0.02)
