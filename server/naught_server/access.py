@@ -370,7 +370,7 @@ class Access:
 
     @property
     def required(self) -> bool:
-        """Whether there are users: then whoever connects must be one."""
+        """Whether there are users: then a client must be one of them."""
         return bool(self._users)
 
     @property

@@ -189,7 +189,7 @@ class Input:
             self._passed_from = self.at
         try:
             self._passer.skip()
-        except Exception:  # it is not whole, or no message: whoever takes it finds out
+        except Exception:  # it is not whole, or no message: the decoder that takes it says so
             self._passed_in = None
             return -1
         self._passed_to = self._passed_from + self._passer.tell()

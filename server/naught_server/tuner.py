@@ -21,8 +21,8 @@ What keeps it from doing harm:
 - **An operator wins.** A setting that `config_set` has set is left alone.
 
 **What is kept lies in memory that was taken at the start.** The tuner notes new figures all the time, also while
-millions of counters come and go. A number, text or tuple that is made then keeps a mebibyte of the allocator's memory
-from going back to the system: together they kept more than 15 % of what 800 000 counters had taken. So numbers are in
+millions of counters come and go. A number, text or tuple that is made then holds back a mebibyte of the allocator's
+memory from the system: together they held more than 15 % of what 800 000 counters had taken. So numbers are in
 arrays, and the rest are objects that are there anyway.
 
 In a dry run all of this happens but the change itself; nothing can then be said about its effect, so it is held.

@@ -224,7 +224,7 @@ GREEN = """
     def tick():
         while True:
             ticks[0] += 1
-            gevent.sleep(0)
+            gevent.sleep(0.001)  # one that never pauses keeps the interpreter's lock from the client's own thread
 
     gevent.spawn(tick)
 

@@ -2,7 +2,7 @@
 
 `tag` makes an element. What it is given as a child or as an attribute is text and is escaped, unless it is `Markup`,
 which only this module makes. So no text of a report (a URL, the name of a host, an error of a server) can become
-markup, whoever wrote it. The result is well-formed XML too: each element is closed, each attribute quoted, and
+markup, of any author. The result is well-formed XML too: each element is closed, each attribute quoted, and
 characters that XML does not allow are replaced.
 
 Pure: no clock, no input or output.
