@@ -189,6 +189,8 @@ class Input:
             self._passed_from = self.at
         try:
             self._passer.skip()
+        except FATAL:
+            raise
         except Exception:  # it is not whole, or no message: the decoder that takes it says so
             self._passed_in = None
             return -1
