@@ -75,6 +75,7 @@ GROUPS: Final = (
         "naught_server",
         "server",
         (
+            "admission",
             "batch",
             "clock",
             "commands",
@@ -84,6 +85,7 @@ GROUPS: Final = (
             "hot",
             "locks",
             "params",
+            "principal",
             "protocol",
             "queues",
             "session",

@@ -18,8 +18,9 @@ it had to wait for was granted, or a request that waited has its answer.
 
 A MemoryError leaves the protocol: a command may be half done, and no reply of the turn may be sent (exhausted.py).
 
-The protocol owns what ends with its connection: undecoded input, the request that waits for a shard, and who the
-client is (`access.py`). What outlives the connection is its `Session` (session.py), the outbox for replies included.
+The protocol owns what ends with its connection: undecoded input, the request that waits for a shard, who the client
+is (principal.py), and what of it is refused in overload (admission.py). What outlives the connection is its `Session`
+(session.py), the outbox for replies included.
 
 On a server with users a connection is at first nobody's. Then it has little room for input and may ask for `hello`
 only, which waits while the secret in it is checked. One that was refused is closed.
@@ -39,18 +40,19 @@ from typing import Any, Final, NamedTuple
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
 from naught.wire.codec import NOTIFICATION, REQUEST, encode_error, encode_result
 from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX, UNKNOWN_BYTES_MAX
-from naught_server.access import Attempt, Login, refuse_unknown
+from naught_server.access import Login
+from naught_server.admission import ALL, HEAD_BYTES, NOTHING, Admission, refusal
 from naught_server.bad_input import BadInput
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
-from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, credentials_of, shards_of
+from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
 from naught_server.config import TURN_ITEMS_MAX
-from naught_server.decoder import Input, peek_method, peek_msgid
+from naught_server.decoder import Input, peek_method
 from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
-from naught_server.hot import Served, head_of, serve
-from naught_server.overload import Queue
+from naught_server.hot import Served, serve
 from naught_server.params import Params
-from naught_server.quotas import ADDRESS, USER, Quota
+from naught_server.principal import Principal
+from naught_server.quotas import Quota
 from naught_server.session import ASK_FOR_ACK, EndReason, Session, SlicedRequest
 from naught_server.slowlog import SlowTurn
 from naught_server.stats import UNKNOWN_METHOD
@@ -60,30 +62,8 @@ from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
 log = logging.getLogger("naught.server")
 
 
-NOTHING: Final = 0
-LONG: Final = 1
-ALL: Final = 2
-"""What a turn answers with `busy`."""
-
-REFUSED_BYTES_MIN: Final = 256
-"""A request of so many bytes is long: walking over it costs a tenth of doing it. Below, refusing costs as much."""
-
-COSTLY: Final = frozenset({b"top", b"count", b"scan", b"holders", b"sessions"})
-"""Requests of a few bytes that are much work."""
-
-_HEAD_BYTES: Final = 48
-"""Where a message has its msgid and the name of its method."""
-
 _REFUSED: Final = object()
 """In place of a message that was answered."""
-
-_OVERLOADED: Final = encode_error(0, "busy", "the server has more work than it can do; the request was not executed")[
-    3:
-]
-_TOO_FAST: Final = encode_error(0, "busy", "this client asks for more in a second than it may; nothing was executed")[
-    3:
-]
-"""The replies behind their msgid."""
 
 _STOPPING: Final = "the server is stopping; the request was not executed"
 
@@ -109,29 +89,23 @@ class ServerProtocol:
     """One connection's requests. Owned by the adapter, which feeds it and sends what it returns."""
 
     __slots__ = (
-        "_always_careful",
-        "_attempt",
+        "_admission",
         "_before",
         "_begun",
-        "_behind",
-        "_careful",
         "_clocks",
         "_fault",
         "_fed_bytes",
         "_input",
         "_left",
-        "_may_refuse",
         "_most_entries",
         "_most_method",
         "_most_traceparent",
-        "_queue",
-        "_quota_of_user",
+        "_principal",
         "_served",
         "_stalled",
         "_starved",
         "_stats",
         "_traceparent",
-        "_unread_bytes",
         "_waiting",
         "_wake",
         "_wanted",
@@ -141,9 +115,7 @@ class ServerProtocol:
         "closing",
         "engine",
         "idle",
-        "login",
         "peer",
-        "quotas",
         "refusing",
         "session",
         "unfinished_since_ms",
@@ -173,11 +145,8 @@ class ServerProtocol:
         self._stats: Final = engine.stats  # looked up in the engine they cost a lone request 200 instructions more
         self.address: Final = address  # its sessions count against the bound of this address
         self.peer: Final = peer  # the address of the client, as operators see it
-        self.login: Login | None = None  # which user it is; None for nobody yet, and on a server without users
-        self._attempt: Attempt | None = None  # the log-in of the `hello` that is being served
-        self._always_careful: Final = careful
-        # Some requests may be refused to this client, so each is looked at; or for tests.
-        self._careful = careful or engine.access.required
+        self._principal: Final = Principal(engine.access, address, careful=careful)
+        self._admission: Final = Admission(engine, address, unread_bytes)
         self._clocks: Final = clocks
         self._fed_bytes = 0  # received since the last turn
         self.session = engine.sessions.temporary(engine.store.caches[DEFAULT_CACHE], self)
@@ -205,17 +174,6 @@ class ServerProtocol:
         self._stalled: object = None
         self._wanted: tuple[Cache, list[int]] | None = None
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
-        self._behind = False  # received requests were left over after the last turn
-        self._queue: Final = Queue()  # how long they will wait
-        self._unread_bytes = unread_bytes
-        # What its principals may use: its address, and its user once it has one. Empty where there are no limits.
-        self.quotas: tuple[Quota, ...] = ()
-        self._quota_of_user: Quota | None = None  # the one of these that is the user's
-        quota = engine.quotas.enter(ADDRESS, address, engine.latest_ms)
-        if quota is not None:
-            self.quotas = (quota,)
-        # Whether to ask `_what_to_refuse`: there are limits, or it is behind, or was.
-        self._may_refuse = bool(self.quotas)
 
     # ---------------------------------------------------------------------------------------- called by the adapter
 
@@ -246,7 +204,7 @@ class ServerProtocol:
     def receive(self, data: bytes, now_ms: int) -> bytes:
         """Take received bytes and run a turn. Returns the replies."""
         self._input.feed(data)
-        self._queue.fed_bytes += len(data)
+        self._admission.queue.fed_bytes += len(data)
         self._starved = False
         return self.turn(now_ms)
 
@@ -254,7 +212,7 @@ class ServerProtocol:
         """Take received bytes for a later turn."""
         self._input.feed(data)
         self._fed_bytes += len(data)
-        self._queue.fed_bytes += len(data)
+        self._admission.queue.fed_bytes += len(data)
         self._starved = False
         self.backlog = True
         self.idle = False
@@ -274,9 +232,8 @@ class ServerProtocol:
         if self._fault is not None and not self.session.slices and self.session.batch is None:
             self._refuse_peer(self._fault, now_ms)
         self._note_pending(now_ms)
-        if self.quotas:
-            for quota in self.quotas:
-                quota.spend(self._begun - self._left)
+        if self._admission.quotas:
+            self._admission.spend(self._begun - self._left)
         replies = self.session.flush()
         if self._before:
             replies = b"".join((*self._before, replies))
@@ -302,8 +259,8 @@ class ServerProtocol:
         source = self._input
         refused = NOTHING
         while self._left > 0 and self._fault is None and not self.closing:
-            if self._may_refuse:
-                refused = self._what_to_refuse(now_ms)
+            if self._admission.watches:
+                refused = self._admission.refuses(source.left_bytes, now_ms)
                 self._served.leave_apply = refused != NOTHING
             session = self.session
             cache = session.cache
@@ -316,7 +273,7 @@ class ServerProtocol:
                 continue
             if source.empty:
                 break
-            if direct and not (self.refusing or self._careful or refused == ALL):
+            if direct and not (self.refusing or self._principal.careful or refused == ALL):
                 if self._serve_plain(session, cache):
                     continue
                 if source.empty or self._left <= 0:
@@ -333,56 +290,23 @@ class ServerProtocol:
             else:
                 self._serve(message, now_ms)
 
-    def _what_to_refuse(self, now_ms: int) -> int:
-        """What is answered with `busy` now: everything for a principal that has used up its rate; what is long where
-        it would wait for too long, because the server has more work than it can do."""
-        for quota in self.quotas:
-            if quota.room(now_ms) <= 0:
-                return ALL
-        queue = self._queue
-        left_bytes = self._input.left_bytes
-        if self._behind and queue.is_due(now_ms):
-            unread_bytes = 0 if self._unread_bytes is None else self._unread_bytes()
-            busy_after_ms = self.engine.config.busy_after_ms
-            if busy_after_ms and self.engine.overload.many:
-                queue.look(left_bytes, unread_bytes, now_ms, busy_after_ms)
-            else:
-                queue.begin(left_bytes, now_ms)
-        if queue.fed_bytes - left_bytes < queue.refused_until:
-            return LONG
-        queue.refused_until = 0
-        self._may_refuse = self._behind or bool(self.quotas)
-        return NOTHING
-
     def _next_not_refused(self, refused: int) -> object:
-        """The next message; `_REFUSED` where it was answered with `busy`, None where it is not whole.
-
-        A long message is refused without being decoded. A short one of little work is done: refusing it would cost as
-        much. What gives something back is never refused.
-        """
+        """The next message; `_REFUSED` where it was answered with `busy`, which does not decode it, None where it is
+        not whole."""
         source, session = self._input, self.session
         end = source.end_of_message()
-        head = source.data[source.at : source.at + _HEAD_BYTES]
-        method = peek_method(head)
-        command = COMMANDS.get(method)
-        msgid = peek_msgid(head)
-        if (
-            end < 0
-            or command is None
-            or msgid is None
-            or command.passes
-            or command.outside
-            or self.is_unknown
-            or (refused == LONG and end - source.at < REFUSED_BYTES_MIN and method not in COSTLY)
-            or (session.id is not None and (session.overrun or not session.has_room(1)))
-        ):
+        if end < 0 or self.is_unknown or (session.id is not None and (session.overrun or not session.has_room(1))):
+            return source.next_message()
+        head = source.data[source.at : source.at + HEAD_BYTES]
+        reply = refusal(refused, head, end - source.at)
+        if reply is None:
             return source.next_message()
         source.advance(end)
         self._left -= REQUEST_ENTRIES
-        self._count_error(method, "busy")
+        self._count_error(peek_method(head), "busy")
         self.engine.overload.refused += 1
         session.accept()
-        session.reply(head_of(msgid)[:-1] + (_OVERLOADED if refused == LONG else _TOO_FAST))
+        session.reply(reply)
         return _REFUSED
 
     def _serve_plain(self, session: Session, cache: Cache) -> bool:
@@ -426,7 +350,7 @@ class ServerProtocol:
             self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
         worked = cache.waiters.worked
         try:
-            direct = direct and not self._careful
+            direct = direct and not self._principal.careful
             self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
         finally:
             self._left -= cache.waiters.worked - worked
@@ -454,8 +378,9 @@ class ServerProtocol:
             or not (self._starved or self._input.empty)
         )
         self.backlog = behind
-        if behind or self._behind:
-            self._note_behind(behind and not self._waiting and self._fault is None and not self.closing, now_ms)
+        if behind or self._admission.watches:
+            waits = behind and not self._waiting and self._fault is None and not self.closing
+            self._admission.note(waits, self._input.left_bytes, now_ms)
         self.idle = not (behind or session.slices)
         # A connection that waits for a shard or is closing needs no turn.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
@@ -463,17 +388,6 @@ class ServerProtocol:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
-
-    def _note_behind(self, behind: bool, now_ms: int) -> None:
-        """Whether received requests are left over after this turn."""
-        if behind and not self._behind:
-            self._behind = self._may_refuse = True
-            self.engine.overload.enter()
-            if not self._queue.refused_until:
-                self._queue.begin(self._input.left_bytes, now_ms)
-        elif self._behind and not behind:
-            self._behind = False
-            self.engine.overload.leave()
 
     def _note_work(self, method: bytes, entries: int, traceparent: str | None) -> None:
         """A request of this turn was so much work."""
@@ -513,28 +427,31 @@ class ServerProtocol:
     # ---------------------------------------------------------------------------------------- who the client is
 
     @property
+    def login(self) -> Login | None:
+        """Which user the client is; None for nobody yet, and on a server without users."""
+        return self._principal.login
+
+    @property
+    def quotas(self) -> tuple[Quota, ...]:
+        """What the client's address and user may use, where they have limits."""
+        return self._admission.quotas
+
+    @property
     def is_unknown(self) -> bool:
         """Whether the client must log in before it may do anything."""
-        return self.login is None and self.engine.access.required
+        return self._principal.is_unknown
 
     @property
     def is_checked(self) -> bool:
         """Whether a secret of the client is being checked."""
-        return self._attempt is not None and not self._attempt.settled
+        return self._principal.is_checked
 
     def take_login(self, login: Login) -> None:
         """The client is this user. Raises Busy where the user has as many connections as it may have."""
-        quota = self.engine.quotas.enter(USER, login.rights.user, self.engine.latest_ms)
-        if self._quota_of_user is not None:
-            self.engine.quotas.leave(self._quota_of_user)
-        self.quotas = tuple(
-            each for each in (*self.quotas, quota) if each is not None and each is not self._quota_of_user
-        )
-        self._quota_of_user = quota
-        self._may_refuse = self._may_refuse or bool(self.quotas)
-        self.login = login
+        self._admission.log_in(login)
+        self._principal.login = login
         self._input.lift_limit()
-        self._choose_path()
+        self._principal.choose_path(self.session.cache)
 
     def renew_login(self, now_ms: int) -> None:
         """The users were changed. Ends the session and the connection, unless the client may do what it might before
@@ -549,43 +466,15 @@ class ServerProtocol:
             self.end_session(now_ms, "access")
             self.lose_session()
             return
-        self.login = login
+        self._principal.login = login
         if self.session.id is not None:
             self.session.renew_login(login)
-        self._choose_path()
-
-    def _choose_path(self) -> None:
-        """Decide whether requests may be served on the hot path: by the user's rights and the cache."""
-        login = self.login
-        self._careful = self._always_careful or (
-            self.engine.access.required if login is None else not login.rights.serves_hot(self.session.cache.name)
-        )
-
-    def _check_rights(self, method: bytes, command: Command | None, params: Params) -> None:
-        """Raise Denied or Unauthenticated unless the client may ask this."""
-        login = self.login
-        if login is not None:
-            if command is not None:
-                login.rights.check(method.decode(), command.rule, params, self.session.cache.name)
-        elif self.engine.access.required:
-            refuse_unknown(None if command is None else command.rule)
-
-    def _may_ask(self, method: bytes, command: Command, params: Params) -> bool:
-        """Whether the client may ask this. What it may not must not wait for a shard, as others wait behind it."""
-        try:
-            self._check_rights(method, command, params)
-        except CommandError:
-            return False
-        return True
+        self._principal.choose_path(self.session.cache)
 
     def _check_secret(self, message: object, params: Params, now_ms: int) -> None:
         """Before a `hello` with a secret is served: have it checked. Raises _Stalled while that takes time."""
-        if self._attempt is None:
-            credentials = credentials_of(params)
-            if credentials is None or not self.engine.access.required:
-                return
-            self._attempt = self.engine.access.attempt(*credentials, self.address, now_ms, self._secret_checked)
-        if not self._attempt.settled:
+        self._principal.check_secret(params, now_ms, self._secret_checked)
+        if self._principal.is_checked:
             self._stalled = message
             self._waiting = True
             raise _Stalled
@@ -600,9 +489,7 @@ class ServerProtocol:
         if self.session.outlet is self:
             self.engine.sessions.leave(self.session, now_ms)
         self._forget()
-        for quota in self.quotas:
-            self.engine.quotas.leave(quota)
-        self.quotas = ()
+        self._admission.leave()
 
     # ---------------------------------------------------------------------------------------- called by sessions
 
@@ -621,19 +508,15 @@ class ServerProtocol:
 
     def _forget(self) -> None:
         self.closing = True
-        if self._behind:
-            self._note_behind(False, 0)
+        self._admission.end()
         self.wants_turn = self._waiting = False
         self._stalled = self._fault = None
-        if self._attempt is not None:
-            self._attempt.drop()
-            self._attempt = None
+        self._principal.drop_attempt()
         self._release_shards()
         # A closed connection should hold no memory. Without `wake` there is no reference cycle of protocol and
         # adapter, which would stay until the garbage collector finds it.
         self._input = Input()
         self._wake = _ignore
-        self._unread_bytes = None
 
     # ---------------------------------------------------------------------------------------- called by commands
 
@@ -647,16 +530,13 @@ class ServerProtocol:
 
     def log_in(self) -> None:
         """Take the user whose secret is in this `hello` and was checked before. Raises Unauthenticated, Busy."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is None:
-            return  # a server without users takes any secret
-        if attempt.fault is not None:
-            raise attempt.fault
+        login = self._principal.take_attempt()
+        if login is None:
+            return
         session = self.session
         if session.id is not None or session.parked or session.slices:
             raise InvalidRequest("this connection has a user and work under way; log in on a new one")
-        assert attempt.login is not None, "settled"
-        self.take_login(attempt.login)
+        self.take_login(login)
 
     def audit(self, event: str, **details: object) -> None:
         """An operator may be asked later who did this."""
@@ -706,7 +586,9 @@ class ServerProtocol:
             self.end_session(now_ms, "overrun")
             self._forget()
             return
-        if command is not None and session.cache.locks.held and self._may_ask(method, command, params):
+        cache = session.cache
+        # What it may not ask must not wait for a shard, as others wait behind it.
+        if command is not None and cache.locks.held and self._principal.may_ask(method, command, params, cache):
             self._need_shards(message, session, command.touches(session, params))
         try:
             reply = self._answer(msgid, method, command, params, now_ms)
@@ -725,12 +607,13 @@ class ServerProtocol:
         resumed session first sends again the replies that its client has not acknowledged."""
         before = self.session
         before.seal()
-        refused = self._attempt is not None and self._attempt.fault is not None
+        principal = self._principal
+        refused = principal.attempt is not None and principal.attempt.fault is not None
         reply = self._answer(msgid, method, command, params, now_ms)
-        self._attempt = None
+        principal.attempt = None
         session = self.session
-        if self.login is not None:
-            self._choose_path()  # `hello` may have taken another cache
+        if principal.login is not None:
+            principal.choose_path(session.cache)  # `hello` may have taken another cache
         if reply is not None:
             session.send_outside(reply)
         if refused:
@@ -745,8 +628,8 @@ class ServerProtocol:
         session = self.session
         stats = self._stats
         try:
-            if self.login is not None or self._careful:
-                self._check_rights(method, command, params)
+            if self._principal.login is not None or self._principal.careful:
+                self._principal.check_rights(method, command, params, session.cache)
             if command is None:
                 raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
             if not command.params_min <= len(params) <= command.params_max:

@@ -400,9 +400,9 @@ def test_who_is_served_on_the_hot_path(rights: Rights, hot: bool) -> None:
 def test_the_hot_path_is_taken_again_when_the_cache_is_the_users() -> None:
     engine = engine_of(CachePolicy("orders"), users=[user("me", "write", caches=("orders",))])
     here = logged_in(engine, "me")
-    careful = [here.protocol._careful]
+    careful = [here.protocol._principal.careful]
     ask(here, "hello", {"cache": "orders"})
-    careful.append(here.protocol._careful)
+    careful.append(here.protocol._principal.careful)
     assert careful == [True, False]
     assert ask(here, "clear") == "denied", "the careful path asks for the role"
 
@@ -501,7 +501,7 @@ def test_a_change_of_a_user(before: User, after: User, stays: bool, connected: b
         assert session.login is not None
         assert session.login.rights.role == after.role
         if connected:
-            assert here.protocol._careful is not after.rights.serves_hot("default")
+            assert here.protocol._principal.careful is not after.rights.serves_hot("default")
 
 
 def test_a_secret_is_replaced_in_three_steps() -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from naught.errors import Busy
 from naught.wire.codec import encode_notification, encode_request
+from naught_server.admission import REFUSED_BYTES_MIN
 from naught_server.config import BUSY_AFTER_MS, CachePolicy, ServerConfig
 from naught_server.decoder import Input, peek_method
 from naught_server.engine import Engine
 from naught_server.memory_bounds import memory_bounds, memory_lines
 from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
-from naught_server.protocol import REFUSED_BYTES_MIN, ServerProtocol
+from naught_server.protocol import ServerProtocol
 from naught_server.quotas import ADDRESS, FORGET_ABOVE, NO_LIMIT, USER, Limits, Quotas
 from support.conversation import decoded
 
