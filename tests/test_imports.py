@@ -97,6 +97,7 @@ ADAPTERS = {
     "naught_operator.webhook",
     "naught_server.clock",
     "naught_server.connection",
+    "naught_server.exhausted",
     "naught_server.http_server",
     "naught_server.listeners",
     "naught_server.logins",

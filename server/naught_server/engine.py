@@ -204,13 +204,16 @@ class Engine:
             self._longest_ms = SWEEP_INTERVAL_MS_MAX
         self.sweep.note_memory(self._memory_estimate())
         if self.tuner.is_due(now_ms) and self.settings.tuner != "off":
-            try:
-                self._tune(now_ms)
-            except FATAL:
-                raise
-            except Exception as fault:  # as for a job: the sweeper goes on
-                self.sweep.count_failure("tuner", fault)
+            self._try_to_tune(now_ms)
         return done
+
+    def _try_to_tune(self, now_ms: int) -> None:
+        try:
+            self._tune(now_ms)
+        except FATAL:
+            raise
+        except Exception as fault:  # as for a job: the sweeper goes on
+            self.sweep.count_failure("tuner", fault)
 
     def _rhythm(self) -> tuple[int, float]:
         """How often the sweeper takes a step, in milliseconds, and how long one takes, in nanoseconds."""

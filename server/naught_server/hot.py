@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, VALUE_MAX
+from naught_server.fatal import FATAL
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -183,13 +184,15 @@ class Served:
         self.gets: i64 = 0
         self.apply: Plain | None = None  # the last request, if it is an `apply`: parsed, and not executed
         self.leave_apply = False  # stop before it instead; its owner decides
+        self.fault: BaseException | None = None  # what `serve` has failed with; a command may be half done
 
 
 def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], served: Served, requests_max: int) -> int:
     """Serve plain requests from `data[start:]`, up to `requests_max`, and append their replies to `out`.
 
     Returns the offset of the first request that was not served. `served` says what was done. If it has an `apply`,
-    that request is the last one before the returned offset, and its items are still to be done.
+    that request is the last one before the returned offset, and its items are still to be done. Without memory it
+    returns -1, and `served` has the fault: to raise it here would need memory (`exhausted.py`).
     """
     served.incrs = 0
     served.decrs = 0
@@ -298,6 +301,9 @@ def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], serv
             left -= 1
     except IndexError:  # the last request is not complete; raised before anything is changed for it
         pass
+    except FATAL as fault:
+        served.fault = fault
+        return -1
     return at
 
 

@@ -30,9 +30,9 @@ import select
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TextIO
 
 from naught_server.config import LOG_BYTES_QUEUED_MAX, LOG_LINES_ALIKE_MAX, LOG_LINES_QUEUED_MAX
@@ -120,73 +120,98 @@ class AlikeLimit:
 
 
 class _Writer:
-    """A bounded queue of lines, and the thread that writes them."""
+    """A bounded queue of lines, and the thread that writes them.
+
+    No lock is held here, and none is waited for: a thread that gets no memory while it holds one may never release it
+    (`with` needs memory for that), and all others would wait for ever. So each number has one thread that changes it:
+    those of `put` belong to the threads that log, one at a time, the others to the thread that writes.
+    """
 
     def __init__(self, write: Callable[[str], None], report: Callable[[int], str], tick: Callable[[], None]) -> None:
         self._write = write  # writes a line; may block, and may raise OSError or ValueError
         self._report = report  # makes the line that says how many were dropped
         self._tick = tick  # called about once a second
-        self._changed = threading.Condition()  # guards all of the following
-        self._lines: deque[str] = deque()
-        self._characters = 0  # in `_lines`
-        self._busy = False  # a line is being written
+        # Lines; the queue of one who waits until all before it are written; and None, after which the thread ends.
+        self._queue: SimpleQueue[str | SimpleQueue[None] | None] = SimpleQueue()
+        self._lines_put = 0  # all that came into the queue
+        self._lines_done = 0  # those of them that were written, or could not be
+        self._characters_put = 0  # as the lines
+        self._characters_done = 0
         self._closing = False
-        self.dropped = 0  # lines that were dropped
-        self._reported = 0  # as many of them were reported
+        self._refused = 0  # lines that did not fit, or were lost before
+        self._failed = 0  # lines that could not be written
+        self._reported = 0  # dropped lines that were reported
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Lines that were dropped."""
+        return self._refused + self._failed
+
+    @property
+    def lines_queued(self) -> int:
+        """Lines that wait to be written, or are being written."""
+        return self._lines_put - self._lines_done
+
+    @property
+    def characters_queued(self) -> int:
+        """Their characters."""
+        return self._characters_put - self._characters_done
+
     def put(self, line: str) -> None:
-        """Have a line written, or drop it. Does not wait."""
-        with self._changed:
-            full = len(self._lines) >= LOG_LINES_QUEUED_MAX
-            if full or self._characters + len(line) > LOG_BYTES_QUEUED_MAX or self._closing:
-                self.dropped += 1
-                return
-            self._lines.append(line)
-            self._characters += len(line)
-            self._changed.notify_all()
+        """Have a line written, or drop it. Does not wait. Of one thread at a time."""
+        full = self.lines_queued >= LOG_LINES_QUEUED_MAX
+        if full or self.characters_queued + len(line) > LOG_BYTES_QUEUED_MAX or self._closing:
+            self._refused += 1
+            return
+        self._queue.put(line)
+        self._lines_put += 1
+        self._characters_put += len(line)
 
     def drop(self) -> None:
-        """A line was lost before it reached the queue."""
-        with self._changed:
-            self.dropped += 1
+        """A line was lost before it reached the queue. Of one thread at a time, as `put`."""
+        self._refused += 1
 
     def flush(self, wait_s: float) -> bool:
         """Wait until all lines are written, for at most `wait_s`. Returns whether they are."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not (self._lines or self._busy), wait_s)
+        if self.lines_queued <= 0:
+            return True
+        if wait_s <= 0:
+            return False
+        written: SimpleQueue[None] = SimpleQueue()
+        self._queue.put(written)
+        try:
+            written.get(timeout=wait_s)
+        except Empty:
+            return False
+        return True
 
     def close(self, wait_s: float) -> None:
         """Write what is in the queue and end the thread. Waits for it, for at most `wait_s`."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._closing = True
+        self._queue.put(None)
         self._thread.join(wait_s)
 
     def _run(self) -> None:
         tick_at = time.monotonic() + _ALIKE_WINDOW_S
         while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._lines or self._closing, max(0.0, tick_at - time.monotonic()))
-                line = self._next_line()
-                if line is None and self._closing:
+            try:
+                taken = self._queue.get(timeout=max(0.0, tick_at - time.monotonic()))
+            except Empty:
+                pass
+            else:
+                if taken is None:
                     return
-                self._busy = line is not None
-            if line is not None:
-                self._try_to_write(line)
+                if isinstance(taken, str):
+                    self._try_to_write(taken)
+                    self._lines_done += 1
+                    self._characters_done += len(taken)
+                else:
+                    taken.put(None)
             if time.monotonic() >= tick_at:
                 tick_at = time.monotonic() + _ALIKE_WINDOW_S
                 self._tick()
-
-    def _next_line(self) -> str | None:
-        if not self._lines:
-            return None
-        line = self._lines.popleft()
-        self._characters -= len(line)
-        return line
 
     def _try_to_write(self, line: str) -> None:
         try:
@@ -196,7 +221,7 @@ class _Writer:
                 self._write(self._report(missing))
                 self._reported += missing
         except Exception:  # the disk is full, the stream closed: whatever it is, the thread goes on
-            self.drop()
+            self._failed += 1
 
 
 class _Handler(logging.Handler):
@@ -221,7 +246,11 @@ class _Handler(logging.Handler):
         self.writer.drop()
 
     def close(self) -> None:
-        self._report_left_out(float("inf"))
+        self.acquire()
+        try:
+            self._report_left_out(float("inf"))
+        finally:
+            self.release()
         self.writer.close(_CLOSE_WAIT_S)
         super().close()
 

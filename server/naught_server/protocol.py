@@ -315,7 +315,11 @@ class ServerProtocol:
         source = self._input
         served = self._served
         requests_max = min(self._left, session.room())
-        source.advance(serve(source.data, source.at, cache.hot, session.outbox, served, requests_max))
+        at = serve(source.data, source.at, cache.hot, session.outbox, served, requests_max)
+        if at < 0:
+            assert served.fault is not None
+            raise served.fault
+        source.advance(at)
         count = served.incrs + served.decrs + served.gets
         if count:
             self._left -= count
@@ -348,25 +352,31 @@ class ServerProtocol:
         portion = max(PORTION_ITEMS_MIN, left // batch.entries_an_item)
         if cache.locks.held:
             self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
-        worked = cache.waiters.worked
-        try:
-            direct = direct and not self._principal.careful
-            self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
-        finally:
-            self._left -= cache.waiters.worked - worked
-            if self._wanted is not None:
-                self._release_shards()
+        self._do_portion(batch, portion, now_ms, direct=direct and not self._principal.careful)
         self._note_work(b"apply", left - self._left, self._traceparent)
         if not batch.finished:
             return
         session.finish_batch()
         if batch.msgid is not None:
-            try:
-                reply = self._checked(batch.reply())
-                self._stats.commands["apply"] += 1
-            except TooLarge as fault:
-                reply = self._refuse(batch.msgid, "apply", fault)
-            session.reply(reply)
+            session.reply(self._reply_to_batch(batch.msgid, batch))
+
+    def _reply_to_batch(self, msgid: int, batch: Batch) -> bytes:
+        try:
+            reply = self._checked(batch.reply())
+            self._stats.commands["apply"] += 1
+        except TooLarge as fault:
+            return self._refuse(msgid, "apply", fault)
+        return reply
+
+    def _do_portion(self, batch: Batch, portion: int, now_ms: int, *, direct: bool) -> None:
+        cache = self.session.cache
+        worked = cache.waiters.worked
+        try:
+            self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
+        finally:
+            self._left -= cache.waiters.worked - worked
+            if self._wanted is not None:
+                self._release_shards()
 
     def _note_pending(self, now_ms: int) -> None:
         """Set the flags that tell the adapter what is left to do."""
@@ -590,17 +600,25 @@ class ServerProtocol:
         # What it may not ask must not wait for a shard, as others wait behind it.
         if command is not None and cache.locks.held and self._principal.may_ask(method, command, params, cache):
             self._need_shards(message, session, command.touches(session, params))
-        try:
+        if self._wanted is None:
             reply = self._answer(msgid, method, command, params, now_ms)
-        finally:
-            if self._wanted is not None:
-                self._release_shards()
+        else:
+            reply = self._answer_and_release(msgid, method, command, params, now_ms)
         if command is not None:
             self._note_work(method, left - self._left, traceparent)
         if msgid is not None:
             session.accept()
         if reply is not None:
             session.reply(reply, parks=command is not None and command.may_wait(params))
+
+    def _answer_and_release(
+        self, msgid: int | None, method: bytes, command: Command | None, params: Params, now_ms: int
+    ) -> bytes | None:
+        """`_answer` for a request that has waited for shards."""
+        try:
+            return self._answer(msgid, method, command, params, now_ms)
+        finally:
+            self._release_shards()
 
     def _serve_outside(self, msgid: int | None, method: bytes, command: Command, params: Params, now_ms: int) -> None:
         """Execute `hello`, `ack` or `bye`, which are outside of the session's streams. They may change the session. A
@@ -625,53 +643,63 @@ class ServerProtocol:
         self, msgid: int | None, method: bytes, command: Command | None, params: Params, now_ms: int
     ) -> bytes | None:
         """Run a command. Returns the reply, or None where it waits, works in slices, or was a notification."""
-        session = self.session
-        stats = self._stats
+        # What can raise stands in functions of its own: an exception that passes a `finally` or `except` far behind
+        # in a function needs memory, and CPython tries for ever where there is none (`exhausted.py`).
         try:
-            if self._principal.login is not None or self._principal.careful:
-                self._principal.check_rights(method, command, params, session.cache)
-            if command is None:
-                raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
-            if not command.params_min <= len(params) <= command.params_max:
-                raise InvalidRequest(_arity(method, command, len(params)))
-            if session.id is not None and not (command.passes or command.outside):
-                if command.may_wait(params):
-                    session.need_room_to_wait()
-                elif not session.has_room(1):
-                    raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
-            # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
-            self._left -= command.price(session, params)
-            waiters = session.cache.waiters
-            worked = waiters.worked
-            try:
-                result = command.run(self, params, now_ms)
-            finally:
-                # Before the reply, as in all loops: the order of replies must not depend on how TCP cut the input.
-                if waiters.unsettled:
-                    waiters.settle(now_ms, SETTLED_AT_ONCE)
-                self._left -= waiters.worked - worked
-            reply = None
-            if msgid is not None:  # a notification has no result
-                if isinstance(result, Generator):
-                    session.take_time(now_ms)
-                    session.begin_slices(SlicedRequest(msgid, result, method, self._traceparent))
-                elif isinstance(result, Waiter):
-                    self._left -= PARK_ENTRIES * result.size
-                    session.park(msgid, result, now_ms)
-                elif not isinstance(result, Batch):
-                    reply = self._reply(msgid, result)
-            if isinstance(result, Batch):
-                result.msgid = msgid
-                session.begin_batch(result)
-            # What is not done yet is counted when it is answered. A notification is not answered.
-            if msgid is None or not isinstance(result, (Waiter, Generator, Batch)):
-                stats.commands[method.decode()] += 1
-            return reply
+            return self._answer_or_raise(msgid, method, command, params, now_ms)
         except FATAL:
             raise
         except Exception as fault:
             reply = self._refuse(msgid or 0, method, fault)
             return reply if msgid is not None else None
+
+    def _answer_or_raise(
+        self, msgid: int | None, method: bytes, command: Command | None, params: Params, now_ms: int
+    ) -> bytes | None:
+        session = self.session
+        if self._principal.login is not None or self._principal.careful:
+            self._principal.check_rights(method, command, params, self.session.cache)
+        if command is None:
+            raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
+        if not command.params_min <= len(params) <= command.params_max:
+            raise InvalidRequest(_arity(method, command, len(params)))
+        if session.id is not None and not (command.passes or command.outside):
+            if command.may_wait(params):
+                session.need_room_to_wait()
+            elif not session.has_room(1):
+                raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
+        result = self._run(command, params, now_ms)
+        reply = None
+        if msgid is not None:  # a notification has no result
+            if isinstance(result, Generator):
+                session.take_time(now_ms)
+                session.begin_slices(SlicedRequest(msgid, result, method, self._traceparent))
+            elif isinstance(result, Waiter):
+                self._left -= PARK_ENTRIES * result.size
+                session.park(msgid, result, now_ms)
+            elif not isinstance(result, Batch):
+                reply = self._reply(msgid, result)
+        if isinstance(result, Batch):
+            result.msgid = msgid
+            session.begin_batch(result)
+        # What is not done yet is counted when it is answered. A notification is not answered.
+        if msgid is None or not isinstance(result, (Waiter, Generator, Batch)):
+            self._stats.commands[method.decode()] += 1
+        return reply
+
+    def _run(self, command: Command, params: Params, now_ms: int) -> object:
+        """What the command returns. It is counted, and waiters that it has made room for are woken."""
+        # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
+        self._left -= command.price(self.session, params)
+        waiters = self.session.cache.waiters
+        worked = waiters.worked
+        try:
+            return command.run(self, params, now_ms)
+        finally:
+            # Before the reply, as in all loops: the order of replies must not depend on how TCP cut the input.
+            if waiters.unsettled:
+                waiters.settle(now_ms, SETTLED_AT_ONCE)
+            self._left -= waiters.worked - worked
 
     @staticmethod
     def _parse(message: object) -> tuple[int | None, bytes, Params]:
@@ -776,6 +804,11 @@ class ServerProtocol:
         sliced = session.slices.popleft()
         left = self._left
         self._left -= SLICE_PRICE
+        self._take_step(sliced)
+        self._note_work(sliced.method, left - self._left, sliced.traceparent)
+
+    def _take_step(self, sliced: SlicedRequest) -> None:
+        session = self.session
         try:
             next(sliced.work)
         except StopIteration as end:
@@ -786,7 +819,6 @@ class ServerProtocol:
             session.reply(self._refuse(sliced.msgid, sliced.method, fault))
         else:
             session.slices.append(sliced)
-        self._note_work(sliced.method, left - self._left, sliced.traceparent)
 
     def _reply_or_refusal(self, sliced: SlicedRequest, result: object) -> bytes:
         try:

@@ -39,7 +39,7 @@ from naught_server.clock import CLOCK
 from naught_server.config import ConfigError, ServerConfig, needing_restart
 from naught_server.connection import Connection
 from naught_server.engine import Audit, Engine
-from naught_server.exhausted import end_process
+from naught_server.exhausted import LoopWatch, end_process, watch
 from naught_server.fatal import FATAL
 from naught_server.file_watch import LOOK_EVERY_S, FileWatch
 from naught_server.health import Health
@@ -146,11 +146,18 @@ class Server:
     """One server, from its listeners to its end. It is used as `await Server(config).run()`."""
 
     def __init__(
-        self, config: ServerConfig, reread: Callable[[], ServerConfig] | None = None, config_path: str | None = None
+        self,
+        config: ServerConfig,
+        reread: Callable[[], ServerConfig] | None = None,
+        config_path: str | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
         """Listens at once, and serves when run. `reread` reads the configuration again, or raises `ConfigError`;
-        `config_path` is the file it reads, for `watch_config`. Raises `StartError` and `ConfigError`."""
+        `config_path` is the file it reads, for `watch_config`. `alone`: the process does nothing else, and is ended
+        when the loop is stuck. Raises `StartError` and `ConfigError`."""
         self._config = config
+        self._alone = alone
         self._watched = config_path if config.watch_config else None  # the configuration's file, if it is watched
         self._watches: list[FileWatch] = []  # of that file and those it names
         self._reread = reread  # None: SIGHUP changes nothing
@@ -208,6 +215,8 @@ class Server:
             gc.callbacks.append(watch)
             ending.callback(gc.callbacks.remove, watch)
 
+            if self._alone:
+                ending.callback(LoopWatch().close)
             self._loop.set_exception_handler(_on_loop_exception)
             ending.callback(self._loop.set_exception_handler, None)
             sweeper = self._loop.create_task(self._sweep(), name="sweeper")
@@ -624,6 +633,13 @@ async def serve(
 def run(
     config: ServerConfig, reread: Callable[[], ServerConfig] | None = None, config_path: str | None = None
 ) -> int:
-    """As `serve`, on a new event loop: uvloop's where it is installed, asyncio's otherwise."""
-    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        return runner.run(serve(config, reread, config_path))
+    """As `serve`, on a new event loop: uvloop's where it is installed, asyncio's otherwise. Of the main thread of a
+    process that only serves: a lack of memory ends it."""
+    with watch(), asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        return runner.run(_serve_alone(config, reread, config_path))
+
+
+async def _serve_alone(
+    config: ServerConfig, reread: Callable[[], ServerConfig] | None, config_path: str | None
+) -> int:
+    return await Server(config, reread, config_path, alone=True).run()

@@ -353,6 +353,19 @@ class Cache:
 
     def apply_item(self, key: object, delta: object, ttl_ms: int | None, now_ms: int) -> int | CommandError:
         """One item of `apply`, with all checks: the value after, or the error."""
+        waiters = self.waiters
+        try:
+            return self._apply_item(key, delta, ttl_ms, now_ms)
+        except CounterOverflow as refusal:
+            return refusal
+        except CacheFull:
+            return CacheFull("the cache holds max_counters already")
+        finally:
+            # An item is a command of its own, so its waiters are woken before the next item runs.
+            if waiters.unsettled:
+                waiters.settle(now_ms, SETTLED_AT_ONCE)
+
+    def _apply_item(self, key: object, delta: object, ttl_ms: int | None, now_ms: int) -> int | CommandError:
         # The texts are fixed and short: the errors of a whole batch must fit one reply.
         if key.__class__ is not bytes or not 0 < len(key) <= KEY_BYTES_MAX:
             return InvalidRequest("a key is 1 to 512 bytes")
@@ -360,16 +373,7 @@ class Cache:
             return InvalidRequest("a delta is an integer, not 0")
         assert isinstance(key, bytes)
         assert isinstance(delta, int)
-        try:
-            return self.incr(key, delta, ttl_ms, now_ms) if delta > 0 else self.decr(key, -delta, False, now_ms)
-        except CounterOverflow as refusal:
-            return refusal
-        except CacheFull:
-            return CacheFull("the cache holds max_counters already")
-        finally:
-            # An item is a command of its own, so its waiters are woken before the next item runs.
-            if self.waiters.unsettled:
-                self.waiters.settle(now_ms, SETTLED_AT_ONCE)
+        return self.incr(key, delta, ttl_ms, now_ms) if delta > 0 else self.decr(key, -delta, False, now_ms)
 
     def take(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
         """Read and evict, all in one step; the values. A key that is given twice has 0 the second time."""

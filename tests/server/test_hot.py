@@ -13,7 +13,7 @@ from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 from naught_server import hot
 from naught_server.hot import HotCounters, Plain, Served, serve
-from support.conversation import byte_by_byte, decoded, random_cuts
+from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 from support.seeds import seeds
 from support.twins import Twins
 
@@ -219,6 +219,22 @@ def test_a_request_that_is_not_whole_changes_nothing() -> None:
             assert served.apply is None
             assert not any(counters.tables)
         assert serve(data, 0, counters, out, served, 100) == len(data)
+
+
+@pytest.mark.patches
+def test_without_memory_the_fault_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To raise it from there would need memory. The protocol raises it, before a reply of the turn is sent."""
+
+    def fails(self: HotCounters, key: bytes, by: int) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(HotCounters, "decr", fails)
+    data = plain(3, "incr", "k") + plain(4, "decr", "k")
+    served = Served()
+    assert serve(data, 0, _counters(), [], served, 100) == -1
+    assert isinstance(served.fault, MemoryError)
+    with pytest.raises(MemoryError):
+        Conversation(engine_of(shards=1)).send(data)
 
 
 def _counters() -> HotCounters:

@@ -8,9 +8,15 @@ if there had been memory: a reply of success with all of the change, or an error
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -65,8 +71,117 @@ def test_without_memory_the_process_ends_at_once_and_says_why(monkeypatch: pytes
         raise Ended(status)
 
     monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
     with pytest.raises(Ended, match="71"):
         exhausted.end_process(MemoryError())
+
+
+ENDS: dict[str, tuple[int, str]] = {
+    "lock": (exhausted.EXIT_STATUS, "out of memory: the process ends"),
+    "blocked": (-signal.SIGALRM, ""),
+    "pipe": (-signal.SIGALRM, ""),
+    "thread": (exhausted.EXIT_STATUS, ""),
+    "ignored": (exhausted.EXIT_STATUS, ""),
+    "reported": (exhausted.EXIT_STATUS, ""),
+    "stuck": (-signal.SIGPROF, ""),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_the_process_ends_whatever_it_lacks_for_that(how: str) -> None:
+    status, said = ENDS[how]
+    ended = ended_process("no_memory_end.py", how)
+    assert ended.returncode == status, ended.stderr
+    assert said in ended.stderr
+
+
+def test_a_process_that_was_stopped_is_not_taken_for_one_that_is_stuck() -> None:
+    ended = ended_process("no_memory_end.py", "stopped")
+    assert (ended.returncode, ended.stdout) == (0, "serves\n"), ended.stderr
+
+
+def ended_process(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SUPPORT / program), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        env=without_settings(),
+    )
+
+
+RUNS_ON = {"answered", "closed"}
+FIRSTS = {"requests": [1, 2, 60, 220, 450], "connects": [1, 8, 20, 40], "closes": [1, 10, 25, 60]}
+ENDED = {f"status {status}" for status in (exhausted.EXIT_STATUS, -signal.SIGABRT, -signal.SIGSEGV)}
+"""libuv aborts, and the interpreter may crash: neither is in our hands."""
+
+
+@pytest.mark.parametrize("count", [0, *slow(1), 3])
+@pytest.mark.parametrize("stage", ["requests", *slow("connects", "closes")])
+@pytest.mark.parametrize("loop", ["uvloop", *slow("asyncio")])
+def test_a_server_whose_allocations_fail_ends_or_serves_on_and_leaves_nobody_waiting(
+    loop: str, stage: str, count: int
+) -> None:
+    """Within the loop too, which says nothing of a MemoryError in its own code."""
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    firsts = FIRSTS[stage]
+    tried = ended_process("no_memory_server.py", loop, stage, str(count), *map(str, firsts))
+    assert tried.returncode == 0, tried.stderr
+    outcomes = dict(line.split(" ", 1) for line in tried.stdout.splitlines())
+    assert list(outcomes) == [str(first) for first in firsts]
+    for first, outcome in outcomes.items():
+        fine = outcome in ENDED or set(outcome.split()) <= RUNS_ON
+        assert fine, f"allocation {first}: {outcome}\n{tried.stderr}"
+
+
+# ------------------------------------------------------------------------------------------- exceptions far behind
+
+HANDLES_THE_LACK: Final = {"Connection.data_received", "Connection._turn", "serve"}
+"""Functions with a handler far behind that catches the MemoryError and raises nothing."""
+
+MODULES: Final = ("batch", "commands", "completion", "connection", "decoder", "engine", "expiry", "holds", "hot",
+    "locks", "protocol", "queues", "session", "sessions", "store", "sweep", "timers", "waiters", "walk")  # fmt: skip
+"""What runs in a turn or a step."""
+
+
+def handlers(code: types.CodeType) -> Iterator[tuple[int, int, bool]]:
+    """The entries of its exception table: from which offset, up to where, and whether the offset is kept."""
+    numbers = iter(code.co_exceptiontable)
+
+    def number() -> int:
+        byte = next(numbers)
+        found = byte & 63
+        while byte & 64:
+            byte = next(numbers)
+            found = found << 6 | byte & 63
+        return found
+
+    with contextlib.suppress(StopIteration):
+        while True:
+            start, length, _, kind = number(), number(), number(), number()
+            yield start, start + length, bool(kind & 1)
+
+
+def codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from codes(each)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there an offset needs no memory")
+@pytest.mark.parametrize("name", MODULES)
+def test_no_handler_in_a_turn_needs_memory_for_an_offset(name: str) -> None:
+    """CPython keeps the offset at which an exception passes a `finally`, and those up to 256 are made already."""
+    path = Path(exhausted.__file__).with_name(f"{name}.py")
+    far = {
+        code.co_qualname
+        for code in codes(compile(path.read_text(), str(path), "exec"))
+        if any(end > 257 and keeps for _, end, keeps in handlers(code))
+    }
+    assert far <= HANDLES_THE_LACK
 
 
 @pytest.mark.patches
