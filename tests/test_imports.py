@@ -83,6 +83,7 @@ ADAPTERS = {
     "naught_loadtest.drivers.echo_server",
     "naught_loadtest.drivers.probe",
     "naught_loadtest.drivers.servers",
+    "naught_loadtest.drivers.tls",
     "naught_loadtest.generate.closed_loop",
     "naught_loadtest.generate.closing",
     "naught_loadtest.generate.open_loop",

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import in_use, libraries, victims
+from naught_loadtest.bars import access, in_use, libraries, victims
 from naught_loadtest.bars.bar import Bench
 from naught_loadtest.bars.neighbours import KINDS
 from naught_loadtest.bars.peers import NOT_INSTALLED_STATUS
@@ -35,7 +35,7 @@ from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.naught import NaughtDriver, request
 from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.redis import command
-from naught_loadtest.drivers.servers import Server, memcached_server, naught_server, redis_server
+from naught_loadtest.drivers.servers import MissingProgramError, Server, memcached_server, naught_server, redis_server
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.generate.runner import Run, RunError, new_prefix
@@ -410,21 +410,30 @@ def test_neighbours_that_cannot_start_are_named(naught: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [in_use.GROUP, victims.GROUP])
+@pytest.mark.parametrize("group", [access.GROUP, in_use.GROUP, victims.GROUP])
 def test_the_bars_of_the_server_among_others_print_their_lines(
     group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(victims, "CLIENTS", 2)
     monkeypatch.setattr(victims, "KINDS", ["top", "release"])
     monkeypatch.setattr(in_use, "SETTINGS", [Setting("depth 4", 4)])
+    monkeypatch.setattr(access, "SETTINGS", [Setting("depth 4", 4)])
     file = tmp_path / "bars.json"
     assert main(["bars", "--only", group, "--quick", "--rounds", "1", "--json", str(file)]) == status.OK
     bars = json.loads(file.read_text())["bars"]
     assert [bar["what"] for bar in bars] == {
+        access.GROUP: ["depth 4, users against neither", "depth 4, TLS against neither"],
         in_use.GROUP: ["depth 4, in use against empty"],
         victims.GROUP: ["p99 beside 2 clients: top", "p99 beside 2 clients: release"],
     }[group]
-    assert {bar["verdict"] for bar in bars} <= {"PASS", "MISSED", "INVALID"}
+    assert {bar["verdict"] for bar in bars} <= {"PASS", "MISSED", "INVALID", "-"}
+    assert all("SECRET" not in name for name in os.environ)
+
+
+def test_without_openssl_the_bars_with_tls_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(access.shutil, "which", lambda name: None)
+    with pytest.raises(MissingProgramError, match="openssl is not installed"):
+        access.make_certificate(tmp_path)
 
 
 @pytest.mark.slow

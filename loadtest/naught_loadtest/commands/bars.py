@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Callable
 
 from naught_loadtest.bars import (
+    access,
     burst,
     capacity,
     client,
@@ -36,6 +37,7 @@ from naught_loadtest.measure.report import text_stream, write_json
 GROUPS: dict[str, tuple[Callable[[Bench], list[Bar]], str]] = {
     capacity.GROUP: (capacity.measure, "single requests and applies, compared with Redis"),
     in_use.GROUP: (in_use.measure, "the same load on a server in use, compared with an empty one"),
+    access.GROUP: (access.measure, "the same load with users and with TLS, compared with neither"),
     victims.GROUP: (victims.measure, "a light load beside clients that ask for costly things"),
     overload.GROUP: (overload.measure, "twice what the server can do"),
     client.GROUP: (client.measure, "the client library, compared with redis-py and valkey-glide"),

@@ -12,7 +12,7 @@ import sys
 
 from naught_loadtest.commands import status
 from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, check_outputs, write_outputs
-from naught_loadtest.drivers.target import default_target
+from naught_loadtest.drivers.target import default_target, without_its_secret
 from naught_loadtest.generate.plan import (
     BATCH_MAX,
     CONNECTIONS_DEFAULT,
@@ -44,7 +44,8 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         metavar="URL",
         help="the server (default: NAUGHT_URL, or naught://localhost);"
-        " naught://host:port/cache, naught-session://, naught+unix:///path.sock, memcached://host:port,"
+        " naught://user@host:port/cache (its secret in NAUGHT_SECRET), naughts:// with TLS, naught-session://,"
+        " naughts-session://, naught+unix:///path.sock, memcached://host:port,"
         " redis://host:port, and the same deleting at zero: redis-lua://, redis-function://, valkey-delifeq://,"
         " redis-delex://",
     )
@@ -159,7 +160,7 @@ def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
     """The plan that the arguments describe. ValueError says what is wrong with them."""
     seed = arguments.seed if arguments.seed is not None else random.randrange(SEED_MAX)
     settings = {
-        "target": arguments.target or default_target(),
+        "target": without_its_secret(arguments.target or default_target()),
         "prefix": new_prefix(),
         "scenario": arguments.scenario,
         "connections": arguments.connections,

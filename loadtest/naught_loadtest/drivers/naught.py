@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from naught.credentials import text_as_sent
 from naught_loadtest.drivers.base import (
     BatchDriver,
     Carrier,
@@ -58,7 +59,8 @@ class NaughtDriver(BatchDriver):
     absent = 0
 
     def greeting(self, target: Target) -> bytes | None:
-        return None if target.cache is None else request("hello", {"cache": target.cache})
+        words = hello_words(target)
+        return request("hello", words) if words else None
 
     def single(self, number: int, key: str, delta: int) -> bytes:
         method, params = ("incr", [key]) if delta > 0 else ("decr", [key]) if delta < 0 else ("get", [key])
@@ -127,14 +129,23 @@ class NaughtSessionDriver(NaughtDriver):
     LEASE_MS = 1000
 
     def greeting(self, target: Target) -> bytes | None:
-        cache = {} if target.cache is None else {"cache": target.cache}
-        return request("hello", {"session": True, "lease_ms": self.LEASE_MS, **cache})
+        return request("hello", {"session": True, "lease_ms": self.LEASE_MS, **hello_words(target)})
 
     def acknowledgement(self, received: int) -> bytes:
         return notification("ack", received)
 
     def for_probe(self) -> Driver:
         return NaughtDriver()
+
+
+def hello_words(target: Target) -> dict[str, Any]:
+    """What `hello` says of a target: its cache, and who logs in."""
+    words: dict[str, Any] = {} if target.cache is None else {"cache": target.cache}
+    if target.credentials is not None:
+        secret = target.credentials.secret()
+        assert isinstance(secret, str), "the secret of a target is no function"
+        words |= {"user": text_as_sent(target.credentials.user), "secret": text_as_sent(secret)}
+    return words
 
 
 def notification(method: str, *params: Any) -> bytes:

@@ -6,12 +6,14 @@ Nothing is measured here, so the connection is kept as simple as possible: one r
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from types import TracebackType
 
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import Driver, Failure, Inspector, ProtocolFaultError, Reply
 from naught_loadtest.drivers.target import Target
+from naught_loadtest.drivers.tls import context_of
 
 # How long a server that has no load may take for an answer.
 ANSWER_S_MAX = 5.0
@@ -43,6 +45,9 @@ class Probe:
         else:
             self._socket = socket.create_connection((target.host, target.port), CONNECT_S_MAX)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            context = context_of(target)
+            if context is not None:
+                self._socket = _with_tls(self._socket, context, target.host)
         self._socket.settimeout(self._answer_s_max)
         greeting = driver.greeting(target)
         if greeting is not None:
@@ -110,6 +115,15 @@ class Probe:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _with_tls(connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    """The socket after the handshake. It is closed where that fails."""
+    try:
+        return context.wrap_socket(connected, server_hostname=host)
+    except BaseException:
+        connected.close()
+        raise
 
 
 def open_probe(target: Target, answer_s_max: float | None = None) -> tuple[Probe, Inspector]:

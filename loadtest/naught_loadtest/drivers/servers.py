@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from naught_loadtest.drivers.probe import open_probe
 from naught_loadtest.drivers.target import parse_target
@@ -85,9 +86,19 @@ class Peer:
 
 
 @contextlib.contextmanager
-def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = ()) -> Iterator[Server]:
+def naught_server(
+    cores: list[int] | None = None,
+    arguments: tuple[str, ...] = (),
+    *,
+    user: str | None = None,
+    authority: Path | None = None,
+) -> Iterator[Server]:
     """A naught server of this installation, with these arguments besides those for its port. Without HTTP, as its
-    peers, unless the arguments ask for it."""
+    peers, unless the arguments ask for it.
+
+    Where the arguments give it users, its URL has this one, whose secret is in the environment. Where they turn TLS
+    on, its URL names this file of whom to trust.
+    """
     with tempfile.TemporaryDirectory(prefix="naught-loadtest-") as name:
         directory = Path(name)
         ports_file = directory / "ports.json"
@@ -95,7 +106,9 @@ def naught_server(cores: list[int] | None = None, arguments: tuple[str, ...] = (
         command += ["--ports-file", str(ports_file), *arguments]
         with _running(command, cores, directory) as process:
             bound = _wait_for_ports(process, ports_file, directory)
-            url = f"naught://{bound['tcp']['host']}:{bound['tcp']['port']}"
+            scheme, files = ("naught", "") if authority is None else ("naughts", f"?ca={quote(str(authority))}")
+            login = "" if user is None else f"{quote(user, safe='')}@"
+            url = f"{scheme}://{login}{bound['tcp']['host']}:{bound['tcp']['port']}{files}"
             http = bound["http"]
             page = f"http://{http['host']}:{http['port']}/" if http else None
             yield Server(url, process.pid, process, _wait_for_version(url, process, directory), page)

@@ -39,6 +39,7 @@ from typing import Any
 from naught_loadtest.drivers import driver_for
 from naught_loadtest.drivers.base import BatchDriver, Driver, Failure, ProtocolFaultError
 from naught_loadtest.drivers.target import Target
+from naught_loadtest.drivers.tls import context_of
 from naught_loadtest.generate.closed_loop import ClosedLoopConnection
 from naught_loadtest.generate.closing import Closing, Tail
 from naught_loadtest.generate.encoding import CYCLE_REQUESTS_MIN, EncodedScript, encode, script_for
@@ -502,7 +503,9 @@ async def connect(loop: asyncio.AbstractEventLoop, target: Target, driver: Drive
     if target.path is not None:
         transport, greeter = await loop.create_unix_connection(lambda: Greeter(driver), target.path)
     else:
-        transport, greeter = await loop.create_connection(lambda: Greeter(driver), target.host, target.port)
+        transport, greeter = await loop.create_connection(
+            lambda: Greeter(driver), target.host, target.port, ssl=context_of(target)
+        )
     try:
         greeting = driver.greeting(target)
         if greeting is not None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from naught.url import without_secret
 from naught_loadtest.measure.machine import machine_lines
 
 
@@ -24,11 +25,11 @@ def origin(started_at_s: float | None = None) -> dict[str, Any]:
 
 
 def whole_command() -> str:
-    """The command line of this process, as a shell takes it."""
+    """The command line of this process, as a shell takes it, without secrets."""
     program = Path(sys.argv[0]).name
     if program in ("__main__.py", "-c", ""):
         program = "naught-loadtest"
-    return shlex.join([program, *sys.argv[1:]])
+    return shlex.join([program, *map(without_secret, sys.argv[1:])])
 
 
 def with_origin(document: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from naught_loadtest.__main__ import main
-from naught_loadtest.bars import capacity, drain, growth, in_use, latency, libraries, memory, victims
-from naught_loadtest.bars.bar import INVALID, MISSED, PASS, SKIPPED, Bar, Bench
+from naught_loadtest.bars import access, capacity, drain, growth, in_use, latency, libraries, memory, victims
+from naught_loadtest.bars.bar import INVALID, MISSED, PASS, REPORTED, SKIPPED, Bar, Bench
 from naught_loadtest.bars.capacity import Row
 from naught_loadtest.bars.growth import Costs
 from naught_loadtest.bars.victims import Beside
@@ -83,15 +83,29 @@ def test_a_peer_that_cannot_evict_skips_these_bars() -> None:
 @pytest.mark.parametrize("rate", [1.0, 99.0], ids=["slow", "fast"])
 def test_a_bar_whose_generator_was_the_limit_is_invalid_and_neither_met_nor_missed(rate: float) -> None:
     rates = {"naught": [rate], "redis": [10.0], "redis-lua": [10.0], in_use.IN_USE: [10.0]}
+    rates |= {access.USERS: [10.0], access.TLS: [10.0]}
     table = table_of(rates, generator=0.99, server=0.5)
     for bar in (
         capacity_bar(table, ["naught", "redis-lua"]),
         capacity_bar(table, ["naught", "redis"], ("redis",)),
         in_use.bar(table, "depth 1"),
+        access.bar(table, "depth 1", access.USERS),
+        access.bar(table, "depth 1", access.TLS),
     ):
         assert bar.verdict == INVALID
         assert "the generator was the limit of" in bar.notes[-1]
         assert bar.wrong == [], "which is no fault of a server"
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(95.5, PASS), (94.5, MISSED)])
+def test_users_may_cost_five_percent_and_tls_is_shown(rate: float, verdict: str) -> None:
+    rates = {access.OFF: [100.0, 200.0, 50.0], access.USERS: [rate, 1.0, rate], access.TLS: [40.0, 80.0, 20.0]}
+    bar = access.bar(table_of(rates), "depth 1", access.USERS)
+    assert (bar.what, bar.asked, bar.verdict) == ("depth 1, users against neither", "at least 0.95x", verdict)
+    assert bar.figures["ratio"]["median"] == pytest.approx(rate / 100)
+    shown = access.bar(table_of(rates), "depth 1", access.TLS)
+    assert (shown.what, shown.asked, shown.verdict) == ("depth 1, TLS against neither", "", REPORTED)
+    assert shown.figures["ratio"]["median"] == 0.4
 
 
 def costs(by_size: dict[int, list[float]]) -> Costs:
@@ -224,6 +238,7 @@ BARS = {
 
 def test_what_the_server_must_reach() -> None:
     assert {(row.setting, row.ways == EVICTING_WAYS): row.least for row in capacity.ROWS} == BARS
+    assert access.LEAST_WITH_USERS == 0.95
     assert (in_use.LEAST, victims.P99_NS_MAX) == (0.9, 25 * MS)
     assert (memory.SMALL_BYTES_MAX, memory.LARGE_BYTES_MAX, memory.TIMED_BYTES_MAX) == (125, 155, 240)
     assert (memory.NONE_LEFT_PART_MAX, memory.SCATTERED_PART_MAX) == (0.05, 0.1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
-from naught_loadtest.drivers.target import Target, parse_target
+from naught.credentials import Credentials
+from naught.url import TlsFiles
+from naught_loadtest.drivers.naught import NaughtSessionDriver, hello_words
+from naught_loadtest.drivers.target import Target, default_target, parse_target, without_its_secret
 from naught_loadtest.generate.plan import Plan
 
 TARGETS = [
@@ -21,6 +25,9 @@ TARGETS = [
     Target("valkey-delifeq://h", "valkey-delifeq", "h", 6379, None, None),
     Target("redis-delex://h", "redis-delex", "h", 6379, None, None),
     Target("naught-session://h/orders", "naught-session", "h", 6480, None, "orders"),
+    Target("naughts://h", "naught", "h", 6480, None, None, None, TlsFiles()),
+    Target("naughts://h:1/c?ca=a&cert=b&key=k", "naught", "h", 1, None, "c", None, TlsFiles("a", "b", "k")),
+    Target("naughts-session://h", "naught-session", "h", 6480, None, None, None, TlsFiles()),
     Target("memcached://h", "memcached", "h", 11211, None, None),
     Target("echo://h:9", "echo", "h", 9, None, None),
 ]
@@ -33,8 +40,9 @@ def test_targets(target: Target) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:6480", "http://h", "naughts://h", "naught://", "naught://h:99999", "redis://h/1",
-     "redis://user:word@h", "naught+unix://run/n.sock", "naught+unix:///n?x=1", "echo://h", "naught://h?cache=x"],
+    ["", "localhost:6480", "http://h", "naught://", "naught://h:99999", "redis://h/1", "redis://user:word@h",
+     "naught+unix://run/n.sock", "naught+unix:///n?x=1", "echo://h", "naught://h?cache=x", "naught://h?ca=f",
+     "naughts://h?key=f", "naught://h?timeout=2", "naughts://h?name=x", "memory://", "naught://me@h"],
 )  # fmt: skip
 def test_what_is_no_target(url: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
@@ -47,6 +55,57 @@ def test_what_is_no_target(url: str) -> None:
 def test_no_error_repeats_a_secret(url: str) -> None:
     with pytest.raises(ValueError, match=r".+") as refused:
         parse_target(url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "left"),
+    [
+        ("naught://me:hunter2@h", "naught://me@h"),
+        ("naughts://me:hunter%402@h:1/c?ca=f", "naughts://me@h:1/c?ca=f"),
+        ("naught-session://me:hunter2@h", "naught-session://me@h"),
+        ("naughts-session://m%3Ae:hunter2@[::1]:7", "naughts-session://m%3Ae@[::1]:7"),
+        ("naught+unix://me:hunter2@/n.sock?cache=c", "naught+unix://me@/n.sock?cache=c"),
+    ],
+)
+def test_a_secret_leaves_the_url_and_is_found_again(monkeypatch: pytest.MonkeyPatch, url: str, left: str) -> None:
+    monkeypatch.setenv("NAUGHT_SECRET", "another")
+    assert without_its_secret(url) == left
+    target = parse_target(left)
+    assert target.url == left
+    assert target.credentials is not None
+    assert target.credentials.secret() == ("hunter@2" if "%40" in url else "hunter2")
+    assert "hunter" not in repr(target)
+
+
+@pytest.mark.parametrize("url", ["naught://h", "naught://me@h", "naughts://h/c", "redis://h", "", "redis://:word@h"])
+def test_a_url_without_a_secret_stays(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("NAUGHT_SECRET", "hunter2")
+    assert without_its_secret(url) == url
+    assert os.environ["NAUGHT_SECRET"] == "hunter2"
+
+
+def test_the_environment_says_who_logs_in_as_it_does_for_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAUGHT_USER", "orders")
+    monkeypatch.setenv("NAUGHT_SECRET", "hunter2")
+    assert parse_target("naught://h").credentials == Credentials("orders", "hunter2")
+    assert parse_target("naught://me@h").credentials == Credentials("me", "hunter2")
+    assert parse_target("redis://h").credentials is None
+    assert hello_words(parse_target("naught://h/c")) == {"cache": "c", "user": b"orders", "secret": b"hunter2"}
+    session = NaughtSessionDriver().greeting(parse_target("naught-session://me@h"))
+    assert session is not None
+    assert b"me" in session
+    assert b"hunter2" in session
+
+
+def test_the_server_of_the_environment_keeps_what_a_load_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAUGHT_URL", "naughts://me@h/c?timeout=2&ca=a&cert=b&name=x&key=k")
+    assert default_target() == "naughts://me@h/c?ca=a&cert=b&key=k"
+
+
+def test_a_plan_has_no_secret() -> None:
+    with pytest.raises(ValueError, match="taken out of its URL") as refused:
+        Plan("naught://me:hunter2@h", "p:")
     assert "hunter2" not in str(refused.value)
 
 

@@ -19,6 +19,11 @@ def test_the_command_can_be_given_to_a_shell_again(monkeypatch: pytest.MonkeyPat
     assert shlex.split(whole_command()) == ["naught-loadtest", "run", "--slo", "p99<2ms", "it's"]
 
 
+def test_the_command_is_told_without_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["naught-loadtest", "run", "--target", "naught://me:hunter2@h/c"])
+    assert whole_command() == "naught-loadtest run --target naught://...@h/c"
+
+
 @pytest.mark.parametrize("program", ["/lib/naught_loadtest/__main__.py", "-c", ""])
 def test_a_module_that_is_run_has_the_name_of_the_program(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setattr(sys, "argv", [program, "demo"])
