@@ -4,6 +4,8 @@
      1  web-7:4711  127.0.0.1      12m     1.23k  gpu=3 db=1; waits for room in cpu
     12  web-8:1203  192.168.7.200   3h     15.3M  no connection; api=312
 
+Where the server has users, a column beside the name says whose session it is.
+
 A column is as wide as what is in it, up to a limit. A text that is longer has an ellipsis: names and addresses in the
 middle, because their ends tell them apart, and the last column at its end. Numbers are never cut. Text is measured as
 a terminal shows it, where letters of East Asia take two places, and accents that are characters of their own take
@@ -24,18 +26,22 @@ _POWERS: Final = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10*
 
 def sessions_table(sessions: Iterable[dict[str, Any]], width: int = WIDTH_MIN) -> list[str]:
     """A line for each of the sessions that `sessions` has returned, under a heading."""
+    listed = list(sessions)
+    with_users = any(session.get("user") is not None for session in listed)
     rows = [
         (
             str(session["session"]),
             session["name"] or "-",
+            *([session.get("user") or "-"] if with_users else []),
             session["address"] or "-",
             age(session["age_ms"]),
             short(session["commands"]),
             _does(session),
         )
-        for session in sessions
+        for session in listed
     ]
-    return _table(("#", "name", "address", "age", "commands", "holds, and waits for"), rows, width)
+    user = ["user"] if with_users else []
+    return _table(("#", "name", *user, "address", "age", "commands", "holds, and waits for"), rows, width)
 
 
 def holders_table(holders: Iterable[Holder], width: int = WIDTH_MIN) -> list[str]:
@@ -80,9 +86,12 @@ def _does(session: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-_TEXTS: Final = {"name": 22, "address": 15}
+_TEXTS: Final = {"name": 22, "user": 10, "address": 15}
 """Columns of text, flush left, with the places that they take at most in a table of WIDTH_MIN. The others are
 short."""
+
+_NAME_BESIDE_USER: Final = 14
+"""The places of the name where there is a user: together about as many as without."""
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
@@ -91,7 +100,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     widths = []
     for place, name in enumerate(heading[:-1]):
         widest = max(width_of(line[place]) for line in lines)
-        most = _TEXTS[name] + (width - WIDTH_MIN) // 4 if name in _TEXTS else widest
+        most = _text_columns(name, heading, width) if name in _TEXTS else widest
         widths.append(min(widest, most))
     left = width - sum(widths) - 2 * len(widths)
     return [
@@ -103,6 +112,13 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
         ).rstrip()
         for line in lines
     ]
+
+
+def _text_columns(name: str, heading: Sequence[str], width: int) -> int:
+    """The most places that a column of text takes."""
+    if "user" not in heading:
+        return _TEXTS[name] + (width - WIDTH_MIN) // 4
+    return (_NAME_BESIDE_USER if name == "name" else _TEXTS[name]) + (width - WIDTH_MIN) // 6
 
 
 def _padded(cell: str, columns: int, *, text: bool) -> str:

@@ -50,6 +50,24 @@ def test_the_sessions() -> None:
     assert sessions_table([]) == ["#  name  address  age  commands  holds, and waits for"]
 
 
+def test_the_sessions_of_a_server_with_users() -> None:
+    rows = [
+        session(user="orders"),
+        session(session=2, user=None, name="checkout-worker-9:771"),
+        session(session=3, user="a user with a long name", connected=False),
+    ]
+    assert sessions_table(rows) == [
+        "#  name            user        address    age  commands  holds, and waits for",
+        "1  web-7:4711      orders      127.0.0.1  12m     1.23k",
+        "2  checkou\u2026-9:771  -           127.0.0.1  12m     1.23k",
+        "3  web-7:4711      a us\u2026 name  127.0.0.1  12m     1.23k  no connection",
+    ]
+
+
+def test_the_sessions_of_a_server_without_users_have_no_such_column() -> None:
+    assert sessions_table([session(user=None)]) == sessions_table([session()])
+
+
 def test_the_holders() -> None:
     holders = [Holder(1, "me", 2**63 - 1, "127.0.0.1"), Holder(22, "", 1, "unix")]
     assert holders_table(holders) == [
@@ -96,6 +114,7 @@ def test_lines_fit_the_width_whatever_is_in_them(width: int) -> None:
             session(
                 session=source.choice([1, 99, 12_345_678]),
                 name=source.choice(texts),
+                user=source.choice([None, *texts]) if source.random() < 0.5 else None,
                 address=source.choice(["unix", "", "192.168.100.200", "2001:db8:1234:5678:9abc:def0:1234:5678%eth0"]),
                 age_ms=source.choice([0, 59_999, 10**10]),
                 commands=source.choice([0, 999, 1_000, 999_999, 2**63 - 1]),
