@@ -12,6 +12,7 @@ its template, with a process of `naught-server` that reads the file of the Confi
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import copy
 import itertools
@@ -29,6 +30,7 @@ import yaml  # type: ignore[import-untyped]
 from kmock._internal import k8s, rendering
 
 from naught_operator import run
+from naught_operator.access import FOLDER
 from naught_operator.names import GROUP, KIND, PLURAL, VERSION
 from support.paths import ROOT
 from support.server_process import ServerProcess
@@ -48,6 +50,7 @@ RESOURCES = {
     "v1/services": ("Service", []),
     "v1/pods": ("Pod", []),
     "v1/events": ("Event", []),
+    "v1/secrets": ("Secret", []),
     # kopf waits until it knows this one, though it does not list namespaces.
     "v1/namespaces": ("Namespace", []),
     "apps/v1/statefulsets": ("StatefulSet", []),
@@ -359,6 +362,7 @@ class Nodes:
         self._folder = folder
         self._numbers = itertools.count(1)
         self._files: dict[str, Path] = {}  # by resource: the file that its server reads
+        self._secrets: dict[str, Path] = {}  # by resource: the folder with the Secret of its users
         self._running: dict[str, tuple[str, ServerProcess]] = {}  # by pod: its uid, and its process
         self.blind = False  # while true, the controller does not see that a template has changed
 
@@ -413,16 +417,34 @@ class Nodes:
         text = self._cluster.get("v1/configmaps", name)["data"]["naught.toml"]
         file = self._files[name] = folder / "config" / "naught.toml"
         file.parent.mkdir()
-        self._write_file(file, text)
+        self._secrets[name] = folder / "access"
+        self._write_secrets(name)
+        self._write_file(file, self._with_folder(name, text))
         return ServerProcess(folder, "--config", str(file))
 
     def _write_files(self) -> None:
         """Write what has changed of the ConfigMaps into the pods, as the kubelet does a minute later."""
         for name, file in self._files.items():
             config = self._cluster.find("v1/configmaps", name)
-            text = None if config is None else config["data"]["naught.toml"]
+            text = None if config is None else self._with_folder(name, config["data"]["naught.toml"])
+            self._write_secrets(name)
             if text is not None and text != file.read_text():
                 self._write_file(file, text)
+
+    def _with_folder(self, name: str, text: str) -> str:
+        """A file of a server whose Secret is in a folder of the test."""
+        return text.replace(FOLDER, str(self._secrets[name]))
+
+    def _write_secrets(self, name: str) -> None:
+        """The volume with a Secret, where the pod has one."""
+        volumes = self._cluster.get("apps/v1/statefulsets", name)["spec"]["template"]["spec"]["volumes"]
+        for volume in volumes:
+            found = self._cluster.find("v1/secrets", volume["secret"]["secretName"]) if "secret" in volume else None
+            for key, data in ({} if found is None else found["data"]).items():
+                file = self._secrets[name] / key
+                file.parent.mkdir(exist_ok=True)
+                if not file.exists() or file.read_bytes() != base64.b64decode(data):
+                    file.write_bytes(base64.b64decode(data))
 
     def _write_file(self, file: Path, text: str) -> None:
         """A volume of a ConfigMap: each file is a link through one link, `..data`, and that one is moved."""

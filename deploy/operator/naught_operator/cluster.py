@@ -35,6 +35,7 @@ _PATHS: Final = {
     "NetworkPolicy": _Path("/apis/networking.k8s.io/v1", "networkpolicies"),
     "Pod": _Path("/api/v1", "pods"),
     "PodDisruptionBudget": _Path("/apis/policy/v1", "poddisruptionbudgets"),
+    "Secret": _Path("/api/v1", "secrets"),
     "Service": _Path("/api/v1", "services"),
     "StatefulSet": _Path("/apis/apps/v1", "statefulsets"),
     KIND: _Path(f"/apis/{GROUP}/{VERSION}", PLURAL),

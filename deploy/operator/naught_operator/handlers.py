@@ -21,11 +21,13 @@ from weakref import WeakValueDictionary
 
 import kopf
 
+from naught_operator.access import login_of
 from naught_operator.errors import ClusterError, Refused, Unreachable
-from naught_operator.names import GROUP, PLURAL, VERSION
+from naught_operator.names import GROUP, KIND, PLURAL, VERSION
 from naught_operator.pods import read_pod
 from naught_operator.reconcile import Connect, Event, Objects, Outcome, Reconciler
 from naught_operator.rolling import figures_of
+from naught_operator.spec import SpecError, read_resource, read_spec
 
 log: Final = logging.getLogger("naught.operator")
 
@@ -98,11 +100,14 @@ def _post(body: kopf.Body, outcome: Outcome) -> None:
 
 async def lost(cluster: Objects, connect: Connect, namespace: str, name: str) -> str | None:
     """What is lost with a resource that is deleted, as far as its server can still be asked."""
-    with contextlib.suppress(ClusterError, Unreachable, Refused):
+    with contextlib.suppress(ClusterError, SpecError, Unreachable, Refused):
         body = await cluster.get("Pod", namespace, f"{name}-0")
         pod = None if body is None else read_pod(body)
         if pod is not None and pod.runs and pod.address is not None:
-            async with connect(pod.address, pod.port) as server:
+            resource = await cluster.get(KIND, namespace, name)
+            access = None if resource is None else read_spec(read_resource(resource).spec).access
+            login = await login_of(cluster, namespace, access)
+            async with connect(pod.address, pod.port, login) as server:
                 figures = figures_of(await server.info())
             return f"{figures.counters} counters, {figures.holds} holds"
     return None

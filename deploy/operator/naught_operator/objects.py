@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from naught_operator.access import FOLDER
 from naught_operator.base import CONFIG_FILE, Base
 from naught_operator.compare import digest
 from naught_operator.names import API_VERSION, KIND, OBJECT, OWNER_LABEL, STARTED_WITH, TEMPLATE
@@ -28,6 +29,9 @@ from naught_operator.spec import Resource, Spec
 INSTANCE: Final = "app.kubernetes.io/instance"
 CONTAINER: Final = "naught"
 """The name of the server's container in the manifests."""
+
+ACCESS: Final = "access"
+"""The volume with the Secret of the users, as in the chart."""
 
 DRAIN: Final = "drain_timeout_ms"
 GRACE_S: Final = 10
@@ -142,6 +146,11 @@ def _finish_template(template: dict[str, Any], spec: Spec, settings: Mapping[str
         container["resources"] = copy.deepcopy(dict(spec.resources))
     _set_ports(container["ports"], "containerPort", spec)
     pod = template["spec"]
+    if spec.access is not None:
+        mount = {"name": ACCESS, "mountPath": FOLDER, "readOnly": True}
+        volume = {"name": ACCESS, "secret": {"secretName": spec.access.secret, "defaultMode": 0o440}}
+        container["volumeMounts"] = [*container.get("volumeMounts", []), mount]
+        pod["volumes"] = [*pod.get("volumes", []), volume]
     before = pod.get("terminationGracePeriodSeconds", 30)
     annotations = {
         **template["metadata"].get("annotations", {}),

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
+from naught_operator.access import Login, login_of, to_be_checked
 from naught_operator.base import Base
 from naught_operator.compare import has, merge_patch
 from naught_operator.errors import ClusterError, NotOurs, Refused, Unreachable
@@ -61,7 +62,7 @@ class ServerCalls(Protocol):
     async def info(self) -> Mapping[str, Any]: ...
 
 
-Connect = Callable[[str, int], AbstractAsyncContextManager[ServerCalls]]
+Connect = Callable[[str, int, Login | None], AbstractAsyncContextManager[ServerCalls]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Reconciler:
         try:
             spec = read_spec(resource.spec)
             wanted = desired(resource, spec, self._base, self._operator_namespace)
-            if fault := self._check_config(to_toml(wanted.config)):
+            if fault := self._check_config(to_toml(to_be_checked(wanted.config))):
                 raise SpecError(fault)
         except SpecError as error:
             await look.finish([Condition(LIVE, "False", "SpecInvalid", str(error))])
@@ -284,7 +285,8 @@ class _Mending:
 
     async def _running(self, stateful_set: Mapping[str, Any], pod: Pod, address: str) -> None:
         """Raises Unreachable and Refused."""
-        async with self._connect(address, pod.port) as server:
+        login = await login_of(self._cluster, self._resource.namespace, self._spec.access)
+        async with self._connect(address, pod.port, login) as server:
             conditions = await self._with_server(server, stateful_set, pod)
         await self._look.finish(conditions)
 

@@ -28,6 +28,7 @@ from typing import Any, Final, NoReturn
 import kopf
 
 from naught_operator import base, handlers
+from naught_operator.access import CHECKED_SECRET
 from naught_operator.cluster import Cluster
 from naught_operator.reconcile import Reconciler
 from naught_operator.server import connected
@@ -164,7 +165,7 @@ def check_config(text: str) -> str | None:
         file.write(text)
         file.flush()
         try:
-            load_config(["--config", file.name], {})
+            load_config(["--config", file.name], {CHECKED_SECRET: "of no meaning"})
         except ConfigError as error:
             return str(error).replace(f"{file.name}: ", "")
     return None

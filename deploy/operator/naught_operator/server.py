@@ -11,7 +11,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final
 
 import naught
-from naught.errors import CommandError, NaughtError, ServerTimeout, ShuttingDown, Unavailable
+from naught.errors import (
+    CommandError,
+    Denied,
+    NaughtError,
+    ServerTimeout,
+    ShuttingDown,
+    Unauthenticated,
+    Unavailable,
+)
+from naught_operator.access import Login
 from naught_operator.errors import Refused, Unreachable
 
 CALL_S_MAX: Final = 2.0
@@ -60,14 +69,23 @@ def _translated() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def connected(address: str, port: int) -> AsyncIterator[Server]:
-    """A connection to a server. Raises Unreachable."""
+async def connected(address: str, port: int, login: Login | None = None) -> AsyncIterator[Server]:
+    """A connection to a server, logged in where it has users. Raises Unreachable and Refused."""
     host = f"[{address}]" if ":" in address else address
     try:
         # Nothing is held, so nothing has to outlive a broken connection.
         client = await naught.connect(
-            f"naught://{host}:{port}", timeout=CALL_S_MAX, connect_timeout=CALL_S_MAX, session=False, name=NAME
+            f"naught://{host}:{port}",
+            timeout=CALL_S_MAX,
+            connect_timeout=CALL_S_MAX,
+            session=False,
+            name=NAME,
+            # None, and not what the environment of the operator says.
+            user=None if login is None else login.user,
+            secret=None if login is None else login.secret,
         )
+    except (Unauthenticated, Denied) as error:
+        raise Refused(f"{host}:{port}: {error}") from None
     except (NaughtError, OSError) as error:
         raise Unreachable(f"{host}:{port}: {str(error) or type(error).__name__}") from None
     try:

@@ -2,8 +2,8 @@
 
 A setting has the name that the server's command `config_get` gives it: `sweep_budget_ms`, and of a cache
 `caches.NAME.eviction`. Which settings are live is not known here. The server says: what `config_get` lists can be
-changed by `config_set`, and whatever else is in the file needs a restart. Rules of the tuner are in the file too and
-are no settings: the server takes them when it reads its file again.
+changed by `config_set`, and whatever else is in the file needs a restart. Rules of the tuner and users are in the
+file too and are no settings: the server takes them when it reads its file again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from naught_operator import access
 from naught_operator.spec import Scalar, Spec
 
 RULES: Final = "rules"
 CACHES: Final = "caches"
+USERS: Final = "users"
 DEFAULT_CACHE: Final = "default"
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -45,10 +47,14 @@ def configuration(base: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
         # The file is read again when the ConfigMap changes: that is how rules of the tuner reach the server.
         "watch_config": True,
     }
-    for key in (CACHES, RULES):  # tables come last in TOML
+    for key in (CACHES, USERS, RULES):  # tables come last in TOML
         whole.pop(key, None)
     if caches:
         whole[CACHES] = caches
+    if spec.access is not None:
+        whole[USERS] = access.users(spec.access)
+    elif USERS in base:
+        whole[USERS] = base[USERS]
     if rules := {**base.get(RULES, {}), **spec.rules}:
         whole[RULES] = rules
     return whole
@@ -73,7 +79,7 @@ def _by_name(config: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
                     yield f"{CACHES}.{cache}", True
                 for name, policy in table.items():
                     yield f"{CACHES}.{cache}.{name}", policy
-        elif key != RULES:
+        elif key not in (USERS, RULES):
             yield key, value
 
 

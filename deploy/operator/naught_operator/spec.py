@@ -37,11 +37,15 @@ OWN_SETTINGS: Final = {
     "watch_config": "the operator relies on it",
     "caches": "they are spec.caches",
     "rules": "they are spec.rules",
+    "users": "they are spec.access.users",
 }
 """Settings of the server's file that a resource may not set in `spec.settings`, and why."""
 
 _SETTING = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _CACHE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+_SECRET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+_SECRET_KEY = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 
 Scalar = str | int | float | bool
 
@@ -59,6 +63,20 @@ class Raise:
 
 
 @dataclass(frozen=True)
+class Access:
+    """Who may do what at the server, and who of them is the operator."""
+
+    secret: str
+    """The Secret with the secrets of all users."""
+    users: Mapping[str, Mapping[str, Any]]
+    """By name: `role` and `secretKey`, and perhaps `caches` and `prefixes`."""
+    operator: str
+    """The user that the operator logs in as."""
+    operator_key: str
+    """The key of the Secret that has its secret itself, and not its hash."""
+
+
+@dataclass(frozen=True)
 class Spec:
     """The `spec` of a resource."""
 
@@ -72,6 +90,8 @@ class Spec:
     resources: Mapping[str, Any]
     """Requests and limits of the container; empty: those of the manifests."""
     on_deviation: Raise
+    access: Access | None
+    """None: the server has no users."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +149,7 @@ def read_spec(spec: Mapping[str, Any]) -> Spec:
         },
         resources=_table(spec.get("resources"), "spec.resources"),
         on_deviation=_raise(_table(spec.get("onDeviation"), "spec.onDeviation")),
+        access=_access(_table(spec.get("access"), "spec.access")),
     )
 
 
@@ -161,6 +182,48 @@ def _raise(table: Mapping[str, Any]) -> Raise:
             f"not {_shown(budget_ms)}"
         )
     return Raise(float(budget_ms), _whole(table.get("seconds", RAISE_S), "spec.onDeviation.seconds", 1, RAISE_S_MAX))
+
+
+def _access(table: Mapping[str, Any]) -> Access | None:
+    if not table:
+        return None
+    secret = _text(table.get("secretName"), "spec.access.secretName", _SECRET_NAME)
+    users = {name: _user(name, user) for name, user in _table(table.get("users"), "spec.access.users").items()}
+    operator = _table(table.get("operator"), "spec.access.operator")
+    name = operator.get("user")
+    if name not in users:
+        raise SpecError(
+            f"spec.access.operator.user must be one of spec.access.users, not {_shown(name)}: without it the "
+            "operator cannot log in"
+        )
+    user = users[name]
+    if user["role"] != "admin" or user.get("caches") or user.get("prefixes"):
+        raise SpecError(
+            f"spec.access.users.{name} is the operator: it must have the role admin, and no caches and no prefixes"
+        )
+    key = operator.get("secretKey", user["secretKey"])
+    return Access(secret, users, name, _text(key, "spec.access.operator.secretKey", _SECRET_KEY))
+
+
+def _user(name: str, value: Any) -> Mapping[str, Any]:
+    """What the server cannot say better when its file is checked."""
+    place = f"spec.access.users.{name}"
+    table = _table(value, place)
+    if "role" not in table:
+        raise SpecError(f"{place}.role must be read, write or admin")
+    _scalar(table["role"], f"{place}.role")
+    _text(table.get("secretKey"), f"{place}.secretKey", _SECRET_KEY)
+    for key in ("caches", "prefixes"):
+        each = table.get(key, [])
+        if not (isinstance(each, list) and all(isinstance(text, str) for text in each)):
+            raise SpecError(f"{place}.{key} must be a list of texts, not {_shown(each)}")
+    return table
+
+
+def _text(value: Any, name: str, pattern: re.Pattern[str]) -> str:
+    if not (isinstance(value, str) and pattern.fullmatch(value)):
+        raise SpecError(f"{name} must be a name in Kubernetes, not {_shown(value)}")
+    return value
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -239,6 +240,67 @@ async def test_an_object_of_somebody_else_is_not_touched(cluster: Cluster) -> No
         await until(lambda: cluster.condition("Ready") == ("Unknown", "ObjectsFailed"), "the conflict is seen")
         assert "ConfigMap orders that this resource does not own" in cluster.status()["message"]
         assert cluster.get("v1/configmaps", "orders")["data"] == {"mine": "1"}
+
+
+# ------------------------------------------------------------------------------------------- a server with users
+
+
+def access(**users: Any) -> dict[str, Any]:
+    return {
+        "secretName": "naught-access",
+        "users": {"ops": {"role": "admin", "secretKey": "ops"}, **users},
+        "operator": {"user": "ops"},
+    }
+
+
+async def keep_secret(cluster: Cluster, **texts: str) -> None:
+    """Have the Secret say this."""
+    data = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
+    method, name = (
+        ("POST", None) if cluster.find("v1/secrets", "naught-access") is None else ("PATCH", "naught-access")
+    )
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "naught-access"}, "data": data}
+    await cluster.send(method, "v1/secrets", name, body)
+
+
+async def test_the_operator_logs_in_at_a_server_with_users_and_follows_a_secret_that_changes(
+    cluster: Cluster,
+) -> None:
+    await keep_secret(cluster, ops="the first secret\n", web="of the web")
+    async with operator(cluster):
+        web = {"role": "write", "secretKey": "web"}
+        await cluster.create(settings={"sweep_budget_ms": 2}, access=access(web=web))
+        await ready(cluster)
+        server = cluster.nodes.server()
+        url = f"naught://127.0.0.1:{server.port}"
+        assert server.call("config_get", "sweep_budget_ms") == "unauthenticated"
+        async with await naught.connect(url, user="ops", secret="the first secret") as client:
+            assert await client.config_get("sweep_budget_ms") == 2
+            assert pod_uid(cluster) is not None
+            await client.config_set("sweep_budget_ms", 7)
+            await until(lambda: cluster.status().get("drift", {}).get("repairs") == 1, "the operator may change it")
+            pod = pod_uid(cluster)
+            await keep_secret(cluster, ops="the second secret", web="of the web")
+        # The server reads the file of its own accord, as the kubelet writes it: here as soon as it is written.
+        await cluster.change(settings={"sweep_budget_ms": 3})
+        await ready(cluster)
+        async with await naught.connect(url, user="ops", secret="the second secret") as client:
+            assert await client.config_get("sweep_budget_ms") == 3
+        assert pod_uid(cluster) == pod, "nothing was restarted for it"
+    assert "secret" not in json.dumps([cluster.status(), cluster.get("v1/configmaps", "orders")]).replace(
+        "secret_file", ""
+    )
+
+
+async def test_a_secret_that_is_not_there_is_in_the_status_and_found_once_it_is(cluster: Cluster) -> None:
+    async with operator(cluster):
+        await keep_secret(cluster, web="of the web")
+        await cluster.create(access=access(web={"role": "admin", "secretKey": "web"}))
+        await until(
+            lambda: "has no key ops" in cluster.status().get("message", ""), "the status says what is missing"
+        )
+        await cluster.change(access={"operator": {"user": "web"}, "users": {"ops": None}})
+        await ready(cluster)
 
 
 # ------------------------------------------------------------------------------------------- unreachable

@@ -11,6 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from naught_operator import objects, run
+from naught_operator.access import to_be_checked
 from naught_operator.base import load
 from naught_operator.names import GROUP, KIND, PLURAL, VERSION
 from naught_operator.settings import to_toml
@@ -83,6 +84,14 @@ def test_defaults_are_those_of_the_operator() -> None:
         {"onDeviation": {"seconds": 3_601}},
         {"onDeviation": {"sweepBudgetMs": 11}},
         {"resources": {"limits": {"memory": []}}},
+        {"access": {"users": {}, "operator": {"user": "a"}}},
+        {
+            "access": {
+                "secretName": "a",
+                "users": {"a": {"role": "king", "secretKey": "a"}},
+                "operator": {"user": "a"},
+            }
+        },
     ],
     ids=str,
 )
@@ -98,7 +107,7 @@ def test_the_example_fits_the_schema_the_operator_and_the_server() -> None:
     spec = read_spec(stored["spec"])
     body = {**stored, "metadata": {**stored["metadata"], "namespace": "counters"}}
     found = objects.desired(read_resource(body), spec, load(), "counters")
-    assert run.check_config(to_toml(found.config)) is None
+    assert run.check_config(to_toml(to_be_checked(found.config))) is None
 
 
 def test_the_rules_of_the_schema_say_what_the_operator_says() -> None:
@@ -114,6 +123,7 @@ def test_the_rules_of_the_schema_say_what_the_operator_says() -> None:
         "watch_config",
         "caches",
         "rules",
+        "users",
     ):
         assert f"!('{name}' in self)" in text
         with pytest.raises(SpecError):
