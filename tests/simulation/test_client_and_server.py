@@ -67,12 +67,7 @@ class World:
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = itertools.count()
         ids = random.Random(seed)
-        few_shards = ServerConfig(  # sweeping 256 takes the time
-            caches={"default": CachePolicy("default", shards=2)}, rate_per_address_max=rate
-        )
-        # By ids that begin alike a client sees that the server was not restarted.
-        tag = ids.randbytes(4) if seed % 2 else b""
-        self.engine = Engine(few_shards, new_session_id=lambda: tag + ids.randbytes(16 - len(tag)))
+        self.engine = self.new_engine(ids, 4 if seed % 2 else 0)
         self.calm = False  # no connection breaks any more
         self.still = False  # nobody looks any more whether a connection is silent, so no ping is under way
         self._steps = 0
@@ -81,6 +76,14 @@ class World:
         # Every other client has hooks: its calls belong to traces, and count how often they are sent again.
         self.clients = [Client(self, observed=number % 2 == 1) for number in range(clients)]
         self._tick()
+
+    def new_engine(self, ids: random.Random, tag_bytes: int, first_hold: int = 1) -> Engine:
+        """A server that has just started. By ids that begin alike a client sees that it was not restarted."""
+        few_shards = ServerConfig(  # sweeping 256 takes the time
+            caches={"default": CachePolicy("default", shards=2)}, rate_per_address_max=self.rate
+        )
+        tag = ids.randbytes(tag_bytes)
+        return Engine(few_shards, new_session_id=lambda: tag + ids.randbytes(16 - tag_bytes), first_hold=first_hold)
 
     @property
     def now_ms(self) -> int:
@@ -101,13 +104,21 @@ class World:
         self.now = end
 
     def _tick(self) -> None:
-        self.engine.advance(self.now_ms, 1_000)
+        self.advance_engine()
         self._steps += 1
         for client in self.clients:
             client.watch_the_clock()
             if not (self._steps % TICKS or self.still):
                 client.listen()
         self.later(0.01, self._tick)
+
+    def advance_engine(self) -> None:
+        """A step of the server's sweeper."""
+        self.engine.advance(self.now_ms, 1_000)
+
+    def connection_of(self, client: Client) -> UnreliableConnection:
+        """A new connection to the server."""
+        return UnreliableConnection(self, client)
 
     def knows(self, session_id: bytes) -> bool:
         return session_id in self.engine.sessions._by_id
@@ -232,7 +243,7 @@ class Client:
                 self.connection.write("up", data, self.connection.arrive_up)
 
     def connect(self) -> None:
-        self.connection = UnreliableConnection(self.world, self)
+        self.connection = self.world.connection_of(self)
         if self.session._windows.in_flight:
             self.world.reached["resumed with calls under way"] += 1
         self.connection.write("up", self.session.connected(FakeWaiter()), self.connection.arrive_up)
