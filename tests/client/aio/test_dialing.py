@@ -141,3 +141,14 @@ async def test_a_name_is_resolved() -> None:
     found = await dialing.resolve("localhost", 6480)
     assert {address[4][0] for address in found} <= {"127.0.0.1", "::1"}
     assert {address[4][1] for address in found} == {6480}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_an_address_is_not_asked_for(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = await asyncio.get_running_loop().getaddrinfo(host, 6480, type=socket.SOCK_STREAM)
+
+    async def never(*_: object, **__: object) -> Any:
+        raise AssertionError("the resolver was asked")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+    assert await dialing.resolve(host, 6480) == asked
