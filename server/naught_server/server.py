@@ -636,7 +636,10 @@ def run(
     """As `serve`, on a new event loop: uvloop's where it is installed, asyncio's otherwise. Of the main thread of a
     process that only serves: a lack of memory ends it."""
     with watch(), asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        return runner.run(_serve_alone(config, reread, config_path))
+        try:
+            return runner.run(_serve_alone(config, reread, config_path))
+        except FATAL as fault:  # of the loop itself: asyncio's own is written in Python
+            end_process(fault)
 
 
 async def _serve_alone(

@@ -33,6 +33,12 @@ def test_of_a_stop_only_a_second_counts() -> None:
     assert clock.stopped_ns == 4 * SECOND_NS + STOPPED_NS + 1 - GAP_COUNTED_NS
 
 
+def test_milliseconds_are_whole_ones_that_have_passed() -> None:
+    for now_ns, now_ms in ((999_999, 0), (1_000_000, 1), (999_999_999_999, 999_999), (10**15, 10**9)):
+        source = iter([now_ns, now_ns])
+        assert Clock(source.__next__).now_ms() == now_ms
+
+
 def test_idleness_is_no_stop() -> None:
     assert SWEEP_INTERVAL_MS_MAX * 1_000_000 < STOPPED_NS
     assert (GAP_COUNTED_NS, STOPPED_NS) == (1_000_000_000, 1_500_000_000)

@@ -16,7 +16,7 @@ from naught_server.engine import Engine
 from naught_server.memory_bounds import memory_bounds, memory_lines
 from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
 from naught_server.protocol import ServerProtocol
-from naught_server.quotas import ADDRESS, FORGET_ABOVE, NO_LIMIT, USER, Limits, Quotas
+from naught_server.quotas import ADDRESS, FORGET_ABOVE, NO_LIMIT, USER, Limits, Quota, Quotas
 from support.conversation import decoded
 
 NOW_MS = 1_000_000
@@ -334,6 +334,46 @@ def test_principals_that_have_nothing_are_forgotten() -> None:
         quotas.leave(quota)
     quotas.enter(ADDRESS, "new", 20)
     assert len(quotas) == 2, "the one that has asked for much is remembered"
+
+
+def test_a_principal_is_forgotten_only_when_nothing_of_it_would_be_missed() -> None:
+    quotas = Quotas(Limits(connections=1, sessions=5, parked_bytes=50, rate=100), Limits())
+
+    def entered(name: str) -> Quota:
+        quota = quotas.enter(ADDRESS, name, 0)
+        assert quota is not None
+        return quota
+
+    for number in range(FORGET_ABOVE - 5):
+        quotas.leave(entered(f"filler {number}"))
+    entered("connected")
+    kept = [entered("in a session"), entered("waiting"), entered("in debt")]
+    kept[0].open_session()
+    kept[1].park(1)
+    kept[2].room(0)
+    kept[2].spend(1)
+    for quota in kept:
+        quotas.leave(quota)
+    quotas.leave(entered("the last"))
+    assert len(quotas) == FORGET_ABOVE, "as many as are remembered"
+    entered("one more")
+    assert {name for _, name in quotas._by_name} == {"connected", "in a session", "waiting", "in debt", "one more"}
+    assert quotas.enter(ADDRESS, None, 0) is None
+
+
+def test_a_principal_that_comes_back_is_the_same() -> None:
+    quotas = Quotas(Limits(connections=1), Limits(rate=3))
+    quota = quotas.enter(ADDRESS, "a", 0)
+    assert quota is not None
+    assert quota.name == (ADDRESS, "a")
+    quotas.leave(quota)
+    assert quota.connections == 0
+    assert quotas.enter(ADDRESS, "a", 0) is quota
+    other = quotas.enter(USER, "a", 0)
+    assert other is not None
+    assert other is not quota
+    assert (other.limits.rate, quota.limits.rate) == (3, None)
+    assert len(quotas) == 2
 
 
 # ------------------------------------------------------------------------------------------- memory

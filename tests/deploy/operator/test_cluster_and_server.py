@@ -15,6 +15,7 @@ import pytest
 import naught
 from naught_operator.names import GROUP, OWNER_LABEL
 from naught_operator.raising import read, written
+from naught_server.secret_hash import hash_of
 from support.alerts import payload, send
 from support.kubernetes import CACHES, NAMESPACE, PEERING, PEERINGS, Cluster, Operator, cluster_in, operator, until
 
@@ -293,13 +294,12 @@ async def test_the_operator_logs_in_at_a_server_with_users_and_follows_a_secret_
 
 
 async def test_a_secret_that_is_not_there_is_in_the_status_and_found_once_it_is(cluster: Cluster) -> None:
+    """The server has its hash alone."""
     async with operator(cluster):
-        await keep_secret(cluster, web="of the web")
-        await cluster.create(access=access(web={"role": "admin", "secretKey": "web"}))
-        await until(
-            lambda: "has no key ops" in cluster.status().get("message", ""), "the status says what is missing"
-        )
-        await cluster.change(access={"operator": {"user": "web"}, "users": {"ops": None}})
+        await keep_secret(cluster, ops=hash_of(b"the secret", b"salt" * 4))
+        await cluster.create(access={**access(), "operator": {"user": "ops", "secretKey": "plain"}})
+        await until(lambda: "has no key plain" in cluster.status().get("message", ""), "it is said what is missing")
+        await keep_secret(cluster, plain="the secret")
         await ready(cluster)
 
 
@@ -511,7 +511,8 @@ async def test_the_role_allows_what_is_used_and_nothing_else(cluster: Cluster, o
     """The other tests show that nothing is missing: they are refused what the Role does not allow. This one uses all
     of it."""
     async with operator(cluster, "--webhook-port", str(own_port)):
-        await cluster.create(onDeviation={"seconds": 1})
+        await keep_secret(cluster, ops="the secret")
+        await cluster.create(onDeviation={"seconds": 2}, access=access())
         await ready(cluster)
         for resource, name, change in [
             ("v1/configmaps", "orders", {"data": {"naught.toml": ""}}),
