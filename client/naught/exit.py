@@ -1,9 +1,10 @@
 """What happens to clients when their process ends: their sessions are ended, which gives back what they hold.
 
-A client that has a thread of its own registers itself with `register` while it is open. Processes of
-`multiprocessing` do not run what `atexit` has, so they are told as well. Daemon threads run on while the process
-ends. What they wait for will not come any more, and an error would be printed as the last words of the program: so
-`hold_back` makes them wait for the end.
+A client that has a thread of its own is registered with `register` for as long as that thread runs: also while the
+thread says `bye` for a client that was closed or dropped just before the end. Processes of `multiprocessing` do not
+run what `atexit` has, so they are told as well. Daemon threads run on while the process ends. What they wait for will
+not come any more, and an error would be printed as the last words of the program: so `hold_back` makes them wait for
+the end.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import atexit
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from threading import get_ident
 from typing import Final, Protocol
@@ -33,12 +33,12 @@ class ExitHandler(Protocol):
         """End the session, and wait for that so long at most."""
 
 
-_handlers: Final[weakref.WeakSet[ExitHandler]] = weakref.WeakSet()
+_handlers: Final[set[ExitHandler]] = set()
 _ending_in: Final[list[int]] = []  # the thread that ends the process, once it does
 
 
 def register(handler: ExitHandler) -> None:
-    """Have the handler called at the end of this process, as long as it exists."""
+    """Have the handler called at the end of this process."""
     _handlers.add(handler)
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
@@ -48,7 +48,7 @@ def register(handler: ExitHandler) -> None:
 
 
 def unregister(handler: ExitHandler) -> None:
-    """It is closed."""
+    """Its session has ended."""
     _handlers.discard(handler)
 
 
@@ -60,7 +60,7 @@ def hold_back() -> None:
 
 def _end() -> None:
     _ending_in.append(get_ident())
-    handlers = list(_handlers)
+    handlers = list(_handlers)  # in one step, for the threads of clients unregister themselves meanwhile
     for handler in handlers:
         handler.stop()
     due = time.monotonic() + END_S

@@ -103,6 +103,24 @@ def test_a_program_that_an_exception_ends_says_bye(
     assert direct.get("n") == 0
 
 
+def test_a_client_that_is_dropped_just_before_the_end_says_bye(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path
+) -> None:
+    """So does one that a function has as a local variable, as the last function of the program."""
+    program = f"""
+        import sys
+        from naught import blocking
+
+        client = blocking.Client(sys.argv[1], {LEASE})
+        permit = client.semaphore("n", 1).acquire()
+        print(client.get("n"), flush=True)
+        sys.setswitchinterval(60)  # the client's own thread runs only while this one waits
+        del client, permit
+    """
+    assert printed(program, url_of(server), tmp_path) == ["1"]
+    wait_until(lambda: direct.get("n") == 0, "the permit was given back")
+
+
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_of_multiprocessing_say_bye(
     server: ServerProcess, direct: blocking.Client, tmp_path: Path, method: str

@@ -85,9 +85,9 @@ class Loop:
             elif self._closed:
                 self._end()
             else:
+                exit.register(self)
                 start_thread(partial(self._run, first), f"naught {self._options.address}")
                 self._wake = self._wake_loop
-                exit.register(self)
 
     def _wake_loop(self) -> None:
         if self._event_loop is not None:  # else it is about to run, and begins with the posts
@@ -138,7 +138,6 @@ class Loop:
     def stop(self) -> None:
         """The part of `close` that needs no waiting. In any thread, and at any time."""
         self._closed = True
-        exit.unregister(self)
         self._post(self._stop)
 
     def after_fork(self) -> None:
@@ -206,6 +205,7 @@ class Loop:
             _, arguments = self._posts.popleft()
             if arguments and isinstance(arguments[-1], Future):
                 arguments[-1].set_exception(ClientClosed("the client is closed"))
+        exit.unregister(self)
         self._opened.set_result()
         self._ended.set_result()
 
