@@ -1,4 +1,8 @@
-"""The deadlines of counters with a time to live, in two timing wheels. Sans-IO; `now_ms` is an argument.
+"""Which counters expire when: the keys of those with a time to live, in two timing wheels. Sans-IO; `now_ms` is an
+argument.
+
+The wheels have keys only. The deadline of a key stands in the owner's table, and is asked for (`deadline_of`) where a
+slot does not say it: a second copy would take 32 bytes for each counter.
 
 The near wheel has a slot for each of the next 65 536 milliseconds. Later deadlines are in the later wheel. It has
 16 384 slots, called grains, of 64 milliseconds each. One lap of it is 17.5 minutes; deadlines that are whole laps
@@ -9,8 +13,9 @@ laps stay. Then the slots of the near wheel are visited one by one, and all dead
 Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, with scheme 6 for its upper wheel.)
 
 Why wheels and not a heap: the deadline of a counter that is evicted early is removed in O(1), so counters that are
-created and evicted leave no memory behind. And a slot is a dict of bytes to int, which the garbage collector does not
-track up to Python 3.13. From 3.14 on it tracks all dicts, so all slots are made at once, before its heap is frozen.
+created and evicted leave no memory behind. And a slot is a dict of bytes to None, which the garbage collector does
+not track up to Python 3.13. From 3.14 on it tracks all dicts, so all slots are made at once, before its heap is
+frozen. (A set would take up to twice the memory, and a list needs to know the place of each key.)
 
 Why two wheels: in a single wheel of milliseconds, the deadlines of a million counters that live for an hour are
 visited every 65 seconds, which takes 150 to 450 ms each time. Grains are short because a slot is one dict, and a
@@ -23,7 +28,15 @@ is rebuilt by each visit, so its memory follows the number of its deadlines.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final
+
+DEADLINE_BITS: Final = 48
+"""The bits of a deadline, in milliseconds of the server's clock: 8 900 years of them."""
+
+DEADLINE_MASK: Final = (1 << DEADLINE_BITS) - 1
+"""A counter with a time to live is one integer: `value << DEADLINE_BITS | deadline_ms`. It takes 32 bytes with
+values to 2^12 - 1, else 48. This selects the deadline."""
 
 SLOTS: Final = 1 << 16
 """Slots of the near wheel, one for each millisecond."""
@@ -45,7 +58,7 @@ _EMPTY_SLOTS_PER_ENTRY: Final = 32
 _SLOTS_SAMPLED: Final = 64
 """Slots that `due_estimate` looks at in each wheel."""
 
-Slots = list[dict[bytes, int] | None]
+Slots = list[dict[bytes, None] | None]
 
 
 def _slots(count: int) -> Slots:
@@ -58,13 +71,25 @@ def _slots(count: int) -> Slots:
 class DeadlineWheel:
     """Keys by the millisecond in which they expire. A key has at most one deadline, which the owner remembers."""
 
-    __slots__ = ("_kept", "_later", "_near", "_near_count", "_poured", "count", "passed_ms", "visited")
+    __slots__ = (
+        "_deadline_of",
+        "_kept",
+        "_later",
+        "_near",
+        "_near_count",
+        "_poured",
+        "count",
+        "passed_ms",
+        "visited",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, deadline_of: Callable[[bytes], int]) -> None:
+        """`deadline_of` says the deadline with which a key was added. It is asked for keys that are here."""
+        self._deadline_of: Final = deadline_of
         self._near = _slots(SLOTS)  # by millisecond: deadlines at most a lap after `passed_ms`
         self._later = _slots(LATER_SLOTS)  # by grain: all other deadlines
-        # While a grain is being poured: its deadlines of later laps. At the end this dict becomes the grain's slot.
-        self._kept: dict[bytes, int] = {}
+        # While a grain is being poured: its keys of later laps. At the end this dict becomes the grain's slot.
+        self._kept: dict[bytes, None] = {}
         self._near_count = 0  # deadlines in the near wheel
         self._poured = 0  # the last grain that was poured: the one of `passed_ms`, or the one after it
         self.count = 0  # deadlines in both wheels
@@ -83,7 +108,7 @@ class DeadlineWheel:
         slot = slots[index]
         if slot is None:
             slot = slots[index] = {}
-        slot[key] = deadline_ms
+        slot[key] = None
         self.count += 1
 
     def _begin_at(self, now_ms: int) -> None:
@@ -94,7 +119,8 @@ class DeadlineWheel:
     def discard(self, key: bytes, deadline_ms: int) -> None:
         """Remove a key's deadline, which must be here."""
         slot = self._near[deadline_ms & _MASK]
-        if slot and slot.pop(key, None) is not None:
+        if slot and key in slot:
+            del slot[key]
             self._near_count -= 1
         else:
             slot = self._far_slot(key, deadline_ms)
@@ -103,7 +129,7 @@ class DeadlineWheel:
             slot.clear()  # frees the memory: removing entries does not shrink a dict
         self.count -= 1
 
-    def _far_slot(self, key: bytes, deadline_ms: int) -> dict[bytes, int]:
+    def _far_slot(self, key: bytes, deadline_ms: int) -> dict[bytes, None]:
         """The slot of a deadline that is not in the near wheel."""
         slot = self._later[(deadline_ms >> GRAIN_BITS) & _LATER_MASK]
         return slot if slot and key in slot else self._kept
@@ -115,7 +141,7 @@ class DeadlineWheel:
         """
         if not self.count:
             return 0
-        found = sum(deadline_ms <= now_ms for deadline_ms in self._kept.values())
+        found = self._due_of(self._kept, now_ms)
         if self._near_count:
             for at in range(self.passed_ms + 1, min(now_ms, self.passed_ms + SLOTS) + 1):
                 if found >= enough:
@@ -126,8 +152,13 @@ class DeadlineWheel:
                 break
             slot = self._later[grain & _LATER_MASK]
             if slot:
-                found += sum(deadline_ms <= now_ms for deadline_ms in slot.values())
+                found += self._due_of(slot, now_ms)
         return found
+
+    def _due_of(self, slot: dict[bytes, None], now_ms: int) -> int:
+        """How many of these are due."""
+        deadline_of = self._deadline_of
+        return sum([deadline_of(key) <= now_ms for key in slot])
 
     def due_estimate(self, now_ms: int) -> int:
         """About how many deadlines are due at `now_ms` and still here: the next slots, and as many in each of the
@@ -149,9 +180,9 @@ class DeadlineWheel:
             found += later * min(grains, LATER_SLOTS) // sampled
         return min(found, self.count)
 
-    def take_due(self, now_ms: int, entries_max: int) -> tuple[list[tuple[bytes, int]], bool]:
-        """Take out deadlines that are due at `now_ms`, up to about `entries_max`; and whether none is left."""
-        due: list[tuple[bytes, int]] = []
+    def take_due(self, now_ms: int, entries_max: int) -> tuple[list[bytes], bool]:
+        """Take out keys that are due at `now_ms`, up to about `entries_max`; and whether none is left."""
+        due: list[bytes] = []
         if not self.count:
             self._begin_at(now_ms)
             return due, True
@@ -170,7 +201,7 @@ class DeadlineWheel:
             slot = self._near[(self.passed_ms + 1) & _MASK]
             assert slot is not None
             taken = min(len(slot), left)
-            due += [slot.popitem() for _ in range(taken)]
+            due += [slot.popitem()[0] for _ in range(taken)]
             left -= taken
             self.visited += taken
             self.count -= taken
@@ -209,29 +240,31 @@ class DeadlineWheel:
         self.passed_ms = min(now_ms, (grain << GRAIN_BITS) - 1)
         return grain - start
 
-    def _pour(self, now_ms: int, entries_max: int, due: list[tuple[bytes, int]]) -> int:
+    def _pour(self, now_ms: int, entries_max: int, due: list[bytes]) -> int:
         """Pour the next grain, or a part of it. Returns what is left of `entries_max`.
 
-        A deadline that is due is added to `due`, one within this grain moves to its millisecond in the near wheel,
-        and one of a later lap stays.
+        A key that is due is added to `due`, one within this grain moves to its millisecond in the near wheel, and
+        one of a later lap stays.
         """
+        deadline_of = self._deadline_of
         grain = self._poured + 1
         slot = self._later[grain & _LATER_MASK]
         left = entries_max
         while slot and left > 0:
-            key, deadline_ms = slot.popitem()
+            key, _ = slot.popitem()
+            deadline_ms = deadline_of(key)
             left -= 1
             self.visited += 1
             if deadline_ms <= now_ms:
-                due.append((key, deadline_ms))
+                due.append(key)
                 self.count -= 1
             elif deadline_ms >> GRAIN_BITS > grain:
-                self._kept[key] = deadline_ms
+                self._kept[key] = None
             else:
                 near = self._near[deadline_ms & _MASK]
                 if near is None:
                     near = self._near[deadline_ms & _MASK] = {}
-                near[key] = deadline_ms
+                near[key] = None
                 self._near_count += 1
         if not slot:
             if slot is not None:
@@ -239,7 +272,7 @@ class DeadlineWheel:
             self._poured = grain
         return left
 
-    def _finish_pouring(self, index: int, emptied: dict[bytes, int]) -> None:
+    def _finish_pouring(self, index: int, emptied: dict[bytes, None]) -> None:
         emptied.clear()
         if self._kept:
             # The two dicts change places, so no dict is made here: the collector would track a new one from 3.14 on.
@@ -251,9 +284,9 @@ class DeadlineWheel:
         if not slot or copy not in slot:
             slot = self._far_slot(copy, deadline_ms)
         del slot[copy]
-        slot[copy] = deadline_ms
+        slot[copy] = None
 
-    def clear(self) -> list[dict[bytes, int]]:
+    def clear(self) -> list[dict[bytes, None]]:
         """Remove all deadlines in one step. Returns the dicts they were in, for the caller to empty. O(slots)."""
         full = [self._kept] if self._kept else []
         self._kept = {}
@@ -265,10 +298,17 @@ class DeadlineWheel:
         self.count = self._near_count = 0
         return full
 
-    def entries(self) -> dict[bytes, int]:
-        """All deadlines by key, for the check of invariants. O(slots + deadlines)."""
-        found = dict(self._kept)
+    def all_keys(self) -> set[bytes]:
+        """All keys, for checks. O(slots + keys)."""
+        found = set(self._kept)
         for slots in (self._near, self._later):
-            for slot in filter(None, slots):
-                found.update(slot)
+            found.update(*filter(None, slots))
         return found
+
+    def invariants(self) -> None:
+        """Raise AssertionError unless each key is in the slot of its deadline. O(slots + keys)."""
+        for slots, bits in ((self._near, 0), (self._later, GRAIN_BITS)):
+            mask = len(slots) - 1
+            for index, slot in enumerate(slots):
+                for key in slot or ():
+                    assert (self._deadline_of(key) >> bits) & mask == index, f"{key!r} is in a wrong slot"

@@ -12,10 +12,11 @@ that MessagePack has for them. A special property of a counter is checked only w
 
 - an increment that creates a counter checks the bound of the cache;
 - a decrement is not plain if the key has a queue of waiters, or if it evicts a counter that has a deadline, a hold or
-  a
-  waiter;
+  a waiter;
 - a zero that lazy eviction has left counts as an absent counter;
-- while some expired counters could not be taken out, each operation checks the deadline of its key.
+- a counter that is not found may have a deadline: those that have one are in a table of their own, with the deadline
+  in the same integer as the value;
+- while some expired counters could not be taken out, each operation on a counter with a deadline checks it.
 
 So a counter with a time to live, a hold or a waiter makes its own operations slower, and no others.
 
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, VALUE_MAX
+from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK
 from naught_server.fatal import FATAL
 
 if TYPE_CHECKING:
@@ -55,13 +57,13 @@ class HotCounters:
     def __init__(
         self,
         tables: list[dict[bytes, int]],
-        deadlines: list[dict[bytes, int]],
+        timed: list[dict[bytes, int]],
         zeros: list[int],
         watched: tuple[dict[bytes, object], dict[bytes, object], dict[bytes, object]],
         lazy: bool,
     ) -> None:
         self.tables: list[dict[bytes, int]] = tables  # by shard
-        self.deadlines: list[dict[bytes, int]] = deadlines  # by shard
+        self.timed: list[dict[bytes, int]] = timed  # by shard: the counters with a time to live
         self.zeros: list[int] = zeros  # by shard: raw entries that lazy eviction has left
         # By key: waiters for room, waiters for zero, and generations that are held.
         self.queues: dict[bytes, object] = watched[0]
@@ -71,7 +73,7 @@ class HotCounters:
         self.has_zeros: bool = lazy  # there may be zeros; a cache that was lazy has them for a while
         self.mask: int = len(tables) - 1
         # Set by `begin`, and valid until the careful path changes the tables:
-        self.timed: bool = False  # some counters have a deadline
+        self.has_timed: bool = False  # there are counters with a time to live
         self.queued: bool = False  # there are waiters for room
         self.watched: bool = False  # something depends on a counter becoming absent
         self.now_ms: int = -1  # the time, if some expired counters could not be taken out; else -1
@@ -81,7 +83,7 @@ class HotCounters:
     def begin(self, timed: bool, now_ms: int) -> None:
         """Prepare for a call of `serve`: note which checks are needed per key. `now_ms` is -1 if nothing has
         expired."""
-        self.timed = timed
+        self.has_timed = timed
         self.queued = len(self.queues) > 0
         self.watched = self.queued or len(self.awaited) > 0 or len(self.held) > 0
         self.now_ms = now_ms
@@ -111,11 +113,13 @@ class HotCounters:
         table = self.tables[shard]
         before: i64 = table.get(key, 0)
         if before > 0:
-            if by > VALUE_MAX - before or (self.now_ms >= 0 and self._is_expired(shard, key)):
+            if by > VALUE_MAX - before:
                 return NOT_PLAIN
             after = before + by
             table[key] = after
             return after
+        if self.has_timed and key in self.timed[shard]:
+            return self._incr_timed(self.timed[shard], key, by)
         if self.creations <= 0:
             return NOT_PLAIN
         self.creations -= 1
@@ -130,17 +134,15 @@ class HotCounters:
         table = self.tables[shard]
         before: i64 = table.get(key, 0)
         if before <= 0:
+            if self.has_timed and key in self.timed[shard]:
+                return self._decr_timed(self.timed[shard], key, by)
             return 0
-        if self.now_ms >= 0 and self._is_expired(shard, key):
-            return NOT_PLAIN
         if self.queued and key in self.queues:
             return NOT_PLAIN
         after = before - by
         if after > 0:
             table[key] = after
             return after
-        if self.timed and key in self.deadlines[shard]:
-            return NOT_PLAIN
         if self.watched and (key in self.held or key in self.awaited):
             return NOT_PLAIN
         if self.lazy:
@@ -155,12 +157,36 @@ class HotCounters:
         """The value, or NOT_PLAIN."""
         shard = hash(key) & self.mask
         value: i64 = self.tables[shard].get(key, 0)
-        if value > 0 and self.now_ms >= 0 and self._is_expired(shard, key):
-            return NOT_PLAIN
+        if value <= 0 and self.has_timed:
+            packed = self.timed[shard].get(key, 0)
+            if packed:
+                return NOT_PLAIN if self._is_expired(packed) else packed >> DEADLINE_BITS
         return value
 
-    def _is_expired(self, shard: int, key: bytes) -> bool:
-        return self.deadlines[shard].get(key, self.now_ms + 1) <= self.now_ms
+    def _incr_timed(self, timed: dict[bytes, int], key: bytes, by: i64) -> i64:
+        """`incr` of a counter that has a time to live."""
+        packed = timed[key]
+        before: i64 = packed >> DEADLINE_BITS
+        if by > VALUE_MAX - before or self._is_expired(packed):
+            return NOT_PLAIN
+        after = before + by
+        value: int = after  # the sum with a deadline exceeds 64 bits
+        timed[key] = value << DEADLINE_BITS | packed & DEADLINE_MASK
+        return after
+
+    def _decr_timed(self, timed: dict[bytes, int], key: bytes, by: i64) -> i64:
+        """`decr` of a counter that has a time to live."""
+        packed = timed[key]
+        before: i64 = packed >> DEADLINE_BITS
+        if before <= by or self._is_expired(packed) or (self.queued and key in self.queues):
+            return NOT_PLAIN
+        after = before - by
+        value: int = after
+        timed[key] = value << DEADLINE_BITS | packed & DEADLINE_MASK
+        return after
+
+    def _is_expired(self, packed: int) -> bool:
+        return self.now_ms >= 0 and packed & DEADLINE_MASK <= self.now_ms
 
 
 @final

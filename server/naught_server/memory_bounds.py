@@ -24,7 +24,7 @@ PROCESS_BYTES: Final = 64 * MIB
 """The interpreter, the modules and what they have made, measured at 33 MiB, and what the allocator keeps."""
 
 SHARD_BYTES: Final = 1 << 10
-"""An empty table, its deadlines and its lock."""
+"""Two empty tables and a lock."""
 
 CONNECTION_BYTES: Final = 2 * INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + 3 * REPLY_BYTES_MAX + (16 << 10)
 """An unfinished message and a piece that is joined to it; output up to the bound, and that of a turn beyond it."""

@@ -3,10 +3,11 @@ argument.
 
 The invariant, which every method keeps: **a counter exists if and only if its value is at least 1.**
 
-A `Cache` consists of shards. A shard is a plain dict of bytes to int, a second dict with the deadlines of those
-counters that have one, and a lock (`locks.py`). There is no object per counter. The shard of a key is chosen by
-Python's hash of its bytes. That hash is keyed per process, so a client cannot choose keys that all fall into one
-shard.
+A `Cache` consists of shards. A shard has two tables, which are plain dicts of bytes to int, and a lock (`locks.py`).
+The first has the counters without a time to live. The second, *timed*, has those with one: value and deadline are
+packed into one integer (`expiry.py`), because an entry of its own for the deadline would take 59 to 92 bytes. No key
+is in both. There is no object per counter. The shard of a key is chosen by Python's hash of its bytes. That hash is
+keyed per process, so a client cannot choose keys that all fall into one shard.
 
 There are two ways to work on a cache. The methods below check everything: expired counters, lazy zeros, bounds,
 waiters. The hot path (`hot.py`) works on the same tables through `hot`, after `prepare` has told it what to check,
@@ -35,7 +36,7 @@ from typing import Final, Literal, NamedTuple
 from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnderflow, InvalidRequest
 from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
-from naught_server.expiry import DeadlineWheel
+from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK, DeadlineWheel
 from naught_server.hot import HotCounters
 from naught_server.locks import ShardLocks
 from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
@@ -86,7 +87,6 @@ class Cache:
         "_lazy",
         "_mask",
         "cleared_tables",
-        "deadlines",
         "entries_measured",
         "evictions",
         "has_zeros",
@@ -98,6 +98,7 @@ class Cache:
         "table_bytes",
         "table_capacity",
         "tables",
+        "timed",
         "waiters",
         "wheel",
         "zeros",
@@ -107,10 +108,11 @@ class Cache:
     def __init__(self, policy: CachePolicy) -> None:
         self.name = policy.name
         self.policy = policy
-        self.tables: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]  # by shard: the raw entries
-        # By shard: when its counters with a time to live expire. The keys are a subset of the table's keys.
-        self.deadlines: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]
-        self.wheel = DeadlineWheel()  # all entries of `deadlines`, by time
+        # By shard: counters without a time to live, and zeros that lazy eviction has left.
+        self.tables: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]
+        # By shard: counters with a time to live; value and deadline packed into one integer.
+        self.timed: list[dict[bytes, int]] = [{} for _ in range(policy.shards)]
+        self.wheel = DeadlineWheel(self.deadline_of)  # the keys of `timed`, by deadline
         self.locks = ShardLocks(policy.shards)
         self.waiters = Waiters(self)  # requests that wait for these counters, and the generations that are held
         self.zeros = [0] * policy.shards  # by shard: raw entries that are zeros, not counters (lazy eviction only)
@@ -125,7 +127,7 @@ class Cache:
         }
         # Tables that `clear` has replaced by empty ones. The sweeper empties them step by step, because freeing a
         # large dict at once takes long.
-        self.cleared_tables: deque[dict[bytes, int]] = deque()
+        self.cleared_tables: deque[dict[bytes, int] | dict[bytes, None]] = deque()
         # As the sweeper last measured them, which takes it some steps: memory of the tables, raw entries, zeros.
         self.table_bytes = 0
         self.entries_measured = 0
@@ -138,7 +140,7 @@ class Cache:
         waiters = self.waiters
         self.hot = HotCounters(  # the same tables, as the hot path sees them
             self.tables,
-            self.deadlines,
+            self.timed,
             self.zeros,
             (waiters.queues.by_key, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
             self._lazy,
@@ -170,7 +172,21 @@ class Cache:
 
     def raw_entries(self) -> int:
         """The number of entries in the tables, lazy zeros and expired counters included. O(shards)."""
-        return sum(map(len, self.tables))
+        return sum(map(len, self.tables)) + self.wheel.count
+
+    def entries_of(self, shard: int) -> int:
+        """The number of raw entries of a shard."""
+        return len(self.tables[shard]) + len(self.timed[shard])
+
+    def keys_of(self, shard: int) -> list[bytes]:
+        """The keys of a shard's raw entries. O(raw entries of the shard)."""
+        keys = list(self.tables[shard])
+        keys += self.timed[shard]
+        return keys
+
+    def deadline_of(self, key: bytes) -> int:
+        """When a counter expires that has a time to live. Raises KeyError for any other."""
+        return self.timed[hash(key) & self._mask][key] & DEADLINE_MASK
 
     def live_count(self, now_ms: int) -> tuple[int, bool]:
         """The number of counters that exist at `now_ms`, and whether it is exact.
@@ -205,18 +221,54 @@ class Cache:
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""
         value = self.tables[shard].get(key, 0)
-        if value and self.wheel.count:
-            deadline_ms = self.deadlines[shard].get(key)
-            if deadline_ms is not None and deadline_ms <= now_ms:
-                self._evict(shard, key, "expired")
-                return 0
-        return value
+        if value or not self.wheel.count:
+            return value
+        packed = self.timed[shard].get(key, 0)
+        if packed and packed & DEADLINE_MASK <= now_ms:
+            self._evict(shard, key, "expired")
+            return 0
+        return packed >> DEADLINE_BITS
+
+    def _change(self, shard: int, key: bytes, value: int) -> None:
+        """Give a counter that exists another value, at least 1. Its time to live stays."""
+        if self.wheel.count:
+            timed = self.timed[shard]
+            packed = timed.get(key, 0)
+            if packed:
+                timed[key] = value << DEADLINE_BITS | packed & DEADLINE_MASK
+                return
+        self.tables[shard][key] = value
+
+    def _replace(self, shard: int, key: bytes, value: int, ttl_ms: int | None, now_ms: int) -> None:
+        """Give a counter that exists another value, at least 1, and another time to live, or none."""
+        was_timed = self._drop_timed(shard, key)
+        if ttl_ms is None:
+            self.tables[shard][key] = value
+            return
+        if not was_timed:
+            del self.tables[shard][key]
+        self._put_timed(shard, key, value, ttl_ms, now_ms)
+
+    def _put_timed(self, shard: int, key: bytes, value: int, ttl_ms: int, now_ms: int) -> None:
+        """Put a counter, which is in no table, into the second."""
+        deadline_ms = now_ms + ttl_ms
+        self.timed[shard][key] = value << DEADLINE_BITS | deadline_ms
+        self.wheel.add(key, deadline_ms, now_ms)
+
+    def _drop_timed(self, shard: int, key: bytes) -> bool:
+        """Take a counter out of the second table if it has a time to live; whether it has."""
+        if not self.wheel.count:
+            return False
+        packed = self.timed[shard].pop(key, 0)
+        if not packed:
+            return False
+        self.wheel.discard(key, packed & DEADLINE_MASK)
+        return True
 
     def _evict(self, shard: int, key: bytes, reason: Reason) -> None:
         """Take a counter out, with its deadline."""
-        del self.tables[shard][key]
-        if self.wheel.count:
-            self._drop_deadline(shard, key)
+        if not self._drop_timed(shard, key):
+            del self.tables[shard][key]
         self.evictions[reason] += 1
         if self.waiters.watched:
             self.waiters.on_absent(key)
@@ -224,27 +276,14 @@ class Cache:
     def on_zero(self, shard: int, key: bytes, reason: Reason = "zero") -> None:
         """A decrement has brought a counter to zero: take it out, or with lazy eviction leave the zero."""
         if self._lazy:
+            self._drop_timed(shard, key)
             self.tables[shard][key] = 0
             self.zeros[shard] += 1
-            if self.wheel.count:
-                self._drop_deadline(shard, key)
             self.evictions[reason] += 1
             if self.waiters.watched:
                 self.waiters.on_absent(key)
         else:
             self._evict(shard, key, reason)
-
-    def _drop_deadline(self, shard: int, key: bytes) -> None:
-        deadline_ms = self.deadlines[shard].pop(key, None)
-        if deadline_ms is not None:
-            self.wheel.discard(key, deadline_ms)
-
-    def _set_deadline(self, shard: int, key: bytes, ttl_ms: int | None, now_ms: int) -> None:
-        self._drop_deadline(shard, key)
-        if ttl_ms is not None:
-            deadline_ms = now_ms + ttl_ms
-            self.deadlines[shard][key] = deadline_ms
-            self.wheel.add(key, deadline_ms, now_ms)
 
     def _create(self, shard: int, key: bytes, value: int, ttl_ms: int | None, now_ms: int) -> None:
         """Make a counter that is absent. Raises CacheFull."""
@@ -252,9 +291,12 @@ class Cache:
         table = self.tables[shard]
         if self.has_zeros and key in table:
             self.zeros[shard] -= 1
-        table[key] = value
-        if ttl_ms is not None:
-            self._set_deadline(shard, key, ttl_ms, now_ms)
+            if ttl_ms is not None:
+                del table[key]
+        if ttl_ms is None:
+            table[key] = value
+        else:
+            self._put_timed(shard, key, value, ttl_ms, now_ms)
 
     def _need_room(self, creations: int, now_ms: int) -> None:
         """Raise CacheFull unless this many counters can be created. Takes out expired ones to make room."""
@@ -291,7 +333,7 @@ class Cache:
         value += by
         if value > VALUE_MAX:
             raise CounterOverflow(_PAST_MAX)
-        self.tables[shard][key] = value
+        self._change(shard, key, value)
         return value
 
     def decr(self, key: bytes, by: int, strict: bool, now_ms: int, reason: Reason = "zero") -> int:
@@ -301,7 +343,7 @@ class Cache:
         value = self._value(shard, key, now_ms)
         left = value - by
         if left > 0:
-            self.tables[shard][key] = left
+            self._change(shard, key, left)
             if key in self.waiters.queues.by_key:
                 self.waiters.on_decrease(key)
             return left
@@ -325,8 +367,7 @@ class Cache:
         elif not before:
             self._create(shard, key, value, ttl_ms, now_ms)
         else:
-            self.tables[shard][key] = value
-            self._set_deadline(shard, key, ttl_ms, now_ms)
+            self._replace(shard, key, value, ttl_ms, now_ms)
             if value < before and key in self.waiters.queues.by_key:
                 self.waiters.on_decrease(key)
         return before
@@ -334,11 +375,12 @@ class Cache:
     def expire_in(self, key: bytes, ttl_ms: int | None, now_ms: int) -> bool:
         """Set a counter's time to live, or clear it with None; whether anything changed."""
         shard = hash(key) & self._mask
-        if not self._value(shard, key, now_ms):
+        value = self._value(shard, key, now_ms)
+        if not value:
             return False
-        if ttl_ms is None and key not in self.deadlines[shard]:
+        if ttl_ms is None and key not in self.timed[shard]:
             return False
-        self._set_deadline(shard, key, ttl_ms, now_ms)
+        self._replace(shard, key, value, ttl_ms, now_ms)
         return True
 
     def ttl(self, key: bytes, now_ms: int) -> int | None:
@@ -346,8 +388,8 @@ class Cache:
         shard = hash(key) & self._mask
         if not self._value(shard, key, now_ms):
             return None
-        deadline_ms = self.deadlines[shard].get(key)
-        return -1 if deadline_ms is None else deadline_ms - now_ms
+        packed = self.timed[shard].get(key, 0)
+        return (packed & DEADLINE_MASK) - now_ms if packed else -1
 
     # -------------------------------------------------------------------------------------- many counters
 
@@ -416,10 +458,10 @@ class Cache:
         room = burst * per_ms
         debt = 0
         if value:
-            deadline_ms = self.deadlines[shard].get(key)
-            if deadline_ms is None:  # others have set it so: it is never paid
+            packed = self.timed[shard].get(key, 0)
+            if not packed:  # others have set it so: it is never paid
                 return not by, 0, -1, -1
-            debt = (deadline_ms - now_ms) * limit - -value % limit
+            debt = ((packed & DEADLINE_MASK) - now_ms) * limit - -value % limit
         after = debt + by * per_ms
         if not by or after > room:
             missing = after - room if by else 0
@@ -428,8 +470,7 @@ class Cache:
         if not value:
             self._create(shard, key, after, reset_ms, now_ms)
         else:
-            self.tables[shard][key] = after
-            self._set_deadline(shard, key, reset_ms, now_ms)
+            self._replace(shard, key, after, reset_ms, now_ms)
             if after < value and key in self.waiters.queues.by_key:
                 self.waiters.on_decrease(key)
         return True, (room - after) // per_ms, 0, reset_ms
@@ -453,14 +494,21 @@ class Cache:
 
     def peek(self, keys: Sequence[bytes], now_ms: int) -> list[int]:
         """Values, 0 for absent. Changes nothing: unlike `get` it leaves expired counters, so shards may be held."""
-        return [
-            0 if self.is_expired(key, now_ms) else self.tables[hash(key) & self._mask].get(key, 0) for key in keys
-        ]
+        values = []
+        for key in keys:
+            shard = hash(key) & self._mask
+            value = self.tables[shard].get(key, 0)
+            if not value and self.wheel.count:
+                packed = self.timed[shard].get(key, 0)
+                if packed & DEADLINE_MASK > now_ms:
+                    value = packed >> DEADLINE_BITS
+            values.append(value)
+        return values
 
     def is_expired(self, key: bytes, now_ms: int) -> bool:
         """Whether a counter is still in its table although its time to live has ended. Does not take it out."""
-        deadline_ms = self.deadlines[hash(key) & self._mask].get(key)
-        return deadline_ms is not None and deadline_ms <= now_ms
+        packed = self.timed[hash(key) & self._mask].get(key, 0)
+        return packed != 0 and packed & DEADLINE_MASK <= now_ms
 
     def is_worked_on(self, keys: Iterable[bytes]) -> bool:
         """Whether work over several steps, such as a compaction, goes on in the shard of one of these keys."""
@@ -475,15 +523,16 @@ class Cache:
         expired = self.wheel.due(now_ms, self.wheel.count)
         evicted = -expired
         for shard, table in enumerate(self.tables):
-            if not table:
-                continue
-            evicted += len(table) - self.zeros[shard]
-            self.cleared_tables.append(table)
-            self.tables[shard] = {}
-            self.zeros[shard] = 0
-            if self.deadlines[shard]:
-                self.cleared_tables.append(self.deadlines[shard])
-                self.deadlines[shard] = {}
+            if table:
+                evicted += len(table) - self.zeros[shard]
+                self.cleared_tables.append(table)
+                self.tables[shard] = {}
+                self.zeros[shard] = 0
+            timed = self.timed[shard]
+            if timed:
+                evicted += len(timed)
+                self.cleared_tables.append(timed)
+                self.timed[shard] = {}
         if self.wheel.count:
             self.cleared_tables.extend(self.wheel.clear())
         self.evictions["expired"] += expired
@@ -506,9 +555,14 @@ class Cache:
             found = [item for item in items if item[0].startswith(prefix) and item[1]]
         else:
             found = [item for item in items if item[1]]
-        deadlines = self.deadlines[shard]
-        if deadlines:
-            found = [item for item in found if deadlines.get(item[0], now_ms + 1) > now_ms]
+        timed = self.timed[shard]
+        if timed:
+            items = timed.items() if keys is None else [(key, timed[key]) for key in keys if key in timed]
+            found += [
+                (key, packed >> DEADLINE_BITS)
+                for key, packed in items
+                if packed & DEADLINE_MASK > now_ms and key.startswith(prefix)
+            ]
         return found
 
     def live_pieces(
@@ -524,7 +578,7 @@ class Cache:
         found: list[tuple[bytes, int]] = []
         left = entries_max
         for shard in range(len(self.tables)):
-            keys = list(self.tables[shard])
+            keys = self.keys_of(shard)
             left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
             at = 0
             while True:
@@ -554,7 +608,7 @@ class Cache:
         page = _Page()
         passed = 0
         while shard < len(self.tables):
-            size = len(self.tables[shard]) + 1
+            size = self.entries_of(shard) + 1
             if passed and passed + size > SCAN_ENTRIES_MAX:
                 passed = SCAN_ENTRIES_MAX  # it ends for its work, and is a turn's, whatever sizes the shards have
                 break
@@ -576,7 +630,7 @@ class Cache:
 
     def scan_is_long(self, cursor: bytes) -> bool:
         """Whether the next page of this scan is in a shard with more entries than one step may pass."""
-        return len(self.tables[self._read_cursor(cursor)[0]]) > SCAN_ENTRIES_MAX
+        return self.entries_of(self._read_cursor(cursor)[0]) > SCAN_ENTRIES_MAX
 
     def begin_long_page(self, cursor: bytes, count: int, prefix: bytes) -> LongPage:
         """A page of at most `count` counters of a large shard, taken in steps. The promise of `scan` holds for it."""
@@ -616,36 +670,36 @@ class Cache:
         if self.locks.held:
             return False
         due, finished = self.wheel.take_due(now_ms, entries_max)
-        for key, _ in due:
-            shard = hash(key) & self._mask
-            del self.deadlines[shard][key]
-            del self.tables[shard][key]
+        for key in due:
+            del self.timed[hash(key) & self._mask][key]
         self.evictions["expired"] += len(due)
         if self.waiters.watched:
-            for key, _ in due:
+            for key in due:
                 self.waiters.on_absent(key)
         return finished
+
+    def deadlines(self) -> dict[bytes, int]:
+        """The deadlines of all counters that have one, expired ones included, for checks. O(those counters)."""
+        return {key: packed & DEADLINE_MASK for timed in self.timed for key, packed in timed.items()}
 
     def invariants(self, now_ms: int) -> None:
         """Raise AssertionError, naming what is wrong, unless this cache is consistent. O(counters)."""
         lazy = self.has_zeros
-        noted: dict[bytes, int] = {}
-        for shard, table in enumerate(self.tables):
+        for shard, (table, timed) in enumerate(zip(self.tables, self.timed, strict=True)):
             zeros = 0
             for key, value in table.items():
-                assert type(key) is bytes, f"bad key {key!r}"
-                assert 1 <= len(key) <= KEY_BYTES_MAX, f"bad key {key!r}"
-                assert hash(key) & self._mask == shard, f"{key!r} is in shard {shard}, not its own"
-                assert type(value) is int, f"{key!r} is {value!r}"
-                assert value <= VALUE_MAX, f"{key!r} is {value!r}"
+                self._check_entry(shard, key, value)
                 assert value >= 1 or (lazy and value == 0), f"{key!r} is {value}: an entry that is not a counter"
+                assert key not in timed, f"{key!r} is in both tables"
                 zeros += not value
             assert zeros == self.zeros[shard], f"shard {shard} has {zeros} zeros, its count is {self.zeros[shard]}"
-            for key, deadline_ms in self.deadlines[shard].items():
-                assert table.get(key), f"{key!r} has a deadline and is not a counter"
-                noted[key] = deadline_ms
-        assert noted == self.wheel.entries(), "the wheel and the shards have different deadlines"
+            for key, packed in timed.items():
+                self._check_entry(shard, key, packed >> DEADLINE_BITS)
+                assert packed >> DEADLINE_BITS >= 1, f"{key!r} is {packed}: it has a deadline and is not a counter"
+        noted = self.deadlines().keys()
         assert self.wheel.count == len(noted), f"the wheel counts {self.wheel.count} of {len(noted)} deadlines"
+        assert noted == self.wheel.all_keys(), "the wheel and the shards have different deadlines"
+        self.wheel.invariants()
         held = sum(self.locks.owner(shard) is not None for shard in range(len(self.tables)))
         assert held == self.locks.held, f"{held} shards are held, their count is {self.locks.held}"
         limit = self.policy.max_counters
@@ -653,6 +707,13 @@ class Cache:
             excess = self._excess(limit) - self.wheel.due(now_ms, self.wheel.count)
             assert excess <= 0, f"{limit + excess} counters in a cache of {limit}"
         self.waiters.invariants(now_ms)
+
+    def _check_entry(self, shard: int, key: bytes, value: int) -> None:
+        assert type(key) is bytes, f"bad key {key!r}"
+        assert 1 <= len(key) <= KEY_BYTES_MAX, f"bad key {key!r}"
+        assert hash(key) & self._mask == shard, f"{key!r} is in shard {shard}, not its own"
+        assert type(value) is int, f"{key!r} is {value!r}"
+        assert value <= VALUE_MAX, f"{key!r} is {value!r}"
 
     def note_measured(self, table_bytes: int, entries: int, zeros: int) -> None:
         """The sweeper has measured all shards."""
@@ -689,7 +750,7 @@ class Cache:
 
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""
-        return sys.getsizeof(self.tables[shard]) + sys.getsizeof(self.deadlines[shard])
+        return sys.getsizeof(self.tables[shard]) + sys.getsizeof(self.timed[shard])
 
 
 class _Page:
@@ -728,7 +789,7 @@ class LongPage:
         self._after = after  # the page begins behind this key
         self._count = count
         self._prefix = prefix
-        self._keys = list(cache.tables[shard])
+        self._keys = cache.keys_of(shard)
         self._at = 0  # how many of those were looked at
         self._first: list[tuple[bytes, int]] = []  # the first `count` of what was found, in order
 

@@ -31,9 +31,11 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from operator import add
 from typing import Final, Protocol, Self
 
 from naught_server.config import COMPACTION_BYTES_PER_ENTRY, STALE_SHARE_MAX
+from naught_server.expiry import DEADLINE_MASK
 from naught_server.fatal import FATAL
 from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
@@ -66,8 +68,8 @@ SMALL_SHARD_ENTRIES: Final = 4_000
 """A shard with up to this many entries is worked on in one step, however small the allowance: copying 4 000 counters
 takes 0.4 ms, and no command finds the shard held."""
 
-DEADLINE_ENTRIES: Final = 3
-"""A counter with a deadline costs as much to copy as this many more entries, because the wheel has its key too."""
+TIMED_ENTRIES: Final = 4
+"""A counter with a time to live costs as much to copy as this many entries, because the wheel has its key too."""
 
 ROOM_EVERY_MS: Final = 1_000
 """How often the room in the tables is measured, which takes three times as long as their size does."""
@@ -260,12 +262,13 @@ class ZeroRemoval(ShardWork):
 class ShardCompaction(ShardWork):
     """Copies a shard's counters, with their keys, to new tables of the right size, then replaces the old contents."""
 
-    __slots__ = ("_deadlines", "_table", "_zeros")
+    __slots__ = ("_table", "_timed", "_timed_entries", "_zeros")
 
     def __init__(self, cache: Cache, shard: int) -> None:
         super().__init__(cache, shard)
+        self._timed_entries: Iterator[tuple[bytes, int]] = iter(cache.timed[shard].items())
         self._table: dict[bytes, int] = {}
-        self._deadlines: dict[bytes, int] = {}
+        self._timed: dict[bytes, int] = {}
         self._zeros = 0  # raw entries that are not copied
 
     def _visit(self, entries: list[tuple[bytes, int]]) -> None:
@@ -274,24 +277,22 @@ class ShardCompaction(ShardWork):
         copies = {b"%b" % key: value + 0 for key, value in entries if value}
         self._zeros += len(entries) - len(copies)
         self._table.update(copies)
-        deadlines = self._cache.deadlines[self.shard]
-        if deadlines:
-            replace = self._cache.wheel.replace
-            for copy in copies:
-                deadline_ms = deadlines.get(copy)
-                if deadline_ms is not None:
-                    self._deadlines[copy] = deadline_ms + 0
-                    replace(copy, self._deadlines[copy])
 
     def _finish(self, entries_max: int) -> int:
         cache = self._cache
+        copies = {b"%b" % key: packed + 0 for key, packed in islice(self._timed_entries, entries_max)}
+        for copy, packed in copies.items():
+            cache.wheel.replace(copy, packed & DEADLINE_MASK)
+        self._timed.update(copies)
+        if len(copies) == entries_max:
+            return entries_max
         # In place: the tables were there before gc.freeze(), so from Python 3.14 on the collector skips them.
-        for old, new in ((cache.tables, self._table), (cache.deadlines, self._deadlines)):
+        for old, new in ((cache.tables, self._table), (cache.timed, self._timed)):
             table = old[self.shard]
             table.clear()
             table.update(new)
         cache.zeros[self.shard] -= self._zeros
-        return 0
+        return len(copies)
 
 
 class ShardJob:
@@ -343,7 +344,7 @@ class ShardJob:
         work = self.work.begin(self._cache, shard)
         if work is None:
             return 0
-        entries, _ = work.step(2 * len(self._cache.tables[shard]) + 1)
+        entries, _ = work.step(2 * self._cache.entries_of(shard) + 1)
         return entries // self.visits_per_entry + 1 + self._finished(shard)
 
     def _go_on(self, work: ShardWork, entries_max: int) -> int:
@@ -358,7 +359,7 @@ class ShardJob:
     def _is_small(self, shard: int) -> bool:
         """Whether a shard's work is short enough for one step."""
         cache = self._cache
-        entries = len(cache.tables[shard]) + DEADLINE_ENTRIES * len(cache.deadlines[shard])
+        entries = len(cache.tables[shard]) + TIMED_ENTRIES * len(cache.timed[shard])
         return entries <= SMALL_SHARD_ENTRIES
 
     def _needs_work(self, shard: int) -> bool:
@@ -433,7 +434,7 @@ class CompactTables(ShardJob):
     def step(self, now_ms: int, entries_max: int) -> int:
         if now_ms - self._noted_ms >= SETTLED_MS:
             self._noted_before = self._noted
-            self._noted = array("q", map(len, self._cache.tables))
+            self._noted = array("q", map(add, map(len, self._cache.tables), map(len, self._cache.timed)))
             self._noted_ms = now_ms
         return super().step(now_ms, entries_max)
 
@@ -447,10 +448,10 @@ class CompactTables(ShardJob):
     def _needs_work(self, shard: int) -> bool:
         cache = self._cache
         size = cache.measure(shard)
-        entries = len(cache.tables[shard])
+        entries = cache.entries_of(shard)
         if (
             size > TABLE_BYTES_MIN
-            and size > self._bytes_per_entry_max * (entries + len(cache.deadlines[shard]))
+            and size > self._bytes_per_entry_max * entries
             and entries * 4 >= self._noted_before[shard] * 3
         ):
             self._bytes_before = size
@@ -487,9 +488,11 @@ class MeasureTables:
                 self._room_ms = now_ms
         if self._with_room:
             self._measure_room(cache.tables[self._next : stop])
+            self._measure_room(cache.timed[self._next : stop])
         for shard in range(self._next, stop):
             self._bytes += cache.measure(shard)
         self._entries += sum(map(len, cache.tables[self._next : stop]))
+        self._entries += sum(map(len, cache.timed[self._next : stop]))
         self._zeros += sum(cache.zeros[self._next : stop])
         self._next = stop
         if stop == shards:

@@ -137,10 +137,10 @@ class World:
         """What is no counter of the user."""
         cache = self.engine.store.caches["default"]
         own = (b"mine:", b"m2:")
-        counters = {key: value for table in cache.tables for key, value in table.items() if not key.startswith(own)}
-        deadlines = {key: at for table in cache.deadlines for key, at in table.items() if not key.startswith(own)}
+        tables = (*cache.tables, *cache.timed)
+        counters = {key: value for table in tables for key, value in table.items() if not key.startswith(own)}
         held = {key: it.amounts() for key, it in cache.waiters.generations.items() if not key.startswith(own)}
-        return counters, deadlines, held, self.engine.settings.as_dict(), self.root.protocol.session.id
+        return counters, held, self.engine.settings.as_dict(), self.root.protocol.session.id
 
 
 @pytest.mark.parametrize("method", sorted(WITH_KEY))
@@ -182,7 +182,7 @@ def test_each_role_may_do_what_its_rule_says(method: str, role: Role) -> None:
         refused = access.ROLES.index(role) < access.ROLES.index(needed)
         assert (answer == "denied") == refused, answer
         if refused:
-            assert not any(engine.store.caches["default"].tables)
+            assert not engine.store.caches["default"].raw_entries()
 
 
 @pytest.mark.parametrize("method", sorted(WITH_KEY))
@@ -193,7 +193,7 @@ def test_another_cache_is_denied(method: str) -> None:
     for params in WITH_KEY[method]("key"):
         answer = ask(here, method, *params)
         assert (answer == "denied") == (method not in OF_ITS_OWN), answer
-    assert not any(engine.store.caches["default"].tables)
+    assert not engine.store.caches["default"].raw_entries()
     assert ask(here, "hello", {"cache": "default"}) == "denied"
     assert ask(here, "hello", {"cache": "there is none"}) == "denied", "it does not say which there are"
     assert ask(here, "hello", {"cache": "orders"})[b"cache"] == b"orders"
@@ -244,7 +244,7 @@ def test_a_batch_goes_on_with_the_rights_it_began_with() -> None:
     keys = [f"{('mine', 'other')[number % 3 == 0]}:{number}" for number in range(4_096)]
     result = ask(here, "apply", keys, 1)
     assert [each == 1 for each in result] == [key.startswith("mine") for key in keys]
-    assert sum(map(len, engine.store.caches["default"].tables)) == sum(key.startswith("mine") for key in keys)
+    assert engine.store.caches["default"].raw_entries() == sum(key.startswith("mine") for key in keys)
 
 
 # ------------------------------------------------------------------------------------------- before a log-in

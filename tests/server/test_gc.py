@@ -23,7 +23,7 @@ def slots_of(cache: Cache) -> list[Any]:
 def tracked(cache: Cache) -> int:
     """The number of tables and slots that the collector tracks."""
     slots = [slot for slot in slots_of(cache) if slot is not None]
-    return sum(map(gc.is_tracked, [*cache.tables, *cache.deadlines, *slots]))
+    return sum(map(gc.is_tracked, [*cache.tables, *cache.timed, *slots]))
 
 
 def fill(peer: Peer, start: int, count: int, ttl_ms: int | None) -> None:
@@ -69,13 +69,13 @@ def test_compaction_makes_no_new_tables(shards: int) -> None:
     """From 3.14 a table made after gc.freeze() would be walked through by every full collection."""
     peer = Peer(engine_of(shards=shards))
     cache = peer.protocol.session.cache
-    tables = [*map(id, cache.tables), *map(id, cache.deadlines)]
+    tables = [*map(id, cache.tables), *map(id, cache.timed)]
     fill(peer, 0, 4_000, 3_600_000)
     peer.call("take", [b"key:%d" % number for number in range(40, 4_000)])
     for step in range(100):
         peer.engine.advance(peer.now_ms + step * 100, 1_000)
     assert peer.engine.sweep.table_bytes_freed > 0
-    assert [*map(id, cache.tables), *map(id, cache.deadlines)] == tables
+    assert [*map(id, cache.tables), *map(id, cache.timed)] == tables
 
 
 @pytest.mark.skipif(not ALL_DICTS_ARE_TRACKED, reason="up to 3.13 tables are not tracked at all")

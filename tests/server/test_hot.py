@@ -413,6 +413,27 @@ def test_plain_requests_of_a_used_cache_stay_hot() -> None:
     assert (served.incrs, served.decrs, served.gets) == (2, 2, 1)
 
 
+@pytest.mark.parametrize("value", [5, 2**12 - 1, 2**15, 2**30, 2**42, VALUE_MAX - 4])
+def test_plain_requests_of_counters_with_a_time_to_live_stay_hot(value: int) -> None:
+    """Value and deadline are one integer, of any width: neither changes the other. Only the last decrement is not
+    plain."""
+    twins = Twins()
+    twins.send(plain(1, "incr", "k", value, 60_000))
+    served = twins.hot.protocol._served
+    replies = b""
+    for each in twins.both:
+        replies = each.send(
+            b"".join(plain(number, method, "k") for number, method in enumerate(["get", "incr", "decr"]))
+        )
+    assert [reply[3] for reply in decoded(replies)] == [value, value + 1, value]
+    assert (served.incrs, served.decrs, served.gets) == (1, 1, 1)
+    twins.compare()
+    assert decoded(twins.send(plain(2, "ttl", "k"))) == [[1, 2, None, 60_000]]
+    twins.send(plain(3, "decr", "k", value - 1), plain(4, "incr", "k", VALUE_MAX), plain(5, "decr", "k"))
+    assert decoded(twins.send(plain(6, "ttl", "k"))) == [[1, 6, None, None]]
+    twins.check()
+
+
 def test_a_byte_at_a_time() -> None:
     twins = Twins()
     stream = Stream(7)

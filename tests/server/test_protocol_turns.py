@@ -92,7 +92,7 @@ def longest_step(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     turn = ServerProtocol.turn
 
     def counted(cache: Cache, shard: int, now_ms: int, prefix: bytes, keys: Any = None) -> Any:
-        turns[-1] += len(cache.tables[shard] if keys is None else keys)
+        turns[-1] += cache.entries_of(shard) if keys is None else len(keys)
         return counters_of(cache, shard, now_ms, prefix, keys)
 
     def turning(protocol: ServerProtocol, now_ms: int) -> bytes:

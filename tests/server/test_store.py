@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
 from random import Random
 from typing import Any
 
@@ -11,6 +13,7 @@ from naught.errors import InvalidRequest
 from naught.wire.codec import encode_result
 from naught.wire.limits import REPLY_BYTES_MAX
 from naught_server.config import CachePolicy
+from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK, GRAIN_BITS
 from naught_server.store import SCAN_ENTRIES_MAX, Cache, Store
 
 NOW_MS = 1_000_000
@@ -151,8 +154,59 @@ def test_caches_by_name() -> None:
     store.invariants(NOW_MS)
 
 
+def test_what_a_counter_with_a_time_to_live_takes() -> None:
+    """At most 240 bytes, with a key of 16 bytes and a large value, where every table and slot has just doubled.
+
+    A table of 2^15 places has room for 21 845 entries, a slot of 2^7 for 85.
+    """
+    cache = cache_of(shards=1)
+    count = 21_846
+    in_a_slot = 86
+    keys = [b"counter:%08d" % number for number in range(count)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number, key in enumerate(keys):
+            deadline_ms = NOW_MS + 3_600_000 + number // in_a_slot * (1 << GRAIN_BITS)
+            cache.incr(b"%b" % key, 2**29 + number, deadline_ms - NOW_MS, NOW_MS)
+        taken = (tracemalloc.get_traced_memory()[0] - before) / count
+    finally:
+        tracemalloc.stop()
+    # What is traced is the size that was asked for. The allocator has blocks of multiples of 16 bytes.
+    rounded_up = sum(-sys.getsizeof(each) % 16 for each in next(iter(cache.timed[0].items())))
+    assert taken + rounded_up <= 240
+
+
+def test_a_scan_sees_a_counter_whose_time_to_live_comes_and_goes() -> None:
+    """Such a counter changes its table. It exists during the whole scan, and is seen once."""
+    for long_page in (False, True):
+        cache = cache_of(1)
+        keys = [b"%04d" % number for number in range(SCAN_ENTRIES_MAX + 100 if long_page else 500)]
+        for number, key in enumerate(keys):
+            cache.incr(key, 5, (None, 50)[number % 2], NOW_MS)
+        seen: list[bytes] = []
+        cursor, random = b"", Random(1)
+        while True:
+            for key in random.sample(keys, 50):
+                cache.expire_in(key, random.choice([None, 50]), NOW_MS)
+            if cache.scan_is_long(cursor):
+                page = cache.begin_long_page(cursor, 1_000, b"")
+                while not page.step(NOW_MS, 500):
+                    for key in random.sample(keys, 50):
+                        cache.expire_in(key, random.choice([None, 50]), NOW_MS)
+                cursor, found, values = page.result()
+            else:
+                cursor, found, values, _ = cache.scan(cursor, 100, b"", NOW_MS)
+            seen += found
+            assert set(values) <= {5}
+            if not cursor:
+                break
+        assert seen == keys
+        cache.invariants(NOW_MS)
+
+
 def broken(cache: Cache, how: str) -> None:
-    key = next(iter(next(table for table in cache.tables if table)))
+    key = b"k"
     shard = cache.shard_of(key)
     table = cache.tables[shard]
     if how == "a negative value":
@@ -167,10 +221,16 @@ def broken(cache: Cache, how: str) -> None:
         cache.tables[cache.shard_of(b"")][b""] = 1
     elif how == "a key in the wrong shard":
         cache.tables[shard ^ 1][key] = 1
+    elif how == "a key in both tables":
+        cache.tables[cache.shard_of(b"l")][b"l"] = 5
     elif how == "a deadline without a counter":
-        cache.deadlines[shard][b"nobody"] = NOW_MS + 5
+        cache.timed[cache.shard_of(b"l")][b"l"] &= DEADLINE_MASK
+    elif how == "a timed value too large":
+        cache.timed[cache.shard_of(b"l")][b"l"] += 2**63 << DEADLINE_BITS
+    elif how == "another deadline than the wheel's":
+        cache.timed[cache.shard_of(b"l")][b"l"] += 5
     elif how == "a deadline the wheel does not know":
-        cache.deadlines[shard][key] = NOW_MS + 5
+        cache.timed[shard][key] = 5 << DEADLINE_BITS | NOW_MS + 5
     elif how == "a deadline only the wheel knows":
         cache.wheel.add(b"nobody", NOW_MS + 5, NOW_MS)
     elif how == "a count of the wheel":
@@ -193,6 +253,9 @@ def broken(cache: Cache, how: str) -> None:
         pytest.param("a bool", marks=pytest.mark.patches),  # compiled code stores it as the integer it stands for
         "an empty key",
         "a key in the wrong shard",
+        "a key in both tables",
+        "a timed value too large",
+        "another deadline than the wheel's",
         "a deadline without a counter",
         "a deadline the wheel does not know",
         "a deadline only the wheel knows",

@@ -184,22 +184,22 @@ def test_after_a_scattered_drain_tables_are_small_and_keys_are_copies(shards: in
     keys = fill(cache, 20_000, ttl_ms=LONG_MS)
     full = sum(map(cache.measure, range(shards)))
     kept = drain(cache, keys, 100)
-    before = {key: (key, value) for table in cache.tables for key, value in table.items()}
-    tables = list(map(id, cache.tables))
+    before = {key: (key, packed) for table in cache.timed for key, packed in table.items()}
+    tables = [*map(id, cache.tables), *map(id, cache.timed)]
     run(engine, START_MS)
     after = sum(map(cache.measure, range(shards)))
     assert after <= full // 20 + shards * TABLE_BYTES_MIN
     assert engine.sweep.table_bytes_freed >= full // 2
-    assert list(map(id, cache.tables)) == tables, "rebuilt in place"
-    held = {key: (shard, value) for shard, table in enumerate(cache.tables) for key, value in table.items()}
+    assert [*map(id, cache.tables), *map(id, cache.timed)] == tables, "rebuilt in place"
+    held = {key: (key, packed) for table in cache.timed for key, packed in table.items()}
     assert sorted(held) == kept
-    wheel = {key: key for key in cache.wheel.entries()}
-    for key, (shard, value) in held.items():
-        old_key, old_value = before[key]
+    wheel = {key: key for key in cache.wheel.all_keys()}
+    for key, packed in held.values():
+        old_key, old_packed = before[key]
         assert key is not old_key, "the key's old bytes are still used"
-        assert value == old_value == 1_000
-        assert value is not old_value, "the value's old object is still used"
-        assert next(found for found in cache.deadlines[shard] if found == key) is key
+        assert packed == old_packed
+        assert packed is not old_packed, "the old object of its value is still used"
+        assert cache.get(key, START_MS) == 1_000
         assert wheel[key] is key, "the wheel keeps the old bytes alive"
         assert cache.ttl(key, START_MS) == LONG_MS
     assert cache.locks.held == 0
@@ -254,7 +254,7 @@ def test_a_table_that_was_rebuilt_is_not_rebuilt_again(with_deadline: Any) -> No
         work = ShardCompaction.begin(cache, 0)
         assert work is not None
         assert work.step(count + 1)[1]
-        entries = len(cache.tables[0]) + len(cache.deadlines[0])
+        entries = cache.entries_of(0)
         assert cache.measure(0) <= max(TABLE_BYTES_MIN, COMPACTION_BYTES_PER_ENTRY * entries), f"{count} counters"
 
 
@@ -396,7 +396,7 @@ def test_zeros_of_many_small_shards_go_together(entries_max: int) -> None:
 def test_a_small_shard_is_compacted_in_one_step_and_never_held(with_deadlines: bool) -> None:
     engine = engine_of(shards=1)
     cache = cache_of(engine)
-    count = sweep.SMALL_SHARD_ENTRIES // (1 + sweep.DEADLINE_ENTRIES if with_deadlines else 1)
+    count = sweep.SMALL_SHARD_ENTRIES // (sweep.TIMED_ENTRIES if with_deadlines else 1)
     keys = fill(cache, 40_000, ttl_ms=LONG_MS if with_deadlines else None)
     cache.take(keys[count:], START_MS)
     full = cache.measure(0)
@@ -404,7 +404,25 @@ def test_a_small_shard_is_compacted_in_one_step_and_never_held(with_deadlines: b
     assert job.step(START_MS, 1) >= count
     assert cache.locks.held == 0
     assert cache.measure(0) < full // 2
-    assert sorted(cache.tables[0]) == keys[:count]
+    assert sorted(cache.keys_of(0)) == keys[:count]
+    cache.invariants(START_MS)
+
+
+def test_counters_of_both_tables_are_copied_over_several_steps() -> None:
+    cache = cache_of(engine_of(shards=1))
+    plain, timed = fill(cache, 20_000), fill(cache, 20_000, LONG_MS, b"timed:")
+    cache.take(plain[2_000:] + timed[1_500:], START_MS)
+    job = CompactTables(cache, lambda freed: None)
+    full = cache.measure(0)
+    steps = 0
+    while job.step(START_MS, 1_000) and cache.locks.held:
+        steps += 1
+        assert cache.measure(0) == full
+        cache.invariants(START_MS)
+    assert steps == 3
+    assert cache.measure(0) < full // 4
+    assert cache.keys_of(0) == plain[:2_000] + timed[:1_500]
+    assert cache.deadlines() == dict.fromkeys(timed[:1_500], START_MS + LONG_MS)
     cache.invariants(START_MS)
 
 

@@ -20,6 +20,11 @@ from support.cases_counters import INVALID, TOO_LARGE, Refused
 
 BUSY = Refused("busy")
 
+OVERLOADED = Refused("busy: more work than the server can do")
+"""Four clients that each have sent more than a turn's work, and a jump of the time, look like an overload."""
+
+OVERLOADED_TEXT = b"the server has more work than it can do; the request was not executed"
+
 BAD_REQUESTS: list[tuple[str, tuple[Any, ...], Refused]] = [
     ("incr", (b"",), INVALID),
     ("incr", (b"k", 0), INVALID),
@@ -118,6 +123,7 @@ class Talker:
         self.woken = False  # the protocol asked for a turn
         self.stalls = 0  # turns after which it waited for a shard
         self.answered = 0
+        self.overloaded = 0  # requests that were refused because of an overload
         self._models = models
         self._random = random
         self._model = models["default"]
@@ -194,8 +200,12 @@ class Talker:
             assert kind == 1
             assert msgid in self._requests, f"a reply to {msgid}, which was not requested"
             answer = result if error is None else Refused(error[0].decode())
+            if answer == BUSY and error[1] == OVERLOADED_TEXT:
+                answer = OVERLOADED
+                self.overloaded += 1
+                assert self.overloaded <= self.protocol.engine.overload.refused, "refused, and not counted"
             self.answered += 1
-            if self._sliced(msgid) and answer != BUSY:
+            if self._sliced(msgid) and answer not in (BUSY, OVERLOADED):
                 ends.append((msgid, answer))
             else:
                 assert not ends, "a slice ended before the requests of its turn"
@@ -235,7 +245,9 @@ class Talker:
 
     def _check(self, msgid: int, answer: Any, now_ms: int) -> None:
         method, params, expected = self._requests.pop(msgid)
-        if answer == BUSY:
+        if answer == OVERLOADED:
+            pass  # it was not executed
+        elif answer == BUSY:
             assert len(self._begun) == SLICES_MAX, "busy without reason"
         elif expected is not None:
             assert answer == expected, f"{method}{params} gave {answer}"

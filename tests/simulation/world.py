@@ -235,7 +235,7 @@ class World:
             for shard in range(len(cache.tables)):
                 left.update(cache.counters_of(shard, self.now_ms, b""))
             assert left == model.values
-            assert {key: at for shard in cache.deadlines for key, at in shard.items()} == model.deadlines
+            assert cache.deadlines() == model.deadlines
             assert {reason: count for reason, count in cache.evictions.items() if count} == model.evictions
             assert cache.locks.held == 0, "a lock is still held"
             assert sum(cache.zeros) == 0

@@ -110,7 +110,7 @@ def state_of(engine: Engine) -> Any:
     """Counters, deadlines, holds and waits: all that a command may change and a client can see."""
     cache = engine.store.caches["default"]
     live = [found for shard in range(len(cache.tables)) for found in cache.counters_of(shard, NOW_MS, b"")]
-    deadlines = sorted(item for table in cache.deadlines for item in table.items())
+    deadlines = sorted(cache.deadlines().items())
     held = sorted((key, cache.waiters.held_by(key)) for key in cache.waiters.generations)
     sessions = [(session.number, sorted(session.parked)) for session in engine.sessions]
     settings = engine.settings.as_dict()

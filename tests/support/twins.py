@@ -86,7 +86,7 @@ def _cache_state(cache: Cache) -> dict[str, Any]:
     """A cache by keys: in which shard a key is depends on the hash, which is the same for both."""
     return {
         "raw": sorted(item for table in cache.tables for item in table.items()),
-        "deadlines": sorted(item for deadlines in cache.deadlines for item in deadlines.items()),
+        "timed": sorted(item for table in cache.timed for item in table.items()),
         "zeros": list(cache.zeros),
         "evictions": dict(cache.evictions),
         "queues": {key: _in_line(queue) for key, queue in cache.waiters.queues.by_key.items()},

@@ -182,9 +182,9 @@ FAULTS: list[Fault] = [
     Fault(
         "the hot path leaves a deadline",
         HotCounters,
-        "decr",
-        "if self.timed and key in self.deadlines[shard]:",
-        "if False:",
+        "_decr_timed",
+        "before <= by",
+        "before < by",
     ),
     Fault("a batch wakes at its end", Cache, "apply_item", "if self.waiters.unsettled:", "if False:"),
     Fault("set to a smaller value wakes no waiter", Cache, "set", "if value < before and", "if False and"),

@@ -369,7 +369,7 @@ class World:
             for shard in range(len(cache.tables)):
                 left.update(cache.counters_of(shard, self.now_ms, b""))
             assert left == model.values
-            assert {key: at for shard in cache.deadlines for key, at in shard.items()} == model.deadlines
+            assert cache.deadlines() == model.deadlines
             assert cache.locks.held == 0, "a lock is still held"
             assert self._holders_of(cache) == model.holders(), "who holds what is off"
             assert not model.missed_waiters(), f"{model.missed_waiters()} should have been answered"
