@@ -31,8 +31,8 @@ async def dial(host: str, port: int) -> socket.socket:
 
 
 async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
-    """The addresses of a name, as the system orders them. An address is its own: asking would take a thread of its own,
-    and with the modules for names 10 of the 150 ms in which a command starts."""
+    """The addresses of a name, as the system orders them. An address is its own: asking would take a thread, and with
+    the modules for names 10 of the 150 ms in which a command starts."""
     for family, rest in ((socket.AF_INET, ()), (socket.AF_INET6, (0, 0))):
         with contextlib.suppress(OSError):
             socket.inet_pton(family, host)

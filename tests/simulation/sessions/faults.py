@@ -186,7 +186,7 @@ FAULTS: list[Fault] = [
         "before <= by",
         "before < by",
     ),
-    Fault("a batch wakes at its end", Cache, "apply_item", "if self.waiters.unsettled:", "if False:"),
+    Fault("a batch wakes at its end", Cache, "apply_item", "if waiters.unsettled:", "if False:"),
     Fault("set to a smaller value wakes no waiter", Cache, "set", "if value < before and", "if False and"),
     Fault(
         "waiters of expired counters are overtaken",
