@@ -209,6 +209,13 @@ def test_how_long_a_queue_waits_is_told_by_what_was_served() -> None:
     queue.refused_until = 0
     queue.look(8_000, 100_000, 157, 500)
     assert not queue.refused_until, "nothing was served: nothing is known"
+    queue.look(7_999, 0, 207, 500)  # a single byte
+    assert queue.refused_until == 10_000 - 5
+
+
+def test_of_a_queue_nothing_has_come_and_nothing_is_refused() -> None:
+    queue = Queue()
+    assert (queue.fed_bytes, queue.refused_until) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +328,13 @@ def test_a_user_has_so_many_connections_and_sessions() -> None:
     one.open_session()
     with pytest.raises(Busy, match="1 sessions"):
         one.open_session()
+    two = Quotas(Limits(sessions=2), Limits()).enter(ADDRESS, "a", 0)
+    assert two is not None
+    two.open_session()
+    two.open_session()
+    assert two.sessions == 2
+    with pytest.raises(Busy, match="2 sessions, and has them"):
+        two.open_session()
     assert quotas.enter(ADDRESS, "a", 0) is None
 
 
@@ -416,4 +430,9 @@ def test_a_bucket_fills_with_the_time_and_never_empties_by_it() -> None:
     assert quota.room(5_000) == -493, "a clock that goes back takes nothing"
     assert quota.room(5_008) == -492
     assert quota.room(60_000) == 1_000, "no more than a second's worth"
+    fast = Quotas(Limits(rate=1_000_000), Limits()).enter(ADDRESS, "b", 0)
+    assert fast is not None
+    assert fast.room(0) == 1_000_000
+    fast.spend(1_000_000)
+    assert fast.room(1) == 1_000, "a thousandth of it in a millisecond"
     assert FORGET_ABOVE == 1_024
