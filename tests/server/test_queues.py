@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from naught_server.queues import TUPLE_MAX, Queues
+from naught_server.queues import PLACES_MOVED_PER_ENTRY, TUPLE_MAX, Queues
 
 KEY = b"k"
 
@@ -67,3 +67,17 @@ def test_a_place_in_a_long_queue_has_a_price() -> None:
     assert queues.places_moved(KEY) == 0
     queues.enter(KEY, Standing(TUPLE_MAX))
     assert queues.places_moved(KEY) == TUPLE_MAX + 1
+
+
+def test_a_long_queue_changes_its_form_at_half_of_the_boundary() -> None:
+    queues: Queues[Standing] = Queues()
+    for number in range(TUPLE_MAX + 1):
+        queues.enter(KEY, Standing(number))
+    while len(queues.of(KEY)) > TUPLE_MAX // 2:
+        assert type(queues.by_key[KEY]).__name__ == "deque"
+        queues.remove(KEY, queues.of(KEY)[-1])
+    assert type(queues.by_key[KEY]).__name__ == "tuple"
+
+
+def test_the_sizes_by_number() -> None:
+    assert (TUPLE_MAX, PLACES_MOVED_PER_ENTRY) == (64, 2_048)

@@ -115,3 +115,38 @@ def test_all_are_compared_and_as_many_hashes_computed_as_said(monkeypatch: pytes
 def test_the_costs_by_number() -> None:
     assert (secret_hash.LOG2_N, secret_hash.R, secret_hash.P) == (14, 8, 1)
     assert (secret_hash.SECRET_BYTES_MIN, secret_hash.MEMORY_BYTES_MAX, secret_hash.LANES_MAX) == (8, 64 << 20, 4)
+
+
+@pytest.mark.parametrize("change", ["ln=1", "ln=16", "r=1", "p=4"])
+def test_parameters_at_their_bounds_are_taken(change: str) -> None:
+    name = change.partition("=")[0]
+    hashed = HashedSecret(re.sub(rf"\b{name}=\d+", change, WRITTEN))
+    assert not hashed.matches(SECRET), "it is another hash, which can be computed"
+
+
+@pytest.mark.parametrize("change", ["ln=0", "r=0", "p=0"])
+def test_parameters_of_nothing_are_refused(change: str) -> None:
+    name = change.partition("=")[0]
+    with pytest.raises(ValueError, match="out of range"):
+        HashedSecret(re.sub(rf"\b{name}=\d+", change, WRITTEN))
+
+
+def test_secrets_at_their_bounds_are_taken() -> None:
+    assert PlainSecret(b"8 bytes!").matches(b"8 bytes!")
+    assert PlainSecret(b"s" * 4_096).matches(b"s" * 4_096)
+
+
+def test_a_new_hash_has_a_salt_of_16_bytes_and_a_hash_of_32() -> None:
+    *_, salt, found = hash_of(SECRET).split("$")
+    sizes = [len(base64.b64decode(each + "=" * (-len(each) % 4))) for each in (salt, found)]
+    assert sizes == [16, 32]
+    assert len(secret_hash.digest_of(SECRET)) == len(secret_hash._KEY) == 32
+
+
+def test_secrets_are_told_apart_in_a_set() -> None:
+    hashed, plain = HashedSecret(WRITTEN), PlainSecret(SECRET)
+    assert {hashed, HashedSecret(WRITTEN), plain, PlainSecret(SECRET)} == {hashed, plain}
+    assert hashed != plain
+    assert plain != hashed
+    assert hashed != WRITTEN
+    assert plain != SECRET
