@@ -95,6 +95,7 @@ def test_the_process_ends_whatever_it_lacks_for_that(how: str) -> None:
     assert said in ended.stderr
 
 
+@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="macOS cannot wait for a signal")
 def test_a_process_that_was_stopped_is_not_taken_for_one_that_is_stuck() -> None:
     ended = ended_process("no_memory_end.py", "stopped")
     assert (ended.returncode, ended.stdout) == (0, "serves\n"), ended.stderr
