@@ -302,13 +302,16 @@ class DeadlineWheel:
         """All keys, for checks. O(slots + keys)."""
         found = set(self._kept)
         for slots in (self._near, self._later):
-            found.update(*filter(None, slots))
+            if slots.count(None) < len(slots):  # else none was ever used: a tenth of the time of the next line
+                found.update(*filter(None, slots))
         return found
 
     def invariants(self) -> None:
         """Raise AssertionError unless each key is in the slot of its deadline. O(slots + keys)."""
         for slots, bits in ((self._near, 0), (self._later, GRAIN_BITS)):
             mask = len(slots) - 1
+            if slots.count(None) == len(slots):
+                continue
             for index, slot in enumerate(slots):
                 for key in slot or ():
                     assert (self._deadline_of(key) >> bits) & mask == index, f"{key!r} is in a wrong slot"

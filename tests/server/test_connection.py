@@ -433,7 +433,7 @@ STREAMS: dict[str, bytes] = {
     "large requests": LARGE * 3,
     "requests of whole pieces, two in a turn": LONG * 4_000,
     "a message that never ends": LARGE[:-1],
-    "a large message, and many behind it": LARGE + PING * 50_000,
+    "a large message, and many behind it": LARGE + PING * (CHUNK // len(PING) + 5_000),
 }
 
 
@@ -452,7 +452,7 @@ def test_undecoded_input_is_bounded(run: Run, name: str, before: bytes, paused: 
 
     async def test() -> None:
         engine = engine_of()
-        for start in range(0, 20_000, 4_000):
+        for start in range(0, 20_000 if before else 0, 4_000):  # what `top` looks through
             keys = [b"k%d" % number for number in range(start, start + 4_000)]
             engine.store.caches["default"].try_incr([(key, 1, 9) for key in keys], None, 1)
         connection, transport = connected(engine)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 from naught_loadtest.generate.plan import Plan
 from naught_loadtest.measure.histogram import Histogram
@@ -17,6 +20,23 @@ from naught_loadtest.measure.verification import Verification
 
 SEED = 7
 STARTED_AT_S = 1_767_323_045.25
+
+P = ParamSpec("P")
+
+
+def made_once(function: Callable[P, dict[str, Any]]) -> Callable[P, dict[str, Any]]:
+    """The function, with its result for the same arguments kept as JSON: each call returns a new object."""
+
+    @functools.cache
+    def made(*args: P.args, **kwargs: P.kwargs) -> str:
+        return json.dumps(function(*args, **kwargs))
+
+    @functools.wraps(function)
+    def read(*args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(made(*args, **kwargs))
+        return document
+
+    return read
 
 
 def made_result(
@@ -73,6 +93,7 @@ def made_result(
     return result
 
 
+@made_once
 def run_report(*objectives: str, **changes: Any) -> dict[str, Any]:
     """The report of such a run."""
     return to_json(made_result(**changes), [parse(text) for text in objectives])
@@ -85,6 +106,7 @@ def _histogram(source: random.Random, median_ms: float) -> dict[str, Any]:
     return histogram_document(histogram)
 
 
+@made_once
 def versus_report(*, factor: float = 1.0, spoiled: bool = False, seed: int = SEED) -> dict[str, Any]:
     """The report of a comparison of five rounds; naught is `factor` times as fast as it was."""
     source = random.Random(seed)
@@ -143,6 +165,7 @@ def _spread(median: float) -> dict[str, float]:
     return {"median": median, "low": median * 0.95, "high": median * 1.05}
 
 
+@made_once
 def search_report(*, found: bool = True) -> dict[str, Any]:
     """The report of a search for p99<1ms that ends at 12 000 requests a second."""
     probes = [_probe(rate, held=rate <= 12_000 and found) for rate in (1e3, 2e3, 4e3, 8e3, 16e3, 12e3, 14e3, 13e3)]

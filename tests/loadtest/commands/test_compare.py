@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,22 +101,24 @@ def changed(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**document, **changes}
 
 
-REPORT = run_report()
-REFUSED: dict[str, tuple[object, str]] = {
-    "no object": ([1, 2], "not a report"),
-    "another schema": (changed(REPORT, schema=99), "schema"),
-    "another kind": (changed(REPORT, kind="search"), "kind"),
-    "no series": ({name: value for name, value in REPORT.items() if name != "series"}, "series"),
-    "a wrong histogram": (changed(REPORT, series=[{**REPORT["series"][0], "histogram": "x"}] * 6), "wrong"),
-    "a wrong second": (changed(REPORT, series=[7] * 6), "wrong"),
-    "a bool": (changed(REPORT, requests=True), "requests"),
-    "another load": (run_report(connections=7), "connections"),
-    "another loop": (run_report(rate=300.0), "rate"),
-    "too short": (run_report(seconds=4), "seconds"),
-    "INVALID": (changed(REPORT, invalid=["the generator was late"]), "INVALID"),
-    "wrong counters": (changed(REPORT, verification={"passed": False}), "differ"),
-    "another host": (changed(REPORT, host="elsewhere"), "elsewhere"),
-    "a versus": (versus_report(), "versus"),
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "no object": (lambda: [1, 2], "not a report"),
+    "another schema": (lambda: changed(run_report(), schema=99), "schema"),
+    "another kind": (lambda: changed(run_report(), kind="search"), "kind"),
+    "no series": (lambda: {name: value for name, value in run_report().items() if name != "series"}, "series"),
+    "a wrong histogram": (
+        lambda: changed(run_report(), series=[{**run_report()["series"][0], "histogram": "x"}] * 6),
+        "wrong",
+    ),
+    "a wrong second": (lambda: changed(run_report(), series=[7] * 6), "wrong"),
+    "a bool": (lambda: changed(run_report(), requests=True), "requests"),
+    "another load": (lambda: run_report(connections=7), "connections"),
+    "another loop": (lambda: run_report(rate=300.0), "rate"),
+    "too short": (lambda: run_report(seconds=4), "seconds"),
+    "INVALID": (lambda: changed(run_report(), invalid=["the generator was late"]), "INVALID"),
+    "wrong counters": (lambda: changed(run_report(), verification={"passed": False}), "differ"),
+    "another host": (lambda: changed(run_report(), host="elsewhere"), "elsewhere"),
+    "a versus": (versus_report, "versus"),
 }
 
 
@@ -123,8 +126,8 @@ REFUSED: dict[str, tuple[object, str]] = {
 def test_what_cannot_be_compared_is_refused_in_a_sentence(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document, word = REFUSED[name]
-    for pair in ((REPORT, document), (document, REPORT)):
+    make, word = REFUSED[name]
+    for pair in ((run_report(), make()), (make(), run_report())):
         exit_status, _ = compared(tmp_path, *pair)
         said = capsys.readouterr().err
         assert exit_status == status.USAGE
@@ -140,7 +143,7 @@ def test_what_is_no_json_is_refused(tmp_path: Path, text: str, capsys: pytest.Ca
 
 
 def test_what_is_doubtful_can_be_forced(tmp_path: Path) -> None:
-    exit_status, document = compared(tmp_path, REPORT, changed(REPORT, invalid=["late"]), "--force")
+    exit_status, document = compared(tmp_path, run_report(), changed(run_report(), invalid=["late"]), "--force")
     assert exit_status == status.OK
     assert "INVALID" in document["notes"][0]
 

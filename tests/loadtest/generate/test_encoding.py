@@ -12,6 +12,10 @@ from naught_loadtest.generate.encoding import encode
 from naught_loadtest.generate.plan import ENCODED_BYTES_MAX, Plan
 from naught_loadtest.generate.worker import CYCLE_BYTES_ALL, CYCLE_REQUESTS_ALL, Worker
 from naught_loadtest.generate.workload import SCENARIOS, SHARED_SCRIPTS, Script, Workload
+from support.seeds import slow
+
+SHARING = ("inflight", "hotkey", "incr")
+"""Scenarios in which connections share keys, beside `zipf`."""
 
 
 def encoded(**changes: Any) -> Worker:
@@ -52,7 +56,7 @@ def test_what_a_process_encodes_is_bounded(changes: dict[str, Any]) -> None:
     assert len(worker._lanes) == changes["connections"]
 
 
-@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name in ("inflight", "hotkey", "zipf", "incr")])
+@pytest.mark.parametrize("scenario", ["zipf", *slow(*(name for name in SCENARIOS if name in SHARING))])
 def test_connections_that_share_keys_share_scripts(scenario: str) -> None:
     worker = encoded(scenario=scenario, connections=40)
     assert len({id(lane.connection.script) for lane in worker._lanes}) == SHARED_SCRIPTS
