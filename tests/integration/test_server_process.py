@@ -236,8 +236,14 @@ def one_line(text: str) -> str:
 # ------------------------------------------------------------------------------------------- start and stop
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "loop"),
+    [
+        (signal.SIGTERM, "uvloop"),
+        (signal.SIGINT, "asyncio"),
+        *slow((signal.SIGTERM, "asyncio"), (signal.SIGINT, "uvloop")),
+    ],
+)
 def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop: str, number: int) -> None:
     unix_path = tmp_path / "naught.sock"
     server = start("--unix-socket", str(unix_path), loop=loop)

@@ -167,7 +167,7 @@ def strikes(method: Method, options: str, already: set[Any]) -> int:
     return count
 
 
-@pytest.mark.parametrize("options", ["eager", "deferred, 3 shards", *slow("deferred", "eager, 3 shards", "Decimal")])
+@pytest.mark.parametrize("options", ["deferred, 3 shards", *slow("eager", "deferred", "eager, 3 shards", "Decimal")])
 def test_an_exception_before_any_opcode_leaves_no_lock_held(options: str) -> None:
     """Each opcode that any method reaches, when it is first reached."""
     already: set[Any] = set()

@@ -145,7 +145,7 @@ def test_byte_by_byte(golden: Golden) -> None:
 @EACH
 def test_in_random_pieces(golden: Golden) -> None:
     source = random.Random(golden.name)
-    for _ in range(12):
+    for _ in range(6):
         check(golden, [random_cuts(b"".join(stretch.requests), source) for stretch in golden.stretches])
 
 

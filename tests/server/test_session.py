@@ -112,7 +112,7 @@ def test_a_window_is_full_at_the_same_request_however_the_input_is_cut(name: str
     assert None in codes(decoded(right[-1]))
     one_by_one = Conversation()
     for piece, replies in zip(pieces, right, strict=True):
-        if len(piece) < 100_000:
+        if len(piece) < 20_000:
             assert one_by_one.send(*byte_by_byte(piece)) == replies
         else:
             assert one_by_one.send(*random_cuts(piece, Random(1))) == replies
@@ -823,7 +823,7 @@ def replay(script: list[tuple[int, int, str, bytes]], cut: Any) -> list[bytes]:
     return replies
 
 
-@pytest.mark.parametrize("seed", seeds(range(2), range(2, 8)))
+@pytest.mark.parametrize("seed", seeds([0], range(1, 8)))
 def test_the_same_bytes_and_times_give_the_same_replies_however_cut(seed: int) -> None:
     script = conversation_of(seed)
     right = replay(script, lambda data: [data])

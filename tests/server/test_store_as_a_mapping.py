@@ -15,6 +15,7 @@ from naught_server.protocol import ServerProtocol
 from naught_server.sweep import Sweep
 from support.cases_counters import EVERYTHING, THREE_AT_MOST, TOP_OF_NONE, Case, Refused, cases_for
 from support.conversation import decoded
+from support.seeds import slow
 
 # Commands that do not concern the store, and methods that do not exist.
 NOT_OF_THE_STORE = {"ping", "hello", "config_get", "config_set", "sweep", "no_such", "INCR"}
@@ -77,8 +78,7 @@ def as_received(value: Any) -> Any:
     return value.encode() if isinstance(value, str) else value
 
 
-@pytest.mark.parametrize("swept", [False, True], ids=["unswept", "swept"])
-@pytest.mark.parametrize("shards", [1, 16])
+@pytest.mark.parametrize(("shards", "swept"), [(1, False), (16, True), *slow((1, True), (16, False))])
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_the_table_of_cases(case: Case, eviction: Any, shards: int, swept: bool) -> None:

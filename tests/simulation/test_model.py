@@ -15,11 +15,14 @@ from naught_server import commands, sweep
 from naught_server import expiry as deadlines
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
-from support.seeds import from_environment, seeds
+from support.seeds import from_environment, seeds, slow
 from support.sizes import shrink
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 120), (8, None), (8, 200), (256, None)]
 """Shards and max_counters: with fewer shards, more commands touch a shard that is held."""
+
+ROOMS = [(*shape, eviction) for shape, eviction in zip(SHAPES, itertools.cycle(("eager", "lazy")), strict=False)]
+OTHERS = [(*shape, eviction) for shape, eviction in zip(SHAPES, itertools.cycle(("lazy", "eager")), strict=False)]
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +34,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
 
 
-@pytest.mark.parametrize("eviction", ["eager", "lazy"])
-@pytest.mark.parametrize(("shards", "limit"), SHAPES)
+@pytest.mark.parametrize(("shards", "limit", "eviction"), [*ROOMS, *slow(*OTHERS)])
 @pytest.mark.parametrize("seed", seeds([1], [2, 3, 4]))
 def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, eviction: Any) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import EVICTING_WAYS, REDIS_WAYS, Contender, contender_of, started_all
 from support.listening import listening
 from support.scripted_redis import ScriptedRedis
+from support.seeds import slow
 
 EVERYTHING = frozenset({"DELIFEQ", "DELEX", "EVALSHA", "FCALL", "FUNCTION"})
 
@@ -131,9 +133,16 @@ def run(server: ScriptedRedis, name: str, **changes: object) -> Result:
     return Run(Plan.from_json({"target": url(server, name), "prefix": "a1b2c3d:", **plan})).execute()
 
 
-@pytest.mark.parametrize("rate", [None, 2000.0], ids=["closed", "open"])
-@pytest.mark.parametrize("scenario", [pytest.param("mixed", marks=pytest.mark.slow), "inflight"])
-@pytest.mark.parametrize("name", EVICTING_WAYS)
+@pytest.mark.parametrize(
+    ("name", "scenario", "rate"),
+    [
+        *product(EVICTING_WAYS, ["inflight"], [None]),
+        (EVICTING_WAYS[0], "inflight", 2000.0),
+        *slow(
+            *product(EVICTING_WAYS[1:], ["inflight"], [2000.0]), *product(EVICTING_WAYS, ["mixed"], [None, 2000.0])
+        ),
+    ],
+)
 def test_every_way_counts_right_and_leaves_no_zero(
     server: ScriptedRedis, name: str, scenario: str, rate: float | None
 ) -> None:

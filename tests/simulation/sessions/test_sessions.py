@@ -17,11 +17,14 @@ from naught_server import protocol as protocol_module
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
-from support.seeds import from_environment, seeds
+from support.seeds import from_environment, seeds, slow
 from support.sizes import shrink
 
 SHAPES: list[tuple[int, int | None]] = [(1, None), (2, 30), (4, None)]
 """Shards and max_counters: with fewer shards, more requests touch a shard that is held."""
+
+ROOMS = [(*shape, eviction) for shape, eviction in zip(SHAPES, itertools.cycle(("eager", "lazy")), strict=False)]
+OTHERS = [(*shape, eviction) for shape, eviction in zip(SHAPES, itertools.cycle(("lazy", "eager")), strict=False)]
 
 pytestmark = pytest.mark.patches  # the audit wraps methods, which compiled callers would pass by
 
@@ -37,8 +40,7 @@ def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch, session, UNACKNOWLEDGED_MAX=60, PARKED_MAX=12)
 
 
-@pytest.mark.parametrize("eviction", ["eager", "lazy"])
-@pytest.mark.parametrize(("shards", "limit"), SHAPES)
+@pytest.mark.parametrize(("shards", "limit", "eviction"), [*ROOMS, *slow(*OTHERS)])
 @pytest.mark.parametrize("seed", seeds([1], [2, 4]))
 def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, eviction: Any) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")
