@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,16 @@ def pytest_configure(config: pytest.Config) -> None:
     for package in ("naught", naught_server.__name__):
         if not (_compiled.is_pure() or _compiled.is_compiled(package)):
             raise pytest.UsageError(f"{package} is not compiled: `make compile`, or unset {_compiled.PURE_VARIABLE}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without the collector: it would look through thousands of objects again and again, all in use."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m and -k leave tests out
@@ -58,9 +68,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_sessionfinish() -> None:
-    """Let it be seen again: what is imported for the summary looks for references among all objects."""
-    gc.unfreeze()
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let it be seen again: what is imported for the summary looks for references among all objects. A worker of
+    pytest-xdist has no summary, and would collect all of it several times at its end."""
+    if not hasattr(session.config, "workerinput"):
+        gc.unfreeze()
 
 
 @pytest.fixture
