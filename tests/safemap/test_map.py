@@ -1031,7 +1031,7 @@ def test_against_a_model(value_type: Any, options: Any, make: Any) -> None:
             make(value_type, shard_count=shard_count, **options),
             Model(options.get("tolerance", 0)),
         )
-        for number in range(3_000):
+        for number in range(1_500):
             run_random_step(counters, model, chance)
             if number % 50 == 0:
                 assert counters == model.entries

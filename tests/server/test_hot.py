@@ -358,7 +358,7 @@ def test_random_streams(seed: int, policy: str, session: bool) -> None:
     stream = Stream(seed)
     if session:
         twins.send(plain(0, "hello", {"session": True}))
-    for _ in range(60):
+    for _ in range(40):
         twins.send(*random_cuts(stream.some(stream.random.choice([1, 2, 16, 60])), stream.random))
         if session and stream.random.random() < 0.5:
             for each in twins.both:

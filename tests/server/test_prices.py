@@ -333,8 +333,17 @@ def test_waits_of_all_sessions_have_so_much_memory_and_no_more() -> None:
     assert engine.stats.errors == {"busy": 12 - waiting}
 
 
-@pytest.mark.parametrize("queued", ["alone", "in pairs", "all in one queue"])
-@pytest.mark.parametrize(("waits", "keys"), [(500, 1), (200, 30), *slow((88, 1_000))])
+QUEUED = ["alone", "in pairs", "all in one queue"]
+
+
+@pytest.mark.parametrize(
+    ("waits", "keys", "queued"),
+    [
+        *((500, 1, queued) for queued in QUEUED),
+        (200, 30, "in pairs"),
+        *slow((200, 30, "alone"), (200, 30, "all in one queue"), *((88, 1_000, queued) for queued in QUEUED)),
+    ],
+)
 def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int, queued: str) -> None:
     peer = opened()
     peer.call("incr", b"full")

@@ -618,7 +618,7 @@ def test_an_ended_session_gives_back_in_bounded_steps() -> None:
     engine = engine_of()
     here, other = opened(engine), Conversation(engine)
     key = [[b"k", 1, 10**6]]
-    holds = 12_000
+    holds = 6_000
     for _ in range(0, holds, 1_000):
         here.send(requests("acquire", key, count=1_000))
         here.send(encode_notification("ack", [here.protocol.session.replied]))
