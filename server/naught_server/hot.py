@@ -112,7 +112,7 @@ class HotCounters:
         shard = hash(key) & self.mask
         table = self.tables[shard]
         before: i64 = table.get(key, 0)
-        if before > 0:
+        if before:
             if by > VALUE_MAX - before:
                 return NOT_PLAIN
             after = before + by
@@ -133,7 +133,7 @@ class HotCounters:
         shard = hash(key) & self.mask
         table = self.tables[shard]
         before: i64 = table.get(key, 0)
-        if before <= 0:
+        if not before:
             if self.has_timed and key in self.timed[shard]:
                 return self._decr_timed(self.timed[shard], key, by)
             return 0
@@ -157,7 +157,7 @@ class HotCounters:
         """The value, or NOT_PLAIN."""
         shard = hash(key) & self.mask
         value: i64 = self.tables[shard].get(key, 0)
-        if value <= 0 and self.has_timed:
+        if not value and self.has_timed:
             packed = self.timed[shard].get(key, 0)
             if packed:
                 return NOT_PLAIN if self._is_expired(packed) else packed >> DEADLINE_BITS
