@@ -131,6 +131,7 @@ def test_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "end_line": 11,
         "rule": "NZ101",
         "message": finding["message"],
+        "sure": True,
     }
 
 
@@ -267,9 +268,22 @@ def test_local_maps_are_looked_at_when_asked(project: Path) -> None:
     assert main(["plan1.py"]) == 1
 
 
+def test_all_findings_are_there_when_asked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the option, by the configuration, and with several processes as with one. The output says which are sure."""
+    unsure = leak().replace("user", "part.place")
+    write(project, {f"plan{n}.py": unsure for n in range(60)})
+    assert main(["--isolated", "."]) == 0
+    for jobs in ("1", "2"):
+        assert main(["--isolated", "--all", "--jobs", jobs, "--output", "jsonl", "."]) == 1
+        assert [json.loads(line)["sure"] for line in capsys.readouterr().out.splitlines()] == [False] * 60
+    write(project, {"pyproject.toml": "[tool.naught.lint]\nall = true\n"})
+    assert main(["plan1.py"]) == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "[tool.naught.lint]\nall = 1\n",
         "[tool.naught.lint]\nlocals = 'yes'\n",
         "[tool.naught.lint]\nselect = ['NZ777']\n",
         "[tool.naught.lint]\nselect = 'NZ101'\n",

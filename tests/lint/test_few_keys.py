@@ -170,6 +170,47 @@ FEW = {
             def retract_success(self, caller):
                 self.succeeded[caller] -= 1
         """,
+    "names in capitals, and keywords of a call": """
+        from collections import defaultdict
+        class Queues:
+            def __init__(self):
+                self.of = defaultdict(list)
+                self.stacks = defaultdict(list)
+            def push(self, eventType, what):
+                self.of[eventType].append(what)
+            def pop(self, eventType):
+                return self.of[eventType].pop()
+            def scoped(self, **values):
+                for each, value in values.items():
+                    self.stacks[each].append(value)
+                yield
+                for each in values:
+                    self.stacks[each].pop()
+        """,
+    "a count that stays above a limit": """
+        from collections import Counter, defaultdict
+        MOST = 256
+        class Logs:
+            def __init__(self):
+                self.lines = Counter()
+                self.bytes = defaultdict(lambda: {"n": 0})
+            def add(self, user):
+                self.lines[user] += 1
+                self.bytes[user]["n"] += 1
+            def cut(self, user):
+                while self.lines[user] > MOST:
+                    self.lines[user] -= 1
+                if self.bytes[user]["n"] >= MOST:
+                    self.bytes[user]["n"] -= 1
+        """,
+    "a pool, in capitals": """
+        from collections import defaultdict
+        BUFFER_POOL = defaultdict(list)
+        def take(user):
+            return BUFFER_POOL[user].pop()
+        def give(user, buffer):
+            BUFFER_POOL[user].append(buffer)
+        """,
     "counts that decay": """
         from collections import Counter
         class Uses:

@@ -36,9 +36,9 @@ def expected(source: str) -> list[tuple[int, str]]:
     ]
 
 
-def check(source: str) -> None:
+def check(source: str, *, with_all: bool = False) -> None:
     """Fail unless the checker reports exactly the lines and rules in the comments of the program."""
-    found = [(finding.line, finding.rule) for finding in check_source(source, "program.py")]
+    found = [(finding.line, finding.rule) for finding in check_source(source, "program.py", with_all=with_all)]
     assert found == expected(source), found
 
 

@@ -53,7 +53,7 @@ def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         if found:
             what, where = _in_words(use.value), tracked.name
             message = f"{what} is stored in {where} where the entry should be deleted; its key stays"
-            yield finding.DELETED_AS_ZERO, use.node, message
+            yield Report(finding.DELETED_AS_ZERO, use.node, message)
 
 
 def _in_words(value: ast.expr | None) -> str:

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path != "-" and not os.path.exists(path):
             return _wrong(f"there is no {path}")
     files = list(python_files(arguments.paths, config))
-    checked = map(config.wanted, check_files(files, arguments.jobs, config.with_locals or arguments.locals))
+    with_locals, with_all = config.with_locals or arguments.locals, config.with_all or arguments.all
+    checked = map(config.wanted, check_files(files, arguments.jobs, with_locals, with_all))
     progress = Progress(sys.stderr, len(files))
     try:
         _, count = print_all(checked, FORMS[arguments.output](sys.stdout), progress, sys.stdout)
@@ -59,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--exclude", metavar="PATTERNS", help="not these files or folders (vendored,gen/*.py)")
     parser.add_argument(
         "--locals", action="store_true", help="also check maps that end with the call that makes them"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="also report findings for which the source gives less reason"
     )
     parser.add_argument("--output", choices=tuple(FORMS), default="text", help="how findings are printed")
     parser.add_argument("--config", metavar="FILE", help="read this file instead of the nearest pyproject.toml")

@@ -5,6 +5,7 @@
     ignore = ["NZ107"]              # but not these
     exclude = ["vendored", "gen/*.py"]    # not these files, besides the folders that are always left out
     locals = true                   # also maps that end with the call that makes them
+    all = true                      # also findings for which the source gives less reason
     [tool.naught.lint.per-file-ignores]
     "tests/*" = ["NZ105"]
 
@@ -52,6 +53,8 @@ class Config:
     """Patterns of files, each with prefixes of the rules not to report there."""
     with_locals: bool = False
     """Whether to check maps that end with the call that makes them, like those that last."""
+    with_all: bool = False
+    """Whether to report the findings that are not sure as well."""
 
     def is_excluded(self, path: str) -> bool:
         """Whether a file or folder below a given path is left out."""
@@ -138,16 +141,17 @@ def load(file: Path) -> Config | None:
 
 
 def _from_table(table: dict[str, Any], file: Path) -> Config:
-    unknown = set(table) - {"select", "ignore", "exclude", "per-file-ignores", "locals"}
+    unknown = set(table) - {"select", "ignore", "exclude", "per-file-ignores", "locals", "all"}
     if unknown:
         raise ConfigError(f"{file}: tool.naught.lint has no setting {sorted(unknown)[0]!r}")
     per_file = table.get("per-file-ignores", {})
     if not isinstance(per_file, dict):
         raise ConfigError(f"{file}: tool.naught.lint.per-file-ignores is not a table of patterns and rules")
-    with_locals = table.get("locals", False)
-    if not isinstance(with_locals, bool):
-        raise ConfigError(f"{file}: tool.naught.lint: locals is not true or false")
-    config = Config(root=file.parent.resolve(), with_locals=with_locals)
+    switches = {name: table.get(name, False) for name in ("locals", "all")}
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{file}: tool.naught.lint: {name} is not true or false")
+    config = Config(root=file.parent.resolve(), with_locals=switches["locals"], with_all=switches["all"])
     if "select" in table:
         config = replace(config, select=rules(_texts(table["select"], "select", file), f"{file}: select"))
     return replace(

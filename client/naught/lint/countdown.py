@@ -9,14 +9,22 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from naught.lint import finding
 from naught.lint.flow import Flow
 from naught.lint.kinds import counting
 from naught.lint.uses import Action, TrackedMap, Use, entry_read
 
-Report = tuple[str, ast.expr, str]
-"""A rule, the expression it found, and the message."""
+
+class Report(NamedTuple):
+    """What a rule found."""
+
+    rule: str
+    node: ast.expr
+    message: str
+    sure: bool = True
+    """Whether the rule itself leaves no doubt. That the keys are many is asked afterwards, by the engine."""
 
 
 def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
@@ -28,7 +36,7 @@ def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         yield from _miscounted_local(tracked, flow, lowered)
     elif not tracked.may_lose_entries():
         if grows(tracked, flow):
-            yield from _countdowns(tracked, lowered)
+            yield from _countdowns(tracked, flow, lowered)
         yield from _set_defaults(tracked, flow)
 
 
@@ -132,6 +140,20 @@ def _lowered_name(name: ast.Name, use: Use, tracked: TrackedMap, flow: Flow, fol
     return read and less
 
 
+def stays_above(node: ast.expr, flow: Flow) -> bool:
+    """Whether a condition around a countdown requires more than some limit, so that it never comes down to zero."""
+    for child, parent in flow.names.ancestors(node):
+        if not isinstance(parent, ast.If | ast.While) or child not in parent.body:
+            continue
+        for test in ast.walk(parent.test):
+            if isinstance(test, ast.Compare) and flow.written_as_read(test.left) == flow.written_as_read(node):
+                limit = test.comparators[0]
+                few = isinstance(limit, ast.Constant) and limit.value in (0, 1)
+                if isinstance(test.ops[0], ast.Gt | ast.GtE) and not few:
+                    return True
+    return False
+
+
 def grows(tracked: TrackedMap, flow: Flow) -> bool:
     """Whether keys are added after the map is made. One that gets its entries in one expression or in the constructor
     has no others."""
@@ -161,11 +183,11 @@ def _counts_up(tracked: TrackedMap, flow: Flow) -> bool:
 RETRACTING = re.compile(r"retract|rollback|roll_back|revert|uncount")
 
 
-def _countdowns(tracked: TrackedMap, lowered: list[Use]) -> Iterator[Report]:
+def _countdowns(tracked: TrackedMap, flow: Flow, lowered: list[Use]) -> Iterator[Report]:
     for use in lowered:
-        if RETRACTING.search(getattr(use.scope.node, "name", "")) is not None:
+        if RETRACTING.search(getattr(use.scope.node, "name", "")) is not None or stays_above(use.node, flow):
             continue
-        yield (
+        yield Report(
             finding.COUNTDOWN,
             use.node,
             f"an entry of {tracked.name} is counted down, but nothing here deletes it at zero",
@@ -179,7 +201,7 @@ def _miscounted_local(tracked: TrackedMap, flow: Flow, lowered: list[Use]) -> It
     sizes = tracked.did(Action.LENGTH)
     for use in lowered:
         if any(size.node.lineno > use.node.lineno or flow.is_in_loop_with(size.node, use.node) for size in sizes):
-            yield (
+            yield Report(
                 finding.COUNTDOWN,
                 use.node,
                 f"an entry of {tracked.name} is counted down and never deleted, so its size counts zeros too",
@@ -205,7 +227,7 @@ def _set_defaults(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
             flow.names.parents[flow.names.statement(other.node)] in around or other.scope is not use.scope
             for other in stored
         ):
-            yield (
+            yield Report(
                 finding.SETDEFAULT_ZERO,
                 use.node,
                 f"setdefault leaves a zero in {tracked.name} for each key passed to it, and nothing here deletes it",

@@ -36,17 +36,17 @@ def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         return
     if (tracked.filled and tracked.kind.name == "dict") or flow.is_by_event(tracked):
         return
-    if MEANT_TO_STAY.search(tracked.name) is not None:
+    if MEANT_TO_STAY.search(tracked.name.lower()) is not None:
         return
     found = entries(tracked, flow)
     put = [each for each in found if put_into(each.node, flow) is not None]
-    taken = [use.node for use in tracked.uses if _is_cut_down(use, put, tracked, flow)]
-    taken += [each.node for each in found if _may_become_empty(each, put, flow)]
+    taken: list[Use | Entry] = [use for use in tracked.uses if _is_cut_down(use, put, tracked, flow)]
+    taken += [each for each in found if _may_become_empty(each, put, flow)]
     if not taken or not made_on_demand(tracked, put, flow) or _made_empty(tracked, put, flow):
         return
-    for node in taken:
+    for each in taken:
         message = f"an entry of {tracked.name} can become empty here, and nothing deletes an empty one; its key stays"
-        yield finding.EMPTIED, node, message
+        yield Report(finding.EMPTIED, each.node, message, sure=not _is_filled_again(each, put, flow))
 
 
 # -- taking out --------------------------------------------------------------------------------------------
@@ -118,6 +118,25 @@ def _is_filled_in(
         if here and same and (taken is None or not _takes_back(each, taken, flow)):
             return True
     return False
+
+
+def _is_filled_again(taken: Entry | Use, put: list[Entry], flow: Flow) -> bool:
+    """Whether the function also fills the entry, or every function that calls this one for it does.
+
+    A limit of calls takes out what is too old and adds the call of now. Then the entry is empty only for a moment: a
+    key that is not used again keeps its last items, and not an empty entry.
+    """
+    if _is_filled_in(taken.scope, taken.key, put, flow, taken if isinstance(taken, Entry) else None):
+        return True
+    calls = flow.calls_of(taken.scope.node) if _is_window(taken.node, flow) else []
+    callers = [flow.names.scope_of[call].function for call in calls]
+    return bool(callers) and all(any(each.runs_in(caller) for each in put) for caller in callers)
+
+
+def _is_window(taken: ast.expr, flow: Flow) -> bool:
+    """Whether the function that takes items out of an entry compares times."""
+    function = flow.names.scope_of[taken].function.node
+    return any(isinstance(each, ast.Compare) and _names_a_time(each) for each in ast.walk(function))
 
 
 def _takes_back(put: Entry, taken: Entry, flow: Flow) -> bool:

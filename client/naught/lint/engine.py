@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from naught.lint import blanked, countdown, emptied, gauges, misread, records
+from naught.lint.arrivals import Arrivals
 from naught.lint.countdown import Report
-from naught.lint.finding import UNREADABLE, Finding
+from naught.lint.finding import INSERTING_LOOP, INSERTING_READ, MISREAD_ZERO, UNREADABLE, Finding
 from naught.lint.flow import Flow
 from naught.lint.names import Names
 from naught.lint.suppress import without_silenced
@@ -23,6 +24,8 @@ from naught.lint.uses import Uses
 
 TOO_DEEP = "nested too deeply to be read"
 FAILED = "the checker failed, please report it"
+# The rules on code that misreads zeros, whatever the keys are.
+ANY_KEYS = frozenset({MISREAD_ZERO, INSERTING_READ, INSERTING_LOOP})
 CHECKS = (countdown.check, records.check, blanked.check, misread.check, gauges.check, emptied.check)
 
 # Each rule can find something only where this matches: a map that inserts, a count that goes down, 0, None or a new
@@ -38,12 +41,15 @@ CAN_HAVE_FINDINGS = re.compile(
 COUNT = re.compile(r"\b(?:len|sum)\(|\.count\(")
 
 
-def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -> list[Finding]:
+def check_source(
+    source: str | bytes, path: str, *, with_locals: bool = False, with_all: bool = False
+) -> list[Finding]:
     """Return the findings in the source of one file, in the order of its lines.
 
-    `path` is only copied into the findings. With `with_locals`, maps that end with the call that makes them are
-    checked as well. Bytes are decoded as Python would: by their byte order mark, by the encoding that the file
-    declares, or as UTF-8. No source text makes this function raise.
+    `path` is copied into the findings, and tells whether the file belongs to a package. With `with_locals`, maps that end with the call that makes them are
+    checked as well; with `with_all`, findings that are not sure are returned as well. Bytes are decoded as Python
+    would: by their byte order mark, by the encoding that the file declares, or as UTF-8. No source text makes this
+    function raise.
     """
     try:
         text = decode(source) if isinstance(source, bytes) else source
@@ -58,7 +64,7 @@ def check_source(source: str | bytes, path: str, *, with_locals: bool = False) -
     except ValueError as error:
         return [_unreadable(path, 1, 1, f"does not parse: {error}")]
     try:
-        findings = list(check_tree(tree, text, path, with_locals=with_locals))
+        findings = list(check_tree(tree, text, path, with_locals=with_locals, with_all=with_all))
     except RecursionError:
         return [_unreadable(path, 1, 1, TOO_DEEP)]
     except Exception as error:  # a fault of the checker must not hide what it finds in the other files
@@ -82,12 +88,15 @@ def parse(text: str) -> ast.Module:
         return ast.parse(text)
 
 
-def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = False) -> Iterator[Finding]:
+def check_tree(
+    tree: ast.Module, text: str, path: str, *, with_locals: bool = False, with_all: bool = False
+) -> Iterator[Finding]:
     """Return the findings in a parsed module, without regard to `# noqa` comments."""
     if not can_have_findings(text):
         return
     uses = Uses(Names(tree), with_locals=with_locals)
     flow = Flow(uses)
+    arrivals = Arrivals(flow, path)
     lines = split_lines(text)
     # One finding for each rule and position: `counts[a][b]` begins where `counts[a]` does, and is reported once.
     found: dict[tuple[int, int, str], Finding] = {}
@@ -96,8 +105,10 @@ def check_tree(tree: ast.Module, text: str, path: str, *, with_locals: bool = Fa
             continue
         for check in CHECKS:
             for report in check(tracked, flow):
-                finding = _finding(report, lines, path)
-                found.setdefault((finding.line, finding.column, finding.rule), finding)
+                sure = report.sure and (report.rule in ANY_KEYS or arrivals.keep_coming(tracked))
+                if sure or with_all:
+                    finding = _finding(report, sure, lines, path)
+                    found.setdefault((finding.line, finding.column, finding.rule), finding)
     yield from sorted(found.values())
 
 
@@ -113,12 +124,13 @@ def split_lines(text: str) -> list[str]:
     return re.split(r"\r\n|\r|\n", text)
 
 
-def _finding(report: Report, lines: list[str], path: str) -> Finding:
-    rule, node, message = report
+def _finding(report: Report, sure: bool, lines: list[str], path: str) -> Finding:
+    node = report.node
     # The parser counts columns in bytes of UTF-8, and a finding counts characters.
     line = lines[node.lineno - 1] if node.lineno <= len(lines) else ""
     column = len(line.encode("utf-8", "surrogatepass")[: node.col_offset].decode("utf-8", "replace")) + 1
-    return Finding(path, node.lineno, column, rule, message, node.end_lineno or node.lineno)
+    last = node.end_lineno or node.lineno
+    return Finding(path, node.lineno, column, report.rule, report.message, last, sure)
 
 
 def _unreadable(path: str, line: int, column: int, why: str) -> Finding:

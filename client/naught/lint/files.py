@@ -48,21 +48,23 @@ def _below(folder: str, config: Config) -> Iterator[str]:
                 yield path
 
 
-def check_file(path: str, with_locals: bool = False) -> list[Finding]:
+def check_file(path: str, with_locals: bool = False, with_all: bool = False) -> list[Finding]:
     """Return the findings in one file; that it cannot be read is a finding. `-` is standard input."""
     try:
         source = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         return [Finding(path, 1, 1, UNREADABLE, f"cannot be read: {error.strerror or error}", 1)]
-    return check_source(source, path, with_locals=with_locals)
+    return check_source(source, path, with_locals=with_locals, with_all=with_all)
 
 
-def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Iterator[list[Finding]]:
+def check_files(
+    paths: list[str], jobs: int, with_locals: bool = False, with_all: bool = False
+) -> Iterator[list[Finding]]:
     """Return the findings of each file, in the order of the files, using `jobs` processes where that is faster."""
     if jobs == 1 or len(paths) < WORTH_PROCESSES:
         with _without_collector():
             for path in paths:
-                yield check_file(path, with_locals)
+                yield check_file(path, with_locals, with_all)
         return
     # Imported here, because it takes as long as checking several files.
     from concurrent.futures import ProcessPoolExecutor
@@ -70,7 +72,8 @@ def check_files(paths: list[str], jobs: int, with_locals: bool = False) -> Itera
 
     # Spawned and not forked, because the caller may be a program with threads.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
-        yield from pool.map(partial(check_file, with_locals=with_locals), paths, chunksize=CHUNK)
+        checking = partial(check_file, with_locals=with_locals, with_all=with_all)
+        yield from pool.map(checking, paths, chunksize=CHUNK)
 
 
 @contextmanager

@@ -51,6 +51,8 @@ class Finding:
     """A sentence that names the map and the problem."""
     end_line: int
     """The last line of the expression; a `# noqa` on any of its lines silences the finding."""
+    sure: bool = True
+    """Whether the source gives enough reason to report it without being asked for all findings (`--all`)."""
 
     def text(self) -> str:
         """Return `path:line:column: rule message`, the form that editors understand."""
@@ -65,6 +67,7 @@ class Finding:
             "end_line": self.end_line,
             "rule": self.rule,
             "message": self.message,
+            "sure": self.sure,
         }
 
 

@@ -38,7 +38,7 @@ def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         return
     for use in tracked.did(Action.CHANGE):
         if (_is_down(use) or _is_blanked(use, flow)) and _has_open_label(use, gauge, flow):
-            yield (
+            yield Report(
                 finding.GAUGE_COUNTDOWN,
                 use.node,
                 f"{gauge.name} comes down to 0 by label, but nothing here removes a label that reached zero",

@@ -76,6 +76,8 @@ VARIANTS = frozenset(
 CONVERSIONS = frozenset(words("str int repr bytes frozenset tuple sys.intern"))
 # Builtins and methods whose items are those of what they are called with.
 SAME_ITEMS = frozenset(words("list tuple set sorted reversed enumerate iter zip frozenset"))
+# A word in a name.
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
 
 
@@ -115,7 +117,7 @@ class Keys(Sources):
             case ast.Attribute():
                 return self._is_fixed_attribute(key)
             case ast.Subscript(value=of):
-                return self._is_configuration(of) or self._is_constant_object(of) or self.is_fixed(of)
+                return self.is_configuration(of) or self._is_constant_object(of) or self.is_fixed(of)
             case ast.Call():
                 return self._is_fixed_call(key)
             case ast.Name(id=name):
@@ -134,7 +136,7 @@ class Keys(Sources):
                 return True
         if _is_constant(key.attr) or has_few_values(key.attr):
             return True
-        if self._is_configuration(key.value) or self.names.qualified(key) in FEW_OBJECTS:
+        if self.is_configuration(key.value) or self.names.qualified(key) in FEW_OBJECTS:
             return True
         values = self.uses.places.values_of(key)
         return bool(values) and all(self.is_fixed(value) for value in values)
@@ -156,9 +158,9 @@ class Keys(Sources):
         if function.attr in VARIANTS:
             return self.is_fixed(function.value)
         reads = function.attr.startswith("get")
-        return reads and (self._is_configuration(function.value) or self._is_constant_object(function.value))
+        return reads and (self.is_configuration(function.value) or self._is_constant_object(function.value))
 
-    def _is_configuration(self, of: ast.expr) -> bool:
+    def is_configuration(self, of: ast.expr) -> bool:
         """Whether an expression is a configuration, or a part of one: `self.config.limits`."""
         while isinstance(of, ast.Attribute | ast.Subscript | ast.Call):
             if isinstance(of, ast.Attribute) and CONFIGURATION.search(of.attr.lower()):
@@ -189,10 +191,10 @@ class Keys(Sources):
                 "split",
             ):
                 return self._has_few_items(iterated.func.value)
-            return self._is_configuration(iterated)
+            return self.is_configuration(iterated)
         if isinstance(iterated, ast.Name) and self._is_enumeration(iterated):
             return True
-        return self._is_constant_object(iterated) or self._is_configuration(iterated)
+        return self._is_constant_object(iterated) or self.is_configuration(iterated)
 
     def has_few_keys(self, tracked: TrackedMap) -> bool:
         """Whether the map's name says that it has few keys (`jobs_by_state`), or the program writes keys out."""
@@ -339,13 +341,19 @@ def _default_of(name: str, arguments: ast.arguments) -> ast.expr | None:
 
 
 def has_few_values(name: str) -> bool:
-    """Whether the last word of a name says that it has few values: `status`, `job_status`, `status_name`."""
-    before, _, last = name.lower().rstrip("_").rpartition("_")
-    if last == "name" and before:
-        return before.rpartition("_")[2] not in NAMED_FROM_OUTSIDE  # the program names its own parts
-    if last in ("name", "id", "key", "names") and before:
-        last = before.rpartition("_")[2]
+    """Whether the last word of a name says that it has few values: `status`, `job_status`, `eventType`."""
+    parts = words_of(name)
+    last = parts[-1] if parts else ""
+    if last in ("name", "names") and len(parts) > 1:
+        return parts[-2] not in NAMED_FROM_OUTSIDE  # the program names its own parts
+    if last in ("id", "key") and len(parts) > 1:
+        last = parts[-2]
     return last in FEW_VALUES
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in small letters: `job`, `id` of `job_id`, `jobId` and `JobID`."""
+    return [word.lower() for word in WORD.findall(name)]
 
 
 def _is_name(key: ast.expr | None) -> bool:

@@ -72,7 +72,7 @@ def _inserting_reads(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         else:
             where, rule = "for a loop", finding.INSERTING_LOOP
         message = f"reading {tracked.name} {where} inserts {tracked.kind.zero} for each key read; use .get() or `in`"
-        yield rule, use.node, message
+        yield Report(rule, use.node, message)
 
 
 def _reads_absent_keys(use: Use, key: ast.expr, tracked: TrackedMap, flow: Flow) -> bool:
@@ -274,7 +274,7 @@ def _misreads(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
             for node in (use.node, *_names_of(use, flow)):
                 how = _misread(node, use, tracked, flow)
                 if how:
-                    yield (
+                    yield Report(
                         finding.MISREAD_ZERO,
                         node,
                         f"a zero in {tracked.name} {how}; ask `is None`, or delete entries at zero",

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator
 
 from naught.lint import finding
-from naught.lint.countdown import Report, is_counting_call
+from naught.lint.countdown import Report, is_counting_call, stays_above
 from naught.lint.entries import Entry, entries
 from naught.lint.flow import Flow
 from naught.lint.uses import Action, TrackedMap, Use
@@ -47,10 +47,12 @@ def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
         elif by > 0:
             up.append((entry, part))
     for _, part, node in down:
+        if stays_above(node, flow):
+            continue
         if _is_begun_with_one(part, tracked, flow) or any(
             of == part and _is_made_beside(each, tracked, flow) for each, of in up
         ):
-            yield (
+            yield Report(
                 finding.COUNTDOWN,
                 node,
                 f"a count in an entry of {tracked.name} is counted down, but nothing here deletes the entry at zero",
