@@ -914,8 +914,8 @@ SHAPES = {
     ),
 }
 
-# These keep their keys as well. But when the call ends, the entry is not empty: it keeps the last times of a key that is
-# not used again. So they are reported only with all findings.
+# These keep their keys as well. But when the call ends, the entry is not empty: it keeps the last times of a key that
+# is not used again. So they are reported only with all findings.
 NOT_EMPTY = {
     "a window that slides, and is then added to": (
         """

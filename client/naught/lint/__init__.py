@@ -16,6 +16,7 @@ How it works, each module using those before it:
     uses       everything that the module does with each map
     flow       questions about one expression: is its key one of a few, does a condition before it test the key
     countdown, emptied, misread, gauges      the rules
+    arrivals   whether keys keep coming into a map: without a reason to expect that, a finding is not sure
     suppress   `# noqa` comments
     engine     takes one source text through all of these
     config, files, command, flake8_plugin    settings, reading files, the command line, the plugin

@@ -126,7 +126,7 @@ class Arrivals:
         return self._reasons[tracked.place]
 
     def keys(self, tracked: TrackedMap) -> list[ast.expr]:
-        """Return the keys of a map that are not certainly one of a few, with those of the map that it is an entry of."""
+        """Return the keys of a map that are not surely one of a few, and those of the map that has it as an entry."""
         found = [use.key for use in tracked.uses if use.key is not None]
         # The keys that `subtract` and `update` are given at once.
         found += [use.value for use in tracked.did(Action.SUBTRACT, Action.UPDATE) if use.value is not None]

@@ -142,11 +142,12 @@ def _lowered_name(name: ast.Name, use: Use, tracked: TrackedMap, flow: Flow, fol
 
 def stays_above(node: ast.expr, flow: Flow) -> bool:
     """Whether a condition around a countdown requires more than some limit, so that it never comes down to zero."""
+    written = ast.unparse(node)
     for child, parent in flow.names.ancestors(node):
         if not isinstance(parent, ast.If | ast.While) or child not in parent.body:
             continue
         for test in ast.walk(parent.test):
-            if isinstance(test, ast.Compare) and flow.written_as_read(test.left) == flow.written_as_read(node):
+            if isinstance(test, ast.Compare) and ast.unparse(test.left) == written:
                 limit = test.comparators[0]
                 few = isinstance(limit, ast.Constant) and limit.value in (0, 1)
                 if isinstance(test.ops[0], ast.Gt | ast.GtE) and not few:

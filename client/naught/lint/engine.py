@@ -46,10 +46,10 @@ def check_source(
 ) -> list[Finding]:
     """Return the findings in the source of one file, in the order of its lines.
 
-    `path` is copied into the findings, and tells whether the file belongs to a package. With `with_locals`, maps that end with the call that makes them are
-    checked as well; with `with_all`, findings that are not sure are returned as well. Bytes are decoded as Python
-    would: by their byte order mark, by the encoding that the file declares, or as UTF-8. No source text makes this
-    function raise.
+    `path` is copied into the findings, and tells whether the file belongs to a package. With `with_locals`, maps that
+    end with the call that makes them are checked as well; with `with_all`, findings that are not sure are returned as
+    well. Bytes are decoded as Python would: by their byte order mark, by the encoding that the file declares, or as
+    UTF-8. No source text makes this function raise.
     """
     try:
         text = decode(source) if isinstance(source, bytes) else source

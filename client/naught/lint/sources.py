@@ -38,10 +38,6 @@ class Sources:
             self._written[node] = ast.dump(node)
         return self._written[node]
 
-    def written_as_read(self, node: ast.expr) -> str:
-        """Return the text of an expression as it is written where it is read, if it is assigned to here."""
-        return ast.unparse(node)
-
     def same(self, left: ast.AST | None, right: ast.AST | None) -> bool:
         """Whether two keys are written the same."""
         return left is not None and right is not None and self.written(left) == self.written(right)
