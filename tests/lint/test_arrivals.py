@@ -38,6 +38,8 @@ KEYS = [
     ("", "thing['session']", True),
     ("", "thing.get('session')", True),
     ("", "thing.domain_name", True),
+    ("", "thing.guild.name", True),
+    ("", "thing.pool.name", False),
     ("", "str(thing.id)", True),
     ("", "thing.id.lower()", True),
     ("", "f'x-{thing.id}'", True),
@@ -72,6 +74,7 @@ def test_key(before: str, key: str, sure: bool, tmp_path: Path) -> None:
     (tmp_path / "__init__.py").touch()
     source = COUNTS.format(before=before or "pass", key=key)
     path = str(tmp_path / "counts.py")
+    (tmp_path / "counts.py").touch()
     assert [found.rule for found in check_source(source, path)] == (["NZ101"] if sure else [])
     (found,) = check_source(source, path, with_all=True)
     assert found.sure == sure
@@ -81,6 +84,26 @@ def test_key(before: str, key: str, sure: bool, tmp_path: Path) -> None:
 def test_arguments_are_chosen_by_other_programs_where_there_is_no_package(key: str, sure: bool) -> None:
     source = COUNTS.format(before="pass", key=key)
     assert [found.sure for found in check_source(source, "counts.py", with_all=True)] == [sure]
+
+
+@pytest.mark.parametrize(
+    ("others", "sure"),
+    [
+        ({}, True),
+        ({"__init__.py": ""}, False),
+        ({"main.py": "import counts\n"}, False),
+        ({"main.py": "if True:\n    from counts import Counts\n"}, False),
+        ({"../main.py": "from parts import counts\n"}, False),
+        ({"main.py": "print('no import of counts')\n", "notes.txt": "import counts\n"}, True),
+    ],
+)
+def test_whether_other_modules_choose_the_arguments(others: dict[str, str], sure: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    source = COUNTS.format(before="pass", key="place")
+    for name, text in {**others, "counts.py": source}.items():
+        (folder / name).write_text(text)
+    assert [found.sure for found in check_source(source, str(folder / "counts.py"), with_all=True)] == [sure]
 
 
 def test_an_argument_of_a_private_function_says_nothing() -> None:

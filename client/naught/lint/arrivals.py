@@ -7,10 +7,10 @@ passes if the source gives a reason to expect new keys for as long as the progra
 For it, in what a key is made from, traced back through assignments, loops and calls in this module:
 
 - an identity by its name: `user`, `job_id`, `peer.address`; or one that the program makes: `uuid4()`, `id(x)`;
-- a message, request or event: `message["room"]`;
+- a message or a request: `message["room"]`;
 - that the module takes the same key out of another map or collection: keys go, so others come;
-- in a module that belongs to no package, that it is an argument of a public function: other programs choose it. In a
-  package the other modules choose it, and they mostly pass names of its own parts.
+- in a program of one file, that it is an argument of a public function. In a package the other modules choose it, and
+  they mostly pass names of its own parts.
 
 Against it: that it comes from a configuration; that the program compares it with literals or passes a literal for it;
 that it is used as the name of an attribute, of a module or of an argument.
@@ -20,9 +20,12 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from enum import Enum, IntEnum, auto
+from functools import cached_property
+from pathlib import Path
 
 from naught.lint.finding import words
 from naught.lint.flow import Flow
@@ -32,17 +35,18 @@ from naught.lint.places import Place, first_argument
 from naught.lint.uses import Action, TrackedMap
 
 # The last word in the name of what there may be any number of, because they come and go: people and what they send,
-# connections, jobs; and what tells one of many from the others.
+# connections, jobs; and what tells one of many from the others. Not the numbers of threads, processes and open files,
+# because the system gives the same ones again.
 IDENTITIES = frozenset(
     words("""
-    id uid uuid guid gid sid cid rid tid pid mid jid oid nid ident identity identifier token nonce hash digest sha
+    id uid uuid guid gid sid cid rid mid jid oid nid ident identity identifier token nonce hash digest sha
     checksum fingerprint number serial
     user username client customer account member player guild peer sender recipient receiver author owner visitor
     caller callee buyer tenant email phone contact friend participant person people
-    session connection conn socket sock websocket ws fd fileno handle addr address ip hostname host remote url uri
+    session connection conn socket sock websocket ws handle addr address ip hostname host remote url uri
     domain
     request req job task ticket transaction txn span trace run message msg room chat conversation dialog
-    subscription subscriber device thread transfer download upload
+    subscription subscriber device transfer download upload
     """)
 )
 # Those of them that have names, and that the program does not name.
@@ -50,12 +54,10 @@ NAMED = frozenset(
     words("user client customer account member player guild peer room chat host domain tenant session subscriber")
 )
 # What a program is sent.
-MESSAGES = frozenset(
-    words("request req message msg event evt packet pkt interaction update payload datagram notification activity")
-)
+MESSAGES = frozenset(words("request req message msg packet pkt interaction payload datagram"))
 # Functions that make a new identity, or say who is at the other end.
 MAKING = frozenset(words("uuid.uuid1 uuid.uuid4 uuid.uuid7 id hash secrets.token_hex secrets.token_urlsafe"))
-ASKING = frozenset(words("getpeername get_extra_info get_remote_address fileno hexdigest accept recv receive"))
+ASKING = frozenset(words("getpeername get_extra_info get_remote_address hexdigest accept recv receive"))
 # The last word in the name of a function whose result has its argument in it. Another, such as `shard_of(user)`, may
 # have few results.
 KEEPING = frozenset(words("key id hash digest normalize normalise canonicalize canonicalise join quote tuple"))
@@ -66,6 +68,8 @@ NAMING = frozenset(
 # Names that say nothing of what they name, so that two of them need not be the same.
 ANY_NAMES = frozenset(words("key k name n item i value v x each it"))
 TAKING_OUT = frozenset(words("pop remove discard __delitem__"))
+# How many files in a folder are asked whether they import a module.
+BESIDE_MAX = 200
 # How far a key is traced back.
 STEPS_MAX = 6
 
@@ -101,8 +105,8 @@ class Arrivals:
     def __init__(self, flow: Flow, path: str) -> None:
         # The questions about expressions.
         self.flow = flow
-        # Whether the module belongs to a package.
-        self.in_package = os.path.isfile(os.path.join(os.path.dirname(path), "__init__.py"))
+        # The path of the module.
+        self._path = path
         # Map -> what the source says of its keys.
         self._reasons: dict[Place, frozenset[Reason]] = {}
         # What the module takes out of maps and collections, by its name; filled when it is first asked for.
@@ -115,7 +119,12 @@ class Arrivals:
         found = self.reasons(tracked)
         if Reason.PART in found:
             return False
-        return bool(found & MANY) or (Reason.ARGUMENT in found and not self.in_package)
+        return bool(found & MANY) or (Reason.ARGUMENT in found and not self.is_imported)
+
+    @cached_property
+    def is_imported(self) -> bool:
+        """Whether other modules may call the functions of this one: then they choose the arguments."""
+        return is_imported(self._path)
 
     def reasons(self, tracked: TrackedMap) -> frozenset[Reason]:
         """Return what the source says of the keys of a map."""
@@ -293,9 +302,30 @@ class Arrivals:
         return False
 
 
+def is_imported(path: str) -> bool:
+    """Whether a file belongs to a package, or another file beside or above it imports it."""
+    folder, name = os.path.split(os.path.abspath(path))
+    if not os.path.isfile(path):
+        return False
+    if os.path.isfile(os.path.join(folder, "__init__.py")):
+        return True
+    module = os.path.splitext(name)[0]
+    imports = re.compile(rf"^[ \t]*(?:from|import)\b.*\b{re.escape(module)}\b", re.MULTILINE)
+    for beside in (folder, os.path.dirname(folder)):
+        try:
+            others = [each for each in Path(beside).glob("*.py") if each.name != name and each.is_file()]
+            if any(imports.search(each.read_text("utf-8", "replace")) for each in others[:BESIDE_MAX]):
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def _called(expression: ast.expr) -> str:
     """Return the name that an expression ends with."""
     match expression:
+        case ast.Attribute(value=of, attr="name"):
+            return f"{_called(of)}_name"
         case ast.Call(func=ast.Attribute(attr="get" | "pop"), args=[ast.Constant(value=str() as name), *_]):
             return name
         case ast.Name(id=name) | ast.Attribute(attr=name):
