@@ -90,7 +90,7 @@ def test_the_documentation_names_the_packages(corpus: ModuleType, which: str, be
 
 
 def test_the_drawn_sets_are_new(corpus: ModuleType) -> None:
-    """No package of the sixth set was in another set, or has a verdict; and it is as large as was asked for."""
+    """No package of these sets was in a set before, or has a verdict; and each is as large as was asked for."""
 
     def named(packages: list[str]) -> set[str]:
         return {re.sub(r"[-_.]+", "-", package.partition("==")[0]).lower() for package in packages}
@@ -102,11 +102,14 @@ def test_the_drawn_sets_are_new(corpus: ModuleType) -> None:
     fifth, sixth = (named(drawn[name]["packages"]) for name in ("fifth", "sixth"))
     assert not sixth & (fifth | before)
     assert not fifth & before
-    assert len(sixth) == sum(drawn["sixth"]["sizes"])
-    assert len(sixth - named(drawn["sixth"]["without_wheel"])) >= 100
+    seventh = named(drawn["seventh"]["packages"] + drawn["seventh"]["reserve"])
+    assert not seventh & (sixth | fifth | before | named([each["package"] for each in verdicts["sixth"]["verdicts"]]))
+    for name, packages in (("sixth", sixth), ("seventh", named(drawn["seventh"]["packages"]))):
+        assert len(packages) == sum(drawn[name]["sizes"])
+        assert len(packages - named(drawn[name]["without_wheel"])) >= 100
 
 
-FOUND = {"path": "", "line": 2, "column": 1, "rule": COUNTDOWN, "message": "an entry of self.refs is counted down"}
+FOUND = {"line": 2, "column": 1, "rule": COUNTDOWN, "message": "an entry of self.refs is counted down", "sure": True}
 
 
 def test_findings_are_put_before_judges_and_counted(tmp_path: Path) -> None:
@@ -116,6 +119,7 @@ def test_findings_are_put_before_judges_and_counted(tmp_path: Path) -> None:
     for name, text in (("one.py", "x\nrefs\n"), ("two.py", "refs = 1\nother\n")):
         (package / name).write_text(text)
     found = [{**FOUND, "path": str(package / name)} for name in ("one.py", "two.py", "two.py")]
+    found.append({**found[0], "line": 1, "sure": False})
     (tmp_path / "findings.json").write_text(json.dumps({"findings": found}))
     assert judges.ask(tmp_path / "findings.json", tmp_path / "packages", tmp_path / "asked") == 2
     text = (tmp_path / "asked" / "002.txt").read_text()
