@@ -5,8 +5,8 @@
 
 `ask` writes a file for each finding: what the checker claims, the source around it, every line of the file that has
 the name of the map, and where the whole file is. It says nothing of the rules. README.md beside the files is the
-question that a judge answers. Findings in copies of other packages' files are left out, files that Python cannot parse,
-and what `naught lint` reports only with `--all`.
+question that a judge answers. Left out are findings in copies of other packages' files, files that Python cannot
+parse, and what `naught lint` reports only with `--all`.
 
 A judge writes a JSON object: the number of the finding -> {"verdict": "true" or "false", "reason": "…"}. The judges
 do not see each other's file. `count` refuses files that are not whole, prints the figures for the table in
