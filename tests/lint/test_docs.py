@@ -364,6 +364,16 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[int, int]:
     return round(100 * (middle - half) / (1 + spread)), round(100 * (middle + half) / (1 + spread))
 
 
+def test_what_is_sure_now_in_the_sets_before() -> None:
+    for name, judged in (("third", JUDGED_TWICE), ("fourth", JUDGED_FOURTH), ("sixth", JUDGED_SIXTH)):
+        assert stated(f"{name} set, what is sure now") == [figures([each for each in judged if each["sure"]])]
+    everything = [*JUDGED_TWICE, *JUDGED_FOURTH, *JUDGED_SIXTH]
+    right, wrong = ([each for each in everything if each["sure"] and is_right(each) == so] for so in (True, False))
+    text = " ".join(PRECISION.split())
+    assert f"{len(right)} of 85 are sure now" in text
+    assert f"{len(wrong)} of 29 are sure." in text
+
+
 def test_no_finding_was_judged_in_two_sets() -> None:
     judged = (*JUDGED_TWICE, *JUDGED_FOURTH, *JUDGED_SIXTH)
     places = [(each["package"], each["file"], each["line"], each["column"]) for each in judged]
