@@ -6,7 +6,6 @@ Each program counts up and down in a map that nothing deletes from. The rest is 
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
@@ -80,7 +79,16 @@ def test_key(before: str, key: str, sure: bool, tmp_path: Path) -> None:
     assert found.sure == sure
 
 
-@pytest.mark.parametrize(("key", "sure"), [("place", True), ("(place, thing)", True), ("thing.place", False)])
+@pytest.mark.parametrize(
+    ("key", "sure"),
+    [
+        ("place", True),
+        ("(place, thing)", True),
+        ("thing.place", True),
+        ("self.part.place", False),
+        ("self.part[place]", False),
+    ],
+)
 def test_arguments_are_chosen_by_other_programs_where_there_is_no_package(key: str, sure: bool) -> None:
     source = COUNTS.format(before="pass", key=key)
     assert [found.sure for found in check_source(source, "counts.py", with_all=True)] == [sure]
@@ -147,18 +155,3 @@ def test_a_window_that_every_caller_fills_again() -> None:
 def test_a_window_that_one_caller_only_looks_at() -> None:
     looks = "    def left(self, user):\n        self._prune(user)\n        return 9 - len(self.times[user])\n"
     assert [found.rule for found in check_source(WINDOW + looks, "limits.py")] == ["NZ108"]
-
-
-def test_the_names_of_functions_that_are_given() -> None:
-    source = dedent(
-        """
-        from collections import defaultdict
-        COUNTS = defaultdict(int)
-        def register(given):
-            name = given.run.__name__
-            COUNTS[name] += 1
-            yield
-            COUNTS[name] -= 1
-        """
-    )
-    assert [found.sure for found in check_source(source, "p.py", with_all=True)] == [False]

@@ -270,7 +270,7 @@ def test_local_maps_are_looked_at_when_asked(project: Path) -> None:
 
 def test_all_findings_are_there_when_asked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By the option, by the configuration, and with several processes as with one. The output says which are sure."""
-    unsure = leak().replace("[user]", "[user.place]")
+    unsure = leak().replace("[user]", "[place_of(user)]")
     write(project, {f"plan{n}.py": unsure for n in range(60)})
     assert main(["--isolated", "."]) == 0
     for jobs in ("1", "2"):

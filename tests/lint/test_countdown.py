@@ -185,6 +185,15 @@ COUNTDOWN = {
             both[chosen] = last[chosen]
             result["both"] = both
         """,
+    "by the names of functions that are given": """
+        from collections import defaultdict
+        COUNTS = defaultdict(int)
+        def register(given):
+            name = given.run.__name__
+            COUNTS[name] += 1
+            yield
+            COUNTS[name] -= 1  #! NZ101
+        """,
 }
 
 NO_COUNTDOWN = {

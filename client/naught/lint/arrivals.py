@@ -235,7 +235,7 @@ class Arrivals:
     def _is_given(self, steps: list[tuple[ast.expr, Link]]) -> bool:
         """Whether a key is made only from arguments of public functions, and not from the program's state."""
         given = [
-            link is Link.VALUE and self._is_argument(each)
+            link > Link.ARGUMENT and self._is_argument(each)
             for each, link in steps
             if isinstance(each, ast.Name) and not any(self._made_from(each)) and self._owner(each) is not None
         ]
