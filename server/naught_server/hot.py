@@ -169,10 +169,9 @@ class HotCounters:
         before: i64 = packed >> DEADLINE_BITS
         if by > VALUE_MAX - before or self._is_expired(packed):
             return NOT_PLAIN
-        after = before + by
-        value: int = after  # the sum with a deadline exceeds 64 bits
-        timed[key] = value << DEADLINE_BITS | packed & DEADLINE_MASK
-        return after
+        amount: int = by  # shifted, it exceeds 64 bits
+        timed[key] = packed + (amount << DEADLINE_BITS)
+        return before + by
 
     def _decr_timed(self, timed: dict[bytes, int], key: bytes, by: i64) -> i64:
         """`decr` of a counter that has a time to live."""
@@ -180,10 +179,9 @@ class HotCounters:
         before: i64 = packed >> DEADLINE_BITS
         if before <= by or self._is_expired(packed) or (self.queued and key in self.queues):
             return NOT_PLAIN
-        after = before - by
-        value: int = after
-        timed[key] = value << DEADLINE_BITS | packed & DEADLINE_MASK
-        return after
+        amount: int = by
+        timed[key] = packed - (amount << DEADLINE_BITS)
+        return before - by
 
     def _is_expired(self, packed: int) -> bool:
         return self.now_ms >= 0 and packed & DEADLINE_MASK <= self.now_ms
