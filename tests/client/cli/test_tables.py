@@ -60,7 +60,7 @@ def test_the_sessions_of_a_server_with_users() -> None:
         "#  name            user        address    age  commands  holds, and waits for",
         "1  web-7:4711      orders      127.0.0.1  12m     1.23k",
         "2  checkou\u2026-9:771  -           127.0.0.1  12m     1.23k",
-        "3  web-7:4711      a us\u2026 name  127.0.0.1  12m     1.23k  no connection",
+        "3  web-7:4711      a use\u2026name  127.0.0.1  12m     1.23k  no connection",
     ]
 
 
