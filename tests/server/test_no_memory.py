@@ -177,10 +177,13 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes(each)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="there an offset needs no memory")
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="3.12 has longer code, and its alarm; 3.14 needs no memory")
 @pytest.mark.parametrize("name", MODULES)
 def test_no_handler_in_a_turn_needs_memory_for_an_offset(name: str) -> None:
-    """CPython keeps the offset at which an exception passes a `finally`, and those up to 256 are made already."""
+    """CPython keeps the offset at which an exception passes a `finally`, and those up to 256 are made already.
+
+    3.12 and 3.13 make more code of the same lines: five functions there have a handler behind that. For them there is
+    the alarm (`test_the_process_ends_whatever_it_lacks_for_that[stuck]`), as for all code that is not ours."""
     path = Path(exhausted.__file__).with_name(f"{name}.py")
     far = {
         code.co_qualname
