@@ -177,7 +177,9 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes(each)
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="3.12 has longer code, and its alarm; 3.14 needs no memory")
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="3.12 has longer code, and its alarm; 3.14 needs no memory"
+)
 @pytest.mark.parametrize("name", MODULES)
 def test_no_handler_in_a_turn_needs_memory_for_an_offset(name: str) -> None:
     """CPython keeps the offset at which an exception passes a `finally`, and those up to 256 are made already.
