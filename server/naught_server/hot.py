@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 _TABLED: Final = 1 << 14
 """Msgids and values below this are encoded once, at import. That takes 2 MiB, and spares an encoding per reply."""
 
-_HEADS: Final[list[bytes]] = [b"\x94\x01" + encode(msgid) + b"\xc0" for msgid in range(_TABLED)]
 _VALUES: Final[list[bytes]] = [encode(value) for value in range(_TABLED)]
+_HEADS: Final[list[bytes]] = [b"\x94\x01" + msgid + b"\xc0" for msgid in _VALUES]
 
 NOT_PLAIN: Final = -1
 """Returned by `HotCounters` when it has changed nothing and the careful path must do the operation."""

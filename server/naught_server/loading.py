@@ -19,7 +19,6 @@ import argparse
 import difflib
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, NoReturn
@@ -214,6 +213,8 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _read_file(path: str, source: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """The settings in a file, and under `caches`, `rules` and `users` their tables."""
+    import tomllib  # here, as most servers have no such file: it takes 6 ms of a start
+
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)

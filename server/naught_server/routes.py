@@ -19,7 +19,7 @@ import base64
 import ipaddress
 import re
 from collections.abc import Callable
-from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from naught_server.access import Access
@@ -62,7 +62,7 @@ class Routes:
         self._access = access  # of the server: whether it has users
         self._token: PlainSecret | None = None  # what requests must say
         self._page = {
-            path: Response(200, (resources.files("naught_server") / "page" / name).read_bytes(), content_type)
+            path: Response(200, Path(__file__).with_name("page").joinpath(name).read_bytes(), content_type)
             for path, (name, content_type) in _PAGE_FILES.items()
         }
         self._made = {
