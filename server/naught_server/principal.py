@@ -24,7 +24,7 @@ class Principal:
     __slots__ = ("_access", "_address", "_always_careful", "attempt", "careful", "login")
 
     def __init__(self, access: Access, address: str | None, *, careful: bool) -> None:
-        """`careful`: look at each request, whoever asks."""
+        """`careful`: look at each request, whichever client asks."""
         self._access: Final = access
         self._address: Final = address
         self._always_careful: Final = careful

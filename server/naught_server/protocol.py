@@ -658,7 +658,7 @@ class ServerProtocol:
     ) -> bytes | None:
         session = self.session
         if self._principal.login is not None or self._principal.careful:
-            self._principal.check_rights(method, command, params, self.session.cache)
+            self._principal.check_rights(method, command, params, session.cache)
         if command is None:
             raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
         if not command.params_min <= len(params) <= command.params_max:

@@ -39,6 +39,15 @@ def started(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
 
 
+def read_until(run: subprocess.Popen[str], text: str) -> None:
+    """Read what it says on standard error, up to the line with this text. Fails where it ends without."""
+    assert run.stderr is not None
+    said = []
+    while text not in (line := run.stderr.readline()):
+        said.append(line)
+        assert line, f"it ended after {said}"
+
+
 def counters(server: Server, prefix: str) -> int:
     target = parse_target(server.url)
     with Probe(target, driver_for(target.kind)) as probe:
@@ -68,9 +77,7 @@ def test_the_first_interrupt_ends_a_run_with_its_whole_report(
         "--no-ceiling",
     )
     with started("run", *words, *loop, "--json", str(document), "--hgrm", str(distribution)) as run:
-        assert run.stderr is not None
-        while " s " not in run.stderr.readline():  # the first second is over
-            pass
+        read_until(run, " s ")  # the first second is over
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=DEADLINE_S)
     assert run.returncode == status.INTERRUPTED, out + err
@@ -104,12 +111,9 @@ def interrupt_twice() -> None:
     with listening(Misbehaving(NeverAnswers())) as server:
         words = ("--target", server.url, "--duration", "600", "--timeout", "600", "--warmup", "0", "--no-ceiling")
         with started("run", *words, "-c", "2") as run:
-            assert run.stderr is not None
-            while " s " not in run.stderr.readline():  # behind what a slow machine says of encoding
-                pass
+            read_until(run, " s ")  # behind what a slow machine says of encoding
             run.send_signal(signal.SIGINT)
-            while "Ctrl-C again" not in run.stderr.readline():
-                pass
+            read_until(run, "Ctrl-C again")
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=DEADLINE_S)
     assert run.returncode == status.INTERRUPTED, out + err

@@ -49,7 +49,7 @@ class Interrupts:
             if handler not in (signal.SIG_IGN, None):
                 try:
                     loop.add_signal_handler(number, self.note, number)
-                # Not in the main thread; or a loop that takes no signals, which raises NotImplementedError.
+                # Only the main thread takes signals (ValueError), and only loops that can (else a RuntimeError).
                 except (ValueError, RuntimeError):
                     break
                 self._before[number] = handler

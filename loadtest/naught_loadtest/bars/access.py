@@ -22,7 +22,6 @@ from pathlib import Path
 from naught.credentials import SECRET_VARIABLE
 from naught_loadtest.bars.bar import INVALID, REPORTED, Bar, Bench, at_least, skipped
 from naught_loadtest.drivers.servers import MissingProgramError, configured, naught_server
-from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import Contender, Setting, Table, base_plan, microseconds, run_rounds
 
 GROUP = "access"
@@ -37,13 +36,6 @@ def measure(bench: Bench) -> list[Bar]:
     """Two bars for each pipeline depth: with users, and with TLS."""
     base = base_plan(bench.cores, duration_s=1.0 if bench.quick else 3.0, warmup_s=0.3, seed=bench.seed)
 
-    def say(number: int, setting: Setting, contender: Contender, result: Result) -> None:
-        bench.say(
-            f"round {number + 1}/{bench.rounds}  {setting.name:<10} {contender.name:<14}"
-            f" {result.throughput:>11,.0f}/s   server {result.server_share or 0:.0%}"
-            f"   generator {result.generator_share:.0%}"
-        )
-
     with contextlib.ExitStack() as stack:
         contenders = [stack.enter_context(each(bench.cores.server)) for each in (_without, _with_users)]
         missing = ""
@@ -51,7 +43,7 @@ def measure(bench: Bench) -> list[Bar]:
             contenders.append(stack.enter_context(_with_tls(bench.cores.server)))
         except MissingProgramError as error:
             missing = str(error)
-        table = run_rounds(contenders, SETTINGS, bench.rounds, base, say)
+        table = run_rounds(contenders, SETTINGS, bench.rounds, base, bench.say_result)
     bars = [bar(table, setting.name, USERS) for setting in SETTINGS]
     if missing:
         return [*bars, skipped(GROUP, "TLS against none", missing)]

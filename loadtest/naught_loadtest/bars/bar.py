@@ -12,7 +12,8 @@ from typing import Any
 
 from naught_loadtest.drivers.servers import Peer
 from naught_loadtest.measure.cores import Cores
-from naught_loadtest.measure.rounds import INSTALLED
+from naught_loadtest.measure.result import Result
+from naught_loadtest.measure.rounds import INSTALLED, Contender, Setting
 
 PASS = "PASS"
 MISSED = "MISSED"
@@ -76,6 +77,14 @@ class Bench:
     def say(self, sentence: str) -> None:
         """Print progress to standard error."""
         print(f"  {sentence}", file=sys.stderr, flush=True)
+
+    def say_result(self, number: int, setting: Setting, contender: Contender, result: Result) -> None:
+        """Print what a contender reached in a round: the `say` of `run_rounds`."""
+        self.say(
+            f"round {number + 1}/{self.rounds}  {setting.name:<14} {contender.name:<14}"
+            f" {result.throughput:>11,.0f}/s   server {result.server_share or 0:.0%}"
+            f"   generator {result.generator_share:.0%}"
+        )
 
 
 def at_least(value: float, bar: float) -> str:

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 
 from naught_loadtest.bars.bar import INVALID, Bar, Bench, at_least, skipped
 from naught_loadtest.measure.ceiling import SETTINGS, ceilings
-from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import (
     EVICTING_WAYS,
     REDIS_WAYS,
-    Contender,
-    Setting,
     Table,
     base_plan,
     microseconds,
@@ -62,14 +59,7 @@ def measure(bench: Bench) -> list[Bar]:
             return [skipped(GROUP, "capacity beside Redis", missing[0])]
         base = base_plan(bench.cores, duration_s=1.0 if bench.quick else 3.0, warmup_s=0.3, seed=bench.seed)
 
-        def say(number: int, setting: Setting, contender: Contender, result: Result) -> None:
-            bench.say(
-                f"round {number + 1}/{bench.rounds}  {setting.name:<14} {contender.name:<14}"
-                f" {result.throughput:>11,.0f}/s   server {result.server_share or 0:.0%}"
-                f"   generator {result.generator_share:.0%}"
-            )
-
-        table = run_rounds(contenders, SETTINGS, bench.rounds, base, say)
+        table = run_rounds(contenders, SETTINGS, bench.rounds, base, bench.say_result)
         version = contenders[names.index("redis")].version
     echo = ceilings(bench.cores, base, SETTINGS)
     return [bar(table, echo, row, names, version) for row in ROWS]

@@ -18,7 +18,6 @@ from naught_loadtest.drivers.naught import NaughtDriver, request
 from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.servers import configured
 from naught_loadtest.drivers.target import parse_target
-from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import (
     Contender,
     Setting,
@@ -98,16 +97,9 @@ def measure(bench: Bench) -> list[Bar]:
     """A bar for each pipeline depth."""
     base = base_plan(bench.cores, duration_s=1.0 if bench.quick else 3.0, warmup_s=0.3, seed=bench.seed)
 
-    def say(number: int, setting: Setting, contender: Contender, result: Result) -> None:
-        bench.say(
-            f"round {number + 1}/{bench.rounds}  {setting.name:<10} {contender.name:<14}"
-            f" {result.throughput:>11,.0f}/s   server {result.server_share or 0:.0%}"
-            f"   generator {result.generator_share:.0%}"
-        )
-
     try:
         with started("naught", bench.cores.server) as empty, in_use(bench) as used:
-            table = run_rounds([empty, used], SETTINGS, bench.rounds, base, say)
+            table = run_rounds([empty, used], SETTINGS, bench.rounds, base, bench.say_result)
     except OccupantError as error:
         return [Bar(GROUP, "in use against empty", f"at least {LEAST:g}x", str(error), INVALID, wrong=[str(error)])]
     return [bar(table, setting.name) for setting in SETTINGS]
