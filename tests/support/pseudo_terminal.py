@@ -103,6 +103,14 @@ class Screen:
         return "\n".join("".join(row).rstrip() for row in self._cells)
 
 
+def _keep_output_at_signals(terminal: int) -> None:
+    """Unless told so, a terminal drops what it has not shown yet after it has sent a signal for a key: also what the
+    program writes because of this signal."""
+    modes = termios.tcgetattr(terminal)
+    modes[3] |= termios.NOFLSH
+    termios.tcsetattr(terminal, termios.TCSANOW, modes)
+
+
 class PseudoTerminal:
     """The other end of the terminal that a `naught` command runs in."""
 
@@ -120,6 +128,7 @@ class PseudoTerminal:
     async def __aenter__(self) -> PseudoTerminal:
         self._ours, theirs = pty.openpty()
         self._set_size(*self._size)
+        _keep_output_at_signals(theirs)
         self.modes = termios.tcgetattr(theirs)  # before the program has changed anything
         self._theirs = theirs
         self.process = subprocess.Popen(  # noqa: ASYNC220 - it has a thread that waits for it
