@@ -147,17 +147,17 @@ def imported_by(module: str, source: Path) -> Iterator[str]:
 
 def sources_of(group: Group) -> dict[str, Path]:
     """The sources that a group is made from: those of its modules, and of all they import from this distribution."""
-    roots = roots_of_packages()
+    roots = {package: str(folder) for package, folder in roots_of_packages().items()}
     found: dict[str, Path] = {}
     left = [f"{group.package}.{name}" for name in group.modules]
     while left:
         module = left.pop()
         source = _compiled.source_of(module, roots)
         # A package that is only passed through says nothing about the modules in it.
-        if module in found or source is None or (source.name == "__init__.py" and module in roots):
+        if module in found or source is None or module in roots:
             continue
-        found[module] = source
-        left += imported_by(module, source)
+        found[module] = Path(source)
+        left += imported_by(module, found[module])
     return found
 
 

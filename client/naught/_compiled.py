@@ -64,11 +64,9 @@ def watch(package: str, path: str) -> None:
     if not compiled:
         return
     import warnings
-    from pathlib import Path
 
-    folder = Path(path)
     if not is_pure():
-        why = _why_stale(package, folder, compiled)
+        why = _why_stale(package, path, compiled)
         if why is None:
             _compiled.add(package)
             return
@@ -78,11 +76,11 @@ def watch(package: str, path: str) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
-    modules = {name: folder / f"{name.replace('.', '/')}.py" for name in compiled}
+    modules = {name: os.path.join(path, *name.split(".")) + ".py" for name in compiled}
     sys.meta_path.insert(0, _SourceFinder({f"{package}.{name}": source for name, source in modules.items()}))
 
 
-def compiled_files(folder: Path | str) -> Iterator[str]:
+def compiled_files(folder: str | Path) -> Iterator[str]:
     """The compiled modules below the folder of a package that this interpreter would import, by their name in it."""
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
@@ -94,39 +92,41 @@ def compiled_files(folder: Path | str) -> Iterator[str]:
                 yield prefix + stem
 
 
-def hash_of(source: Path) -> str:
-    """The hash that ties a compiled module to its sources."""
-    import hashlib
+def hash_of(source: str | Path) -> str:
+    """The hash that ties a compiled module to its sources: the one by which CPython knows that bytecode is stale, as
+    `hashlib` takes 3 ms to import."""
+    from importlib.util import source_hash
 
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+    with open(source, "rb") as file:
+        return source_hash(file.read()).hex()
 
 
-def source_of(module: str, roots: dict[str, Path]) -> Path | None:
+def source_of(module: str, roots: dict[str, str]) -> str | None:
     """The source of a module of these packages, whose folders are given; None where there is none."""
-    package, _, rest = module.partition(".")
+    package, *names = module.split(".")
     if package not in roots:
         return None
-    stem = roots[package].joinpath(*rest.split(".")) if rest else roots[package]
-    for source in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
-        if source.is_file():
+    stem = os.path.join(roots[package], *names)
+    for source in (f"{stem}.py", os.path.join(stem, "__init__.py")):
+        if os.path.isfile(source):
             return source
     return None
 
 
-def _why_stale(package: str, folder: Path, compiled: set[str]) -> str | None:
+def _why_stale(package: str, folder: str, compiled: set[str]) -> str | None:
     """Why these compiled modules must not be used; None where they may."""
     import json
-    from pathlib import Path
 
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        with open(os.path.join(folder, RECORD_FILE), encoding="utf-8") as file:
+            record: dict[str, Any] = json.load(file)
         files, sources = set(record["files"]), dict(record["sources"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"nothing says what the compiled modules in {folder} were made from"
     if files != compiled:
         name = min(files ^ compiled)
         return f"the compiled module {package}.{name} is {'missing' if name in files else 'left over'}"
-    roots = {"naught": Path(__file__).parent, package: folder}
+    roots = {"naught": os.path.dirname(__file__), package: folder}
     for module, expected in sources.items():
         source = source_of(module, roots)
         if source is None or hash_of(source) != expected:
@@ -137,7 +137,7 @@ def _why_stale(package: str, folder: Path, compiled: set[str]) -> str | None:
 class _SourceFinder:
     """Finds the sources of modules whose compiled form must not be used."""
 
-    def __init__(self, sources: dict[str, Path]) -> None:
+    def __init__(self, sources: dict[str, str]) -> None:
         self._sources: Final = sources  # by the module's full name
 
     def find_spec(
@@ -145,9 +145,9 @@ class _SourceFinder:
     ) -> ModuleSpec | None:
         """The spec of a module that this finder knows; None leaves it to the others."""
         source = self._sources.get(name)
-        if source is None or not source.is_file():
+        if source is None or not os.path.isfile(source):
             return None
         import importlib.util
 
-        loader = importlib.machinery.SourceFileLoader(name, str(source))
+        loader = importlib.machinery.SourceFileLoader(name, source)
         return importlib.util.spec_from_file_location(name, source, loader=loader)

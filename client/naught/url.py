@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -48,8 +47,7 @@ def _quoted(text: str, safe: str = "") -> str:
     return "".join(each if "\ud800" <= each <= "\udfff" else quote(each, safe=safe) for each in text)
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(NamedTuple):
     """A server on the network."""
 
     host: str
@@ -64,8 +62,7 @@ class TcpAddress:
         return f"naught{tls}://{host}:{self.port}" + (f"/{_quoted(self.cache)}" if self.cache else "")
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(NamedTuple):
     """A server on this machine, through a Unix socket."""
 
     path: str
@@ -76,8 +73,7 @@ class UnixAddress:
         return f"naught+unix://{_quoted(self.path, safe='/')}{cache}"
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryAddress:
+class MemoryAddress(NamedTuple):
     """An engine in this process; `name` is None for an engine that only one client uses."""
 
     name: str | None = None

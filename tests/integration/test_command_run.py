@@ -20,8 +20,8 @@ from support.shell import GUARD_S, NAUGHT, Shell
 RUN = ["run", "--semaphore", "gpu", "--limit", "1"]
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="a mechanism of Linux")
 
-# Says the signals that it gets, and ends at SIGTERM with 7. It blocks them and asks for the next one: with handlers and
-# `pause`, one that comes just before `pause` waits there for another signal.
+# Says the signals that it gets, and ends at SIGTERM with 7. It blocks them and asks for the next one: with handlers
+# and `pause`, one that comes just before `pause` waits there for another signal.
 LISTENER = """
 import signal, sys
 names = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH")

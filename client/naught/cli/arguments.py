@@ -8,8 +8,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from naught.cli.streams import show, write_error
 from naught.errors import InvalidRequest
@@ -17,8 +18,27 @@ from naught.wire.codec import decode_key
 from naught.wire.limits import DEFAULT_PORT
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Help as wide as the terminal. By itself argparse imports modules for that, three for compression among them,
+    for every command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    with suppress(KeyError, ValueError):
+        return max(int(os.environ["COLUMNS"]), COLUMNS_MIN)
+    with suppress(AttributeError, OSError, ValueError):  # standard output is closed, or no terminal
+        return max(os.get_terminal_size(sys.stdout.fileno()).columns, COLUMNS_MIN)
+    return 80
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose help is not lost without a word where it cannot be written."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"formatter_class": _Formatter, **kwargs})
 
     def _print_message(self, message: str, file: object = None) -> None:
         if file is not None and file is sys.stderr:
@@ -28,6 +48,9 @@ class Parser(argparse.ArgumentParser):
 
 
 DEFAULT_URL: Final = f"naught://127.0.0.1:{DEFAULT_PORT}"
+
+COLUMNS_MIN: Final = 20
+"""The help of a narrower terminal is as wide as this."""
 
 INTERVAL_S_MIN: Final = 0.01
 """Between two questions of `stat` and `watch`: more often would be a load, and no person can read it."""

@@ -15,7 +15,7 @@ from support.surroundings import without_settings
 HEAVY = {
     "argparse", "asyncio", "dataclasses", "email", "hashlib", "importlib.util", "inspect", "json", "logging",
     "msgpack", "naught.aio", "naught.blocking", "naught.cli.counters", "naught.cli.screen", "naught.core",
-    "naught.lint", "naught.patterns", "naught.safemap", "naught.zeros", "pathlib", "socket", "ssl",
+    "naught.lint", "naught.patterns", "naught.safemap", "naught.zeros", "pathlib", "shutil", "socket", "ssl",
     "subprocess", "threading", "tomllib", "urllib",
 }  # fmt: skip
 NETWORK = {
@@ -36,12 +36,13 @@ TOOLS = {
     "naught.cli.screen",
     "tomllib",
     "hashlib",
+    "pathlib",
+    "dataclasses",
+    "shutil",
 }
 
 # Where modules of the package are compiled, it is made sure that they were compiled from the sources that are there.
-FOR_COMPILED = (
-    {"hashlib", "importlib.util", "json", "pathlib", "urllib"} if _compiled.is_compiled("naught") else set[str]()
-)
+FOR_COMPILED = {"importlib.util", "json"} if _compiled.is_compiled("naught") else set[str]()
 
 PROGRAM = """
 import sys
