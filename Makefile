@@ -79,13 +79,13 @@ demo: compile ## a server, DEMO_SECONDS (10) of load from other processes, its p
 test: $(VENV)/.test ## the tests but the slow ones: two to three and a half minutes on two cores
 	@$(PYTEST) -m "not slow"
 
-slow: $(VENV)/.test ## the tests that `make test` leaves out: further seeds, whole sizes, every combination
-	@$(PYTEST) -m slow
+slow: $(VENV)/.test ## the tests that `make test` leaves out: whole sizes, processes, more seeds
+	@$(PYTEST) -m "slow and not exhaustive"
 
 soak: $(VENV)/.test ## load, faults and checks together for SOAK_S (3600) seconds: what was lost, doubled, left, or grew
 	@$(BIN)/python tests/soak/soak.py --seconds $(SOAK_S) --seed $(SOAK_SEED) 2>.soak.log || { tail -50 .soak.log >&2; exit 1; }
 
-seeds: $(VENV)/.test ## every test, with an hour of fuzzing, SOAK_SEEDS further seeds, a client stopped for 20 seconds
+seeds: $(VENV)/.test ## every test, with all combinations, an hour of fuzzing, SOAK_SEEDS further seeds, a client stopped for 20 seconds
 	@NAUGHT_FUZZ_SECONDS=$(SOAK_S) NAUGHT_TEST_SEEDS=$(SOAK_SEEDS) NAUGHT_TEST_SEED=$(SOAK_SEED) NAUGHT_TEST_STOPPED_S=20 \
 		$(PYTEST)
 
@@ -141,7 +141,7 @@ COMPILED_TESTS = tests/server tests/client tests/simulation tests/fuzz tests/int
 compiled: $(VENV)/.test compile ## the quick tests of wire, sessions, simulation and integration again, on compiled modules
 	@if $(BIN)/python tools/compile.py --can; then NAUGHT_PURE=0 $(PYTEST) -m "not slow" $(COMPILED_TESTS); fi
 
-check: test slow compiled lint types ## every test, ruff and mypy --strict: under ten minutes on two cores
+check: test slow compiled lint types ## every kind of test, ruff and mypy --strict: under ten minutes on two cores
 
 bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars

@@ -29,13 +29,23 @@ def hide_variables() -> None:
 
 def slow(*values: Any) -> list[Any]:
     """These values of a parameter, or tuples of values of several, as slow tests."""
-    rows = [value if isinstance(value, tuple) else (value,) for value in values]
-    return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
+    return [pytest.param(*_row(value), marks=pytest.mark.slow) for value in values]
 
 
-def seeds(quick: Sequence[int], more: Sequence[int] = ()) -> list[Any]:
-    """For parametrize: `quick` in every run, `more` as slow tests, then those of the environment."""
-    return [*quick, *slow(*more), *(seed for seed in from_environment() if seed not in {*quick, *more})]
+def exhaustive(*values: Any) -> list[Any]:
+    """The same for further seeds and combinations, of whose kind others are quick or slow: `make seeds` has them."""
+    return [pytest.param(*_row(value), marks=(pytest.mark.slow, pytest.mark.exhaustive)) for value in values]
+
+
+def _row(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def seeds(quick: Sequence[int], more: Sequence[int] = (), rest: Sequence[int] = ()) -> list[Any]:
+    """For parametrize: `quick` in every run, `more` as slow tests, `rest` as exhaustive ones, then those of the
+    environment."""
+    known = {*quick, *more, *rest}
+    return [*quick, *slow(*more), *exhaustive(*rest), *(seed for seed in from_environment() if seed not in known)]
 
 
 def from_environment() -> range:
