@@ -19,10 +19,11 @@ from naught._compiled import is_compiled
 from naught.wire.codec import encode_request
 from naught_server import hot
 from naught_server.connection import Connection
+from naught_server.turns import Turns
 from support.conversation import engine_of
 from support.paths import DOCS, ROOT
 from support.server_process import server_process
-from support.transport import FakeTransport
+from support.transport import FakeTransport, turns_taken
 
 WALK = re.compile(r"^<!-- walk: ([\w-]+) -->\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r"^(?P<file>\w+\.py) +(?P<name>[\w.]+)")
@@ -97,8 +98,10 @@ def end_of(index: int, calls: list[Call]) -> int:
 
 def serve(request: bytes) -> list[Call]:
     async def scenario() -> list[Call]:
-        connection = Connection(engine_of(), lambda gone: None)
+        connection = Connection(engine_of(), Turns(asyncio.get_running_loop().call_soon), lambda gone: None)
         connection.connection_made(FakeTransport())
+        connection.data_received(encode_request(1, "ping", ()))
+        await turns_taken(connection)
         calls: list[Call] = []
         with traced(calls):
             connection.data_received(request)

@@ -102,6 +102,10 @@ TURN_ITEMS_MAX: Final = 1_000
 """Work for one peer in one turn of the loop, in counters touched: about half a millisecond, in which all other
 connections wait."""
 
+DEALT_ENTRIES_MAX: Final = 4 * TURN_ITEMS_MAX
+"""Work of connections that had more than one turn, in one iteration of the loop: about 2 ms, or one step that
+cannot be parted."""
+
 SWEEP_PERIOD_MS: Final = 10
 """The default of the setting `sweep_interval_ms`, which the budget is given for."""
 

@@ -3,7 +3,7 @@
 This is the asyncio.Protocol of an accepted socket. All requests are decoded and executed in `protocol.py`; here is
 what needs the loop: turns, timers and backpressure. Reading is paused, so that TCP slows the peer down, while
 
-- more was received than one turn may execute: the rest is executed in later turns, after those of other connections;
+- more was received than one turn may execute: the rest is executed in later turns, which are dealt (`turns.py`);
 - the peer does not read its replies: with more than `OUTPUT_BYTES_MAX` of them unsent no request is executed, and
   after `OUTPUT_PAUSED_MS_MAX` the connection is aborted;
 - a request waits for the lock of a shard;
@@ -50,6 +50,7 @@ from naught_server.fatal import FATAL
 from naught_server.peers import TcpSocket, can_tell, uid_of, unanswered_ms, unread_bytes
 from naught_server.protocol import Clocks, ServerProtocol
 from naught_server.tls import certificate_names
+from naught_server.turns import Turns
 
 _log = logging.getLogger("naught.server")
 _clock_ns = CLOCK.now_ns
@@ -76,18 +77,25 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_turn_due",
         "_turn_taken",
+        "_turns",
         "_unfinished_timer",
         "address",
         "closed",
     )
 
     def __init__(
-        self, engine: Engine, on_lost: Callable[[Connection], None], address: str | None = None, peer: str = ""
+        self,
+        engine: Engine,
+        turns: Turns,
+        on_lost: Callable[[Connection], None],
+        address: str | None = None,
+        peer: str = "",
     ) -> None:
-        """`address`: where its peer connects from, or None where that is no matter. `peer`: the same, as operators
-        see it."""
+        """`turns`: those of all connections of this loop. `address`: where its peer connects from, or None where that
+        is no matter. `peer`: the same, as operators see it."""
         self.address = address
         self._engine = engine
+        self._turns = turns
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         clocks = Clocks(_clock_ns, _wall_clock_ns)
@@ -96,7 +104,7 @@ class Connection(asyncio.Protocol):
         )
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport is not paused
-        self._turn_due = False  # a turn is scheduled with call_soon
+        self._turn_due = False  # a turn is asked for
         # It was taken already, for bytes of a large message that have arrived before it. They would else be kept
         # beside the part that was there.
         self._turn_taken = False
@@ -134,7 +142,8 @@ class Connection(asyncio.Protocol):
             protocol = self._protocol
             due = self._turn_due
             if self._reading and (
-                not due or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)
+                not (due or protocol.costly)
+                or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)
             ):
                 replies = protocol.receive_timed(data, _clock_ns())
                 if replies:
@@ -150,6 +159,8 @@ class Connection(asyncio.Protocol):
                 self._update_flow()
             else:
                 protocol.feed(data)
+                if self._reading and not due:
+                    self._schedule_turn()
                 if protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX:
                     self._update_flow()
         except FATAL as fault:
@@ -229,9 +240,10 @@ class Connection(asyncio.Protocol):
     def _schedule_turn(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self._loop.call_soon(self._turn)
+            self._turns.ask(self._turn)
 
-    def _turn(self) -> None:
+    def _turn(self) -> int:
+        """Take a turn. Returns the entries of work that it has done."""
         try:
             self._turn_due = False
             taken, self._turn_taken = self._turn_taken, False
@@ -239,9 +251,9 @@ class Connection(asyncio.Protocol):
             protocol = self._protocol
             if protocol.aborted:
                 self.abort()
-                return
+                return 0
             if transport is None or self._output_timer is not None:
-                return
+                return 0
             if not taken:
                 replies = protocol.turn_timed(_clock_ns())
                 if replies:
@@ -253,6 +265,7 @@ class Connection(asyncio.Protocol):
             self._update_flow()
         except FATAL as fault:
             end_process(fault)
+        return 0 if taken else protocol.spent
 
     def _update_flow(self) -> None:
         """Do what the protocol's state asks for: schedule a turn, pause or resume reading, or close."""

@@ -113,6 +113,7 @@ class ServerProtocol:
         "address",
         "backlog",
         "closing",
+        "costly",
         "engine",
         "idle",
         "peer",
@@ -155,6 +156,9 @@ class ServerProtocol:
         self.idle = True  # all received requests have been answered, or wait
         self.closing = False  # the peer broke the protocol: send the replies, then close
         self.aborted = False  # the session is another connection's, or was ended: close at once
+        # Its last work was more than one turn may do, or it has done none yet: its next input waits until a turn is
+        # dealt to it (turns.py).
+        self.costly = True
         self.refusing = False  # answer everything with `shutting_down`
         self.unfinished_since_ms: int | None = None  # when the message began to arrive that is not whole
         self._input = Input(UNKNOWN_BYTES_MAX if engine.access.required else None)
@@ -394,10 +398,17 @@ class ServerProtocol:
         self.idle = not (behind or session.slices)
         # A connection that waits for a shard or is closing needs no turn.
         self.wants_turn = not (self.idle or self._waiting or self.closing)
+        if self._left != self._begun:
+            self.costly = self._left < 0
         if not self._starved:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
+
+    @property
+    def spent(self) -> int:
+        """Entries of work that the last turn has done."""
+        return self._begun - self._left
 
     def _note_work(self, method: bytes, entries: int, traceparent: str | None) -> None:
         """A request of this turn was so much work."""

@@ -68,6 +68,7 @@ from naught_server.status import StatusFeed
 from naught_server.sweeper import Sweeper
 from naught_server.tls import TLS_TIMES, client_port_context, http_port_context
 from naught_server.tuner import Decision, What
+from naught_server.turns import Turns
 
 __all__ = ["Server", "StartError", "resolve", "run", "serve"]
 
@@ -162,6 +163,7 @@ class Server:
         self._watches: list[FileWatch] = []  # of that file and those it names
         self._reread = reread  # None: SIGHUP changes nothing
         self._loop = asyncio.get_running_loop()
+        self._turns: Final = Turns(self._loop.call_soon)
         self._tls = client_port_context(config)  # None: TCP is without TLS
         self._listeners = Listeners(config)
         try:
@@ -303,7 +305,7 @@ class Server:
             if most is not None and count >= most:
                 return "connections_per_address_max"
             self._of_address[address] = count + 1
-        connection = Connection(self._engine, self._on_lost, address, shown_peer(accepted))
+        connection = Connection(self._engine, self._turns, self._on_lost, address, shown_peer(accepted))
         self._connections.add(connection)
         task = self._loop.create_task(self._hand_over(accepted, connection))
         self._handovers.add(task)

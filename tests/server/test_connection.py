@@ -22,10 +22,11 @@ from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
 from naught_server.secret_hash import HashedSecret, hash_of
 from naught_server.stats import TIMED_OF_SMALL, Durations
+from naught_server.turns import Turns
 from support.clock import JumpingLoop
 from support.conversation import cut, engine_of
 from support.seeds import slow
-from support.transport import FakeTransport
+from support.transport import FakeTransport, turns_taken
 from support.users import SECRET, hello, user
 
 PING = encode_request(9, "ping", ())
@@ -50,9 +51,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[Non
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-def connected(engine: Engine | None = None) -> tuple[Connection, FakeTransport]:
-    connection = Connection(engine or engine_of(), lambda gone: None)
-    transport = FakeTransport()
+def connected(
+    engine: Engine | None = None, turns: Turns | None = None, transport: FakeTransport | None = None
+) -> tuple[Connection, FakeTransport]:
+    turns = turns or Turns(asyncio.get_running_loop().call_soon)
+    connection = Connection(engine or engine_of(), turns, lambda gone: None)
+    transport = transport or FakeTransport()
     connection.connection_made(transport)
     return connection, transport
 
@@ -99,6 +103,7 @@ def test_the_time_that_a_secret_is_checked_does_not_count(run: Run) -> None:
         engine.access.watch(start_check=checks.append)
         connection, transport = connected(engine)
         connection.data_received(hello("me"))
+        await turns_taken(connection)
         assert not transport.reading, "nothing more is read meanwhile"
         await asyncio.sleep(5 * HANDSHAKE_MS_MAX / 1000)
         assert not transport.aborted.is_set()
@@ -169,6 +174,7 @@ def test_a_whole_message_sets_no_timer(run: Run) -> None:
     async def test() -> None:
         connection, transport = connected()
         connection.data_received(PING * 10)
+        await turns_taken(connection)
         assert timers() == 0
         assert len(transport.replies()) == 10
 
@@ -179,6 +185,7 @@ def test_a_lost_connection_leaves_no_timer(run: Run) -> None:
     async def test() -> None:
         connection, _ = connected()
         connection.data_received(PING[:3])
+        await turns_taken(connection)
         assert timers() == 1
         connection.connection_lost(None)
         assert timers() == 0
@@ -223,6 +230,7 @@ def test_time_without_reading_does_not_count(run: Run) -> None:
         assert not transport.reading
         connection.resume_writing()
         connection.data_received(PING[3:])
+        await turns_taken(connection)
         assert len(transport.replies()) == 1
         assert not transport.aborted.is_set()
 
@@ -241,6 +249,7 @@ def test_a_session_survives_an_unfinished_message(run: Run) -> None:
         connection, transport = connected(engine)
         resumption = {"session": b"session number 1", "received": 0}
         connection.data_received(encode_request(1, "hello", [resumption]) + PING)
+        await turns_taken(connection)
         assert [reply[2] for reply in transport.replies()] == [None, None]
 
     run(test)
@@ -268,16 +277,62 @@ def test_turns_are_timed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         turns = engine.stats.turns
         for _ in range(2 * TIMED_OF_SMALL - 1):
             connection.data_received(PING)
+            await turns_taken(connection)
         assert (turns.count, turns.total_ns, turns.max_ns) == (TIMED_OF_SMALL, TIMED_OF_SMALL * 3_000, 3_000)
         assert readings == 2 * TIMED_OF_SMALL - 1 + 1
         engine.stats.turns = turns = Durations()
         requests = b"".join(encode_request(msgid, "incr", ["k"]) for msgid in range(3 * TURN_ITEMS_MAX))
         connection.data_received(requests)
         assert (turns.count, turns.total_ns) == (1, 3_000)
-        while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
-            await asyncio.sleep(0)
+        await turns_taken(connection)
         assert (turns.count, turns.total_ns) == (3, 9_000)
         assert len(transport.replies()) == 2 * TIMED_OF_SMALL - 1 + 3 * TURN_ITEMS_MAX
+
+    run(test)
+
+
+COSTLY = encode_request(1, "try_incr", [[[f"k{number}", 1, 9_999] for number in range(1_000)]])
+"""More than a turn may do, and cannot be parted."""
+
+
+def test_costly_requests_come_one_by_one(run: Run) -> None:
+    """However many ask for them at once, there is one in an iteration of the loop, and others are served between."""
+
+    async def test() -> None:
+        engine, journal = engine_of(), []
+        turns = Turns(asyncio.get_running_loop().call_soon)
+        names = [str(number) for number in range(10)]
+        connections = [connected(engine, turns, FakeTransport(name, journal))[0] for name in [*names, "light"]]
+        *costly, light = connections
+        light.data_received(PING)
+        await turns_taken(light)
+        for _ in range(3):
+            journal.clear()
+            for connection in costly:
+                connection.data_received(COSTLY)
+            assert not journal, "the last request of each was costly, or it is new"
+            while len(journal) < 2 * len(costly):
+                count = len(journal)
+                await asyncio.sleep(0)
+                assert len(journal) <= count + 1
+                if len(journal) > count:
+                    light.data_received(PING)
+            assert [name for name, _ in journal[1::2]] == ["light"] * len(costly), "at once, whatever the others do"
+            assert sorted(name for name, _ in journal[::2]) == names
+
+    run(test)
+
+
+def test_who_asks_for_little_again_is_served_at_once(run: Run) -> None:
+    async def test() -> None:
+        connection, transport = connected()
+        connection.data_received(COSTLY)
+        await turns_taken(connection)
+        connection.data_received(PING)
+        assert len(transport.replies()) == 1, "the input behind a costly request has to wait"
+        await turns_taken(connection)
+        connection.data_received(PING)
+        assert len(transport.replies()) == 3
 
     run(test)
 
@@ -291,8 +346,7 @@ def test_all_bytes_are_counted(run: Run) -> None:
         requests = b"".join(encode_request(msgid, "incr", ["k"]) for msgid in range(2 * TURN_ITEMS_MAX))
         connection.data_received(requests)
         connection.data_received(PING)
-        while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
-            await asyncio.sleep(0)
+        await turns_taken(connection)
         assert len(transport.replies()) == 2 * TURN_ITEMS_MAX + 1
         assert engine.stats.received_bytes == len(requests) + len(PING)
         assert engine.stats.sent_bytes == transport.sent_bytes
@@ -340,7 +394,7 @@ class Tcp:
 
 
 def connected_by(tcp: Tcp) -> tuple[Connection, FakeTransport]:
-    connection = Connection(engine_of(), lambda gone: None)
+    connection = Connection(engine_of(), Turns(asyncio.get_running_loop().call_soon), lambda gone: None)
     transport = FakeTransport(tcp=tcp)
     connection.connection_made(transport)
     connection.data_received(PING)

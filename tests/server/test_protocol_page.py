@@ -24,9 +24,10 @@ from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.slowlog import SLOW_NS_MIN
 from naught_server.stats import TIMED_ENTRIES, TIMED_OF_SMALL
+from naught_server.turns import Turns
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import Conversation, decoded, engine_of
-from support.transport import FakeTransport
+from support.transport import FakeTransport, turns_taken
 
 PAGE = Path(naught_server.__file__).with_name("PROTOCOL.md").read_text()
 EXAMPLE = re.compile(r"^-> (?P<request>\[.*?\])\s+<- (?P<reply>\[.*\])(?:  +.*)?$", re.MULTILINE)
@@ -940,9 +941,12 @@ def test_what_a_turn_is(monkeypatch: pytest.MonkeyPatch) -> None:
     get = encode_request(1, "get", ("k",))
 
     async def scenario() -> None:
-        connection = Connection(engine, lambda gone: None, peer="192.0.2.7")
+        connection = Connection(
+            engine, Turns(asyncio.get_running_loop().call_soon), lambda gone: None, peer="192.0.2.7"
+        )
         connection.connection_made(FakeTransport())
         connection.data_received(get * 64)
+        await turns_taken(connection)
         for _ in range(20):
             connection.data_received(get * 63)
 

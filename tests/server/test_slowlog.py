@@ -16,8 +16,9 @@ from naught_server.commands import REQUEST_ENTRIES
 from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.slowlog import SLOW_NS_MIN, SlowLog, SlowTurn
+from naught_server.turns import Turns
 from support.conversation import Conversation, decoded, engine_of
-from support.transport import FakeTransport
+from support.transport import FakeTransport, turns_taken
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -262,7 +263,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 
 async def connected(engine: Engine) -> Connection:
-    connection = Connection(engine, lambda gone: None, peer="192.0.2.7")
+    connection = Connection(engine, Turns(asyncio.get_running_loop().call_soon), lambda gone: None, peer="192.0.2.7")
     connection.connection_made(FakeTransport())
     return connection
 
@@ -275,6 +276,7 @@ async def test_a_slow_turn_is_told_with_its_bytes(clock: Clock) -> None:
     engine = engine_of()
     connection = await connected(engine)
     connection.data_received(plain("incr", 300))
+    await turns_taken(connection)
     assert told(engine) == [
         {
             "duration_us": 1_000,
@@ -297,8 +299,7 @@ async def test_a_turn_that_is_not_slow_is_not_told(clock: Clock) -> None:
     connection = await connected(engine)
     clock.step_ns = SLOW_NS_MIN
     connection.data_received(plain("incr", 2_500))
-    while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
-        await asyncio.sleep(0)
+    await turns_taken(connection)
     assert engine.stats.turns.count == 3
     assert told(engine) == []
     connection.connection_lost(None)
@@ -308,10 +309,12 @@ async def test_a_turn_later_than_its_bytes(clock: Clock) -> None:
     """Bytes that arrive while a turn is due are those of that turn."""
     engine = engine_of()
     connection = await connected(engine)
+    connection.data_received(plain("incr", 1))
+    await turns_taken(connection)
+    engine.stats.slow_log.reset()
     connection.data_received(plain("incr", 1_500))
     connection.data_received(plain("decr", 400))
-    while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
-        await asyncio.sleep(0)
+    await turns_taken(connection)
     assert [(turn["method"], turn["entries"], turn["received_bytes"]) for turn in told(engine)] == [
         ("incr", 1_000, 1_500 * len(plain("incr"))),
         ("incr", 900, 400 * len(plain("decr"))),
@@ -325,6 +328,7 @@ async def test_asked_over_the_wire(clock: Clock) -> None:
     for count in (100, 200, 300):
         clock.step_ns += 1_000_000
         connection.data_received(plain("incr", count))
+        await turns_taken(connection)
     here = Conversation(engine)
     clock.step_ns = 0
     expected = [{name.encode(): value for name, value in turn.items()} for turn in told(engine)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from naught_server.connection import Connection
 from support.conversation import decoded
 
 
@@ -59,3 +60,9 @@ class FakeTransport(asyncio.Transport):
         """As `close`, and sets `aborted`."""
         self.closed = True
         self.aborted.set()
+
+
+async def turns_taken(connection: Connection) -> None:
+    """Wait until the connection waits for no turn. Its first input always does."""
+    while connection._turn_due:  # noqa: ASYNC110 - the connection does not notify of it
+        await asyncio.sleep(0)
