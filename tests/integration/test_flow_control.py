@@ -24,9 +24,10 @@ from naught_server import connection as connection_module
 from naught_server.config import OUTPUT_BYTES_MAX, TURN_ITEMS_MAX
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.turns import Turns
 from support.conversation import decoded, engine_of
 from support.server_process import DEADLINE_S, MIB, ServerProcess, server_process
-from support.transport import FakeTransport
+from support.transport import FakeTransport, turns_taken
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
@@ -34,11 +35,17 @@ PING = encode_request(9, "ping", ())
 PONG = [1, 9, None, b"pong"]
 
 
-def connected(engine: Engine, name: str = "", journal: list[Any] | None = None) -> tuple[Connection, FakeTransport]:
-    """A connection on a transport without a socket."""
-    connection = Connection(engine, lambda gone: None)
+async def connected(
+    engine: Engine, name: str = "", journal: list[Any] | None = None, turns: Turns | None = None
+) -> tuple[Connection, FakeTransport]:
+    """A connection on a transport without a socket, which is not new any more."""
+    turns = turns or Turns(asyncio.get_running_loop().call_soon)
+    connection = Connection(engine, turns, lambda gone: None)
     transport = FakeTransport(name, journal)
     connection.connection_made(transport)
+    connection.data_received(PING)
+    await turns_taken(connection)
+    transport.journal.clear()
     return connection, transport
 
 
@@ -89,8 +96,9 @@ async def test_a_flood_is_served_in_turns(name: str) -> None:
     request, in_a_turn_max = FLOODS[name]
     engine = filled(20_000)
     journal: list[tuple[str, list[Any]]] = []
-    flood, flooding = connected(engine, "flood", journal)
-    other, _ = connected(engine, "other", journal)
+    turns = Turns(asyncio.get_running_loop().call_soon)
+    flood, flooding = await connected(engine, "flood", journal, turns)
+    other, _ = await connected(engine, "other", journal, turns)
     count = max(3, min(250_000 // len(request), 3 * in_a_turn_max))
     flood.data_received(request * count)
     pings = 0
@@ -111,7 +119,7 @@ async def test_a_flood_is_served_in_turns(name: str) -> None:
 
 async def test_a_refused_batch_counts_as_one_that_is_served() -> None:
     engine = engine_of()
-    flood, flooding = connected(engine)
+    flood, flooding = await connected(engine)
     flood.data_received(encode_request(1, "try_incr", [[*[["k", 1, 5]] * 1_000, ["k"]]]) * 5)
     assert len(flooding.replies()) == 1
     await turns_until(lambda: len(flooding.replies()) == 5)
@@ -121,7 +129,7 @@ async def test_a_refused_batch_counts_as_one_that_is_served() -> None:
 
 async def test_reading_pauses_while_there_is_more_than_a_turn() -> None:
     engine = engine_of()
-    flood, flooding = connected(engine)
+    flood, flooding = await connected(engine)
     flood.data_received(encode_request(1, "incr", ["k"]) * 15_000)
     assert not flooding.reading
     await turns_until(lambda: len(flooding.replies()) == 15_000)
@@ -132,7 +140,7 @@ async def test_reading_pauses_while_there_is_more_than_a_turn() -> None:
 async def test_what_arrives_between_two_turns_waits_for_the_next() -> None:
     """Otherwise a peer that sends in small pieces would have a turn for each of them."""
     engine = filled(20_000)
-    busy, transport = connected(engine)
+    busy, transport = await connected(engine)
     busy.data_received(encode_request(1, "top", [1]))
     assert transport.reading, "work in slices must not pause reading"
     for _ in range(50):
@@ -149,14 +157,14 @@ async def test_what_arrives_between_two_turns_waits_for_the_next() -> None:
 async def test_work_in_slices_is_answered_before_the_end() -> None:
     """Requests before bad bytes are answered, and so are requests before the peer's end."""
     engine = filled(20_000)
-    bad, transport = connected(engine)
+    bad, transport = await connected(engine)
     bad.data_received(encode_request(1, "top", [1]) + encode_request(2, "count", ["0"]) + PING + b"\x94\x00\x05\xc1")
     bad.data_received(PING)
     await turns_until(lambda: transport.closed)
     assert [reply[1] for reply in transport.replies()] == [9, 2, 1, 5]
     assert transport.replies()[-1][2][0] == b"invalid"
 
-    ended, transport = connected(engine)
+    ended, transport = await connected(engine)
     ended.data_received(encode_request(1, "top", [1]))
     ended.eof_received()
     assert not transport.closed
@@ -173,8 +181,8 @@ async def test_a_peer_that_waits_for_a_shard_is_not_read_and_goes_on() -> None:
     owner = object()
     for shard in range(2):
         cache.locks.acquire(shard, owner)
-    waiting, transport = connected(engine)
-    other, its = connected(engine)
+    waiting, transport = await connected(engine)
+    other, its = await connected(engine)
     waiting.data_received(encode_request(1, "incr", ["k"]) + PING)
     assert not transport.reading
     other.data_received(PING)
@@ -195,7 +203,7 @@ async def test_a_peer_that_goes_while_it_waits_leaves_no_lock_behind() -> None:
     cache.locks.acquire(1, owner)
     # It needs both shards: it gets the first, and keeps it while it waits for the second.
     keys = [b"%d" % number for number in range(40)]
-    waiting = [connected(engine)[0] for _ in range(3)]
+    waiting = [(await connected(engine))[0] for _ in range(3)]
     for each in waiting:
         each.data_received(encode_request(1, "get_many", [keys]))
     assert cache.locks.held == 2
@@ -212,7 +220,7 @@ async def test_a_peer_that_goes_while_it_waits_leaves_no_lock_behind() -> None:
 
 async def test_a_paused_peer_is_not_served() -> None:
     engine = engine_of()
-    peer, transport = connected(engine)
+    peer, transport = await connected(engine)
     assert transport.write_buffer_high == OUTPUT_BYTES_MAX == MIB
     peer.data_received(encode_request(1, "incr", ["k"]) * 5_000)
     peer.pause_writing()
@@ -231,7 +239,7 @@ async def test_a_paused_peer_is_not_served() -> None:
 @pytest.mark.parametrize("how", ["paused", "closing after bad bytes", "closing after the peer's end", "in sips"])
 async def test_a_peer_that_leaves_its_replies_is_ended(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "OUTPUT_PAUSED_MS_MAX", 1)
-    peer, transport = connected(engine_of())
+    peer, transport = await connected(engine_of())
     if how == "paused":
         peer.pause_writing()
     elif how == "closing after bad bytes":
@@ -249,7 +257,7 @@ async def test_a_peer_that_leaves_its_replies_is_ended(how: str, monkeypatch: py
 
 async def test_a_peer_that_reads_again_in_time_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
-    peer, transport = connected(engine_of())
+    peer, transport = await connected(engine_of())
     peer.pause_writing()
     timer = peer._output_timer
     assert timer is not None
@@ -268,7 +276,7 @@ async def test_a_peer_that_reads_again_in_time_is_not_ended(monkeypatch: pytest.
 async def test_a_drain_finishes_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "LAME_DUCK_MS", 1)
     engine = filled(9_000)
-    peer, transport = connected(engine)
+    peer, transport = await connected(engine)
     peer.data_received(encode_request(2, "top", [1]) + encode_request(1, "incr", ["k"]) * 5_000)
     peer.drain()
     await turns_until(lambda: len(transport.replies()) == 5_001)
@@ -290,9 +298,9 @@ def on_loop(loop: str, work: Callable[[Engine, int], Awaitable[None]], engine: E
 
     async def serve() -> None:
         gone: list[Connection] = []
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(engine, gone.append), "127.0.0.1", 0
-        )
+        running = asyncio.get_running_loop()
+        turns = Turns(running.call_soon)
+        server = await running.create_server(lambda: Connection(engine, turns, gone.append), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
             await asyncio.wait_for(work(engine, port), DEADLINE_S)
