@@ -107,6 +107,12 @@ def test_the_drawn_sets_are_new(corpus: ModuleType) -> None:
     for name, packages in (("sixth", sixth), ("seventh", named(drawn["seventh"]["packages"]))):
         assert len(packages) == sum(drawn[name]["sizes"])
         assert len(packages - named(drawn[name]["without_wheel"])) >= 100
+    # Repositories, not packages: two names, of which the second is compared.
+    repositories = [each.partition("@")[0] for each in drawn["eighth"]["repositories"]]
+    eighth = named([each.partition("/")[2] for each in repositories])
+    assert len(eighth) == len(repositories) >= 100, "one name, or one repository, was drawn twice"
+    assert len({each.partition("/")[0].lower() for each in repositories}) == len(repositories), "an owner was"
+    assert not eighth & (seventh | sixth | fifth | before)
 
 
 FOUND = {"line": 2, "column": 1, "rule": COUNTDOWN, "message": "an entry of self.refs is counted down", "sure": True}
