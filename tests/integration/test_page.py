@@ -66,6 +66,7 @@ def spelled(text: str) -> str:
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     need_browser()
     with open_browser(tmp_path_factory.mktemp("browser")) as browser:
+        browser.take_clock()
         yield browser
 
 
@@ -240,7 +241,7 @@ def test_two_answers_of_one_moment_are_one_sample(page: Browser, server: StatusS
     server.show(step(known, methods={"incr": 1_000}))
     page.wait_figure("commands", "1,000")
     before = server.asked()
-    wait_until(lambda: server.asked() > before + 1, "it asked twice more")
+    page.wait(lambda: server.asked() > before + 1, "it asked twice more")
     assert page.figures()["commands"] == "1,000"
 
 
@@ -257,7 +258,7 @@ def test_a_server_in_which_nothing_happens(page: Browser, server: StatusServer) 
 
 def test_a_server_that_has_not_looked_for_the_largest_yet(page: Browser, server: StatusServer) -> None:
     server.show(step(status(caches=[cache(top=None, counters_exact=False, counters=5)])))
-    wait_until(lambda: "not looked" in page.text("#largest-note"), "it says so")
+    page.wait(lambda: "not looked" in page.text("#largest-note"), "it says so")
     page.wait_figure("counters", "≤ 5")
 
 
@@ -338,7 +339,7 @@ def test_several_caches(page: Browser, server: StatusServer) -> None:
     known = status(caches=caches, caches_left_out=3)
     known["caches"][1]["top"]["counters"] = [["order:1", 4]]
     server.show(step(known))
-    wait_until(lambda: len(page.texts("#cache option")) == len(names), "the caches are listed")
+    page.wait(lambda: len(page.texts("#cache option")) == len(names), "the caches are listed")
     assert page.texts("#cache option") == names
     assert page.text("#caches-left-out") == "and 3 more, which are left out here"
     page.wait_figure("counters", "10")
@@ -370,7 +371,7 @@ def test_what_is_hostile_is_text(page: Browser, server: StatusServer) -> None:
     ]
     known["sessions"]["open"] = len(HOSTILE)
     server.show(step(known, methods=dict.fromkeys(HOSTILE, 3)))
-    wait_until(lambda: len(page.rows("largest")) == len(HOSTILE), "the keys are there")
+    page.wait(lambda: len(page.rows("largest")) == len(HOSTILE), "the keys are there")
     shown = [spelled(text) for text in HOSTILE]
     assert [row[1] for row in page.rows("largest")] == shown
     assert [row[1:3] for row in page.rows("sessions")] == [[text, text] for text in shown]
@@ -391,6 +392,13 @@ def test_it_says_that_the_server_serves(page: Browser) -> None:
     assert page.announced() == [], "what is usual is not announced"
 
 
+def hold_next_answer(page: Browser, server: StatusServer) -> None:
+    """Until the page waits for an answer that does not come."""
+    server.gate.clear()
+    asked = server.asked()
+    page.wait(lambda: server.asked() > asked, "a question is under way")
+
+
 def gaps(page: Browser) -> int:
     path: str = page.run("return document.querySelector('[data-chart=commands] .gap').getAttribute('d')")
     return path.count("M")
@@ -409,7 +417,7 @@ def test_a_server_that_is_gone(page: Browser, server: StatusServer) -> None:
     assert page.figures()["commands"] == "1,234", "the figures of then stay"
     assert page.style("[data-figure=commands]", "color") != ink, "but grey"
     assert page.driver.title == "No answer – naught"
-    wait_until(lambda: gaps(page) == 1, "the gap is marked")
+    page.wait(lambda: gaps(page) == 1, "the gap is marked")
     assert page.announced() == [text.partition(",")[0] + ". The connection failed."], "once, however long it takes"
     assert "gap without figures" in page.run(
         "return document.querySelector('[data-chart=commands]').getAttribute('aria-label')"
@@ -431,8 +439,8 @@ def test_it_asks_less_and_less_often(page: Browser, server: StatusServer) -> Non
     text = page.wait_condition("gone")
     assert "It answers with status 503" in text
     asked = server.asked()
-    wait_until(lambda: "Next attempt in" in page.condition()[1], "it says when")
-    wait_until(lambda: server.asked() >= asked + 2, "it asks again")
+    page.wait(lambda: "Next attempt in" in page.condition()[1], "it says when")
+    page.wait(lambda: server.asked() >= asked + 2, "it asks again")
     server.show(step(status()))
     page.wait_condition("good")
 
@@ -452,18 +460,29 @@ def test_an_answer_that_cannot_be_read(page: Browser, server: StatusServer, body
 
 def test_a_server_that_is_slow(page: Browser, server: StatusServer) -> None:
     page.wait_condition("good")
-    server.gate.clear()
+    hold_next_answer(page, server)
+    page.pass_time(2.5)
     assert re.fullmatch(r"Slow\. Asked \d+ s ago, and no answer yet\.", page.wait_condition("slow"))
     assert page.announced() == ["The server is slow to answer."]
-    server.show(step(status(), methods={"incr": 5}))
+    late = json.dumps(step(status(), methods={"incr": 5})).encode()
+
+    def answer_once() -> tuple[int, bytes]:
+        server.gate.clear()  # or the next question, which comes at once, would have its answer before this one is seen
+        return 200, late
+
+    server.make = answer_once
     server.gate.set()
-    wait_until(lambda: "The last answer took" in page.condition()[1], "it says how long it took")
+    page.wait(lambda: "The last answer took" in page.condition()[1], "it says how long it took")
     server.show(step(status(), seconds=2))
+    server.gate.set()
     page.wait_condition("good")
 
 
 def test_a_server_that_does_not_answer_at_all(page: Browser, server: StatusServer) -> None:
-    server.gate.clear()
+    hold_next_answer(page, server)
+    page.pass_time(9)
+    assert page.condition()[0] == "slow"
+    page.pass_time(1.5)
     assert "Nothing came within 10 s" in page.wait_condition("gone")
     server.show(step(status()))
     server.gate.set()
@@ -478,7 +497,7 @@ def test_a_server_that_was_started_anew(page: Browser, server: StatusServer) -> 
     server.show(anew)
     page.wait_figure("pid", "9")
     assert page.figures()["commands"] == "–", "what fell is no rate"
-    wait_until(lambda: page.announced() != [], "it is announced")
+    page.wait(lambda: page.announced() != [], "it is announced")
     assert page.announced() == ["The server was started anew. The server is serving."]
     starts = "return document.querySelector('[data-chart=commands] .start').getAttribute('d')"
     assert page.run(starts).count("M") == 1
@@ -518,25 +537,24 @@ def test_another_version_asks_for_a_new_page(page: Browser, server: StatusServer
 
 
 def pass_some_time(page: Browser) -> None:
-    """More of it than is between two questions."""
+    """Really more of it than is between two questions: another page is in front, and its clock is Chromium's."""
     page.run("window.ticks = 0; setInterval(() => { window.ticks += 1 }, 500)")
-    wait_until(lambda: page.run("return window.ticks") >= 5, "some time has passed")
+    wait_until(lambda: page.run("return window.ticks") >= 3, "some time has passed")
 
 
 def test_a_page_that_is_not_seen_does_not_ask(page: Browser, server: StatusServer) -> None:
     known = status()
     server.show(step(known, methods={"incr": 10}))
     page.wait_figure("commands", "10")
-    server.gate.clear()
+    hold_next_answer(page, server)
     asked = server.asked()
-    wait_until(lambda: server.asked() == asked + 1, "a question is under way")
     window = page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
     try:
         server.show(step(known, seconds=100, methods={"incr": 1_000_000}))
         server.gate.set()
         pass_some_time(page)
-        assert server.asked() == asked + 1
+        assert server.asked() == asked
     finally:
         page.driver.close()
         page.driver.switch_to.window(window)
@@ -561,10 +579,10 @@ def test_a_page_that_was_opened_unseen_does_not_ask(page: Browser, server: Statu
 def test_a_pause(page: Browser, server: StatusServer) -> None:
     page.run("document.getElementById('pause').click()")
     assert re.fullmatch(r"Paused at \d\d:\d\d:\d\d\. The figures are of then\.", page.wait_condition("paused"))
-    asked = server.asked()
     assert page.run("return document.getElementById('pause').getAttribute('aria-pressed')") == "true"
-    pass_some_time(page)
-    assert server.asked() == asked
+    asked = page.questions()
+    page.pass_time(3)
+    assert page.questions() == asked
     page.run("document.getElementById('pause').click()")
     page.wait_condition("good")
 
@@ -579,7 +597,7 @@ def test_looking_back(page: Browser, server: StatusServer) -> None:
         page.wait_figure("commands", str(commands))
     page.run("document.getElementById('look').focus()")
     page.press("\ue012", "\ue012")  # left, twice
-    wait_until(lambda: page.figures()["commands"] in ("100", "200", "300"), "the figures are older")
+    page.wait(lambda: page.figures()["commands"] in ("100", "200", "300"), "the figures are older")
     assert page.run("return document.getElementById('look').getAttribute('aria-valuetext')") == "2 s before"
     assert re.fullmatch(r"\d\d:\d\d:\d\d, 2 s before", page.text("#look-text"))
     page.press("\ue00c")  # escape
@@ -595,7 +613,7 @@ def test_pointing_at_a_chart_looks_back(page: Browser, server: StatusServer) -> 
     page.wait_figure("commands", "100")
     chart = page.driver.find_element(By.CSS_SELECTOR, "[data-chart=turns]")
     ActionChains(page.driver).move_to_element(chart).perform()
-    wait_until(lambda: "2 min" in page.text("#look-text"), "the middle is looked at")
+    page.wait(lambda: "2 min" in page.text("#look-text"), "the middle is looked at")
     assert page.figures()["commands"] == "–", "of which there are no figures"
     for name in ("commands", "turns", "evictions-zero"):
         assert page.run(
@@ -688,7 +706,7 @@ def test_nothing_moves_but_the_figures(page: Browser) -> None:
 
 def test_all_can_be_reached_by_keys(page: Browser, server: StatusServer) -> None:
     server.show(step(status(caches=[cache(), cache("orders")])))
-    wait_until(lambda: len(page.texts("#cache option")) == 2, "there is a choice of caches")
+    page.wait(lambda: len(page.texts("#cache option")) == 2, "there is a choice of caches")
     page.run("document.body.focus()")
     seen = []
     for _ in range(7):
@@ -805,6 +823,21 @@ def test_a_selection_stays_where_nothing_changes(page: Browser, server: StatusSe
 # ------------------------------------------------------------------------------------------------------- the module
 
 
+@pytest.fixture(scope="module")
+def served_module() -> Iterator[StatusServer]:
+    with StatusServer() as server:
+        yield server
+
+
+@pytest.fixture
+def module(chromium: Browser, served_module: StatusServer) -> Browser:
+    """A page whose module is asked, and which nothing changes: it is opened once for many tests."""
+    if chromium.driver.current_url != served_module.url:
+        chromium.open(served_module.url)
+        chromium.wait_figure("pid", "4711")
+    return chromium
+
+
 MODULE = [
     ("whole", [[0, "0"], [1_234_567, "1,234,567"], [None, "–"], [2**60, "about 1,152,921,504,606,847,000"]]),
     ("perSecond", [[0, "0"], [0.25, "0.3"], [9.96, "10.0"], [10.4, "10"], [12_345.6, "12,346"], [None, "–"]]),
@@ -837,9 +870,9 @@ MODULE = [
 
 
 @pytest.mark.parametrize(("name", "cases"), MODULE, ids=[name for name, _ in MODULE])
-def test_texts(page: Browser, name: str, cases: list[list[Any]]) -> None:
+def test_texts(module: Browser, name: str, cases: list[list[Any]]) -> None:
     given = [value for value, _ in cases]
-    assert page.run_module(
+    assert module.run_module(
         f"return arguments[0].map((each) => page.{name}(each))".replace("arguments[0]", json.dumps(given))
     ) == [text for _, text in cases]
 
@@ -852,7 +885,7 @@ def buckets(**counts: int) -> list[int]:
     return found
 
 
-def test_percentiles_are_upper_ends_of_buckets(page: Browser) -> None:
+def test_percentiles_are_upper_ends_of_buckets(module: Browser) -> None:
     cases: list[tuple[list[int], float, Any]] = [
         (buckets(), 0.5, None),
         (buckets(b0=1), 0.99, 1),
@@ -861,14 +894,14 @@ def test_percentiles_are_upper_ends_of_buckets(page: Browser) -> None:
         (buckets(b3=1, b7=1), 1, 128),
     ]
     given = json.dumps([[histogram, share] for histogram, share, _ in cases])
-    assert page.run_module(f"return {given}.map(([histogram, share]) => page.quantile(histogram, share))") == [
+    assert module.run_module(f"return {given}.map(([histogram, share]) => page.quantile(histogram, share))") == [
         expected for _, _, expected in cases
     ]
     last = json.dumps(buckets(b24=1))
-    assert page.run_module(f"return page.below(page.quantile({last}, 0.5))") == "> 8.39 s"
+    assert module.run_module(f"return page.below(page.quantile({last}, 0.5))") == "> 8.39 s"
 
 
-def test_scales_are_round(page: Browser) -> None:
+def test_scales_are_round(module: Browser) -> None:
     cases = [
         ([], 10, 10),
         ([11], 10, 20),
@@ -878,34 +911,34 @@ def test_scales_are_round(page: Browser) -> None:
         ([100_001], 10, 200_000),
     ]
     given = json.dumps([[values, least] for values, least, _ in cases])
-    assert page.run_module(f"return {given}.map(([values, least]) => page.linear(values, least).ticks[0])") == [
+    assert module.run_module(f"return {given}.map(([values, least]) => page.linear(values, least).ticks[0])") == [
         most for _, _, most in cases
     ]
-    assert page.run_module("return page.linear([300 * 2 ** 20], 1, 1024).ticks.map(page.bytes)") == [
+    assert module.run_module("return page.linear([300 * 2 ** 20], 1, 1024).ticks.map(page.bytes)") == [
         "512 MiB",
         "256 MiB",
         "0 B",
     ]
-    assert page.run_module("return page.logarithmic([30, 900]).ticks") == [1_000, 100, 10]
-    assert page.run_module("return page.logarithmic([30, 3000]).ticks") == [10_000, 100, 1]
-    assert page.run_module("return page.logarithmic([1, 3000]).ticks") == [10_000, 100, 1]
-    assert page.run_module("return page.logarithmic([1, 30000]).ticks") == [1_000_000, 1_000, 1]
-    assert page.run_module("return page.logarithmic([30, Infinity]).ticks[0]") == 100_000_000
-    assert page.run_module("return page.logarithmic([]).ticks.length") == 3
+    assert module.run_module("return page.logarithmic([30, 900]).ticks") == [1_000, 100, 10]
+    assert module.run_module("return page.logarithmic([30, 3000]).ticks") == [10_000, 100, 1]
+    assert module.run_module("return page.logarithmic([1, 3000]).ticks") == [10_000, 100, 1]
+    assert module.run_module("return page.logarithmic([1, 30000]).ticks") == [1_000_000, 1_000, 1]
+    assert module.run_module("return page.logarithmic([30, Infinity]).ticks[0]") == 100_000_000
+    assert module.run_module("return page.logarithmic([]).ticks.length") == 3
 
 
-def test_lines_break_where_there_are_no_figures(page: Browser) -> None:
+def test_lines_break_where_there_are_no_figures(module: Browser) -> None:
     samples = [{"at": at, "value": value} for at, value in ((0, 0), (1, 5), (2, None), (3, 10), (9, 10), (10, 10))]
     for sample in samples:
         sample["at"] = 290_000 + sample["at"] * 1_000  # type: ignore[operator]
-    path = page.run_module(
+    path = module.run_module(
         f"return page.line({json.dumps(samples)}, (sample) => sample.value, (value) => 1 - value / 10, 300000)"
     )
     assert path == "M290 100h0L291 50M293 0h0M299 0h0L300 0"
 
 
-def test_gaps_and_a_clock_that_was_set_back(page: Browser) -> None:
-    found = page.run_module(
+def test_gaps_and_a_clock_that_was_set_back(module: Browser) -> None:
+    found = module.run_module(
         "const past = new page.History();"
         "for (const at of [1000, 2000, 8000, 9000]) past.add({ at }, at === 8000);"
         "const before = [past.gaps(9500), past.gaps(20000), past.sampleAt(4000, 9500)?.at,"
@@ -916,8 +949,8 @@ def test_gaps_and_a_clock_that_was_set_back(page: Browser) -> None:
     assert found == [[[2000, 8000]], [[2000, 8000], [9000, 20000]], 2000, None, 9000, 1, 0, []]
 
 
-def test_five_minutes_are_kept(page: Browser) -> None:
-    found = page.run_module(
+def test_five_minutes_are_kept(module: Browser) -> None:
+    found = module.run_module(
         "const past = new page.History();"
         "for (let at = 1000; at <= 1000000; at += 1000) past.add({ at }, at % 100000 === 0);"
         "return [past.samples.length, past.samples[0].at, past.starts]"
@@ -925,10 +958,10 @@ def test_five_minutes_are_kept(page: Browser) -> None:
     assert found == [301, 700_000, [700_000, 800_000, 900_000, 1_000_000]]
 
 
-def test_waiting_between_attempts(page: Browser) -> None:
-    found = page.run_module("return [1, 2, 3, 4, 5, 50].map((failures) => page.backoff(failures, 1))")
+def test_waiting_between_attempts(module: Browser) -> None:
+    found = module.run_module("return [1, 2, 3, 4, 5, 50].map((failures) => page.backoff(failures, 1))")
     assert found == [1_000, 2_000, 4_000, 8_000, 15_000, 15_000]
-    assert page.run_module("return page.backoff(3, 0)") == 2_000
+    assert module.run_module("return page.backoff(3, 0)") == 2_000
 
 
 @pytest.mark.parametrize(
@@ -943,18 +976,18 @@ def test_waiting_between_attempts(page: Browser) -> None:
     ],
     ids=["same", "later", "another-process", "up-for-less", "fewer-commands", "fewer-turns"],
 )
-def test_a_new_start_is_known_by_figures_that_fall(page: Browser, words: Status, is_new: bool) -> None:
+def test_a_new_start_is_known_by_figures_that_fall(module: Browser, words: Status, is_new: bool) -> None:
     before = {"pid": 4_711, "uptime_s": 10.0, "totals": {"commands": 5}, "turns": {"count": 5}}
     after = {**before, **words}
-    assert page.run_module(f"return page.isNewStart({json.dumps(before)}, {json.dumps(after)})") is is_new
+    assert module.run_module(f"return page.isNewStart({json.dumps(before)}, {json.dumps(after)})") is is_new
 
 
-def test_a_figure_that_is_missing_before_is_no_rate(page: Browser) -> None:
+def test_a_figure_that_is_missing_before_is_no_rate(module: Browser) -> None:
     """A cache that was left out of the list before, a method that was never called."""
     before = status()
     after = step(copy.deepcopy(before), methods={"get": 10})
     after["caches"].append(cache("new", evictions=dict.fromkeys(REASONS, 9)))
-    found = page.run_module(
+    found = module.run_module(
         f"const sample = page.sampleOf(5, {json.dumps(after)}, {json.dumps(before)});"
         "return [sample.commands, sample.methods.get('get'), sample.caches.get('new').evictions.get('zero'),"
         "sample.caches.get('default').evictions.get('zero'), sample.turns.p50]"

@@ -6,6 +6,9 @@
 
 Every page notes violations of its Content-Security-Policy, errors of its scripts and the announcements of its live
 region; `complaints` has the first two, with what Chromium wrote to its console.
+
+Pages that are opened after `take_clock` have a clock that can be moved on: `pass_time` moves it, and whoever waits for
+something moves it to the page's next timer, so that nobody waits for the second between two questions of a page.
 """
 
 from __future__ import annotations
@@ -48,6 +51,67 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 """
 
+# The same for the clock and the timers of a page. Time passes as usual, and beside that in leaps: `pass` fires what
+# comes due meanwhile, each at its time; `skip` leaps to the next timer, unless an answer is awaited, whose time would
+# seem long. `asked` counts questions.
+CLOCK: Final = """
+window.leaps = (() => {
+  const real = { now: Date.now, set: setTimeout.bind(window), clear: clearTimeout.bind(window), fetch: fetch.bind(window) };
+  const timers = new Map();
+  let ahead = 0;
+  let last = 0;
+  const now = () => real.now() + ahead;
+  const wind = (timer) => {
+    real.clear(timer.real);
+    timer.real = real.set(() => fire(timer), Math.max(0, timer.due - now()));
+  };
+  const stop = (id) => {
+    if (timers.has(id)) real.clear(timers.get(id).real);
+    timers.delete(id);
+  };
+  const fire = (timer) => {
+    if (timer.every === null) stop(timer.id);
+    else {
+      timer.due += timer.every;
+      wind(timer);
+    }
+    timer.run();
+  };
+  const start = (run, after, every) => {
+    last += 1;
+    timers.set(last, { id: last, run, due: now() + after, every });
+    wind(timers.get(last));
+    return last;
+  };
+  const next = () => [...timers.values()].reduce((one, other) => (one && one.due <= other.due ? one : other), null);
+  const pass = (milliseconds) => {
+    const end = now() + milliseconds;
+    for (let timer = next(); timer && timer.due <= end; timer = next()) {
+      ahead += Math.max(0, timer.due - now());
+      fire(timer);
+    }
+    ahead += Math.max(0, end - now());
+    timers.forEach(wind);
+  };
+  const leaps = { asked: 0, awaited: 0, pass, skip: () => leaps.awaited || !next() || pass(Math.max(0, next().due - now())) };
+  Date.now = now;
+  window.setTimeout = (run, after = 0) => start(run, after, null);
+  window.setInterval = (run, every) => start(run, every, every);
+  window.clearTimeout = window.clearInterval = stop;
+  window.fetch = async (...given) => {
+    leaps.asked += 1;
+    leaps.awaited += 1;
+    try {
+      const answer = await real.fetch(...given);
+      return new Response(await answer.blob(), { status: answer.status });
+    } finally {
+      leaps.awaited -= 1;
+    }
+  };
+  return leaps;
+})();
+"""
+
 
 def need_browser() -> None:
     """Skip where there is no Chromium, but fail in CI."""
@@ -67,6 +131,7 @@ class Browser:
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
+        self._has_clock = False
 
     # Going somewhere.
 
@@ -92,6 +157,22 @@ class Browser:
     def command(self, name: str, **params: Any) -> Any:
         """A command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, params)
+
+    # The clock of the page.
+
+    def take_clock(self) -> None:
+        """Have the clock of each page that is opened from now on."""
+        self.command("Page.addScriptToEvaluateOnNewDocument", source=CLOCK)
+        self._has_clock = True
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        self.run("leaps.pass(1000 * arguments[0])", seconds)
+
+    def questions(self) -> int:
+        """How often the page has asked its server for figures."""
+        found: int = self.run("return leaps.asked")
+        return found
 
     # Looking.
 
@@ -173,7 +254,15 @@ class Browser:
 
     def wait(self, happened: Callable[[], bool], what: str) -> None:
         """Until `happened` returns true."""
-        wait_until(happened, what)
+
+        def has_happened() -> bool:
+            if happened():
+                return True
+            if self._has_clock:
+                self.run("leaps.skip()")
+            return False
+
+        wait_until(has_happened, what)
 
     def wait_figure(self, name: str, text: str) -> None:
         """Until a figure says this."""
@@ -185,13 +274,13 @@ class Browser:
             return seen == text
 
         try:
-            wait_until(says, f"{name} says {text}")
+            self.wait(says, f"{name} says {text}")
         except AssertionError as error:
             raise AssertionError(f"{error}; it says {seen}") from None
 
     def wait_condition(self, kind: str) -> str:
         """Until the server is said to be so. Returns what the page says."""
-        wait_until(lambda: self.condition()[0] == kind, f"the page says {kind}")
+        self.wait(lambda: self.condition()[0] == kind, f"the page says {kind}")
         return self.condition()[1]
 
     # Keys.
