@@ -467,7 +467,7 @@ def test_a_server_that_is_slow(page: Browser, server: StatusServer) -> None:
     late = json.dumps(step(status(), methods={"incr": 5})).encode()
 
     def answer_once() -> tuple[int, bytes]:
-        server.gate.clear()  # or the next question, which comes at once, would have its answer before this one is seen
+        server.gate.clear()  # else the answer to the next question, which comes at once, could hide this one
         return 200, late
 
     server.make = answer_once

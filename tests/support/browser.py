@@ -7,8 +7,8 @@
 Every page notes violations of its Content-Security-Policy, errors of its scripts and the announcements of its live
 region; `complaints` has the first two, with what Chromium wrote to its console.
 
-Pages that are opened after `take_clock` have a clock that can be moved on: `pass_time` moves it, and whoever waits for
-something moves it to the page's next timer, so that nobody waits for the second between two questions of a page.
+Pages that are opened after `take_clock` have a clock that can be moved on: `pass_time` moves it, and a test that
+waits for something moves it to the page's next timer, so that no test waits for the second between two questions.
 """
 
 from __future__ import annotations
@@ -56,17 +56,18 @@ document.addEventListener("DOMContentLoaded", () => {
 # seem long. `asked` counts questions.
 CLOCK: Final = """
 window.leaps = (() => {
-  const real = { now: Date.now, set: setTimeout.bind(window), clear: clearTimeout.bind(window), fetch: fetch.bind(window) };
+  const [set, clear, ask] = [setTimeout.bind(window), clearTimeout.bind(window), fetch.bind(window)];
+  const realNow = Date.now;
   const timers = new Map();
   let ahead = 0;
   let last = 0;
-  const now = () => real.now() + ahead;
+  const now = () => realNow() + ahead;
   const wind = (timer) => {
-    real.clear(timer.real);
-    timer.real = real.set(() => fire(timer), Math.max(0, timer.due - now()));
+    clear(timer.real);
+    timer.real = set(() => fire(timer), Math.max(0, timer.due - now()));
   };
   const stop = (id) => {
-    if (timers.has(id)) real.clear(timers.get(id).real);
+    if (timers.has(id)) clear(timers.get(id).real);
     timers.delete(id);
   };
   const fire = (timer) => {
@@ -93,7 +94,10 @@ window.leaps = (() => {
     ahead += Math.max(0, end - now());
     timers.forEach(wind);
   };
-  const leaps = { asked: 0, awaited: 0, pass, skip: () => leaps.awaited || !next() || pass(Math.max(0, next().due - now())) };
+  const skip = () => {
+    if (!leaps.awaited && next()) pass(Math.max(0, next().due - now()));
+  };
+  const leaps = { asked: 0, awaited: 0, pass, skip };
   Date.now = now;
   window.setTimeout = (run, after = 0) => start(run, after, null);
   window.setInterval = (run, every) => start(run, every, every);
@@ -102,7 +106,7 @@ window.leaps = (() => {
     leaps.asked += 1;
     leaps.awaited += 1;
     try {
-      const answer = await real.fetch(...given);
+      const answer = await ask(...given);
       return new Response(await answer.blob(), { status: answer.status });
     } finally {
       leaps.awaited -= 1;

@@ -15,6 +15,7 @@ import asyncio
 import base64
 import contextlib
 import copy
+import functools
 import itertools
 import shutil
 import threading
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 import jsonpatch
 import kmock
 import kopf
+import trustme
 import yaml  # type: ignore[import-untyped]
 from kmock._internal import k8s, rendering
 
@@ -87,11 +89,13 @@ def documents(path: Path) -> list[dict[str, Any]]:
     return [each for each in yaml.safe_load_all(path.read_text("utf-8")) if each]
 
 
+@functools.cache
 def role() -> dict[str, Any]:
     """The operator's Role."""
     return next(each for each in documents(MANIFESTS / "rbac.yaml") if each["kind"] == "Role")
 
 
+@functools.cache
 def resource_schema() -> dict[str, Any]:
     """The schema of a CounterCache."""
     (definition,) = documents(MANIFESTS / "crd.yaml")
@@ -194,6 +198,8 @@ class ApiServer(k8s.KubernetesEmulator):
         finally:
             if request.method.name.lower() != "get":
                 self.changed.set()
+            # kmock keeps all requests for the test, and looks through them at each new one.
+            self._requests[:] = [each for each in self._requests if each is not request]
 
     def _authorize(self, request: rendering.Request) -> None:
         assert request.resource is not None
@@ -500,6 +506,11 @@ async def cluster_in(folder: Path) -> AsyncIterator[Cluster]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@functools.cache
+def _authority() -> bytes:
+    return base64.b64encode(trustme.CA().cert_pem.bytes())
+
+
 class Operator:
     """An operator in a thread with an event loop of its own: kopf ends every task that began after it did."""
 
@@ -512,7 +523,8 @@ class Operator:
             {},
         )
         url = cluster.url
-        info = kopf.ConnectionInfo(server=url, token=token)
+        # Without an authority of its own it would load all those of the system, for an address that needs none.
+        info = kopf.ConnectionInfo(server=url, token=token, ca_data=_authority())
         self.arguments = run.build(options, login=lambda: info)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

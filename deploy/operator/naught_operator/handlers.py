@@ -125,6 +125,7 @@ def register(
 ) -> None:
     """Put the handlers into a registry."""
     kinds: Any = {"group": GROUP, "version": VERSION, "plural": PLURAL, "registry": registry}
+    is_over = asyncio.Event()
 
     @kopf.on.startup(registry=registry)
     async def started(**_: Any) -> None:
@@ -132,6 +133,7 @@ def register(
 
     @kopf.on.cleanup(registry=registry)
     async def ended(**_: Any) -> None:
+        is_over.set()
         await stop()
 
     @kopf.on.login(registry=registry)
@@ -146,6 +148,10 @@ def register(
 
     @kopf.timer(**kinds, interval=interval_s, initial_delay=interval_s)
     async def looked_at(body: kopf.Body, namespace: str | None, name: str | None, **_: Any) -> None:
+        # A change that kopf still handles as it ends starts the timer again, which nothing stops: the end would wait
+        # for it for five seconds.
+        if is_over.is_set():
+            raise asyncio.CancelledError
         await looks.look(body, str(namespace), str(name))
 
     @kopf.on.delete(**kinds)

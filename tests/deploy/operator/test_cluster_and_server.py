@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -191,47 +191,40 @@ async def test_rules_reach_the_server_with_its_file(cluster: Cluster) -> None:
         assert pod_uid(cluster) == pod
 
 
-@pytest.mark.parametrize(
-    ("resource", "name", "change", "repaired"),
-    [
-        (
-            "v1/configmaps",
-            "orders",
-            {"data": {"naught.toml": "port = 1\n"}},
-            lambda obj: "insecure" in str(obj["data"]),
-        ),
-        (
-            "apps/v1/statefulsets",
-            "orders",
-            {"spec": {"replicas": 2, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}},
-            lambda obj: obj["spec"]["replicas"] == 1 and obj["spec"]["updateStrategy"] == {"type": "OnDelete"},
-        ),
-        ("v1/services", "orders", {"spec": {"ports": []}}, lambda obj: len(obj["spec"]["ports"]) == 2),
-        (
-            "policy/v1/poddisruptionbudgets",
-            "orders",
-            {"spec": {"maxUnavailable": 1}},
-            lambda obj: not obj["spec"]["maxUnavailable"],
-        ),
-        (
-            "networking.k8s.io/v1/networkpolicies",
-            "orders",
-            {"spec": {"ingress": []}},
-            lambda obj: len(obj["spec"]["ingress"]) == 3,
-        ),
-    ],
-    ids=["ConfigMap", "StatefulSet", "Service", "PodDisruptionBudget", "NetworkPolicy"],
-)
-async def test_an_object_that_somebody_changes_is_put_back(
-    cluster: Cluster, resource: str, name: str, change: Any, repaired: Any
-) -> None:
+CHANGES: list[tuple[str, dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
+    (
+        "v1/configmaps",
+        {"data": {"naught.toml": "port = 1\n"}},
+        lambda obj: "insecure" in str(obj["data"]),
+    ),
+    (
+        "apps/v1/statefulsets",
+        {"spec": {"replicas": 2, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}},
+        lambda obj: obj["spec"]["replicas"] == 1 and obj["spec"]["updateStrategy"] == {"type": "OnDelete"},
+    ),
+    ("v1/services", {"spec": {"ports": []}}, lambda obj: len(obj["spec"]["ports"]) == 2),
+    (
+        "policy/v1/poddisruptionbudgets",
+        {"spec": {"maxUnavailable": 1}},
+        lambda obj: not obj["spec"]["maxUnavailable"],
+    ),
+    (
+        "networking.k8s.io/v1/networkpolicies",
+        {"spec": {"ingress": []}},
+        lambda obj: len(obj["spec"]["ingress"]) == 3,
+    ),
+]
+
+
+async def test_an_object_that_somebody_changes_is_put_back(cluster: Cluster) -> None:
     async with operator(cluster):
         await cluster.create()
         await ready(cluster)
         pod = pod_uid(cluster)
-        await cluster.send("PATCH", resource, name, change)
-        await until(lambda: repaired(cluster.get(resource, name)), "it is put back")
-        assert pod_uid(cluster) == pod
+        for resource, change, repaired in CHANGES:
+            await cluster.send("PATCH", resource, "orders", change)
+            await until(lambda r=resource, is_so=repaired: is_so(cluster.get(r, "orders")), f"{resource} is put back")
+            assert pod_uid(cluster) == pod, resource
 
 
 async def test_an_object_of_somebody_else_is_not_touched(cluster: Cluster) -> None:
