@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support.seeds import exhaustive, slow
 from support.server_process import RawPeer, ServerProcess, server_process, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
@@ -85,10 +86,9 @@ def filled_and_drained(server: ServerProcess, keep_every: int, counters: int) ->
     ("eviction", "keep_every", "counters"),
     # Where some are left there is the most to do. Lazy eviction takes its time: the zeros go at the sweeper's pace.
     [
-        pytest.param(*case, COUNTERS)
-        if case == ("eager", 100)
-        else pytest.param(*case, COUNTERS_SLOW, marks=pytest.mark.slow)
-        for case in CASES
+        ("eager", 100, COUNTERS),
+        *slow(("eager", 0, COUNTERS_SLOW), ("lazy", 100, COUNTERS)),
+        *exhaustive(("eager", 100, COUNTERS_SLOW), ("lazy", 0, COUNTERS_SLOW), ("lazy", 100, COUNTERS_SLOW)),
     ],
 )
 def test_memory_is_returned_after_a_drain(tmp_path: Path, eviction: str, keep_every: int, counters: int) -> None:
