@@ -44,12 +44,12 @@ from naught_loadtest.measure import ceiling
 from naught_loadtest.measure.cores import Cores, split_cores
 from naught_loadtest.measure.report import to_json
 from naught_loadtest.measure.result import Result
-from naught_loadtest.measure.rounds import EVICTING_WAYS, PEERS, REDIS_WAYS, Setting
+from naught_loadtest.measure.rounds import EVICTING_WAYS, PEERS, REDIS_WAYS, Setting, base_plan
 from naught_loadtest.measure.series import Series, histogram_of
 from naught_loadtest.page.document import render
 from naught_loadtest.processes import environment
 from support.programs import need
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 DEADLINE_S = 30.0
 TIMES = ("--duration", "0.15", "--warmup", "0.02", "--no-ceiling")
@@ -120,13 +120,16 @@ QUICK_SETTINGS = [Setting("depth 1", 1), Setting("apply of 20", 1, 20)]
 """Of the generator's ceiling; to encode applies of 1 000 takes longer than all the rest of it."""
 
 
-def each_once(names: Iterable[str], ways: Sequence[str]) -> list[Any]:
-    """Every name with every way, as slow tests but for one way of each name, of which each way has its turn."""
-    return [
-        pytest.param(name, way, marks=[] if ways[place % len(ways)] == way else [pytest.mark.slow])
-        for place, name in enumerate(names)
-        for way in ways
-    ]
+def spread(names: Iterable[str], ways: Sequence[str], quick: int) -> list[Any]:
+    """Every name with every way: in the first `quick` names one way each as quick tests, of which each way has its
+    turn, in all the names another one as slow tests, and the rest as exhaustive ones."""
+    found = []
+    for place, name in enumerate(names):
+        first, second, *others = (ways[(place + each) % len(ways)] for each in range(len(ways)))
+        found += [(name, first)] if place < quick else slow((name, first))
+        found += slow((name, second)) if place < quick else exhaustive((name, second))
+        found += exhaustive(*((name, way) for way in others))
+    return found
 
 
 def check(code: int, report: dict[str, Any], way: str, scenario: str) -> dict[str, Any]:
@@ -148,9 +151,9 @@ def check(code: int, report: dict[str, Any], way: str, scenario: str) -> dict[st
 @pytest.mark.parametrize(
     ("scenario", "way"),
     [
-        *each_once([each for each in SCENARIOS if each not in NAUGHT_ONLY], list(WAYS)),
-        *each_once(["ttl", "quota"], ["due", "pipelined", "single"]),
-        ("semaphore", "single"),
+        *spread([each for each in SCENARIOS if each not in NAUGHT_ONLY], list(WAYS), quick=4),
+        *spread(["ttl", "quota"], ["due", "pipelined", "single"], quick=1),
+        *slow(("semaphore", "single")),
     ],
 )
 def test_every_scenario_counts_right(
@@ -176,7 +179,7 @@ def knows(server: Server, name: str) -> bool:
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize(("kind", "way"), each_once(PEERS, ["pipelined", "applied", "due"]))
+@pytest.mark.parametrize(("kind", "way"), spread(reversed(PEERS), ["pipelined", "applied", "due"], quick=2))
 def test_the_peers_count_right_and_keep_their_zeros_or_not(
     request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], kind: str, way: str
 ) -> None:
@@ -234,7 +237,9 @@ def test_an_objective_decides_the_exit_status(
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("peers", [*slow((["redis-lua"],), (list(VERSUS_PEERS),))], ids=",".join)
+@pytest.mark.parametrize(
+    "peers", [*slow((["redis-lua", "memcached"],)), *exhaustive((list(VERSUS_PEERS),))], ids=",".join
+)
 def test_versus_prints_a_ratio_for_each_peer(
     peers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +354,7 @@ def test_a_load_with_a_session_on_every_connection(
     """Far more requests than the server keeps replies for, so they are acknowledged in time."""
     target = naught.url.replace("naught://", "naught-session://")
     opened = ask(naught, "info")[b"sessions"][b"opened"]
-    code, report = run(target, capsys, "--scenario", "mixed", *SMALL, *WAYS[way], "--duration", "1")
+    code, report = run(target, capsys, "--scenario", "mixed", *SMALL, *WAYS[way], "--duration", "0.7")
     check(code, report, way, "mixed")
     assert report["requests"] > 1024
     assert ask(naught, "info")[b"sessions"][b"opened"] == opened + 4, "one for each connection, none for the probe"
@@ -409,11 +414,19 @@ def test_neighbours_that_cannot_start_are_named(naught: Server) -> None:
         pass
 
 
+def brief_plan(cores: Cores, **words: Any) -> Plan:
+    """That of a bar, which measures for a moment only."""
+    return base_plan(cores, **{**words, "duration_s": 0.2, "warmup_s": 0.02})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", [access.GROUP, in_use.GROUP, victims.GROUP])
 def test_the_bars_of_the_server_among_others_print_their_lines(
     group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (access, in_use, victims):
+        monkeypatch.setattr(module, "base_plan", brief_plan)
+    monkeypatch.setattr(victims, "COUNTERS", 20_000)
     monkeypatch.setattr(victims, "CLIENTS", 2)
     monkeypatch.setattr(victims, "KINDS", ["top", "release"])
     monkeypatch.setattr(in_use, "SETTINGS", [Setting("depth 4", 4)])
@@ -458,7 +471,7 @@ def test_a_search_that_finds_nothing(
 ) -> None:
     monkeypatch.setattr(Result, "invalid", [])  # as above
     words = ("search", "--target", naught.url, "-c", "2", "--duration", "0.2", "--warmup", "0")
-    code = main([*words, "--start", "3", "--slo", "max<1ns"])
+    code = main([*words, "--start", "2", "--slo", "max<1ns"])
     assert code == status.OBJECTIVE_MISSED
     assert "no rate was found" in capsys.readouterr().out
 
@@ -541,7 +554,7 @@ def started(*words: str) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_the_demonstration_as_a_newcomer_sees_it() -> None:
-    with started("demo", "--duration", "2") as demo:
+    with started("demo", "--duration", "1") as demo:
         assert demo.stdout is not None
         out = ""
         while "Its page" not in out:
