@@ -19,8 +19,8 @@ from support.metrics_page import http_port
 from support.programs import need
 from support.server_process import ServerProcess, server_process, wait_until
 
-ZEROS = 1_000_000
-LIVE = 10_000
+ZEROS = 100_000
+LIVE = 1_000
 DEADLINE_S = 180.0
 DIVISOR = 100
 SCRAPE_INTERVAL = "500ms"
@@ -28,7 +28,7 @@ LAZY = '[caches.default]\neviction = "lazy"\n'
 
 
 def make_zeros(server: ServerProcess) -> None:
-    """Counters that live, and a million that count to 1 and back."""
+    """Counters that live, and many more that count to 1 and back."""
     probe, _ = open_probe(parse_target(f"naught://127.0.0.1:{server.port}"))
     with probe:
         Filler(probe, new_prefix()).fill_to(LIVE)

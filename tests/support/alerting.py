@@ -36,9 +36,13 @@ _DURATION: Final = re.compile(r"(?:\d+(?:ms|[smhdw]))+")
 _IN_EXPRESSION: Final = re.compile(r"(?<=\[)[\dsmhdw:]+(?=\])|(?<=offset )[\dsmhdw]+")
 
 
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one in C, where there is one, is ten times as fast."""
+
+
 def parsed(file: Path) -> Any:
     """A YAML file."""
-    return yaml.safe_load(file.read_text("utf-8"))
+    return yaml.load(file.read_text("utf-8"), LOADER)
 
 
 @cache

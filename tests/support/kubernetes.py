@@ -34,6 +34,7 @@ from kmock._internal import k8s, rendering
 from naught_operator import run
 from naught_operator.access import FOLDER
 from naught_operator.names import GROUP, KIND, PLURAL, VERSION
+from support.alerting import LOADER
 from support.paths import ROOT
 from support.server_process import ServerProcess
 
@@ -86,7 +87,7 @@ def rights_of(rules: list[Mapping[str, Any]]) -> set[Right]:
 
 def documents(path: Path) -> list[dict[str, Any]]:
     """The manifests in a file."""
-    return [each for each in yaml.safe_load_all(path.read_text("utf-8")) if each]
+    return [each for each in yaml.load_all(path.read_text("utf-8"), LOADER) if each]
 
 
 @functools.cache

@@ -9,6 +9,7 @@ Three judges, each of which returns sentences, and none where all is well:
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -19,6 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
@@ -26,7 +28,7 @@ import yaml  # type: ignore[import-untyped]
 
 from naught_server.config import ConfigError, ServerConfig
 from naught_server.loading import load
-from support.alerting import DEPLOY
+from support.alerting import DEPLOY, LOADER
 from support.paths import ROOT
 
 CHART: Final = DEPLOY / "helm" / "naught"
@@ -85,7 +87,7 @@ def printed_by(name: str, *arguments: str | Path) -> str:
 
 def parsed_manifests(text: str) -> list[Manifest]:
     """The manifests in a text of YAML."""
-    return [each for each in yaml.safe_load_all(text) if each is not None]
+    return [each for each in yaml.load_all(text, LOADER) if each is not None]
 
 
 def templated(*values: str, file: Path | None = None) -> list[Manifest]:
@@ -108,10 +110,18 @@ def one(manifests: Iterable[Manifest], kind: str) -> Manifest:
 # ------------------------------------------------------------------------------------------- the judges
 
 
-def refused_by(version: str, manifest: Manifest) -> list[str]:
-    """What the schemas of one version of Kubernetes say against a manifest."""
+@cache
+def _validator() -> Any:
+    """kubernetes_validate, which here reads each of its schemas once: some have a megabyte, and it keeps none."""
     import kubernetes_validate  # type: ignore[import-untyped]
 
+    kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
+    return kubernetes_validate
+
+
+def refused_by(version: str, manifest: Manifest) -> list[str]:
+    """What the schemas of one version of Kubernetes say against a manifest."""
+    kubernetes_validate = _validator()
     try:
         kubernetes_validate.validate(manifest, version, strict=True)
     except kubernetes_validate.ValidationError as error:
@@ -121,16 +131,24 @@ def refused_by(version: str, manifest: Manifest) -> list[str]:
     return []
 
 
+@cache
+def _models() -> ModuleType:
+    """The models of `GROUP_OF_OPERATOR`. Their package imports those of v1alpha1 too, which takes as long again."""
+    package = "cloudcoil.models.prometheus_operator"
+    unused = f"{package}.v1alpha1"
+    sys.modules[unused] = ModuleType(unused)
+    return importlib.import_module(f"{package}.v1")
+
+
 def refused_by_operator(manifest: Manifest) -> list[str]:
     """What the models of the Prometheus Operator say against a custom resource.
 
     They ignore an unknown field, so what they have read is compared with what was there.
     """
-    from cloudcoil.models.prometheus_operator import v1
     from pydantic import ValidationError
 
     try:
-        read = getattr(v1, manifest["kind"]).model_validate(manifest)
+        read = getattr(_models(), manifest["kind"]).model_validate(manifest)
     except ValidationError as error:
         return [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
     return list(_unread(manifest, read.model_dump(by_alias=True, exclude_none=True, mode="json"), ""))
