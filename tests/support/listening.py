@@ -30,23 +30,27 @@ def listening(server: S) -> Iterator[S]:
     stop = asyncio.Event()
 
     async def run() -> None:
-        connections: set[asyncio.Task[None]] = set()
+        connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
-            connections.add(task)
+            connections[task] = writer
             try:
-                await server.serve(reader, writer)
+                with contextlib.suppress(asyncio.CancelledError):  # the end of the block
+                    await server.serve(reader, writer)
             finally:
-                connections.discard(task)
+                del connections[task]
 
         listener = await asyncio.start_server(accept, "127.0.0.1", 0)
         server.port = listener.sockets[0].getsockname()[1]
         ready.set()
         await stop.wait()
         listener.close()
-        for task in connections:
+        for task, writer in connections.items():
+            # Not closed, which would wait until the peer has read everything: the peer may be this thread's maker,
+            # which waits for the thread to end.
+            writer.transport.abort()
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
@@ -64,3 +68,4 @@ def listening(server: S) -> Iterator[S]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(30)
+        assert not thread.is_alive(), "the server does not end"
