@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.seeds import exhaustive, slow
-from support.server_process import RawPeer, ServerProcess, server_process, wait_until
+from support.server_process import SERVER, RawPeer, ServerProcess, server_process, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 
@@ -94,7 +94,7 @@ def filled_and_drained(server: ServerProcess, keep_every: int, counters: int) ->
 def test_memory_is_returned_after_a_drain(tmp_path: Path, eviction: str, keep_every: int, counters: int) -> None:
     settings = tmp_path / "naught.toml"
     settings.write_text(f'[caches.default]\neviction = "{eviction}"\n')
-    with server_process(tmp_path, "--config", str(settings)) as server:
+    with server_process(tmp_path, "--config", str(settings), command=SERVER) as server:
         check(filled_and_drained(server, keep_every, counters), CASES[eviction, keep_every])
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from naught.wire.codec import encode_request, reply_unpacker
 from support.seeds import exhaustive, told
-from support.server_process import MIB, RawPeer, ServerProcess, server_process, wait_until
+from support.server_process import MIB, SERVER, RawPeer, ServerProcess, server_process, wait_until
 
 CONNECTIONS = 10_000
 WAVE = 500
@@ -66,7 +66,7 @@ def test_ten_thousand_connections_come_and_go_and_leave_no_memory_no_descriptor_
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CONNECTIONS + 1_000), hard))
     try:
         limits = ("--connections-max", str(CONNECTIONS + 1), "--sessions-per-address-max", str(2 * CONNECTIONS))
-        with server_process(tmp_path, *limits) as server, server.connect() as asking:
+        with server_process(tmp_path, *limits, command=SERVER) as server, server.connect() as asking:
             assert asking.call("ping") == b"pong"
             before = descriptors(server)
             come_and_go(server, asking)
@@ -101,7 +101,7 @@ def open_and_end(peer: RawPeer, sessions: int) -> None:
 
 @pytest.mark.parametrize("sessions", [SESSIONS, *exhaustive(SESSIONS_EXHAUSTIVE)])
 def test_sessions_that_come_and_go_leave_no_memory(tmp_path: Path, sessions: int) -> None:
-    with server_process(tmp_path) as server, server.connect() as peer, server.connect() as asking:
+    with server_process(tmp_path, command=SERVER) as server, server.connect() as peer, server.connect() as asking:
         open_and_end(peer, WARM)
         resident = server.resident_bytes()
         open_and_end(peer, sessions)
