@@ -286,7 +286,7 @@ def test_versus_prints_a_ratio_for_each_peer(
     assert "round 1/1" in err
 
 
-@pytest.mark.parametrize("settings", [QUICK_SETTINGS, pytest.param(ceiling.SETTINGS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("settings", [*slow((QUICK_SETTINGS,)), *exhaustive((ceiling.SETTINGS,))])
 def test_the_ceiling_of_the_generator(
     settings: list[Setting],
     tmp_path: Path,
@@ -315,7 +315,7 @@ def scripted(script: str, server: Server) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize("script", ["naught_client", "naught_threads"])
+@pytest.mark.parametrize("script", ["naught_client", *slow("naught_threads")])
 def test_the_scripts_of_the_client_drive_a_server(naught: Server, script: str) -> None:
     before = evicted(naught)
     done = scripted(script, naught)
@@ -347,7 +347,7 @@ def test_a_script_of_threads_fails_where_others_count_along(naught: Server) -> N
         ask(naught, "clear")
 
 
-@pytest.mark.parametrize("way", [*slow("pipelined", "due"), "applied"])
+@pytest.mark.parametrize("way", [*slow("pipelined"), *exhaustive("due"), "applied"])
 def test_a_load_with_a_session_on_every_connection(
     naught: Server, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
@@ -381,7 +381,7 @@ def test_a_server_that_is_not_in_use_as_asked_makes_the_bar_invalid(naught: Serv
     ask(naught, "clear")
 
 
-@pytest.mark.parametrize("kind", [next(iter(KINDS)), *slow(*list(KINDS)[1:])])
+@pytest.mark.parametrize("kind", [next(iter(KINDS)), *slow(*list(KINDS)[1:4]), *exhaustive(*list(KINDS)[4:])])
 def test_neighbours_of_each_kind_ask_for_costly_things_until_they_are_stopped(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,7 +526,7 @@ def test_the_self_test_a_stopped_server_shows_in_the_response_and_not_in_the_ser
     assert report["response_ns"]["p95"] > report["service_ns"]["p95"]
 
 
-@pytest.mark.parametrize("rate", [None, 1000.0], ids=["closed", "open"])
+@pytest.mark.parametrize("rate", [None, *slow(1000.0)], ids=["closed", "open"])
 def test_a_run_ends_when_told_that_it_is_enough(naught: Server, rate: float | None) -> None:
     planned_s = 2 * DEADLINE_S
     plan = Plan(naught.url, new_prefix(), connections=4, rate=rate, duration_s=planned_s, warmup_s=0.05, processes=2)

@@ -13,6 +13,7 @@ from naught_loadtest.__main__ import main
 from naught_loadtest.commands import status
 from naught_server.secret_hash import hash_of
 from support.certificates import Authority
+from support.seeds import slow
 from support.server_process import ServerProcess, server_process
 
 USER, SECRET = "lo.ad", "correct horse/@:"
@@ -49,8 +50,11 @@ def load(target: str, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[
     return code, json.loads(printed.out or "{}"), printed.out + printed.err
 
 
-@pytest.mark.parametrize("session", ["", "-session"], ids=["plain", "session"])
-@pytest.mark.parametrize("given", ["url", "environment"])
+@pytest.mark.parametrize(
+    ("given", "session"),
+    [("url", "-session"), *slow(("environment", ""), ("url", ""), ("environment", "-session"))],
+    ids=["url-session", "environment-plain", "url-plain", "environment-session"],
+)
 def test_a_load_logs_in_and_shows_no_secret(
     served: tuple[str, Served],
     given: str,

@@ -24,6 +24,7 @@ from naught_loadtest.generate.watcher import Watcher
 from naught_loadtest.processes import environment
 from support.listening import listening
 from support.misbehaving import Fault, Misbehaving, NeverAnswers
+from support.seeds import slow
 
 DEADLINE_S = 30.0
 
@@ -57,7 +58,8 @@ def counters(server: Server, prefix: str) -> int:
 
 @pytest.mark.parametrize(
     "loop",
-    [pytest.param(("-P", "4"), id="closed", marks=pytest.mark.slow), pytest.param(("--rate", "500"), id="open")],
+    slow((("-P", "4"),), (("--rate", "500"),)),
+    ids=["closed", "open"],
 )
 def test_the_first_interrupt_ends_a_run_with_its_whole_report(
     loop: tuple[str, str], naught: Server, tmp_path: Path

@@ -26,7 +26,7 @@ import naught
 from naught.wire.limits import PARKED_MAX
 from support.paths import SUPPORT
 from support.proxy import Proxy
-from support.seeds import slow, told
+from support.seeds import exhaustive, slow, told
 from support.server_process import ServerProcess, server_process
 
 LEASE_S = 0.3
@@ -469,7 +469,7 @@ def test_a_session_full_of_waiters_can_release_and_give_up(run: Run, server: Ser
 # ------------------------------------------------------------------------------------------------- cancellation
 
 
-@pytest.mark.parametrize("count", [1_200, *slow(4_000)])
+@pytest.mark.parametrize("count", [1_200, *exhaustive(4_000)])
 @pytest.mark.parametrize("cuts", [False, True], ids=["", "over cut connections"])
 def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
     run: Run, server: ServerProcess, cuts: bool, count: int

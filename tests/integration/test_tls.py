@@ -28,7 +28,7 @@ from naught.wire.codec import encode_request
 from naught_server.secret_hash import hash_of
 from support.certificates import Authority
 from support.conversation import decoded
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 from support.server_process import DEADLINE_S, SERVER, SERVER_WITHOUT_UVLOOP, ServerProcess, wait_until
 from support.users import SECRET
 
@@ -276,7 +276,7 @@ async def test_a_process_of_this_user_is_a_user(world: World) -> None:
 # ------------------------------------------------------------------------------------------- handshakes
 
 
-@pytest.mark.parametrize("count", slow(10, 200))
+@pytest.mark.parametrize("count", [*slow(50), *exhaustive(200)])
 async def test_silent_handshakes_do_not_delay_the_others(world: World, count: int) -> None:
     before = world.handshakes()
     silent = [socket.create_connection(("127.0.0.1", world.server.port), DEADLINE_S) for _ in range(count)]

@@ -27,8 +27,15 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("command", [SERVER, SERVER_WITHOUT_UVLOOP], ids=["uvloop", "asyncio"])
-@pytest.mark.parametrize("by", [HOUR, -HOUR], ids=["forward", "back"])
+@pytest.mark.parametrize(
+    ("by", "command"),
+    [
+        pytest.param(HOUR, SERVER, id="forward-uvloop"),
+        pytest.param(-HOUR, SERVER_WITHOUT_UVLOOP, id="back-asyncio"),
+        pytest.param(HOUR, SERVER_WITHOUT_UVLOOP, id="forward-asyncio", marks=pytest.mark.exhaustive),
+        pytest.param(-HOUR, SERVER, id="back-uvloop", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_with_the_system_clock_set_by_an_hour_nothing_expires_early_or_late(
     tmp_path: Path, by: timedelta, command: list[str]
 ) -> None:
@@ -41,9 +48,9 @@ def test_with_the_system_clock_set_by_an_hour_nothing_expires_early_or_late(
         "FAKETIME_NO_CACHE": "1",
     }
     with server_process(tmp_path, command=command, environment=environment) as server, server.connect() as peer:
-        opened = peer.call("hello", {"session": True, "lease_ms": 1_000})
+        opened = peer.call("hello", {"session": True, "lease_ms": 500})
         assert peer.call("incr", "late", 1, 600_000) == 1
-        assert peer.call("incr", "soon", 1, 1_500) == 1
+        assert peer.call("incr", "soon", 1, 1_000) == 1
         assert peer.call("acquire", [["held", 1, 1]])[0] is True
         began = time.monotonic()
         time_file.write_text(f"{by.total_seconds():+.0f}\n")
@@ -53,7 +60,7 @@ def test_with_the_system_clock_set_by_an_hour_nothing_expires_early_or_late(
         left_ms = peer.call("ttl", "late")
         assert 0 <= 600_000 - left_ms - (time.monotonic() - began) * 1_000 + 50 < 5_000
         wait_until(lambda: peer.call("get", "soon") == 0, "what was due has expired")
-        assert time.monotonic() - began >= 1.4, "it expired early"
+        assert time.monotonic() - began >= 0.9, "it expired early"
         assert peer.call("get_many", ["late", "held"]) == [1, 1]
         assert opened[b"session"]
         # The session ends by its lease, in its time.

@@ -16,6 +16,7 @@ import pytest
 
 import naught
 from support.network import Network, network, why_not
+from support.seeds import exhaustive
 from support.server_process import SERVER, ServerProcess
 
 GUARD_S = 60.0
@@ -109,7 +110,7 @@ def test_over_a_network_cut_one_way_and_mended_nothing_is_lost_or_doubled(
     net.run_here(lambda: run(scenario))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *exhaustive(2)])
 def test_over_packets_lost_doubled_delayed_and_reordered_nothing_is_doubled_and_holds_come_back_once(
     net: Network, server: ServerProcess, seed: int
 ) -> None:
