@@ -212,7 +212,7 @@ def test_many_tasks_count_right(url: str) -> None:
 # ------------------------------------------------------------------------------------------------- cancellation
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *slow(2)])
 def test_cancelling_at_every_await_point_gives_nobody_another_answer(url: str, seed: int) -> None:
     """Each call has a key and an amount of its own. A result shows which call it belongs to, and the counter that the
     call was executed once."""

@@ -26,6 +26,7 @@ from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.turns import Turns
 from support.conversation import decoded, engine_of
+from support.seeds import slow
 from support.server_process import DEADLINE_S, MIB, ServerProcess, server_process
 from support.transport import FakeTransport, turns_taken
 
@@ -415,7 +416,7 @@ MANY = [b"%0100d" % number for number in range(4_000)]
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 @pytest.mark.parametrize(
     ("method", "params", "count"),
-    [("scan", (0, 4_096), 400), ("top", (2_000,), 400), ("get_many", (MANY,), 40), ("nothing", (), 60_000)],
+    [("scan", (0, 4_096), 400), *slow(("top", (2_000,), 400), ("get_many", (MANY,), 40)), ("nothing", (), 60_000)],
 )
 def test_what_a_peer_costs_that_never_reads(
     server: ServerProcess, method: str, params: tuple[Any, ...], count: int

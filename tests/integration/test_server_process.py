@@ -25,7 +25,7 @@ import pytest
 
 from naught.wire.codec import encode_request, reply_unpacker
 from naught_server.__main__ import main
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 from support.server_process import WITHOUT_UVLOOP, server_process
 from support.surroundings import without_settings
 
@@ -282,6 +282,7 @@ def test_it_starts_says_where_it_is_and_stops(start: Start, tmp_path: Path, loop
     by_unix.close()
 
 
+@pytest.mark.slow
 def test_the_log_is_json_when_asked(start: Start) -> None:
     server = start("--log-format", "json")
     assert server.stop() == 0
@@ -296,6 +297,7 @@ def test_without_tcp_there_is_only_the_unix_socket(start: Start, tmp_path: Path)
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_name_is_listened_on_at_all_its_addresses_and_one_port(start: Start) -> None:
     server = start("--host", "localhost")
     found = socket.getaddrinfo("localhost", server.bound["tcp"]["port"], type=socket.SOCK_STREAM)
@@ -305,6 +307,7 @@ def test_a_name_is_listened_on_at_all_its_addresses_and_one_port(start: Start) -
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_ports_file_that_is_another_servers_by_now_is_left(start: Start) -> None:
     server = start()
     server.ports_file.write_text('{"pid": 1}')
@@ -581,8 +584,10 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 CANNOT_START = [
     (["--unix-socket", "/nowhere/x"], "cannot listen on /nowhere/x: No such file or directory"),
-    (["--ports-file", "/nowhere/x"], "cannot write the ports file /nowhere/x: No such file or directory"),
-    (["--host", "host.invalid"], None),
+    *slow(
+        (["--ports-file", "/nowhere/x"], "cannot write the ports file /nowhere/x: No such file or directory"),
+        (["--host", "host.invalid"], None),
+    ),
 ]
 
 
@@ -605,7 +610,7 @@ REFUSED = (
 )
 WRONG_USAGE = [
     (["--prot", "1"], {}, "unknown flag --prot; did you mean --port?"),
-    ([], {"NAUGHT_PORT": "x"}, "NAUGHT_PORT must be a whole number from 0 to 65535, not 'x'"),
+    *slow(([], {"NAUGHT_PORT": "x"}, "NAUGHT_PORT must be a whole number from 0 to 65535, not 'x'")),
     (["--host", "0.0.0.0"], {}, f"refusing to listen on 0.0.0.0: {REFUSED}"),
     *slow(
         (["--host", "::"], {}, f"refusing to listen on ::: {REFUSED}"),
@@ -659,6 +664,7 @@ def test_check_config_as_a_process() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the configuration is good\n", "")
 
 
+@pytest.mark.slow
 def test_what_print_config_prints_can_be_given_back(tmp_path: Path) -> None:
     path = tmp_path / "naught.toml"
     path.write_text("port = 1\ndrain_timeout_ms = 5\n[caches.orders]\nshards = 8\neviction = 'lazy'\n")
@@ -697,7 +703,7 @@ def full_pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uvloop", *exhaustive("asyncio")])
 def test_a_log_pipe_that_nobody_reads_does_not_stop_the_server(
     tmp_path: Path, loop: str, full_pipe: tuple[int, int]
 ) -> None:

@@ -85,7 +85,7 @@ async def clean(client: naught.Client) -> None:
 # ------------------------------------------------------------------------------------------------- cut connections
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, *slow(2)])
 def test_counts_are_what_the_callers_were_told_over_cut_connections(
     run: Run, server: ServerProcess, seed: int
 ) -> None:
@@ -232,7 +232,7 @@ async def holder(
         await process.communicate()
 
 
-@pytest.mark.parametrize("how", ["hold", "fork", "fork-connecting"])
+@pytest.mark.parametrize("how", [*slow("hold"), "fork", *slow("fork-connecting")])
 def test_what_a_killed_client_held_comes_back_and_the_next_waiter_runs(
     run: Run, server: ServerProcess, loop_name: str, how: str
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 from support.client_helpers import Peer, ScriptedServer
 from support.infos import info_of, later, session_row
 from support.pseudo_terminal import GUARD_S, PseudoTerminal
+from support.seeds import slow
 from support.server_process import ServerProcess, server_process, wait_until
 from support.surroundings import without_settings
 
@@ -130,6 +131,7 @@ async def test_sessions_and_holders_and_names_that_are_hostile() -> None:
         assert await terminal.ended() == 0
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_gone_and_comes_back() -> None:
     answers = {"info": info_of(uptime_ms=600_000)}
     async with ScriptedServer() as server:
@@ -216,7 +218,7 @@ async def test_a_terminal_that_obeys_nothing_gets_lines(server: ServerProcess) -
         assert await terminal.ended() == 130
 
 
-@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("as_json", [*slow(False), True], ids=["text", "json"])
 def test_without_a_terminal_it_prints_what_stat_prints(server: ServerProcess, as_json: bool, tmp_path: Path) -> None:
     def printed(command: str) -> list[str]:
         words = [command, "--lines", "2", "--interval", "0.05", *(["--json"] if as_json else [])]
