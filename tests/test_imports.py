@@ -6,7 +6,7 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,35 +206,56 @@ def arrows() -> dict[str, set[str]]:
 # ------------------------------------------------------------------------------------------------- the packages
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if top(name) == "naught_server"])
-def test_the_server_knows_the_wire_and_the_errors_of_the_client_and_no_more(name: str) -> None:
-    known = {found for found in at_run_time(name) if top(found) in {"naught", "naught_loadtest"}}
-    assert known <= SERVER_MAY_IMPORT
+# Each test goes through all modules of its kind; a failure shows those that break the rule, and what they import.
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if top(name) == "naught"])
-def test_the_client_knows_neither_the_server_nor_the_harness(name: str) -> None:
-    known = {top(found) for found in at_run_time(name)} & {"naught_server", "naught_loadtest"}
-    assert known == ({"naught_server"} if name == MEMORY else set())
-    opened = {found.module for found in imports_of(name) if found.at_once and not found.for_types}
-    assert MEMORY not in opened, "the door is open before anybody came"
+def breaking(names: Iterable[str], broken_by: Callable[[str], set[str]]) -> dict[str, set[str]]:
+    """The modules among these that break a rule, each with what breaks it."""
+    names = list(names)
+    assert names, "a rule for no module"
+    return {name: found for name in names if (found := broken_by(name))}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if top(name) == "naught_loadtest"])
-def test_the_harness_does_not_reach_into_the_server(name: str) -> None:
-    assert not {found for found in at_run_time(name) if top(found) == "naught_server"}
+def of(package: str) -> list[str]:
+    return [name for name in MODULES if top(name) == package]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in MODULES if is_within(name, {"naught.lint", "naught.safemap", "naught.zeros"})]
-)
-def test_the_toolbox_stands_alone(name: str) -> None:
+def test_the_server_knows_the_wire_and_the_errors_of_the_client_and_no_more() -> None:
+    def beyond(name: str) -> set[str]:
+        return {
+            found for found in at_run_time(name) if top(found) in {"naught", "naught_loadtest"}
+        } - SERVER_MAY_IMPORT
+
+    assert breaking(of("naught_server"), beyond) == {}
+
+
+def test_the_client_knows_neither_the_server_nor_the_harness() -> None:
+    def known(name: str) -> set[str]:
+        return {top(found) for found in at_run_time(name)} & {"naught_server", "naught_loadtest"}
+
+    def opened(name: str) -> set[str]:
+        return {found.module for found in imports_of(name) if found.at_once and not found.for_types} & {MEMORY}
+
+    assert breaking(of("naught"), known) == {MEMORY: {"naught_server"}}
+    assert breaking(of("naught"), opened) == {}, "the door is open before anybody came"
+
+
+def test_the_harness_does_not_reach_into_the_server() -> None:
+    def reached(name: str) -> set[str]:
+        return {found for found in at_run_time(name) if top(found) == "naught_server"}
+
+    assert breaking(of("naught_loadtest"), reached) == {}
+
+
+def test_the_toolbox_stands_alone() -> None:
     """Lint, SafeMap and zeros are for programs without a server."""
-    known = {found for found in at_run_time(name) if top(found) in PACKAGES}
-    assert all(
-        is_within(found, {"naught.lint", "naught.safemap", "naught.zeros", "naught.errors", "naught._version"})
-        for found in known
-    )
+    toolbox = {"naught.lint", "naught.safemap", "naught.zeros"}
+
+    def beyond(name: str) -> set[str]:
+        known = {found for found in at_run_time(name) if top(found) in PACKAGES}
+        return {found for found in known if not is_within(found, toolbox | {"naught.errors", "naught._version"})}
+
+    assert breaking([name for name in MODULES if is_within(name, toolbox)], beyond) == {}
 
 
 def test_the_client_alone_loads_nothing_of_the_server() -> None:
@@ -246,18 +267,25 @@ def test_the_client_alone_loads_nothing_of_the_server() -> None:
     assert not set(EXTRAS) & set(loaded.stdout.split())
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if top(name) == OPERATOR])
-def test_the_operator_is_a_program_of_its_own(name: str) -> None:
+def test_the_operator_is_a_program_of_its_own() -> None:
     """Few of its modules know kopf, the API or a server, and nothing but itself imports it."""
-    beyond = {top(found) for found in at_run_time(name)} - set(sys.stdlib_module_names) - {OPERATOR}
-    assert beyond == OPERATOR_MAY_IMPORT.get(name, set())
-    assert all(top(other) == OPERATOR for other, known in arrows().items() if name in known)
+
+    def beyond(name: str) -> set[str]:
+        return {top(found) for found in at_run_time(name)} - set(sys.stdlib_module_names) - {OPERATOR}
+
+    assert breaking(of(OPERATOR), beyond) == OPERATOR_MAY_IMPORT
+    assert (
+        breaking([name for name in MODULES if top(name) != OPERATOR], lambda name: arrows()[name] & {*of(OPERATOR)})
+        == {}
+    )
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(PEERS) and top(name) != OPERATOR])
-def test_nothing_but_the_standard_library_uvloop_and_msgpack(name: str) -> None:
-    extra = {EXTRAS[name]} if name in EXTRAS else set()
-    assert {top(found) for found in at_run_time(name)} <= set(sys.stdlib_module_names) | AT_RUN_TIME | extra
+def test_nothing_but_the_standard_library_uvloop_and_msgpack() -> None:
+    def beyond(name: str) -> set[str]:
+        extra = {EXTRAS[name]} if name in EXTRAS else set()
+        return {top(found) for found in at_run_time(name)} - set(sys.stdlib_module_names) - AT_RUN_TIME - extra
+
+    assert breaking([name for name in MODULES if not name.startswith(PEERS) and top(name) != OPERATOR], beyond) == {}
 
 
 @pytest.mark.parametrize("name", EXTRAS)
@@ -266,25 +294,27 @@ def test_nothing_imports_what_needs_an_extra(name: str) -> None:
     assert not {other for other, known in arrows().items() if name in known}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith(PEERS)])
-def test_nothing_imports_what_drives_other_libraries(name: str) -> None:
-    assert not {other for other, known in arrows().items() if name in known and not other.startswith(PEERS)}
+def test_nothing_imports_what_drives_other_libraries() -> None:
+    peers = {name for name in MODULES if name.startswith(PEERS)}
+    assert peers
+    assert breaking([name for name in MODULES if name not in peers], lambda name: arrows()[name] & peers) == {}
 
 
 # ------------------------------------------------------------------------------------------------- the core
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not is_within(name, ADAPTERS)])
-def test_what_is_no_adapter_has_no_loop_no_socket_and_no_clock(name: str) -> None:
-    assert not {top(found) for found in at_run_time(name)} & INPUT_AND_CLOCK
+def with_input_and_clock(name: str) -> set[str]:
+    return {top(found) for found in at_run_time(name)} & INPUT_AND_CLOCK
 
 
-@pytest.mark.parametrize("name", sorted(ADAPTERS))
-def test_each_adapter_needs_to_be_called_one(name: str) -> None:
+def test_what_is_no_adapter_has_no_loop_no_socket_and_no_clock() -> None:
+    assert breaking([name for name in MODULES if not is_within(name, ADAPTERS)], with_input_and_clock) == {}
+
+
+def test_each_adapter_needs_to_be_called_one() -> None:
     """A name that stays in the list when its module has no clock any more would let one in unseen."""
-    within = [module for module in MODULES if is_within(module, {name})]
-    assert within, "there is no such module"
-    assert any({top(found) for found in at_run_time(module)} & INPUT_AND_CLOCK for module in within)
+    adapters = breaking([name for name in MODULES if is_within(name, ADAPTERS)], with_input_and_clock)
+    assert {listed for listed in ADAPTERS if not any(is_within(name, {listed}) for name in adapters)} == set()
 
 
 # ------------------------------------------------------------------------------------------------- circles
