@@ -21,6 +21,7 @@ import pytest
 import naught
 from naught.safemap import SafeMap, Underflow, shard
 from support.cases_counters import INVALID, TOP_OF_NONE, UNDERFLOW, Case, cases_for
+from support.each import hold_for_each
 from support.seeds import told
 
 POLICIES = ("eager", "deferred")
@@ -110,13 +111,15 @@ class MapUnderTest:
 
 
 @pytest.mark.parametrize("shard_count", [1, 31])
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_the_table_of_cases(case: Case, shard_count: int, make: Any) -> None:
-    counters = make(shard_count=shard_count)
-    tested = MapUnderTest(counters)
-    for number, (operation, arguments, expected) in enumerate(case.steps):
-        assert tested.do(operation, arguments) == expected, f"step {number}: {operation}{arguments}"
-        assert all(value >= 1 for value in counters.values())
+def test_the_table_of_cases(shard_count: int, make: Any) -> None:
+    def hold(case: Case) -> None:
+        counters = make(shard_count=shard_count)
+        tested = MapUnderTest(counters)
+        for number, (operation, arguments, expected) in enumerate(case.steps):
+            assert tested.do(operation, arguments) == expected, f"step {number}: {operation}{arguments}"
+            assert all(value >= 1 for value in counters.values())
+
+    hold_for_each(((case.name, case) for case in CASES), hold)
 
 
 def test_the_cleaning_step_changes_no_answer() -> None:

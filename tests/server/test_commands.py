@@ -10,9 +10,10 @@ from naught.wire.codec import encode_request
 from naught_server.store import Cache
 from simulation.peer import Peer, engine_of
 from support.cases_counters import CASES, EVERYTHING, LONG_ARRAYS, THREE_AT_MOST, TOP_OF_NONE, Case, cases_for
+from support.each import hold_for_each
 
 EVICTIONS = ["eager", "lazy"]
-SHARDS = [1, 256]
+SHARDS = [1, 16]
 WIRE_CASES = cases_for(EVERYTHING - {TOP_OF_NONE, THREE_AT_MOST, LONG_ARRAYS})
 FULL_CASES = [case for case in CASES if THREE_AT_MOST in case.features]
 
@@ -25,8 +26,9 @@ def test_the_wire_has_every_case_but_two() -> None:
     ]
 
 
-def named(cases: list[Case]) -> list[Any]:
-    return [pytest.param(case.steps, id=case.name) for case in cases]
+def play_each(cases: list[Case], **policy: Any) -> None:
+    """Every case on an engine of its own."""
+    hold_for_each(((case.name, case.steps) for case in cases), lambda steps: play(Peer(engine_of(**policy)), steps))
 
 
 def play(peer: Peer, steps: list[Any]) -> None:
@@ -57,23 +59,20 @@ def all_keys(peer: Peer) -> list[bytes]:
 
 @pytest.mark.parametrize("shards", SHARDS)
 @pytest.mark.parametrize("eviction", EVICTIONS)
-@pytest.mark.parametrize("steps", named(WIRE_CASES))
-def test_answers(steps: list[Any], eviction: str, shards: int) -> None:
-    play(Peer(engine_of(eviction=eviction, shards=shards)), steps)
+def test_answers(eviction: str, shards: int) -> None:
+    play_each(WIRE_CASES, eviction=eviction, shards=shards)
 
 
 @pytest.mark.parametrize("eviction", EVICTIONS)
-@pytest.mark.parametrize("steps", named(WIRE_CASES))
-def test_answers_without_the_fast_loop(steps: list[Any], eviction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_without_the_fast_loop(eviction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cache, "prepare", lambda cache, now_ms: False)
-    play(Peer(engine_of(eviction=eviction)), steps)
+    play_each(WIRE_CASES, eviction=eviction, shards=16)
 
 
 @pytest.mark.parametrize("shards", SHARDS)
 @pytest.mark.parametrize("eviction", EVICTIONS)
-@pytest.mark.parametrize("steps", named(FULL_CASES))
-def test_answers_of_a_full_cache(steps: list[Any], eviction: str, shards: int) -> None:
-    play(Peer(engine_of(eviction=eviction, shards=shards, max_counters=3)), steps)
+def test_answers_of_a_full_cache(eviction: str, shards: int) -> None:
+    play_each(FULL_CASES, eviction=eviction, shards=shards, max_counters=3)
 
 
 @pytest.mark.parametrize("eviction", EVICTIONS)

@@ -15,6 +15,7 @@ from naught_server.protocol import ServerProtocol
 from naught_server.sweep import Sweep
 from support.cases_counters import EVERYTHING, THREE_AT_MOST, TOP_OF_NONE, Case, Refused, cases_for
 from support.conversation import decoded
+from support.each import hold_for_each
 from support.seeds import slow
 
 # Commands that do not concern the store, and methods that do not exist.
@@ -80,12 +81,14 @@ def as_received(value: Any) -> Any:
 
 @pytest.mark.parametrize(("shards", "swept"), [(1, False), (16, True), *slow((1, True), (16, False))])
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_the_table_of_cases(case: Case, eviction: Any, shards: int, swept: bool) -> None:
-    max_counters = 3 if THREE_AT_MOST in case.features else None
-    tested = StoreUnderTest(CachePolicy("default", shards=shards, eviction=eviction, max_counters=max_counters))
-    for operation, arguments, expected in case.steps:
-        assert tested.do(operation, arguments) == expected, (operation, arguments)
-        tested.store.invariants(tested.now_ms)
-        while swept and tested.sweep.advance(tested.now_ms, 100):
-            pass
+def test_the_table_of_cases(eviction: Any, shards: int, swept: bool) -> None:
+    def hold(case: Case) -> None:
+        max_counters = 3 if THREE_AT_MOST in case.features else None
+        tested = StoreUnderTest(CachePolicy("default", shards=shards, eviction=eviction, max_counters=max_counters))
+        for operation, arguments, expected in case.steps:
+            assert tested.do(operation, arguments) == expected, (operation, arguments)
+            tested.store.invariants(tested.now_ms)
+            while swept and tested.sweep.advance(tested.now_ms, 100):
+                pass
+
+    hold_for_each(((case.name, case) for case in CASES), hold)
