@@ -8,7 +8,7 @@ import pytest
 from fuzz.fuzz_wire import ROUNDS, fuzz, seed_of_environment
 from support.seeds import slow, told
 
-SECONDS = float(told("NAUGHT_FUZZ_SECONDS") or 5)
+SECONDS = float(told("NAUGHT_FUZZ_SECONDS") or 2)
 
 
 @pytest.mark.parametrize("seconds", [0.5, pytest.param(SECONDS, id="long", marks=pytest.mark.slow)])

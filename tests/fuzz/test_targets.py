@@ -9,7 +9,7 @@ import random
 import pytest
 
 from fuzz import run
-from support.seeds import slow, told
+from support.seeds import exhaustive, slow, told
 
 SEED = int(told("NAUGHT_FUZZ_SEED") or 1)
 
@@ -26,7 +26,7 @@ def test_the_first_line_is_the_invariant(target: str) -> None:
     assert line.endswith(".")
 
 
-@pytest.mark.parametrize("inputs", [60, *slow(500)])
+@pytest.mark.parametrize("inputs", [60, *slow(200), *exhaustive(500)])
 @pytest.mark.parametrize("target", run.TARGETS)
 def test_the_invariant_holds_for_the_corpus_and_mutations_of_it(target: str, inputs: int) -> None:
     print(f"NAUGHT_FUZZ_SEED={SEED}")

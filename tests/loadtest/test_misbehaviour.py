@@ -5,6 +5,7 @@ The worker is in this process, in both loops.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -26,11 +27,19 @@ from support.misbehaving import (
     NeverEndsAReply,
     Refuses,
 )
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 # The others have one counter in a request, and `semaphore` needs more than this server has.
 SCENARIOS = [name for name in workload.SCENARIOS if name not in workload.NAUGHT_ONLY]
 LOOPS: dict[str, dict[str, Any]] = {"closed": {"pipeline": 4}, "apply": {"batch": 3}, "open": {"rate": 2000.0}}
+
+
+def with_loops(quick: str) -> list[Any]:
+    """Each scenario in each loop: one scenario in all loops is quick, the others are slow in one loop each."""
+    once = [*zip((name for name in SCENARIOS if name != quick), itertools.cycle(LOOPS), strict=False)]
+    pairs = [*itertools.product(SCENARIOS, LOOPS)]
+    rest = [(scenario, loop) for scenario, loop in pairs if scenario != quick and (scenario, loop) not in once]
+    return [*((quick, loop) for loop in LOOPS), *slow(*once), *exhaustive(*rest)]
 
 
 async def run(fault: Fault, loop: str, scenario: str = "churn", **changes: Any) -> tuple[Result, Misbehaving]:
@@ -59,8 +68,7 @@ async def test_a_server_that_always_hangs_up_leaves_no_request_unaccounted_for(l
         assert result.offered == 300
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("scenario", [*slow(*(name for name in SCENARIOS if name != "zipf")), "zipf"])
+@pytest.mark.parametrize(("scenario", "loop"), with_loops(quick="zipf"))
 async def test_lost_connections_are_opened_anew_and_the_counters_are_still_compared(loop: str, scenario: str) -> None:
     result, _ = await run(HangsUp(), loop, scenario, duration_s=0.4)  # on a busy machine too
     assert result.requests > 0
@@ -97,8 +105,7 @@ async def test_what_is_no_reply_ends_the_connection_and_fails_its_requests(fault
     assert exit_status(result, []) == status.FAILED
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("scenario", [*slow(*(name for name in SCENARIOS if name != "mixed")), "mixed"])
+@pytest.mark.parametrize(("scenario", "loop"), with_loops(quick="mixed"))
 async def test_refusals_are_failures_and_not_lies(loop: str, scenario: str) -> None:
     result, _ = await run(Refuses(), loop, scenario)
     assert set(result.failed) == {"full"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import itertools
 import os
 import pickle
 import random
@@ -30,7 +31,7 @@ import pytest
 import naught.safemap
 from naught.safemap import SafeMap, forks
 from naught.safemap.locks import Lock, settle, with_locks
-from support.seeds import slow, told
+from support.seeds import exhaustive, slow, told
 
 FOLDER = str(Path(naught.safemap.__file__).parent)
 A_DAY_S = 86_400.0
@@ -167,16 +168,23 @@ def strikes(method: Method, options: str, already: set[Any]) -> int:
     return count
 
 
-@pytest.mark.parametrize("options", ["deferred, 3 shards", *slow("eager", "deferred", "eager, 3 shards", "Decimal")])
+@pytest.mark.parametrize(
+    "options", ["deferred, 3 shards", *slow("eager", "Decimal"), *exhaustive("deferred", "eager, 3 shards")]
+)
 def test_an_exception_before_any_opcode_leaves_no_lock_held(options: str) -> None:
     """Each opcode that any method reaches, when it is first reached."""
     already: set[Any] = set()
     assert sum(strikes(method, options, already) for method in METHODS.values()) > 1_000
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("name", METHODS)
+EACH = list(zip(METHODS, itertools.cycle(OPTIONS), strict=False))
+"""Each method with the options in their turn."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*slow(*EACH), *exhaustive(*(pair for pair in itertools.product(METHODS, OPTIONS) if pair not in EACH))],
+)
 def test_an_exception_before_any_opcode_of_each_method_leaves_no_lock_held(name: str, options: str) -> None:
     assert strikes(METHODS[name], options, set()) > 10
 
@@ -188,8 +196,9 @@ class Everywhere(set[Any]):
         pass
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["snapshot", "clear", "most_common", "copy", "pickle", "add", "iter", "len"])
+@pytest.mark.parametrize(
+    "name", [*slow("snapshot", "clear", "add", "len"), *exhaustive("most_common", "copy", "pickle", "iter")]
+)
 def test_an_exception_before_an_opcode_that_is_reached_again_leaves_no_lock_held(name: str) -> None:
     assert strikes(METHODS[name], "deferred, 3 shards", Everywhere()) > 100
 
@@ -290,7 +299,7 @@ def struck_anyhow(counters: SafeMap[Any, Any], method: Method) -> bool:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
 @pytest.mark.usefixtures("no_complaint")
-@pytest.mark.parametrize("rounds", [400, *slow(20_000)])
+@pytest.mark.parametrize("rounds", [400, *slow(5_000), *exhaustive(20_000)])
 def test_a_signal_leaves_no_lock_held(rounds: int) -> None:
     chance = seeded()
     maps = many()
@@ -333,7 +342,7 @@ def test_a_signal_leaves_no_lock_held(rounds: int) -> None:
 
 
 @pytest.mark.usefixtures("no_complaint")
-@pytest.mark.parametrize("rounds", [100, *slow(2_000)])
+@pytest.mark.parametrize("rounds", [100, *slow(500), *exhaustive(2_000)])
 def test_an_exception_of_another_thread_leaves_no_lock_held(rounds: int) -> None:
     """`PyThreadState_SetAsyncExc` again and again, while the thread runs drawn methods and threads switch often."""
     chance = seeded()

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ from naught_server.stats import TIMED_OF_SMALL, Durations
 from naught_server.turns import Turns
 from support.clock import JumpingLoop
 from support.conversation import cut, engine_of
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 from support.transport import FakeTransport, turns_taken
 from support.users import SECRET, hello, user
 
@@ -494,16 +496,24 @@ STREAMS: dict[str, bytes] = {
 SLOW_STREAMS = {"requests", "a large message, and many behind it"}
 """Those that have more requests than the others of their kind."""
 
+BEFORE = {"nothing": b"", "slices": TOPS, "slices and a part": TOPS + PING[:3]}
+SLOW_CASES = {("nothing", False), ("slices and a part", True)}
+"""How the slow streams are sent and read; in every other way too where all combinations are asked for."""
 
-@pytest.mark.parametrize("paused", [False, True], ids=["read", "unread"])
-@pytest.mark.parametrize(
-    "before", [b"", TOPS, TOPS + PING[:3]], ids=["nothing before", "slices before", "and a part"]
-)
-@pytest.mark.parametrize(
-    "name", [each for name in STREAMS for each in (slow(name) if name in SLOW_STREAMS else [name])]
-)
-def test_undecoded_input_is_bounded(run: Run, name: str, before: bytes, paused: bool) -> None:
+
+def streams() -> Iterator[Any]:
+    for name, before, paused in itertools.product(STREAMS, BEFORE, (False, True)):
+        case = (name, before, paused)
+        if name not in SLOW_STREAMS:
+            yield case
+        else:
+            yield from slow(case) if (before, paused) in SLOW_CASES else exhaustive(case)
+
+
+@pytest.mark.parametrize(("name", "prelude", "paused"), list(streams()))
+def test_undecoded_input_is_bounded(run: Run, name: str, prelude: str, paused: bool) -> None:
     """Whatever a peer sends: as many pieces arrive in one turn of the loop as the transport reads."""
+    before = BEFORE[prelude]
     stream = before[len(TOPS) :] and PING[3:]
     stream += STREAMS[name]
     assert len(stream) > MESSAGE_BYTES_MAX - 30_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from naught_server import exhausted
 from naught_server.commands import COMMANDS
 from naught_server.protocol import ServerProtocol
 from support.paths import SUPPORT
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 from support.surroundings import without_settings
 
 DEADLINE_S = 120
@@ -118,9 +119,31 @@ ENDED = {f"status {status}" for status in (exhausted.EXIT_STATUS, -signal.SIGABR
 """libuv aborts, and the interpreter may crash: neither is in our hands."""
 
 
-@pytest.mark.parametrize("count", [0, *slow(1), 3])
-@pytest.mark.parametrize("stage", ["requests", *slow("connects", "closes")])
-@pytest.mark.parametrize("loop", ["uvloop", *slow("asyncio")])
+QUICK_LACKS = [("uvloop", "requests", 0), ("uvloop", "requests", 3)]
+SLOW_LACKS = [
+    ("uvloop", "connects", 1),
+    ("uvloop", "closes", 3),
+    ("asyncio", "requests", 1),
+    ("asyncio", "connects", 3),
+    ("asyncio", "closes", 0),
+]
+"""With those, each loop at each stage, and each count."""
+
+
+@pytest.mark.parametrize(
+    ("loop", "stage", "count"),
+    [
+        *QUICK_LACKS,
+        *slow(*SLOW_LACKS),
+        *exhaustive(
+            *(
+                lack
+                for lack in itertools.product(("uvloop", "asyncio"), FIRSTS, (0, 1, 3))
+                if lack not in QUICK_LACKS + SLOW_LACKS
+            )
+        ),
+    ],
+)
 def test_a_server_whose_allocations_fail_ends_or_serves_on_and_leaves_nobody_waiting(
     loop: str, stage: str, count: int
 ) -> None:

@@ -25,7 +25,7 @@ from naught_server.waiters import (
     ZeroWaiter,
 )
 from simulation.peer import Peer, engine_of
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 KEYS = [b"%d" % number for number in range(100)]
 
@@ -341,7 +341,8 @@ QUEUED = ["alone", "in pairs", "all in one queue"]
     [
         *((500, 1, queued) for queued in QUEUED),
         (200, 30, "in pairs"),
-        *slow((200, 30, "alone"), (200, 30, "all in one queue"), *((88, 1_000, queued) for queued in QUEUED)),
+        *slow((200, 30, "alone"), (200, 30, "all in one queue"), (88, 1_000, "in pairs")),
+        *exhaustive((88, 1_000, "alone"), (88, 1_000, "all in one queue")),
     ],
 )
 def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int, queued: str) -> None:

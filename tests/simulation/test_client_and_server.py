@@ -38,7 +38,7 @@ from naught_server.engine import Engine
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from support.client_helpers import FakeWaiter
-from support.seeds import from_environment, slow
+from support.seeds import exhaustive, from_environment, slow
 
 LEASE_MS: Final = 200
 ACTIONS: Final = 220
@@ -674,9 +674,10 @@ SEEDS_PER_TEST: Final = 80
 
 
 FURTHER_SEEDS = [SEEDS_PER_TEST * seed for seed in from_environment()]
+SLOW_SEEDS = [*slow(SEEDS_QUICK), *exhaustive(*range(120, 360, SEEDS_PER_TEST))]
 
 
-@pytest.mark.parametrize("first_seed", [0, *slow(*range(SEEDS_QUICK, 360, SEEDS_PER_TEST)), *FURTHER_SEEDS])
+@pytest.mark.parametrize("first_seed", [0, *SLOW_SEEDS, *FURTHER_SEEDS])
 def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
     seeds_here = SEEDS_PER_TEST if first_seed else SEEDS_QUICK
     reached = run_seeds(range(first_seed, first_seed + seeds_here))
@@ -702,7 +703,7 @@ def test_counters_are_what_the_callers_were_told(first_seed: int) -> None:
     assert wanted <= set(reached), "the runs do not reach these situations"
 
 
-@pytest.mark.parametrize("first_seed", [2_000, *slow(2_010, 2_020, 2_030), *FURTHER_SEEDS])
+@pytest.mark.parametrize("first_seed", [2_000, *slow(2_010), *exhaustive(2_020, 2_030), *FURTHER_SEEDS])
 def test_a_server_that_is_busy_is_asked_again_and_nothing_is_lost_or_doubled(first_seed: int) -> None:
     """Over broken connections too: what was refused was not executed, on whatever connection it is sent again."""
     count = 2 if first_seed == 2_000 else 10
@@ -713,7 +714,7 @@ def test_a_server_that_is_busy_is_asked_again_and_nothing_is_lost_or_doubled(fir
 
 
 @pytest.mark.patches
-@pytest.mark.parametrize("first_seed", [1_000, *slow(1_020, 1_040, 1_060), *FURTHER_SEEDS])
+@pytest.mark.parametrize("first_seed", [1_000, *slow(1_020), *exhaustive(1_040, 1_060), *FURTHER_SEEDS])
 def test_narrow_windows_are_kept_over_cuts(first_seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client stays within the server's limits: no call fails with `busy`, and no call waits forever."""
     for module in (windows, server_session):

@@ -35,7 +35,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("shards", "limit", "eviction"), [*ROOMS, *slow(*OTHERS)])
-@pytest.mark.parametrize("seed", seeds([1], [2, 3, 4]))
+@pytest.mark.parametrize("seed", seeds([1], [2], [3, 4]))
 def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, eviction: Any) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")
     world = World(seed, eviction, shards, limit)

@@ -35,7 +35,7 @@ from simulation.test_client_and_server import (
     counter_of,
     digits_of,
 )
-from support.seeds import from_environment, slow
+from support.seeds import exhaustive, from_environment, slow
 
 STOPS_S: Final = (0.03, 0.1, 0.4, 1.5, 5.0)
 """How long the server is stopped: shorter than anything, and longer than every lease and timeout."""
@@ -261,7 +261,7 @@ def run_seeds(seeds: Iterable[int], **how: bool) -> Counter[str]:
 SEEDS_QUICK: Final = 8
 SEEDS_PER_TEST: Final = 60
 FURTHER_SEEDS = [SEEDS_PER_TEST * seed for seed in from_environment()]
-FIRST_SEEDS = [0, *slow(*range(SEEDS_QUICK, 248, SEEDS_PER_TEST)), *FURTHER_SEEDS]
+FIRST_SEEDS = [0, *slow(SEEDS_QUICK), *exhaustive(*range(68, 248, SEEDS_PER_TEST)), *FURTHER_SEEDS]
 
 
 @pytest.mark.patches

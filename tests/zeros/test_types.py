@@ -29,7 +29,7 @@ import pytest
 
 from naught.zeros import TIMES_CAN_BE_ZERO, Treat, is_zero, prune
 from support.paths import DOCS
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 
 class Point(NamedTuple):
@@ -325,7 +325,7 @@ def nested(levels: int, kind: str) -> Any:
     return [value] if kind == "tuple" else value
 
 
-@pytest.mark.parametrize("levels", [10_000, *slow(100_000)])
+@pytest.mark.parametrize("levels", [3_000, *slow(20_000), *exhaustive(100_000)])
 @pytest.mark.parametrize("kind", ["list", "dict", "tuple"])
 def test_depth_is_no_limit(kind: str, levels: int) -> None:
     data = nested(levels, kind)

@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.rounds import EVICTING_WAYS, REDIS_WAYS, Contender, contender_of, started_all
 from support.listening import listening
 from support.scripted_redis import ScriptedRedis
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 EVERYTHING = frozenset({"DELIFEQ", "DELEX", "EVALSHA", "FCALL", "FUNCTION"})
 
@@ -138,8 +138,10 @@ def run(server: ScriptedRedis, name: str, **changes: object) -> Result:
     [
         *product(EVICTING_WAYS, ["inflight"], [None]),
         (EVICTING_WAYS[0], "inflight", 2000.0),
-        *slow(
-            *product(EVICTING_WAYS[1:], ["inflight"], [2000.0]), *product(EVICTING_WAYS, ["mixed"], [None, 2000.0])
+        *slow(*((name, "mixed", rate) for name, rate in zip(EVICTING_WAYS, cycle([None, 2000.0]), strict=False))),
+        *exhaustive(
+            *product(EVICTING_WAYS[1:], ["inflight"], [2000.0]),
+            *((name, "mixed", rate) for name, rate in zip(EVICTING_WAYS, cycle([2000.0, None]), strict=False)),
         ),
     ],
 )
