@@ -135,7 +135,7 @@ class StoppableConnection(UnreliableConnection):
     def die(self) -> None:
         """The server's process is gone. The client learns it soon, unless the machine is gone too."""
         self.server_open = False
-        self._room["down"] = 0
+        self.room["down"] = 0
         if self.world.random.random() < 0.8:
             self.world.later(self.world.random.choice([0.0, 0.002, 0.02]), self.client.gone, self)
 
@@ -238,7 +238,7 @@ def run_seed(seed: int, *, stops: bool = True, restarts: bool = True, breaks: bo
             callers.act_without_breaking()
         world.run(world.random.choice([0.0, 0.001, 0.003, 0.01]))
     world.go_on()
-    world.calm = True
+    world.calm_down()
     world.run(QUIET_S)
     world.still = True
     world.run(0.1)
