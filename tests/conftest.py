@@ -62,16 +62,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_finish() -> None:
     """Hide what is for the tests alone from what they test: variables from servers, and what was collected from the
-    collector, for thousands of tests are most of the heap, and many of them ask for a full collection."""
+    collector, for thousands of tests are most of the heap, and many of them ask for a full collection. Without a
+    collection before: it looks through all of them once more, and finds next to nothing."""
     seeds.hide_variables()
-    gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let it be seen again: what is imported for the summary looks for references among all objects. A worker of
-    pytest-xdist has no summary, and would collect all of it several times at its end."""
-    if not hasattr(session.config, "workerinput"):
+    pytest-xdist has no summary, and would collect all of it several times at its end. Their controller has
+    run no test, and has a report of each, which would be collected as often."""
+    if session.config.pluginmanager.hasplugin("dsession"):
+        gc.freeze()
+    elif not hasattr(session.config, "workerinput"):
         gc.unfreeze()
 
 
