@@ -21,6 +21,9 @@ from typing import Any, Final
 ATTEMPT_DELAY_S: Final = 0.25
 """The delay between two attempts that RFC 8305 recommends."""
 
+LABEL_BYTES_MAX: Final = 63
+"""Of one part of a name (RFC 1035)."""
+
 AddressInfo = tuple[Any, ...]
 """Family, type, protocol, canonical name and address of a socket, as `getaddrinfo` gives them."""
 
@@ -37,7 +40,9 @@ async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
         with contextlib.suppress(OSError):
             socket.inet_pton(family, host)
             return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, *rest))]
-    name = host.encode() if host.isascii() else host  # a text needs a module for other scripts: 2 ms to import
+    # A text needs a module for other scripts, 2 ms to import, which also says what is wrong with a name that is none.
+    plain = host.isascii() and all(0 < len(label) <= LABEL_BYTES_MAX for label in host.removesuffix(".").split("."))
+    name = host.encode() if plain else host
     return await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
