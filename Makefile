@@ -136,11 +136,23 @@ lint: $(VENV)/.dev ## ruff
 types: $(VENV)/.dev ## mypy --strict
 	@$(BIN)/mypy
 
-# Without the tests that put faults into the code: those run interpreted.
+# Wire, sessions, simulation, fuzzers, and clients with a server. Without the tests that put faults into the code:
+# those run interpreted.
 COMPILED_TESTS = tests/server tests/client tests/simulation tests/fuzz tests/integration
+# These use compiled modules only as the clients do that are tested here: the command line, pages, the harness,
+# examples, middleware, fixtures, patterns.
+COMPILED_LEFT_OUT = tests/client/cli tests/client/test_patterns*.py tests/integration/test_command_*.py \
+	tests/integration/test_watch*.py tests/integration/test_page*.py tests/integration/test_http_port.py \
+	tests/integration/test_loadtest*.py tests/integration/test_readme*.py tests/integration/test_examples.py \
+	tests/integration/test_?sgi.py tests/integration/test_testing.py tests/integration/test_patterns_*.py
+# And these use none: processes, settings, users and their secrets, logs, HTTP, the tuner.
+COMPILED_LEFT_OUT += tests/integration/test_server_process.py tests/integration/test_not_naught.py tests/client/test_url.py \
+	$(patsubst %,tests/server/test_%.py,config users_config secret_hash logs http routes status page_files rules tuner \
+	process listeners notify logins)
 
 compiled: $(VENV)/.test compile ## the quick tests of wire, sessions, simulation and integration again, on compiled modules
-	@if $(BIN)/python tools/compile.py --can; then NAUGHT_PURE=0 $(PYTEST) -m "not slow" $(COMPILED_TESTS); fi
+	@if $(BIN)/python tools/compile.py --can; then NAUGHT_PURE=0 $(PYTEST) -m "not slow" $(COMPILED_TESTS) \
+		$(patsubst %,--ignore=%,$(wildcard $(COMPILED_LEFT_OUT))); fi
 
 check: test slow compiled lint types ## every kind of test, ruff and mypy --strict: under ten minutes on two cores
 
