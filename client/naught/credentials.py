@@ -67,10 +67,18 @@ def check_secret(secret: object) -> str:
     """A secret that was given or returned. Raises InvalidRequest, which does not say it."""
     if not isinstance(secret, str):
         raise InvalidRequest(f"a secret is a str, not {type(secret).__name__}")
-    size = len(secret.encode("utf-8", "surrogateescape"))
+    size = _size("a secret", secret)
     if not 1 <= size <= SECRET_BYTES_MAX:
         raise InvalidRequest(f"a secret has 1 to {SECRET_BYTES_MAX} bytes, not {size}")
     return secret
+
+
+def _size(what: str, value: str) -> int:
+    """Bytes of a text as `hello` has it. Raises InvalidRequest, which does not say the text, where it has none."""
+    try:
+        return len(text_as_sent(value))
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{what} has no surrogate that stands for no byte") from None
 
 
 def check_credentials(
@@ -86,7 +94,7 @@ def check_credentials(
         return None
     if not isinstance(given, str):
         raise InvalidRequest(f"a user is a str, not {type(given).__name__}")
-    if not 1 <= len(given.encode("utf-8", "surrogateescape")) <= USER_BYTES_MAX:
+    if not 1 <= _size("the name of a user", given) <= USER_BYTES_MAX:
         raise InvalidRequest(f"the name of a user has 1 to {USER_BYTES_MAX} bytes")
     found = _first(secret, said[1], os.environ.get(SECRET_VARIABLE))
     if found is None or found == "":

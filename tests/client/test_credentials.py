@@ -77,12 +77,16 @@ def test_a_function_is_asked_when_it_is_needed() -> None:
         ({"user": "me", "secret": 7}, "a secret is a str, not int"),
         ({"user": "me", "secret": b"hunter2"}, "a secret is a str, not bytes"),
         ({"user": "me", "secret": "hunter2" * 600}, "a secret has 1 to 4096 bytes, not 4200"),
+        ({"user": "me", "secret": "hunter2\ud800"}, "a secret has no surrogate that stands for no byte"),
+        ({"user": "\ud800", "secret": SECRET}, "the name of a user has no surrogate that stands for no byte"),
     ],
 )
 def test_what_is_wrong(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as refused:
         options_of(**options)
     assert "hunter2" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None, "an error before it has the text"
 
 
 def clients() -> list[Any]:

@@ -667,6 +667,10 @@ def config_set(name: str, value: Any) -> Call[Any]:
 def _check_name(name: object) -> str:
     if not isinstance(name, str):
         raise InvalidRequest(f"the name of a setting is a str, not {type(name).__name__}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # found here, as the calls of the same turn would go down with it
+        raise InvalidRequest("the name of a setting is text, and this one has lone surrogates") from None
     return name
 
 

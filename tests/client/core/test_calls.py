@@ -70,7 +70,7 @@ def test_what_is_sent(call: Call[Any], method: str, params: tuple[Any, ...], rep
     assert (call.method, call.params, call.repeatable) == (method, params, repeatable)
 
 
-BAD_KEYS: list[Any] = ["", b"", 5, None, True, ["a"], bytearray(b"a"), memoryview(b"a")]
+BAD_KEYS: list[Any] = ["", b"", 5, None, True, ["a"], bytearray(b"a"), memoryview(b"a"), "\ud800", "a\udc7f"]
 BAD_INTEGERS: list[Any] = [True, 1.0, "1", None, b"1", 2**63]
 
 
@@ -133,6 +133,9 @@ def test_bad_integers_are_refused_by_every_method(value: Any) -> None:
         lambda: scan(prefix=0),
         lambda: scan(count=4097),
         lambda: calls.config_get(5),  # type: ignore[arg-type]
+        lambda: calls.config_get("\udcff"),
+        lambda: calls.config_set("\ud800", 1),
+        lambda: calls.config_set("a", "\ud800"),
         lambda: calls.config_set("a", object()),
         lambda: calls.config_set("a", 2**70),
         lambda: calls.check_timeout("1"),
@@ -216,6 +219,9 @@ READ: list[tuple[Call[Any], Any, Any]] = [
     (calls.slowlog(1), [{b"method": b"get", b"name": None}], [{"method": "get", "name": None}]),
     (calls.slowlog(1), [], []),
     (calls.slowlog_reset(), 3, 3),
+    (calls.throttle("a", 1, 1, None, 1), [False, 0, 5, 9], calls.Throttled(False, 0, 5, 9)),
+    (calls.release(7, None), [1, 0], [1, 0]),
+    (calls.held(0, decode_key), [[7, [[b"a", 2], [b"\xff", 1]]]], [(7, {"a": 2, "\udcff": 1})]),
 ]
 
 # Call, and a value that cannot be its result.
@@ -259,6 +265,21 @@ UNREADABLE: list[tuple[Call[Any], Any]] = [
     (calls.holders("a", 0), [[1, b"me", True, b"unix"]]),
     (calls.holders("a", 0), [[1, 5, 2, b"unix"]]),
     (calls.end_session(1), 1),
+    (calls.throttle("a", 1, 1, None, 1), [True, 1, 0]),
+    (calls.throttle("a", 1, 1, None, 1), [1, 1, 0, 0]),
+    (calls.throttle("a", 1, 1, None, 1), [True, 1, 0, None]),
+    (calls.acquire([("a", 1, 1)], 0), [True, [1]]),
+    (calls.acquire([("a", 1, 1)], 0), [True, [1], None]),
+    (calls.acquire([("a", 1, 1)], 0), [False, [1], 7]),
+    (calls.acquire([("a", 1, 1)], 0), [True, [1, 2], 7]),
+    (calls.acquire([("a", 1, 1)], 0), [True, [1], b"7"]),
+    (calls.release(7, None), 5),
+    (calls.release(7, None), [b"5"]),
+    (calls.release(7, [("a", 1)]), []),
+    (calls.held(0, decode_key), 5),
+    (calls.held(0, decode_key), [[1]]),
+    (calls.held(0, decode_key), [[1, 5]]),
+    (calls.held(0, decode_key), [[1, [[5, 2]]]]),
 ]
 
 
