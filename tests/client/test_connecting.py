@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import naught
 from naught.core.options import Options, check_options
-from naught.url import parse, parse_url
+from naught.url import TlsFiles, parse, parse_url
 
 
 def options_of(url: str | None = None, **options: Any) -> Options:
@@ -78,6 +79,20 @@ def test_an_argument_counts_for_more_than_the_url_and_the_url_for_more_than_the_
 def test_an_error_names_the_argument(options: dict[str, Any], named: str) -> None:
     with pytest.raises(naught.InvalidRequest, match=named):
         naught.connect("memory://", **options)
+
+
+def test_a_context_of_tls_is_for_a_url_that_has_tls_and_says_nothing_more_of_it() -> None:
+    context = ssl.create_default_context()
+    assert options_of("naughts://counters.test", tls=context).tls is context
+    files = options_of("naughts://counters.test?ca=ca.pem").tls
+    assert isinstance(files, TlsFiles)
+    assert files.ca == "ca.pem"
+    for url in ("naught://counters.test", "naught+unix:///run/naught.sock", "memory://"):
+        with pytest.raises(naught.InvalidRequest, match="tls is for naughts://, and the URL is"):
+            options_of(url, tls=context)
+    for said in ("ca=ca.pem", "cert=me.pem", "cert=me.pem&key=key.pem"):
+        with pytest.raises(naught.InvalidRequest, match="leave out ca, cert and key of the URL"):
+            options_of(f"naughts://counters.test?{said}", tls=context)
 
 
 @pytest.mark.parametrize("query", ["timeout=-1", "timeout=inf", "lease=500", "connect_timeout=0", "name=%00"])

@@ -59,10 +59,10 @@ class Hold:
         """Mark the hold as lost and call its listeners. A second call does nothing."""
         # Set before the list is emptied: another thread that appends a listener later checks `lost` afterwards.
         self.lost = True
-        while self._listeners:
+        while True:
             try:
                 listener = self._listeners.pop()
-            except IndexError:  # another thread has taken the last one
+            except IndexError:  # not asked before: another thread may take the last one in between
                 return
             listener()
 

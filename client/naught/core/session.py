@@ -350,11 +350,6 @@ class ClientSession:
         """Why calls raise ClientClosed; empty while they do not."""
         return self._closed_reason if self._state is _State.CLOSED else ""
 
-    @property
-    def unanswered(self) -> int:
-        """Messages in flight, except those that may wait at the server."""
-        return self._windows.unanswered
-
     def tidy(self) -> bool:
         """Forget the deadlines of settled messages, which pile up where an adapter does not call `next_due`.
 
@@ -668,9 +663,6 @@ class ClientSession:
         self._requeue(again)
 
     def _mark_holds_lost(self) -> None:
-        for message in list(self._regaining.values()):
-            message.drop()
-            message.hold.lose()
         holds, self._holds = self._holds, {}
         for hold in holds.values():
             hold.lose()
@@ -749,8 +741,7 @@ class ClientSession:
         if is_no_access(error):
             self._bar = partial(copy_of_refusal, error)
         for message in (*self._queue, *self._deferred):
-            if not message.settled:
-                message.fail(lambda: copy_of_refusal(error))
+            message.fail(lambda: copy_of_refusal(error))
         self._queue.clear()
         self._deferred.clear()
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from naught.core import calls
 from naught.core.backoff import Backoff
 from naught.core.budget import AT_FIRST, SAVED_MAX, SHARE, RetryBudget
 from naught.core.session import ClientSession
@@ -142,6 +143,23 @@ def test_whose_caller_has_gone_is_not_made_again() -> None:
     (request,) = driver.turn()
     waiter.cancel()
     busy(driver, request)
+    assert driver.session.next_due() is None
+
+
+def test_a_wait_that_has_run_out_as_its_connection_broke_is_not_made_again() -> None:
+    driver = SessionDriver()
+    wait = calls.acquire([("s", 1, 1)], 2)
+    wait.answer_s = 1.0
+    waiter = driver.ask(wait, timeout=2.0)
+    (request,) = driver.turn()
+    busy(driver, request)
+    assert due(driver) < driver.now + 2
+    driver.now += 2
+    driver.lose()
+    assert waiter.outcome is CallTimeout
+    driver.connect()
+    driver.session.advance(driver.now)
+    assert not driver.has_output()
     assert driver.session.next_due() is None
 
 

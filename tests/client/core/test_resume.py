@@ -18,6 +18,7 @@ from naught.errors import (
     Busy,
     CallTimeout,
     ClientClosed,
+    Denied,
     NaughtError,
     NotHeld,
     OutcomeUnknown,
@@ -91,6 +92,14 @@ class ResumableDriver(SessionDriver):
     def hold(self, number: int, key: str = "s") -> Hold:
         """Acquire a hold with this number."""
         waiter = self.ask(calls.acquire([(key, 1, 1)], 0.0))
+        ((_, msgid, _, _),) = self.turn()
+        self.reply(msgid, [True, [1], number])
+        held: Hold = waiter.result.hold
+        return held
+
+    def hold_again(self, number: int, key: str = "s", *, limit: int = 1) -> Hold:
+        """Acquire a hold that is to be acquired again when its session is lost."""
+        waiter = self.ask(calls.acquire([(key, 1, limit)], 0.0, again=True))
         ((_, msgid, _, _),) = self.turn()
         self.reply(msgid, [True, [1], number])
         held: Hold = waiter.result.hold
@@ -1004,6 +1013,110 @@ def test_closing_loses_what_is_held() -> None:
     held = driver.hold(3)
     driver.session.close()
     assert held.lost
+
+
+# ------------------------------------------------------------------------------------------------- acquiring again
+
+
+def asking_again(limit: int = 1) -> tuple[ResumableDriver, Hold, list[Any]]:
+    """A hold whose session was lost, and the request for it in the next session."""
+    driver = ResumableDriver()
+    held = driver.hold_again(3, limit=limit)
+    driver.lose()
+    driver.lost_session()
+    driver.opened(b"another 16 bytes")
+    (request,) = driver.write()
+    assert request[2] == "acquire"
+    return driver, held, request
+
+
+def test_what_is_to_be_acquired_again_goes_on_under_another_number() -> None:
+    driver, held, request = asking_again()
+    assert request[3] == [[[b"s", 1, 1]]], "without waiting"
+    assert not held.lost
+    driver.reply(request[1], [True, [1], 9])
+    assert (held.lost, held.number, driver.numbers_held()) == (False, 9, [9])
+    assert driver.session.next_due() is None
+
+
+@pytest.mark.parametrize("answer", [[False, [1], None], "invalid", "cache_full"])
+def test_what_is_not_granted_again_is_lost(answer: Any) -> None:
+    driver, held, request = asking_again()
+    told: list[int] = []
+    held.when_lost(lambda: told.append(held.number))
+    if isinstance(answer, str):
+        driver.reply_error(request[1], answer)
+    else:
+        driver.reply(request[1], answer)
+    assert (held.lost, told, driver.numbers_held()) == (True, [3], [])
+    driver.session.close()
+    assert told == [3]
+
+
+def test_who_has_no_limit_waits_to_be_granted_again_over_lost_sessions() -> None:
+    driver, held, request = asking_again(limit=2**63 - 1)
+    assert request[3] == [[[b"s", 1, 2**63 - 1]], None]
+    driver.lose()
+    driver.lost_session()
+    driver.opened(b"the third bytes!")
+    ((_, msgid, method, params),) = driver.write()
+    assert [method, params] == request[2:]
+    driver.reply(msgid, [True, [1], 12])
+    assert (held.lost, held.number, driver.numbers_held()) == (False, 12, [12])
+
+
+def test_released_while_it_is_asked_for_again_it_is_given_back() -> None:
+    driver, held, request = asking_again()
+    driver.session.untrack(held)
+    driver.reply(request[1], [True, [1], 9])
+    assert [message[2:] for message in driver.turn()] == [["release", [9]]]
+    assert (held.lost, driver.numbers_held()) == (False, [])
+    driver, held, request = asking_again()
+    driver.session.untrack(held)
+    driver.reply(request[1], [False, [1], None])
+    assert driver.turn() == [], "there is nothing to give back"
+
+
+def test_a_server_that_is_busy_is_asked_for_it_once_more() -> None:
+    driver, held, request = asking_again()
+    driver.reply_error(request[1], "busy")
+    assert driver.turn() == []
+    due = driver.session.next_due()
+    assert due is not None
+    driver.session.advance(due)
+    ((_, msgid, method, params),) = driver.turn()
+    assert [method, params] == request[2:]
+    driver.reply(msgid, [True, [1], 9])
+    assert (held.lost, held.number) == (False, 9)
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_a_client_that_is_refused_has_lost_what_it_did_not_release(released: bool) -> None:
+    driver = ResumableDriver()
+    held = driver.hold_again(3)
+    driver.lose()
+    driver.lost_session()
+    if released:
+        driver.session.untrack(held)
+    driver.lose()
+    driver.session.connect_failed(Denied("not from here"))
+    assert held.lost is not released
+
+
+@pytest.mark.parametrize("how", ["closed", "the lease ends"])
+def test_what_is_asked_for_again_is_lost_with_its_client(how: str) -> None:
+    driver, held, _ = asking_again()
+    told: list[int] = []
+    held.when_lost(lambda: told.append(held.number))
+    if how == "closed":
+        driver.session.close()
+    else:
+        driver.lose()
+        driver.session.advance(driver.now + LEASE_MS / 1000)
+    assert (held.lost, told) == (True, [3])
+    if how != "closed":
+        driver.resume(0)
+        assert driver.session.next_due() is None
 
 
 # ------------------------------------------------------------------------------------------------- releasing

@@ -743,6 +743,29 @@ def test_an_unknown_cache_fails_the_greeting_and_what_waited_for_it() -> None:
     assert waiter.error is not caught.value
 
 
+def test_a_refused_client_fails_nobody_twice() -> None:
+    driver = SessionDriver(connect=False)
+    late, waiting = driver.get("a", timeout=0.1), driver.get("b", timeout=None)
+    driver.turn()
+    driver.session.advance(driver.now + 0.1)
+    driver.session.connect_failed(InvalidRequest("there is no cache named nope"))
+    assert (late.outcome, waiting.outcome) == (CallTimeout, InvalidRequest)
+    driver.connect()
+    assert driver.turn() == []
+
+
+def test_a_connection_is_of_use_where_nobody_waits_for_its_greeting() -> None:
+    driver = SessionDriver(connect=False)
+    waiter, handshake = driver.get(), FakeWaiter()
+    driver.turn()
+    driver.session.connected(handshake)
+    handshake.cancel()
+    driver.reply(HELLO_MSGID, HELLO_RESULT)
+    assert [message[2] for message in driver.write()] == ["get"]
+    driver.reply(1, 5)
+    assert waiter.outcome == 5
+
+
 @pytest.mark.parametrize("error", [Busy("full"), Unavailable("so"), ConnectionRefusedError(), TimeoutError()])
 def test_what_waits_goes_on_waiting_while_a_server_may_come_back(error: BaseException) -> None:
     driver = SessionDriver(connect=False)
