@@ -61,9 +61,6 @@ FORGET_MS: Final = 60_000
 ADDRESSES_MAX: Final = 4_096
 """Addresses with refused log-ins that are remembered; beyond it the one that was refused longest ago goes."""
 
-KNOWN_MAX: Final = 16
-"""Digests of right secrets that are remembered for each user; more than `SECRETS_MAX`, as a file may change."""
-
 
 # ------------------------------------------------------------------------------------------- what a request needs
 
@@ -153,6 +150,11 @@ class Rights:
     def refuse_key(self) -> Denied:
         """The error for a key outside of the prefixes."""
         return Denied(f"the user {self.user} is bound to prefixes, and a key begins with none of them")
+
+    @staticmethod
+    def refuse_item() -> Denied:
+        """The same for an item of a batch, in so few words that the reply fits where all items are refused."""
+        return Denied("the key begins with no prefix of the user")
 
     def covers(self, other: Rights) -> bool:
         """Whether everything that `other` allows is allowed here."""
@@ -506,10 +508,8 @@ class Access:
         found = check.found
         # Asked again: the users may have been changed meanwhile.
         if found is not None and self._has_secret(check.user, found.tag):
-            known = self._known.setdefault(check.user, {})
-            known[check.digest] = found.tag
-            while len(known) > KNOWN_MAX:
-                del known[next(iter(known))]
+            # No more than the user has secrets: `take` forgets those that it has no more.
+            self._known.setdefault(check.user, {})[check.digest] = found.tag
             for attempt in check.attempts:
                 self._accept(attempt, check.user, found.tag)
             return

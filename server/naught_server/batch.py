@@ -93,7 +93,7 @@ class Batch:
         key = self._keys[self.done]
         result: int | CommandError
         if self._rights is not None and not self._rights.may_name(key):
-            result = self._rights.refuse_key()
+            result = self._rights.refuse_item()
         else:
             result = cache.apply_item(key, delta, self._ttl_ms, now_ms)
         if isinstance(result, CommandError):

@@ -358,6 +358,36 @@ def test_a_large_message_before_the_log_in_is_not_waited_for() -> None:
     assert here.closing
 
 
+@pytest.mark.parametrize("key_bytes", [1, 500])
+def test_what_came_beyond_the_limit_before_the_log_in_ends_the_connection_after_it(key_bytes: int) -> None:
+    """What is cut off lies between two requests, or within a key."""
+    here = Conversation(engine_of(users=[user("me")]))
+    one = encode_request(2, "incr", ("k" * key_bytes,))
+    greeting = hello("me")
+    count = (UNKNOWN_BYTES_MAX - len(greeting)) // len(one)
+    replies = decoded(here.send(greeting + one * (count + 20)))
+    assert here.closing
+    assert [(msgid, error) for _, msgid, error, _ in replies[: count + 1]] == [(0, None)] + [(2, None)] * count
+    assert [error[0] for _, _, error, _ in replies[count + 1 :]] in ([], [b"too_large"])
+    assert here.engine.stats.errors == {"too_large": 1}
+    assert here.engine.store.cache("default").get(b"k" * key_bytes, here.now_ms) == count
+
+
+def test_a_batch_of_keys_that_are_all_refused_is_answered() -> None:
+    here = logged_in(engine_of(users=[user("u" * 64, prefixes=("mine:",))]), "u" * 64)
+    keys = ["mine:k", *(f"{number}" for number in range(4_095))]
+    assert ask(here, "apply", keys, 1) == [1] + [[b"denied", b"the key begins with no prefix of the user"]] * 4_095
+
+
+def test_a_method_there_is_not_is_unknown_to_whoever_asks() -> None:
+    engine = engine_of(users=[user("me", prefixes=("a:",)), user("root", "admin")])
+    for name in ("me", "root"):
+        here = logged_in(engine, name)
+        assert here.protocol._principal.careful is (name == "me")
+        assert ask(here, "nothing", "b:k") == "unknown_method"
+        assert not here.closing
+
+
 def test_input_has_its_usual_limits_after_the_log_in() -> None:
     here = logged_in(engine_of(users=[user("me")]), "me")
     assert ask(here, "apply", [f"{number:0250}" for number in range(4_000)], 1) == [1] * 4_000
@@ -557,6 +587,28 @@ def test_users_that_come_end_what_nobody_has_logged_in() -> None:
     assert ask(Conversation(engine), "ping") == "unauthenticated"
 
 
+def test_a_connection_without_a_session_has_the_new_rights_at_once() -> None:
+    engine = engine_of(users=[user("me", "read")])
+    here = logged_in(engine, "me")
+    assert ask(here, "incr", "k") == "denied"
+    reread(engine, user("me", "write"))
+    here.protocol.renew_login(here.now_ms)
+    assert not here.protocol.aborted
+    assert ask(here, "incr", "k") == 1
+
+
+def test_without_users_nobody_is_asked_who_it_is() -> None:
+    engine = engine_of()
+    here = Conversation(engine)
+    result = ask(here, "hello", {"user": "me", "secret": "any secret at all", "session": True})
+    assert b"user" not in result
+    assert here.protocol.login is None
+    reread(engine)
+    assert not here.protocol.aborted
+    assert len(engine.sessions) == 1
+    assert ask(here, "incr", "k") == 1
+
+
 def test_a_client_that_is_logging_in_is_left_alone() -> None:
     engine = engine_of(users=[user("me")])
     here = Conversation(engine)
@@ -701,7 +753,11 @@ def test_each_refused_log_in_makes_the_next_one_wait_longer() -> None:
     assert pace.admit("b", now_ms) == 0, "another address"
     assert pace.admit("a", now_ms + 4_000) == 6_000
     pace.leave("a")
-    assert pace.admit("a", now_ms + access.FORGET_MS) == 0
+    now_ms += access.FORGET_MS
+    assert pace.admit("a", now_ms) == 0
+    pace.leave("a")
+    pace.refuse("a", now_ms)
+    assert pace.admit("a", now_ms) == 100, "it begins anew"
     assert [penalty_ms(number) for number in (1, 2, 100)] == [100, 200, 10_000]
 
 
@@ -719,15 +775,44 @@ def test_a_flood_from_many_addresses_is_remembered_within_a_bound() -> None:
         pace.admit("x", 0)
 
 
-def test_known_digests_are_bounded() -> None:
-    known = Access({"me": hashed()})
-    for number in range(3):
-        assert known.attempt("me", SECRET.encode(), "a", number).login is not None
-    assert len(known._known["me"]) == 1
+def test_known_digests_are_those_of_the_secrets_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_hash, "LOG2_N", 1)
+    known = Access({})
+    for number in range(20):
+        secret = b"secret number %d" % number
+        known.take({"me": User("me", "write", (HashedSecret(hash_of(secret)),))})
+        assert known.attempt("me", secret, "a", number).login is not None
+        assert known.attempt("me", secret, "a", number).login is not None
+        assert len(known._known["me"]) == 1
+    known.take({})
+    assert known._known == {}
+
+
+def test_each_of_two_secrets_that_were_right_needs_no_hash_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_hash, "LOG2_N", 1)
+    secrets = (b"the old secret", b"the new secret")
+    world = Hashing(User("me", "write", tuple(HashedSecret(hash_of(each)) for each in secrets)))
+    known = world.engine.access
+    attempts = [known.attempt("me", each, "a", 0) for each in secrets]
+    assert len(world.checks) == 2
+    world.compute()
+    again = [known.attempt("me", each, "a", 0) for each in secrets]
+    assert world.checks == []
+    credentials = [attempt.login.credential for attempt in (*attempts, *again) if attempt.login is not None]
+    assert credentials[:2] == credentials[2:]
+    assert len(set(credentials)) == 2
+
+
+def test_what_a_change_of_the_users_would_do() -> None:
+    known = Access({each.name: each for each in (user("a"), user("b"), user("c"))})
+    users = {each.name: each for each in (user("d"), user("b"), user("c", "read"))}
+    assert known.differences(users) == ["a: removed", "c: changed", "d: added"]
+    known.take(users)
+    assert known.differences(users) == []
 
 
 def test_the_bounds_by_number() -> None:
-    assert (access.USERS_MAX, access.PREFIXES_MAX, access.SECRETS_MAX, access.KNOWN_MAX) == (1_024, 64, 4, 16)
+    assert (access.USERS_MAX, access.PREFIXES_MAX, access.SECRETS_MAX) == (1_024, 64, 4)
     assert (access.ATTEMPTS_MAX, access.ATTEMPTS_OF_ADDRESS_MAX, access.ADDRESSES_MAX) == (256, 4, 4_096)
     assert (access.PENALTY_MS, access.PENALTY_MS_MAX, access.FORGET_MS) == (100, 10_000, 60_000)
 

@@ -10,6 +10,7 @@ from naught.wire import limits
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import session as session_module
 from naught_server import walk
+from naught_server.access import Rights
 from naught_server.config import TURN_ITEMS_MAX
 from support.conversation import Conversation, decoded, engine_of
 
@@ -243,6 +244,7 @@ def test_the_longest_reply_of_a_batch_fits() -> None:
         b"the cache holds max_counters already",
         b"the value would pass 2^63 - 1",
         b"a delta is an integer, not 0",
+        str(Rights.refuse_item()).encode(),
     ]
     conversation = Conversation(engine_of(max_counters=1))
     full = ask(conversation, "apply", [b"%d" % number for number in range(4_096)], 1)
