@@ -65,9 +65,9 @@ _NEVER_USED: Final[Slots] = [None] * 1024
 
 def _slots(count: int) -> Slots:
     """New slots: None until they are first used, except where the collector would track a dict that is made later."""
-    if not _ALL_DICTS_ARE_TRACKED:
-        return [None] * count
-    return [{} for _ in range(count)]
+    if _ALL_DICTS_ARE_TRACKED:
+        return [{} for _ in range(count)]
+    return [None] * count
 
 
 class DeadlineWheel:

@@ -229,12 +229,11 @@ class Sessions:
         for quota in self._quotas_of.pop(session.id, ()):
             quota.sessions -= 1
         self._idle.pop(session, None)
-        share = self._share_of.pop(session.id, None)
-        if share is not None:
-            share.idle.pop(session, None)
-            share.count -= 1
-            if not share.count:
-                del self._shares[share.address]
+        share = self._share_of.pop(session.id)
+        share.idle.pop(session, None)
+        share.count -= 1
+        if not share.count:
+            del self._shares[share.address]
 
     def resume(self, temporary: Session, session_id: bytes, received: int) -> Session:
         """The session of this id, with the connection of the temporary one; its former connection is closed.

@@ -580,9 +580,9 @@ class Waiters:
             waiter.leave()
             waiter.finish(fault)
             return
-        if granted:
-            waiter.leave()  # which notes the next waiter of each key
-            waiter.finish((True, values, waiter.grant(sums)))
+        assert granted, "there was room for each key"
+        waiter.leave()  # which notes the next waiter of each key
+        waiter.finish((True, values, waiter.grant(sums)))
 
     def invariants(self, now_ms: int) -> None:
         """Raise AssertionError, naming what is wrong, unless queues and generations are consistent. O(everything)."""

@@ -153,6 +153,12 @@ CASES: dict[str, tuple[bytes, int, Fault | None]] = {
         1,
         ("too_large", "a message has at most 1048576 bytes", 7),
     ),
+    "a message of much more": (
+        padded(MIB + 2_000) + SMALL,
+        0,
+        ("too_large", "a message has at most 1048576 bytes", 7),
+    ),
+    "the header of a second array is cut": (request(encode(["k"] * 400), b"\xdc\x01"), 0, None),
     "bad at once": (b"\xc1" + SMALL, 0, ("invalid", NO_MESSAGE, None)),
     "bad after a good one": (SMALL + b"\x94\x00\xcd\x01\x00\xc1", 1, ("invalid", NO_MESSAGE, 256)),
     "bad after a large one": (WIDE + SMALL + b"\x94\x00\xc1", 2, ("invalid", NO_MESSAGE, None)),

@@ -132,6 +132,15 @@ def test_a_deadline_comes_in_its_millisecond_and_not_before() -> None:
     assert wheel.take_due(START_MS + 5, 100) == ([b"k"], True)
 
 
+def test_a_wheel_without_deadlines_passes_over_any_time_at_once() -> None:
+    wheel = Owned()
+    assert wheel.take_due(START_MS + 10**9, 1) == ([], True)
+    assert wheel.passed_ms == START_MS + 10**9
+    wheel.add(b"k", START_MS + 10**9 + 5, START_MS + 10**9)
+    assert wheel.take_due(START_MS + 10**9 + 4, 100) == ([], True)
+    assert wheel.take_due(START_MS + 10**9 + 5, 100) == ([b"k"], True)
+
+
 @pytest.mark.parametrize("ahead_ms", [deadlines.SLOTS, deadlines.SLOTS + 1, LAP_MS, LAP_MS + 1, 3_600_000])
 @pytest.mark.parametrize("start_ms", [GRAIN_BEGINS_MS - 1, GRAIN_BEGINS_MS, GRAIN_BEGINS_MS + 1])
 def test_what_lies_far_ahead_comes_in_its_millisecond_too(start_ms: int, ahead_ms: int) -> None:

@@ -189,6 +189,16 @@ def test_other_parameters_are_for_the_careful_path() -> None:
         twins.send(plain(1, "apply", *params))
 
 
+@pytest.mark.parametrize(
+    "delta",
+    [b"\xd9\x80" + b"1" * 128, b"\xda\x80\x00" + b"1" * 0x8000, b"\xdc\x80\x00" + b"\x01" * 0x8000, b"\xd4\x80\x01"],
+    ids=["a string", "a long string", "an array", "an extension"],
+)
+def test_what_is_no_delta_though_its_second_byte_is_that_of_a_negative_one(delta: bytes) -> None:
+    for deltas in (delta, b"\x91" + delta):
+        Twins().send(request(b"\x07", b"\xa5apply", b"\x92\x91\xa1k" + deltas))
+
+
 def test_what_only_looks_like_a_plain_request() -> None:
     for data in (b"\x94\x00\x07\xa4incR\x91\xa1k", b"\x94\x00\x07\xa4decs\x91\xa1k", b"\x94\x00\x07\xa3gea\x91\xa1k"):
         assert decoded(Twins().send(data))[0][2][0] == b"unknown_method"

@@ -10,7 +10,7 @@ import pytest
 from naught.errors import Busy
 from naught.wire.codec import encode_notification, encode_request
 from naught_server.admission import REFUSED_BYTES_MIN
-from naught_server.config import BUSY_AFTER_MS, CachePolicy, ServerConfig
+from naught_server.config import BUSY_AFTER_MS, PARKED_BYTES_MAX, CachePolicy, ServerConfig
 from naught_server.decoder import Input, peek_method
 from naught_server.engine import Engine
 from naught_server.memory_bounds import memory_bounds, memory_lines
@@ -18,6 +18,7 @@ from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
 from naught_server.protocol import ServerProtocol
 from naught_server.quotas import ADDRESS, FORGET_ABOVE, NO_LIMIT, USER, Limits, Quota, Quotas
 from support.conversation import decoded
+from support.users import hello, user
 
 NOW_MS = 1_000_000
 KEYS = [b"%0100d" % number for number in range(900)]
@@ -27,6 +28,10 @@ SHORT = ("incr", (b"k",))
 
 def engine_of(**settings: Any) -> Engine:
     return Engine(ServerConfig(caches={"default": CachePolicy("default", shards=2)}, **settings))
+
+
+def users_engine(**settings: Any) -> Engine:
+    return engine_of(users={name: user(name) for name in ("me", "you")}, **settings)
 
 
 class Client:
@@ -55,6 +60,14 @@ class Client:
     @property
     def codes(self) -> list[str]:
         return ["ok" if error is None else error[0].decode() for _, _, error, _ in self.replies]
+
+
+def logged_in_client(engine: Engine, address: str) -> Client:
+    client = Client(engine, address)
+    client.take(client.protocol.receive(hello("me"), NOW_MS))
+    assert client.codes == ["ok"]
+    client.replies.clear()
+    return client
 
 
 SERVE_MS = BUSY_AFTER_MS // 2
@@ -257,6 +270,14 @@ def test_the_end_of_a_message_is_found_without_decoding() -> None:
     assert received.end_of_message() == -1
     received.feed(b"\xc1")
     assert received.end_of_message() == -1
+    large = encode_request(7, "apply", (["k" * 200] * 100, 1))
+    received = Input()
+    received.feed(large[:-5])
+    assert received.next_message() is None
+    assert received.end_of_message() == -1, "the walk over it has begun, and goes on where it stopped"
+    received.feed(large[-5:])
+    assert received.end_of_message() == -1
+    assert received.next_message()[1] == 7  # type: ignore[index]
     assert len(messages[0]) < REFUSED_BYTES_MIN < len(messages[1])
 
 
@@ -306,6 +327,59 @@ def test_waits_of_an_address_have_a_bound_of_their_own() -> None:
     again.protocol.close(NOW_MS)
     other.protocol.close(NOW_MS)
     assert all(quota.parked_bytes == quota.connections == 0 for quota in quotas.values())
+
+
+def test_a_wait_that_is_refused_is_counted_nowhere() -> None:
+    wait = ("wait_zero", (b"full", 10_000))
+    engine = users_engine(parked_bytes_per_address_max=10_000, parked_bytes_per_user_max=1_500)
+    one = logged_in_client(engine, "a")
+    one.send(NOW_MS, ("set", (b"full", 1)), wait, wait, wait)
+    assert one.codes == ["ok", "busy", "busy"]
+    parked = one.protocol.session.parked
+    charged = sum(waiter.memory_bytes for waiter in parked.values())
+    assert len(parked) == 1
+    assert [quota.parked_bytes for quota in one.protocol.quotas] == [charged, charged]
+    engine = users_engine(parked_bytes_per_address_max=10_000)
+    engine.sessions.add_parked(1, PARKED_BYTES_MAX - 1_500)
+    one = logged_in_client(engine, "a")
+    one.send(NOW_MS, ("set", (b"full", 1)), wait, wait, wait)
+    assert one.codes == ["ok", "busy", "busy"]
+    assert [quota.parked_bytes for quota in one.protocol.quotas] == [charged]
+    one.protocol.close(NOW_MS)
+    engine.advance(NOW_MS, 1_000)
+    assert [quota.parked_bytes for quota in engine.quotas._by_name.values()] == [0]
+
+
+def test_a_session_that_is_refused_is_counted_nowhere() -> None:
+    open_one = ("hello", ({"session": True},))
+    engine = users_engine(parked_bytes_per_address_max=10_000, sessions_per_user_max=1)
+    first, second = logged_in_client(engine, "a"), logged_in_client(engine, "b")
+    first.send(NOW_MS, open_one)
+    second.send(NOW_MS, open_one)
+    assert (first.codes, second.codes) == (["ok"], ["busy"])
+    of_address, of_user = second.protocol.quotas
+    assert (of_address.sessions, of_user.sessions) == (0, 1)
+    engine = users_engine(sessions_per_user_max=8, sessions_per_address_max=1)
+    first, second = logged_in_client(engine, "a"), logged_in_client(engine, "a")
+    first.send(NOW_MS, open_one)
+    second.send(NOW_MS, open_one)
+    assert (first.codes, second.codes) == (["ok"], ["busy"])
+    (of_user,) = second.protocol.quotas
+    assert of_user.sessions == 1
+    first.send(NOW_MS, ("bye", ()))
+    assert of_user.sessions == 0
+
+
+def test_a_connection_that_logs_in_again_counts_for_the_other_user() -> None:
+    engine = users_engine(connections_per_user_max=2)
+    client = logged_in_client(engine, "a")
+    (before,) = client.protocol.quotas
+    assert (before.name, before.connections) == ((USER, "me"), 1)
+    client.take(client.protocol.receive(hello("you"), NOW_MS))
+    (after,) = client.protocol.quotas
+    assert (after.name, after.connections, before.connections) == ((USER, "you"), 1, 0)
+    client.protocol.close(NOW_MS)
+    assert after.connections == 0
 
 
 def test_without_limits_nothing_is_counted() -> None:

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from naught_server import pace
+from naught_server import pace, sweep
 from naught_server.config import SWEEP_PERIOD_MS, CachePolicy, ServerConfig
 from naught_server.engine import SWEEP_IDLE_MS, Engine
 from naught_server.pace import ENTRIES_MAX, ENTRY_NS_AT_START, Pace, Price, rhythm
@@ -316,6 +316,21 @@ def test_the_estimate_of_expired_counters(seed: int) -> None:
         assert due * 2 / 3 <= wheel.due_estimate(START_MS + behind_ms) <= due * 4 / 3 + 20
     cache.expire(START_MS + 20_000, 10**9)
     assert wheel.due_estimate(START_MS + 20_000) == 0
+
+
+@pytest.mark.patches
+def test_a_step_has_no_more_turns_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that stands still, with more work than the turns do."""
+    done = []
+    for turns in (1, pace.TURNS_MAX):
+        monkeypatch.setattr(sweep, "TURNS_MAX", turns)
+        engine = Engine(ServerConfig(caches={"default": CachePolicy("default", shards=1)}))
+        cache = engine.store.cache("default")
+        for number in range(2_000):
+            cache.incr(b"%d" % number, 1, 5, START_MS)
+        done.append(engine.advance_within(START_MS + 5, lambda: 0))
+        assert cache.evictions["expired"] == done[-1] == engine.sweep.entries_done
+    assert 0 < done[0] < done[1] == 2_000
 
 
 def test_a_step_ends_after_a_few_turns_of_each_job() -> None:

@@ -21,6 +21,23 @@ def rules_of(tmp_path: Path, text: str) -> dict[str, Rule]:
     return dict(load(["--config", str(path)], {}).config.rules)
 
 
+def test_which_changes_a_rule_would_make() -> None:
+    fixed = Rule("fixed", metric="gc_seconds", rate_ms=1_000, above=1, set="gc_threshold", to=5_000)
+    upwards = Rule("up", metric="gc_seconds", rate_ms=1_000, above=1, set="gc_threshold", times=10, limit=9_000)
+    down = Rule("down", metric="gc_seconds", rate_ms=1_000, above=1, set="gc_threshold", times=0.5, limit=100)
+    for before, value, wanted in (
+        (700, 5_000, [fixed, upwards]),
+        (7_000, 5_000, [fixed, down]),
+        (700, 9_000, [upwards]),
+        (700, 9_001, []),
+        (700, 100, [down]),
+        (700, 99, []),
+        (700, 700, []),
+    ):
+        assert [rule for rule in (fixed, upwards, down) if rule.wants(before, value)] == wanted, (before, value)
+    assert [fixed.next_value(value) for value in (700, 5_000, 7_000)] == [5_000] * 3
+
+
 def test_a_rule_with_everything(tmp_path: Path) -> None:
     found = rules_of(
         tmp_path,

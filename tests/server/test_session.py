@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from naught.wire.codec import encode_notification, encode_request
-from naught.wire.limits import PARKED_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
+from naught.wire.limits import PARKED_MAX, REPLY_BYTES_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
 from naught_server import commands
 from naught_server.config import (
     HELD_ITEMS_MAX,
@@ -148,6 +148,51 @@ def test_what_gives_back_passes_a_full_window() -> None:
     assert result_of(here, "ack", 5) is None
     assert result_of(here, "bye") is None
     assert result_of(here, "ping") == b"pong"
+
+
+def test_what_may_wait_needs_room_for_the_bytes_of_replies_too() -> None:
+    here = opened()
+    session = here.protocol.session
+    while session.long_bytes <= UNACKNOWLEDGED_BYTES_MAX:
+        session.reply(bytes(REPLY_BYTES_MAX))
+    session.flush()
+    here.send(requests("acquire", [[b"k", 1, 9]]))
+    ((_, _, error, _),) = decoded(here.send(requests("wait_zero", b"k", None)))
+    assert error == [
+        b"busy",
+        b"too many bytes of replies are not acknowledged; call ack with the number of those received",
+    ]
+    assert not session.parked
+    here.send(encode_notification("ack", [session.replied]))
+    assert decoded(here.send(requests("wait_zero", b"k", None)))[0][2:] == [None, True]
+
+
+@pytest.mark.parametrize("with_session", [True, False])
+def test_a_server_that_stops_executes_nothing_more(with_session: bool) -> None:
+    engine = engine_of()
+    here = opened(engine) if with_session else Conversation(engine)
+    other = Conversation(engine)
+    other.send(requests("incr", b"k"))
+    assert here.send(requests("wait_zero", b"k", None, start=5)) == b""
+    here.protocol.refuse()
+    replies = decoded(here.protocol.turn(here.now_ms))
+    replies += decoded(
+        here.send(
+            requests("incr", b"k")
+            + encode_notification("incr", [b"k"])
+            + encode_notification("ack", [0])
+            + requests("nothing", start=11)
+            + requests("hello", {}, start=12)
+            + requests("ping", start=13)
+        )
+    )
+    assert [msgid for _, msgid, _, _ in replies] == [5, 10, 11, 12, 13]
+    assert set(codes(replies)) == {"shutting_down"}
+    assert engine.stats.errors == {"shutting_down": 5}
+    assert result_of(other, "get", b"k") == 1
+    session = here.protocol.session
+    counted = {"accepted": session.accepted, "replied": session.replied, "kept": session.kept_bytes > 0}
+    assert counted == {"accepted": 4, "replied": 4, "kept": with_session}, "hello stands outside of the streams"
 
 
 def test_at_twice_its_window_a_session_ends() -> None:

@@ -84,6 +84,32 @@ def test_rereading_wins_over_both() -> None:
     assert set(engine.tuner.rules) == set(DEFAULT_RULES) - {"quiet"}
 
 
+def test_the_tuner_takes_back_what_it_has_changed_and_nothing_else() -> None:
+    settings = Host().engine.settings
+    before = settings.as_dict()
+    settings.change("sweep_budget_ms", 2.0)
+    settings.untune("sweep_budget_ms")
+    settings.untune("drain_timeout_ms")
+    assert settings.value("sweep_budget_ms") == 2.0
+    settings.change("sweep_budget_ms", None)
+    settings.tune("sweep_budget_ms", 4.0)
+    settings.untune("sweep_budget_ms")
+    assert settings.as_dict() == before
+
+
+def test_a_cache_that_the_file_no_longer_has_keeps_its_settings() -> None:
+    caches = {name: CachePolicy(name, eviction="lazy", max_counters=7) for name in ("default", "old")}
+    engine = Host(caches=caches).engine
+    engine.change_setting("caches.old.max_counters", 9)
+    reread = ServerConfig(caches={"default": CachePolicy("default", max_counters=8)})
+    assert "caches.old.max_counters" not in engine.settings.changes(reread)
+    engine.reconfigure(reread)
+    assert engine.settings.value("caches.default.max_counters") == 8
+    assert engine.settings.value("caches.old.max_counters") == 7, "what operators had set is gone"
+    assert engine.settings.value("caches.old.eviction") == "lazy"
+    assert engine.store.cache("old").policy == caches["old"]
+
+
 def test_a_wrong_value_changes_nothing() -> None:
     settings = Host().engine.settings
     before = settings.as_dict()

@@ -63,6 +63,24 @@ def test_a_page_of_the_longest_keys_and_largest_values_fits_a_reply(shards: int,
     assert sorted(seen) == sorted(keys)
 
 
+def test_a_long_page_ends_before_the_reply_is_too_large() -> None:
+    cache = cache_of(shards=1)
+    keys = [b"%0512d" % number for number in range(3_000)]
+    for key in keys:
+        cache.incr(key, 1, None, NOW_MS)
+    cursor, found, sizes = b"", [], []
+    while cursor or not sizes:
+        page = cache.begin_long_page(cursor, len(keys), b"")
+        while not page.step(NOW_MS, 1_000):
+            pass
+        cursor, some, values = page.result()
+        sizes.append(len(encode_result(1, [cursor, some, values])))
+        found += some
+    assert found == keys
+    assert all(REPLY_BYTES_MAX * 15 // 16 < size <= REPLY_BYTES_MAX for size in sizes[:-1])
+    assert len(sizes) > 1
+
+
 def test_a_scan_of_a_large_cache_ends_its_pages_early() -> None:
     cache = cache_of(256)
     for number in range(3 * SCAN_ENTRIES_MAX):

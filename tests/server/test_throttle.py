@@ -126,3 +126,9 @@ def test_a_grant_that_lowers_the_value_lets_those_in_who_queue() -> None:
     assert granted[3][0] is True
     here.send(encode_request(4, "throttle", (b"k", 1_000_000, 1, 9_000_000)))
     here.engine.invariants(here.now_ms)
+    assert other.protocol.turn(here.now_ms) == b"", "that was too much, and lowered nothing"
+    here.send(encode_request(5, "set", (b"k", 1_000, 3)))
+    assert decoded(here.send(encode_request(6, "throttle", (b"k", 1, 1, 9_999))))[0][3][0] is True
+    ((_, msgid, error, result),) = decoded(other.protocol.turn(here.now_ms))
+    assert (msgid, error, result[:2]) == (2, None, [True, [5]])
+    here.engine.invariants(here.now_ms)

@@ -347,6 +347,26 @@ def test_a_change_is_kept_for_another_cache_that_is_met() -> None:
     assert bench.shown(decision) == "undone: no effect sweep_budget_ms 4.0 -> 1.0", "it is on trial for that one"
 
 
+def test_a_change_that_another_cache_wants_waits_for_the_trial_of_a_third() -> None:
+    """One change at a time is on trial, so it is neither kept nor put back until that one is decided."""
+    lag = Rule("lag", metric="loop_lag_ms", above=100, set="gc_threshold", to=5_000, check_ms=8_000)
+    bench = Bench(BURST, lag, caches=("one", "two"))
+    for deviation in (0.5, 0.2, 0.05):
+        bench.look(one={"deviation": deviation})
+    bench.look({"loop_lag_ms": 500.0}, one={"deviation": 0.05})
+    assert [bench.shown(each) for each in bench.decisions] == [
+        "changed sweep_budget_ms 1.0 -> 4.0",
+        "changed gc_threshold 700 -> 5000",
+    ]
+    while len(bench.decisions) < 4:
+        assert bench.now_ms < 1_100_000
+        bench.look({"loop_lag_ms": 500.0}, two={"deviation": 0.5})
+    assert [bench.shown(each) for each in bench.decisions[2:]] == [
+        "undone: no effect gc_threshold 5000 -> 700",
+        "kept sweep_budget_ms 4.0 -> 4.0",
+    ]
+
+
 def test_a_change_is_not_kept_for_a_rule_that_would_set_something_else() -> None:
     lower = replace(BURST, name="lower", limit=2.0, times=2.0)
     bench = Bench(BURST, lower, caches=("one", "two"))

@@ -12,7 +12,7 @@ from naught_server.config import CachePolicy
 from naught_server.store import Cache
 from naught_server.sweep import ShardCompaction
 from naught_server.timers import Timers
-from naught_server.waiters import ANSWER_ENTRIES, AcquireWaiter, Owner, Waiter, ZeroWaiter
+from naught_server.waiters import ANSWER_ENTRIES, GRANT_ENTRIES, AcquireWaiter, Owner, Waiter, ZeroWaiter
 from support.cases_counters import FULL, Refused
 
 NOW = 1_000
@@ -233,6 +233,20 @@ def test_a_step_answers_at_most_so_many_and_the_rest_stays_noted() -> None:
     assert here.answers["9"] is True
     assert list(here.answers)[8:] == ["9", "8"], "the end of a wait settles too"
     assert not here.waiters.unsettled
+
+
+def test_a_grant_that_costs_more_than_is_left_is_put_off_unless_it_is_the_first() -> None:
+    here = Waits()
+    for key in (b"a", b"b", b"c"):
+        here.cache.incr(key, 1, None, NOW)
+        here.room(key.decode(), (key, 1, 1))
+    here.cache.clear(NOW)
+    assert here.settle(1) == ["a"]
+    assert here.waiters.unsettled
+    assert here.settle(2 * (ANSWER_ENTRIES + GRANT_ENTRIES) + 1) == ["b"], "the two looks cost something too"
+    assert here.settle(1) == ["c"]
+    assert not here.waiters.unsettled
+    assert here.cache.peek([b"a", b"b", b"c"], NOW) == [1, 1, 1]
 
 
 def test_decrements_of_a_batch_wake_item_by_item() -> None:
