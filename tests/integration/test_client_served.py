@@ -23,6 +23,7 @@ import uvloop
 
 import naught
 from naught.memory import find_host
+from support.seeds import slow
 
 GUARD_S = 30.0
 

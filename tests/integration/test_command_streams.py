@@ -281,7 +281,7 @@ def test_what_scan_prints_decr_takes_back(shell: Shell, server: ServerProcess, o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", seeds((1, 2, 3, 4)))
+@pytest.mark.parametrize("seed", seeds((1, 2), rest=(3, 4)))
 def test_random_keys_come_back_through_processes_in_any_locale(
     shell: Shell, server: ServerProcess, seed: int
 ) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from naught.wire.codec import encode_request
-from support.seeds import slow
+from support.seeds import exhaustive
 from support.server_process import (
     MIB,
     SERVER,
@@ -78,7 +78,7 @@ def reset_half_way(peer: RawPeer) -> None:
 WAYS: list[Callable[[RawPeer], None]] = [cleanly, without_a_word, half_way, reset, reset_half_way]
 
 
-@pytest.fixture(params=["uvloop", *slow("asyncio")])
+@pytest.fixture(params=["uvloop", *exhaustive("asyncio")])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
     command = SERVER if request.param == "uvloop" else SERVER_WITHOUT_UVLOOP
     with server_process(tmp_path, command=command) as found:

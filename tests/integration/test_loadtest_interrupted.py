@@ -24,7 +24,7 @@ from naught_loadtest.generate.watcher import Watcher
 from naught_loadtest.processes import environment
 from support.listening import listening
 from support.misbehaving import Fault, Misbehaving, NeverAnswers
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 DEADLINE_S = 30.0
 
@@ -58,7 +58,7 @@ def counters(server: Server, prefix: str) -> int:
 
 @pytest.mark.parametrize(
     "loop",
-    slow((("-P", "4"),), (("--rate", "500"),)),
+    [*exhaustive((("-P", "4"),)), *slow((("--rate", "500"),))],
     ids=["closed", "open"],
 )
 def test_the_first_interrupt_ends_a_run_with_its_whole_report(
@@ -97,8 +97,9 @@ def test_the_first_interrupt_ends_a_run_with_its_whole_report(
     assert counters(naught, report["plan"]["prefix"]) == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("at_start", [signal.default_int_handler, signal.SIG_IGN], ids=["default", "ignored"])
+@pytest.mark.parametrize(
+    "at_start", [*exhaustive(signal.default_int_handler), *slow(signal.SIG_IGN)], ids=["default", "ignored"]
+)
 def test_the_second_interrupt_stops_at_once(at_start: Any) -> None:
     """The server never answers, so the first one would wait for the timeout of ten minutes. A shell may have had the
     signal ignored, which a started program inherits."""
