@@ -573,11 +573,9 @@ def test_nothing_is_left_of_clients_that_were_closed(server: ServerProcess) -> N
 
 
 def test_a_name_that_is_none_is_told_of_as_such() -> None:
-    """The resolver says so of one, and the codec for other scripts of the other."""
-    with pytest.raises(naught.ConnectionFailed, match=r"within 0\.1 s: \[Errno"):
-        blocking.Client(f"naught://{'a' * 64}:1", connect_timeout=0.1)
-    with pytest.raises(naught.ConnectionFailed, match="label"):
-        blocking.Client(f"naught://{'ä' * 64}:1", connect_timeout=0.1)
+    for letter in ("a", "ä"):
+        with pytest.raises(naught.ConnectionFailed, match="label"):
+            blocking.Client(f"naught://{letter * 64}:1", connect_timeout=0.1)
 
 
 # ------------------------------------------------------------------------------------------------- memory://
