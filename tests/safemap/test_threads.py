@@ -146,7 +146,7 @@ def test_eight_threads_against_a_model(options: dict[str, Any], rounds: int) -> 
 
 
 @pytest.mark.usefixtures("compaction")
-@pytest.mark.parametrize("rounds", [500, *slow(1_500)])
+@pytest.mark.parametrize("rounds", [200, *slow(1_500)])
 @pytest.mark.parametrize("options", MAPS, ids=str)
 def test_everything_at_once_keeps_the_sum(options: dict[str, Any], rounds: int) -> None:
     """All operations at once. What went in is what came out plus what is left; no value below 1 is seen."""

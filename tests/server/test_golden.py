@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from naught._version import __version__
 from naught.wire.codec import encode
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts, split_messages
+from support.each import hold_for_each
 
 GOLDEN = Path(__file__).with_name("golden.txt")
 TOKEN = re.compile(r"""(?P<byte>[0-9a-f]{2})|(?P<version>version)|(?P<text>'[^']*'|"[^"]*")(?:\*(?P<times>\d+))?""")
@@ -87,7 +86,7 @@ def extended(stretches: tuple[Stretch, ...], kind: str, rest: str) -> tuple[Stre
 
 
 GOLDENS = conversations()
-EACH = pytest.mark.parametrize("golden", [pytest.param(each, id=each.name) for each in GOLDENS])
+NAMED = [(each.name, each) for each in GOLDENS]
 
 
 def fresh() -> Conversation:
@@ -117,8 +116,7 @@ def check(golden: Golden, cuts: list[list[bytes]]) -> Conversation:
     return conversation
 
 
-@EACH
-def test_one_request_at_a_time(golden: Golden) -> None:
+def one_request_at_a_time(golden: Golden) -> None:
     conversation = fresh()
     for stretch in golden.stretches:
         go_on(conversation, stretch)
@@ -132,25 +130,13 @@ def test_one_request_at_a_time(golden: Golden) -> None:
         assert conversation.closing == stretch.closes
 
 
-@EACH
-def test_whole(golden: Golden) -> None:
-    check(golden, [[b"".join(stretch.requests)] for stretch in golden.stretches])
-
-
-@EACH
-def test_byte_by_byte(golden: Golden) -> None:
-    check(golden, [byte_by_byte(b"".join(stretch.requests)) for stretch in golden.stretches])
-
-
-@EACH
-def test_in_random_pieces(golden: Golden) -> None:
+def in_random_pieces(golden: Golden) -> None:
     source = random.Random(golden.name)
     for _ in range(6):
         check(golden, [random_cuts(b"".join(stretch.requests), source) for stretch in golden.stretches])
 
 
-@pytest.mark.parametrize("golden", [pytest.param(each, id=each.name) for each in GOLDENS if not each.counted])
-def test_with_more_behind_it(golden: Golden) -> None:
+def with_more_behind_it(golden: Golden) -> None:
     """A message and a half after each stretch change nothing before them; after a close they are not read."""
     conversation = fresh()
     for stretch in golden.stretches:
@@ -160,6 +146,28 @@ def test_with_more_behind_it(golden: Golden) -> None:
         assert sorted(split_messages(behind)) == sorted(expected)
         if not stretch.closes:
             assert conversation.send(PING[5:]) == PONG
+
+
+def test_one_request_at_a_time() -> None:
+    hold_for_each(NAMED, one_request_at_a_time)
+
+
+def test_whole() -> None:
+    hold_for_each(NAMED, lambda golden: check(golden, [[b"".join(each.requests)] for each in golden.stretches]))
+
+
+def test_byte_by_byte() -> None:
+    hold_for_each(
+        NAMED, lambda golden: check(golden, [byte_by_byte(b"".join(each.requests)) for each in golden.stretches])
+    )
+
+
+def test_in_random_pieces() -> None:
+    hold_for_each(NAMED, in_random_pieces)
+
+
+def test_with_more_behind_it() -> None:
+    hold_for_each([(name, golden) for name, golden in NAMED if not golden.counted], with_more_behind_it)
 
 
 def test_every_method_is_there() -> None:

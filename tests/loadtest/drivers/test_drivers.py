@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 
@@ -12,7 +13,7 @@ from naught_loadtest.drivers import DRIVERS, driver_for
 from naught_loadtest.drivers.base import Driver, Failure, ProtocolFaultError, failure_in
 from naught_loadtest.drivers.naught import NaughtDriver
 from naught_loadtest.drivers.target import parse_target
-from naught_loadtest.generate.encoding import encode, script_for
+from naught_loadtest.generate.encoding import EncodedScript, encode, script_for
 from naught_loadtest.generate.replies import ReplyReader
 from naught_loadtest.generate.workload import Script, Workload
 
@@ -26,8 +27,13 @@ def pack(value: object) -> bytes:
 
 def reader(name: str, requests: int = 1000) -> ReplyReader:
     """Reads replies to increments whose values are not known."""
+    return ReplyReader(driver_for(name), encoded(name, requests))
+
+
+@functools.cache
+def encoded(name: str, requests: int) -> EncodedScript:
     script = Script([0] * requests, [1] * requests, None, [1] * requests)
-    return ReplyReader(driver_for(name), encode(driver_for(name), script, "a1b2c3d:"))
+    return encode(driver_for(name), script, "a1b2c3d:")
 
 
 def numbered(name: str, reply: bytes, number: int) -> bytes:

@@ -33,7 +33,7 @@ def encoded(**changes: Any) -> Worker:
     "changes",
     [
         {"batch": 1000, "connections": 50},
-        {"batch": 4096, "connections": 8, "scenario": "zipf"},
+        pytest.param({"batch": 4096, "connections": 8, "scenario": "zipf"}, marks=pytest.mark.slow),
         pytest.param({"connections": 1000}, marks=pytest.mark.slow),
         {"connections": 2000, "scenario": "hotkey"},
         pytest.param({"connections": 5000, "scenario": "mixed"}, marks=pytest.mark.slow),

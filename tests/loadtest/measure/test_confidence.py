@@ -8,6 +8,7 @@ import random
 import pytest
 
 from naught_loadtest.measure.confidence import bounds, samples_min
+from support.seeds import slow
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_nothing_says_nothing() -> None:
     assert bounds(0, 0) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("part", [0.001, 0.01, 0.3])
+@pytest.mark.parametrize("part", [0.001, *slow(0.01), 0.3])
 def test_the_truth_lies_within_the_bounds_as_often_as_promised(part: float) -> None:
     source = random.Random(f"bounds {part}")
     outside = 0
