@@ -18,6 +18,7 @@ from naught.url import (
     without_secret,
     without_userinfo,
 )
+from support.each import for_each
 
 GOOD: dict[str, Address] = {
     "naught://localhost": TcpAddress("localhost", 6480),
@@ -83,12 +84,12 @@ BAD: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize(("url", "address"), GOOD.items())
+@for_each(("url", "address"), GOOD.items())
 def test_a_good_url_says_where(url: str, address: Address) -> None:
     assert parse_url(url) == address
 
 
-@pytest.mark.parametrize(("url", "what"), BAD.items())
+@for_each(("url", "what"), BAD.items())
 def test_a_bad_url_says_what_is_wrong_and_what_is_allowed(url: str, what: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_url(url)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.each import for_each
 from support.paths import ROOT
 
 EXAMPLES = ROOT / "tests" / "safemap" / "typed_program.py"
@@ -59,7 +60,7 @@ def test_mypy_refuses_exactly_the_marked_lines(mypy_cache: Path) -> None:
     assert sorted(REFUSED - errors.keys()) == [], "refused lines that mypy accepts"
 
 
-@pytest.mark.parametrize(("number", "statement"), AT_RUN_TIME, ids=[line for _, line in AT_RUN_TIME])
+@for_each(("number", "statement"), AT_RUN_TIME)
 def test_run_time_refuses_the_same(number: int, statement: str) -> None:
     tree = ast.parse(SOURCE)
     imports = ast.Module([node for node in tree.body if isinstance(node, ast.ImportFrom)], [])

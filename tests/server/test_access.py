@@ -19,6 +19,7 @@ from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.secret_hash import HashedSecret, hash_of
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of
+from support.each import for_each
 from support.seeds import seeds, slow
 from support.users import SECRET, hello, logged_in, user
 
@@ -143,7 +144,7 @@ class World:
         return counters, held, self.engine.settings.as_dict(), self.root.protocol.session.id
 
 
-@pytest.mark.parametrize("method", sorted(WITH_KEY))
+@for_each("method", sorted(WITH_KEY))
 @pytest.mark.parametrize("key", ["other:a", *slow("mine", "", "\0", "mine\0:a", "MINE:a")])
 def test_a_key_outside_of_the_prefixes_is_denied(method: str, key: str) -> None:
     for params in WITH_KEY[method](key):
@@ -163,7 +164,7 @@ def test_a_key_outside_of_the_prefixes_is_denied(method: str, key: str) -> None:
         world.engine.invariants(world.me.now_ms)
 
 
-@pytest.mark.parametrize("method", sorted(set(WITH_KEY) - OF_ALL - {"release"}))
+@for_each("method", sorted(set(WITH_KEY) - OF_ALL - {"release"}))
 def test_its_own_keys_are_its_own(method: str) -> None:
     for params in WITH_KEY[method]("mine:key"):
         world = World()
@@ -171,7 +172,7 @@ def test_its_own_keys_are_its_own(method: str) -> None:
         assert error is None or error[0] in (b"underflow", b"invalid"), error
 
 
-@pytest.mark.parametrize("method", sorted(WITH_KEY))
+@for_each("method", sorted(WITH_KEY))
 @pytest.mark.parametrize("role", access.ROLES)
 def test_each_role_may_do_what_its_rule_says(method: str, role: Role) -> None:
     engine = engine_of(users=[user("me", role)])
@@ -185,7 +186,7 @@ def test_each_role_may_do_what_its_rule_says(method: str, role: Role) -> None:
             assert not engine.store.caches["default"].raw_entries()
 
 
-@pytest.mark.parametrize("method", sorted(WITH_KEY))
+@for_each("method", sorted(WITH_KEY))
 def test_another_cache_is_denied(method: str) -> None:
     """Also the default one, before `hello` has named another: it is one like any other."""
     engine = engine_of(CachePolicy("orders"), users=[user("me", "admin", caches=("orders",))])
@@ -250,7 +251,7 @@ def test_a_batch_goes_on_with_the_rights_it_began_with() -> None:
 # ------------------------------------------------------------------------------------------- before a log-in
 
 
-@pytest.mark.parametrize("method", sorted(set(WITH_KEY) - {"hello"}))
+@for_each("method", sorted(set(WITH_KEY) - {"hello"}))
 @pytest.mark.parametrize("encode", [encode_request, None], ids=["request", "notification"])
 def test_before_the_log_in_there_is_nothing(method: str, encode: Any) -> None:
     world = World()

@@ -15,6 +15,7 @@ from naught._version import __version__
 from naught_server.config import CachePolicy, ConfigError, ServerConfig, needing_restart
 from naught_server.loading import load, to_toml
 from naught_server.rules import DEFAULT_RULES, Rule
+from support.each import for_each
 
 # Settings of every kind: flag, variable, key, and for each source a text and the value it means.
 SOURCES = [
@@ -175,7 +176,7 @@ FLAG_AND_VARIABLE_MISTAKES: list[tuple[list[str], dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "environment", "message"), FLAG_AND_VARIABLE_MISTAKES)
+@for_each(("arguments", "environment", "message"), FLAG_AND_VARIABLE_MISTAKES)
 def test_a_mistake_in_flags_or_environment(arguments: list[str], environment: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(arguments, environment)
@@ -234,7 +235,7 @@ FILE_MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), FILE_MISTAKES)
+@for_each(("text", "message"), FILE_MISTAKES)
 def test_a_mistake_in_the_file(tmp_path: Path, text: str, message: str | None) -> None:
     path = tmp_path / "naught.toml"
     path.write_text(text, encoding="utf-8")

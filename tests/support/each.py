@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -22,3 +24,24 @@ def hold_for_each(cases: Iterable[tuple[str, T]], check: Callable[[T], object]) 
     assert count, "there is no case"
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {count} cases failed", failures)
+
+
+def for_each(
+    names: str | tuple[str, ...], cases: Iterable[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As `pytest.mark.parametrize`, but in one test, whose fixtures all cases share."""
+    rows: list[dict[str, Any]] = [
+        dict(zip(names, case, strict=True)) if isinstance(names, tuple) else {names: case} for case in cases
+    ]
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def test(**fixtures: Any) -> None:
+            hold_for_each(((repr(row)[:200], row) for row in rows), lambda row: function(**row, **fixtures))
+
+        signature = inspect.signature(function)
+        left = [value for name, value in signature.parameters.items() if name not in rows[0]]
+        test.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
+        return test
+
+    return decorate

@@ -28,6 +28,7 @@ import pydantic
 import pytest
 
 from naught.zeros import TIMES_CAN_BE_ZERO, Treat, is_zero, prune
+from support.each import for_each
 from support.paths import DOCS
 from support.seeds import exhaustive, slow
 
@@ -190,7 +191,7 @@ def inside(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("name", UNDERSTOOD)
+@for_each("name", UNDERSTOOD)
 def test_what_is_understood_is_zero_with_its_values_and_pruned_inside(name: str, in_place: bool) -> None:
     make = UNDERSTOOD[name]
     assert is_zero(make([0]))
@@ -207,7 +208,7 @@ def test_what_is_understood_is_zero_with_its_values_and_pruned_inside(name: str,
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("name", KEPT)
+@for_each("name", KEPT)
 def test_what_is_not_understood_is_kept_as_it_is(name: str, in_place: bool) -> None:
     value = KEPT[name]()
     before = repr(value)
@@ -241,7 +242,7 @@ REFUSED: list[tuple[Any, Treat]] = [
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize(("value", "treat"), REFUSED, ids=lambda each: getattr(each, "name", type(each).__name__))
+@for_each(("value", "treat"), REFUSED)
 def test_a_treat_that_cannot_be_followed_is_refused(value: Any, treat: Treat, in_place: bool) -> None:
     before = repr(value)
     data = {"zero": 0, "value": value}

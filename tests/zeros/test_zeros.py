@@ -38,6 +38,7 @@ from naught.zeros import (
     is_zero,
     prune,
 )
+from support.each import for_each
 from support.seeds import told
 
 FIRST_INSTANT = datetime.min  # noqa: DTZ901
@@ -200,17 +201,12 @@ NOT_ZERO: list[Any] = [
 ]
 
 
-def numbered(values: list[Any]) -> list[str]:
-    """An id for each: its place and its type, for the text of most objects has their address in it."""
-    return [f"{place}-{type(value).__name__}" for place, value in enumerate(values)]
-
-
-@pytest.mark.parametrize("value", ZERO, ids=numbered(ZERO))
+@for_each("value", ZERO)
 def test_zero(value: Any) -> None:
     assert is_zero(value) is True
 
 
-@pytest.mark.parametrize("value", NOT_ZERO, ids=numbered(NOT_ZERO))
+@for_each("value", NOT_ZERO)
 def test_not_zero(value: Any) -> None:
     assert is_zero(value) is False
 
@@ -266,7 +262,7 @@ def shape(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize(("before", "after", "where"), PRUNED, ids=[repr(case[0])[:60] for case in PRUNED])
+@for_each(("before", "after", "where"), PRUNED)
 def test_prune(before: Any, after: Any, where: list[str], in_place: bool) -> None:
     given = copy.deepcopy(before)
     result = prune(given, in_place=in_place)

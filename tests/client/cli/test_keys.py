@@ -12,6 +12,7 @@ from naught.cli.keys import read_line, written
 from naught.cli.lines import LINE_BYTES_MAX, Lines
 from naught.errors import InvalidRequest, NaughtError
 from naught.wire.codec import decode_key
+from support.each import for_each
 from support.seeds import seeds
 
 # Keys that some form of a line, a shell, an editor or a terminal takes for something else.
@@ -29,7 +30,7 @@ def as_text(key: bytes, *, ascii_only: bool = False) -> bytes:
     return written(decode_key(key), ascii_only=ascii_only).encode("ascii" if ascii_only else "utf-8")
 
 
-@pytest.mark.parametrize("key", AWKWARD, ids=ascii)
+@for_each("key", AWKWARD)
 def test_a_key_that_is_printed_is_read_back(key: bytes) -> None:
     for ascii_only in (False, True):
         text = as_text(key, ascii_only=ascii_only)

@@ -11,6 +11,7 @@ from naught.core import calls
 from naught.core.calls import Call, Grant, Holder, ScanPage
 from naught.errors import CounterOverflow, InvalidRequest, ProtocolError, TooLarge
 from naught.wire.codec import decode_key
+from support.each import for_each
 
 MAX = 2**63 - 1
 
@@ -65,7 +66,7 @@ SENT: list[tuple[Call[Any], str, tuple[Any, ...], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "method", "params", "repeatable"), SENT)
+@for_each(("call", "method", "params", "repeatable"), SENT)
 def test_what_is_sent(call: Call[Any], method: str, params: tuple[Any, ...], repeatable: bool) -> None:
     assert (call.method, call.params, call.repeatable) == (method, params, repeatable)
 
@@ -283,12 +284,12 @@ UNREADABLE: list[tuple[Call[Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "wire", "result"), READ)
+@for_each(("call", "wire", "result"), READ)
 def test_how_a_result_is_read(call: Call[Any], wire: Any, result: Any) -> None:
     assert call.convert(wire) == result
 
 
-@pytest.mark.parametrize(("call", "wire"), UNREADABLE)
+@for_each(("call", "wire"), UNREADABLE)
 def test_what_cannot_be_a_result_is_refused(call: Call[Any], wire: Any) -> None:
     with pytest.raises(ProtocolError):
         call.convert(wire)
