@@ -78,7 +78,7 @@ def _size(what: str, value: str) -> int:
     try:
         return len(text_as_sent(value))
     except UnicodeEncodeError:
-        raise InvalidRequest(f"{what} has no surrogate that stands for no byte") from None
+        raise InvalidRequest(f"{what} has a surrogate that stands alone, which is no character") from None
 
 
 def check_credentials(

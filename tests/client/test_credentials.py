@@ -77,8 +77,14 @@ def test_a_function_is_asked_when_it_is_needed() -> None:
         ({"user": "me", "secret": 7}, "a secret is a str, not int"),
         ({"user": "me", "secret": b"hunter2"}, "a secret is a str, not bytes"),
         ({"user": "me", "secret": "hunter2" * 600}, "a secret has 1 to 4096 bytes, not 4200"),
-        ({"user": "me", "secret": "hunter2\ud800"}, "a secret has no surrogate that stands for no byte"),
-        ({"user": "\ud800", "secret": SECRET}, "the name of a user has no surrogate that stands for no byte"),
+        (
+            {"user": "me", "secret": "hunter2\ud800"},
+            "a secret has a surrogate that stands alone, which is no character",
+        ),
+        (
+            {"user": "\ud800", "secret": SECRET},
+            "the name of a user has a surrogate that stands alone, which is no character",
+        ),
     ],
 )
 def test_what_is_wrong(options: dict[str, Any], message: str) -> None:

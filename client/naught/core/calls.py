@@ -670,7 +670,9 @@ def _check_name(name: object) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:  # found here, as the calls of the same turn would go down with it
-        raise InvalidRequest("the name of a setting is text, and this one has lone surrogates") from None
+        raise InvalidRequest(
+            "the name of a setting has a surrogate that stands alone, which is no character"
+        ) from None
     return name
 
 

@@ -75,14 +75,14 @@ def encode_key(key: str | bytes) -> bytes:
 
     Text becomes UTF-8, and lone surrogates become the bytes that they stand for, as the inverse of `decode_key`.
 
-    Raises `InvalidRequest` for an empty key, for types other than str and bytes, and for a surrogate that stands for
-    no byte (U+D800), `TooLarge` above 512 bytes.
+    Raises `InvalidRequest` for an empty key, for types other than str and bytes, and for a surrogate that stands
+    alone and for no byte (U+D800), `TooLarge` above 512 bytes.
     """
     if isinstance(key, str):
         try:
             data = key.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise InvalidRequest("a key has no surrogate that stands for no byte") from None
+            raise InvalidRequest("a key has a surrogate that stands alone, which is no character") from None
     elif isinstance(key, bytes):
         data = key
     else:
