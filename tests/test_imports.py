@@ -140,24 +140,30 @@ def imports_of(name: str) -> frozenset[Import]:
 
 def _imports_of(name: str) -> Iterator[Import]:
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    for_types = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    defining = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    at_once = {inner for node in tree.body if not isinstance(node, defining) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
+    for node, at_once, for_types in _statements(tree.body, at_once=True, for_types=False):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(alias.name, node in at_once, node in for_types)
+                yield Import(alias.name, at_once, for_types)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{name} imports relatively"
             assert node.module is not None
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield Import(whole if whole in MODULES else node.module, node in at_once, node in for_types)
+                yield Import(whole if whole in MODULES else node.module, at_once, for_types)
+
+
+def _statements(body: Iterable[ast.AST], at_once: bool, for_types: bool) -> Iterator[tuple[ast.AST, bool, bool]]:
+    """These statements and all within them. An import is a statement, so nobody need look at expressions."""
+    for node in body:
+        yield node, at_once, for_types
+        is_defining = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        is_for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+            yield from _statements(
+                getattr(node, field, ()),
+                at_once and not is_defining,
+                for_types or (is_for_types and field == "body"),
+            )
 
 
 def at_run_time(name: str) -> set[str]:

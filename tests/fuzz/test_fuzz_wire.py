@@ -11,7 +11,7 @@ from support.seeds import slow, told
 SECONDS = float(told("NAUGHT_FUZZ_SECONDS") or 2)
 
 
-@pytest.mark.parametrize("seconds", [0.5, pytest.param(SECONDS, id="long", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.2, pytest.param(SECONDS, id="long", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", ROUNDS)
 def test_fuzz(target: str, seconds: float) -> None:
     assert fuzz(target, seed_of_environment(), seconds) > 0

@@ -132,7 +132,7 @@ def one_request_at_a_time(golden: Golden) -> None:
 
 def in_random_pieces(golden: Golden) -> None:
     source = random.Random(golden.name)
-    for _ in range(6):
+    for _ in range(3):
         check(golden, [random_cuts(b"".join(stretch.requests), source) for stretch in golden.stretches])
 
 

@@ -137,8 +137,10 @@ def run(server: ScriptedRedis, name: str, **changes: object) -> Result:
     ("name", "scenario", "rate"),
     [
         *product(EVICTING_WAYS, ["inflight"], [None]),
-        (EVICTING_WAYS[0], "inflight", 2000.0),
-        *slow(*((name, "mixed", rate) for name, rate in zip(EVICTING_WAYS, cycle([None, 2000.0]), strict=False))),
+        *slow(
+            (EVICTING_WAYS[0], "inflight", 2000.0),
+            *((name, "mixed", rate) for name, rate in zip(EVICTING_WAYS, cycle([None, 2000.0]), strict=False)),
+        ),
         *exhaustive(
             *product(EVICTING_WAYS[1:], ["inflight"], [2000.0]),
             *((name, "mixed", rate) for name, rate in zip(EVICTING_WAYS, cycle([2000.0, None]), strict=False)),
