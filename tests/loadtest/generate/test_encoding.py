@@ -12,7 +12,7 @@ from naught_loadtest.generate.encoding import encode
 from naught_loadtest.generate.plan import ENCODED_BYTES_MAX, Plan
 from naught_loadtest.generate.worker import CYCLE_BYTES_ALL, CYCLE_REQUESTS_ALL, Worker
 from naught_loadtest.generate.workload import SCENARIOS, SHARED_SCRIPTS, Script, Workload
-from support.seeds import slow
+from support.seeds import exhaustive, slow
 
 SHARING = ("inflight", "hotkey", "incr")
 """Scenarios in which connections share keys, beside `zipf`."""
@@ -36,7 +36,7 @@ def encoded(**changes: Any) -> Worker:
         pytest.param({"batch": 4096, "connections": 8, "scenario": "zipf"}, marks=pytest.mark.slow),
         pytest.param({"connections": 1000}, marks=pytest.mark.slow),
         {"connections": 2000, "scenario": "hotkey"},
-        pytest.param({"connections": 5000, "scenario": "mixed"}, marks=pytest.mark.slow),
+        *exhaustive({"connections": 5000, "scenario": "mixed"}),
         pytest.param({"connections": 5000, "scenario": "zipf", "batch": 100}, marks=pytest.mark.slow),
     ],
     ids=str,
