@@ -61,7 +61,10 @@ def test_what_stands_for_a_secret_belongs_to_its_user() -> None:
         (WRITTEN.replace("$scrypt$", "$scrypt2$"), None),
         (WRITTEN.replace("r=8", "r=0"), "out of range"),
         (WRITTEN.replace("p=1", "p=5"), "out of range"),
+        (WRITTEN.replace("ln=14", "ln=0"), "out of range"),
+        (WRITTEN.replace("p=1", "p=0"), "out of range"),
         (WRITTEN.replace("ln=14", "ln=21"), "out of range"),
+        (WRITTEN.replace("ln=14,r=8", "ln=20,r=1"), "at most 64 MiB"),
         (WRITTEN.replace("ln=14", "ln=17"), "at most 64 MiB"),
         ("short", "8 to 4096 bytes, not 5"),
         ("a zero \0 in it", "no zero bytes"),
@@ -75,6 +78,12 @@ def test_what_is_no_secret(text: str, message: str | None) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         read_secret(text)
     assert text not in str(refused.value)
+
+
+@pytest.mark.parametrize("cost", ["ln=1,r=1,p=1", "ln=19,r=1,p=4", "ln=16,r=8,p=1"])
+def test_the_least_and_the_most_that_a_hash_may_cost(cost: str) -> None:
+    written = WRITTEN.replace("ln=14,r=8,p=1", cost)
+    assert isinstance(read_secret(written), HashedSecret)
 
 
 def test_too_short_a_secret_has_no_hash() -> None:
