@@ -154,7 +154,7 @@ compiled: $(VENV)/.test compile ## the quick tests of wire, sessions, simulation
 	@if $(BIN)/python tools/compile.py --can; then NAUGHT_PURE=0 $(PYTEST) -m "not slow" $(COMPILED_TESTS) \
 		$(patsubst %,--ignore=%,$(wildcard $(COMPILED_LEFT_OUT))); fi
 
-check: test slow compiled lint types ## every kind of test, ruff and mypy --strict: under ten minutes on two cores
+check: test slow compiled lint types ## every kind of test, ruff and mypy --strict: some ten minutes on two cores
 
 bench: $(VENV)/.dev compile ## the speed bars, against Redis where it is installed
 	@$(BIN)/python -m naught_loadtest bars

@@ -419,7 +419,7 @@ class ServerProtocol:
                 took_ns,
                 time_ms,
                 None if method is None else method.decode(),
-                self._begun - self._left,
+                self.spent,
                 received_bytes,
                 sent_bytes,
                 session.number if session.id is not None else None,

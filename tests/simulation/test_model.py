@@ -13,6 +13,7 @@ import pytest
 
 from naught_server import commands, sweep
 from naught_server import expiry as deadlines
+from simulation import planted
 from simulation.faults import FAULTS, Fault
 from simulation.world import World
 from support.seeds import from_environment, seeds, slow
@@ -47,12 +48,7 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
         assert world.stalls
 
 
-SHORT = 25
-"""Steps of a world in which most faults are found."""
-
-FIRST = list(itertools.product(range(1, 5), ("eager", "lazy"), [SHORT]))
-
-FOUND_LATE: dict[str, tuple[int, str, int]] = {
+FOUND_LATE: dict[str, planted.World] = {
     "a cache that becomes eager forgets its zeros": (8, "lazy", 200),
     "a closed connection keeps its lock": (26, "lazy", 100),
     "a compaction does not subtract its zeros": (10, "lazy", 25),
@@ -90,30 +86,29 @@ FOUND_LATE: dict[str, tuple[int, str, int]] = {
     "throttle leaves an earlier deadline": (15, "lazy", 25),
     "try_incr judges items alone": (22, "eager", 25),
 }
-"""Worlds, with their steps, that find early what the first few find late or not at all. Each is tried before those to
-save time; nothing depends on it. Where no short world has found a fault, the test prints which one did:
-`pytest -rP -k a_fault_is_found`."""
+"""Worlds that find early what the first few find late or not at all."""
+
+
+def run(world_of: planted.World) -> None:
+    seed, eviction, steps = world_of
+    shards, limit = SHAPES[seed % len(SHAPES)]
+    World(seed, eviction, shards, limit).run(steps)
 
 
 @pytest.mark.patches
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    known = [FOUND_LATE[fault.name]] if fault.name in FOUND_LATE else []
-    worlds = [*known, *FIRST, *itertools.product(range(1, 61), ("eager", "lazy"), [600])]
-    for number, (seed, eviction, steps) in enumerate(worlds):
-        shards, limit = SHAPES[seed % len(SHAPES)]
-        try:
-            World(seed, eviction, shards, limit).run(steps)
-        except Exception:
-            if number > len(FIRST):
-                print(f'    "{fault.name}": ({seed}, "{eviction}", {steps}),')
-            return
-    pytest.fail("the fault was not found")
+    longer = itertools.product(range(1, 61), ("eager", "lazy"), [600])
+    planted.find(fault.name, FOUND_LATE, longer, run)
+
+
+def test_a_fault_that_no_world_finds_is_told() -> None:
+    with pytest.raises(pytest.fail.Exception, match="no world has found"):
+        planted.find("none", {}, [(9, "eager", 1)], lambda world: None)
 
 
 @pytest.mark.slow
 def test_the_worlds_that_find_faults_find_none_where_there_is_none() -> None:
-    for seed, eviction, steps in {*FIRST, *FOUND_LATE.values()}:
-        shards, limit = SHAPES[seed % len(SHAPES)]
-        World(seed, eviction, shards, limit).run(steps)
+    for world in {*planted.FIRST, *FOUND_LATE.values()}:
+        run(world)

@@ -14,6 +14,7 @@ import pytest
 from naught_server import commands, session, sweep
 from naught_server import expiry as deadlines
 from naught_server import protocol as protocol_module
+from simulation import planted
 from simulation.faults import Fault
 from simulation.sessions.faults import FAULTS
 from simulation.sessions.world import World
@@ -58,12 +59,7 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
             assert world.stalls
 
 
-SHORT = 25
-"""Steps of a world in which most faults are found."""
-
-FIRST = list(itertools.product(range(1, 5), ("eager", "lazy"), [SHORT]))
-
-FOUND_LATE: dict[str, tuple[int, str, int]] = {
+FOUND_LATE: dict[str, planted.World] = {
     "a batch is lost with its connection": (28, "lazy", 25),
     "a batch wakes at its end": (50, "lazy", 25),
     "a cancelled timer fires": (21, "eager", 25),
@@ -125,31 +121,24 @@ FOUND_LATE: dict[str, tuple[int, str, int]] = {
     "waiters of expired counters are overtaken": (25, "eager", 50),
     "waiting requests are lost with the connection": (26, "lazy", 50),
 }
-"""Worlds, with their steps, that find early what the first few find late or not at all. Each is tried before those to
-save time; nothing depends on it. Where no short world has found a fault, the test prints which one did:
-`pytest -rP -k a_fault_is_found`."""
+"""Worlds that find early what the first few find late or not at all."""
+
+
+def run(world_of: planted.World) -> None:
+    seed, eviction, steps = world_of
+    shards, limit = SHAPES[seed % len(SHAPES)]
+    with World(seed, eviction, shards, limit) as world:
+        world.run(steps)
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.put_in(monkeypatch)
-    known = [FOUND_LATE[fault.name]] if fault.name in FOUND_LATE else []
-    worlds = [*known, *FIRST, *itertools.product(range(1, 41), ("eager", "lazy"), [1_200])]
-    for number, (seed, eviction, steps) in enumerate(worlds):
-        shards, limit = SHAPES[seed % len(SHAPES)]
-        try:
-            with World(seed, eviction, shards, limit) as world:
-                world.run(steps)
-        except Exception:
-            if number > len(FIRST):
-                print(f'    "{fault.name}": ({seed}, "{eviction}", {steps}),')
-            return
-    pytest.fail("nobody noticed")
+    longer = itertools.product(range(1, 41), ("eager", "lazy"), [1_200])
+    planted.find(fault.name, FOUND_LATE, longer, run)
 
 
 @pytest.mark.slow
 def test_the_worlds_that_find_faults_find_none_where_there_is_none() -> None:
-    for seed, eviction, steps in {*FIRST, *FOUND_LATE.values()}:
-        shards, limit = SHAPES[seed % len(SHAPES)]
-        with World(seed, eviction, shards, limit) as world:
-            world.run(steps)
+    for world in {*planted.FIRST, *FOUND_LATE.values()}:
+        run(world)
