@@ -13,6 +13,7 @@ from types import ModuleType
 
 from naught_loadtest.commands import bars, ceiling, compare, completion, demo, merge, search, status, versus, zeros
 from naught_loadtest.commands import run as run_command
+from naught_loadtest.commands.outputs import check_outputs
 from naught_loadtest.drivers.base import UnsupportedError
 from naught_loadtest.drivers.servers import MissingProgramError, ServerStartError
 from naught_loadtest.generate.runner import RunError
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     execute: Callable[[argparse.Namespace], int] = arguments.execute
     try:
         with stopped_on_signals():
+            check_outputs(arguments)
             return execute(arguments)
     except KeyboardInterrupt:
         print("\ninterrupted; all processes that were started have been stopped", file=sys.stderr)

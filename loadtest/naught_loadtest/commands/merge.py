@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from naught_loadtest.commands import status
-from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, check_outputs, write_outputs
+from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, write_outputs
 from naught_loadtest.commands.run import objective
 from naught_loadtest.measure.loading import load
 from naught_loadtest.measure.merging import merge
@@ -36,7 +36,6 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     if len(arguments.reports) < 2:
         raise ValueError("there must be two reports or more")
-    check_outputs(arguments)
     documents = [load(name, "run") for name in arguments.reports]
     document = {**merge(documents, arguments.slo), "command": whole_command()}
     out = text_stream(arguments.json)

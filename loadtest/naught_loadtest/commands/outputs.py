@@ -25,7 +25,7 @@ def add_csv_argument(parser: argparse.ArgumentParser) -> None:
 
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Before anything is measured: can the files be written? ValueError says which cannot, and why."""
-    for option in ("json", "hgrm", "csv", "html"):
+    for option in ("json", "hgrm", "csv", "html", "page"):
         name = getattr(arguments, option, None)
         if name is not None and (option, name) != ("json", "-"):
             reason = _why_not(Path(name))

@@ -11,7 +11,7 @@ import random
 import sys
 
 from naught_loadtest.commands import status
-from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, check_outputs, write_outputs
+from naught_loadtest.commands.outputs import add_csv_argument, add_html_argument, write_outputs
 from naught_loadtest.drivers.target import default_target, without_its_secret
 from naught_loadtest.generate.plan import (
     BATCH_MAX,
@@ -180,7 +180,6 @@ def plan_of(arguments: argparse.Namespace, **changes: object) -> Plan:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     plan = plan_of(arguments, pipeline=arguments.pipeline, **rate_changes(arguments))
-    check_outputs(arguments)
     out = text_stream(arguments.json)
     print(f"{paragraph(str(plan))}\n", file=out, flush=True)
     # Before the ceiling is measured: a server that is not there is said at once.

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from naught_loadtest.commands import status
-from naught_loadtest.commands.outputs import add_html_argument, check_outputs, write_outputs
+from naught_loadtest.commands.outputs import add_html_argument, write_outputs
 from naught_loadtest.commands.run import (
     add_load_arguments,
     add_pipeline_argument,
@@ -196,7 +196,6 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not 0 < value <= NUMBER_MAX:
             raise ValueError(f"--{name} must be above 0 and up to {NUMBER_MAX:g}, not {value}")
-    check_outputs(arguments)
 
 
 def least_rate(objectives: list[Objective], duration_s: float) -> float:

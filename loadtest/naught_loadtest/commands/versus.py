@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from naught_loadtest.commands import status
-from naught_loadtest.commands.outputs import add_html_argument, check_outputs, write_outputs
+from naught_loadtest.commands.outputs import add_html_argument, write_outputs
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
 from naught_loadtest.generate.workload import SCENARIOS
 from naught_loadtest.measure.ceiling import WARMUP_S, ceiling_lines
@@ -85,7 +85,6 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     if arguments.rounds < 1:
         raise ValueError("--rounds must be at least 1")
-    check_outputs(arguments)
     out = text_stream(arguments.json)
     peer, cores = peer_of(arguments)
     settings = settings_for(arguments.depths, arguments.batch)

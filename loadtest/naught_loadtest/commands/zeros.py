@@ -60,7 +60,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def key_counts(text: str) -> tuple[int, ...]:
     """An argparse type: numbers of keys, as in `10000,1e6`."""
-    numbers = tuple(int(float(word)) for word in text.split(","))
+    try:
+        numbers = tuple(int(float(word)) for word in text.split(","))
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text}: no number of keys is infinite") from None
     if min(numbers) < 100:
         raise argparse.ArgumentTypeError("at least 100 keys are needed, because one in a hundred stays alive")
     return numbers
@@ -70,6 +73,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run the whole command. Returns the exit status."""
     if arguments.rounds < 1:
         raise ValueError("--rounds must be at least 1")
+    if arguments.page:
+        page.need_marks(arguments.page)
     sizes = arguments.keys or (KEYS_FULL if arguments.full else KEYS_DEFAULT)
     kinds = (arguments.values,) if arguments.values else VALUES
     out = text_stream(arguments.json)

@@ -26,16 +26,29 @@ def parts(figures: Figures, heading: list[str]) -> dict[str, list[str]]:
     }
 
 
+def need_marks(path: str) -> None:
+    """Before anything is measured: ValueError if there is no such page, or it lacks a part."""
+    if not Path(path).is_file():
+        raise ValueError(f"there is no page {path}: it is written between marks that it has")
+    _replaced(path, parts(Figures(), []))
+
+
 def write(path: str, figures: Figures, heading: list[str]) -> None:
     """Replace the parts of the page. ValueError if it lacks one."""
+    Path(path).write_text(_replaced(path, parts(figures, heading)), encoding="utf-8")
+
+
+def _replaced(path: str, new: dict[str, list[str]]) -> str:
     text = Path(path).read_text(encoding="utf-8")
-    for name, lines in parts(figures, heading).items():
+    for name, lines in new.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         if not start or not end:
-            raise ValueError(f"{path} has no part {name!r}")
+            raise ValueError(
+                f"{path} has no part {name!r}: `<!-- {name} -->` and `<!-- end of {name} -->` on lines of their own"
+            )
         text = before + start + "\n" + "\n".join(lines) + "\n\n" + end + after
-    Path(path).write_text(text, encoding="utf-8")
+    return text
 
 
 def read(document: dict[str, Any]) -> tuple[Figures, list[str]]:

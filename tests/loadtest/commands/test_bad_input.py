@@ -56,7 +56,19 @@ def test_a_number_that_makes_no_sense_is_a_usage_error(
     assert sentence.startswith(f"naught-loadtest {words[0]}: ")
 
 
-@pytest.mark.parametrize("command", [("run",), ("search", "--slo", "p99<1ms")], ids=["run", "search"])
+WRITING = (
+    ("run",),
+    ("search", "--slo", "p99<1ms"),
+    ("versus",),
+    ("bars",),
+    ("zeros",),
+    ("ceiling",),
+    ("compare", "a", "b"),
+)
+"""Commands that write a report."""
+
+
+@pytest.mark.parametrize("command", WRITING, ids=lambda words: words[0])
 @pytest.mark.parametrize("where", ["missing/report.json", "."])
 def test_a_report_that_cannot_be_written_is_refused_before_the_run(
     command: tuple[str, ...], where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -70,6 +82,26 @@ def test_a_distribution_that_cannot_be_written_is_refused_before_the_run(
 ) -> None:
     assert main(["run", "--hgrm", str(tmp_path)]) == status.USAGE
     assert "it is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [(None, "there is no page"), ("# A page\n", "<!-- conditions -->")], ids=["missing", "no marks"]
+)
+def test_a_page_that_cannot_be_filled_is_refused_before_the_run(
+    text: str | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    if text is not None:
+        page.write_text(text)
+    assert main(["zeros", "--page", str(page)]) == status.USAGE
+    assert says in capsys.readouterr().err
+
+
+def test_a_number_of_keys_that_is_infinite(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["zeros", "--keys", "100,1e400"])
+    assert ended.value.code == status.USAGE
+    assert "100,1e400: no number of keys is infinite" in capsys.readouterr().err
 
 
 class Other:
