@@ -38,6 +38,7 @@ from naught_server.clock import CLOCK
 from naught_server.config import (
     HANDSHAKE_MS_MAX,
     INPUT_AHEAD_BYTES_MAX,
+    INPUT_BYTES_MAX,
     LAME_DUCK_MS,
     MESSAGE_MS_MAX,
     OUTPUT_BYTES_MAX,
@@ -105,8 +106,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport is not paused
         self._turn_due = False  # a turn is asked for
-        # It was taken already, for bytes of a large message that have arrived before it. They would else be kept
-        # beside the part that was there.
+        # It was taken already, as a piece had arrived that with what was there is more than a connection may keep. So
+        # many bytes are a message of hundreds of KiB: not one of the steps that turns are dealt for.
         self._turn_taken = False
         # Aborts the connection. Runs while the peer does not read its replies, and after `close` until all are sent.
         self._output_timer: asyncio.TimerHandle | None = None
@@ -143,7 +144,7 @@ class Connection(asyncio.Protocol):
             due = self._turn_due
             if self._reading and (
                 not (due or protocol.costly)
-                or (protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX and not self._turn_taken)
+                or (not self._turn_taken and protocol.pinned_bytes() + len(data) > INPUT_BYTES_MAX)
             ):
                 replies = protocol.receive_timed(data, _clock_ns())
                 if replies:
@@ -159,7 +160,7 @@ class Connection(asyncio.Protocol):
                 self._update_flow()
             else:
                 protocol.feed(data)
-                if self._reading and not due:
+                if protocol.backlog and self._reading:
                     self._schedule_turn()
                 if protocol.pinned_bytes() > INPUT_AHEAD_BYTES_MAX:
                     self._update_flow()

@@ -130,6 +130,11 @@ class Input:
         """Whether everything that was received was served: no part of a message is left either."""
         return self.at == len(self.data) and self._walk is None
 
+    def is_unfinished(self) -> bool:
+        """Whether what is left is a large message under way that is not whole, as far as nothing in it is refused.
+        O(bytes that have come since it was asked)."""
+        return self._walk is not None and not self._over and self._walk.go_on() == UNFINISHED
+
     @property
     def left_bytes(self) -> int:
         """How many received bytes were not served."""

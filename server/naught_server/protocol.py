@@ -213,10 +213,12 @@ class ServerProtocol:
         return self.turn(now_ms)
 
     def feed(self, data: bytes) -> None:
-        """Take received bytes for a later turn."""
+        """Take received bytes for a later turn. They ask for none where they only continue a large message."""
         self._input.feed(data)
         self._fed_bytes += len(data)
         self._admission.queue.fed_bytes += len(data)
+        if self._starved and self._input.is_unfinished():
+            return
         self._starved = False
         self.backlog = True
         self.idle = False

@@ -128,13 +128,19 @@ class LargeWalk:
         self._depth: int = _MESSAGE
         self._missing: list[int] = [1, 0, 0, 0, 0]  # by depth: elements that must follow
         self._fields: int = 0  # how many the message has
+        self._answer: int = UNFINISHED  # of the walk so far
 
     def feed(self, data: bytes) -> None:
         """Take received bytes."""
         self.data += data
 
     def go_on(self) -> int:
-        """Continue the walk. Returns the end of the message, or UNFINISHED, BAD or TOO_LARGE."""
+        """Continue the walk. UNFINISHED; or from then on the same, the end of the message, BAD or TOO_LARGE."""
+        if self._answer == UNFINISHED:
+            self._answer = self._walk_on()
+        return self._answer
+
+    def _walk_on(self) -> int:
         data = self.data
         end = len(data)
         missing = self._missing

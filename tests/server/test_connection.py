@@ -295,9 +295,16 @@ def test_turns_are_timed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 COSTLY = encode_request(1, "try_incr", [[[f"k{number}", 1, 9_999] for number in range(1_000)]])
 """More than a turn may do, and cannot be parted."""
+COSTLY_AND_LARGE = encode_request(1, "try_incr", [[[f"{number:0300}", 1, 9_999] for number in range(1_000)]])
+"""The same of long keys: 300 KiB, which arrive in several pieces."""
 
 
-def test_costly_requests_come_one_by_one(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("request_", "piece_bytes"),
+    [(COSTLY, 200_000), (COSTLY_AND_LARGE, 200_000), (COSTLY_AND_LARGE, 1_000)],
+    ids=["small", "large", "large in small pieces"],
+)
+def test_costly_requests_come_one_by_one(run: Run, request_: bytes, piece_bytes: int) -> None:
     """However many ask for them at once, there is one in an iteration of the loop, and others are served between."""
 
     async def test() -> None:
@@ -310,11 +317,13 @@ def test_costly_requests_come_one_by_one(run: Run) -> None:
         await turns_taken(light)
         for _ in range(3):
             journal.clear()
-            for connection in costly:
-                connection.data_received(COSTLY)
-            assert not journal, "the last request of each was costly, or it is new"
+            under_way = [cut(request_, range(0, len(request_), piece_bytes)) for _ in costly]
             while len(journal) < 2 * len(costly):
                 count = len(journal)
+                for connection, pieces in zip(costly, under_way, strict=True):
+                    while pieces and connection._reading:
+                        connection.data_received(pieces.pop(0))
+                assert len(journal) == count, "the last request of each was costly, or it is new"
                 await asyncio.sleep(0)
                 assert len(journal) <= count + 1
                 if len(journal) > count:

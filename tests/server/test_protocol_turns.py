@@ -55,6 +55,32 @@ def test_and_a_flood_of_notifications() -> None:
     assert peer.call("get", "k") == 10_000
 
 
+@pytest.mark.parametrize("end", ["whole", "bad"])
+def test_pieces_of_a_large_message_ask_for_a_turn_when_there_is_something_to_do(end: str) -> None:
+    """A peer whose turns are dealt sends it slowly: not one of them is spent before the message is whole, or bad."""
+    peer = Peer(engine_of())
+    items = 1_000
+    request = encode_request(7, "try_incr", [[[f"{number:0100}", 1, 9] for number in range(items)]])
+    begin, *pieces = [request[at : at + 9_000] for at in range(0, len(request), 9_000)]
+    last = pieces.pop()
+    if end == "bad":
+        last = b"\xc1" * 1_000
+    assert peer.take(peer.protocol.receive(begin, peer.now_ms)) == []
+    for piece in pieces:
+        peer.protocol.feed(piece)
+        assert not peer.protocol.wants_turn
+        assert not peer.protocol.backlog
+        assert peer.protocol.unfinished_since_ms is not None
+    peer.protocol.feed(last)
+    assert peer.protocol.wants_turn
+    peer.turn()
+    assert peer.protocol.unfinished_since_ms is None
+    if end == "whole":
+        assert peer.replies[7] == [True, [1] * items]
+    else:
+        assert peer.protocol.closing
+
+
 @pytest.mark.parametrize("items", [4_096, 1_000, 100, 16])
 @pytest.mark.parametrize("method", ["apply", "apply with a time to live", "get_many", "take", "try_incr"])
 def test_a_batch_counts_its_items(method: str, items: int) -> None:
