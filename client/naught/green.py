@@ -70,9 +70,13 @@ def lock_class() -> Callable[[], Lock]:
 
 def start_thread(run: Callable[[], None], name: str) -> None:
     """Start a real thread that does not keep the process alive. Raises RuntimeError when there can be none."""
-    if _gevent() is None:
+    gevent = _gevent()
+    if gevent is None:
         threading.Thread(target=run, name=name, daemon=True).start()
     else:
+        # The first hub imports what gevent is configured to use. With the locks of imports patched too, two threads that
+        # make their first hubs at one time would wait for each other for ever.
+        gevent.get_hub()
         sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")(run, ())
 
 

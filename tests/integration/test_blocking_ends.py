@@ -314,6 +314,31 @@ def test_a_program_with_greenlets(tmp_path: Path, own_port: int, patch: str) -> 
             each.kill()
 
 
+def test_the_hub_of_gevent_is_there_before_the_client_starts_its_thread(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    """Else both threads make their first hubs at one time, which import, and wait for each other's locks for ever."""
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    program = """
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import sys
+        import naught
+        from gevent._hub_local import get_hub_if_exists
+
+        start_original = gevent.monkey.get_original
+
+        def get_original(module, name):
+            if name == "start_new_thread":
+                print(get_hub_if_exists() is not None)
+            return start_original(module, name)
+
+        gevent.monkey.get_original = get_original
+        naught.blocking.Client(sys.argv[1]).close()
+    """
+    assert printed(program, url_of(server), tmp_path) == ["True"]
+
+
 def test_gevent_without_uvloop_is_refused_in_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("gevent", reason="gevent is not installed")
     program = """
