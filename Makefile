@@ -88,7 +88,7 @@ soak: $(VENV)/.test ## load, faults and checks together for SOAK_S (3600) second
 
 seeds: $(VENV)/.test ## every test, with all combinations, an hour of fuzzing, SOAK_SEEDS further seeds, a client stopped for 20 seconds
 	@NAUGHT_FUZZ_SECONDS=$(SOAK_S) NAUGHT_TEST_SEEDS=$(SOAK_SEEDS) NAUGHT_TEST_SEED=$(SOAK_SEED) NAUGHT_TEST_STOPPED_S=20 \
-		$(PYTEST)
+		$(PYTEST) -o faulthandler_timeout=0
 
 # Seconds for all targets of the fuzzers together. FUZZ="--runs 3000 --seed 1" tries the same inputs each time, as CI does.
 FUZZ_S ?= 7200

@@ -21,6 +21,10 @@ WIDE = 1_024
 HOLDS = 63
 """A session holds 65 536 amounts at most."""
 
+SCANS = 12
+"""Of 256 KiB each: fewer than end a session that does not acknowledge (4 MiB), however many the server has answered when
+the connection ends."""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc"),
@@ -43,7 +47,7 @@ def use_up(server: ServerProcess, asking: RawPeer, peers: list[RawPeer]) -> None
     before = server.resident_bytes()
     unended = encode_request(2_001, "get", (b"x" * 60_000,))[:-9]
     for peer in peers[1:]:
-        peer.send(encode_request(2_000, "scan", (0, 1_000, b"")) * 30 + unended)
+        peer.send(encode_request(2_000, "scan", (0, 1_000, b"")) * SCANS + unended)
     wait_until(lambda: server.resident_bytes() > before + 2 * MIB, "it keeps replies that nobody reads")
 
 
