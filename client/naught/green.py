@@ -74,8 +74,8 @@ def start_thread(run: Callable[[], None], name: str) -> None:
     if gevent is None:
         threading.Thread(target=run, name=name, daemon=True).start()
     else:
-        # The first hub imports what gevent is configured to use. With the locks of imports patched too, two threads that
-        # make their first hubs at one time would wait for each other for ever.
+        # The first hub imports what gevent is configured to use. As the locks of imports are patched too, two threads
+        # that make their first hubs at one time would wait for each other for ever.
         gevent.get_hub()
         sys.modules["gevent.monkey"].get_original("_thread", "start_new_thread")(run, ())
 

@@ -22,8 +22,8 @@ HOLDS = 63
 """A session holds 65 536 amounts at most."""
 
 SCANS = 12
-"""Of 256 KiB each: fewer than end a session that does not acknowledge (4 MiB), however many the server has answered when
-the connection ends."""
+"""Of 256 KiB each: fewer than end a session that does not acknowledge (4 MiB), however many the server has answered
+when the connection ends."""
 
 pytestmark = [
     pytest.mark.slow,
