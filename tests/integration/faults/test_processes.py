@@ -46,6 +46,9 @@ time.sleep(600)
 """
 
 KEYS = 2_000
+KILLED = 13
+"""What arrived of their torn batches is 2.8 MiB, and their counters take 20. Where nothing is kept, resident memory
+still differs by up to 1 MiB from what it was."""
 WHOLE = 3
 """Requests of a batch that arrive whole, before the torn one."""
 
@@ -81,18 +84,18 @@ def test_of_a_client_killed_in_a_batch_whole_requests_are_applied_once_and_the_t
         before = descriptors()
         kill_one(0)
         resident = server.resident_bytes()
-        for number in range(1, 6):
+        for number in range(1, KILLED):
             kill_one(number)
             assert asking.call("count") == (number + 1) * KEYS * WHOLE
             for batch in range(WHOLE + 1):
                 assert asking.call("count", b"%d:%d:" % (number, batch)) == (KEYS if batch < WHOLE else 0)
             assert asking.call("get", b"%d:0:%0200d" % (number, 7)) == 1
-        for number in range(6):
+        for number in range(KILLED):
             for batch in range(WHOLE):
                 keys = [b"%d:%d:%0200d" % (number, batch, key) for key in range(KEYS)]
                 assert asking.call("take", keys[:1_000]) == asking.call("take", keys[1_000:]) == [1] * 1_000
         wait_until(lambda: descriptors() == before, "its descriptors were given back")
-        wait_until(lambda: server.resident_bytes() < resident + (1 << 20), "its memory was given back")
+        wait_until(lambda: server.resident_bytes() < resident + (2 << 20), "its memory was given back")
 
 
 # ------------------------------------------------------------------------------------------ the server is told to end
