@@ -57,7 +57,7 @@ from naught_server.session import ASK_FOR_ACK, EndReason, Session, SlicedRequest
 from naught_server.slowlog import SlowTurn
 from naught_server.stats import UNKNOWN_METHOD
 from naught_server.store import Cache
-from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, Waiter
+from naught_server.waiters import PARK_ENTRIES, SETTLED_AT_ONCE, SETTLED_BEFORE, Waiter
 
 log = logging.getLogger("naught.server")
 
@@ -273,7 +273,7 @@ class ServerProtocol:
             direct = cache.prepare(now_ms)
             # `prepare` may have taken out expired counters. Their waiters are answered before these requests are.
             if cache.waiters.unsettled:
-                self._left -= cache.waiters.settle(now_ms, SETTLED_AT_ONCE)
+                self._left -= cache.waiters.settle(now_ms, SETTLED_BEFORE, strictly=True)
             if session.batch is not None:
                 self._go_on_with_batch(session.batch, now_ms, direct)
                 continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from operator import attrgetter
 from typing import Final, Generic, Protocol, TypeVar
 
 TUPLE_MAX: Final = 64
@@ -32,8 +33,8 @@ class Numbered(Protocol):
 WaiterT = TypeVar("WaiterT", bound=Numbered)
 
 
-def _number_of(waiter: Numbered) -> int:
-    return waiter.number
+_number_of: Final = attrgetter("number")
+"""For the search in a queue, which asks for seven numbers in one of 80. (A function takes twice the time.)"""
 
 
 class Queues(Generic[WaiterT]):

@@ -429,14 +429,15 @@ class Session:
         outlet = self.outlet
         if not self.parked and outlet is not None:
             self._charged = outlet.quotas
-        self._charge(waiter.memory_bytes)
+        size, memory_bytes = waiter.size, waiter.memory_bytes
+        self._charge(memory_bytes)
         try:
-            self._services.add_parked(waiter.size, waiter.memory_bytes)
+            self._services.add_parked(size, memory_bytes)
         except Busy:
             for quota in self._charged:
-                quota.parked_bytes -= waiter.memory_bytes
+                quota.parked_bytes -= memory_bytes
             raise
-        self.parked_items += waiter.size
+        self.parked_items += size
         self.parked[msgid] = waiter
         waiter.park(partial(self._answer, msgid), self._owner, self._services.timers, now_ms)
 
@@ -471,10 +472,11 @@ class Session:
 
     def _count_left(self, waiter: Waiter) -> None:
         """A request waits no longer."""
+        size, memory_bytes = waiter.size, waiter.memory_bytes
         for quota in self._charged:
-            quota.parked_bytes -= waiter.memory_bytes
-        self.parked_items -= waiter.size
-        self._services.remove_parked(waiter.size, waiter.memory_bytes)
+            quota.parked_bytes -= memory_bytes
+        self.parked_items -= size
+        self._services.remove_parked(size, memory_bytes)
 
     def need_room_to_wait(self) -> None:
         """Raise Busy where no further request may wait: too many wait, or have waited and are not acknowledged."""

@@ -106,10 +106,16 @@ class FireTimers:
         self._caches = list(caches)
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        done = self._timers.fire_due(now_ms, entries_max)
+        # Waiters that are noted come first: there may always be a timer that is due.
+        done = self._settle(now_ms, entries_max // 2)
+        done += self._timers.fire_due(now_ms, max(1, entries_max - done))
+        return done + self._settle(now_ms, entries_max - done, strictly=True)
+
+    def _settle(self, now_ms: int, entries_max: int, *, strictly: bool = False) -> int:
+        done = 0
         for cache in self._caches:
             if cache.waiters.unsettled:
-                done += cache.waiters.settle(now_ms, max(1, entries_max - done))
+                done += cache.waiters.settle(now_ms, max(1, entries_max - done), strictly=strictly)
         return done
 
     def is_behind(self, now_ms: int) -> bool:

@@ -19,6 +19,7 @@ from naught_server.queues import Queues
 from naught_server.waiters import (
     ANSWER_ENTRIES,
     SETTLED_AT_ONCE,
+    SETTLED_BEFORE,
     WAIT_BYTES,
     WAIT_KEY_BYTES,
     AcquireWaiter,
@@ -248,6 +249,22 @@ def test_grants_that_one_command_makes_possible_are_spread() -> None:
     assert seen[0] == 1
     assert seen[-1] == 10
     assert max(after - before for before, after in itertools.pairwise(seen)) <= 2
+
+
+def test_who_asks_for_little_is_not_charged_for_the_waiters_of_others() -> None:
+    """Thousands of waiters are noted, of which each could be looked at now, and one granted 1 024 keys at once."""
+    peer, other = wide_waits(20)
+    light = Peer(peer.engine)
+    light.call("ping")
+    other.send("clear")
+    assert len(peer.protocol.session.cache.waiters._ready_all) > 10 * SETTLED_BEFORE
+    while peer.protocol.session.cache.waiters.unsettled:
+        assert light.protocol.receive(encode_request(1, "incr", (b"light",)), light.now_ms), "it is served at once"
+        assert light.protocol.spent <= SETTLED_BEFORE + 2 * ANSWER_ENTRIES
+        assert not light.protocol.costly
+        assert peer.engine.next_due(peer.now_ms) == peer.now_ms
+        peer.engine.advance(peer.now_ms, 1_000)
+    assert len(peer.protocol.session.holds) > 0
 
 
 def test_clear_beside_many_waits() -> None:

@@ -322,7 +322,7 @@ FAULTS: list[Fault] = [
         "a wait that is over is counted",
         Session,
         "_count_left",
-        "self._services.remove_parked(waiter.size, waiter.memory_bytes)",
+        "self._services.remove_parked(size, memory_bytes)",
         "pass",
     ),
 ]
