@@ -30,6 +30,7 @@ from naught_loadtest.bars import (
 from naught_loadtest.bars.bar import INVALID, MISSED, PASS, Bar, Bench
 from naught_loadtest.commands import status
 from naught_loadtest.commands.peer import add_peer_arguments, peer_of
+from naught_loadtest.drivers.servers import installed_version
 from naught_loadtest.measure.machine import load_average, machine_lines
 from naught_loadtest.measure.report import text_stream, write_json
 
@@ -83,6 +84,7 @@ def execute(arguments: argparse.Namespace) -> int:
     bench = Bench(cores, rounds, arguments.quick, arguments.seed, peer)
     heading = [
         *machine_lines(),
+        f"server: {installed_version()}",
         bench.cores.note,
         f"load average at the start: {load_average()}",
         f"rounds: {rounds}, medians with least and most; seed {bench.seed}",

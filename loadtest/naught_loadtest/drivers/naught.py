@@ -199,7 +199,10 @@ class NaughtInspector(Inspector):
         self._ask("ping")
 
     def version(self) -> str:
-        return f"naught {(self.statistics() or {}).get('version', '(unknown version)')}"
+        known = self.statistics() or {}
+        compiled = known.get("compiled")
+        how = " (compiled)" if compiled is True else " (interpreted)" if compiled is False else ""
+        return f"naught {known.get('version', '(unknown version)')}{how}"
 
     def values(self, names: list[str]) -> list[int]:
         return whole_numbers(self._ask("get_many", names), len(names), "get_many")

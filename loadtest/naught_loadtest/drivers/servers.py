@@ -114,6 +114,12 @@ def naught_server(
             yield Server(url, process.pid, process, _wait_for_version(url, process, directory), page)
 
 
+def installed_version() -> str:
+    """What `naught_server` would start: its version, and whether it runs compiled, which several bars need."""
+    command = [sys.executable, "-W", "ignore::RuntimeWarning", "-m", "naught_server", "--version"]
+    return subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
 @contextlib.contextmanager
 def configured(text: str) -> Iterator[tuple[str, ...]]:
     """The arguments that make a naught server read this text as its configuration file, while the block runs."""

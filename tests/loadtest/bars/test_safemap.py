@@ -12,6 +12,7 @@ from naught_loadtest.__main__ import main
 from naught_loadtest.bars.pruning import DATA, without_zeros
 from naught_loadtest.bars.safemap import LockedDict
 from naught_loadtest.commands.bars import GROUPS
+from naught_loadtest.drivers.servers import installed_version
 
 
 def test_what_safemap_is_measured_against_keeps_its_zeros() -> None:
@@ -52,5 +53,6 @@ def test_the_group_of_zeros_prints_each_kind_of_data(tmp_path: Path) -> None:
     file = tmp_path / "bars.json"
     assert main(["bars", "--only", "zeros", "--quick", "--rounds", "1", "--json", str(file)]) == 0
     bars = json.loads(file.read_text())["bars"]
+    assert f"server: {installed_version()}" in json.loads(file.read_text())["machine"]
     assert [bar["figures"]["data"] for bar in bars] == list(DATA)
     assert {bar["asked"] for bar in bars} == {"at most 4 times"}

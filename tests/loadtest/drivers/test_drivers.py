@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import random
 import re
+from typing import cast
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from naught_loadtest.drivers import DRIVERS, driver_for
 from naught_loadtest.drivers.base import Driver, Failure, ProtocolFaultError, failure_in
-from naught_loadtest.drivers.naught import NaughtDriver
+from naught_loadtest.drivers.naught import NaughtDriver, NaughtInspector
+from naught_loadtest.drivers.probe import Probe
 from naught_loadtest.drivers.target import parse_target
 from naught_loadtest.generate.encoding import EncodedScript, encode, script_for
 from naught_loadtest.generate.replies import ReplyReader
@@ -226,3 +228,21 @@ def test_every_driver_says_its_own_name() -> None:
     for name, driver in DRIVERS.items():
         assert driver.name == name
         assert issubclass(driver, Driver)
+
+
+@pytest.mark.parametrize(
+    ("info", "version"),
+    [
+        ({b"version": b"0.1.0", b"compiled": True}, "naught 0.1.0 (compiled)"),
+        ({b"version": b"0.1.0", b"compiled": False}, "naught 0.1.0 (interpreted)"),
+        ({b"version": b"0.1.0", b"compiled": [b"yes"]}, "naught 0.1.0"),
+        ({}, "naught (unknown version)"),
+    ],
+    ids=["compiled", "interpreted", "odd", "empty"],
+)
+def test_a_report_says_how_the_server_runs(info: dict[bytes, object], version: str) -> None:
+    class Answering:
+        def ask(self, _: bytes) -> list[object]:
+            return [info]
+
+    assert NaughtInspector(cast("Probe", Answering())).version() == version
