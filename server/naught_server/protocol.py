@@ -330,16 +330,13 @@ class ServerProtocol:
         if count:
             self._left -= count
             session.count(count, count)
-            commands = self._stats.commands
+            self._stats.count_plain(served.incrs, served.decrs, served.gets)
             if served.incrs:
-                commands["incr"] += served.incrs
                 self._note_work(b"incr", served.incrs, self._traceparent)
             if served.decrs:
-                commands["decr"] += served.decrs
                 cache.collect_evicted()
                 self._note_work(b"decr", served.decrs, self._traceparent)
             if served.gets:
-                commands["get"] += served.gets
                 self._note_work(b"get", served.gets, self._traceparent)
         found = served.apply
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 from naught_server import hot
-from naught_server.hot import HotCounters, Plain, Served, serve
+from naught_server.hot import PLAIN_MAX, HotCounters, Plain, Served, serve
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 from support.seeds import seeds
 from support.twins import Twins
@@ -407,6 +408,53 @@ def test_a_session_is_not_served_beyond_its_window() -> None:
     assert [reply[2] is None for reply in replies] == [True] * UNACKNOWLEDGED_MAX + [False] * 8
 
 
+def test_msgids_of_every_length_in_any_order() -> None:
+    """The beginning of a reply is kept for the next one."""
+    source = random.Random(5)
+    numbers = [
+        0,
+        1,
+        0x7F,
+        0x80,
+        0xFF,
+        0x100,
+        0x17F,
+        0x1FF,
+        0x200,
+        0xFFFF,
+        0x10000,
+        0x1FFFF,
+        0xFF00FF,
+        0xFFFFFF,
+        0x80000000,
+        0xFFFFFFFF,
+    ]
+    numbers += [number ^ 1 for number in numbers] + list(range(0xFFF0, 0x10200))
+    for order in (numbers, numbers[::-1], source.sample(numbers, len(numbers))):
+        twins = Twins()
+        replies = decoded(twins.send(b"".join(plain(number, "incr", "k") for number in order)))
+        assert [reply[1] for reply in replies] == order
+        assert [reply[3] for reply in replies] == list(range(1, len(order) + 1))
+        twins.check()
+
+
+EDGES = [1, PLAIN_MAX - 1, PLAIN_MAX, PLAIN_MAX + 1, 2**62 - 1, 2**62, VALUE_MAX - 1, VALUE_MAX]
+
+
+@pytest.mark.parametrize("ttl_ms", [None, 60_000])
+def test_large_values_and_amounts(ttl_ms: int | None) -> None:
+    """Where the sum needs no check, where it does, and where it is too large."""
+    twins = Twins()
+    for value, by in itertools.product(EDGES, EDGES):
+        requests = (plain(1, "incr", "k", value, ttl_ms), plain(2, "incr", "k", by), plain(3, "decr", "k", by))
+        first, second, third = (reply[3] for reply in decoded(twins.send(*requests)))
+        assert first == value
+        assert second == (value + by if value + by <= VALUE_MAX else None)
+        assert third == max(0, (second or value) - by)
+        twins.send(plain(4, "take", ["k"]))
+    twins.check()
+
+
 def test_plain_requests_of_a_used_cache_stay_hot() -> None:
     """Deadlines, holds and waiters of other keys cost nothing: what is plain is served on the hot path."""
     twins = Twins(shards=4, max_counters=100)
@@ -423,7 +471,7 @@ def test_plain_requests_of_a_used_cache_stay_hot() -> None:
     assert (served.incrs, served.decrs, served.gets) == (2, 2, 1)
 
 
-@pytest.mark.parametrize("value", [5, 2**12 - 1, 2**15, 2**30, 2**42, VALUE_MAX - 4])
+@pytest.mark.parametrize("value", [5, 2**12 - 1, 2**15, 2**30, 2**42, PLAIN_MAX])
 def test_plain_requests_of_counters_with_a_time_to_live_stay_hot(value: int) -> None:
     """Value and deadline are one integer, of any width: neither changes the other. Only the last decrement is not
     plain."""

@@ -16,7 +16,7 @@ from naught import errors
 from naught.wire import limits
 from naught.wire.codec import encode_notification, encode_request
 from naught.wire.traceparent import TRACEPARENT_BYTES
-from naught_server import commands, config, holds, hot
+from naught_server import commands, config, holds
 from naught_server import connection as connection_module
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
@@ -174,7 +174,6 @@ def test_the_limits(limit: str, expected: int) -> None:
         (config.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
-        (hot._TABLED, 16_384, "Ids below 16 384"),
         (limits.UNACKNOWLEDGED_BYTES_MAX, 4_194_304, "1 024, and 4 MiB (4 194 304 bytes)"),
         (limits.WAIT_MS_MAX, 86_400_000, "`wait_ms` is 0 to 86 400 000 (a day)"),
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),

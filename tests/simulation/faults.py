@@ -130,7 +130,7 @@ FAULTS: list[Fault] = [
         "the hot path ignores overflow of what has a deadline",
         HotCounters,
         "_incr_timed",
-        "by > VALUE_MAX - before or ",
+        "by > PLAIN_MAX or before > PLAIN_MAX or ",
         "",
     ),
     Fault("a scan goes on after the wrong key", Cache, "scan", "item[0] > after", "item[0] >= after"),
@@ -159,7 +159,9 @@ FAULTS: list[Fault] = [
         "pass",
     ),
     Fault("a hot decrement leaves a zero", HotCounters, "decr", "after > 0", "after >= 0"),
-    Fault("the hot path ignores overflow", HotCounters, "incr", "if by > VALUE_MAX - before:", "if False:"),
+    Fault(
+        "the hot path ignores overflow", HotCounters, "incr", "if by > PLAIN_MAX or before > PLAIN_MAX:", "if False:"
+    ),
     Fault("what the hot path has evicted is counted twice", Cache, "collect_evicted", "+= evicted", "+= 2 * evicted"),
     Fault("equal values in the top have any order", commands, "_top", "and key < best[0][2]", "and False"),
     Fault("the top of one slice only", commands, "_top", "entered = 0\n", "entered = 0; best.clear()\n"),
