@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from random import Random
 
@@ -24,20 +25,25 @@ def test_a_queue_keeps_its_order_whatever_its_form(longest: int) -> None:
     random = Random(longest)
     queues: Queues[Standing] = Queues()
     model: list[Standing] = []
-    for number in range(20 * longest):
-        grows = number // longest % 2 == 0
-        if model and random.random() < (0.3 if grows else 0.7):
+    lengths = set()
+    for number in range(40 + 8 * longest):
+        grows = number // (2 * longest) % 2 == 0
+        if model and random.random() < (0.3 if grows else 0.9):
             leaves = random.choice([model[0], model[-1], random.choice(model)])
             was_first = leaves is model[0]
             model.remove(leaves)
             assert queues.remove(KEY, leaves) == (was_first and bool(model))
             assert not queues.remove(KEY, leaves), "it has left already"
-        if len(model) < longest:
+        if len(model) < longest and random.random() < (0.9 if grows else 0.1):
             model.append(Standing(number))
             queues.enter(KEY, model[-1])
         assert queues.of(KEY) == model
         assert queues.first(KEY) is (model[0] if model else None)
         assert (KEY in queues.by_key) == bool(model)
+        form = type(queues.by_key.get(KEY))
+        assert form is type(None) if not model else form is Standing if len(model) == 1 else form in {tuple, deque}
+        lengths.add(len(model))
+    assert {0, 1, 2, longest} <= lengths
 
 
 def _forms() -> Iterator[tuple[int, str]]:
