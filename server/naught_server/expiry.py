@@ -64,10 +64,19 @@ _NEVER_USED: Final[Slots] = [None] * 1024
 
 
 def _slots(count: int) -> Slots:
-    """New slots: None until they are first used, except where the collector would track a dict that is made later."""
+    """New slots. An empty one is None, except where the collector would track a dict that is made later."""
     if _ALL_DICTS_ARE_TRACKED:
         return [{} for _ in range(count)]
     return [None] * count
+
+
+def _empty(slots: Slots, index: int) -> None:
+    """Free the memory of a slot that is empty: removing entries does not shrink a dict."""
+    slot = slots[index]
+    if slot is not None and _ALL_DICTS_ARE_TRACKED:
+        slot.clear()
+    else:
+        slots[index] = None  # the empty dicts of all slots would take 5 MiB
 
 
 class DeadlineWheel:
@@ -120,16 +129,20 @@ class DeadlineWheel:
 
     def discard(self, key: bytes, deadline_ms: int) -> None:
         """Remove a key's deadline, which must be here."""
-        slot = self._near[deadline_ms & _MASK]
+        slots, index = self._near, deadline_ms & _MASK
+        slot = slots[index]
         if slot and key in slot:
-            del slot[key]
             self._near_count -= 1
         else:
+            slots, index = self._later, (deadline_ms >> GRAIN_BITS) & _LATER_MASK
             slot = self._far_slot(key, deadline_ms)
-            del slot[key]
-        if not slot:
-            slot.clear()  # frees the memory: removing entries does not shrink a dict
+        del slot[key]
         self.count -= 1
+        if not slot:
+            if slot is self._kept:
+                slot.clear()
+            else:
+                _empty(slots, index)
 
     def _far_slot(self, key: bytes, deadline_ms: int) -> dict[bytes, None]:
         """The slot of a deadline that is not in the near wheel."""
@@ -209,8 +222,8 @@ class DeadlineWheel:
             self.count -= taken
             self._near_count -= taken
             if not slot:
-                slot.clear()
                 self.passed_ms += 1
+                _empty(self._near, self.passed_ms & _MASK)
         return due, self.passed_ms >= now_ms
 
     def _skip_empty(self, stop_ms: int, slots_max: int) -> int:
@@ -269,16 +282,16 @@ class DeadlineWheel:
                 near[key] = None
                 self._near_count += 1
         if not slot:
-            if slot is not None:
-                self._finish_pouring(grain & _LATER_MASK, slot)
+            self._finish_pouring(grain & _LATER_MASK)
             self._poured = grain
         return left
 
-    def _finish_pouring(self, index: int, emptied: dict[bytes, None]) -> None:
-        emptied.clear()
+    def _finish_pouring(self, index: int) -> None:
+        _empty(self._later, index)
         if self._kept:
-            # The two dicts change places, so no dict is made here: the collector would track a new one from 3.14 on.
-            self._later[index], self._kept = self._kept, emptied
+            # The two dicts change places: from 3.14 on, when the collector would track a new one, there is one.
+            emptied = self._later[index]
+            self._later[index], self._kept = self._kept, {} if emptied is None else emptied
 
     def replace(self, copy: bytes, deadline_ms: int) -> None:
         """Replace the key object by an equal copy, so that the memory of the old one can be freed."""
@@ -296,7 +309,7 @@ class DeadlineWheel:
             for index, slot in enumerate(slots):
                 if slot:
                     full.append(slot)
-                    slots[index] = {}
+                    slots[index] = {} if _ALL_DICTS_ARE_TRACKED else None
         self.count = self._near_count = 0
         return full
 

@@ -269,22 +269,42 @@ def test_swapping_out_in_the_middle_of_a_visit_takes_everything() -> None:
     assert wheel.take_due(GRAIN_BEGINS_MS + 11, 5) == ([b"0"], True)
 
 
-def test_what_a_slot_held_is_given_back() -> None:
+def sizes(wheel: Owned) -> set[int | None]:
+    """Of all slots: None where there is no dict."""
+    slots = [*wheel._near, *wheel._later]
+    return {None if slot is None else slot.__sizeof__() for slot in slots}
+
+
+EMPTY = {{}.__sizeof__()} if deadlines._ALL_DICTS_ARE_TRACKED else {None}
+
+
+@pytest.mark.parametrize("ahead_ms", [10, 10 * GRAIN_MS, deadlines.SLOTS + 10, LAP_MS + 5_000, 3 * LAP_MS])
+@pytest.mark.parametrize("end", ["due", "discarded", "cleared"])
+def test_what_slots_held_is_given_back(end: str, ahead_ms: int) -> None:
+    """Also the empty dicts, which would become as many as there are slots."""
     wheel = Owned()
-    for number in range(5_000):
-        wheel.add(b"%d" % number, START_MS + 10, START_MS)
-    slot = wheel._near[(START_MS + 10) & deadlines._MASK]
-    assert slot is not None
-    full = slot.__sizeof__()
-    wheel.take_due(START_MS + 10, 10_000)
-    assert slot.__sizeof__() < full // 100
-    for number in range(5_000):
-        wheel.add(b"%d" % number, START_MS + 20, START_MS + 10)
-    slot = wheel._near[(START_MS + 20) & deadlines._MASK]
-    assert slot is not None
-    for number in range(5_000):
-        wheel.discard(b"%d" % number)
-    assert slot.__sizeof__() < full // 100
+    assert sizes(wheel) == EMPTY
+    for number in range(2_000):
+        wheel.add(b"%d" % number, START_MS + ahead_ms + number % 9, START_MS)
+    assert sizes(wheel) != EMPTY
+    if end == "due":
+        taken, now_ms = 0, START_MS
+        while taken < 2_000:
+            now_ms += max(1, ahead_ms // 7)
+            done = False
+            while not done:
+                due, done = wheel.take_due(now_ms, 300)
+                taken += len(due)
+    elif end == "discarded":
+        wheel.take_due(START_MS + ahead_ms - 5, 700)  # some are in the middle of being poured
+        for number in range(2_000):
+            wheel.discard(b"%d" % number)
+    else:
+        wheel.clear()
+    assert wheel.count == 0
+    wheel.add(b"another", START_MS + 10 * LAP_MS, START_MS + 9 * LAP_MS)
+    wheel.discard(b"another")
+    assert sizes(wheel) == EMPTY
 
 
 def test_discarding_what_is_not_there_is_an_error() -> None:
