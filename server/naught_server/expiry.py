@@ -73,7 +73,7 @@ def _slots(count: int) -> Slots:
 def _empty(slots: Slots, index: int) -> None:
     """Free the memory of a slot that is empty: removing entries does not shrink a dict."""
     slot = slots[index]
-    if slot is not None and _ALL_DICTS_ARE_TRACKED:
+    if _ALL_DICTS_ARE_TRACKED and slot is not None:
         slot.clear()
     else:
         slots[index] = None  # the empty dicts of all slots would take 5 MiB
