@@ -38,10 +38,10 @@ from naught.wire.limits import (
 )
 from naught_server.access import Login, Names, Rule
 from naught_server.batch import Batch
-from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Map
 from naught_server.engine import Engine
 from naught_server.expiry import LATER_SLOTS, SLOTS
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.params import (
     Params,
     array_of,

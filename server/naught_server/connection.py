@@ -35,7 +35,10 @@ from typing import cast
 from naught.errors import Busy
 from naught.wire.limits import PEER_UNACKNOWLEDGED_MS
 from naught_server.clock import CLOCK
-from naught_server.config import (
+from naught_server.engine import Engine
+from naught_server.exhausted import end_process
+from naught_server.fatal import FATAL
+from naught_server.limits import (
     HANDSHAKE_MS_MAX,
     INPUT_AHEAD_BYTES_MAX,
     INPUT_BYTES_MAX,
@@ -45,9 +48,6 @@ from naught_server.config import (
     OUTPUT_PAUSED_MS_MAX,
     PEER_LOOK_MS,
 )
-from naught_server.engine import Engine
-from naught_server.exhausted import end_process
-from naught_server.fatal import FATAL
 from naught_server.peers import TcpSocket, can_tell, uid_of, unanswered_ms, unread_bytes
 from naught_server.protocol import Clocks, ServerProtocol
 from naught_server.tls import certificate_names

@@ -21,9 +21,10 @@ from naught._compiled import is_compiled
 from naught._version import __version__
 from naught.wire.limits import SERVER_TAG_BYTES, SESSION_ID_BYTES
 from naught_server.access import Access
-from naught_server.config import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS, ServerConfig
+from naught_server.config import ServerConfig
 from naught_server.fatal import FATAL
 from naught_server.holds import TakenBack
+from naught_server.limits import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_PERIOD_MS
 from naught_server.overload import Overload
 from naught_server.pace import rhythm
 from naught_server.quotas import Quotas

@@ -14,7 +14,7 @@ from typing import Final
 
 from naught.errors import Busy, NotHeld, TooLarge
 from naught.wire.limits import REPLY_BYTES_MAX, VALUE_MAX
-from naught_server.config import HELD_ITEMS_MAX
+from naught_server.limits import HELD_ITEMS_MAX
 from naught_server.store import Cache, Reason
 from naught_server.waiters import Generation
 

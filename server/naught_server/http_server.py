@@ -13,8 +13,8 @@ import ssl
 from typing import Final, cast
 
 from naught_server.clock import CLOCK
-from naught_server.config import HTTP_CONNECTIONS_MAX
 from naught_server.http import Conversation, Request, Response
+from naught_server.limits import HTTP_CONNECTIONS_MAX
 from naught_server.listeners import Acceptor
 from naught_server.routes import Routes
 from naught_server.secret_hash import PlainSecret

@@ -29,7 +29,8 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-from naught_server.config import ACCEPTS_PER_TURN_MAX, LISTEN_BACKLOG, ConfigError, ServerConfig
+from naught_server.config import ConfigError, ServerConfig
+from naught_server.limits import ACCEPTS_PER_TURN_MAX, LISTEN_BACKLOG
 from naught_server.logs import LOGGER_NAME, fields
 from naught_server.stats import Stats
 

@@ -29,7 +29,6 @@ from naught.wire.limits import DEFAULT_CACHE
 from naught_server import completion
 from naught_server.access import User
 from naught_server.config import (
-    CACHES_MAX,
     CONFIG_FILE,
     POLICY_KEYS,
     SETTING_OF_NAME,
@@ -42,6 +41,7 @@ from naught_server.config import (
     must_be,
 )
 from naught_server.kinds import Switch, shown
+from naught_server.limits import CACHES_MAX
 from naught_server.memory_bounds import memory_lines
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 from naught_server.secret_hash import PREFIX, HashedSecret, PlainSecret, Secret, read_secret

@@ -35,7 +35,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TextIO
 
-from naught_server.config import LOG_BYTES_QUEUED_MAX, LOG_LINES_ALIKE_MAX, LOG_LINES_QUEUED_MAX
+from naught_server.limits import LOG_BYTES_QUEUED_MAX, LOG_LINES_ALIKE_MAX, LOG_LINES_QUEUED_MAX
 
 __all__ = ["AUDIT_LOGGER_NAME", "LOGGER_NAME", "fields", "flush", "lines_dropped", "set_up"]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, UNACKNOWLEDGED_BYTES_MAX
-from naught_server.config import (
+from naught_server.config import ServerConfig
+from naught_server.limits import (
     HELD_ITEMS_MAX,
     HTTP_CONNECTIONS_MAX,
     INPUT_BYTES_MAX,
     LOG_BYTES_QUEUED_MAX,
     OUTPUT_BYTES_MAX,
-    ServerConfig,
 )
 
 MIB: Final = 1 << 20

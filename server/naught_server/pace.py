@@ -20,7 +20,7 @@ from array import array
 from math import isnan, nan
 from typing import Final
 
-from naught_server.config import SWEEP_BACKLOG_SHARE, SWEEP_INTERVAL_MS_MAX, SWEEP_SLICE_MS
+from naught_server.limits import SWEEP_BACKLOG_SHARE, SWEEP_INTERVAL_MS_MAX, SWEEP_SLICE_MS
 
 SAMPLES: Final = 5
 """Steps whose median is the price: two slow ones of five change nothing."""

@@ -31,7 +31,7 @@ import termios
 from typing import Any, Final, Protocol
 
 from naught.wire.limits import KEEPALIVE
-from naught_server.config import PROBE_INTERVAL_MS_MAX
+from naught_server.limits import PROBE_INTERVAL_MS_MAX
 
 __all__ = ["TcpSocket", "can_tell", "prepare_accepted", "uid_of", "unanswered_ms", "unread_bytes"]
 

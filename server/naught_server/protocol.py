@@ -45,11 +45,11 @@ from naught_server.admission import ALL, HEAD_BYTES, NOTHING, Admission, refusal
 from naught_server.bad_input import BadInput
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
-from naught_server.config import TURN_ITEMS_MAX
 from naught_server.decoder import Input, peek_method
 from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
 from naught_server.hot import Served, serve
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.params import Params
 from naught_server.principal import Principal
 from naught_server.quotas import Quota

@@ -33,9 +33,9 @@ from naught.wire.codec import encode_error, encode_result
 from naught.wire.limits import PARKED_ITEMS_MAX, PARKED_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
 from naught_server.access import Login
 from naught_server.batch import Batch
-from naught_server.config import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.decoder import without_first
 from naught_server.holds import LOOKED_AT_MAX, HoldCounts, Holds
+from naught_server.limits import LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN
 from naught_server.quotas import Quota
 from naught_server.stats import Stats
 from naught_server.store import Cache

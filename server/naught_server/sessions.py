@@ -28,8 +28,8 @@ from typing import Any, Final
 from naught.errors import Busy, InvalidRequest, NoSession
 from naught.wire.limits import REPLY_BYTES_MAX, SESSION_ID_BYTES
 from naught_server.access import Access, Login
-from naught_server.config import TURN_ITEMS_MAX
 from naught_server.holds import HoldCounts, TakenBack
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.quotas import Quota
 from naught_server.session import END_REASONS, EndReason, Outlet, Session
 from naught_server.stats import Stats

@@ -34,9 +34,9 @@ from itertools import islice
 from operator import add
 from typing import Final, Protocol, Self
 
-from naught_server.config import COMPACTION_BYTES_PER_ENTRY, STALE_SHARE_MAX
 from naught_server.expiry import DEADLINE_MASK
 from naught_server.fatal import FATAL
+from naught_server.limits import COMPACTION_BYTES_PER_ENTRY, STALE_SHARE_MAX
 from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
 from naught_server.store import Cache, Store

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from naught.wire.limits import ALPN_PROTOCOL
-from naught_server.config import HANDSHAKE_MS_MAX, OUTPUT_PAUSED_MS_MAX, ConfigError, ServerConfig
+from naught_server.config import ConfigError, ServerConfig
+from naught_server.limits import HANDSHAKE_MS_MAX, OUTPUT_PAUSED_MS_MAX
 
 HTTP_PROTOCOL: Final = "http/1.1"
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from naught_server.config import DEALT_ENTRIES_MAX
+from naught_server.limits import DEALT_ENTRIES_MAX
 
 
 class Turns:

@@ -14,7 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from naught._version import __version__
-from naught_server import config
+from naught_server import config, limits
 from naught_server.listeners import resolve, resolve_http
 from naught_server.loading import load
 from support.alerting import RULES_FILE, parsed
@@ -267,9 +267,9 @@ def test_its_caches_are_those_of_the_server_with_their_ranges() -> None:
     caches = SCHEMA["properties"]["caches"]
     policy = caches["additionalProperties"]["properties"]
     assert set(policy) == set(config.POLICY_KEYS)
-    assert policy["shards"]["enum"] == [1 << bit for bit in range(config.SHARDS_MAX.bit_length())]
-    assert policy["max_counters"]["maximum"] == config.MAX_COUNTERS_LIMIT
-    assert caches["maxProperties"] == config.CACHES_MAX
+    assert policy["shards"]["enum"] == [1 << bit for bit in range(limits.SHARDS_MAX.bit_length())]
+    assert policy["max_counters"]["maximum"] == limits.MAX_COUNTERS_LIMIT
+    assert caches["maxProperties"] == limits.CACHES_MAX
     for name, good in {"a" * 64: True, "a.b-c_d": True, "a" * 65: False, "-a": False, "": False}.items():
         assert bool(re.search(caches["propertyNames"]["pattern"], name)) is good
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from naught_server.config import FILES_RESERVED, HTTP_CONNECTIONS_MAX, ServerConfig
+from naught_server.config import ServerConfig
 from naught_server.health import SWEEPER_STALLED_MS
+from naught_server.limits import FILES_RESERVED, HTTP_CONNECTIONS_MAX
 from naught_server.loading import load
 from naught_server.notify import WATCHDOG_SHARE
 from support.alerting import DEPLOY

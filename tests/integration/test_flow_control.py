@@ -21,9 +21,9 @@ import uvloop
 from naught.wire.codec import encode_request
 from naught.wire.limits import VALUE_MAX
 from naught_server import connection as connection_module
-from naught_server.config import OUTPUT_BYTES_MAX, TURN_ITEMS_MAX
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.limits import OUTPUT_BYTES_MAX, TURN_ITEMS_MAX
 from naught_server.turns import Turns
 from support.conversation import decoded, engine_of
 from support.seeds import slow

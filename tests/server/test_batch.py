@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from naught.wire.codec import encode_notification, encode_request
-from naught_server.config import TURN_ITEMS_MAX
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.protocol import ServerProtocol
 from simulation.peer import Peer, engine_of
 from support.conversation import Conversation, decoded

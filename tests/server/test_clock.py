@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from naught_server.clock import GAP_COUNTED_NS, STOPPED_NS, Clock
-from naught_server.config import SWEEP_INTERVAL_MS_MAX
+from naught_server.limits import SWEEP_INTERVAL_MS_MAX
 
 SECOND_NS = 1_000_000_000
 

@@ -18,9 +18,9 @@ from naught.wire.codec import encode_request
 from naught.wire.limits import MESSAGE_BYTES_MAX
 from naught_server import connection as connection_module
 from naught_server.access import Check, User
-from naught_server.config import HANDSHAKE_MS_MAX, INPUT_BYTES_MAX, MESSAGE_MS_MAX, TURN_ITEMS_MAX
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.limits import HANDSHAKE_MS_MAX, INPUT_BYTES_MAX, MESSAGE_MS_MAX, TURN_ITEMS_MAX
 from naught_server.protocol import ServerProtocol
 from naught_server.secret_hash import HashedSecret, hash_of
 from naught_server.stats import TIMED_OF_SMALL, Durations

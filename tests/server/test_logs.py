@@ -14,7 +14,7 @@ from datetime import datetime
 
 import pytest
 
-from naught_server import config, logs
+from naught_server import limits, logs
 from naught_server.logs import fields
 
 log = logging.getLogger("naught")
@@ -231,11 +231,11 @@ def test_the_queue_is_bounded_in_lines_and_in_bytes(pipe: Pipe, monkeypatch: pyt
     (handler,) = logs._handlers()
     while not logs.lines_dropped():
         log.info("short")
-    assert handler.writer.lines_queued == config.LOG_LINES_QUEUED_MAX
+    assert handler.writer.lines_queued == limits.LOG_LINES_QUEUED_MAX
     pipe.read_all(lambda text: handler.writer.flush(0))
     for _ in range(100):
         log.info("x" * 30_000)
-    assert handler.writer.characters_queued <= config.LOG_BYTES_QUEUED_MAX
+    assert handler.writer.characters_queued <= limits.LOG_BYTES_QUEUED_MAX
     assert handler.writer.lines_queued < 40
     pipe.read_all(lambda text: handler.writer.flush(0))
 

@@ -10,9 +10,10 @@ import pytest
 from naught.errors import Busy
 from naught.wire.codec import encode_notification, encode_request
 from naught_server.admission import REFUSED_BYTES_MIN
-from naught_server.config import BUSY_AFTER_MS, PARKED_BYTES_MAX, CachePolicy, ServerConfig
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.decoder import Input, peek_method
 from naught_server.engine import Engine
+from naught_server.limits import BUSY_AFTER_MS, PARKED_BYTES_MAX
 from naught_server.memory_bounds import memory_bounds, memory_lines
 from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
 from naught_server.protocol import ServerProtocol

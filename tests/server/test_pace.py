@@ -11,8 +11,9 @@ from random import Random
 import pytest
 
 from naught_server import pace, sweep
-from naught_server.config import SWEEP_PERIOD_MS, CachePolicy, ServerConfig
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import SWEEP_IDLE_MS, Engine
+from naught_server.limits import SWEEP_PERIOD_MS
 from naught_server.pace import ENTRIES_MAX, ENTRY_NS_AT_START, Pace, Price, rhythm
 from naught_server.store import Cache
 

@@ -12,7 +12,7 @@ import pytest
 
 from naught.sockets import keep_alive
 from naught.wire.limits import PEER_PROBES, PEER_SILENT_S, PEER_UNACKNOWLEDGED_MS
-from naught_server.config import PROBE_INTERVAL_MS_MAX
+from naught_server.limits import PROBE_INTERVAL_MS_MAX
 from naught_server.peers import can_tell, prepare_accepted, uid_of, unanswered_ms
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the options are Linux's")

@@ -12,9 +12,10 @@ import pytest
 from naught.wire.codec import encode_request
 from naught.wire.limits import PARKED_ITEMS_MAX
 from naught_server.commands import REQUEST_ENTRIES
-from naught_server.config import TURN_ITEMS_MAX, ServerConfig
+from naught_server.config import ServerConfig
 from naught_server.engine import Engine
 from naught_server.holds import Holds
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.queues import Queues
 from naught_server.waiters import (
     ANSWER_ENTRIES,

@@ -18,6 +18,7 @@ from naught.wire.codec import encode_notification, encode_request
 from naught.wire.traceparent import TRACEPARENT_BYTES
 from naught_server import commands, config, holds
 from naught_server import connection as connection_module
+from naught_server import limits as server_limits
 from naught_server import session as session_module
 from naught_server.commands import COMMANDS
 from naught_server.connection import Connection
@@ -148,15 +149,15 @@ def number_of(text: str) -> int:
         ("method of a large message", METHOD_BYTES_MAX),
         ("reply", limits.REPLY_BYTES_MAX),
         ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
-        ("an unfinished message", config.MESSAGE_MS_MAX),
+        ("an unfinished message", server_limits.MESSAGE_MS_MAX),
         ("undecoded input of one connection", 1 << 20),
-        ("replies a client leaves unread", config.OUTPUT_BYTES_MAX),
-        ("work for one connection in one turn", config.TURN_ITEMS_MAX),
-        ("connections", config.CONNECTIONS_MAX),
+        ("replies a client leaves unread", server_limits.OUTPUT_BYTES_MAX),
+        ("work for one connection in one turn", server_limits.TURN_ITEMS_MAX),
+        ("connections", server_limits.CONNECTIONS_MAX),
         ("replies of a session not acknowledged", limits.UNACKNOWLEDGED_MAX),
         (PARKED, limits.PARKED_MAX),
         ("keys that the waiting requests of a client wait for, together", limits.PARKED_ITEMS_MAX),
-        ("amounts a session holds", config.HELD_ITEMS_MAX),
+        ("amounts a session holds", server_limits.HELD_ITEMS_MAX),
         ("the name of a client", limits.NAME_BYTES_MAX),
     ],
 )
@@ -169,22 +170,30 @@ def test_the_limits(limit: str, expected: int) -> None:
     ("found", "expected", "sentence"),
     [
         ((SMALL_BYTES, SMALL_ELEMENTS), (8_192, 64), "has up to 8 192 bytes and 64 elements"),
-        (config.INPUT_BYTES_MAX, 1_114_112, "| 1 MiB and 64 KiB (1 114 112 bytes) |"),
-        (config.MESSAGE_MS_MAX, 30_000, "unfinished message for 30 s from its first byte"),
-        (config.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
+        (server_limits.INPUT_BYTES_MAX, 1_114_112, "| 1 MiB and 64 KiB (1 114 112 bytes) |"),
+        (server_limits.MESSAGE_MS_MAX, 30_000, "unfinished message for 30 s from its first byte"),
+        (server_limits.OUTPUT_PAUSED_MS_MAX, 10_000, "after 10 s of that the connection ends"),
         (limits.DEFAULT_PORT, 6480, "Default port 6480."),
         (limits.TTL_MS_MAX, 315_360_000_000, "from 1 to 315 360 000 000 (ten years)"),
         (limits.UNACKNOWLEDGED_BYTES_MAX, 4_194_304, "1 024, and 4 MiB (4 194 304 bytes)"),
         (limits.WAIT_MS_MAX, 86_400_000, "`wait_ms` is 0 to 86 400 000 (a day)"),
         (limits.SESSION_ID_BYTES, 16, "the id of 16 bytes"),
-        (config.LEASE_MS_DEFAULT, 10_000, "(default 10 000; the server limits it to the range 100\n  to 300 000)"),
-        ((config.LEASE_MS_MIN, config.LEASE_MS_MAX), (100, 300_000), "limits it to the range 100\n  to 300 000"),
         (
-            (config.SESSIONS_OF_ADDRESS, config.SESSIONS_OF_ADDRESS_MIN),
+            server_limits.LEASE_MS_DEFAULT,
+            10_000,
+            "(default 10 000; the server limits it to the range 100\n  to 300 000)",
+        ),
+        (
+            (server_limits.LEASE_MS_MIN, server_limits.LEASE_MS_MAX),
+            (100, 300_000),
+            "limits it to the range 100\n  to 300 000",
+        ),
+        (
+            (server_limits.SESSIONS_OF_ADDRESS, server_limits.SESSIONS_OF_ADDRESS_MIN),
             (10, 32),
             "a tenth of all sessions and at least 32",
         ),
-        (config.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
+        (server_limits.SESSIONS_PER_CONNECTION, 2, "| sessions | twice the connections |"),
         (limits.PEER_SILENT_S, 5, "by TCP keepalive after 5 s of silence"),
         (limits.PEER_UNACKNOWLEDGED_MS, 10_000, "ends\nabout ten seconds later, and its holds"),
         (limits.NAME_BYTES_MAX, 128, "a name that is not a string or binary of 1 to 128 bytes of UTF-8"),
@@ -236,20 +245,20 @@ def test_the_settings() -> None:
     words = engine_of().settings.as_dict()
     assert {word.replace("caches.default.", "caches.NAME.") for word in words} == set(described)
     whole = {
-        "sweep_interval_ms": (config.SWEEP_INTERVAL_MS_MIN, config.SWEEP_INTERVAL_MS_MAX),
+        "sweep_interval_ms": (server_limits.SWEEP_INTERVAL_MS_MIN, server_limits.SWEEP_INTERVAL_MS_MAX),
         "compaction_bytes_per_entry": (
-            config.COMPACTION_BYTES_PER_ENTRY_MIN,
-            config.COMPACTION_BYTES_PER_ENTRY_MAX,
+            server_limits.COMPACTION_BYTES_PER_ENTRY_MIN,
+            server_limits.COMPACTION_BYTES_PER_ENTRY_MAX,
         ),
-        "gc_threshold": (config.GC_THRESHOLD_MIN, config.GC_THRESHOLD_MAX),
-        "drain_timeout_ms": (0, config.DRAIN_TIMEOUT_MS_MAX),
+        "gc_threshold": (server_limits.GC_THRESHOLD_MIN, server_limits.GC_THRESHOLD_MAX),
+        "drain_timeout_ms": (0, server_limits.DRAIN_TIMEOUT_MS_MAX),
     }
     for name, (low, high) in whole.items():
         assert described[name] == f"{low} to {high:,}".replace(",", " ")
     assert described["sweep_budget_ms"] == (
-        f"{config.SWEEP_BUDGET_MS_MIN} to {config.SWEEP_BUDGET_MS_MAX:g}, or 0 for off"
+        f"{server_limits.SWEEP_BUDGET_MS_MIN} to {server_limits.SWEEP_BUDGET_MS_MAX:g}, or 0 for off"
     )
-    assert f"{config.MAX_COUNTERS_LIMIT:,}".replace(",", " ") in described["caches.NAME.max_counters"]
+    assert f"{server_limits.MAX_COUNTERS_LIMIT:,}".replace(",", " ") in described["caches.NAME.max_counters"]
 
 
 # ------------------------------------------------------------------------------------------- a test for each sentence

@@ -10,7 +10,7 @@ import pytest
 
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import commands
-from naught_server.config import TURN_ITEMS_MAX
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.protocol import ServerProtocol
 from naught_server.session import SLICES_MAX
 from naught_server.store import SCAN_ENTRIES_MAX, Cache

@@ -12,16 +12,9 @@ import pytest
 from naught.wire.codec import encode_notification, encode_request
 from naught.wire.limits import PARKED_MAX, REPLY_BYTES_MAX, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX
 from naught_server import commands
-from naught_server.config import (
-    HELD_ITEMS_MAX,
-    LEASE_MS_DEFAULT,
-    LEASE_MS_MAX,
-    LEASE_MS_MIN,
-    TURN_ITEMS_MAX,
-    CachePolicy,
-    ServerConfig,
-)
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.limits import HELD_ITEMS_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, TURN_ITEMS_MAX
 from naught_server.sweep import ShardCompaction
 from naught_server.waiters import SETTLED_AT_ONCE
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts

@@ -11,9 +11,10 @@ from naught.wire.limits import REPLY_BYTES_MAX, UNACKNOWLEDGED_MAX
 from naught_server import commands
 from naught_server import sessions as sessions_module
 from naught_server.commands import REQUEST_ENTRIES
-from naught_server.config import LEASE_MS_DEFAULT, TURN_ITEMS_MAX, CachePolicy, ServerConfig
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.holds import COUNTERS_NAMED_MAX, TakenBack
+from naught_server.limits import LEASE_MS_DEFAULT, TURN_ITEMS_MAX
 from naught_server.session import END_REASONS, Session
 from naught_server.sweep import ShardCompaction
 from support.conversation import Conversation, decoded, engine_of

@@ -11,8 +11,9 @@ import pytest
 from naught.wire.limits import ITEMS_AT_ONCE_MAX
 from naught_server import expiry as deadlines
 from naught_server import sweep
-from naught_server.config import COMPACTION_BYTES_PER_ENTRY, CachePolicy, ServerConfig
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.limits import COMPACTION_BYTES_PER_ENTRY
 from naught_server.store import Cache
 from naught_server.sweep import (
     TABLE_BYTES_MIN,

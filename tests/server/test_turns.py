@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from naught_server.config import DEALT_ENTRIES_MAX, TURN_ITEMS_MAX
+from naught_server.limits import DEALT_ENTRIES_MAX, TURN_ITEMS_MAX
 from naught_server.turns import Turns
 
 

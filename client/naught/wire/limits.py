@@ -1,8 +1,8 @@
 """Every limit of the wire, each with its reason: sizes of requests and replies, and limits of a session.
 
 Both sides enforce these numbers, so they are defined only here. Relations between them are asserted at import.
-`tests/server/test_limits.py` tests each by number, and PROTOCOL.md states them for clients in other languages.
-Limits of the server alone (connections, output buffers) are in `naught_server/config.py`.
+`tests/server/test_wire_limits.py` tests each by number, and PROTOCOL.md states them for clients in other languages.
+Limits of the server alone (connections, output buffers) are in `naught_server/limits.py`.
 """
 
 from __future__ import annotations
