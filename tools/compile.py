@@ -83,6 +83,7 @@ GROUPS: Final = (
             "expiry",
             "holds",
             "hot",
+            "listing",
             "locks",
             "params",
             "principal",

@@ -42,6 +42,7 @@ from naught_server.decoder import Map
 from naught_server.engine import Engine
 from naught_server.expiry import LATER_SLOTS, SLOTS
 from naught_server.limits import TURN_ITEMS_MAX
+from naught_server.listing import LongPage, live_pieces, needs_long_page, short_page
 from naught_server.params import (
     Params,
     array_of,
@@ -340,9 +341,9 @@ def scan(peer: Peer, params: Params, now_ms: int) -> tuple[Any, list[bytes], lis
     count = integer_of(count, "count", 1, BATCH_ITEMS_MAX)
     prefix = prefix_of(prefix)
     cache = peer.session.cache
-    if cache.scan_is_long(cursor):
+    if needs_long_page(cache, cursor):
         return _scan_long(peer.session, cache, cursor, count, prefix)
-    following, keys, values, passed = cache.scan(cursor, count, prefix, now_ms)
+    following, keys, values, passed = short_page(cache, cursor, count, prefix, now_ms)
     peer.spend(passed // RAW_ENTRIES_PER_ENTRY + len(keys) // 2)
     return following or 0, keys, values
 
@@ -350,7 +351,7 @@ def scan(peer: Peer, params: Params, now_ms: int) -> tuple[Any, list[bytes], lis
 def _scan_long(session: Session, cache: Cache, cursor: bytes, count: int, prefix: bytes) -> Slices:
     """A page of a scan that goes on in a large shard. All pages of a shard are in byte order, so each page has to
     pass all its entries."""
-    page = cache.begin_long_page(cursor, count, prefix)
+    page = LongPage(cache, cursor, count, prefix)
     while not page.step(session.now_ms, SLICE_ENTRIES):
         yield
     following, keys, values = page.result()
@@ -365,7 +366,7 @@ def top(peer: Peer, params: Params, now_ms: int) -> Slices:
 
 def _top(session: Session, cache: Cache, n: int, prefix: bytes) -> Slices:
     best: list[tuple[int, bytes, bytes]] = []  # a heap of the best so far: the first is the worst of them
-    for found in cache.live_pieces(prefix, SLICE_ENTRIES, lambda: session.now_ms):
+    for found in live_pieces(cache, prefix, SLICE_ENTRIES, lambda: session.now_ms):
         entered = 0
         for key, value in found:
             if len(best) < n:
@@ -408,7 +409,7 @@ def count(peer: Peer, params: Params, now_ms: int) -> int | Slices:
 
 def _count_prefix(session: Session, cache: Cache, prefix: bytes) -> Slices:
     total = 0
-    for found in cache.live_pieces(prefix, SLICE_ENTRIES, lambda: session.now_ms):
+    for found in live_pieces(cache, prefix, SLICE_ENTRIES, lambda: session.now_ms):
         total += len(found)
         yield
     return total

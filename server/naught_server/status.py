@@ -22,6 +22,7 @@ from naught._compiled import is_compiled
 from naught._version import __version__
 from naught_server.engine import Engine
 from naught_server.health import State
+from naught_server.listing import live_pieces
 from naught_server.metrics import Snapshot
 from naught_server.ranking import Pieces, Ranking
 from naught_server.session import Session
@@ -98,7 +99,7 @@ class StatusFeed:
 
     def _walk_over(self, cache: Cache) -> Callable[[int], Pieces[bytes]]:
         def walk(entries_max: int) -> Pieces[bytes]:
-            for piece in cache.live_pieces(b"", entries_max, lambda: self._now_ms):
+            for piece in live_pieces(cache, b"", entries_max, lambda: self._now_ms):
                 yield [(value, key) for key, value in piece]
 
         return walk

@@ -25,16 +25,14 @@ value has decreased; the caller then has it `settle`, which wakes the waiters.
 
 from __future__ import annotations
 
-import heapq
-import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnderflow, InvalidRequest
-from naught.wire.limits import KEY_BYTES_MAX, REPLY_BYTES_MAX, VALUE_MAX
+from naught.wire.limits import KEY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
 from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK, DeadlineWheel
 from naught_server.hot import HotCounters
@@ -49,13 +47,6 @@ EXPIRE_AT_ONCE: Final = 64
 
 DUE_COUNTED_MAX: Final = 20_000
 """Expired counters, not taken out yet, that `live_count` counts in one call; about 0.5 ms."""
-
-SCAN_ENTRIES_MAX: Final = 4_000
-"""Raw entries that one page of a scan passes, about a turn's work. It ends early before a shard that is more than is
-left. A page in a shard with more entries works in slices."""
-
-KEYS_LISTED_PER_ENTRY: Final = 16
-"""Keys of a shard that are listed at the cost of looking at one entry."""
 
 TABLES_SAMPLED: Final = 16
 """Cleared tables whose sizes stand for all."""
@@ -565,99 +556,6 @@ class Cache:
             ]
         return found
 
-    def live_pieces(
-        self, prefix: bytes, entries_max: int, clock_ms: Callable[[], int]
-    ) -> Iterator[list[tuple[bytes, int]]]:
-        """All live counters under a prefix, in pieces of up to `entries_max` raw entries, each read when it is asked
-        for, as of the time that the clock says then.
-
-        A shard's keys are listed in one step, which for a million of them takes a few milliseconds, and looked up in
-        the steps after it: a counter that has gone by then is not seen, one that has come since is not either. Shards
-        whose lock is held are read too: their owner does not change the table before its last step.
-        """
-        found: list[tuple[bytes, int]] = []
-        left = entries_max
-        for shard in range(len(self.tables)):
-            keys = self.keys_of(shard)
-            left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
-            at = 0
-            while True:
-                if left <= 0:
-                    yield found
-                    found = []
-                    left = entries_max
-                if at >= len(keys):
-                    break
-                some = keys[at : at + left]
-                found += self.counters_of(shard, clock_ms(), prefix, some)
-                left -= len(some)
-                at += len(some)
-        yield found
-
-    def scan(
-        self, cursor: bytes, count: int, prefix: bytes, now_ms: int
-    ) -> tuple[bytes, list[bytes], list[int], int]:
-        """A page of about `count` counters: the cursor of the next page, keys, values; and how many raw entries it
-        counts as having passed.
-
-        The cursor of the first page is b"", and b"" is returned when there are no more pages. A scan goes through the
-        shards in order, and through each shard's keys in byte order, so no state is kept for a cursor. A counter that
-        exists during the whole scan is seen exactly once, any other at most once. A page may end early, even empty.
-        """
-        shard, after = self._read_cursor(cursor)
-        page = _Page()
-        passed = 0
-        while shard < len(self.tables):
-            size = self.entries_of(shard) + 1
-            if passed and passed + size > SCAN_ENTRIES_MAX:
-                passed = SCAN_ENTRIES_MAX  # it ends for its work, and is a turn's, whatever sizes the shards have
-                break
-            passed += size
-            found = self.counters_of(shard, now_ms, prefix)
-            if after:
-                found = [item for item in found if item[0] > after]
-            for item in heapq.nsmallest(count - len(page.keys), found):
-                if not page.add(item):
-                    # `after`, not the last key of the page, which may be of the shard before.
-                    return self._write_cursor(shard, after), page.keys, page.values, passed
-                after = item[0]
-            if len(page.keys) >= count:
-                return self._write_cursor(shard, after), page.keys, page.values, passed
-            shard += 1
-            after = b""
-        following = self._write_cursor(shard, b"") if shard < len(self.tables) else b""
-        return following, page.keys, page.values, passed
-
-    def scan_is_long(self, cursor: bytes) -> bool:
-        """Whether the next page of this scan is in a shard with more entries than one step may pass."""
-        return self.entries_of(self._read_cursor(cursor)[0]) > SCAN_ENTRIES_MAX
-
-    def begin_long_page(self, cursor: bytes, count: int, prefix: bytes) -> LongPage:
-        """A page of at most `count` counters of a large shard, taken in steps. The promise of `scan` holds for it."""
-        shard, after = self._read_cursor(cursor)
-        return LongPage(self, shard, after, count, prefix)
-
-    def _read_cursor(self, cursor: bytes) -> tuple[int, bytes]:
-        if not cursor:
-            return 0, b""
-        if len(cursor) < 4 or len(cursor) > 4 + KEY_BYTES_MAX:
-            raise InvalidRequest("a cursor is 0, or what the last page of this scan gave")
-        shard: int
-        (shard,) = struct.unpack_from(">I", cursor)
-        if shard >= len(self.tables):
-            raise InvalidRequest("a cursor is 0, or what the last page of this scan gave")
-        return shard, cursor[4:]
-
-    def cursor_at(self, shard: int, after: bytes | None) -> bytes:
-        """The cursor behind a key of a shard; None for behind all of its keys."""
-        if after is not None:
-            return self._write_cursor(shard, after)
-        return self._write_cursor(shard + 1, b"") if shard + 1 < len(self.tables) else b""
-
-    @staticmethod
-    def _write_cursor(shard: int, after: bytes) -> bytes:
-        return struct.pack(">I", shard) + after
-
     # -------------------------------------------------------------------------------------- upkeep
 
     def expire(self, now_ms: int, entries_max: int) -> bool:
@@ -750,76 +648,6 @@ class Cache:
     def measure(self, shard: int) -> int:
         """Bytes of a shard's tables, without its keys and values. O(1)."""
         return sys.getsizeof(self.tables[shard]) + sys.getsizeof(self.timed[shard])
-
-
-class _Page:
-    """The counters of a page of a scan, as many as fit a reply."""
-
-    __slots__ = ("_room", "keys", "values")
-
-    def __init__(self) -> None:
-        self.keys: list[bytes] = []
-        self.values: list[int] = []
-        self._room = REPLY_BYTES_MAX - 2 * KEY_BYTES_MAX
-
-    def add(self, item: tuple[bytes, int]) -> bool:
-        """Add a counter; whether there was room."""
-        key, value = item
-        self._room -= len(key) + 12
-        if self._room < 0:
-            return False
-        self.keys.append(key)
-        self.values.append(value)
-        return True
-
-
-class LongPage:
-    """A page of a scan in a large shard: the first `count` counters behind a key, in byte order, found in steps.
-
-    The keys are listed when it begins. A counter that exists during the whole scan is among them, and every step
-    keeps the first `count` of those it has seen. A counter that goes while the page is under way may be in it or not.
-    """
-
-    __slots__ = ("_after", "_at", "_cache", "_count", "_first", "_keys", "_prefix", "_shard")
-
-    def __init__(self, cache: Cache, shard: int, after: bytes, count: int, prefix: bytes) -> None:
-        self._cache = cache
-        self._shard = shard
-        self._after = after  # the page begins behind this key
-        self._count = count
-        self._prefix = prefix
-        self._keys = cache.keys_of(shard)
-        self._at = 0  # how many of those were looked at
-        self._first: list[tuple[bytes, int]] = []  # the first `count` of what was found, in order
-
-    def step(self, now_ms: int, entries_max: int) -> bool:
-        """Look at up to so many keys; whether those were the last."""
-        some = self._keys[self._at : self._at + entries_max]
-        self._at += len(some)
-        after = self._after
-        first = self._first
-        found = [
-            item
-            for item in self._cache.counters_of(self._shard, now_ms, self._prefix, some)
-            if item[0] > after and (len(first) < self._count or item < first[-1])
-        ]
-        if found:
-            # One sort of two sorted runs costs little more than their length.
-            found.sort()
-            first += found
-            first.sort()
-            del first[self._count :]
-        return self._at >= len(self._keys)
-
-    def result(self) -> tuple[bytes, list[bytes], list[int]]:
-        """The cursor of the next page, keys, values."""
-        page = _Page()
-        for item in self._first:
-            if not page.add(item):
-                return self._cache.cursor_at(self._shard, page.keys[-1]), page.keys, page.values
-        full = len(self._first) >= self._count
-        following = self._cache.cursor_at(self._shard, page.keys[-1] if full else None)
-        return following, page.keys, page.values
 
 
 class Store:

@@ -11,9 +11,10 @@ import pytest
 from naught.wire.codec import encode, encode_notification, encode_request
 from naught_server import commands
 from naught_server.limits import TURN_ITEMS_MAX
+from naught_server.listing import SCAN_ENTRIES_MAX
 from naught_server.protocol import ServerProtocol
 from naught_server.session import SLICES_MAX
-from naught_server.store import SCAN_ENTRIES_MAX, Cache
+from naught_server.store import Cache
 from simulation.peer import Peer, engine_of
 from support.cases_counters import Refused
 

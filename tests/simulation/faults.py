@@ -133,8 +133,8 @@ FAULTS: list[Fault] = [
         "by > PLAIN_MAX or before > PLAIN_MAX or ",
         "",
     ),
-    Fault("a scan goes on after the wrong key", Cache, "scan", "item[0] > after", "item[0] >= after"),
-    Fault("a scan forgets where it was", Cache, "scan", "if after:", "if False:"),
+    Fault("a scan goes on after the wrong key", commands, "short_page", "item[0] > after", "item[0] >= after"),
+    Fault("a scan forgets where it was", commands, "short_page", "if after:", "if False:"),
     Fault("clear leaves the deadlines", Cache, "clear", "if timed:", "if False:"),
     Fault("clear forgets the zeros", Cache, "clear", "self.zeros[shard] = 0", "pass"),
     Fault(
