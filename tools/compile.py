@@ -98,7 +98,7 @@ GROUPS: Final = (
             "walk",
         ),
     ),
-    Group("naught", "client", ("core.messages", "core.session", "core.windows")),
+    Group("naught", "client", ("core.busy", "core.messages", "core.session", "core.session_holds", "core.windows")),
 )
 
 SOURCE_ROOTS: Final = ("client", "server")

@@ -377,11 +377,11 @@ def test_a_release_that_was_refused_at_once_leaves_the_hold_as_it_was(arguments:
         assert acquired.hold is not None
         with pytest.raises(ValueError, match=r"."):
             first.release(acquired.hold, **arguments)
-        assert first._connection.session._holds == {acquired.hold.number: acquired.hold}, (
+        assert first._connection.session._holds.by_number == {acquired.hold.number: acquired.hold}, (
             "the session still tracks the hold"
         )
         await first.release(acquired.hold)
-        assert not first._connection.session._holds
+        assert not first._connection.session._holds.by_number
 
     both(scenario)
 

@@ -186,7 +186,7 @@ def test_threads_share_one_group(counters: blocking.Client, url: str, held: bool
             left = all_at_once(lambda number: [group.done(amounts[-1 - number]) for _ in range(10)])
             assert finished.result(GUARD_S) is True
         assert [value for values in left for value in values].count(0) == 1, "exactly one release was the last"
-    assert not counters._connection.session._holds, "the session tracks no hold that is done"
+    assert not counters._connection.session._holds.by_number, "the session tracks no hold that is done"
 
 
 def test_blocks_on_one_object_nest_in_one_thread(counters: blocking.Client) -> None:

@@ -540,7 +540,7 @@ def test_cancelling_at_every_await_point_leaks_no_permit_and_mixes_no_answers(
             assert all(stored[name] == number for name, number in answered.items()), f"seed {seed}"
             assert all(value == int(name[1:]) for name, value in stored.items()), f"seed {seed}"
             assert not client._connection.session._windows.in_flight
-            assert not client._connection.session._holds
+            assert not client._connection.session._holds.by_number
             if cuts:
                 assert proxy.cuts > count // 1_000
             await direct.clear()

@@ -28,6 +28,7 @@ from naught.core.holds import Hold
 from naught.core.hooks import ObservedCall
 from naught.core.messages import CancelWait, Message
 from naught.core.session import ClientSession
+from naught.core.session_holds import SessionHolds
 from naught.core.windows import Windows
 from naught.errors import Busy, CallTimeout, NotHeld, OutcomeUnknown
 from naught.url import MemoryAddress
@@ -267,9 +268,9 @@ class Client:
             self.gone(connection)
 
     def received(self, piece: bytes) -> None:
-        before, given_up = self.session._id, bool(self.session._expired_holds)
+        before, given_up = self.session._id, self.session._holds.has_expired
         self.session.receive(piece)
-        if given_up and self.session._id == before and not self.session._expired_holds:
+        if given_up and self.session._id == before and not self.session._holds.has_expired:
             self.world.reached["a session found alive though it was given up"] += 1
         if before is not None and self.session._id != before:
             assert not self.world.knows(before), "given up though the server knows it"
@@ -591,14 +592,14 @@ class Callers:
             assert not any(message.abandoned() for message in under_way), (
                 "a request waits for a caller that has given up"
             )
-            assert not any((session._queue, session._urgent, session._expired_holds)), "something was never sent"
+            assert not any((session._queue, session._urgent, session._holds.has_expired)), "something was never sent"
             assert not session._deferred or len(there.parked) == windows.PARKED_MAX
-            assert not session._regaining, "a hold that is neither there nor lost"
+            assert not session._holds.is_regaining, "a hold that is neither there nor lost"
             known = {hold.number: permit for hold, permit in client.permits.items() if not hold.lost}
             assert not any(
                 hold.lost and hold.again and IN_FLIGHT in permit.amounts for hold, permit in client.permits.items()
             ), "what nobody else can have is lost"
-            assert {hold.number for hold in there.holds} == session._holds.keys() == known.keys(), (
+            assert {hold.number for hold in there.holds} == session._holds.by_number.keys() == known.keys(), (
                 "a hold that no caller has"
             )
             for number, permit in known.items():
@@ -779,7 +780,7 @@ def use_a_msgid_too_early(patch: pytest.MonkeyPatch) -> None:
 
 
 def keep_a_grant_that_was_not_taken(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ClientSession, "release_untaken", lambda self, hold: self._holds.pop(hold.number, None))
+    patch.setattr(ClientSession, "release_untaken", lambda self, hold: self._holds.by_number.pop(hold.number, None))
 
 
 def end_no_wait_again(patch: pytest.MonkeyPatch) -> None:
@@ -810,7 +811,7 @@ def keep_what_was_given_up_as_lost(patch: pytest.MonkeyPatch) -> None:
     resume = ClientSession._resume
 
     def faulty(self: ClientSession, answer: dict[Any, Any]) -> None:
-        self._expired_holds.clear()
+        self._holds.take_expired()
         resume(self, answer)
 
     patch.setattr(ClientSession, "_resume", faulty)
@@ -821,7 +822,7 @@ def keep_the_number_of_what_was_acquired_again(patch: pytest.MonkeyPatch) -> Non
 
 
 def forget_what_was_released_meanwhile(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ClientSession, "_drop_regaining", lambda self, hold: None)
+    patch.setattr(SessionHolds, "stop_regaining", lambda self, hold: None)
 
 
 def hold_on_to_what_has_no_limit_no_longer_than_to_others(patch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from naught import fork
 from naught.aio import dialing
 from naught.core.backoff import Backoff
+from naught.core.greeting import LINE_ENDS
 from naught.core.options import Options
-from naught.core.session import LINE_ENDS, ClientSession
+from naught.core.session import ClientSession
 from naught.core.silence import SILENT_TICKS, TICK_S
 from naught.credentials import check_secret
 from naught.errors import (

@@ -27,13 +27,13 @@ callers have given up. The callers see a delay.
 **The session is lost** when the server no longer knows it, or, for a client without sessions, with its connection.
 Queued messages stay queued, because they were never sent. Of the messages in flight, those that may be repeated
 (reads, `acquire`, `wait_zero`) are queued again, and changes fail with `OutcomeUnknown`. Every hold is lost, except
-that those which are to be acquired again (`holds.py`) are asked for before anything else.
+that those which are to be acquired again (`session_holds.py`) are asked for before anything else.
 
 **A `shutting_down` reply** says that the server has not executed the request. The request is queued again, for the
 next connection, and nothing more is sent on this one.
 
-**A `busy` reply** says the same. The request is sent again after a pause that grows with each such reply, and is
-drawn at random, while its deadline and the budget (`budget.py`) allow; else its callers get `Busy`.
+**A `busy` reply** says the same. The request is sent again after a pause (`busy.py`), while its deadline and a budget
+allow; else its callers get `Busy`.
 
 **Windows** (`windows.py`) limit the messages in flight, so that the server never has to refuse one.
 """
@@ -49,13 +49,12 @@ from random import Random
 from typing import Any, Final
 
 from naught.core import calls
-from naught.core.backoff import Backoff
-from naught.core.budget import RetryBudget
+from naught.core.busy import BusyRequests
 from naught.core.calls import Call, check_timeout, check_ttl, item_error, text
+from naught.core.greeting import check_greeting
 from naught.core.holds import Hold
 from naught.core.messages import (
     JOINED_ITEMS_MAX,
-    AcquireAgain,
     CancelWait,
     JoinedChanges,
     Message,
@@ -63,6 +62,7 @@ from naught.core.messages import (
     SingleCall,
     Waiter,
 )
+from naught.core.session_holds import SessionHolds
 from naught.core.silence import SilenceWatch
 from naught.core.windows import HELLO_MSGID, ObservedWindows, Windows
 from naught.credentials import text_as_sent
@@ -90,37 +90,6 @@ OUTPUT_BYTES_MAX: Final = 256 << 10
 QUEUED_MAX: Final = 1 << 18
 """Messages waiting to be sent; a joined message counts once. Callers normally await their calls, so the number of
 callers is the real bound. This limit stops a loop that never awaits before it fills the memory of the process."""
-
-LINE_ENDS: Final = encode_notification("\r\n\r\n", ())
-"""What an adapter writes on a new connection before anything else. A naught server ignores it, as every notification
-that it does not know. A service that reads lines (HTTP, Redis, memcached) answers it as a bad request, at once; else
-it would wait for the end of a line, and the client for its timeout."""
-
-SERVICES: Final = (
-    (b"HTTP/", "HTTP"),
-    (b"-ERR", "Redis"),
-    (b"-NOAUTH", "Redis"),
-    (b"-DENIED", "Redis"),
-    (b"ERROR", "memcached"),
-    (b"SSH-", "SSH"),
-    (b"\x15\x03", "TLS"),
-)
-"""How the answers of other services begin, for the message of the error."""
-
-
-_ARRAYS: Final = (b"\x94", b"\x93", b"\xdc", b"\xdd")  # of four elements, of three, of as many as follows
-
-
-def check_greeting(data: bytes) -> None:
-    """Check the first bytes of a connection. A reply is an array of four elements; a notification of three.
-
-    Raises ProtocolError, which says what answers instead.
-    """
-    if data[:1] in _ARRAYS:
-        return
-    service = next((f", but {name}" for begin, name in SERVICES if data.startswith(begin)), "")
-    raise ProtocolError(f"what answers there does not speak naught{service}: its answer begins with {data[:32]!r}")
-
 
 Change = tuple[bytes, int, Any, Any]
 """Key, delta, time to live, timeout: the arguments of `ClientSession.change` without the waiter. The last two are as
@@ -177,12 +146,7 @@ class ClientSession:
         self._deferred: deque[Message] = deque()
         self._urgent: deque[Message] = deque()  # requests that the session makes itself; sent before all others
         self._refused: list[Message] = []  # answered with `shutting_down`: sent again on the next connection
-        # Answered with `busy`. Those of this turn, and a heap of (due, sequence, message): sent again when due.
-        self._busied: list[Message] = []
-        self._postponed: list[tuple[float, int, Message]] = []
-        self._backoff: Final = Backoff(random)  # of these
-        self._backs_off = False  # the server was busy, and has executed nothing since
-        self._budget: Final = RetryBudget()
+        self._busy: Final = BusyRequests(random)  # answered with `busy`: sent again when due
         self._prune_at = UNACKNOWLEDGED_MAX  # length of the queue at which abandoned messages are removed from it
         self._windows: Final[Windows] = ObservedWindows() if observed else Windows()
         self._sequence = 0  # number of messages whose turn has ended
@@ -202,13 +166,8 @@ class ClientSession:
         self._id: bytes | None = None  # None while there is none
         self._lease: float = 0.0  # seconds that it outlives a connection
         self._replies_to_skip = 0  # replies that the server sends again although they were received
-        self._holds: dict[int, Hold] = {}  # granted and not released, by number
-        # Holds that were lost with the session before, and are asked for again in this one.
-        self._regaining: dict[Hold, AcquireAgain] = {}
+        self._holds: Final = SessionHolds()
         self._lost_id: bytes = b""  # of the session before
-        # Numbers of holds that were declared lost when the lease ended here. If the server still knows the session,
-        # they are released.
-        self._expired_holds: list[int] = []
         self._disconnected_at: float | None = None  # when the connection of this session broke, while there is none
         self._lease_ended = False  # that was a lease ago, and the holds have been told
         self.served = False
@@ -250,19 +209,14 @@ class ClientSession:
 
     def release_untaken(self, hold: Hold) -> None:
         """Release a hold that no caller has received."""
-        self._holds.pop(hold.number, None)
+        self._holds.by_number.pop(hold.number, None)
         if self._state is not _State.CLOSED:
             self._send_urgent(SingleCall(calls.release(hold, None), None, NoWaiter()))
 
     def untrack(self, hold: Hold) -> None:
         """The hold is being released, so it cannot be lost any more."""
-        self._holds.pop(hold.number, None)
-        self._drop_regaining(hold)
-
-    def _drop_regaining(self, hold: Hold) -> None:
-        message = self._regaining.get(hold)
+        message = self._holds.remove(hold)
         if message is not None:
-            message.drop()
             self.cancel_wait(message)
 
     def _send_urgent(self, message: Message) -> None:
@@ -291,8 +245,8 @@ class ClientSession:
         """
         self._woken = False
         self._joining = None
-        if self._busied:
-            self._postpone(now)
+        if self._busy.fresh:
+            self._busy.postpone(now)
         fresh = self._fresh
         if not fresh:
             return
@@ -310,20 +264,6 @@ class ClientSession:
         if message.timeout is not None:
             message.deadline = now + message.timeout
             heappush(self._deadlines, (message.deadline, message.sequence, message))
-
-    def _may_ask_again(self, message: Message) -> bool:
-        """Whether a message that was answered with `busy` may be sent again. If so, it counts."""
-        return not message.abandoned() and self._budget.spend(len(message.waiters), self._calls)
-
-    def _postpone(self, now: float) -> None:
-        """Send what was answered with `busy` again, in a while. What has no time left for that raises `Busy`."""
-        for message in self._busied:
-            due = now + self._backoff.next_delay()
-            if message.deadline is not None and message.deadline <= due:
-                message.fail(lambda: Busy("the server is busy, and there is no time left to ask again"))
-            else:
-                heappush(self._postponed, (due, message.sequence, message))
-        self._busied.clear()
 
     def _prune(self) -> None:
         """Remove abandoned messages from the queues, and settled ones from the deadlines.
@@ -509,13 +449,12 @@ class ClientSession:
             if error is None:
                 delivery = message.resolve(result)
                 self.served = True
-                if self._backs_off:
-                    self._backs_off = False
-                    self._backoff.reset()
+                if self._busy.backs_off:
+                    self._busy.note_executed()
                 if delivery is None:
                     return
                 if delivery.taken:
-                    self._holds[delivery.hold.number] = delivery.hold
+                    self._holds.add(delivery.hold)
                 else:
                     self.release_untaken(delivery.hold)
                 return
@@ -531,9 +470,7 @@ class ClientSession:
             raise
         if not isinstance(failure, ShuttingDown):
             self.served = True
-            if isinstance(failure, Busy) and self._may_ask_again(message):
-                self._backs_off = True
-                self._busied.append(message)
+            if isinstance(failure, Busy) and self._busy.accept(message, self._calls):
                 self._call_wake()
                 return
             message.fail(lambda: error_from_wire(failure.code, str(failure)))
@@ -603,17 +540,8 @@ class ClientSession:
         self._lease = lease_ms / 1000
         self._windows.begin_session()
         if session_id[:SERVER_TAG_BYTES] == self._lost_id[:SERVER_TAG_BYTES]:
-            self._lose_regaining()
-
-    def _lose_regaining(self) -> None:
-        """The holds that are asked for again are lost, but for those that nobody else can have.
-
-        For the server has not been restarted. It has ended the session while it went on: its operator did, or the
-        lease was over. Then others may have had what was held, and the owner is to know.
-        """
-        for hold in [hold for hold in self._regaining if not hold.unlimited]:
-            self._drop_regaining(hold)
-            hold.lose()
+            for message in self._holds.lose_regaining():  # the server was not restarted
+                self.cancel_wait(message)
 
     def _resume(self, answer: dict[Any, Any]) -> None:
         """The server has resumed the session: queue the requests again that it has not accepted."""
@@ -627,15 +555,13 @@ class ClientSession:
         self._replies_to_skip = received + 1 - first
         windows.acknowledge()  # `hello` has told the server how many replies were received
         self._requeue(windows.take_unaccepted(accepted))
-        for number in self._expired_holds:
+        for number in self._holds.take_expired():
             self._urgent.append(SingleCall(calls.release(number, None), None, NoWaiter()))
-        self._expired_holds.clear()
 
     def _session_lost(self, error: BaseException) -> None:
         """The session at the server is gone: repeat or fail the messages in flight, and mark every hold as lost."""
         self._lost_id = self._id or self._lost_id
         self._id = None
-        self._expired_holds.clear()
         self._urgent.clear()
         self._replies_to_skip = 0
         again: list[Message] = []
@@ -653,19 +579,7 @@ class ClientSession:
                         error,
                     )
                 )
-        holds, self._holds = self._holds, {}
-        for hold in holds.values():
-            if hold.again is None:
-                hold.lose()
-            else:
-                message = self._regaining[hold] = AcquireAgain(hold, self._regaining.pop)
-                again.append(message)
-        self._requeue(again)
-
-    def _mark_holds_lost(self) -> None:
-        holds, self._holds = self._holds, {}
-        for hold in holds.values():
-            hold.lose()
+        self._requeue((*again, *self._holds.lose_session()))
 
     def _requeue(self, messages: Iterable[Message]) -> None:
         """Put these, and the messages that were refused with `shutting_down`, at the front of the queue.
@@ -763,8 +677,7 @@ class ClientSession:
         Waiters are not settled, because their callers wait in the parent. Later calls raise ClientClosed with the
         message `reason`. Holds count as lost here, because this process would not be notified of their loss.
         """
-        for hold in (*self._holds.values(), *self._regaining):
-            hold.lose_after_fork()
+        self._holds.lose_after_fork()
         self._state = _State.CLOSED
         self._closed_reason = reason
         self._bar = self._closed_error
@@ -783,8 +696,7 @@ class ClientSession:
         pending: Iterable[Message] = (
             *self._windows.in_flight.values(),
             *self._refused,
-            *self._busied,
-            *(message for _, _, message in self._postponed),
+            *self._busy.take_all(),
             *self._urgent,
             *self._deferred,
             *self._queue,
@@ -795,8 +707,6 @@ class ClientSession:
                 message.fail(make_error or (lambda: ClientClosed("the client was closed before the call ended")))
         self._windows.in_flight.clear()
         self._refused.clear()
-        self._busied.clear()
-        self._postponed.clear()
         self._urgent.clear()
         self._deferred.clear()
         self._queue.clear()
@@ -805,7 +715,7 @@ class ClientSession:
         self._unpacker = None
         self._handshake = None
         self._id = None
-        self._mark_holds_lost()
+        self._holds.lose_all()
 
     # Time.
 
@@ -815,9 +725,10 @@ class ClientSession:
         while deadlines and deadlines[0][2].settled:
             heappop(deadlines)
         due = deadlines[0][0] if deadlines else None
-        if self._postponed and (due is None or self._postponed[0][0] < due):
-            due = self._postponed[0][0]
-        if self._disconnected_at is None or self._lease_ended or not (self._holds or self._regaining):
+        busy_due = self._busy.next_due()
+        if busy_due is not None and (due is None or busy_due < due):
+            due = busy_due
+        if self._disconnected_at is None or self._lease_ended or not self._holds:
             return due
         lease_ends = self._disconnected_at + self._lease
         return lease_ends if due is None else min(due, lease_ends)
@@ -828,12 +739,9 @@ class ClientSession:
         A wait whose time has run out at the server gets a little longer, for the answer that says so. When the
         connection has been gone for the lease, every hold is marked as lost.
         """
-        postponed = self._postponed
-        while postponed and postponed[0][0] <= now:
-            _, _, message = heappop(postponed)
-            if not message.settled:
-                self._queue.append(message)
-                self._call_wake()
+        for message in self._busy.take_due(now):
+            self._queue.append(message)
+            self._call_wake()
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
             due, _, message = heappop(deadlines)
@@ -845,19 +753,9 @@ class ClientSession:
             else:
                 self._time_out(message)
         if self._disconnected_at is not None and not self._lease_ended and now >= self._disconnected_at + self._lease:
-            self._end_lease()
-
-    def _end_lease(self) -> None:
-        """The connection has been gone for the lease: the server may have given the holds to others.
-
-        What has no limit is nobody else's. It goes on in the next session, or in this one if the server still has it.
-        """
-        self._lease_ended = True
-        self._lose_regaining()
-        for hold in [hold for hold in self._holds.values() if not hold.unlimited]:
-            self._expired_holds.append(hold.number)
-            del self._holds[hold.number]
-            hold.lose()
+            self._lease_ended = True
+            for regaining in self._holds.end_lease():
+                self.cancel_wait(regaining)
 
     def tick(self) -> bool:
         """About `silence.TICK_S` have passed. Whether the connection is silent: the adapter drops it then.

@@ -59,7 +59,7 @@ def test_joined_calls_are_made_again_together() -> None:
 
 def test_the_pauses_grow_and_begin_again_after_an_answer() -> None:
     driver = SessionDriver()
-    driver.session._backoff._random.seed(1)
+    driver.session._busy._backoff._random.seed(1)
     pauses = []
     driver.get(timeout=None)
     (request,) = driver.turn()
@@ -80,7 +80,7 @@ def test_pauses_are_drawn_at_random() -> None:
     drawn = set()
     for seed in range(20):
         session = ClientSession(cache=None, wake=lambda: None, random=random.Random(seed))
-        drawn.add(session._backoff.next_delay())
+        drawn.add(session._busy._backoff.next_delay())
     assert len(drawn) == 20
 
 
@@ -88,14 +88,14 @@ def test_without_time_left_it_says_so_at_once() -> None:
     driver = SessionDriver()
     waiter = driver.get(timeout=0.0000001)
     (request,) = driver.turn()
-    driver.session._backoff._random.seed(1)
+    driver.session._busy._backoff._random.seed(1)
     busy(driver, request)
     assert waiter.outcome is Busy
 
 
 def test_a_deadline_holds_while_it_waits() -> None:
     driver = SessionDriver()
-    driver.session._backoff._random.seed(5)
+    driver.session._busy._backoff._random.seed(5)
     waiter = driver.get(timeout=0.5)
     (request,) = driver.turn()
     for _ in range(40):

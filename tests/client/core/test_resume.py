@@ -106,7 +106,7 @@ class ResumableDriver(SessionDriver):
         return held
 
     def numbers_held(self) -> list[int]:
-        return sorted(self.session._holds)
+        return sorted(self.session._holds.by_number)
 
 
 def resumed(accepted: Any, replies_from: Any) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import pytest
 
 from naught.core import calls, session
 from naught.core.backoff import Backoff
+from naught.core.busy import BusyRequests
 from naught.core.holds import Hold
 from naught.core.messages import JOINED_ITEMS_MAX, Message
 from naught.core.session import ClientSession
+from naught.core.session_holds import SessionHolds
 from naught.core.silence import SilenceWatch
 from naught.core.windows import HELLO_MSGID, Windows
 from naught.errors import (
@@ -36,22 +38,23 @@ from support.client_helpers import HELLO_RESULT, FakeWaiter, SessionDriver, pack
 
 
 def state(driver: SessionDriver) -> dict[str, Any]:
-    """Every field of the session, of its windows and messages, except waiters and calls."""
+    """Every field of the session and of what it owns, except waiters and calls."""
 
     def fields(value: object) -> dict[str, Any]:
         names = getattr(type(value), "__mypyc_attrs__", None)  # of a compiled class, whose objects have no __dict__
         return vars(value) if names is None else {name: getattr(value, name) for name in names}
 
     def plain(value: Any) -> Any:
-        if isinstance(value, Message | SilenceWatch | Windows):
-            return {name: plain(each) for name, each in fields(value).items() if name not in {"waiters", "call"}}
+        if isinstance(value, BusyRequests | Message | SessionHolds | SilenceWatch | Windows):
+            left_out = {"waiters", "call", "_backoff", "_budget"}
+            return {name: plain(each) for name, each in fields(value).items() if name not in left_out}
         if isinstance(value, dict):
             return {key: plain(each) for key, each in value.items()}
         if isinstance(value, list | tuple | deque):
             return [plain(each) for each in value]
         return value
 
-    left_out = {"_wake", "_unpacker", "_handshake", "_backoff", "_budget"}
+    left_out = {"_wake", "_unpacker", "_handshake"}
     return {name: plain(value) for name, value in fields(driver.session).items() if name not in left_out}
 
 
