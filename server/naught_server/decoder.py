@@ -27,7 +27,8 @@ from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 
-from naught.wire.limits import UNKNOWN_BYTES_MAX
+from naught.wire.codec import NOTIFICATION, REQUEST
+from naught.wire.limits import MSGID_MAX, UNKNOWN_BYTES_MAX
 from naught_server.bad_input import BadInput
 from naught_server.fatal import FATAL
 from naught_server.walk import BAD, UNFINISHED, LargeWalk, walk_small
@@ -222,6 +223,24 @@ class Input:
         if self._over:
             code, why = "too_large", _TOO_MUCH
         return BadInput(code, why, peek_msgid(head))
+
+
+def parts_of(message: object) -> tuple[int | None, bytes, tuple[Any, ...]]:
+    """Msgid, method and parameters of a decoded request, or of a notification, whose msgid is None. Raises BadInput
+    for anything else."""
+    msgid: Any = None
+    if isinstance(message, tuple):
+        if len(message) == 4 and message[0].__class__ is int and message[0] == REQUEST:
+            _, msgid, method, params = message
+            if msgid.__class__ is not int or not 0 <= msgid <= MSGID_MAX:
+                raise BadInput("invalid", f"a msgid is an integer from 0 to {MSGID_MAX}", None)
+            if method.__class__ is bytes and params.__class__ is tuple:
+                return msgid, method, params
+        elif len(message) == 3 and message[0].__class__ is int and message[0] == NOTIFICATION:
+            _, method, params = message
+            if method.__class__ is bytes and params.__class__ is tuple:
+                return None, method, params
+    raise BadInput("invalid", "a request is [0, msgid, method, params] with a string and an array", msgid)
 
 
 def peek_msgid(head: bytes) -> int | None:

@@ -95,3 +95,39 @@ class ShardLocks:
             self.release(shard, owner)
         elif lock.queue:
             lock.queue = deque(entry for entry in lock.queue if entry[0] is not owner)
+
+
+class ShardClaim:
+    """The shards that one connection's request touches, kept from the first one that had to be waited for until the
+    request is done.
+
+    While it waits, a claim keeps the shards it has got, so that no new work begins on them. All claims take shards in
+    rising order, so they cannot wait for each other in a ring. A shard that another claim has got is no obstacle,
+    because nobody works before the claim has all. (If it were an obstacle, a connection that waits for a compaction
+    would stop the next one, and so on: under load the queue would never end.)
+    """
+
+    __slots__ = ("_shards", "locks")
+
+    waits_only = True
+    """As the owner of a lock: it keeps others from beginning work on the shard, and does no such work itself."""
+
+    def __init__(self) -> None:
+        self.locks: ShardLocks | None = None  # None while nothing is claimed
+        self._shards: list[int] = []  # those it has got and those it waits for
+
+    def make(self, locks: ShardLocks, shards: list[int], granted: Granted) -> bool:
+        """Whether no work is under way on any of these shards, which are in rising order. If there is, claim them:
+        `granted` is called when the first one that is worked on is free. Then call this again."""
+        if not any(locks.is_worked_on(shard) for shard in shards):
+            return True
+        self.locks = locks
+        self._shards = shards
+        return all(locks.acquire(shard, self, granted) for shard in shards)  # it ends at the first that is not free
+
+    def release(self) -> None:
+        """Give back the shards it has got, and wait for no other. Does nothing while nothing is claimed."""
+        locks, self.locks = self.locks, None
+        if locks is not None:
+            for shard in self._shards:
+                locks.withdraw(shard, self)

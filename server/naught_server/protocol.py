@@ -35,21 +35,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from naught.errors import Busy, CommandError, InvalidRequest, ShuttingDown, TooLarge, Unavailable, UnknownMethod
-from naught.wire.codec import NOTIFICATION, REQUEST, encode_error, encode_result
-from naught.wire.limits import DEFAULT_CACHE, MSGID_MAX, REPLY_BYTES_MAX, UNKNOWN_BYTES_MAX
+from naught.wire.codec import encode_error, encode_result
+from naught.wire.limits import DEFAULT_CACHE, REPLY_BYTES_MAX, UNKNOWN_BYTES_MAX
 from naught_server.access import Login
 from naught_server.admission import ALL, HEAD_BYTES, NOTHING, Admission, refusal
 from naught_server.bad_input import BadInput
 from naught_server.batch import PORTION_ITEMS_MIN, Batch
 from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
-from naught_server.decoder import Input, peek_method
+from naught_server.decoder import Input, parts_of, peek_method
 from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
 from naught_server.hot import Served, serve
 from naught_server.limits import TURN_ITEMS_MAX
+from naught_server.locks import ShardClaim
 from naught_server.params import Params
 from naught_server.principal import Principal
 from naught_server.quotas import Quota
@@ -92,6 +93,7 @@ class ServerProtocol:
         "_admission",
         "_before",
         "_begun",
+        "_claim",
         "_clocks",
         "_fault",
         "_fed_bytes",
@@ -108,7 +110,6 @@ class ServerProtocol:
         "_traceparent",
         "_waiting",
         "_wake",
-        "_wanted",
         "aborted",
         "address",
         "backlog",
@@ -122,10 +123,6 @@ class ServerProtocol:
         "unfinished_since_ms",
         "wants_turn",
     )
-
-    waits_only = True
-    """As the owner of a shard's lock: it keeps others from beginning work on the shard, and does no such work
-    itself."""
 
     def __init__(
         self,
@@ -174,9 +171,8 @@ class ServerProtocol:
         self._traceparent: str | None = None  # the trace that requests belong to; None where the client has said none
         self._before: list[bytes] = []  # output of sessions that this connection had earlier in this turn
         self._wake = wake
-        # A request that waits for a shard; the cache it works on and its shards, those it has got included.
-        self._stalled: object = None
-        self._wanted: tuple[Cache, list[int]] | None = None
+        self._stalled: object = None  # a request that waits for a shard, or for a secret to be checked
+        self._claim: Final = ShardClaim()  # the shards of the request under way, where it had to wait for one
         self._waiting = False  # in a lock's queue: nothing goes on before the lock is granted
 
     # ---------------------------------------------------------------------------------------- called by the adapter
@@ -354,7 +350,7 @@ class ServerProtocol:
         left = self._left
         portion = max(PORTION_ITEMS_MIN, left // batch.entries_an_item)
         if cache.locks.held:
-            self._need_shards(None, session, shards_of(cache, batch.next_keys(portion)))
+            self._need_shards(None, cache, shards_of(cache, batch.next_keys(portion)))
         self._do_portion(batch, portion, now_ms, direct=direct and not self._principal.careful)
         self._note_work(b"apply", left - self._left, self._traceparent)
         if not batch.finished:
@@ -371,8 +367,8 @@ class ServerProtocol:
             self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
         finally:
             self._left -= cache.waiters.worked - worked
-            if self._wanted is not None:
-                self._release_shards()
+            if self._claim.locks is not None:
+                self._claim.release()
 
     def _note_pending(self, now_ms: int) -> None:
         """Set the flags that tell the adapter what is left to do."""
@@ -525,7 +521,7 @@ class ServerProtocol:
         self.wants_turn = self._waiting = False
         self._stalled = self._fault = None
         self._principal.drop_attempt()
-        self._release_shards()
+        self._claim.release()
         # A closed connection should hold no memory. Without `wake` there is no reference cycle of protocol and
         # adapter, which would stay until the garbage collector finds it.
         self._input = Input()
@@ -582,7 +578,7 @@ class ServerProtocol:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
         left = self._left
         self._left -= REQUEST_ENTRIES
-        msgid, method, params = self._parse(message)
+        msgid, method, params = parts_of(message)
         command = COMMANDS.get(method)
         if command is None and msgid is None:
             return
@@ -602,8 +598,8 @@ class ServerProtocol:
         cache = session.cache
         # What it may not ask must not wait for a shard, as others wait behind it.
         if command is not None and cache.locks.held and self._principal.may_ask(method, command, params, cache):
-            self._need_shards(message, session, command.touches(session, params))
-        if self._wanted is None:
+            self._need_shards(message, cache, command.touches(session, params))
+        if self._claim.locks is None:
             reply = self._answer(msgid, method, command, params, now_ms)
         else:
             reply = self._answer_and_release(msgid, method, command, params, now_ms)
@@ -621,7 +617,7 @@ class ServerProtocol:
         try:
             return self._answer(msgid, method, command, params, now_ms)
         finally:
-            self._release_shards()
+            self._claim.release()
 
     def _serve_outside(self, msgid: int | None, method: bytes, command: Command, params: Params, now_ms: int) -> None:
         """Execute `hello`, `ack` or `bye`, which are outside of the session's streams. They may change the session. A
@@ -704,23 +700,6 @@ class ServerProtocol:
                 waiters.settle(now_ms, SETTLED_AT_ONCE)
             self._left -= waiters.worked - worked
 
-    @staticmethod
-    def _parse(message: object) -> tuple[int | None, bytes, Params]:
-        """The parts of a request, or of a notification, which has no msgid. Raises BadInput for anything else."""
-        msgid: Any = None
-        if isinstance(message, tuple):
-            if len(message) == 4 and message[0].__class__ is int and message[0] == REQUEST:
-                _, msgid, method, params = message
-                if msgid.__class__ is not int or not 0 <= msgid <= MSGID_MAX:
-                    raise BadInput("invalid", f"a msgid is an integer from 0 to {MSGID_MAX}", None)
-                if method.__class__ is bytes and params.__class__ is tuple:
-                    return msgid, method, params
-            elif len(message) == 3 and message[0].__class__ is int and message[0] == NOTIFICATION:
-                _, method, params = message
-                if method.__class__ is bytes and params.__class__ is tuple:
-                    return None, method, params
-        raise BadInput("invalid", "a request is [0, msgid, method, params] with a string and an array", msgid)
-
     def _reply(self, msgid: int, result: object) -> bytes:
         return self._checked(encode_result(msgid, result))
 
@@ -753,7 +732,7 @@ class ServerProtocol:
     def _refuse_message(self, message: object) -> None:
         """Answer a request with `shutting_down`."""
         session = self.session
-        msgid, method, _ = self._parse(message)
+        msgid, method, _ = parts_of(message)
         command = COMMANDS.get(method)
         if command is not None and command.outside:
             session.seal()
@@ -767,36 +746,17 @@ class ServerProtocol:
 
     # ---------------------------------------------------------------------------------------- shards that are held
 
-    def _need_shards(self, message: object, session: Session, touched: Iterable[int]) -> None:
+    def _need_shards(self, message: object, cache: Cache, touched: Iterable[int]) -> None:
         """Return if no work is under way on any shard the request touches; else raise _Stalled, to wait for them.
-        The message, if there is one and not a portion of a batch, is served when they are granted.
-
-        While it waits the connection keeps the shards it has got, so that no new work begins on them. All connections
-        take shards in rising order, so they cannot wait for each other in a ring. A shard that another connection has
-        got is no obstacle, because a connection does no work before it has all. (If it were an obstacle, a connection
-        that waits for a compaction would stop the next one, and so on: under load the queue would never end.)
-        """
-        cache = session.cache
-        locks = cache.locks
-        shards = list(touched)
-        if not any(locks.is_worked_on(shard) for shard in shards):
-            return
-        self._wanted = (cache, shards)
-        for shard in shards:  # pragma: no branch - it ends at the first one that is worked on
-            if not locks.acquire(shard, self, self._granted):
-                self._stalled = message
-                self._waiting = True
-                raise _Stalled
+        The message, if there is one and not a portion of a batch, is served when they are granted."""
+        if not self._claim.make(cache.locks, list(touched), self._granted):
+            self._stalled = message
+            self._waiting = True
+            raise _Stalled
 
     def _granted(self) -> None:
         self._waiting = False
         self._wake()
-
-    def _release_shards(self) -> None:
-        if self._wanted is not None:
-            (cache, shards), self._wanted = self._wanted, None
-            for shard in shards:
-                cache.locks.withdraw(shard, self)
 
     # ---------------------------------------------------------------------------------------- work in slices
 

@@ -188,7 +188,7 @@ def test_a_request_for_several_shards_has_them_all_or_changes_nothing() -> None:
     cache.locks.acquire(4, "upkeep")
     cache.locks.acquire(6, "upkeep")
     asked = peer.send("apply", keys, 1)
-    assert cache.locks.owner(2) is peer.protocol, "it keeps the shard it has got"
+    assert cache.locks.owner(2) is peer.protocol._claim, "it keeps the shard it has got"
     assert cache.raw_entries() == 0
     cache.locks.release(4, "upkeep")
     assert peer.turn() == []
@@ -212,7 +212,7 @@ def test_a_session_that_closes_gives_back_what_it_has_and_wants(when: str) -> No
     waiting = other.send("incr", keys[1])
     if when == "granted":
         cache.locks.release(5, "upkeep")
-        assert cache.locks.owner(5) is peer.protocol
+        assert cache.locks.owner(5) is peer.protocol._claim
     peer.protocol.close(peer.now_ms)
     if when == "waiting":
         cache.locks.release(5, "upkeep")
@@ -253,7 +253,7 @@ def test_a_lock_that_was_waited_for_is_released_on_every_way_out(
     peer.turn()
     assert peer.replies[asked] == expected
     assert cache.locks.held == 0
-    assert peer.protocol._wanted is None
+    assert peer.protocol._claim.locks is None
 
 
 @pytest.mark.patches

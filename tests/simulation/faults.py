@@ -16,7 +16,7 @@ import pytest
 from naught_server import commands
 from naught_server.expiry import DeadlineWheel
 from naught_server.hot import HotCounters
-from naught_server.locks import ShardLocks
+from naught_server.locks import ShardClaim, ShardLocks
 from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache
 from naught_server.sweep import ShardCompaction, ShardWork, ZeroRemoval
@@ -189,13 +189,11 @@ FAULTS: list[Fault] = [
         "if finished:\n            self._cache",
         "if False:\n            self._cache",
     ),
-    Fault("requests do not look at locks", ServerProtocol, "_need_shards", "if not any(", "if True or any("),
+    Fault("requests do not look at locks", ShardClaim, "make", "if not any(", "if True or any("),
     Fault("the hot path does not look at locks", Cache, "prepare", "if self.locks.held:", "if False:"),
     Fault("a lock's queue is forgotten", ShardLocks, "release", "if lock.queue:", "if False:"),
-    Fault(
-        "a connection keeps its lock", ServerProtocol, "_release_shards", "cache.locks.withdraw(shard, self)", "pass"
-    ),
-    Fault("a closed connection keeps its lock", ServerProtocol, "_forget", "self._release_shards()", "pass"),
+    Fault("a connection keeps its lock", ShardClaim, "release", "locks.withdraw(shard, self)", "pass"),
+    Fault("a closed connection keeps its lock", ServerProtocol, "_forget", "self._claim.release()", "pass"),
     Fault("a waiter that left is granted", ShardLocks, "withdraw", "if entry[0] is not owner", "if entry"),
     Fault(
         "the wheel drops deadlines of later laps",
