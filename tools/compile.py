@@ -5,8 +5,8 @@ interpreted where there is no compiler. Which modules are compiled, and what eac
 
 The modules of a group become one shared library, in which they call each other as C functions do. It lies in the
 group's package, and beside each source lies a small extension module that loads it. `naught._compiled` decides at
-import whether they are used, by the record that is written last. So whoever imports a package while it is compiled
-gets its sources.
+import whether they are used, by the record that is written last. So a program that imports a package while it is
+being compiled gets its sources.
 
 Nothing is done where everything is compiled already. `make compile` calls this, and so does the hook that builds
 wheels (`hatch_build.py`).

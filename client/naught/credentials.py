@@ -59,7 +59,7 @@ class Credentials:
 
 
 def text_as_sent(value: str) -> bytes:
-    """A text as `hello` has it: of what is no UTF-8, the bytes themselves."""
+    """A text as `hello` sends it, in UTF-8. Bytes that were not UTF-8 (surrogateescape) are sent as they were."""
     return value.encode("utf-8", "surrogateescape")
 
 

@@ -56,7 +56,7 @@ class Host:
         return _now_ms() + self._ahead_ms
 
     def move_clock(self, by_ms: int) -> None:
-        """Let so much time pass at once, for tests: counters expire, and waits and leases end."""
+        """Let this time pass at once, for tests: counters expire, and waits and leases end."""
         with self.lock:
             self._ahead_ms += by_ms
             now_ms = self.now_ms()

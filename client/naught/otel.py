@@ -28,8 +28,8 @@ request was sent again.
 No key of a counter is recorded.
 
 While a span is sampled, its context goes to the server as the `trace` of the request. So an entry of the slow log
-(`naught slowlog`) has the `traceparent` of the call that was slow. This costs the server about as much as one
-small request for each message with another span; calls that share a message share the first one's.
+(`naught slowlog`) has the `traceparent` of the call that was slow. Each message whose span differs from that of the
+message before costs the server about one small request more. Calls that share a message share the span of the first.
 """
 
 from __future__ import annotations

@@ -47,12 +47,12 @@ class MemoryServer:
         """For `naught.connect` and `naught.blocking.Client`; as many clients as the test wants share the engine."""
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass for the engine at once: counters expire, and waits and leases end.
+        """Let this time pass for the engine at once: counters expire, and waits and leases end.
 
         The clock also goes on by itself. The timeouts of clients are on their own clock, which is not moved.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise InvalidRequest(f"seconds is a number from 0, as time does not go back, not {seconds!r}")
+            raise InvalidRequest(f"seconds must be a finite number of at least 0, not {seconds!r}")
         from naught.memory import find_host
 
         find_host(self._name).move_clock(round(seconds * 1000))

@@ -39,7 +39,7 @@ OPTIONS: Final = ("timeout", "connect_timeout", "lease", "name")
 """The options of a client that a URL may have."""
 
 TLS_OPTIONS: Final = ("ca", "cert", "key")
-"""Those that only naughts:// has: files in PEM."""
+"""Options that only a URL of naughts:// may have: files in PEM."""
 
 
 def _quoted(text: str, safe: str = "") -> str:

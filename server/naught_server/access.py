@@ -47,7 +47,7 @@ ATTEMPTS_MAX: Final = 256
 """Log-ins that wait for a hash, of all addresses. At 40 ms a hash the last one waits ten seconds."""
 
 ATTEMPTS_OF_ADDRESS_MAX: Final = 4
-"""The same for one address. One more is answered `busy`."""
+"""Log-ins of one address that wait for a hash. One more is answered `busy`."""
 
 PENALTY_MS: Final = 100
 """How long the next log-in from an address waits after one was refused. It doubles with each that is refused."""
@@ -181,7 +181,8 @@ def _keys_of(names: Names, params: Sequence[Any]) -> Iterable[Any]:
 
 
 def refuse_unknown(rule: Rule | None) -> None:
-    """Raise Unauthenticated unless a peer that is no user yet may ask this; None stands for what there is not."""
+    """Raise Unauthenticated unless a peer that is no user yet may ask this. None: there is no such
+    method."""
     if rule is None or not rule.before_login:
         raise Unauthenticated("log in first: hello takes the words user and secret")
 
@@ -206,9 +207,9 @@ class User:
     uids: tuple[int, ...] = ()
     """User ids of the system whose processes are let in by a Unix socket."""
     secret_file: str | None = None
-    """Where its secret was read, for `--print-config`."""
+    """The file in which its secret was read, for `--print-config`."""
     secret_env: str | None = None
-    """The same, a variable."""
+    """The variable of the environment in which its secret was read, for `--print-config`."""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -233,7 +234,7 @@ class User:
 
 
 class Login(NamedTuple):
-    """That a connection, or a session, is a user's."""
+    """Which user a connection or a session belongs to, and what has let it in."""
 
     rights: Rights
     credential: bytes
@@ -283,7 +284,7 @@ class LoginPace:
 
 
 def penalty_ms(refused: int) -> int:
-    """How long an address waits after so many log-ins in a row were refused."""
+    """How long an address waits after this number of its log-ins in a row was refused."""
     return min(PENALTY_MS_MAX, PENALTY_MS << min(refused - 1, 16))
 
 

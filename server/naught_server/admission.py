@@ -28,7 +28,8 @@ ALL: Final = 2
 """What is refused."""
 
 REFUSED_BYTES_MIN: Final = 256
-"""A request of so many bytes is long: walking over it costs a tenth of doing it. Below, refusing costs as much."""
+"""A request of this size or more is long: to walk over it costs a tenth of what it costs to execute. To refuse a
+shorter one would cost as much as to execute it."""
 
 COSTLY: Final = frozenset({b"top", b"count", b"scan", b"holders", b"sessions"})
 """Requests of a few bytes that are much work."""
@@ -66,7 +67,7 @@ class Admission:
         self.watches = bool(self.quotas)  # whether to ask `refuses`: there are limits, or it is behind, or was
 
     def refuses(self, left_bytes: int, now_ms: int) -> int:
-        """What is answered with `busy` now, with so many bytes received and not served."""
+        """What is answered with `busy` now. `left_bytes`: how many are received and not served."""
         for quota in self.quotas:
             if quota.room(now_ms) <= 0:
                 return ALL
@@ -96,7 +97,7 @@ class Admission:
             self._engine.overload.leave()
 
     def spend(self, entries: int) -> None:
-        """A turn was so much work."""
+        """A turn has done this work."""
         for quota in self.quotas:
             quota.spend(entries)
 

@@ -18,8 +18,8 @@ from naught_server.store import Cache
 from naught_server.waiters import SETTLED_AT_ONCE
 
 PORTION_ITEMS_MIN: Final = 256
-"""A portion has at least so many items, whatever is left of its turn: few batches are divided, and a turn becomes
-longer by 50 us at most (compiled)."""
+"""A portion has at least this number of items, whatever is left of its turn: few batches are divided, and a turn
+becomes longer by 50 us at most (compiled)."""
 
 
 class Batch:
@@ -60,12 +60,12 @@ class Batch:
         return 1 if self._plain else 4
 
     def next_keys(self, items_max: int) -> Sequence[Any]:
-        """Those of the next portion."""
+        """The keys of the next portion."""
         return self._keys[self.done : self.done + items_max]
 
     def go_on(self, cache: Cache, now_ms: int, items_max: int, *, direct: bool) -> int:
-        """Do up to so many items; how many. The caller has seen to the shards of their keys, and `direct` says that
-        the cache is prepared for the hot path."""
+        """Do up to `items_max` items. Returns how many were done. The caller has seen to the shards of their keys.
+        `direct`: the cache is prepared for the hot path."""
         begin = self.done
         stop = min(len(self._keys), begin + items_max)
         waiters = cache.waiters

@@ -45,4 +45,4 @@ class Clock:
 
 
 CLOCK: Final = Clock()
-"""That of this process: all that runs in it is stopped together."""
+"""The clock of this process: all that runs in a process is stopped together."""

@@ -396,7 +396,7 @@ class ServerConfig:
     tls_client_ca: str | None = None
     """The file of the authorities whose certificates clients may show."""
     tls_client_required: bool = False
-    """Whether they must."""
+    """Whether clients must show such a certificate."""
     http_tls: bool = False
     """Whether the HTTP port speaks TLS too."""
     http_token_file: str | None = None
@@ -422,11 +422,11 @@ class ServerConfig:
     parked_bytes_per_address_max: int | None = None
     """Bytes for requests that wait, of the clients of one address; None for no bound of its own."""
     parked_bytes_per_user_max: int | None = None
-    """The same of one user."""
+    """Bytes for requests that wait, of one user; None for no bound of its own."""
     rate_per_address_max: int | None = None
     """Counters that the clients of one address may touch in a second; None for no bound."""
     rate_per_user_max: int | None = None
-    """The same of one user."""
+    """Counters that one user may touch in a second; None for no bound."""
     busy_after_ms: int = BUSY_AFTER_MS
     """How long requests may wait while there is more work than can be done; 0 for ever. See `overload.py`."""
     parked_bytes_max: int = PARKED_BYTES_MAX

@@ -28,7 +28,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(path: str) -> Identity | None:
-    """The state of the file that a path leads to; None where there is none that can be seen."""
+    """The state of the file that a path leads to; None where there is no such file, or it cannot be seen."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

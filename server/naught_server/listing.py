@@ -116,7 +116,7 @@ class LongPage:
         self._first: list[tuple[bytes, int]] = []  # the first `count` of what was found, in order
 
     def step(self, now_ms: int, entries_max: int) -> bool:
-        """Look at up to so many keys; whether those were the last."""
+        """Look at up to `entries_max` keys. Returns whether those were the last."""
         some = self._keys[self._at : self._at + entries_max]
         self._at += len(some)
         after = self._after

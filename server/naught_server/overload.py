@@ -39,7 +39,7 @@ class Overload:
 
     @property
     def many(self) -> bool:
-        """Whether so many are behind that they keep each other waiting."""
+        """Whether enough connections are behind to keep each other waiting."""
         return self._behind >= CONNECTIONS_MIN
 
 

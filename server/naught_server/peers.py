@@ -50,7 +50,7 @@ _NOT_SENT: Final = 8 + 24 + 4 + 2  # bytes that wait for the window to open
 
 
 class TcpSocket(Protocol):
-    """What is used of a socket. Those that a transport gives out are no `socket.socket`."""
+    """What is used of a socket. A transport does not give out a `socket.socket`."""
 
     @property
     def family(self) -> int: ...

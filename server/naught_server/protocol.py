@@ -73,7 +73,7 @@ class Clocks(NamedTuple):
     """Two clocks of an adapter, which are read for some turns only."""
 
     monotonic_ns: Callable[[], int]
-    """That of `now_ns`."""
+    """The clock of `now_ns`."""
     wall_ns: Callable[[], int]
     """Since 1970."""
 
@@ -399,7 +399,7 @@ class ServerProtocol:
         return self._begun - self._left
 
     def _note_work(self, method: bytes, entries: int, traceparent: str | None) -> None:
-        """A request of this turn was so much work."""
+        """A request of this turn was this work."""
         if entries > self._most_entries:
             self._most_entries = entries
             self._most_method = method

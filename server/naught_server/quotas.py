@@ -66,7 +66,7 @@ class Quota:
         return int(self._tokens)
 
     def spend(self, entries: int) -> None:
-        """It has asked for so much."""
+        """Its requests were this work."""
         self._tokens -= entries
 
     def open_session(self) -> None:
@@ -75,7 +75,7 @@ class Quota:
         self.sessions += 1
 
     def park(self, size: int) -> None:
-        """A request waits, with so many bytes. Raises Busy."""
+        """A request waits that takes `size` bytes. Raises Busy."""
         self._need(self.parked_bytes + size - 1, self.limits.parked_bytes, "bytes of requests that wait")
         self.parked_bytes += size
 

@@ -21,8 +21,8 @@ class Ranking(Generic[T]):
     """The `count` things of the highest rank."""
 
     def __init__(self, walk: Callable[[int], Pieces[T]], count: int) -> None:
-        """`walk(entries_max)` walks over all things, in pieces of up to about so many entries, and looks at none
-        before its piece is asked for."""
+        """`walk(entries_max)` walks over all things in pieces, each of about `entries_max` entries at most, and looks
+        at none before its piece is asked for."""
         self._walk: Final = walk
         self._count: Final = count
         self._pieces: Pieces[T] | None = None  # of the walk under way

@@ -93,7 +93,7 @@ class Routes:
         self._token = token
 
     def renew_token(self, token: PlainSecret | None) -> None:
-        """The same, where they had to say another one until now."""
+        """Requests must say this token from now on, if they had to say one until now and have to say one still."""
         if self._token is not None and token is not None:
             self._token = token
 

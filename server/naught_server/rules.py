@@ -53,7 +53,7 @@ class Metric(NamedTuple):
     of_cache: bool
     """Whether each cache has its own value."""
     only_grows: bool
-    """Whether it is a total, of which only the rate says anything."""
+    """Whether it is a total since the start: a rule compares its rate."""
     meaning: str
 
 
@@ -86,7 +86,7 @@ SETTINGS: Final = (
 """What a rule may set. `eviction` is that of the cache for which the rule is met."""
 
 _NUMBERS: Final = SETTINGS[:4]
-"""Those that `times` can multiply."""
+"""The settings that `times` can multiply."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 

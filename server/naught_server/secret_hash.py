@@ -36,7 +36,7 @@ MEMORY_BYTES_MAX: Final = 64 << 20
 """A hash that takes more is refused when the configuration is read: it would be a way to stop the server."""
 
 LANES_MAX: Final = 4
-"""The same for the parameter `p`, which multiplies the time."""
+"""A hash whose parameter `p`, which multiplies the time, is larger is refused too."""
 
 SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
@@ -93,7 +93,7 @@ class HashedSecret:
         return 128 * self._r << self._log2_n
 
     def matches(self, secret: bytes) -> bool:
-        """Whether it is this secret. Tens of milliseconds, without the interpreter's lock."""
+        """Whether this is the secret. Takes tens of milliseconds, without the interpreter's lock."""
         found = hashlib.scrypt(
             secret,
             salt=self._salt,
@@ -130,7 +130,7 @@ class PlainSecret:
         self.tag: Final = digest_of(secret)
 
     def matches(self, secret: bytes) -> bool:
-        """Whether it is this secret. A microsecond."""
+        """Whether this is the secret. Takes a microsecond."""
         return hmac.compare_digest(digest_of(secret), self.tag)
 
     def __eq__(self, other: object) -> bool:

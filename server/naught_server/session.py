@@ -68,15 +68,16 @@ SLICES_MAX: Final = 8
 HELD_SHOWN_MAX: Final = 10
 WAITS_SHOWN_MAX: Final = 5
 WAIT_KEYS_SHOWN_MAX: Final = 3
-"""What operators see of a session: so many of the counters that it holds, of its requests that wait, and of the keys
-of each. Enough to recognize what it does, and little enough that hundreds of sessions fit one reply."""
+"""What operators see of a session: at most this many of the counters that it holds, of its requests that wait, and of
+the keys of each such request. Enough to recognize what it does, and little enough that hundreds of sessions fit one
+reply."""
 
 LISTED_ENTRIES: Final = 5
 """A session in a list, without what it holds and waits for. Prices are in the entries of commands.py."""
 
 EndReason = Literal["bye", "lease", "overrun", "protocol", "displaced", "operator", "access"]
-"""Why a session has ended: by `bye`; its lease ran out; its client did not acknowledge; its client sent what is no
-message; it made room for another session; the operator has ended it; its user was removed or may do less."""
+"""Why a session has ended: by `bye`; its lease ran out; its client did not acknowledge; its client sent bytes that
+are no message; it made room for another session; the operator has ended it; its user was removed or may do less."""
 
 END_REASONS: Final[tuple[EndReason, ...]] = (
     "bye",
@@ -132,8 +133,8 @@ class Services(Protocol):
         """A number for a hold, higher than all before."""
 
     def add_parked(self, keys: int, size: int) -> None:
-        """A request is to wait for so many keys, with so many bytes of memory. Raises Busy where all waits have too
-        much."""
+        """A request is to wait for this number of keys, and takes `size` bytes. Raises Busy where all waits together
+        take too much."""
 
     def remove_parked(self, keys: int, size: int) -> None:
         """Such a request waits no longer."""
@@ -191,7 +192,7 @@ class Session:
         self.accepted = 0  # requests, ever; a parked request counts when it is accepted
         self.replied = 0  # replies, ever
         self.acknowledged = 0  # replies the client has confirmed
-        # Replies that were made and not sent yet. Those before _sealed are kept already, or must not be kept.
+        # Replies that were made and not sent yet. The first `_sealed` of them are kept already, or must not be kept.
         self.outbox: list[bytes] = []
         self._sealed = 0
         self._kept: deque[tuple[int, bytes]] = deque()  # unacknowledged chunks: the number of the last reply, bytes
@@ -258,7 +259,7 @@ class Session:
 
     @property
     def has_lease_running(self) -> bool:
-        """Whether it will end when its lease does."""
+        """Whether the session ends when its lease does, as it has no connection."""
         return self._lease is not None
 
     def end(self) -> None:

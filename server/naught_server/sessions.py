@@ -106,7 +106,7 @@ class Sessions:
         self.parked = 0
         self.parked_keys = 0
         self.parked_bytes = 0
-        # Those that are open, in the order of their numbers.
+        # The open sessions, in the order of their numbers.
         self._by_id: dict[bytes, Session] = {}
         self._by_number: dict[int, Session] = {}
         self._ended: deque[_Ended] = deque()  # to be emptied by `step`
@@ -132,8 +132,8 @@ class Sessions:
         return self._hold
 
     def add_parked(self, keys: int, size: int) -> None:
-        """A request is to wait for so many keys, with so many bytes of memory. Raises Busy where all waits have too
-        much."""
+        """A request is to wait for this number of keys, and takes `size` bytes. Raises Busy where all waits together
+        take too much."""
         if self.parked_bytes + size > self._parked_bytes_max:
             raise Busy(f"the server has {self._parked_bytes_max} bytes for requests that wait, and they are in use")
         self.parked += 1
@@ -242,7 +242,7 @@ class Sessions:
         the connection's own session is in use, or `received` cannot be.
         """
         session = self._by_id.get(session_id)
-        # That of another user is as unknown as one there is not.
+        # A session of another user is answered as if it did not exist.
         if session is None or not _is_of(session.login, temporary.outlet):
             raise NoSession("the server does not know this session; it may have ended")
         if session is temporary:

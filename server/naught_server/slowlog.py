@@ -21,7 +21,7 @@ from naught.wire.limits import NAME_BYTES_MAX, SLOW_TURNS_MAX
 from naught.wire.traceparent import TRACEPARENT_BYTES
 
 SLOW_NS_MIN: Final = 1_000_000
-"""A turn is bounded to about half of this. What takes no longer is no news to an operator."""
+"""A turn is bounded to about half of this. A turn that takes no longer is normal."""
 
 
 class SlowTurn(NamedTuple):

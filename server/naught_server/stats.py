@@ -5,9 +5,8 @@ the process. Nothing here knows the clock.
 
 **Turns** (`note_turn`). All their bytes are counted. Their durations are a sample, because timing each costs a lone
 request 2 200 instructions, where it needs 10 000 with its socket (CPython 3.11, compiled). So a turn of
-`TIMED_ENTRIES` or more is always timed. Of the others one in eight is (`TIMED_OF_SMALL`), at distances that vary, and
-stands for those since the last. In the
-long run the figures are those of all turns.
+`TIMED_ENTRIES` or more is always timed. Of the others one in eight is timed (`TIMED_OF_SMALL`), at distances that
+vary, and stands for all since the last one. In the long run the figures are those of all turns.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from typing import Any, Final
 from naught_server.slowlog import SlowLog
 
 UNKNOWN_METHOD: Final = "unknown"
-"""Stands for all methods there are not, and for what is no request, so that there are few names."""
+"""Stands for every method that does not exist, and for what is no request, so that there are few names."""
 
 TIMED_ENTRIES: Final = 64
-"""A turn of so much work is always timed: what that costs is less than a hundredth of it."""
+"""A turn of this much work or more is always timed: the timing costs less than a hundredth of it."""
 
 TIMED_OF_SMALL: Final = 8
-"""Of the turns with less work, one in so many is timed on the average."""
+"""On the average, one turn with less work out of this number is timed."""
 
 
 class Durations:
@@ -118,7 +117,7 @@ class Stats:
         self._plain_decrs = 0
         self._plain_gets = 0
         self.errors: defaultdict[str, int] = defaultdict(int)  # error replies, by code; items of a batch not included
-        # The same by method and code; `UNKNOWN_METHOD` for what there is not.
+        # Error replies by method and code; `UNKNOWN_METHOD` for a method that does not exist.
         self.errors_by_method: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.connections = 0  # open now
         self.connections_accepted = 0
@@ -131,9 +130,11 @@ class Stats:
         self.longest_collection_ns = 0  # of those since the tuner last took it
         self.loop_lag = Durations()  # how late the event loop ran the sweeper
         self.turns = Durations()  # turns of connections, from received bytes to the replies; a sample
-        # The turns with little work until the next that is timed, how many there were from the last, and the number
-        # that this was drawn from: 1 to 15 in an order that no clients in lockstep follow, 8 on the average.
-        self._until_timed = self._gap = self._step = TIMED_OF_SMALL
+        # Only one turn with little work in a *gap* of them is timed. The gaps are 1 to 15 turns, 8 on the average, in
+        # an order that no clients in lockstep follow.
+        self._gap = TIMED_OF_SMALL  # the present one
+        self._until_timed = TIMED_OF_SMALL  # how many turns are left of it
+        self._step = TIMED_OF_SMALL  # 0 to 15: what the next gap is computed from
         self.received_bytes = 0  # from clients, since the start
         self.sent_bytes = 0  # to clients, since the start: what transports were given
         self.slow_log: Final = SlowLog()  # the slowest turns
@@ -145,8 +146,8 @@ class Stats:
         self.log_lines_dropped = lines_dropped
 
     def turns_to_time(self, entries: int) -> int:
-        """A connection has had a turn of so much work. Returns for how many turns its duration stands, and 0 where it
-        is not to be timed."""
+        """A connection has had a turn of `entries` of work. Returns for how many turns its duration stands, and 0
+        where it is not to be timed."""
         if entries >= TIMED_ENTRIES:
             return 1
         self._until_timed -= 1
@@ -164,7 +165,7 @@ class Stats:
         return took_ns > self.slow_log.above_ns
 
     def note_bytes(self, received_bytes: int, sent_bytes: int) -> None:
-        """The bytes of a turn that was not timed, or of what there was no turn for any more."""
+        """The bytes of a turn that was not timed, or what a connection had received when it was closed."""
         self.received_bytes += received_bytes
         self.sent_bytes += sent_bytes
 

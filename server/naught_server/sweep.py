@@ -58,7 +58,7 @@ SHARDS_PER_ENTRY: Final = 4
 
 
 ENTRIES_PER_ZERO: Final = 200
-"""To take out a shard's zeros, all its entries are looked at. A shard with fewer zeros than one in so many entries is
+"""To take out a shard's zeros, all its entries are looked at. A shard with more entries than this for each zero is
 looked at once in `ZEROS_EVERY_MS` only: else a steady trickle of zeros would keep the sweeper at work all the time.
 In the simulation of the tuner's workloads this halves its work."""
 
@@ -92,7 +92,7 @@ class Job(Protocol):
         as many shards as the allowance lets it look at."""
 
     def is_behind(self, now_ms: int) -> bool:
-        """Whether so much is left undone that the sweeper should take more of the time. O(1)."""
+        """Whether there is a backlog, for which the sweeper should take more of the time. O(1)."""
 
 
 class FireTimers:

@@ -48,5 +48,5 @@ def capacity(table: dict[bytes, int]) -> int:
 
 
 def is_sparse(table: dict[bytes, int], room: int) -> bool:
-    """Whether a table with so much room is mostly empty."""
+    """Whether a table that has room for this number of entries is mostly empty."""
     return len(table) < SPARSE_SHARE * room and room * _ENTRY_BYTES > SPARSE_BYTES_MIN

@@ -48,8 +48,8 @@ CHANGES_PER_HOUR_MAX: Final = 60
 HOUR_MS: Final = 3_600_000
 
 LOOKS_KEPT: Final = 10
-"""Requests per second are measured over so many looks, about a second: in a tenth of a second, ten are many where
-fifty a second come at random."""
+"""Requests per second are measured over this number of looks, about a second: in a tenth of a second, ten are many
+where fifty a second come at random."""
 
 HELPED_SHARE: Final = 0.1
 """A change has helped when the figure is this part better than the worst since."""
@@ -324,7 +324,7 @@ class Tuner:
         requests = figures.server["requests"]
         looks, place = self._looks, 1 + 2 * self._look_number
         self._look_number = (self._look_number + 1) % LOOKS_KEPT
-        # The oldest look is the one that is replaced; before there are so many, the first one.
+        # The oldest look is the one that is replaced; the first one, until LOOKS_KEPT were taken.
         oldest = 1 if isnan(looks[place]) else place
         before, before_ms = (requests, now_ms - 1) if isnan(looks[oldest]) else (looks[oldest], looks[oldest + 1])
         looks[place], looks[place + 1] = requests, now_ms

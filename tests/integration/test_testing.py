@@ -53,7 +53,7 @@ def test_threads_share_it(naught_memory):
         naught_memory.advance(1)
         assert counters.get("n") == 0
     for wrong in (-1, True, "1", float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="seconds is a number from 0"):
+        with pytest.raises(ValueError, match="seconds must be a finite number of at least 0"):
             naught_memory.advance(wrong)
 
 @pytest.mark.parametrize("number", range(2))

@@ -569,7 +569,7 @@ def test_zeros_wait_their_time_unless_they_are_many(flagged: int, sweeps: int) -
 
 
 def flapped(keys: range) -> SafeMap[int, int]:
-    """A deferred map with one shard, in which so many keys are zeros that all count as flagged."""
+    """A deferred map with one shard. Enough of its keys are zeros for all to count as flagged."""
     counters = SafeMap[int, int](int, policy="deferred", clean_after_s=A_DAY_S, shard_count=1)
     for key in keys:
         counters.incr(key)

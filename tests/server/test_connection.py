@@ -261,7 +261,7 @@ def test_a_session_survives_an_unfinished_message(run: Run) -> None:
 
 
 def test_turns_are_timed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those with little work each eighth, which stands for eight."""
+    """Of the turns with little work each eighth is timed, and stands for eight."""
 
     async def test() -> None:
         now_ns = 5_000_000_000
@@ -296,7 +296,7 @@ def test_turns_are_timed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 COSTLY = encode_request(1, "try_incr", [[[f"k{number}", 1, 9_999] for number in range(1_000)]])
 """More than a turn may do, and cannot be parted."""
 COSTLY_AND_LARGE = encode_request(1, "try_incr", [[[f"{number:0300}", 1, 9_999] for number in range(1_000)]])
-"""The same of long keys: 300 KiB, which arrive in several pieces."""
+"""As `COSTLY`, with long keys: 300 KiB, which arrive in several pieces."""
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from support.conversation import Conversation, decoded, engine_of
 
 
 class Taken(NamedTuple):
-    """What was reported of a session that was taken back what it held."""
+    """The report on a session whose holds were taken back."""
 
     number: int
     reason: str
@@ -64,7 +64,7 @@ def lose(here: Conversation) -> None:
 
 
 def figures(engine: Engine) -> dict[str, Any]:
-    """Those of the sessions, which are the same when all sessions are walked over."""
+    """The figures of the sessions. A walk over all sessions has found the same (`invariants`)."""
     engine.invariants(0)
     sessions = engine.sessions
     return {
@@ -310,7 +310,7 @@ def test_what_has_ended_before_is_not_taken_back() -> None:
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["nothing held", "all of it gone"])
-def test_a_session_that_was_taken_back_nothing_is_not_reported(held: bool) -> None:
+def test_a_session_from_which_nothing_was_taken_back_is_not_reported(held: bool) -> None:
     engine = engine_of()
     reports = watched(engine)
     here = opened(engine)
@@ -373,7 +373,7 @@ def test_a_hold_of_a_notification_is_taken_back_too() -> None:
 
 
 def of_many(count: int) -> tuple[Engine, list[Conversation]]:
-    """An engine with so many sessions."""
+    """An engine with this number of sessions."""
     engine = Engine(ServerConfig())
     return engine, [opened(engine, name=f"client {number}") for number in range(count)]
 

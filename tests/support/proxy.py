@@ -39,7 +39,7 @@ class Proxy:
         return f"naught://127.0.0.1:{self.port}"
 
     def swallow(self) -> None:
-        """Keep the connections that there are open, and pass nothing on any more. Later connections work."""
+        """Keep the present connections open, and pass nothing more on. Later connections work."""
         self._swallowed.update(self._open)
 
     def calm(self) -> None:

@@ -49,7 +49,7 @@ def made_result(
     seed: int = SEED,
     **changes: Any,
 ) -> Result:
-    """The result of a run in which so many requests were answered in each second."""
+    """The result of a run in which `per_second` requests were answered in each second."""
     source = random.Random(seed)
     settings = {"target": "naught://counters.example.org", "prefix": "a1b2c3d:", "duration_s": seconds, **changes}
     plan = Plan.from_json(settings)

@@ -208,7 +208,7 @@ class Attempt:
         raise InvalidRequest("memory:// is no server that could be checked")
 
     def _with_tls(self, plain: socket.socket, host: str) -> socket.socket:
-        """The same connection with TLS."""
+        """This connection after the handshake of TLS."""
         from naught.tls import client_context
 
         try:

@@ -2,8 +2,7 @@
 
 Each command is a row of `COMMANDS`. Its module is imported only when the command is used, so a new command does not
 slow down the others. The options `--url`, `--user`, `--secret-file`, `--timeout` and `--json` may stand before the
-command too. Exit status:
-that of the command; see also `exit_status.py`.
+command too. The exit status is that of the command; see also `exit_status.py`.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ class View:
         self.first = 0
 
     def fit(self, rows: int, page: int) -> None:
-        """There are so many rows, and room for `page` of them."""
+        """The table has this number of rows, and the screen has room for `page` of them."""
         self.page = max(1, page)
         self.first = max(0, min(self.first, rows - self.page))
 

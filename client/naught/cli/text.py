@@ -47,7 +47,7 @@ def _width(character: str) -> int:
 
 
 def clipped(text: str, columns: int) -> str:
-    """The text, or what of it fits, with a mark that there is more."""
+    """The text, cut to this number of columns. A cut text ends with `…`."""
     if width_of(text) <= columns:
         return text
     kept, used = [], 0
@@ -60,7 +60,7 @@ def clipped(text: str, columns: int) -> str:
 
 
 def padded(text: str, columns: int, *, right: bool = False) -> str:
-    """The text in exactly so many columns."""
+    """The text in exactly this number of columns: clipped, or filled with blanks."""
     text = clipped(text, columns)
     blank = " " * (columns - width_of(text))
     return blank + text if right else text + blank

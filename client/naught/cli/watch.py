@@ -27,7 +27,7 @@ DRAW_S: Final = 1.0
 """From one drawing to the next when nothing happens: ages are shown in seconds."""
 
 LEFT_ALONE: Final = 4
-"""After an answer the server is left alone for so many times what the answer took."""
+"""After an answer, the server is left alone for this multiple of the time that the answer took."""
 
 LEFT_ALONE_S_MAX: Final = 10.0
 """But not longer."""

@@ -29,7 +29,7 @@ class RetryBudget:
         self._counted = 0  # calls that have earned their share
 
     def spend(self, calls: int, made: int) -> bool:
-        """Whether so many calls may be made again; if so, they count. `made`: the calls that the client has made.
+        """Whether this number of calls may be made again; if so, they count. `made`: all calls of the client so far.
 
         A message that joins many calls is made again wholly or not at all, and never needs more than can be saved.
         """

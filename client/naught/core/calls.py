@@ -101,12 +101,12 @@ class Throttled(NamedTuple):
 
     @property
     def retry_after(self) -> float:
-        """The same in seconds, infinity for never."""
+        """`retry_after_ms` in seconds, infinity for never."""
         return self.retry_after_ms / 1000 if self.retry_after_ms >= 0 else inf
 
     @property
     def reset_after(self) -> float:
-        """The same in seconds, infinity for never."""
+        """`reset_after_ms` in seconds, infinity for never."""
         return self.reset_after_ms / 1000 if self.reset_after_ms >= 0 else inf
 
 

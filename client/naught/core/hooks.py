@@ -69,8 +69,8 @@ class ObservedCall:
         self.duration = 0.0
         """Seconds from the hook of the start until the caller could go on."""
         self.error: BaseException | None = None
-        """What the caller gets instead of a result; None for a result. That a wait has run out at the server is a
-        result."""
+        """What the caller gets instead of a result; None for a result. A wait that has run out at the server
+        gives a result, not an error."""
         self.retries = 0
         """How many times the request was sent again, because its connection was lost, its server stopped,
         or the server was busy."""

@@ -42,7 +42,7 @@ class SilenceWatch:
         self._quiet = self._unanswered = 0
 
     def tick(self, unanswered: int) -> Literal["ping", "silent", ""]:
-        """Nothing has arrived since the last tick, and so many requests are unanswered now. What is to be done."""
+        """Nothing has arrived since the last tick. What is to be done. `unanswered`: the number of requests now."""
         self._quiet += 1
         self._unanswered = self._unanswered + 1 if unanswered else 0
         if self._unanswered >= SILENT_TICKS:

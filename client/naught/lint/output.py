@@ -19,7 +19,7 @@ from naught.lint.finding import RULES, UNREADABLE, Finding
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 PROGRESS_FILES = 16
-"""Progress is shown for each so many files, some twenty times a second: as often as an eye can follow."""
+"""Progress is shown once for this number of files, some twenty times a second: as often as an eye can follow."""
 
 
 class Output(Protocol):

@@ -202,5 +202,5 @@ def _references(table: dict[Any, Any]) -> int:
     return next(getrefcount(key) for key, _ in table.items())
 
 
-# That number, which differs between versions of Python.
+# The number of references to such a key. It differs between versions of Python.
 _ALONE = _references({str(object()): 1})

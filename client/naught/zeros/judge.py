@@ -78,7 +78,7 @@ class Step(NamedTuple):
     kind: Literal["key", "item", "member", "attribute"]
     """What it follows: a mapping's key, a sequence's index, a member of a set, or the name of an attribute."""
     name: Any
-    """That key, index, member or name."""
+    """The key, index, member or name itself."""
 
     def __str__(self) -> str:
         if self.kind == "attribute":
@@ -254,7 +254,7 @@ class Judge:
         self._rules: dict[type, Rule] = {}
         # The rule of each type that was asked for.
         self.known: dict[type, Rule] = {}
-        # Those of them whose values are zero exactly when they are false.
+        # The types in `known` whose values are zero exactly when they are false.
         self.false_when_zero: set[type] = set()
         if rules is not None:
             checked: Any = rules

@@ -33,7 +33,7 @@ class Base:
     """The manifests of one server."""
 
     name: str
-    """That of the StatefulSet, from which other names are made."""
+    """The name of the StatefulSet, from which other names are made."""
     objects: tuple[Mapping[str, Any], ...]
 
     def one(self, kind: str) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ class Plan:
     wanted: Mapping[str, Any]
     """The settings that are kept at a value, with it."""
     to_set: tuple[Difference, ...]
-    """Those of them that are to be set now."""
+    """The settings in `wanted` that are to be set now."""
     once: Mapping[str, Any]
     """Settings that are set now and then left alone."""
     give_back: tuple[str, ...]

@@ -39,16 +39,16 @@ from naught_server.loading import load as load_config
 PREFIX: Final = "NAUGHT_OPERATOR_"
 
 INTERVAL_S: Final = 10.0
-"""How often each resource is looked at: so long a drift lasts, and by so much a raise may end late."""
+"""How often each resource is looked at: a drift lasts no longer, and a raise ends no later than this."""
 
 RETRY_S: Final = 5.0
 """When a server or an API that does not answer is asked again. kopf's default would be a minute."""
 
 LIFETIME_S: Final = 30
-"""After so long without a sign of life, the other replicas take a leader for dead."""
+"""After this time without a sign of life, the other replicas take a leader for dead."""
 
 WEBHOOK_PORT: Final = 9094
-"""Beside those that Prometheus' programs use."""
+"""Beside the ports that Prometheus' programs use."""
 
 _EPOCH_END: Final = 1 << 33
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -59,9 +59,9 @@ class Options:
     """How an operator runs."""
 
     namespaces: tuple[str, ...]
-    """Those that it serves; empty: all."""
+    """The namespaces that it serves; empty: all."""
     own_namespace: str
-    """That of its own pod, from which servers let it in."""
+    """The namespace of its own pod, from which servers let it in."""
     peering: str | None
     interval_s: float
     retry_s: float

@@ -143,8 +143,8 @@ class DeviationWatch:
 
 
 def reactions(decisions: list[dict[bytes, Any]], since_s: float) -> int:
-    """How many of these decisions have answered a burst that began so many seconds ago. Filling the cache is followed
-    by changes too, and the collector has its own."""
+    """How many of these decisions have answered a burst that began `since_s` seconds ago. Filling the cache is
+    followed by changes too, and the collector has its own."""
     return sum(
         each[b"what"] == b"changed"
         and each[b"setting"] == b"sweep_budget_ms"

@@ -48,7 +48,7 @@ class Pairing:
 
     # How many tasks or threads call at the same time.
     callers: int
-    # The same in words: "8 threads".
+    # The callers in words: "8 threads".
     callers_named: str
     peer: Library
     # The least ratio of naught's calls per second to the peer's.
@@ -66,7 +66,7 @@ class Pace:
     calls_per_s: float
     # Processor time of the whole process for one call, in microseconds.
     cpu_us: float
-    # The same of the server; None where it is unknown.
+    # Processor time of the server for one call, in microseconds; None where it is unknown.
     server_cpu_us: float | None = None
 
 

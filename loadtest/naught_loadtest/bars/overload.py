@@ -49,10 +49,10 @@ LATE_S_MAX: Final = 0.1
 CAPACITY_SPREAD_MAX: Final = 1.12
 # In each round, so that they are short: a shared machine changes its speed every few seconds.
 TRIALS: Final = 6
-# So many must be valid.
+# Of a round, this number must be valid.
 VALID_MIN: Final = 3
 PAUSE_S: Final = 0.2
-# In a closed loop each connection has so many requests on their way.
+# In a closed loop each connection has this number of requests in flight.
 DEPTH: Final = 4
 
 

@@ -26,7 +26,7 @@ from naught_loadtest.measure.machine import available_bytes, machine_lines
 from naught_loadtest.measure.report import text_stream, write_json
 from naught_loadtest.zeros import claims, page, table
 from naught_loadtest.zeros.figures import Figures, Place
-from naught_loadtest.zeros.maps import TITLES, TRACKED, UNTRACKED, VALUES, VARIANTS, counts
+from naught_loadtest.zeros.maps import TITLES, TRACKED, UNTRACKED, VALUES, VARIANTS, supports
 from naught_loadtest.zeros.trial import Trial
 
 # What `--only` chooses from: rates, memory and pauses; allocations; SafeMap beside a dict and a lock.
@@ -118,7 +118,7 @@ def _measure_work(figures: Figures, size: int, values: str, arguments: argparse.
         print(f"skipped: {reason}", file=out)
         return
     rounds = 1 if size >= ONE_ROUND_FROM else arguments.rounds
-    for variant in interleaved(rounds, [name for name in VARIANTS if counts(name, values)]):
+    for variant in interleaved(rounds, [name for name in VARIANTS if supports(name, values)]):
         trial = Trial("work", variant, values, size, arguments.rest)
         figures.add(Place(variant, values, size), run_trial(trial))
     print("\n".join(table.aligned(table.work_rows(figures, values, size))), file=out, flush=True)
@@ -129,7 +129,7 @@ def _measure_allocations(figures: Figures, size: int, kinds: tuple[str, ...], re
     print(f"\nallocations, {size:,} new keys counted to 1 and back to zero", file=out, flush=True)
     for values in kinds:
         for variant in VARIANTS:
-            if counts(variant, values):
+            if supports(variant, values):
                 trial = Trial("allocations", variant, values, size, rest_s_max)
                 figures.allocations[variant, values] = run_trial(trial)
     print("\n".join(table.aligned(table.allocation_rows(figures))), file=out, flush=True)

@@ -91,7 +91,8 @@ class MemcachedInspector(Inspector):
         self.version()
 
     def version(self) -> str:
-        return f"memcached {self.probe.ask(b'version' + bytes((13, 10)))[0]}"
+        (version,) = self.probe.ask(b"version\r\n")
+        return f"memcached {version}"
 
     def _read(self, names: list[str]) -> list[Reply]:
         return self.probe.ask(b"".join(b"mg %s v\r\n" % name.encode() for name in names), len(names))

@@ -37,7 +37,7 @@ class TtlDriver(NaughtDriver):
 
 
 class TtlSessionDriver(TtlDriver, NaughtSessionDriver):
-    """The same in sessions."""
+    """`TtlDriver` in sessions."""
 
     name = "naught-session-ttl"
 
@@ -64,7 +64,7 @@ class QuotaDriver(NaughtDriver):
 
 
 class QuotaSessionDriver(QuotaDriver, NaughtSessionDriver):
-    """The same in sessions."""
+    """`QuotaDriver` in sessions."""
 
     name = "naught-session-quota"
 

@@ -40,7 +40,7 @@ DECR_SCRIPT = f"local value = redis.call('DECR', KEYS[1])\n{_EVICT_BODY}".encode
 DECRBY_SCRIPT = f"local value = redis.call('DECRBY', KEYS[1], ARGV[1])\n{_EVICT_BODY}".encode()
 DECR_SHA = hashlib.sha1(DECR_SCRIPT, usedforsecurity=False).hexdigest().encode()
 DECRBY_SHA = hashlib.sha1(DECRBY_SCRIPT, usedforsecurity=False).hexdigest().encode()
-# The same two as functions. The library stays on the server; loading it again replaces it.
+# The two scripts as functions. Their library stays on the server; loading it again replaces it.
 FUNCTIONS = f"""#!lua name=naught
 local function decr(KEYS, ARGV)
 {DECR_SCRIPT.decode()}

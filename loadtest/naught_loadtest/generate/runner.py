@@ -364,7 +364,7 @@ class _WorkerProcess:
         os.set_blocking(self.output.fileno(), False)
         # The beginning of a line whose end has not arrived.
         self._rest = b""
-        # Whether it is connected and waits for the start.
+        # Whether the worker is connected and waits for the start.
         self.ready = False
         # The latest progress: the second of the measured time, and its sums since the measured time began.
         self.number = 0

@@ -65,11 +65,11 @@ LoadConnection = ClosedLoopConnection | OpenLoopConnection | SemaphoreConnection
 # again soon.
 BACKOFF_S_MIN = 0.01
 BACKOFF_S_MAX = 1.0
-# A connection that lived for so long was not lost soon.
+# A connection that lived for this time was not lost soon.
 SOON_S = 1.0
 # Connections that are opened at the same time.
 OPENING = 64
-# What all requests of one process may take: so many requests beyond those of one pipeline, and so many bytes.
+# What the encoded requests of one process may be: requests beyond those of one pipeline, and bytes.
 CYCLE_REQUESTS_ALL = 1 << 18
 CYCLE_BYTES_ALL = 1 << 28
 # Pause between two reports on the encoding.

@@ -46,9 +46,9 @@ from dataclasses import dataclass, replace
 from naught_loadtest.drivers.naught_calls import QUOTA_LIMIT, REFUSED
 
 SCENARIOS = ("churn", "inflight", "hotkey", "zipf", "incr", "mixed", "ttl", "quota", "semaphore")
-# Those whose commands only naught has.
+# The scenarios whose commands only naught has.
 NAUGHT_ONLY = ("ttl", "quota", "semaphore")
-# Those in which each connection has keys of its own.
+# The scenarios in which each connection has keys of its own.
 OWNING = ("churn", "mixed", "ttl", "quota")
 
 # Counters that exist at most, unless --keys says otherwise. `inflight` is about a few gauges.
@@ -69,7 +69,7 @@ KEYS_DEFAULT = {
 CYCLE_STEPS = 4096
 CYCLE_STEPS_ALL = 64 * CYCLE_STEPS
 CYCLE_STEPS_MIN = 64
-# Connections that share their keys share their scripts too: there are so many different ones at most.
+# Connections that share their keys share their scripts too: there are at most this many different ones.
 SHARED_SCRIPTS = 16
 # The most steps in all scripts together. A step takes some hundred bytes of memory.
 STEPS_MAX = 20_000_000

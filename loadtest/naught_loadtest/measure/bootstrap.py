@@ -131,7 +131,7 @@ def difference(
 
 
 def ratio_of_medians(before: Sequence[float], after: Sequence[float], source: random.Random) -> Estimate:
-    """The same of two lists of figures, one for each round: the ratio of their medians."""
+    """The ratio of the medians of two lists that have one figure for each round, with its interval."""
     draws = []
     for _ in range(DRAWS):
         low = _median(source.choices(before, k=len(before)))

@@ -27,8 +27,8 @@ class Cores:
 def split_cores(peer_cores: int = 1) -> Cores:
     """One core for the server and the others for the generator, where the system allows it and there are two.
 
-    With `peer_cores` above 1 the first so many cores are for a peer, and the server has the first of them. ValueError
-    when that leaves none for the generator.
+    With `peer_cores` above 1 the first `peer_cores` cores are for a peer, and the server has the first of them.
+    ValueError when that leaves none for the generator.
     """
     if not hasattr(os, "sched_setaffinity"):
         if peer_cores > 1:

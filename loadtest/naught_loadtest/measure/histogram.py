@@ -130,7 +130,7 @@ class Histogram:
         return self.records * (100 - percent) / 100 >= SAMPLES_BEYOND_MIN - 1e-6
 
     def slower(self, limit_ns: float, *, or_equal: bool) -> int:
-        """How many requests took longer than a limit, or just as long. Those of the limit's own bucket count too."""
+        """How many requests took longer than a limit, or just as long. All in the limit's own bucket count too."""
         return sum(
             count
             for bucket, count in enumerate(self.counts)

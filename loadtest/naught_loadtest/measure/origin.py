@@ -33,6 +33,6 @@ def whole_command() -> str:
 
 
 def with_origin(document: dict[str, Any]) -> dict[str, Any]:
-    """A report with these fields. Those it has already stay."""
+    """A report with these fields. A field that it has already is kept."""
     head: dict[str, Any] = {name: document[name] for name in ("schema", "kind") if name in document}
     return {**head, **origin(), **document}

@@ -86,7 +86,7 @@ class Result:
     error_times: Histogram = field(default_factory=Histogram)
     lateness: Histogram = field(default_factory=Histogram)
     receiving: Histogram = field(default_factory=Histogram)
-    # The same by seconds.
+    # The response times and errors by seconds.
     series: Series = field(default_factory=Series)
     # For each worker: the part of a core it used, and (open loop) the part of the time in which it had work.
     cpu_shares: list[float] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Result:
     cut_short: bool = False
     # The comparison of the counters at the end; None where there was none.
     verification: Verification | None = None
-    # The same before the closing decrements; None where there are none.
+    # The comparison before the closing decrements; None where there are none.
     verification_before: Verification | None = None
     # Why there is no verification although one was asked for.
     not_verified: str = ""

@@ -206,7 +206,7 @@ class Table:
     # Rounds that were finished, and why there were no more; empty where there were to be no more.
     rounds: int = 0
     cut_short: str = ""
-    # The same of the echo server, where it was measured in every round.
+    # The results of the echo server, where it was measured in every round.
     ceiling: Table | None = None
 
     def add(self, setting: str, contender: str, result: Result) -> None:

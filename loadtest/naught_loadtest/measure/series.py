@@ -2,7 +2,7 @@
 
 A `Recorder` in each worker looks at the worker's `Tally` at every whole second, and after the run computes what has
 changed from second to second. So the loops do nothing for the series, and the histograms of all seconds add up to the
-histogram of the run: a test says so. To look is to copy a list of some ten thousand numbers, which takes twenty
+histogram of the run: a test says so. For that it copies a list of some ten thousand numbers, which takes twenty
 microseconds.
 
 A request stands in the second in which it was *answered*, or given up. A server that stands still for two seconds
@@ -29,10 +29,11 @@ from naught_loadtest.measure.histogram import VALUE_NS_MAX, Histogram, bucket_bo
 from naught_loadtest.measure.tally import Tally
 
 SECOND_NS = 1_000_000_000
-# A worker keeps some 90 kB for a row until the run is over. In a run of more than ten minutes a row is about several
-# seconds, so that there are no more rows than this.
+# The most rows. A worker keeps some 90 kB for a row until the run is over. In a run of more than ten minutes, a row
+# covers several seconds.
 ROWS_MAX = 600
-# A shorter row is part of the one before. There is one where the measured time ends with a whole second.
+# A shorter row is joined to the row before. Such a row comes about where the measured time ends just after a whole
+# second.
 SPAN_NS_MIN = SECOND_NS // 20
 
 
@@ -42,7 +43,7 @@ class Row:
 
     # The whole second of the measured time in which the row begins.
     second: int
-    # The time that the row is about.
+    # The time that the row covers.
     span_ns: int
     # Operations of requests that succeeded in time, and requests that failed or timed out.
     operations: int
@@ -116,7 +117,7 @@ class Recorder:
     def __init__(self, tally: Tally, begin_ns: int, duration_s: float = 0.0) -> None:
         self._tally = tally
         self._begin_ns = begin_ns
-        # How many seconds a row is about.
+        # How many seconds a row covers.
         self._seconds = max(1, math.ceil(duration_s / ROWS_MAX))
         # One for each row so far.
         self._marks: list[_Mark] = []

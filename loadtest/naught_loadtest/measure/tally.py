@@ -23,7 +23,7 @@ from naught_loadtest.measure.histogram import Histogram
 
 # Each connection keeps the numbers of this many failed requests. With more failures the run cannot be verified.
 FAILURES_KEPT_MAX = 10_000
-# Missed requests whose number is estimated are recorded in so many steps.
+# Missed requests whose number is estimated are recorded in this number of steps.
 ESTIMATE_STEPS = 100
 
 # Why a connection ended, which is also the class of its requests that were in flight: the server closed it, sent

@@ -53,7 +53,7 @@ def waited_s(pid: int) -> float | None:
         return None
     waits_ns = []
     for thread in threads:
-        # A thread that has ended since is none that waits.
+        # A thread that has ended since does not wait.
         with contextlib.suppress(OSError, IndexError, ValueError):
             waits_ns.append(int((thread / "schedstat").read_text().split()[1]))
     return sum(waits_ns) / 1e9 if waits_ns else None

@@ -98,7 +98,7 @@ class Chart:
         for left, right, low, high, shade in cells:
             x, to = self.x.place(left) * SIZE, self.x.place(right) * SIZE
             top, bottom = (1 - self.y.place(high)) * SIZE, (1 - self.y.place(low)) * SIZE
-            # A little wider than it is, so that there is no thin gap between neighbours.
+            # A little wider than the cell, so that there is no thin gap between neighbours.
             path = f"M{number(x)} {number(top)}h{number(to - x + 0.5)}v{number(bottom - top + 0.5)}H{number(x)}z"
             paths.setdefault(shade, []).append(path)
         for shade in sorted(paths):

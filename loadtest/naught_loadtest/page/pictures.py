@@ -34,7 +34,7 @@ POINTS_PER_DECADE = 24
 ASIDE = "s6"
 # The colours of the runs of a search.
 DOTS = {"met": "kept-dot", "missed": "broken-dot", "not judged": "spoiled-dot"}
-# Cells of a heat map: columns at most, and about so many rows.
+# Cells of a heat map: the most columns, and about how many rows.
 COLUMNS_MAX = 120
 HEAT_ROWS = 30
 HEAT_ROWS_PER_DECADE = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)

@@ -196,7 +196,7 @@ TITLES = {
 }
 
 
-def counts(variant: str, values: str) -> bool:
+def supports(variant: str, values: str) -> bool:
     """Whether this way of counting supports this kind of value."""
     return variant != "memory" or values == UNTRACKED
 

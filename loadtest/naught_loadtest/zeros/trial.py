@@ -54,7 +54,7 @@ REPEATS = 3
 SETTLED_BYTES = 64 * 1024
 SETTLED_READINGS = 30
 READING_EVERY_S = 0.1
-# Of SafeMap beside a dict and a lock: about how many counts each has, and the least pairs of passes.
+# SafeMap is compared with a dict and a lock: about how many counts each makes, and the fewest pairs of passes.
 GUARD_COUNTS = 300_000
 GUARD_PAIRS_MIN = 3
 

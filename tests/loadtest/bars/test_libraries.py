@@ -51,7 +51,7 @@ class Scripts:
         (self._folder / f"{name}.py").write_text(head + textwrap.dedent(then))
 
     def say(self, name: str, rates: dict[int, float]) -> None:
-        """A script that reached so many calls a second, by the number of callers, at 2.5 us of CPU each."""
+        """A script that reaches these calls a second, by the number of callers, at 2.5 us of CPU each."""
         said = f'{{"calls_per_s": {rates!r}[int(callers)], "cpu_us_per_call": 2.5, "calls": 1000, "client": "x"}}'
         self.write(name, f"print(json.dumps({said}))")
 
@@ -236,7 +236,7 @@ def test_what_is_done_while_warming_up_is_not_counted(calls: ModuleType) -> None
         for _ in range({0.0: 6, 1.0: 4}[timeout]):
             assert asked.acquire(timeout=30)
             allowed.release()
-        assert asked.acquire(timeout=30)  # whoever asks again is through with what it had leave for
+        assert asked.acquire(timeout=30)  # a thread that asks again has made the calls that it was allowed
         asked.release()
 
     def perf_counter() -> float:

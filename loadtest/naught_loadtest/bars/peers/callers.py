@@ -2,8 +2,7 @@
 
 Every caller takes a counter of its own up and down, one call after the other, as code does that waits for its
 answers. Calls of the first half second, the warm-up, are not counted. A wrong answer ends the program with an
-error. A program prints one line of JSON: {"calls_per_s": ..., "cpu_us_per_call": ...,
-"calls": ..., "client": ...}.
+error. A program prints one line of JSON: the fields of `Pace`, and `client`, the name of the library.
 """
 
 from __future__ import annotations
