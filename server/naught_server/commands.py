@@ -136,7 +136,7 @@ Price = Callable[[Session, Params], int]
 REQUEST_ENTRIES: Final = 10
 """Every request on the careful path, and every notification."""
 
-SHARDS_PER_ENTRY: Final = 16
+SHARD_SIZES_PER_ENTRY: Final = 16
 """Shards whose size is read for an entry."""
 
 HOLDS_PASSED_PER_ENTRY: Final = 8
@@ -176,7 +176,7 @@ def _of_release(session: Session, params: Params) -> int:
 
 
 def _of_shards(session: Session, params: Params) -> int:
-    return len(session.cache.tables) // SHARDS_PER_ENTRY
+    return len(session.cache.tables) // SHARD_SIZES_PER_ENTRY
 
 
 def _of_clear(session: Session, params: Params) -> int:

@@ -28,7 +28,7 @@ from naught_server.limits import SWEEP_DUTIES_MS, SWEEP_INTERVAL_MS_MAX, SWEEP_P
 from naught_server.overload import Overload
 from naught_server.pace import rhythm
 from naught_server.quotas import Quotas
-from naught_server.rules import DEVIATION_ENTRIES_MIN, TABLE_BYTES_MIN, effective
+from naught_server.rules import DEVIATION_ENTRIES_MIN, TABLES_BYTES_MIN, effective
 from naught_server.session import EndReason, Session
 from naught_server.sessions import OnTakenBack, Sessions
 from naught_server.settings import SWEEPER_OFF, Settings
@@ -317,7 +317,7 @@ class Engine:
             "counters": live,
             "table_bytes": cache.table_bytes,
             "table_bytes_per_entry": cache.table_bytes / max(1, entries)
-            if cache.table_bytes >= TABLE_BYTES_MIN
+            if cache.table_bytes >= TABLES_BYTES_MIN
             else 0.0,
             "evictions": sum(cache.evictions.values()),
         }

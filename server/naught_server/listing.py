@@ -22,7 +22,7 @@ SCAN_ENTRIES_MAX: Final = 4_000
 """Raw entries that one page of a scan passes, about a turn's work. It ends early before a shard that is more than is
 left. A page in a shard with more entries works in slices."""
 
-KEYS_LISTED_PER_ENTRY: Final = 16
+SHARD_KEYS_LISTED_PER_ENTRY: Final = 16
 """Keys of a shard that are listed at the cost of looking at one entry."""
 
 
@@ -40,7 +40,7 @@ def live_pieces(
     left = entries_max
     for shard in range(len(cache.tables)):
         keys = cache.keys_of(shard)
-        left -= 1 + len(keys) // KEYS_LISTED_PER_ENTRY
+        left -= 1 + len(keys) // SHARD_KEYS_LISTED_PER_ENTRY
         at = 0
         while True:
             if left <= 0:

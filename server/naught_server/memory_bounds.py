@@ -26,19 +26,19 @@ PROCESS_BYTES: Final = 64 * MIB
 SHARD_BYTES: Final = 1 << 10
 """Two empty tables and a lock."""
 
-CONNECTION_BYTES: Final = 2 * INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + 3 * REPLY_BYTES_MAX + (16 << 10)
+CONNECTION_BYTES_MAX: Final = 2 * INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + 3 * REPLY_BYTES_MAX + (16 << 10)
 """An unfinished message and a piece that is joined to it; output up to the bound, and that of a turn beyond it."""
 
-HELD_BYTES: Final = 400 + KEY_BYTES_MAX
+HELD_BYTES_MAX: Final = 400 + KEY_BYTES_MAX
 """An amount that a session holds."""
 
-SESSION_BYTES: Final = 2 * UNACKNOWLEDGED_BYTES_MAX + HELD_ITEMS_MAX * HELD_BYTES + (4 << 10)
+SESSION_BYTES_MAX: Final = 2 * UNACKNOWLEDGED_BYTES_MAX + HELD_ITEMS_MAX * HELD_BYTES_MAX + (4 << 10)
 """At twice the bound of what is not acknowledged it ends."""
 
-HTTP_CONNECTION_BYTES: Final = 2 * MIB
+HTTP_CONNECTION_BYTES_MAX: Final = 2 * MIB
 """A page or the metrics on their way."""
 
-COUNTER_BYTES: Final = 320 + KEY_BYTES_MAX
+COUNTER_BYTES_MAX: Final = 320 + KEY_BYTES_MAX
 """One with a time to live, in a table that is being rebuilt."""
 
 
@@ -48,12 +48,12 @@ def memory_bounds(config: ServerConfig) -> dict[str, int | None]:
     counters = [cache.max_counters for cache in caches]
     return {
         "the process": PROCESS_BYTES + SHARD_BYTES * sum(cache.shards for cache in caches),
-        "connections": CONNECTION_BYTES * config.connections_max,
-        "sessions": SESSION_BYTES * config.sessions_max,
+        "connections": CONNECTION_BYTES_MAX * config.connections_max,
+        "sessions": SESSION_BYTES_MAX * config.sessions_max,
         "requests that wait": config.parked_bytes_max,
-        "HTTP": HTTP_CONNECTION_BYTES * HTTP_CONNECTIONS_MAX if config.serves_http else 0,
+        "HTTP": HTTP_CONNECTION_BYTES_MAX * HTTP_CONNECTIONS_MAX if config.serves_http else 0,
         "the log": 4 * LOG_BYTES_QUEUED_MAX,
-        "counters": None if None in counters else COUNTER_BYTES * sum(each or 0 for each in counters),
+        "counters": None if None in counters else COUNTER_BYTES_MAX * sum(each or 0 for each in counters),
     }
 
 

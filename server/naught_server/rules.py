@@ -43,7 +43,7 @@ NAME_CHARACTERS_MAX: Final = 64
 DEVIATION_ENTRIES_MIN: Final = 1_000
 """With fewer stale entries the deviation is taken to be 0: ten zeros beside no counter are nothing to sweep for."""
 
-TABLE_BYTES_MIN: Final = 1 << 20
+TABLES_BYTES_MIN: Final = 1 << 20
 """With smaller tables the bytes per entry are taken to be 0: nothing could be given back."""
 
 

@@ -41,7 +41,7 @@ from naught_loadtest.measure.cores import Cores
 from naught_loadtest.measure.histogram import merged
 from naught_loadtest.measure.result import Result
 from naught_loadtest.measure.series import histogram_document
-from naught_loadtest.measure.usage import process_name
+from naught_loadtest.measure.usage import LOOPBACK, process_name
 
 # The ways in which Redis or Valkey can delete a counter at zero.
 EVICTING_WAYS = ("redis-lua", "redis-function", "valkey-delifeq", "redis-delex")
@@ -52,7 +52,6 @@ PEERS = (*REDIS_WAYS, "memcached")
 INSTALLED = Peer()
 # How long the ceiling of the generator is measured at most, in each round.
 ECHO_S = 1.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
