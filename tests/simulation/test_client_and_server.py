@@ -64,6 +64,7 @@ class World:
         """`rate`: what all clients together may ask for in a second; what is beyond it is answered busy."""
         self.rate = rate
         self.random = random.Random(seed)
+        self._seeds_of_clients = random.Random(f"the clients of {seed}")
         self.now = 1_000.0  # seconds
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = itertools.count()
@@ -85,6 +86,10 @@ class World:
         )
         tag = ids.randbytes(tag_bytes)
         return Engine(few_shards, new_session_id=lambda: tag + ids.randbytes(16 - tag_bytes), first_hold=first_hold)
+
+    def seed_of_client(self) -> int:
+        """For the jitter of the next client."""
+        return self._seeds_of_clients.getrandbits(64)
 
     @property
     def now_ms(self) -> int:
@@ -228,12 +233,21 @@ class Client:
         self.world = world
         self.observed = observed
         self.session = ClientSession(
-            cache=None, wake=self._wake, resumable=True, lease_ms=LEASE_MS, observed=self.observed
+            cache=None,
+            wake=self._wake,
+            resumable=True,
+            lease_ms=LEASE_MS,
+            observed=self.observed,
+            random=random.Random(world.seed_of_client()),
         )
         self.connection: UnreliableConnection | None = None
         self.losses = 0  # sessions that ended
         self.permits: dict[Hold, Permit] = {}  # granted and not being released
         self.connect()
+
+    def is_put_off(self) -> bool:
+        """Whether something is sent again later, because the server was busy."""
+        return self.session._busy.next_due() is not None or self.session._holds.is_regaining
 
     def _wake(self) -> None:
         self.world.later(0.0, self._turn)
@@ -643,6 +657,10 @@ def run_seed(seed: int, rate: int | None = None) -> Counter[str]:
         world.run(world.random.choice([0.0, 0.001, 0.003, 0.01]))
     world.calm_down()
     world.run(QUIET_S)
+    for _ in range(100):  # what a busy server has refused is sent again, after pauses of up to a second
+        if not any(client.is_put_off() for client in world.clients):
+            break
+        world.run(0.1)
     world.still = True
     world.run(0.1)
     callers.look()
