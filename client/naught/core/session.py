@@ -209,8 +209,10 @@ class ClientSession:
 
     def release_untaken(self, hold: Hold) -> None:
         """Release a hold that no caller has received."""
-        self._holds.by_number.pop(hold.number, None)
-        if self._state is not _State.CLOSED:
+        message = self._holds.remove(hold)
+        if message is not None:  # it was lost with its session: if it is granted again, it is released then
+            self.cancel_wait(message)
+        elif self._state is not _State.CLOSED:
             self._send_urgent(SingleCall(calls.release(hold, None), None, NoWaiter()))
 
     def untrack(self, hold: Hold) -> None:

@@ -1077,6 +1077,16 @@ def test_released_while_it_is_asked_for_again_it_is_given_back() -> None:
     assert driver.turn() == [], "there is nothing to give back"
 
 
+def test_a_grant_nobody_took_is_given_back_while_it_is_asked_for_again() -> None:
+    """A thread was interrupted after the grant, and gives up when the session has been lost since."""
+    driver, held, request = asking_again()
+    driver.session.release_untaken(held)
+    assert "release" not in methods(driver.turn()), "this session does not have its number"
+    driver.reply(request[1], [True, [1], 9])
+    assert [message[2:] for message in driver.turn()] == [["release", [9]]]
+    assert driver.numbers_held() == []
+
+
 def test_a_server_that_is_busy_is_asked_for_it_once_more() -> None:
     driver, held, request = asking_again()
     driver.reply_error(request[1], "busy")
