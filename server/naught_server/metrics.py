@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from naught._compiled import is_compiled
@@ -178,27 +178,7 @@ def _of_caches(snapshot: Snapshot) -> Iterator[Family]:
         "Raw entries above valid ones, for a valid one: (raw - valid) / valid.",
         *each(deviation(entries, counters) for entries, counters in zip(raw, live, strict=True)),
     )
-    yield _gauge(
-        "naught_cache_table_bytes",
-        "Memory of a cache's tables, without keys and values, as last measured.",
-        *each(cache.table_bytes for cache in caches),
-    )
-    yield _gauge(
-        "naught_cache_table_capacity_entries",
-        "Entries that a cache's tables have room for, as last measured.",
-        *each(cache.table_capacity for cache in caches),
-    )
-    yield _gauge(
-        "naught_cache_table_load_ratio",
-        "Entries of a cache's tables for each that they have room for: the average load factor.",
-        *each(cache.load for cache in caches),
-    )
-    yield _gauge(
-        "naught_cache_sparse_tables",
-        "Tables above 1 KiB with entries / capacity below 0.4, as last measured.",
-        *each(cache.sparse_tables for cache in caches),
-    )
-    yield _gauge("naught_cache_shards", "Tables of a cache.", *each(len(cache.tables) for cache in caches))
+    yield from _of_tables(caches, each)
     yield _gauge(
         "naught_cache_deadlines", "Counters with a time to live.", *each(cache.wheel.count for cache in caches)
     )
@@ -222,6 +202,33 @@ def _of_caches(snapshot: Snapshot) -> Iterator[Family]:
             for kind, count in cache.backlog(snapshot.now_ms).items()
         ),
     )
+
+
+def _of_tables(
+    caches: list[Cache], each: Callable[[Iterable[float]], list[tuple[Labels, float]]]
+) -> Iterator[Family]:
+    """`each`: a value of each cache, with its labels."""
+    yield _gauge(
+        "naught_cache_table_bytes",
+        "Memory of a cache's tables, without keys and values, as last measured.",
+        *each(cache.table_bytes for cache in caches),
+    )
+    yield _gauge(
+        "naught_cache_table_capacity_entries",
+        "Entries that a cache's tables have room for, as last measured.",
+        *each(cache.table_capacity for cache in caches),
+    )
+    yield _gauge(
+        "naught_cache_table_load_ratio",
+        "Entries of a cache's tables for each that they have room for: the average load factor.",
+        *each(cache.load for cache in caches),
+    )
+    yield _gauge(
+        "naught_cache_sparse_tables",
+        "Tables above 1 KiB with entries / capacity below 0.4, as last measured.",
+        *each(cache.sparse_tables for cache in caches),
+    )
+    yield _gauge("naught_cache_shards", "Tables of a cache.", *each(len(cache.tables) for cache in caches))
 
 
 def _of_commands(snapshot: Snapshot) -> Iterator[Family]:

@@ -197,14 +197,14 @@ class Session:
         self._sealed = 0
         self._kept: deque[tuple[int, bytes]] = deque()  # unacknowledged chunks: the number of the last reply, bytes
         self._kept_after = 0  # the number of the last reply before those chunks
-        self.kept_bytes = 0  # of those chunks
+        self.kept_bytes = 0  # the size of those chunks
         # Of the unacknowledged replies, by number:
         self.parked_replies: deque[int] = deque()  # those to requests that waited, or might have
         self._long: deque[tuple[int, int]] = deque()  # those above SHORT_REPLY_BYTES, with their size
-        self.long_bytes = 0  # of the long ones
+        self.long_bytes = 0  # the sum of those sizes
         self.slices: deque[SlicedRequest] = deque()  # requests that work in slices; the first one has the next step
         self.batch: Batch | None = None  # an `apply` that is partly done; later requests begin after its end
-        self._owner = Owner()  # of those that wait
+        self._owner = Owner()  # of the requests that wait
         self.parked: dict[int, Waiter] = {}  # requests that wait, by msgid
         self._charged: tuple[Quota, ...] = ()  # the principals that those count for
         self.parked_items = 0  # keys that those wait for, all together

@@ -374,7 +374,7 @@ def test_an_increment_during_a_compaction_waits_and_is_not_lost() -> None:
 
 @pytest.mark.patches
 def test_without_the_lock_check_the_same_increment_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the check of locks the increment is lost."""
+    """So the test before this one would find the fault."""
     direct = Cache.prepare
 
     def blind(cache: Cache, now_ms: int) -> bool:

@@ -63,7 +63,6 @@ class EncodedScript:
         self._script = script
         # Where the steps of each request of the script begin, and the end of the last.
         self._starts = [0, *itertools.accumulate(script.sizes)]
-        # Steps of the script.
         self.step_count = len(script.keys)
         # Whether one connection owns the keys and so knows all values.
         self.known = replies is not None or (script.owned and script.values is None)

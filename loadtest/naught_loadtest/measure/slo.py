@@ -48,7 +48,7 @@ class Measured(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """One objective."""
+    """A bound that a run is to keep, such as `p99<1ms`."""
 
     # As it was written.
     text: str
