@@ -47,7 +47,7 @@ class Host:
 
     def __init__(self) -> None:
         self.engine: Final = Engine(first_hold=time.time_ns() // 1000)
-        self.lock: Final = threading.RLock()  # held during every call into the engine and its channels
+        self.lock: Final = threading.RLock()  # held during every call into the engine and its protocols
         self._ahead_ms = 0  # by how much the clock was moved forward
         self.broken = False  # there was no memory in the middle of a command: nothing in the engine can be trusted
 
@@ -120,7 +120,7 @@ class _MemoryTransport(asyncio.Transport):
         self._loop: Final = asyncio.get_running_loop()
         self._host: Final = host
         self._protocol: Final = protocol
-        self._channel: Final = host.open(self._wake)
+        self._server_protocol: Final = host.open(self._wake)
         self._replies: list[bytes] = []  # for the client, not delivered yet
         self._delivery_scheduled = False  # `_deliver` will run in this turn of the loop or the next
         self._turn_scheduled = False  # `_turn` will run
@@ -135,7 +135,7 @@ class _MemoryTransport(asyncio.Transport):
             return
         now_ms = self._host.now_ms()
         with self._engine_used():
-            self._handle_output(self._channel.receive(bytes(data), now_ms), now_ms)
+            self._handle_output(self._server_protocol.receive(bytes(data), now_ms), now_ms)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -154,7 +154,7 @@ class _MemoryTransport(asyncio.Transport):
             self._sweep_timer.cancel()
         with self._host.lock:
             if not self._host.broken:
-                self._channel.close(self._host.now_ms())
+                self._server_protocol.close(self._host.now_ms())
         self._loop.call_soon(self._protocol.connection_lost, None)
 
     def abort(self) -> None:
@@ -169,13 +169,13 @@ class _MemoryTransport(asyncio.Transport):
 
     def _turn(self) -> None:
         self._turn_scheduled = False
-        if self._channel.aborted:
+        if self._server_protocol.aborted:
             self.close()
         if self._closing:
             return
         now_ms = self._host.now_ms()
         with self._engine_used():
-            self._handle_output(self._channel.turn(now_ms), now_ms)
+            self._handle_output(self._server_protocol.turn(now_ms), now_ms)
 
     @contextlib.contextmanager
     def _engine_used(self) -> Iterator[None]:
@@ -192,11 +192,11 @@ class _MemoryTransport(asyncio.Transport):
         """The server's protocol object has run and has returned `replies`: schedule what follows from that."""
         if replies:
             self._replies.append(replies)
-        if (self._replies or self._channel.closing) and not self._delivery_scheduled:
+        if (self._replies or self._server_protocol.closing) and not self._delivery_scheduled:
             # Not delivered immediately, because the client is in the middle of its own turn.
             self._delivery_scheduled = True
             self._loop.call_soon(self._deliver)
-        if self._channel.wants_turn and not self._turn_scheduled:
+        if self._server_protocol.wants_turn and not self._turn_scheduled:
             self._turn_scheduled = True
             self._loop.call_soon(self._turn)
         self._update_sweep_timer(now_ms)
@@ -208,7 +208,7 @@ class _MemoryTransport(asyncio.Transport):
         replies, self._replies = self._replies, []
         if replies:
             self._protocol.data_received(b"".join(replies))
-        if self._channel.closing and not self._channel.wants_turn:
+        if self._server_protocol.closing and not self._server_protocol.wants_turn:
             self.close()
 
     # Sweeping.

@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hold_standard_streams() -> None:
-    """Open what is closed of the descriptors 0 to 2. A connection would be given them else, and be sent what
-    libraries write to standard error; and libuv ends the process when it closes one of them."""
+    """Open the descriptors 0 to 2 that are closed. Otherwise a connection could get one of them, and would be sent
+    what libraries write to standard error; and libuv ends the process when it closes one of them."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

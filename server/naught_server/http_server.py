@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from naught_server.clock import CLOCK
 from naught_server.http import Conversation, Request, Response
-from naught_server.limits import HTTP_CONNECTIONS_MAX
+from naught_server.limits import HTTP_CONNECTIONS_MAX, OUTPUT_BYTES_MAX
 from naught_server.listeners import Acceptor
 from naught_server.routes import Routes
 from naught_server.secret_hash import PlainSecret
@@ -27,9 +27,6 @@ REQUEST_S_MAX: Final = 5.0
 
 IDLE_S_MAX: Final = 60.0
 """How long a connection may be open between two requests: longer than scrapes are apart."""
-
-OUTPUT_BYTES_MAX: Final = 1 << 20
-"""Unsent replies of a connection, above which no more requests are read. It is closed if it does not read them."""
 
 
 def _now_ms() -> int:
@@ -179,7 +176,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _end_in(self, seconds: float) -> None:
-        """End it then, and not when it was to end before."""
+        """Abort the connection after this time, and no longer at the time that was set before."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)

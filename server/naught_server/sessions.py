@@ -1,7 +1,6 @@
 """All sessions of an engine: opening, resuming and ending them. Sans-IO.
 
-A session ends by `bye`, when its lease has run out after its connection was lost, because its client broke the
-protocol, or when the operator says so (`EndReason`). From that moment it is unknown to clients. Its waiters leave
+A session ends for one of the reasons in `EndReason`. From that moment it is unknown to clients. Its waiters leave
 their queues and its holds are given back in bounded steps; each hold is taken off the list in the step that gives it
 back, so it is given back exactly once. Where a session did not end by `bye`, its client is gone or is to go; then it
 is reported once all that it held was taken back.

@@ -56,13 +56,13 @@ BYTES_FREED_PER_ENTRY: Final = 1 << 10
 SHARDS_PER_ENTRY: Final = 4
 """Looking at a shard's size costs a quarter of what moving an entry costs."""
 
-
 ENTRIES_PER_ZERO: Final = 200
 """To take out a shard's zeros, all its entries are looked at. A shard with more entries than this for each zero is
 looked at once in `ZEROS_EVERY_MS` only: else a steady trickle of zeros would keep the sweeper at work all the time.
 In the simulation of the tuner's workloads this halves its work."""
 
 ZEROS_EVERY_MS: Final = 1_000
+"""How often a shard with few zeros is looked at."""
 
 SMALL_SHARD_ENTRIES: Final = 4_000
 """A shard with up to this many entries is worked on in one step, however small the allowance: copying 4 000 counters

@@ -2,9 +2,9 @@
 
 A lazy cache keeps each zero until the sweeper takes it. Here a cache with 200 000 counters that stay gets a million
 more, which all reach zero within seven seconds, beside a steady load of single requests. The deviation (stale entries
-for each live counter) goes to several hundred per cent. Measured is how long it takes, from the end of the burst,
-until the deviation is below 1 % again with nobody's help, and the latency of the steady load from the beginning of
-the burst until then, compared with the same load while the cache is at rest.
+for each live counter) goes to several hundred per cent. Two things are measured: how long it takes, from the end of
+the burst, until the deviation is below 1 % again without an operator; and the latency of the steady load from the
+beginning of the burst until then, compared with the same load while the cache is at rest.
 
 Each round has a fresh server with the tuner on and one with it off, in turns. The medians of the valid rounds count.
 """
