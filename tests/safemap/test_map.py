@@ -11,10 +11,11 @@ import random
 import sys
 import tracemalloc
 from collections import Counter, OrderedDict
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import Callable, Hashable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from contextlib import suppress
 from decimal import Context, Decimal, Overflow, localcontext
 from fractions import Fraction
-from typing import Any
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import pytest
 
@@ -157,6 +158,41 @@ def test_underflow_is_arithmetic_and_says_what_was_there(make: Any) -> None:
     with pytest.raises(Underflow, match=r"'b'.* 0 .* 1"):
         counters.decr("b", strict=True)
     assert counters.snapshot() == {"a": 2}
+
+
+class Unprintable:
+    """A key whose text cannot be made."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_errors_are_raised_also_where_their_text_cannot_be_made(make: Any) -> None:
+    counters, litres = make(), make(float, {"tank": 1e308}, tolerance=1e-9)
+    key, huge = Unprintable(), 10**5_000  # Python makes no text of so many digits
+    counters.merge({"a": huge})
+    litres.incr(key, 1e308)
+    cases: list[tuple[type[Exception], str, Callable[[], Any]]] = [
+        (Underflow, "cannot go down", lambda: counters.decr(key, strict=True)),
+        (Underflow, "cannot go down", lambda: counters.decr("a", huge + 1, strict=True)),
+        (ValueError, "above zero", lambda: counters.incr("a", -huge)),
+        (ValueError, "negative", lambda: counters.set("a", -huge)),
+        (ValueError, "too large", lambda: litres.incr("tank", huge)),
+        (ValueError, "finite", lambda: litres.incr(key, 1e308)),
+    ]
+    for error, text, way in cases:
+        with pytest.raises(error, match=text):
+            way()
+
+
+def test_a_key_that_shows_its_map_ends_the_text_as_in_a_dict(make: Any) -> None:
+    class Showing:
+        def __repr__(self) -> str:
+            return f"<key of {counters!r}>"
+
+    counters = make()
+    counters.incr(Showing())
+    assert repr(counters).startswith("SafeMap(int, {<key of SafeMap(...)>: 1}")
 
 
 def test_a_key_error_of_a_comparison_is_raised(make: Any) -> None:
@@ -353,6 +389,38 @@ def test_a_sum_that_is_not_finite_is_refused(
             assert counters.snapshot() == before
         assert counters.add([("a", -large), ("a", large)]) == [0, large]
         assert counters.decr("a", large) == (0, True)
+
+
+def test_a_sum_that_rounds_to_zero_is_refused(make: Any) -> None:
+    """Below the least exponent of its context Decimal rounds sums of numbers above zero to zero."""
+    tiny = Decimal("1E-9999999")
+    counters = make(Decimal, {"a": tiny, "b": 1})
+    before = counters.snapshot()
+    for way in (
+        lambda: counters.incr("a", tiny),
+        lambda: counters.add({"b": 1, "a": tiny}),
+        lambda: counters.add([("new", tiny), ("new", tiny)]),
+        lambda: counters.merge(counters),
+    ):
+        with pytest.raises(ValueError, match="above zero"):
+            way()
+        assert counters.snapshot() == before
+        assert len(counters) == 2
+    assert counters.add([("a", tiny.copy_negate()), ("a", tiny)]) == [0, tiny]
+    assert counters.decr("a", tiny) == (0, True)
+
+
+@pytest.mark.parametrize("traps", [[], [Overflow]], ids=["no trap", "trap"])
+def test_a_decrement_by_more_than_a_difference_can_be_stops_at_zero(traps: Any, make: Any) -> None:
+    beyond = Decimal("9." + "9" * 40 + "E999999")  # with 28 digits it rounds to infinity
+    counters = make(Decimal, {"a": 5})
+    with localcontext(Context(traps=traps)):
+        with pytest.raises(Underflow):
+            counters.decr("a", beyond, strict=True)
+        assert counters.get("a") == 5
+        assert counters.decr("a", beyond) == (0, True)
+        assert counters.decr("a", beyond) == (0, False)
+        assert counters.add([("b", 5), ("b", beyond.copy_negate()), ("b", 1)]) == [5, 0, 1]
 
 
 @pytest.mark.parametrize(("value_type", "options", "large"), LARGEST)
@@ -643,6 +711,117 @@ def test_the_map_can_be_used_from_inside_itself(make: Any) -> None:
     counters.clear()
 
 
+class Meddling:
+    """A key that now and then changes the map while the map compares it or drops it."""
+
+    def __init__(self, number: int, meddle: Callable[[], None]) -> None:
+        self.number = number
+        self.meddle = meddle
+
+    def __hash__(self) -> int:
+        return self.number % 7
+
+    def __eq__(self, other: object) -> bool:
+        self.meddle()
+        return isinstance(other, Meddling) and self.number == other.number
+
+    def __del__(self) -> None:
+        self.meddle()
+
+
+# What a plain dict raises too when a key's comparison changes it.
+DICT_COMPLAINS = (KeyError, RuntimeError)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_keys_that_change_the_map_from_inside_leave_no_zero_unflagged(seed: int) -> None:
+    """Under deferred eviction: a zero without a flag would be shown, and stay for ever."""
+    chance = random.Random(seed)
+    counters: SafeMap[Any, int] = SafeMap(policy="deferred", clean_after_s=A_DAY_S)
+    counters._cleaning = True
+    depth = 0
+
+    def key() -> Meddling:
+        return Meddling(chance.randrange(30), meddle)
+
+    steps: list[Callable[[], Any]] = [
+        lambda: counters.incr(key(), chance.randrange(1, 3)),
+        lambda: counters.decr(key(), chance.randrange(1, 3)),
+        lambda: counters.take(key()),
+        lambda: counters.set(key(), chance.randrange(3)),
+        lambda: counters.add([(key(), chance.choice([-2, -1, 1, 2])) for _ in range(3)]),
+        lambda: counters.clear() if chance.random() < 0.2 else None,
+        counters.sweep,
+        counters._shards[0].compact,
+        lambda: len(counters),
+        counters.snapshot,
+    ]
+
+    def meddle() -> None:
+        nonlocal depth
+        if 0 < depth < 3 and chance.random() < 0.2:
+            step(chance.choice(steps))
+
+    def step(work: Callable[[], Any]) -> None:
+        nonlocal depth
+        depth += 1
+        try:
+            with suppress(*DICT_COMPLAINS):
+                work()
+        finally:
+            depth -= 1
+
+    table = counters._shards[0]
+    for _ in range(300):
+        step(chance.choice(steps))
+        flagged = {each.number for each in table.flagged}
+        zeros = {each.number for each, value in table.table.items() if not value}
+        assert table.all_flagged or zeros <= flagged
+    counters.close()
+    assert 0 not in table.table.values()
+    assert not table.flagged
+
+
+def test_sweeping_fails_for_no_key_that_changes_the_map() -> None:
+    """A sweep within a sweep, as a key's end or comparison may ask for, leaves the flags to the outer one."""
+    counters: SafeMap[Any, int] = SafeMap(policy="deferred", clean_after_s=A_DAY_S)
+    counters._cleaning = True
+    for number in range(20):
+        counters.incr(Meddling(number, counters.sweep))
+    for _ in range(2):
+        while counters:
+            counters.decr(next(iter(counters)))
+        counters.sweep()
+        counters.sweep()
+        assert counters.raw_entries == 0
+
+
+def test_counting_the_counters_goes_on_while_a_comparison_flags_more() -> None:
+    """As a signal handler may, too."""
+    counters: SafeMap[Any, int] = SafeMap(policy="deferred", clean_after_s=A_DAY_S)
+    counters._cleaning = True
+    for number in range(4, 40):
+        counters.incr(str(number))
+    left = [str(number) for number in range(4, 40)]
+    for number in range(2):
+        # Of one hash, so that looking for one compares with the other.
+        counters.incr(Meddling(7 * number, lambda: (left and counters.decr(left.pop())) and None))
+    for each in [each for each in counters if isinstance(each, Meddling)]:
+        counters.decr(Meddling(each.number, lambda: None))
+    assert 0 <= len(counters) <= 36
+
+
+def test_a_map_may_be_closed_while_it_is_comparing() -> None:
+    counters: SafeMap[Any, int] = SafeMap(policy="deferred", clean_after_s=A_DAY_S)
+    counters.incr("a")
+    counters.decr("a")
+    counters.incr(Meddling(1, counters.close))
+    counters.incr(Meddling(8, lambda: None))  # compares
+    assert len(counters) == 2
+    counters.close()
+    assert counters.raw_entries == 2
+
+
 # Zeros that are flagged and not deleted yet.
 
 
@@ -896,6 +1075,55 @@ def test_pickling_keeps_what_a_subclass_adds() -> None:
     assert (type(twin), twin.label, twin) == (Labelled, "mine", {"a": 1})
 
 
+class Defaulting(SafeMap[str, int]):
+    """A subclass whose `get` returns 0 for an absent counter."""
+
+    def get(self, key: Any, /, default: Any = 0) -> Any:
+        return super().get(key, default)
+
+
+def test_a_subclass_may_have_its_own_get() -> None:
+    mine = Defaulting(int, {"a": 1})
+    assert (mine.get("b"), "b" in mine, "a" in mine, mine["a"]) == (0, False, True, 1)
+    with pytest.raises(KeyError):
+        mine["b"]
+    assert mine == {"a": 1}
+
+
+class Made(SafeMap[str, int]):
+    """A subclass that cannot be made without an argument."""
+
+    def __new__(cls, unit: str) -> Made:
+        made = super().__new__(cls)
+        made.unit = unit
+        return made
+
+    unit: str
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+
+
+OneType = TypeVar("OneType", bound=Hashable)
+
+
+class CountsOf(SafeMap[OneType, int], Generic[OneType]):
+    """A subclass with a type parameter of its own."""
+
+
+class CountsFor(SafeMap[OneType, int]):
+    """The same without naming Generic, which Python does not need."""
+
+
+@pytest.mark.parametrize("kind", [CountsOf, CountsFor])
+def test_a_subclass_may_have_its_own_type_parameters(kind: Any) -> None:
+    counters = kind[str](int, {"a": 1})
+    assert type(counters) is kind
+    assert counters == {"a": 1}
+    assert (get_origin(kind[str]), get_args(kind[str])) == (kind, (str,))
+    assert type(kind()) is kind
+
+
 class Slotted(SafeMap[str, int]):
     """A subclass with slots, one of them private and one never set."""
 
@@ -935,6 +1163,14 @@ def test_subclasses_with_slots_copy(kind: type[Slotted], copier: Callable[[Any],
     assert not hasattr(twin, "never")
     if kind is SlottedAndMore:
         assert (twin.place, twin.colour) == (["here"], "red")
+
+
+@pytest.mark.parametrize("copier", COPIERS, ids=lambda copier: getattr(copier, "__qualname__", ""))
+def test_subclasses_that_need_arguments_copy(copier: Callable[[Any], Any]) -> None:
+    mine = Made("seats")
+    mine.incr("a")
+    twin = copier(mine)
+    assert (type(twin), twin.unit, twin) == (Made, "seats", {"a": 1})
 
 
 def test_copies_are_independent(make: Any) -> None:

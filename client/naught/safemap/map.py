@@ -17,14 +17,25 @@ from decimal import Decimal
 from decimal import Overflow as DecimalOverflow
 from fractions import Fraction
 from functools import partial
-from types import MemberDescriptorType
+from reprlib import recursive_repr
+from types import GenericAlias, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, overload
 
 from naught.safemap.alias import Alias
 from naught.safemap.cleaner import CLEAN_AFTER_S, clean
 from naught.safemap.forks import hold_over_forks
 from naught.safemap.locks import Lock, settle, with_locks
-from naught.safemap.numbers import K, Unmatched, V, kind_of, negated, raise_infinite, raise_underflow, tolerance_of
+from naught.safemap.numbers import (
+    K,
+    Unmatched,
+    V,
+    kind_of,
+    negated,
+    raise_infinite,
+    raise_underflow,
+    shown,
+    tolerance_of,
+)
 from naught.safemap.shard import Shard
 from naught.safemap.views import Items, Values
 
@@ -202,7 +213,9 @@ class SafeMap(Mapping[K, V]):
 
     if not TYPE_CHECKING:
 
-        def __class_getitem__(cls, parameters: Any) -> Alias:
+        def __class_getitem__(cls, parameters: Any) -> GenericAlias:
+            if any("__orig_bases__" in base.__dict__ for base in cls.__mro__[: cls.__mro__.index(SafeMap)]):
+                return GenericAlias(cls, parameters)  # it has types of its own, or none left to choose
             if not isinstance(parameters, tuple) or len(parameters) != 2:
                 raise TypeError(f"{cls.__name__} takes two types, of its keys and of its values")
             # A type that is not known yet (a type variable, a name in quotes, Any) is left to the type checker.
@@ -338,9 +351,11 @@ class SafeMap(Mapping[K, V]):
         try:
             held = lock.acquired
             table = shard.table
-            value: V = table[key] + by if key in table else by
-            # A comparison and not a call of `_is_finite`, for the reason in `incr`.
-            finite = value < self._infinity
+            before = table[key] if key in table else None  # noqa: SIM401 - as in `incr`
+            value: V = before + by if before else by  # a flagged zero is no number to round the sum with
+            # A comparison and not a call of `_is_finite`, for the reason in `incr`. A sum of Decimals can be rounded
+            # to zero.
+            finite = 0 < value < self._infinity
             if finite:
                 table[key] = value
             held = lock.released
@@ -366,7 +381,8 @@ class SafeMap(Mapping[K, V]):
             held = lock.acquired
             table = shard.table
             before = table[key] if key in table else self._zero  # noqa: SIM401 - as in `incr`
-            value: V = before - by
+            # Where all is exact but the difference, it is not made if it is below zero: it could be infinite.
+            value: V = before - by if before >= by or self._tolerance else negated(self._one)
             if value > self._tolerance:
                 table[key] = value
                 held = lock.released
@@ -391,7 +407,8 @@ class SafeMap(Mapping[K, V]):
             if was_held or lock.owned:
                 settle(lock)
             raise
-        self._start_cleaner()
+        if not lock.owned:  # else `_take_steps` starts it, once it has released all locks
+            self._start_cleaner()
         return self._evicted
 
     def add(self, deltas: Mapping[K, V | int] | Iterable[tuple[K, V | int]]) -> list[V]:
@@ -427,18 +444,24 @@ class SafeMap(Mapping[K, V]):
         """Count checked amounts up or down, one by one; return the values after."""
         if self._is_finite is not None:
             # Whether a sum is finite depends on what is there, so the locks are held from the check to the last step.
-            return with_locks(self._locks, partial(self._take_steps_locked, steps))
+            after = with_locks(self._locks, partial(self._take_steps_locked, steps))
+            if not self._cleaning and self._flagged_count():
+                self._start_cleaner()
+            return after
         return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
 
     def _take_steps_locked(self, steps: list[tuple[K, bool, V]]) -> list[V]:
         after: dict[K, Any] = {}
         for key, down, by in steps:
-            before = after[key] if key in after else self.get(key, self._zero)
+            before = after[key] if key in after else SafeMap.get(self, key, self._zero)
             try:
-                after[key] = max(before - by, self._zero) if down else before + by
+                if down:
+                    after[key] = before - by if before > by else self._zero
+                else:
+                    after[key] = before + by if before else by
             except DecimalOverflow:
                 raise_infinite(key, by)
-            if not after[key] < self._infinity:
+            if not (down or 0 < after[key] < self._infinity):
                 raise_infinite(key, by)
         return [self.decr(key, by)[0] if down else self.incr(key, by) for key, down, by in steps]
 
@@ -499,13 +522,13 @@ class SafeMap(Mapping[K, V]):
     # Reading: the methods of Mapping.
 
     def __getitem__(self, key: K) -> V:
-        value: V | None = self.get(key)
+        value: V | None = SafeMap.get(self, key)  # a subclass may have another default
         if value is None:
             raise KeyError(key)
         return value
 
     def __contains__(self, key: Any) -> bool:
-        return self.get(key) is not None
+        return SafeMap.get(self, key) is not None
 
     if TYPE_CHECKING:
 
@@ -699,8 +722,11 @@ class SafeMap(Mapping[K, V]):
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         # In a loop, because a decrement that began before `_eager_result` was set may flag another key.
+        is_inside = any(lock.owned for lock in self._locks)
         while self._flagged_count():
             self.sweep()
+            if is_inside:  # called from inside a method, whose flags a sweep leaves
+                break
 
     def _close_locked(self) -> threading.Thread | None:
         """End the cleaning thread, with its lock held; return it."""
@@ -720,7 +746,7 @@ class SafeMap(Mapping[K, V]):
 
     def copy(self) -> Self:
         """Return an independent map with the same settings and the counters of one instant."""
-        twin = type(self).__new__(type(self))
+        twin: Self = object.__new__(type(self))  # a subclass's own `__new__` may need arguments
         twin.__setstate__(self.__getstate__())
         return twin
 
@@ -747,7 +773,7 @@ class SafeMap(Mapping[K, V]):
         kind, is_finite, tolerance = self._value_type, self._is_finite, self._tolerance
         for key, value in state["entries"].items():
             if type(value) is not kind or (is_finite is not None and not is_finite(value)) or value <= tolerance:
-                raise ValueError(f"the state of a SafeMap of {kind.__name__} has {value!r} for {key!r}")
+                raise ValueError(f"the state of a SafeMap of {kind.__name__} has {shown(value)} for {shown(key)}")
             self._shards[hash(key) % self._shard_count].table[key] = value
 
     def _slots(self) -> dict[str, Any]:
@@ -766,6 +792,7 @@ class SafeMap(Mapping[K, V]):
         # The same for every protocol: by default the oldest ones do not call __getstate__.
         return _make_bare, (type(self),), self.__getstate__()
 
+    @recursive_repr("SafeMap(...)")
     def __repr__(self) -> str:
         parts = [self._value_type.__name__]
         if entries := self.snapshot():
@@ -790,9 +817,9 @@ class SafeMap(Mapping[K, V]):
         try:
             exact: Any = number if type(number) is kind else kind(number)
         except OverflowError:  # an int too large to be a float
-            raise ValueError(f"too large for {kind.__name__}: {number!r}") from None
+            raise ValueError(f"too large for {kind.__name__}: {shown(number)}") from None
         if self._is_finite is not None and not self._is_finite(exact):
-            raise ValueError(f"a number to count must be finite, not {number!r}")
+            raise ValueError(f"a number to count must be finite, not {shown(number)}")
         result: V = exact
         return result
 
@@ -806,15 +833,15 @@ class SafeMap(Mapping[K, V]):
             return amount
         if amount > 0:
             raise ValueError(
-                f"{by!r} is zero by this map's tolerance of {self._tolerance!r}; amounts must be above zero"
+                f"{shown(by)} is zero by this map's tolerance of {self._tolerance!r}; amounts must be above zero"
             )
-        raise ValueError(f"an amount must be above zero, not {by!r}")
+        raise ValueError(f"an amount must be above zero, not {shown(by)}")
 
     def _value(self, number: object) -> V:
         """Check a value to set or add, which is finite and not below zero; return it as this map's type."""
         value = self._number(number)
         if value < -self._tolerance:
-            raise ValueError(f"a counter cannot be negative: {number!r}")
+            raise ValueError(f"a counter cannot be negative: {shown(number)}")
         return value
 
     # Fork, as `forks` explains.
@@ -842,7 +869,7 @@ def _pairs(entries: Any) -> list[tuple[Any, Any]]:
 
 def _make_bare(map_class: type[SafeMap[Any, Any]]) -> SafeMap[Any, Any]:
     """Return a map without fields, which pickle and copy fill with `__setstate__`."""
-    return map_class.__new__(map_class)
+    return object.__new__(map_class)
 
 
 # The fields that SafeMap itself sets. Any other field of an instance was added by a subclass, and is pickled.

@@ -69,6 +69,14 @@ def tolerance_of(value_type: type[Any], tolerance: Any) -> float:
     return float(tolerance)
 
 
+def shown(value: object, text: Callable[[object], str] = repr) -> str:
+    """Return the text of a value for a message; where it cannot be made, as of a huge int, that of its type."""
+    try:
+        return text(value)
+    except Exception:
+        return object.__repr__(value)
+
+
 def negated(number: Any) -> Any:
     """Return the number with the other sign, exactly; Decimal's own minus would round it."""
     return number.copy_negate() if isinstance(number, Decimal) else -number
@@ -76,9 +84,9 @@ def negated(number: Any) -> Any:
 
 def raise_underflow(key: object, value: object, by: object) -> NoReturn:
     """Raise Underflow for a counter that has `value`."""
-    raise Underflow(f"counter {key!r} has {value} and cannot go down by {by}")
+    raise Underflow(f"counter {shown(key)} has {shown(value, str)} and cannot go down by {shown(by, str)}")
 
 
 def raise_infinite(key: object, by: object) -> NoReturn:
-    """Raise ValueError for a sum that is too large for its type."""
-    raise ValueError(f"a counter must stay finite: {key!r} cannot go up by {by}") from None
+    """Raise ValueError for a sum that is too large for its type, or that was rounded to zero."""
+    raise ValueError(f"a counter must stay finite and above zero: {shown(key)} cannot go up by {by}") from None

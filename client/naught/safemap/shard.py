@@ -73,28 +73,32 @@ class Shard:
             return len(self.live_entries())
         if not self.flagged:
             return len(self.table)
-        return len(self.table) - sum(not self.table.get(key, 1) for key in self.flagged)
+        # Of a copy, as a comparison or a signal handler may flag another key meanwhile.
+        return len(self.table) - sum(not self.table.get(key, 1) for key in [*self.flagged])
 
     def live_entries(self) -> dict[Any, Any]:
         """Return a copy of the counters, without flagged zeros. Cost: the number of entries."""
-        if not self.flagged and not self.all_flagged:
-            return self.table.copy()
-        return {key: value for key, value in self.table.copy().items() if value}
+        table = self.table
+        entries = table.copy()
+        # Looked at now, as copying may compare keys.
+        if not self.flagged and not self.all_flagged and table is self.table:
+            return entries
+        return {key: value for key, value in entries.items() if value}
 
     def remove(self, key: Any, absent: Any) -> Any:
         """Delete a key and return its value, `absent` if it had none."""
         value = self.table.pop(key, absent)
-        if self.flagged:
-            self.flagged.pop(key, None)
         self.count_eviction()
         return value or absent  # a flagged zero is an absent counter
 
     def clear(self) -> None:
         """Evict every counter, and release the memory of the table."""
-        self.table = {}
-        self.flagged = {}
+        old = self.table, self.flagged
+        # Both made before one is stored, and the old ones kept to the end: the finalizers of keys may use the map.
+        self.table, self.flagged = {}, {}
         self.all_flagged = False
         self.compact()
+        del old
 
     def count_eviction(self) -> None:
         """Check the table's size when the evictions until the next check are used up."""
@@ -162,26 +166,31 @@ class Shard:
         """Take up to `keys_max` keys from `flagged` and delete those that are still zero; return how many were.
 
         A key leaves `flagged` after it has left the table. So a key whose comparison raises stays flagged, and the
-        next sweep tries it again.
+        next sweep tries it again. Nothing is done from inside another method, which a key's comparison, a finalizer
+        or a signal handler has interrupted: it may have flagged a key and not yet stored its zero.
         """
         cleared = 0
+        if self.lock.depth() > 1:
+            return 0
         # Only when no flag is left. Other threads set `all_flagged` again while a sweep takes its keys, and a look at
         # the whole table for each batch would take the square of the table's size.
         if self.all_flagged and not self.flagged:
             self._flag_each()
-        table, flagged = self.table, self.flagged
-        self.keys_max = max(self.keys_max, len(table))
+        flagged = self.flagged
+        self.keys_max = max(self.keys_max, len(self.table))
         for _ in range(min(keys_max, len(flagged))):
             key = next(reversed(flagged))
-            if not table.get(key, 1):
-                del table[key]
-                cleared += 1
+            while True:
+                table = self.table
+                if not table.get(key, 1) and not table.pop(key, 1):
+                    cleared += 1
+                if table is self.table:  # a comparison may have led to another
+                    break
             last, _ = flagged.popitem()
             if last is not key:  # the key's own comparison has flagged another key meanwhile
                 flagged[last] = None
-                flagged.pop(key, None)
-        if not flagged:
-            self.flagged = {**flagged}  # the old dict may be large, and a dict does not shrink
+        if not self.flagged:
+            self.flagged = {**self.flagged}  # the old dict may be large, and a dict does not shrink
             self.compact()
         return cleared
 
