@@ -18,16 +18,20 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from naught.safemap import SafeMap, cleaner, forks, shard
+from naught.safemap.locks import Lock
 from naught.safemap.shard import Shard
 from support.seeds import slow, told
 
 THREADS = 8
 JOIN_S = 60.0
+# How long two threads may take that would otherwise wait for each other for ever.
+DEADLOCK_S = 20.0
 A_DAY_S = 86_400.0
 # From here on Python keeps no object of its own for a number, so that a key can be moved.
 BIG = 10**6
@@ -495,6 +499,132 @@ def test_a_forked_child_is_never_stuck_on_a_lock_of_a_thread_it_does_not_have(po
             thread.join(JOIN_S)
     counters.close()
     assert counters == {"a": 1}
+
+
+# Locks taken in another order than usual: whatever runs inside a method (a key's comparison, a finalizer, a signal
+# handler) may use any map, and any shard of this one.
+
+
+class Waiting:
+    """A key whose first comparison waits until it may use the maps."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.compared = threading.Event()
+        self.go_on = threading.Event()
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        if not self.compared.is_set():
+            self.compared.set()
+            assert self.go_on.wait(JOIN_S)
+            self.work()
+        return self is other
+
+
+def let_it_take(lock: Lock) -> None:
+    """Wait until another thread holds this lock, or has had many occasions to take it and release it again."""
+    for _ in range(20_000):
+        if not lock.acquire(blocking=False):
+            return
+        lock.release()
+
+
+class ForkUnderWay(SafeMap[Any, int]):
+    """A map that lets a key's comparison go on when a fork asks for its locks."""
+
+    waiting: Waiting
+
+    def _every_lock(self) -> tuple[Lock, ...]:
+        self.waiting.go_on.set()
+        return super()._every_lock()
+
+
+def deadlock_is_left(inside: Callable[[], object], beside: Callable[[], object]) -> bool:
+    """Run both in threads; whether they wait for each other."""
+    threads = [threading.Thread(target=work, daemon=True) for work in (inside, beside)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLOCK_S)
+    return any(thread.is_alive() for thread in threads)
+
+
+def test_a_fork_waits_for_no_map_while_it_holds_another_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "living", weakref.WeakValueDictionary())
+    other: SafeMap[str, int] = SafeMap()
+    counters = ForkUnderWay()
+    forks.living = weakref.WeakValueDictionary({1: other, 2: counters})
+
+    def use_the_other() -> None:
+        let_it_take(other._locks[0])
+        other.incr("a")
+
+    counters.waiting = Waiting(use_the_other)
+    counters.incr(counters.waiting)
+
+    def fork() -> None:
+        assert counters.waiting.compared.wait(JOIN_S)
+        forks._before_fork()
+        forks._after_fork_in_parent()
+        forks._after_fork_in_parent()
+
+    assert not deadlock_is_left(lambda: counters.incr(Waiting(lambda: None)), fork)
+    assert other == {"a": 1}
+    assert [lock.depth() for each in (other, counters) for lock in each._every_lock()] == [0] * 4
+
+
+def test_a_snapshot_waits_for_no_shard_while_it_holds_another_that_is_asked_for() -> None:
+    counters: SafeMap[Any, int] = SafeMap(shard_count=2)
+    first, second = counters._locks
+
+    def use_the_first_shard() -> None:
+        let_it_take(first)
+        counters.incr(2)
+
+    waiting = Waiting(use_the_first_shard)
+    second_key = type("Second", (Waiting,), {"__hash__": lambda self: 1})
+    waiting = second_key(use_the_first_shard)
+    counters.incr(waiting)
+
+    def snapshot() -> None:
+        assert waiting.compared.wait(JOIN_S)
+        waiting.go_on.set()
+        counters.snapshot()
+
+    assert not deadlock_is_left(lambda: counters.incr(second_key(lambda: None)), snapshot)
+    assert counters[2] == 1
+    assert [first.depth(), second.depth()] == [0, 0]
+
+
+def test_the_cleaning_thread_is_started_with_no_lock_of_a_shard_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting waits for the new thread, in which a finalizer may use the map."""
+    held: list[bool] = []
+    start = SafeMap._start_locked
+
+    def start_and_tell(counters: SafeMap[Any, Any]) -> bool:
+        held.append(any(lock.owned for lock in counters._locks))
+        return start(counters)
+
+    monkeypatch.setattr(SafeMap, "_start_locked", start_and_tell)
+    with SafeMap(Decimal, policy="deferred", clean_after_s=A_DAY_S) as counters:
+        counters.add([("a", 1), ("a", -1), ("b", 1)])
+        assert cleaner_of(counters) is not None
+    assert held == [False]
+
+
+def test_a_child_frees_a_map_that_was_made_while_the_fork_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "living", weakref.WeakValueDictionary())
+    forks._before_fork()
+    late: SafeMap[str, int] = SafeMap()
+    thread = threading.Thread(target=late._locks[0].acquire)  # and it is gone in the child
+    thread.start()
+    thread.join()
+    forks._after_fork_in_child()
+    assert late._locks[0].acquire(blocking=False)
+    late._locks[0].release()
 
 
 def test_maps_are_known_for_fork_only_while_they_live() -> None:

@@ -12,7 +12,8 @@ A shard is a plain dict with its own lock, and every access to the dict holds th
 global lock, a map has one shard unless told otherwise. Without it keys are spread over 31 shards by their hash, so
 that threads which use different shards do not wait for each other. An operation on the whole map at one instant
 (`snapshot`, `clear`, a fork) takes all the locks, always in the order of the shards, so two such operations cannot
-deadlock.
+deadlock. And it waits for a second lock only so long before it releases the first and begins again, because what runs
+inside a method may ask for locks in any order.
 
 *Eager* eviction deletes the key in the decrement itself. *Deferred* eviction stores a zero and flags its key; a
 background thread deletes the keys that are flagged and still zero some time later. It is for counters that flap

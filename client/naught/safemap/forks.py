@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from itertools import compress
 from typing import ClassVar, Protocol
 
-from naught.safemap.locks import Lock
+from naught.safemap.locks import Lock, take_each
 
 
 class ForkedMap(Protocol):
@@ -35,10 +35,11 @@ living: weakref.WeakValueDictionary[int, ForkedMap] = weakref.WeakValueDictionar
 
 
 class _Fork:
-    """The fork under way: of which maps, and how what was taken for it is released, as in `locks.with_locks`."""
+    """The fork under way: which maps the child has still to begin anew, None before it has looked for them; and how
+    the locks that were taken are released, as in `locks.with_locks`.
+    """
 
-    maps: ClassVar[list[ForkedMap]] = []
-    locks: ClassVar[list[Lock]] = []
+    maps: ClassVar[list[ForkedMap] | None] = None
     releases: ClassVar[Iterator[None]] = iter(())
 
 
@@ -48,28 +49,38 @@ def hold_over_forks(counters: ForkedMap) -> None:
 
 
 def _before_fork() -> None:
-    maps = [each for reference in living.valuerefs() if (each := reference()) is not None]
-    locks = [lock for each in maps for lock in each._every_lock()]
-    held: list[bool] = []
-    _Fork.maps, _Fork.locks = maps, locks
-    _Fork.releases = map(Lock.release, compress(locks, held))
-    held += map(Lock.acquire, locks)
+    _Fork.maps = None
+    locks = [lock for each in _living_maps() for lock in each._every_lock()]
+    while True:
+        held: list[bool] = []
+        _Fork.releases = map(Lock.release, compress(locks, held))
+        held += take_each(locks)
+        if False not in held:
+            return
+        _ = [*_Fork.releases]
+        held = []
+
+
+def _living_maps() -> list[ForkedMap]:
+    return [each for reference in living.valuerefs() if (each := reference()) is not None]
 
 
 def _after_fork_in_parent() -> None:
     _ = [*_Fork.releases]
-    _Fork.maps, _Fork.locks = [], []
 
 
 def _after_fork_in_child() -> None:
     _ = [*_Fork.releases]
-    for lock in _Fork.locks:
-        # Of a thread of the parent, if an interrupt has kept this thread from taking it before the fork.
-        if not lock.owned:
-            lock._at_fork_reinit()  # type: ignore[attr-defined]
+    if _Fork.maps is None:
+        _Fork.maps = _living_maps()
+    for each in _Fork.maps:
+        for lock in each._every_lock():
+            # Of a thread of the parent, if the map was made after `_before_fork`, or if an interrupt has kept this
+            # thread from taking the lock there.
+            if not lock.owned:
+                lock._at_fork_reinit()  # type: ignore[attr-defined]
     while _Fork.maps:
         _Fork.maps.pop()._start_again_in_child()
-    _Fork.locks = []
 
 
 if hasattr(os, "register_at_fork"):

@@ -36,12 +36,16 @@ from __future__ import annotations
 
 import sys
 from _thread import RLock
-from collections.abc import Callable
-from itertools import compress
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, compress, repeat
 from types import FrameType
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+# How long a thread that holds a lock waits for another before it releases what it holds, in seconds. Longer than a
+# lock is held, but for the rebuilding of a large table.
+PATIENCE_S = 0.05
 
 
 class Lock(RLock):  # type: ignore[misc]  # it is not final
@@ -65,20 +69,33 @@ class Lock(RLock):  # type: ignore[misc]  # it is not final
 def with_locks(locks: tuple[Lock, ...], work: Callable[[], T]) -> T:
     """Call `work` while all these locks are held, taken in their order; return its result.
 
-    `held` gets an item for each lock that was taken, in one step of the interpreter. `releases` releases one lock for
-    each of these items when it is asked for the next, so using it up a second time does nothing.
+    `held` gets an item for each lock that was asked for, in one step of the interpreter. `releases` releases one lock
+    for each that was taken when it is asked for the next, so using it up a second time does nothing.
     """
-    held: list[bool] = []
-    releases = map(Lock.release, compress(locks, held))
-    try:
+    while True:
+        held: list[bool] = []
+        releases = map(Lock.release, compress(locks, held))
         try:
-            held += map(Lock.acquire, locks)
-            return work()
-        finally:
+            try:
+                held += take_each(locks)
+                if False not in held:
+                    return work()
+            finally:
+                _ = [*releases]
+        except BaseException:
             _ = [*releases]
-    except BaseException:
-        _ = [*releases]
-        raise
+            raise
+        held = []  # at once: where the loop jumps back, a signal handler may look at it in `settle`
+
+
+def take_each(locks: Sequence[Lock]) -> Iterator[bool]:
+    """Take each of these locks when asked for the next item, which says whether it was taken.
+
+    The first is waited for without limit, each other for `PATIENCE_S`. A thread that holds one of the others may be
+    waiting for one that was taken here: a key's comparison, a finalizer or a signal handler may use any map and any
+    shard from inside a method. If one was not taken, release those that were, and begin again.
+    """
+    return map(Lock.acquire, locks, repeat(True), chain((-1.0,), repeat(PATIENCE_S)))
 
 
 def settle(lock: Lock) -> None:
