@@ -11,8 +11,10 @@ import copy
 import dataclasses
 import datetime
 import enum
+import functools
 import operator
 import pickle
+import queue
 import re
 import tracemalloc
 import types
@@ -152,6 +154,12 @@ KEPT: dict[str, Callable[[], Any]] = {
     "MappingProxyType": lambda: types.MappingProxyType({"x": 0}),
     "models of pydantic": lambda: Model(x=[0]),
     "attrs with cache_hash": lambda: CachedHash((0,)),
+    "objects of the standard library": lambda: filled(queue.Queue()),
+    "subclasses of these": lambda: filled(Jobs()),
+    "objects with a filled cached_property": lambda: Cached([0]),
+    "objects of attrs with one in a slot": lambda: CachedInSlot([0]),
+    "objects whose stored attribute is a property too": lambda: Instrumented([0]),
+    "objects that claim another class": lambda: Claiming([0]),
     "exceptions": lambda: ValueError(0),
     "classes": lambda: Plain,
 }
@@ -160,6 +168,83 @@ KEPT: dict[str, Callable[[], Any]] = {
 @attrs.frozen(cache_hash=True)
 class CachedHash:
     x: Any
+
+
+class Jobs(queue.Queue[int]):
+    pass
+
+
+def filled(jobs: queue.Queue[int]) -> queue.Queue[int]:
+    jobs.put(0)
+    return jobs
+
+
+class Cached:
+    """It has computed something from what would be pruned."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+        assert self.length == len(x)
+
+    @functools.cached_property
+    def length(self) -> int:
+        return len(self.x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.x}, {self.length})"
+
+
+@attrs.define(repr=False)
+class CachedInSlot:
+    x: Any
+
+    @functools.cached_property
+    def length(self) -> int:
+        return len(self.x)
+
+    def __attrs_post_init__(self) -> None:
+        assert self.length == len(self.x)
+
+    def __repr__(self) -> str:
+        return f"CachedInSlot({self.x}, {self.length})"
+
+
+class Column:
+    """A descriptor as those of object-relational mappers: what is set through it is written down elsewhere."""
+
+    def __get__(self, row: Any, kind: Any = None) -> Any:
+        return self if row is None else row.__dict__["x"]
+
+    def __set__(self, row: Any, value: Any) -> None:
+        raise AssertionError("it was set")
+
+
+class Instrumented:
+    x = Column()
+
+    def __init__(self, x: Any) -> None:
+        self.__dict__["x"] = x
+
+    def __repr__(self) -> str:
+        return f"Instrumented({self.x})"
+
+
+class Claiming:
+    """As proxies do."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    @property
+    def __class__(self) -> Any:
+        return tuple
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        raise AttributeError
+
+    def __repr__(self) -> str:
+        return f"Claiming({self.x})"
 
 
 def table() -> dict[str, list[str]]:
@@ -218,6 +303,68 @@ def test_what_is_not_understood_is_kept_as_it_is(name: str, in_place: bool) -> N
     assert new.keys() == {"a", "b"}
     assert new["a"] is new["b"][0] is value
     assert repr(value) == before
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_queue_keeps_its_zeros(in_place: bool) -> None:
+    for jobs in (filled(queue.Queue()), filled(Jobs())):
+        assert prune([jobs], in_place=in_place).value[0].get_nowait() == 0
+
+
+class Raising:
+    """For classes of numbers and text: every question raises."""
+
+    def asked(self, *arguments: Any) -> Any:
+        raise RuntimeError("asked")
+
+    __eq__ = __ne__ = __bool__ = __len__ = asked
+    __hash__ = object.__hash__
+
+
+@for_each("base", [int, float, complex, Fraction, str, bytes])
+def test_a_number_or_text_that_cannot_be_asked_is_no_zero(base: type[Any]) -> None:
+    value = type("Unasked", (Raising, base), {})()
+    assert not is_zero(value)
+    for data in ([value, 0], {"a": value, "b": 0}, (value, [0]), {"a": (value,)}):
+        assert not is_zero(data)
+        for in_place in (False, True):
+            prune(copy.copy(data), in_place=in_place)
+    assert prune([value, 0]).value[0] is value
+
+
+class Moody:
+    """A member of a set that can no longer be found."""
+
+    is_moody = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __hash__(self) -> int:
+        if Moody.is_moody:
+            raise RuntimeError("asked for its hash")
+        return self.number % 2
+
+    def __eq__(self, other: object) -> bool:
+        if Moody.is_moody:
+            raise RuntimeError("asked whether it equals")
+        return self is other
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_members_that_cannot_be_hashed_again_stay(in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {0, "", *map(Moody, range(6))}
+    count = len(members)
+    monkeypatch.setattr(Moody, "is_moody", True)
+    try:
+        left = len(prune(members, in_place=in_place).value)
+    except RuntimeError:  # looking for the 0 found one of them in its place
+        left = count - 2
+        assert len(members) >= left
+    assert left == count - 2
 
 
 # Rules about types that a Treat cannot be followed for.

@@ -15,7 +15,9 @@ can be followed. docs/zeros.md has a table of types.
 
 A plain object is an instance of a class written in Python that has attributes and defines no protocol (length,
 iteration, calls, its own way of copying or of setting attributes). With a protocol, only the class knows what its
-attributes mean. For the same reason a subclass of dict or list is not treated as a dict or list.
+attributes mean. For the same reason a subclass of dict or list is not treated as a dict or list. Of classes of the
+standard library and of their subclasses, and of attributes that are stored under the name of a property or cached
+property, nothing is known either.
 
 How it works
 ------------

@@ -10,11 +10,13 @@ wrongly.
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 import datetime
 import enum
 import numbers
+import sys
 import types
 from collections import UserDict, UserList, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ from decimal import Decimal
 from fractions import Fraction
 from operator import not_
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, Protocol
 
 
 class Treat(enum.Enum):
@@ -116,18 +118,19 @@ def is_zero(value: object, *, rules: Rules | None = None) -> bool:
 # The built-in rules.
 
 
+# A subclass may say something else of itself than its base, or raise anything: then it is not understood.
+
+
 def _equals_zero(value: Any) -> bool:
-    return bool(value == 0)
+    try:
+        return bool(value == 0)
+    except Exception:
+        return False
 
 
 def _is_empty(value: Any) -> bool:
-    return len(value) == 0
-
-
-def _unknown_number_is_zero(value: Any) -> bool:
-    """The rule for numbers of an unknown type, whose comparison may raise anything."""
     try:
-        return bool(value == 0)
+        return len(value) == 0
     except Exception:
         return False
 
@@ -179,6 +182,9 @@ _PROTOCOL_METHODS = frozenset(
     for name in names
 )
 
+# Bases of the standard library that leave what an object is to the program's own class.
+_BARE_BASES = frozenset({object, abc.ABC, Generic, Protocol, types.SimpleNamespace})
+
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made at run time
 # What attrs calls its description of a class, and the attribute in which an object keeps its hash.
 _ATTRS = "__attrs_attrs__"
@@ -191,7 +197,7 @@ def _structure_of(value_type: type) -> Treat | None:
         return Treat.KEEP
     if issubclass(value_type, tuple):
         return Treat.PLACES if _is_named_tuple(value_type) else None
-    if value_type is object or not _is_made_of_attributes(value_type):
+    if value_type is object or not _is_made_of_attributes(value_type) or any(map(_is_foreign, value_type.__mro__)):
         return None
     if dataclasses.is_dataclass(value_type) or _is_attrs(value_type):
         return Treat.FIELDS
@@ -210,12 +216,20 @@ def _is_attrs(value_type: type) -> bool:
     return isinstance(getattr(value_type, _ATTRS, None), tuple)
 
 
+def _is_foreign(base: type) -> bool:
+    """Whether only the standard library knows what the attributes of a class mean, as those of a queue."""
+    package = str(base.__module__).partition(".")[0]
+    return package in sys.stdlib_module_names and base not in _BARE_BASES and not dataclasses.is_dataclass(base)
+
+
 def _is_made_of_attributes(value_type: type) -> bool:
     """Whether instances consist of attributes alone, in a `__dict__` or in slots, and can be made empty.
 
     A class of C that is made at run time looks the same, except that its first base has neither `__dict__` nor
     `__slots__`, of which a class statement always leaves one.
     """
+    if any("__class__" in base.__dict__ for base in value_type.__mro__[:-1]):
+        return False  # a proxy, which claims to be something else
     makes_empty: Any = value_type.__new__
     if makes_empty is types.SimpleNamespace.__new__:
         return all(base.__flags__ & _HEAP_TYPE or base is types.SimpleNamespace for base in value_type.__mro__[:-1])
@@ -256,6 +270,8 @@ class Judge:
         self.known: dict[type, Rule] = {}
         # The types in `known` whose values are zero exactly when they are false.
         self.false_when_zero: set[type] = set()
+        # What `_described_by` says of the types that were asked for.
+        self._described_by_type: dict[type, frozenset[str]] = {}
         if rules is not None:
             checked: Any = rules
             if not isinstance(checked, Mapping):
@@ -300,7 +316,7 @@ class Judge:
         if structure is not None:
             return structure
         if issubclass(value_type, numbers.Number):
-            return _unknown_number_is_zero
+            return _equals_zero
         rule = self._rules.get(object, Treat.KEEP)
         return Treat.KEEP if isinstance(rule, Treat) and not _can_follow(rule, value_type) else rule
 
@@ -324,11 +340,19 @@ class Judge:
         items: Iterable[Any] = value
         return iter(items)
 
+    def _described(self, value_type: type) -> frozenset[str]:
+        """Return the attributes that an object does not have by itself: its class describes how to get them."""
+        names = self._described_by_type.get(value_type)
+        if names is None:
+            names = self._described_by_type[value_type] = frozenset(_described_by(value_type))
+        return names
+
     def fields(self, value: Any) -> Fields | None:
         """Return the fields of an object by which it is judged. None if there are none: the object is unknown."""
         state = dict(attributes_of(value))
-        if _ATTRS_HASH in state:
-            return None  # a copy would keep the hash of what was pruned
+        # A copy would keep what was computed from the values before, or changing it would run the class's code.
+        if not self._described(type(value)).isdisjoint(state):
+            return None
         found = Fields([], [], significant=False)
         declared: Iterable[Any] = ()
         if dataclasses.is_dataclass(value):
@@ -364,6 +388,20 @@ class Fields(NamedTuple):
     def all(self) -> Iterable[tuple[str, Any]]:
         """Return both kinds."""
         return [*self.public, *self.private]
+
+
+def _described_by(value_type: type) -> Iterator[str]:
+    """Return the attributes that a class describes by more than a slot of theirs: a property, a cached property."""
+    yield _ATTRS_HASH
+    found = {name: member for base in reversed(value_type.__mro__) for name, member in base.__dict__.items()}
+    own = {each.name for each in getattr(value_type, _ATTRS)} if _is_attrs(value_type) else None
+    for name, member in found.items():
+        if isinstance(member, types.MemberDescriptorType):
+            # attrs makes a slot for a cached property too.
+            if own is not None and name not in own:
+                yield name
+        elif hasattr(type(member), "__get__") and not isinstance(member, types.FunctionType):
+            yield name
 
 
 def attributes_of(value: Any) -> Iterator[tuple[str, Any]]:

@@ -343,10 +343,8 @@ class _Pruning:
                 if inside and child.result is not value:
                     object.__setattr__(target, name, child.result)
         elif isinstance(node.value, Set):
-            if target is not node.value or node.zeros or node.gone():
-                kept = _kept(node)
-                target.clear()
-                target.update(kept)
+            # What stays is not put in again: its hash may not be what it was, and it would be lost.
+            set.difference_update(target, [item for _, item in (*node.zeros, *node.gone())])
         elif treat is not Treat.KEEP and (target is not node.value or node.zeros or _changes(node)):
             kept = _kept(node)
             if isinstance(target, deque):
