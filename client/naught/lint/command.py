@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
+from typing import TextIO
 
 from naught.lint import config as configuration
 from naught.lint.files import check_files, python_files
@@ -38,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = list(python_files(arguments.paths, config))
     with_locals, with_all = config.with_locals or arguments.locals, config.with_all or arguments.all
     checked = map(config.wanted, check_files(files, arguments.jobs, with_locals, with_all))
-    progress = Progress(sys.stderr, len(files))
+    out = _open_stream(sys.stdout)
+    progress = Progress(_open_stream(sys.stderr), len(files))
     try:
-        _, count = print_all(checked, FORMS[arguments.output](sys.stdout), progress, sys.stdout)
+        _, count = print_all(checked, FORMS[arguments.output](out), progress, out)
     except BrokenPipeError:
         # The reader has closed the pipe. The rest of the buffer must not raise at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         return FOUND_SOMETHING
     return FOUND_SOMETHING if count else FOUND_NOTHING
 
@@ -91,6 +94,11 @@ def _configured(arguments: argparse.Namespace) -> configuration.Config:
     else:
         found = configuration.find(arguments.paths)
     return found.with_arguments(arguments.select, arguments.ignore, arguments.exclude)
+
+
+def _open_stream(stream: TextIO | None) -> TextIO:
+    """Return the stream; for one that was closed before the program began, one that forgets what is written."""
+    return StringIO() if stream is None else stream
 
 
 def _wrong(message: str) -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from naught.lint.config import ALWAYS_EXCLUDED, Config
 from naught.lint.engine import check_source
@@ -50,11 +51,25 @@ def _below(folder: str, config: Config) -> Iterator[str]:
 
 def check_file(path: str, with_locals: bool = False, with_all: bool = False) -> list[Finding]:
     """Return the findings in one file; that it cannot be read is a finding. `-` is standard input."""
+    if path.endswith(".ipynb"):
+        # Its JSON would often parse as an expression of Python, and so look clean.
+        return [_unread(path, "it is a notebook, export it as a script")]
     try:
-        source = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        source = _standard_input() if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        return [Finding(path, 1, 1, UNREADABLE, f"cannot be read: {error.strerror or error}", 1)]
+        return [_unread(path, str(error.strerror or error))]
     return check_source(source, path, with_locals=with_locals, with_all=with_all)
+
+
+def _standard_input() -> bytes:
+    stream: TextIO | None = sys.stdin
+    if stream is None:
+        raise OSError("standard input is closed")
+    return stream.buffer.read()
+
+
+def _unread(path: str, why: str) -> Finding:
+    return Finding(path, 1, 1, UNREADABLE, f"cannot be read: {why}", 1)
 
 
 def check_files(

@@ -106,6 +106,8 @@ class Names:
         self.calls: list[ast.Call] = []
         # Identifier -> the names that are written so, in the order of the source.
         self.written_as: dict[str, list[ast.Name]] = {}
+        # The same by scope number, of the identifiers that were asked for: a large module has many `self`.
+        self._named: dict[str, dict[int, list[ast.Name]]] = {}
         self._read(tree)
 
     # -- the pass ------------------------------------------------------------------------------------------
@@ -271,7 +273,15 @@ class Names:
 
     def named(self, name: str, scope: Scope) -> list[ast.Name]:
         """Return the names that are written so in a scope and in those inside it, in the order of the source."""
-        return [node for node in self.written_as.get(name, ()) if self.is_within(node, scope)]
+        by_scope = self._named.get(name)
+        if by_scope is None:
+            by_scope = self._named[name] = {}
+            for node in self.written_as.get(name, ()):
+                here: Scope | None = self.scope_of[node]
+                while here is not None:
+                    by_scope.setdefault(here.number, []).append(node)
+                    here = here.parent
+        return by_scope.get(scope.number, [])
 
     def statement(self, node: ast.AST) -> ast.AST:
         """Return the statement that a node is part of."""

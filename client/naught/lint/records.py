@@ -46,12 +46,14 @@ def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
             down.append((entry, part, use.node))
         elif by > 0:
             up.append((entry, part))
+    made = {
+        part
+        for part in {part for _, part, _ in down}
+        if _is_begun_with_one(part, tracked, flow)
+        or any(of == part and _is_made_beside(each, tracked, flow) for each, of in up)
+    }
     for _, part, node in down:
-        if stays_above(node, flow):
-            continue
-        if _is_begun_with_one(part, tracked, flow) or any(
-            of == part and _is_made_beside(each, tracked, flow) for each, of in up
-        ):
+        if part in made and not stays_above(node, flow):
             yield Report(
                 finding.COUNTDOWN,
                 node,
@@ -97,6 +99,8 @@ def _changed_in_a_copy(use: Use, tracked: TrackedMap, flow: Flow) -> tuple[Part 
     `lock, users = locks[key]; locks[key] = lock, users - 1`, or `locks[key] = (locks[key][0], locks[key][1] - 1)`.
     """
     parts = use.value.elts if isinstance(use.value, ast.Tuple | ast.List) else []
+    if not any(isinstance(value, ast.BinOp) for value in parts):
+        return None, 0
     before = {each.node for each in flow.beside(use, tracked, Action.READ, Action.GET)}
     for part, value in enumerate(parts):
         if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Add | ast.Sub):

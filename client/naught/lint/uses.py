@@ -160,11 +160,12 @@ class Uses:
         if not held:
             return
         members = self.places.members()
+        filled = self._filled()
         for root, kind in held.items():
             joined = [root, *members.get(root, ())]
             local = not any(self.places.is_lasting(place) for place in joined)
             lasting = with_locals or not local
-            self.maps[root] = TrackedMap(root, kind, lasting, local, _name_of(joined), filled=self._is_filled(root))
+            self.maps[root] = TrackedMap(root, kind, lasting, local, _name_of(joined), filled=root in filled)
         for root, tracked in self.maps.items():
             tracked.above = self.maps.get(self.places.find(root.of)) if root.of is not None else None
         # The uses of loose places; `_add_loose_deletions` adds them to the attributes of that name.
@@ -174,9 +175,14 @@ class Uses:
         self._add_loose_deletions(members)
         self._note_own_keys(members)
 
-    def _is_filled(self, root: Place) -> bool:
-        made = [b for b in self.places.bindings if b.kind is not None and self.places.find(b.place) == root]
-        return bool(made) and all(binding.kind is not None and binding.kind.filled for binding in made)
+    def _filled(self) -> set[Place]:
+        """Return the representatives of the places whose maps are all made with entries."""
+        filled: dict[Place, bool] = {}
+        for binding in self.places.bindings:
+            if binding.kind is not None:
+                root = self.places.find(binding.place)
+                filled[root] = filled.get(root, True) and binding.kind.filled
+        return {root for root, always in filled.items() if always}
 
     def key_annotations(self, tracked: TrackedMap) -> list[ast.expr]:
         """Return the annotations of the keys of a map: `str` of `dict[str, int]`."""
