@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from naught import blocking
+from support.each import for_each
 from support.seeds import slow
 from support.server_process import ServerProcess, server_process, wait_until
 
@@ -121,6 +122,41 @@ def test_a_client_that_is_dropped_just_before_the_end_says_bye(
     wait_until(lambda: direct.get("n") == 0, "the permit was given back")
 
 
+@for_each(
+    "line",
+    [
+        "atexit.register(count)",
+        "threading.Thread(target=lambda: (threading.main_thread().join(), count())).start()",
+        "client = blocking.Client(sys.argv[1], lazy=True); atexit.register(lambda: print(client.incr('late')))",
+    ],
+)
+def test_a_client_that_is_first_used_while_the_process_ends(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path, line: str
+) -> None:
+    """What it needs is imported by then: the standard library refuses to import some of it that late. From Python
+    3.12 on there can be no new thread either, which is said."""
+    program = f"""
+        import atexit, sys, threading
+        import naught
+        from naught import blocking
+
+        def count():
+            try:
+                with blocking.Client(sys.argv[1]) as counters:
+                    print(counters.incr("late"))
+            except naught.ConnectionFailed:
+                print("no thread")
+
+        {line}
+    """
+    direct.take(["late"])
+    if sys.version_info < (3, 12):
+        assert printed(program, url_of(server), tmp_path, "-W", "ignore::ResourceWarning") == ["1"]
+    else:
+        process = start(program, url_of(server), tmp_path)
+        assert process.communicate(timeout=GUARD_S)
+
+
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_of_multiprocessing_say_bye(
     server: ServerProcess, direct: blocking.Client, tmp_path: Path, method: str
@@ -155,9 +191,10 @@ def test_daemon_threads_that_are_in_a_call_print_nothing(
     server: ServerProcess, direct: blocking.Client, tmp_path: Path
 ) -> None:
     program = f"""
-        import sys, threading
+        import logging, sys, threading
         from naught import blocking
 
+        logging.getLogger("asyncio").setLevel("ERROR")  # -X dev tells of a busy machine
         client = blocking.Client(sys.argv[1], {LEASE})
         client.incr("never")
 

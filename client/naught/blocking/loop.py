@@ -31,8 +31,13 @@ from naught.core.messages import Message, Waiter
 from naught.core.options import Options
 from naught.core.session import ClientSession
 from naught.core.sink import CallSink
-from naught.errors import Busy, ClientClosed, NaughtError
+from naught.errors import Busy, ClientClosed, ConnectionFailed, NaughtError
 from naught.green import current_caller, lock_class, start_thread
+
+try:  # here, because it cannot be imported any more while the process ends (a RuntimeError)
+    from uvloop import new_event_loop
+except (ImportError, RuntimeError):
+    from asyncio import new_event_loop  # type: ignore[assignment]
 
 _of_parents: Final[list[object]] = []  # kept in the child of a fork
 
@@ -85,9 +90,31 @@ class Loop:
             elif self._closed:
                 self._end()
             else:
-                exit.register(self)
-                start_thread(partial(self._run, first), f"naught {self._options.address}")
-                self._wake = self._wake_loop
+                self._start_thread(first)
+
+    def _start_thread(self, first: bool) -> None:
+        """Raises ConnectionFailed where the system has no thread or descriptor for it; a later call tries again."""
+        exit.register(self)
+        self._wake = self._wake_loop
+        ticket = [None]  # popped by the thread, which then runs, or here, where an interrupt came before it did
+        loop = None
+        try:
+            loop = new_event_loop()
+            start_thread(partial(self._run, loop, ticket, first), f"naught {self._options.address}")
+        except BaseException as error:
+            try:
+                ticket.pop()
+            except IndexError:  # it runs
+                raise error from None
+            if loop is not None:
+                loop.close()
+            exit.unregister(self)
+            self._wake, self._awake = self._start, False  # before the posts go: who posts later starts it
+            failure = ConnectionFailed(f"no connection to {self._options.address}: {error}")
+            self._fail_posts(failure)
+            if isinstance(error, OSError | RuntimeError):
+                raise failure from error
+            raise
 
     def _wake_loop(self) -> None:
         if self._event_loop is not None:  # else it is about to run, and begins with the posts
@@ -147,13 +174,12 @@ class Loop:
 
     # The client's own thread.
 
-    def _run(self, first: bool) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, ticket: list[None], first: bool) -> None:
         try:
-            from uvloop import new_event_loop
-        except ImportError:
-            from asyncio import new_event_loop  # type: ignore[assignment]
+            ticket.pop()
+        except IndexError:  # what started it was interrupted
+            return
         self._ident = get_ident()
-        loop = new_event_loop()
         try:
             loop.run_until_complete(self._serve(first))
         finally:
@@ -201,13 +227,17 @@ class Loop:
     def _end(self) -> None:
         """There is no thread any more."""
         self._wake, self._awake = self._end, False
-        while self._posts:
-            _, arguments = self._posts.popleft()
-            if arguments and isinstance(arguments[-1], Future):
-                arguments[-1].set_exception(ClientClosed("the client is closed"))
+        self._fail_posts(ClientClosed("the client is closed"))
         exit.unregister(self)
         self._opened.set_result()
         self._ended.set_result()
+
+    def _fail_posts(self, error: NaughtError) -> None:
+        """There is nobody who could make the calls that were posted."""
+        while self._posts:
+            _, arguments = self._posts.popleft()
+            if arguments and isinstance(arguments[-1], Future):
+                arguments[-1].set_exception(type(error)(*error.args))
 
 
 def _ask(session: ClientSession, call: Call[Any], timeout: float | None, future: Future) -> None:

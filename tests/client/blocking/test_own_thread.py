@@ -13,6 +13,9 @@ import naught
 from naught import blocking
 from naught.blocking import loop
 from naught.core.hooks import ObservedCall
+from naught.errors import ConnectionFailed
+from naught.green import start_thread
+from support.server_process import wait_until
 
 GUARD_S = 30.0
 
@@ -115,10 +118,52 @@ def test_a_hook_that_calls_its_client_is_refused(caplog: pytest.LogCaptureFixtur
     assert all("a hook must not call its client" in str(record.exc_info) for record in caplog.records)
 
 
-def test_a_thread_that_cannot_be_had_is_an_error_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("what", ["start_thread", "new_event_loop"])
+def test_without_a_thread_the_call_fails_and_does_not_count_later(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("naught.blocking.loop.start_thread", refuse)
-    with pytest.raises(RuntimeError, match="new thread"):
-        blocking.Client("memory://")
+    with monkeypatch.context() as patched:
+        patched.setattr(f"naught.blocking.loop.{what}", refuse)
+        with pytest.raises(ConnectionFailed, match="new thread"):
+            blocking.Client("memory://")
+        client = blocking.Client("memory://", lazy=True, timeout=GUARD_S)
+        with pytest.raises(ConnectionFailed, match="new thread"):
+            client.incr("n")
+    with client:
+        assert client.incr("n") == 1
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], None]] = []
+
+    def interrupted(run: Callable[[], None], name: str) -> None:
+        late.append(run)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("naught.blocking.loop.start_thread", interrupted)
+        client = blocking.Client("memory://", lazy=True, timeout=GUARD_S)
+        with pytest.raises(KeyboardInterrupt):
+            client.incr("n")
+    with client:
+        late[0]()  # the thread begins only now
+        assert client.incr("n") == 1
+
+
+def test_an_interrupt_once_the_thread_has_started_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def interrupted(run: Callable[[], None], name: str) -> None:
+        threads.append(name)
+        start_thread(run, name)
+        wait_until(lambda: client._connection._ident != 0, "it runs")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("naught.blocking.loop.start_thread", interrupted)
+    client = blocking.Client("memory://", lazy=True, timeout=GUARD_S)
+    with pytest.raises(KeyboardInterrupt):
+        client.incr("n")
+    with client:
+        assert client.get("n") in (0, 1)
+    assert len(threads) == 1
