@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from naught.aio.client import Client, connect
 from naught.core.calls import Acquired
-from naught.errors import ConnectionFailed, InvalidRequest, NaughtError
+from naught.errors import ConnectionFailed, InvalidRequest, NaughtError, is_misuse
 from naught.http_limit import Body, Headers, LimitOptions, Refusal
 
 __all__ = ["InFlightLimit", "Refusal"]
@@ -36,9 +36,9 @@ class InFlightLimit:
 
     `url`: the server, as for `naught.connect`, or a `naught.Client`, which the middleware uses and does not close.
     `key`: a function from a request's scope to the name of the group that the request counts in (a user, a route),
-    each group with the whole limit; it returns None for a request without a limit. Without the function all requests
-    are one group. `status`: the status of the response to a request beyond the limit, 503 or 429, sent with
-    `Retry-After: retry_after` seconds. `unreachable`: while the server cannot be reached, "open" passes requests on
+    each group with the whole limit; it returns None for a request without a limit. A name that cannot be a key raises
+    TooLarge or InvalidRequest. Without the function all requests are one group. `status`: the status of the response
+    to a request beyond the limit, 503 or 429, sent with `Retry-After: retry_after` seconds. `unreachable`: while the server cannot be reached, "open" passes requests on
     uncounted and "closed" refuses them with 503. `timeout`: seconds to wait for the server, per request. `body`,
     `headers`: of the response to a refused request, each as it is or as a function of the `Refusal`; headers replace
     those of the same name. Websockets and the lifespan are not counted.
@@ -80,9 +80,9 @@ class InFlightLimit:
         self._url: Final = url if isinstance(url, str) else ""
         if self._url:
             connect(self._url, timeout=timeout)  # checks both and raises InvalidRequest; connects to nothing
-        self._client: Client[Any] | None = self._given  # of this worker's event loop, once connected
-        # Makes `_client`. There is one attempt at a time, and a request that gives up does not cancel it.
-        self._connecting: asyncio.Task[Client[Any]] | None = None
+        # The clients that it makes itself, by the event loop that they belong to: one in a worker process. Tests run
+        # an application in many loops, one after another.
+        self._makers: Final[dict[asyncio.AbstractEventLoop, _ClientMaker]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point: serve one request, websocket or lifespan."""
@@ -95,7 +95,7 @@ class InFlightLimit:
 
     async def _serve_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._given is None:
-            self._start_connecting()
+            (await self._maker()).start()
         try:
             await self._app(scope, receive, send)
         finally:
@@ -103,28 +103,24 @@ class InFlightLimit:
 
     async def close(self) -> None:
         """Close this worker's client, unless it was given. Only needed where there is no lifespan."""
-        if self._given is not None:
-            return
-        connecting, self._connecting = self._connecting, None
-        client, self._client = self._client, None
-        if connecting is not None and client is None:
-            connecting.cancel()
-            await asyncio.wait([connecting])
-            if not connecting.cancelled() and connecting.exception() is None:
-                client = connecting.result()
-        if client is not None:
-            await client.close()
+        maker = self._makers.pop(asyncio.get_running_loop(), None)
+        if maker is not None:
+            await maker.close()
+        await self._forget_ended()
 
-    def _start_connecting(self) -> asyncio.Task[Client[Any]]:
-        if self._connecting is None or (self._connecting.done() and self._client is None):
-            self._connecting = asyncio.get_running_loop().create_task(self._make_client())
-            self._connecting.add_done_callback(_discard_result)
-        return self._connecting
+    async def _maker(self) -> _ClientMaker:
+        """That of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        maker = self._makers.get(loop)
+        if maker is None:
+            maker = self._makers[loop] = _ClientMaker(self._url, self._options.timeout)
+            await self._forget_ended()
+        return maker
 
-    async def _make_client(self) -> Client[Any]:
-        client: Client[Any] = await connect(self._url, timeout=self._options.timeout)
-        self._client = client
-        return client
+    async def _forget_ended(self) -> None:
+        """Clients end with their loops."""
+        for loop in [each for each in self._makers if each.is_closed()]:
+            await self._makers.pop(loop).forget()
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         group = self._group_of(scope) if self._group_of is not None else ""
@@ -135,6 +131,8 @@ class InFlightLimit:
         try:
             client, acquired = await self._acquire(options.counter_of(group))
         except (NaughtError, TimeoutError) as error:
+            if is_misuse(error):
+                raise
             options.note_unreachable(error)
             if options.open:
                 await self._app(scope, receive, send)
@@ -151,15 +149,17 @@ class InFlightLimit:
             client.release(acquired.hold).add_done_callback(_discard_result)
 
     async def _acquire(self, counter: str) -> tuple[Client[Any], Acquired]:
-        client = self._client
+        maker = await self._maker() if self._given is None else None
+        client = self._given if maker is None else maker.client
         # While the server is known to be unreachable, requests do not wait for it: a task is connecting already.
         if self._options.warned and (client is None or not client.connected):
-            if self._given is None:
-                self._start_connecting()
+            if maker is not None:
+                maker.start()
             raise ConnectionFailed("not connected")
         if client is None:
+            assert maker is not None
             async with asyncio.timeout(self._options.timeout):
-                client = await asyncio.shield(self._start_connecting())
+                client = await asyncio.shield(maker.start())
         acquired = await client.acquire(
             [(counter, 1, self._options.limit)], again=True, timeout=self._options.timeout
         )
@@ -170,6 +170,45 @@ class InFlightLimit:
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
         await send({"type": "http.response.body", "body": body})
+
+
+class _ClientMaker:
+    """Makes the client of one event loop."""
+
+    def __init__(self, url: str, timeout: float | None) -> None:
+        self._url: Final = url
+        self._timeout: Final = timeout
+        self.client: Client[Any] | None = None  # once it is connected
+        # Makes `client`. There is one attempt at a time, and a request that gives up does not cancel it.
+        self._connecting: asyncio.Task[Client[Any]] | None = None
+
+    def start(self) -> asyncio.Task[Client[Any]]:
+        """Connect, if no task does that already."""
+        if self._connecting is None or (self._connecting.done() and self.client is None):
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting.add_done_callback(_discard_result)
+        return self._connecting
+
+    async def _connect(self) -> Client[Any]:
+        client: Client[Any] = await connect(self._url, timeout=self._timeout)
+        self.client = client
+        return client
+
+    async def close(self) -> None:
+        """Close the client, also one that is connecting."""
+        connecting, client = self._connecting, self.client
+        if connecting is not None and client is None:
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            if not connecting.cancelled() and connecting.exception() is None:
+                client = connecting.result()
+        if client is not None:
+            await client.close()
+
+    async def forget(self) -> None:
+        """The loop has ended, and the client with it."""
+        if self.client is not None:
+            await self.client.close()
 
 
 def _discard_result(future: asyncio.Future[Any]) -> None:

@@ -215,6 +215,11 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | TimeoutError) and not isinstance(error, ClientClosed | NoPermit)
 
 
+def is_misuse(error: BaseException) -> bool:
+    """Whether the call itself is at fault, as with a key that is too long: asking the server would not help."""
+    return isinstance(error, InvalidRequest | TooLarge | WrongLoop)
+
+
 def copy_of_refusal(error: BaseException) -> NaughtError:
     """A copy of a refusal (see `is_refusal`) for one more caller, with the original as its `__cause__`."""
     assert isinstance(error, CommandError)

@@ -21,7 +21,7 @@ from naught.blocking.client import Client
 from naught.core.calls import Acquired
 from naught.core.holds import Hold
 from naught.core.options import check_options
-from naught.errors import ConnectionFailed, InvalidRequest, NaughtError
+from naught.errors import ConnectionFailed, InvalidRequest, NaughtError, is_misuse
 from naught.http_limit import Body, Headers, LimitOptions, Refusal
 
 __all__ = ["InFlightLimit", "Refusal"]
@@ -84,6 +84,8 @@ class InFlightLimit:
         try:
             client, acquired = self._acquire(options.counter_of(group))
         except NaughtError as error:
+            if is_misuse(error):
+                raise
             options.note_unreachable(error)
             if options.open:
                 return self._app(environ, start_response)
@@ -150,3 +152,11 @@ class _Counted:
             hold, self._hold = self._hold, None
             if hold is not None:
                 _release(self._client, hold)
+
+    def __del__(self) -> None:
+        """The server, or a middleware around this one, has forgotten to close it. No thread may wait here. In the
+        child of a fork the hold is lost, as it is the parent's."""
+        hold = getattr(self, "_hold", None)
+        if hold is not None and not hold.lost:
+            with suppress(NaughtError):
+                self._client._connection.release_untaken(hold)

@@ -235,3 +235,73 @@ def test_a_refusal_without_a_server_says_that_nothing_is_known() -> None:
         await client.close()
 
     run(scenario())
+
+
+async def answered(limited: InFlightLimit) -> int:
+    """The status of the response to one request, without a web server."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await limited({"type": "http", "path": "/"}, None, send)  # type: ignore[arg-type]
+    return int(sent[0]["status"])
+
+
+async def respond(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def test_in_every_event_loop_it_has_a_client(caplog: pytest.LogCaptureFixture) -> None:
+    """Test clients run each request in a loop of its own."""
+    limited = InFlightLimit(respond, "memory://loops", limit=1, unreachable="closed", timeout=GUARD_S)
+    for _ in range(3):
+        assert asyncio.run(answered(limited)) == 200
+
+    async def beside_another() -> int:
+        async with naught.connect("memory://loops") as counters:
+            await counters.incr("in-flight")
+            return await answered(limited)
+
+    assert asyncio.run(beside_another()) == 503, "it counts"
+    assert not caplog.records
+    asyncio.run(limited.close())
+
+
+@pytest.mark.parametrize("group", ["k" * 600, "\ud800"], ids=["too long", "no text"])
+def test_a_group_that_is_no_key_is_an_error_and_passes_no_request(group: str) -> None:
+    """Whoever chooses the group, by a header for example, would pass every limit with it."""
+
+    async def scenario() -> None:
+        limited = InFlightLimit(respond, "memory://", limit=1, key=lambda scope: group, timeout=GUARD_S)
+        with pytest.raises((naught.TooLarge, naught.InvalidRequest), match="key"):
+            await answered(limited)
+        await limited.close()
+
+    run(scenario())
+
+
+def test_a_client_of_another_loop_is_said() -> None:
+    client = naught.connect("memory://", lazy=True)
+    limited = InFlightLimit(respond, client, limit=1, timeout=GUARD_S)
+
+    async def first() -> None:
+        assert await answered(limited) == 200
+        await client.close()
+
+    asyncio.run(first())
+    client = naught.connect("memory://", lazy=True)
+    limited = InFlightLimit(respond, client, limit=1, timeout=GUARD_S)
+
+    async def other() -> None:
+        await client.ping()
+
+        def in_thread() -> None:
+            with pytest.raises(naught.WrongLoop):
+                asyncio.run(answered(limited))
+
+        await asyncio.to_thread(in_thread)
+        await client.close()
+
+    asyncio.run(other())

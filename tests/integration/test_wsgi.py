@@ -152,3 +152,23 @@ def test_a_server_that_was_never_there(unreachable: Any, status: int, caplog: py
 def test_what_cannot_be_meant_is_said_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(naught.InvalidRequest):
         InFlightLimit(App(), **{"url": "memory://", "limit": 1} | wrong)
+
+
+@pytest.mark.parametrize("group", ["k" * 600, "\ud800"], ids=["too long", "no text"])
+def test_a_group_that_is_no_key_is_an_error_and_passes_no_request(group: str) -> None:
+    """Whoever chooses the group, by a header for example, would pass every limit with it."""
+    limited = InFlightLimit(App(), "memory://", limit=1, key=lambda environ: group, timeout=GUARD_S)
+    with pytest.raises((naught.TooLarge, naught.InvalidRequest), match="key"):
+        limited({"PATH_INFO": "/"}, lambda *_: None)
+    limited.close()
+
+
+def test_a_response_that_is_dropped_unclosed_is_not_counted_any_more() -> None:
+    """PEP 3333 has the server close it, and middlewares that wrap the response forget to."""
+    with blocking.Client("memory://", timeout=GUARD_S) as counters:
+        limited = InFlightLimit(lambda environ, start: iter([b"a", b"b"]), counters, limit=1)
+        response = limited({}, lambda *_: None)
+        assert next(iter(response)) == b"a"
+        assert counters.get("in-flight") == 1
+        del response
+        wait_until(lambda: counters.get("in-flight") == 0, "it was released")
