@@ -38,10 +38,11 @@ class InFlightLimit:
     `key`: a function from a request's scope to the name of the group that the request counts in (a user, a route),
     each group with the whole limit; it returns None for a request without a limit. A name that cannot be a key raises
     TooLarge or InvalidRequest. Without the function all requests are one group. `status`: the status of the response
-    to a request beyond the limit, 503 or 429, sent with `Retry-After: retry_after` seconds. `unreachable`: while the server cannot be reached, "open" passes requests on
-    uncounted and "closed" refuses them with 503. `timeout`: seconds to wait for the server, per request. `body`,
-    `headers`: of the response to a refused request, each as it is or as a function of the `Refusal`; headers replace
-    those of the same name. Websockets and the lifespan are not counted.
+    to a request beyond the limit, 503 or 429, sent with `Retry-After: retry_after` seconds. `unreachable`: while the
+    server cannot be reached, "open" passes requests on uncounted and "closed" refuses them with 503. `timeout`:
+    seconds to wait for the server, per request. `body`, `headers`: of the response to a refused request, each as it
+    is or as a function of the `Refusal`; headers replace those of the same name. Websockets and the lifespan are not
+    counted.
 
     Costs each request one round trip to the server. The release is not waited for.
     """

@@ -226,6 +226,17 @@ def copy_of_refusal(error: BaseException) -> NaughtError:
     return with_cause(error_from_wire(error.code, str(error)), error)
 
 
+def reason_of(error: BaseException) -> str:
+    """The error in words. Some of the standard library have none."""
+    if str(error):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "nothing was answered in time"
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        return "the server closed the connection"
+    return type(error).__name__
+
+
 def with_subject(error: BaseException, subject: str) -> BaseException:
     """`error`, whose message begins with what was asked: the method and its counters."""
     if isinstance(error, NaughtError) and error.args:

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
+from inspect import isasyncgenfunction, isawaitable, isgeneratorfunction
 from math import inf
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
@@ -283,12 +284,20 @@ class Semaphore:
         await release_at_exit(self._entered.pop(), error)
 
     def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """As a decorator: every call of the coroutine function holds a permit while it runs."""
+        """As a decorator: every call of the coroutine function holds a permit while it runs.
+
+        Raises TypeError for a generator function, whose call returns before it has begun.
+        """
+        if isgeneratorfunction(function) or isasyncgenfunction(function):
+            raise TypeError(f"{function!r} would give its permit back before it has begun")
 
         @wraps(function)
         async def limited(*args: P.args, **kwargs: P.kwargs) -> T:
             async with self:
-                return await function(*args, **kwargs)
+                answer = function(*args, **kwargs)
+                if not isawaitable(answer):
+                    raise TypeError(f"{function!r} is no coroutine function: naught.blocking has semaphores for it")
+                return await answer
 
         return limited
 

@@ -535,3 +535,25 @@ def test_a_closed_client_has_lost_its_permits_and_others_get_them() -> None:
         await (await waiting).release()
 
     both(scenario)
+
+
+def test_what_is_no_coroutine_function_cannot_be_decorated() -> None:
+    async def scenario(first: naught.Client, second: naught.Client) -> None:
+        def generator() -> Any:
+            yield
+
+        async def both_kinds() -> Any:
+            yield
+
+        for function in (generator, both_kinds):
+            with pytest.raises(TypeError, match="before it has begun"):
+                first.semaphore("gpu", limit=1)(function)
+
+        def blocking() -> int:
+            return 5
+
+        with pytest.raises(TypeError, match=r"naught\.blocking has semaphores"):
+            await first.semaphore("gpu", limit=1)(blocking)()  # type: ignore[type-var]
+        assert await first.semaphore("gpu", limit=1)(lambda: second.get("gpu"))() == 1
+
+    both(scenario)

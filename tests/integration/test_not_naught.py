@@ -91,6 +91,47 @@ def test_what_answers_instead_is_named(kind: str, service: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("service", ["mail", "SSH", "memcached"])
+def test_what_answers_without_tls_is_said_at_once(kind: str, service: str) -> None:
+    handler = (
+        type("Greets", (_Handler,), {"greeting": b"ERROR\r\n"}) if service == "memcached" else SERVICES[service][0]
+    )
+
+    async def scenario(port: int) -> None:
+        async with asyncio.timeout(GUARD_S):
+            with pytest.raises(naught.ConnectionFailed, match="does not speak TLS"):
+                async with connect(kind, f"naughts://127.0.0.1:{port}", connect_timeout=3 * GUARD_S):
+                    """It does not connect."""
+
+    with serving(handler) as port:
+        asyncio.run(scenario(port))
+
+
+def _read_all(handler: socketserver.StreamRequestHandler) -> None:
+    handler.rfile.read()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("scheme", "handle", "why"),
+    [
+        ("naught", _read_all, "nothing was answered in time"),
+        ("naughts", lambda handler: handler.request.recv(1), "closed the connection|reset by peer"),
+    ],
+    ids=["nothing", "the end"],
+)
+def test_every_reason_has_words(kind: str, scheme: str, handle: Any, why: str) -> None:
+    async def scenario(port: int) -> None:
+        url = f"{scheme}://127.0.0.1:{port}"
+        async with connect(kind, url, lazy=True, connect_timeout=0.05, timeout=0.5) as client:
+            with pytest.raises(naught.CallTimeout, match=why):
+                await client.get("n")
+
+    with serving(type("Silent", (_Handler,), {"handle": handle})) as port:
+        asyncio.run(scenario(port))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_http_port_of_a_server_is_not_its_port(kind: str, tmp_path: Any) -> None:
     async def scenario(port: int) -> None:
         with pytest.raises(naught.ConnectionFailed, match="does not speak naught, but HTTP"):

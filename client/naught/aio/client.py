@@ -22,7 +22,7 @@ from naught.core.commands import Commands, Timeout
 from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
 from naught.credentials import Secret
-from naught.errors import InvalidRequest
+from naught.errors import InvalidRequest, NaughtError
 from naught.url import MemoryAddress
 from naught.wire.codec import decode_key
 
@@ -40,12 +40,10 @@ class Client(Commands[KeyT]):
     """
 
     def __init__(self, options: Options, decode: Callable[[bytes], KeyT]) -> None:
-        self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
         self._options: Final = options  # and with it all that is needed to make the client anew
         self._address: Final = options.address
         self._connection: Final = Connection(options)
         Commands.__init__(self, sink_of(self._connection, options), timeout=options.timeout, decode=decode)
-        self._closed = False
 
     @property
     def connected(self) -> bool:
@@ -57,9 +55,9 @@ class Client(Commands[KeyT]):
     async def close(self) -> None:
         """End the session, which gives back its holds, and close the connection.
 
-        Pending calls raise ClientClosed. A second call does nothing.
+        Pending calls raise ClientClosed. A second call does nothing. Raises WrongLoop in another loop than its own,
+        unless that has ended, and changes nothing then.
         """
-        self._closed = True
         await self._connection.close()
 
     aclose = close
@@ -87,22 +85,24 @@ class Client(Commands[KeyT]):
         return Client, (self._options._replace(lazy=True), self._decode)
 
     def __repr__(self) -> str:
-        return f"<naught.Client {self._address}{' closed' if self._closed else ''}>"
+        return f"<naught.Client {self._address}{' closed' if self._connection.closed else ''}>"
 
     def __del__(self) -> None:
         # Runs while the connection is open: the loop refers to the connection, but that does not refer to its client.
-        if getattr(self, "_closed", True) or not self._connection.used:
+        connection: Connection | None = getattr(self, "_connection", None)  # it also runs if `__init__` raises
+        if connection is None or connection.closed or not connection.used:
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._connection.finalize()
+        connection.finalize()
 
 
 class Connecting(Generic[KeyT]):
-    """The result of `connect`: await it, or use it with `async with`."""
+    """The result of `connect`: await it, or use it with `async with`, for one block at a time."""
 
     def __init__(self, make_client: Callable[[], Client[KeyT]]) -> None:
         self._make_client: Final[Callable[[], Client[KeyT]]] = make_client
         self._client: Client[KeyT] | None = None  # inside `async with`
+        self._entered = False  # by a block, which is not over
 
     def __await__(self) -> Generator[Any, None, Client[KeyT]]:
         return self._open().__await__()
@@ -117,13 +117,20 @@ class Connecting(Generic[KeyT]):
         return client
 
     async def __aenter__(self) -> Client[KeyT]:
-        self._client = await self._open()
+        if self._entered:
+            raise NaughtError("`async with` has this connect() open already: call connect() for each client")
+        self._entered = True
+        try:
+            self._client = await self._open()
+        except BaseException:
+            self._entered = False
+            raise
         return self._client
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._entered = self._client, None, False
         if client is not None:
             await client.close()
 

@@ -46,12 +46,14 @@ from naught.errors import (
     WrongLoop,
     is_no_access,
     is_refusal,
+    reason_of,
 )
 from naught.names import default_name
 from naught.sockets import keep_alive
 from naught.url import MemoryAddress, TcpAddress, TlsFiles
 
 if TYPE_CHECKING:
+    from socket import socket
     from ssl import SSLContext
 
     from naught.memory import Host
@@ -135,6 +137,17 @@ class TransportProtocol(asyncio.Protocol):
 def _is_distrust(error: Exception) -> bool:
     """Whether the certificate of the server is not one to trust: trying again would not help."""
     return type(error).__name__ == "SSLCertVerificationError"
+
+
+def _is_no_tls(error: Exception) -> bool:
+    """Whether what has arrived in place of a handshake is something else. An alert or an early end is not."""
+    reason = getattr(error, "reason", None)  # of an SSLError; its module is not imported for that
+    return (
+        type(error).__name__ == "SSLError"
+        and isinstance(reason, str)
+        and "ALERT" not in reason
+        and "CERTIFICATE" not in reason
+    )
 
 
 _NO_LOOP: Final = cast("asyncio.AbstractEventLoop", object())
@@ -330,13 +343,14 @@ class Connection:
                         if is_refusal(error):
                             raise
                         if isinstance(error, ProtocolError) or _is_distrust(error):
-                            raise ConnectionFailed(f"no connection to {self._address}: {error}") from error
+                            raise ConnectionFailed(f"no connection to {self._address}: {reason_of(error)}") from error
                         if last is None:
-                            logger.info("%s: %s; retrying for %g s", self._address, error, self._connect_timeout)
+                            why = reason_of(error)
+                            logger.info("%s: %s; retrying for %g s", self._address, why, self._connect_timeout)
                         last = error
                     await asyncio.sleep(self._backoff.next_delay())
         except TimeoutError:
-            reason = f": {last}" if last is not None else ""
+            reason = f": {reason_of(last)}" if last is not None else ""
             raise ConnectionFailed(
                 f"no connection to {self._address} within {self._connect_timeout:g} s{reason}"
             ) from last
@@ -396,14 +410,7 @@ class Connection:
             try:
                 keep_alive(connected)
                 if address.tls:
-                    await self._loop.create_connection(
-                        lambda: protocol,
-                        sock=connected,
-                        ssl=self._context(),
-                        server_hostname=address.host,
-                        ssl_handshake_timeout=self._connect_timeout,
-                        ssl_shutdown_timeout=BYE_TIMEOUT_S,
-                    )
+                    await self._create_tls(protocol, connected, address.host)
                 else:
                     await self._loop.create_connection(lambda: protocol, sock=connected)
             except BaseException:
@@ -417,6 +424,22 @@ class Connection:
             self._memory_host.attach(protocol)
         else:
             await self._loop.create_unix_connection(lambda: protocol, address.path)
+
+    async def _create_tls(self, protocol: TransportProtocol, connected: socket, host: str) -> None:
+        context = self._context()
+        try:
+            await self._loop.create_connection(
+                lambda: protocol,
+                sock=connected,
+                ssl=context,
+                server_hostname=host,
+                ssl_handshake_timeout=self._connect_timeout,
+                ssl_shutdown_timeout=BYE_TIMEOUT_S,
+            )
+        except Exception as error:
+            if _is_no_tls(error):
+                raise ProtocolError(f"what answers there does not speak TLS: {error}") from error
+            raise
 
     def _context(self) -> SSLContext:
         """The context of TLS for this attempt. Files that the URL names are read anew: certificates are replaced."""
@@ -479,7 +502,7 @@ class Connection:
         self.session.disconnected(error, monotonic())  # also ends a `_connect` that waits for its handshake
         self._update_timer()
         if not self.closed and self._reconnect_task is None and self._opened:
-            logger.warning("%s: connection lost: %s; reconnecting", self._address, error)
+            logger.warning("%s: connection lost: %s; reconnecting", self._address, reason_of(error))
             self._start_reconnecting()
 
     def _start_reconnecting(self, *, at_once: bool = False) -> None:

@@ -79,6 +79,7 @@ from naught.errors import (
     error_from_wire,
     is_no_access,
     is_refusal,
+    reason_of,
     with_cause,
 )
 from naught.wire.codec import REPLY, encode_notification, encode_request, reply_unpacker
@@ -787,8 +788,8 @@ class ClientSession:
         cause = self._connection_error
         reason = f"{'no answer' if message.msgid >= 0 else 'not sent'} within {message.timeout:g} s"
         if self._state is not _State.READY:
-            reason += f": {cause or 'not connected'}"
-        elif message.msgid < 0:
+            reason += f": {'not connected' if cause is None else reason_of(cause)}"
+        elif message.msgid < 0 and self._windows.in_flight:
             reason += ": earlier calls are unanswered"
         message.fail(lambda: with_cause(CallTimeout(reason), cause))
         self.cancel_wait(message)

@@ -55,6 +55,7 @@ def test_in_another_loop_nothing_is_counted(observed: bool, request: pytest.Fixt
     async def scenario() -> None:
         async with naught.connect(url, **hooks(observed)) as client:
             await asyncio.to_thread(lambda: asyncio.run(elsewhere(client)))
+            assert "closed" not in repr(client), "the close was refused"
             assert await client.get("n") == 0
             assert await client.incr("n") == 1
             await client.clear()
@@ -147,3 +148,18 @@ async def test_a_lazy_client_waits_for_a_server_within_the_timeout_of_each_call(
             ) as caught:
                 await client.incr("n")
             assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+async def test_one_connect_serves_one_block_at_a_time() -> None:
+    """Two tasks that share it would close each other's client."""
+    shared = naught.connect("memory://")
+    async with shared as first:
+        with pytest.raises(naught.NaughtError, match="call connect\\(\\) for each"):
+            await shared.__aenter__()
+        assert await first.incr("n") == 1
+    async with shared as later:
+        assert await later.get("n") == 0
+    refused = naught.connect("naught://127.0.0.1:1", connect_timeout=0.01)
+    for _ in range(2):
+        with pytest.raises(naught.ConnectionFailed):
+            await refused.__aenter__()

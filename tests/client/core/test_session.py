@@ -534,6 +534,7 @@ def test_a_call_whose_time_has_run_out_is_not_sent(timeout: float) -> None:
     driver.now += 0.5
     assert driver.write() == []
     assert waiter.outcome is CallTimeout
+    assert str(waiter.error).endswith(f"not sent within {timeout:g} s"), "no other call is to blame"
 
 
 def test_a_time_out_behind_a_full_window_names_it() -> None:
