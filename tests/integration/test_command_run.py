@@ -65,6 +65,7 @@ def line_of(process: subprocess.Popen[bytes]) -> bytes:
         (["sh", "-c", "exit 7"], 7),
         (["sh", "-c", "kill -KILL $$"], 137),
         (["no-such-program"], 127),
+        ([""], 127),
         *slow((["true"], 0), (["sh", "-c", "kill -TERM $$"], 143), (["/"], 126), (["/etc/passwd"], 126)),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -212,3 +213,24 @@ def test_without_a_server_the_program_does_not_run(shell: Shell, own_port: int, 
     assert status == 125
     assert err.startswith(b"naught: no connection to ")
     assert os.listdir(tmp_path) == []
+
+
+@needs_linux
+def test_a_child_that_is_killed_before_the_program_begins(shell: Shell, server: ServerProcess) -> None:
+    server.call("set", "gpu", 1)
+    process = shell.start(*RUN, "--", "true")
+    wait_until(lambda: parked(shell) == 1, "it waits")
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    server.call("set", "gpu", 0)
+    assert ended(process)[0] == 137
+    assert server.call("get", "gpu") == 0
+
+
+@needs_linux
+def test_without_descriptors_it_says_so(shell: Shell) -> None:
+    limited = ["sh", "-c", 'ulimit -n 8; exec "$@"', "sh", *NAUGHT, *RUN, "--", "true"]
+    done = subprocess.run(limited, env=shell.environment, capture_output=True, timeout=GUARD_S, check=False)
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert b"Too many open files" in done.stderr
+    assert done.stderr.count(b"\n") == 1, done.stderr

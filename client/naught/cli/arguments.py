@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, Final, TypedDict
 
 from naught.cli.streams import show, write_error
-from naught.errors import InvalidRequest
-from naught.wire.codec import decode_key
-from naught.wire.limits import DEFAULT_PORT
+from naught.errors import InvalidRequest, TooLarge
+from naught.wire.codec import decode_key, encode_key
+from naught.wire.limits import DEFAULT_PORT, TTL_MS_MAX, WAIT_MS_MAX
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -52,6 +52,9 @@ DEFAULT_URL: Final = f"naught://127.0.0.1:{DEFAULT_PORT}"
 COLUMNS_MIN: Final = 20
 """The help of a narrower terminal is as wide as this."""
 
+DIGITS_MAX: Final = 40
+"""Of a whole number: more than any command takes."""
+
 INTERVAL_S_MIN: Final = 0.01
 """Between two questions of `stat` and `watch`: more often would be a load, and no person can read it."""
 
@@ -71,11 +74,19 @@ def seconds(text: str) -> float:
     return number
 
 
+def waiting_time(text: str) -> float:
+    """Seconds that the server waits at most, where it is told."""
+    number = _number(text)
+    if not 0 <= number <= WAIT_MS_MAX / 1000:
+        raise argparse.ArgumentTypeError(f"a wait is from 0 to {WAIT_MS_MAX // 1000} seconds, not {text}")
+    return number
+
+
 def time_to_live(text: str) -> int:
     """Seconds in, milliseconds out."""
     number = _number(text)
-    if not 0.001 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a time to live is 0.001 seconds or more, not {text}")
+    if not 0.001 <= number <= TTL_MS_MAX / 1000:
+        raise argparse.ArgumentTypeError(f"a time to live is from 0.001 to {TTL_MS_MAX // 1000} seconds, not {text}")
     return round(number * 1000)
 
 
@@ -90,20 +101,33 @@ def _interval(text: str) -> float:
     return number
 
 
+def whole(text: str) -> int:
+    """A whole number, in digits: `int` also takes blanks, underscores and the digits of other scripts."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= DIGITS_MAX):
+        raise argparse.ArgumentTypeError(f"a whole number, not {text[:40]!r}")
+    return int(text)
+
+
 def from_1(text: str) -> int:
     """A whole number of 1 or more."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a whole number, not {text!r}") from None
+    number = whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"1 or more, not {text}")
     return number
 
 
-def key(text: str) -> str:
-    """A key. Its bytes are those that the shell has passed, whatever the locale takes them for."""
+def prefix(text: str) -> str:
+    """What keys begin with. Its bytes are those that the shell has passed, whatever the locale takes them for."""
     return decode_key(os.fsencode(text))
+
+
+def key(text: str) -> str:
+    """A key. Its bytes are those that the shell has passed."""
+    try:
+        return decode_key(encode_key(os.fsencode(text)))
+    except (InvalidRequest, TooLarge) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 _KEY_OR_STDIN: Final = "or - to read standard input: a key a line, each with an optional amount (default 1)"
@@ -116,7 +140,7 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
 
 def _add_incr(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY", type=key, help=_KEY_OR_STDIN)
-    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="the amount (default 1)")
+    parser.add_argument("by", metavar="BY", nargs="?", type=whole, default=1, help="the amount (default 1)")
     parser.add_argument(
         "--ttl", type=time_to_live, metavar="SECONDS", help="time to live of counters that this creates"
     )
@@ -124,13 +148,13 @@ def _add_incr(parser: argparse.ArgumentParser) -> None:
 
 def _add_decr(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY", type=key, help=_KEY_OR_STDIN)
-    parser.add_argument("by", metavar="BY", nargs="?", type=int, default=1, help="the amount (default 1)")
+    parser.add_argument("by", metavar="BY", nargs="?", type=whole, default=1, help="the amount (default 1)")
     parser.add_argument("--strict", action="store_true", help="fail instead of stopping at zero")
 
 
 def _add_value(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("key", metavar="KEY", type=key)
-    parser.add_argument("value", metavar="VALUE", type=int, help="0 evicts the counter")
+    parser.add_argument("value", metavar="VALUE", type=whole, help="0 evicts the counter")
     parser.add_argument("--ttl", type=time_to_live, metavar="SECONDS", help="time to live (default: no limit)")
 
 
@@ -139,14 +163,14 @@ def _add_prefix(parser: argparse.ArgumentParser) -> None:
         "prefix",
         metavar="PREFIX",
         nargs="?",
-        type=key,
+        type=prefix,
         default="",
         help="only keys that start with this (default: all)",
     )
 
 
 def _add_top(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("n", metavar="N", nargs="?", type=int, default=10, help="how many (default 10)")
+    parser.add_argument("n", metavar="N", nargs="?", type=whole, default=10, help="how many (default 10)")
     _add_prefix(parser)
 
 
@@ -155,14 +179,14 @@ def _add_wait_zero(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="for_seconds",
-        type=seconds,
+        type=waiting_time,
         metavar="SECONDS",
         help="wait at most this long (default: no limit)",
     )
 
 
 def _add_slowlog(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, default=32, metavar="N", help="how many, 1 to 128 (default 32)")
+    parser.add_argument("-n", type=whole, default=32, metavar="N", help="how many, 1 to 128 (default 32)")
     parser.add_argument("--reset", action="store_true", help="make the log empty after it was printed")
 
 
@@ -178,7 +202,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
         choices=["end"],
         help="end a session: what it holds comes back, and its connection is closed (default: list all)",
     )
-    parser.add_argument("number", metavar="N", nargs="?", type=int, help="the number of the session to end")
+    parser.add_argument("number", metavar="N", nargs="?", type=whole, help="the number of the session to end")
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:

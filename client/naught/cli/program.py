@@ -12,6 +12,7 @@ sent twice.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -89,7 +90,8 @@ class Program:
 
     def start(self) -> OSError | None:
         """Execute it. Returns why that is not possible; None where it runs."""
-        os.write(self._go, b"!")
+        with suppress(BrokenPipeError):  # something has ended the child: its status says so
+            os.write(self._go, b"!")
         os.close(self._go)
         with os.fdopen(self._failure, "rb") as failure:
             number = failure.read()
@@ -136,6 +138,8 @@ def _be_child(words: Sequence[str], go: int, failure: int, parent: int, mask: se
             os.execvp(words[0], list(words))
     except OSError as error:
         os.write(failure, str(error.errno).encode())
+    except ValueError:  # an empty name
+        os.write(failure, str(errno.ENOENT).encode())
     finally:
         os._exit(NOT_FOUND)
 

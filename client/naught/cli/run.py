@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from naught.cli.arguments import Parser, access_of, add_server, from_1, key, seconds
+from naught.cli.arguments import Parser, access_of, add_server, from_1, key, waiting_time
 from naught.cli.exit_status import CANNOT_RUN, NO_PERMIT, SIGNALLED, WRONG_USAGE
 from naught.cli.keys import written
 from naught.cli.program import Program, Signals, status_of
@@ -49,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--semaphore", metavar="KEY", type=key, required=True, help="the name of the semaphore")
     found.add_argument("--limit", metavar="N", type=from_1, required=True, help="permits that there are at a time")
     found.add_argument(
-        "--wait", metavar="SECONDS", type=seconds, help="for a permit, at most; 0 does not wait (default: no limit)"
+        "--wait",
+        metavar="SECONDS",
+        type=waiting_time,
+        help="for a permit, at most; 0 does not wait (default: no limit)",
     )
     found.add_argument(
         "--when-lost",
@@ -69,6 +72,14 @@ def main(words: Sequence[str]) -> int:
     if not program:
         say("run needs a program: naught run --semaphore gpu --limit 4 -- PROGRAM")
         return WRONG_USAGE
+    try:
+        return _run(arguments, program)
+    except OSError as error:  # of the system: no descriptor or process is left, for example
+        say(str(error))
+        return CANNOT_RUN
+
+
+def _run(arguments: argparse.Namespace, program: Sequence[str]) -> int:
     signals = Signals()
     child = Program(program, signals.mask_before)
     import asyncio  # from here on there are threads
