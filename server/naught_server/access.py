@@ -40,6 +40,9 @@ USERS_MAX: Final = 1_024
 PREFIXES_MAX: Final = 64
 """Prefixes of one user: each request compares its keys with all of them."""
 
+PREFIXES_PER_ENTRY: Final = 32
+"""Prefixes that a key is compared with for an entry of work: 12 ns each."""
+
 SECRETS_MAX: Final = 4
 """Secrets of one user: a new one beside the old one while clients change, and some more."""
 

@@ -21,6 +21,12 @@ PORTION_ITEMS_MIN: Final = 256
 """A portion has at least this number of items, whatever is left of its turn: few batches are divided, and a turn
 becomes longer by 50 us at most (compiled)."""
 
+CAREFUL_ENTRIES: Final = 4
+"""An item that is done with every check, and its place in the message."""
+
+PREPARE_ENTRIES: Final = 2
+"""Going back to the hot path behind such an item."""
+
 
 class Batch:
     """An `apply` under way. Its session owns it: it goes on when the connection is another one."""
@@ -54,31 +60,38 @@ class Batch:
         """Whether all items are done."""
         return self.done == len(self._keys)
 
-    @property
-    def entries_an_item(self) -> int:
-        """What an item costs its turn."""
-        return 1 if self._plain else 4
+    def next_keys(self, entries_max: int) -> Sequence[Any]:
+        """Those of the next portion."""
+        return self._keys[self.done : self._stop(entries_max)]
 
-    def next_keys(self, items_max: int) -> Sequence[Any]:
-        """The keys of the next portion."""
-        return self._keys[self.done : self.done + items_max]
+    def _stop(self, entries_max: int) -> int:
+        """Where the next portion ends at the latest."""
+        items_max = entries_max if self._plain else entries_max // CAREFUL_ENTRIES
+        return min(len(self._keys), self.done + max(PORTION_ITEMS_MIN, items_max))
 
-    def go_on(self, cache: Cache, now_ms: int, items_max: int, *, direct: bool) -> int:
-        """Do up to `items_max` items. Returns how many were done. The caller has seen to the shards of their keys.
-        `direct`: the cache is prepared for the hot path."""
+    def go_on(self, cache: Cache, now_ms: int, entries_max: int, *, direct: bool) -> int:
+        """Do items, for up to about so much work; how much, in entries. The caller has seen to the shards of their
+        keys, and `direct` says that the cache is prepared for the hot path."""
         begin = self.done
-        stop = min(len(self._keys), begin + items_max)
+        stop = self._stop(entries_max)
         waiters = cache.waiters
         enough = waiters.worked + SETTLED_AT_ONCE  # a portion ends early where it answers many waiters
+        entries = 0
         while self.done < stop and waiters.worked < enough:
             if direct and self._plain:
+                entries -= self.done
                 self._do_plain(cache, stop)
+                entries += self.done
                 if self.done == stop:
                     break
             self._do_one(cache, now_ms)
+            entries += CAREFUL_ENTRIES
             if self._plain:
                 direct = cache.prepare(now_ms)
-        return self.done - begin
+                entries += PREPARE_ENTRIES
+            if entries >= entries_max and self.done - begin >= PORTION_ITEMS_MIN:
+                break
+        return entries
 
     def _do_plain(self, cache: Cache, stop: int) -> None:
         """Do items up to this one, or to the first that is not plain."""

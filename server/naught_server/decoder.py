@@ -66,6 +66,7 @@ class Input:
         "_walk",
         "at",
         "data",
+        "elements",
     )
 
     def __init__(self, bytes_max: int | None = None) -> None:
@@ -73,6 +74,7 @@ class Input:
         self.data = b""  # received bytes
         self.at = 0  # where in them the first request begins that was not served
         self._walk: LargeWalk | None = None  # the large message under way, which then is all there is
+        self.elements = 0  # of the last message, where it was a large one; else 0
         self._guarded = bytes_max is not None  # not all that comes is taken
         self._left = -1 if bytes_max is None else bytes_max  # bytes that are, then; below 0 none: it has raised
         self._over = False  # more has come, and was dropped
@@ -151,6 +153,7 @@ class Input:
         Anything that MessagePack can say may come out of a small message: whether it is a request is for the caller
         to see. Raises BadInput where the bytes are no message or over a limit; from then on there is no input.
         """
+        self.elements = 0
         if self._walk is None:
             end = walk_small(self.data, self.at)
             if end >= 0:
@@ -178,6 +181,7 @@ class Input:
         message = bytes(memoryview(walk.data)[:end])
         self.data = bytes(memoryview(walk.data)[end:])
         self._walk = None
+        self.elements = walk.elements
         return self._decoded(message)
 
     def end_of_message(self) -> int:

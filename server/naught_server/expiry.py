@@ -28,7 +28,7 @@ is rebuilt by each visit, so its memory follows the number of its deadlines.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from typing import Final
 
 DEADLINE_BITS: Final = 48
@@ -152,28 +152,47 @@ class DeadlineWheel:
     def due(self, now_ms: int, enough: int) -> int:
         """The number of deadlines that are due at `now_ms` and still here. Stops counting at `enough` of them.
 
-        O(milliseconds not visited yet, at most a lap of them, + deadlines in those slots and in the last grain).
+        O(milliseconds not visited yet, at most a lap of them, + deadlines in the grains that were not poured yet).
         """
-        if not self.count:
-            return 0
-        found = self._due_of(self._kept, now_ms)
-        if self._near_count:
-            for at in range(self.passed_ms + 1, min(now_ms, self.passed_ms + SLOTS) + 1):
-                if found >= enough:
-                    break
-                found += len(self._near[at & _MASK] or ())
-        for grain in range(self._poured + 1, min(now_ms >> GRAIN_BITS, self._poured + LATER_SLOTS) + 1):
+        found = 0
+        for count in self._due_places(now_ms):
+            found += count
             if found >= enough:
                 break
-            slot = self._later[grain & _LATER_MASK]
-            if slot:
-                found += self._due_of(slot, now_ms)
         return found
 
-    def _due_of(self, slot: dict[bytes, None], now_ms: int) -> int:
-        """How many of these are due."""
+    def count_due(self, now_ms: int, looks_max: int) -> tuple[int, bool]:
+        """The same, by looking at so many places at most; and whether that was enough to count all."""
+        found = 0
+        for looks, count in enumerate(self._due_places(now_ms)):
+            if looks == looks_max:
+                return found, False
+            found += count
+        return found, True
+
+    def _due_places(self, now_ms: int) -> Iterator[int]:
+        """How many deadlines are due at each place: a millisecond of the near wheel, or a single key of a grain that
+        was not poured yet, because grains have keys of all laps."""
+        if not self.count:
+            return
+        # What was kept lives for a lap more at least, unless pouring its grain takes longer than that.
+        if self._kept and now_ms >> GRAIN_BITS > self._poured + LATER_SLOTS:
+            yield from self._due_of(self._kept, now_ms)
+        if self._near_count:
+            near = self._near
+            for at in range(self.passed_ms + 1, min(now_ms, self.passed_ms + SLOTS) + 1):
+                slot = near[at & _MASK]
+                if slot:
+                    yield len(slot)
+        for grain in range(self._poured + 1, min(now_ms >> GRAIN_BITS, self._poured + LATER_SLOTS) + 1):
+            slot = self._later[grain & _LATER_MASK]
+            if slot:
+                yield from self._due_of(slot, now_ms)
+
+    def _due_of(self, slot: dict[bytes, None], now_ms: int) -> Iterator[int]:
+        """For each key whether it is due."""
         deadline_of = self._deadline_of
-        return sum([deadline_of(key) <= now_ms for key in slot])
+        return (deadline_of(key) <= now_ms for key in slot)
 
     def due_estimate(self, now_ms: int) -> int:
         """About how many deadlines are due at `now_ms` and still here: the next slots, and as many in each of the

@@ -90,6 +90,24 @@ class TakenBack:
                 first[key] = first.get(key, 0) + by
 
 
+class HoldsPage:
+    """Some holds of a session, for a reply, and the work of finding them."""
+
+    __slots__ = ("fault", "found", "looked_at", "passed")
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, list[tuple[bytes, int]]]] = []
+        self.passed = 0  # holds before those
+        self.looked_at = 0  # amounts
+        self.fault: TooLarge | None = None  # the first hold alone does not fit
+
+    def result(self) -> list[tuple[int, list[tuple[bytes, int]]]]:
+        """The holds. Raises TooLarge if the first one does not fit."""
+        if self.fault is not None:
+            raise self.fault
+        return self.found
+
+
 class Holds:
     """All holds of one session, on the counters of one cache."""
 
@@ -224,35 +242,33 @@ class Holds:
             self._forget(hold)
         return done
 
-    def page(self, after: int, now_ms: int) -> tuple[list[tuple[int, list[tuple[bytes, int]]]], int, int]:
-        """The holds with numbers above `after`, as many as fit one reply and `PAGE_AMOUNTS`; how many holds were
-        passed over, and at how many amounts it looked. Raises TooLarge if the first hold does not fit."""
-        found: list[tuple[int, list[tuple[bytes, int]]]] = []
+    def page(self, after: int, now_ms: int) -> HoldsPage:
+        """The holds with numbers above `after`, as many as fit one reply and `PAGE_AMOUNTS`."""
+        page = HoldsPage()
         room = REPLY_BYTES_MAX - 64
-        passed = looked_at = 0
         ended: list[Hold] = []  # nothing is left of them; forgotten, so that no later page looks at them again
         for number, hold in self._by_number.items():
             if number <= after:
-                passed += 1
+                page.passed += 1
                 continue
-            if found and looked_at >= PAGE_AMOUNTS:
+            if page.found and page.looked_at >= PAGE_AMOUNTS:
                 break
-            looked_at += len(hold.amounts) + 1
+            page.looked_at += len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
             if not live:
                 ended.append(hold)
                 continue
             room -= 16 + sum(len(key) + 13 for key in live)
             if room < 0:
-                if not found:  # an empty page would mean that there are no more
-                    raise TooLarge(
+                if not page.found:  # an empty page would mean that there are no more
+                    page.fault = TooLarge(
                         f"hold {number} has {len(live)} amounts, more than fit a reply; ask for those after it"
                     )
                 break
-            found.append((number, list(live.items())))
+            page.found.append((number, list(live.items())))
         for hold in ended:
             self._forget(hold)
-        return found, passed, looked_at
+        return page
 
     def _give_back(self, hold: Hold, key: bytes, by: int, now_ms: int, reason: Reason) -> int:
         """Take all or a part of a held amount off its counter; the value after. `reason` is why the counter is

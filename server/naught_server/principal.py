@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from naught.errors import CommandError
-from naught_server.access import Access, Attempt, Login, refuse_unknown
+from naught_server.access import PREFIXES_PER_ENTRY, Access, Attempt, Login, refuse_unknown
 from naught_server.commands import Command, credentials_of
 from naught_server.params import Params
 from naught_server.store import Cache
@@ -41,6 +41,11 @@ class Principal:
     def is_checked(self) -> bool:
         """Whether a secret of the client is being checked."""
         return self.attempt is not None and not self.attempt.settled
+
+    def price_of_rights(self, elements: int) -> int:
+        """What `check_rights` costs for a message with so many elements, in entries."""
+        login = self.login
+        return 0 if login is None else elements * len(login.rights.prefixes) // PREFIXES_PER_ENTRY
 
     def check_rights(self, method: bytes, command: Command | None, params: Params, cache: Cache) -> None:
         """Raise Denied or Unauthenticated unless the client may ask this."""

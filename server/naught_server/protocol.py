@@ -43,8 +43,15 @@ from naught.wire.limits import DEFAULT_CACHE, REPLY_BYTES_MAX, UNKNOWN_BYTES_MAX
 from naught_server.access import Login
 from naught_server.admission import ALL, HEAD_BYTES, NOTHING, Admission, refusal
 from naught_server.bad_input import BadInput
-from naught_server.batch import PORTION_ITEMS_MIN, Batch
-from naught_server.commands import COMMANDS, REQUEST_ENTRIES, SLICE_PRICE, Command, shards_of
+from naught_server.batch import Batch
+from naught_server.commands import (
+    COMMANDS,
+    ELEMENTS_PER_ENTRY,
+    REQUEST_ENTRIES,
+    SLICE_PRICE,
+    Command,
+    shards_of,
+)
 from naught_server.decoder import Input, parts_of, peek_method
 from naught_server.engine import Audit, Engine
 from naught_server.fatal import FATAL
@@ -287,7 +294,7 @@ class ServerProtocol:
             if message is _REFUSED:
                 continue
             if self.refusing:
-                self._left -= REQUEST_ENTRIES
+                self._left -= REQUEST_ENTRIES + self._walked
                 self._refuse_message(message)
             else:
                 self._serve(message, now_ms)
@@ -348,10 +355,9 @@ class ServerProtocol:
         session = self.session
         cache = session.cache
         left = self._left
-        portion = max(PORTION_ITEMS_MIN, left // batch.entries_an_item)
         if cache.locks.held:
-            self._need_shards(None, cache, shards_of(cache, batch.next_keys(portion)))
-        self._do_portion(batch, portion, now_ms, direct=direct and not self._principal.careful)
+            self._need_shards(None, cache, shards_of(cache, batch.next_keys(left)))
+        self._do_portion(batch, left, now_ms, direct=direct and not self._principal.careful)
         self._note_work(b"apply", left - self._left, self._traceparent)
         if not batch.finished:
             return
@@ -360,11 +366,11 @@ class ServerProtocol:
             session.reply(self._checked(batch.reply()))  # never too large: results and errors of items are short
             self._stats.commands["apply"] += 1
 
-    def _do_portion(self, batch: Batch, portion: int, now_ms: int, *, direct: bool) -> None:
+    def _do_portion(self, batch: Batch, entries_max: int, now_ms: int, *, direct: bool) -> None:
         cache = self.session.cache
         worked = cache.waiters.worked
         try:
-            self._left -= batch.go_on(cache, now_ms, portion, direct=direct) * batch.entries_an_item
+            self._left -= batch.go_on(cache, now_ms, entries_max, direct=direct)
         finally:
             self._left -= cache.waiters.worked - worked
             if self._claim.locks is not None:
@@ -392,6 +398,12 @@ class ServerProtocol:
             self.unfinished_since_ms = None
         elif self.unfinished_since_ms is None or self._left < self._begun:
             self.unfinished_since_ms = now_ms
+
+    @property
+    def _walked(self) -> int:
+        """What it has cost to decode the message that is served, in entries, beside the price of every request. Also
+        one that is refused has cost that."""
+        return self._input.elements // ELEMENTS_PER_ENTRY
 
     @property
     def spent(self) -> int:
@@ -577,7 +589,7 @@ class ServerProtocol:
     def _serve(self, message: object, now_ms: int) -> None:
         """Execute any message. Raises BadInput when it is no request, _Stalled when it has to wait for a shard."""
         left = self._left
-        self._left -= REQUEST_ENTRIES
+        self._left -= REQUEST_ENTRIES + self._walked
         msgid, method, params = parts_of(message)
         command = COMMANDS.get(method)
         if command is None and msgid is None:
@@ -657,6 +669,7 @@ class ServerProtocol:
     ) -> bytes | None:
         session = self.session
         if self._principal.login is not None or self._principal.careful:
+            self._left -= self._principal.price_of_rights(self._input.elements)
             self._principal.check_rights(method, command, params, session.cache)
         if command is None:
             raise UnknownMethod(f"there is no method {method[:64].decode('utf-8', 'replace')!r}")
@@ -680,6 +693,7 @@ class ServerProtocol:
                 reply = self._reply(msgid, result)
         if isinstance(result, Batch):
             result.msgid = msgid
+            self._left += self._walked  # each item pays for it
             session.begin_batch(result)
         # What is not done yet is counted when it is answered. A notification is not answered.
         if msgid is None or not isinstance(result, (Waiter, Generator, Batch)):
@@ -688,8 +702,9 @@ class ServerProtocol:
 
     def _run(self, command: Command, params: Params, now_ms: int) -> object:
         """What the command returns. It is counted, and waiters that it has made room for are woken."""
-        # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds.
-        self._left -= command.price(self.session, params)
+        # Counted before it runs, because a call that fails at its last item costs as much as one that succeeds. What
+        # it costs to decode is in the price of each item, and was counted already.
+        self._left -= max(0, command.price(self.session, params) - self._walked)
         waiters = self.session.cache.waiters
         worked = waiters.worked
         try:

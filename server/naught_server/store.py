@@ -45,8 +45,17 @@ Reason = Literal["zero", "expired", "taken", "set", "cleared", "session"]
 EXPIRE_AT_ONCE: Final = 64
 """Expired counters that are taken out before a slice of requests; about 20 us. The sweeper takes out the others."""
 
-DUE_COUNTED_MAX: Final = 20_000
-"""Expired counters, not taken out yet, that `live_count` counts in one call; about 0.5 ms."""
+EXPIRE_TO_COUNT: Final = 500
+"""Expired counters that `live_count` takes out in one call; about 0.25 ms."""
+
+DUE_LOOKS_MAX: Final = 1_000
+"""Places of the wheel at which `live_count` looks in one call for those that are left; about 0.25 ms."""
+
+BACKLOG_ENTRIES: Final = 1_000
+"""What such a call costs while expired counters are left. Prices are in the entries of commands.py."""
+
+SHARDS_PER_ENTRY: Final = 16
+"""Shards whose size is read for an entry."""
 
 TABLES_SAMPLED: Final = 16
 """Cleared tables whose sizes stand for all."""
@@ -136,6 +145,7 @@ class Cache:
             (waiters.queues.by_key, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
             self._lazy,
         )
+        self._find_room()
 
     def change_policy(self, policy: CachePolicy) -> None:
         """Evict, and bound, as this policy says from now on. Its name and shards must be those of the cache. O(1):
@@ -147,7 +157,7 @@ class Cache:
         self._lazy = policy.eviction == "lazy"
         self.has_zeros = self.has_zeros or self._lazy
         self.hot.keep_zeros(lazy=self._lazy, has_zeros=self.has_zeros)
-        self.hot.allow(0)  # the bound is asked anew
+        self._find_room()
 
     def note_no_zeros(self) -> None:
         """All shards were looked at, and none has a zero left."""
@@ -182,12 +192,19 @@ class Cache:
     def live_count(self, now_ms: int) -> tuple[int, bool]:
         """The number of counters that exist at `now_ms`, and whether it is exact.
 
-        Expired counters that are still in the tables are subtracted. Up to 1 000 of them are taken out, none while a
-        shard is held; of the others up to `DUE_COUNTED_MAX` are counted. If there are more, the result is too high
-        and not exact. O(shards + expired counters).
+        Expired counters that are still in the tables are subtracted. Up to `EXPIRE_TO_COUNT` of them are taken out,
+        none while a shard is held; the others are counted as far as `DUE_LOOKS_MAX` looks find them. If there are
+        more, the result is too high and not exact. O(shards); see `price_of_count`.
         """
-        due = 0 if self.expire(now_ms, 1_000) else self.wheel.due(now_ms, DUE_COUNTED_MAX)
-        return self.raw_entries() - sum(self.zeros) - due, due < DUE_COUNTED_MAX
+        due, exact = (
+            (0, True) if self.expire(now_ms, EXPIRE_TO_COUNT) else self.wheel.count_due(now_ms, DUE_LOOKS_MAX)
+        )
+        return self.raw_entries() - sum(self.zeros) - due, exact
+
+    def price_of_count(self, now_ms: int) -> int:
+        """What `live_count` costs now, in entries. O(1)."""
+        backlog = self.wheel.count and self.wheel.passed_ms < now_ms
+        return len(self.tables) // SHARDS_PER_ENTRY + (BACKLOG_ENTRIES if backlog else 0)
 
     def prepare(self, now_ms: int) -> bool:
         """Make the cache ready for the hot path: take out what has expired, up to a bound, and note what it has to
@@ -196,18 +213,25 @@ class Cache:
             return False
         timed = self.wheel.count > 0
         backlog = timed and not self.expire(now_ms, EXPIRE_AT_ONCE)
-        hot = self.hot
-        if hot.creations <= 0:
-            limit = self.policy.max_counters
-            hot.allow(_UNBOUNDED if limit is None else max(0, limit - self.raw_entries()))
-        hot.begin(timed, now_ms if backlog else -1)
+        self.hot.begin(timed, now_ms if backlog else -1)
         return True
 
     def collect_evicted(self) -> None:
         """Count what the hot path has evicted."""
         evicted = self.hot.take_evicted()
         if evicted:
-            self.evictions["zero"] += evicted
+            self._count_evicted("zero", evicted)
+
+    def _count_evicted(self, reason: Reason, count: int = 1) -> None:
+        """So many counters are gone, and so many more can be created."""
+        self.evictions[reason] += count
+        self.hot.allow(self.hot.creations + count)
+
+    def _find_room(self) -> None:
+        """Let as many counters be created as the bound of the policy leaves. O(shards), so it is done once: each that
+        is created or evicted changes that number, and a cache at its bound need not count its entries."""
+        limit = self.policy.max_counters
+        self.hot.allow(_UNBOUNDED if limit is None else -self._excess(limit))
 
     def _value(self, shard: int, key: bytes, now_ms: int) -> int:
         """A counter's value, 0 for absent. Takes it out when it has expired."""
@@ -260,7 +284,7 @@ class Cache:
         """Take a counter out, with its deadline."""
         if not self._drop_timed(shard, key):
             del self.tables[shard][key]
-        self.evictions[reason] += 1
+        self._count_evicted(reason)
         if self.waiters.watched:
             self.waiters.on_absent(key)
 
@@ -270,7 +294,7 @@ class Cache:
             self._drop_timed(shard, key)
             self.tables[shard][key] = 0
             self.zeros[shard] += 1
-            self.evictions[reason] += 1
+            self._count_evicted(reason)
             if self.waiters.watched:
                 self.waiters.on_absent(key)
         else:
@@ -279,6 +303,7 @@ class Cache:
     def _create(self, shard: int, key: bytes, value: int, ttl_ms: int | None, now_ms: int) -> None:
         """Make a counter that is absent. Raises CacheFull."""
         self._need_room(1, now_ms)
+        self.hot.spend(1)
         table = self.tables[shard]
         if self.has_zeros and key in table:
             self.zeros[shard] -= 1
@@ -291,22 +316,14 @@ class Cache:
 
     def _need_room(self, creations: int, now_ms: int) -> None:
         """Raise CacheFull unless this many counters can be created. Takes out expired ones to make room."""
-        limit = self.policy.max_counters
-        if limit is None:
-            return
-        hot = self.hot
-        if hot.creations >= creations:  # a lower bound, so that most calls need not count the entries
-            hot.spend(creations)
-            return
-        missing = self._excess(limit) + creations
+        missing = creations - self.hot.creations
         if missing <= 0:
-            hot.allow(-missing)
             return
         self.expire(now_ms, max(missing, 1_000))
-        missing = self._excess(limit) + creations
+        missing = creations - self.hot.creations
         # Expired counters that cannot be taken out, because a shard is held, count as room too.
         if missing > 0 and self.wheel.due(now_ms, missing) < missing:
-            raise CacheFull(_FULL.format(limit))
+            raise CacheFull(_FULL.format(self.policy.max_counters))
 
     def _excess(self, limit: int) -> int:
         """By how much the number of counters exceeds `limit`; expired ones that were not taken out are included."""
@@ -509,7 +526,8 @@ class Cache:
     def clear(self, now_ms: int) -> int:
         """Evict all; how many. One step: the tables are replaced by empty ones, and the sweeper frees the old ones.
 
-        O(shards); with deadlines O(shards + slots of the wheel + expired counters that were not taken out yet).
+        O(shards); with deadlines O(shards + slots of the wheel + expired counters that were not taken out yet, each
+        once).
         """
         expired = self.wheel.due(now_ms, self.wheel.count)
         evicted = -expired
@@ -526,8 +544,8 @@ class Cache:
                 self.timed[shard] = {}
         if self.wheel.count:
             self.cleared_tables.extend(self.wheel.clear())
-        self.evictions["expired"] += expired
-        self.evictions["cleared"] += evicted
+        self._count_evicted("expired", expired)
+        self._count_evicted("cleared", evicted)
         if self.waiters.watched:
             self.waiters.on_all_absent()
         return evicted
@@ -570,7 +588,7 @@ class Cache:
         due, finished = self.wheel.take_due(now_ms, entries_max)
         for key in due:
             del self.timed[hash(key) & self._mask][key]
-        self.evictions["expired"] += len(due)
+        self._count_evicted("expired", len(due))
         if self.waiters.watched:
             for key in due:
                 self.waiters.on_absent(key)
@@ -601,6 +619,7 @@ class Cache:
         assert held == self.locks.held, f"{held} shards are held, their count is {self.locks.held}"
         limit = self.policy.max_counters
         if limit is not None:
+            assert self.hot.creations == -self._excess(limit), "the room under max_counters is off"
             excess = self._excess(limit) - self.wheel.due(now_ms, self.wheel.count)
             assert excess <= 0, f"{limit + excess} counters in a cache of {limit}"
         self.waiters.invariants(now_ms)

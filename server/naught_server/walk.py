@@ -25,6 +25,10 @@ METHOD_BYTES_MAX: Final = 64
 ITEM_PARTS_MAX: Final = 3
 """An item of a large message is a scalar, or an array of up to 3 scalars: [key, by, limit]."""
 
+LARGE_ELEMENTS: Final = SMALL_ELEMENTS + (1 + ITEM_PARTS_MAX) * BATCH_ITEMS_MAX
+"""Elements of a large message: an array of the most items, each of them an array, and some more. No request has more,
+and walking over five such arrays would take 35 ms where this module is not compiled."""
+
 assert ITEM_PARTS_MAX < SMALL_ELEMENTS < BATCH_ITEMS_MAX
 assert SMALL_BYTES < MESSAGE_BYTES_MAX
 
@@ -124,6 +128,7 @@ class LargeWalk:
         # A bytearray grows in place. Bytes would be copied for each piece, a MiB for each byte of a slow sender.
         self.data: bytearray = bytearray(data)
         self.fault: str = ""  # why it is refused
+        self.elements: int = 0  # values and arrays walked over
         self._at: int = 0  # offset of the next element
         self._depth: int = _MESSAGE
         self._missing: list[int] = [1, 0, 0, 0, 0]  # by depth: elements that must follow
@@ -146,10 +151,14 @@ class LargeWalk:
         missing = self._missing
         depth = self._depth
         at = self._at
+        elements = self.elements
         answer = UNFINISHED
         while True:
+            if elements > LARGE_ELEMENTS:
+                return self._too_large("a message", LARGE_ELEMENTS, "elements")
             while missing[depth] == 0:
                 if depth == _MESSAGE:
+                    self.elements = elements
                     return at if at <= MESSAGE_BYTES_MAX else self._too_large("a message", MESSAGE_BYTES_MAX, "bytes")
                 depth -= 1
             if at >= end:
@@ -169,6 +178,7 @@ class LargeWalk:
                 depth += 1
                 missing[depth] = count
                 at += 1 + width
+                elements += 1
                 continue
             if depth == _MESSAGE:
                 return self._bad()
@@ -179,8 +189,10 @@ class LargeWalk:
                 return size
             missing[depth] -= 1
             at += size
+            elements += 1
         self._at = at
         self._depth = depth
+        self.elements = elements
         return answer
 
     def _enter(self, depth: int, count: int) -> int:

@@ -115,6 +115,12 @@ CASES: dict[str, tuple[bytes, int, Fault | None]] = {
         ("too_large", "an array has at most 4096 items", 7),
     ),
     "items of three": (request(encode([[b"k", 1, 2]] * 1_024)), 1, None),
+    "as many items of three as an array may have": (request(encode([[b"k", 1, 2]] * BATCH_ITEMS_MAX)), 1, None),
+    "two arrays of them": (
+        request(encode([[b"k", 1, 2]] * BATCH_ITEMS_MAX), encode([[b"k", 1, 2]] * BATCH_ITEMS_MAX)),
+        0,
+        ("too_large", "a message has at most 16448 elements", 7),
+    ),
     "items of four": (request(encode([[b"k", 1, 2, 3]] * 1_024)), 0, ("too_large", "an item has at most 3 parts", 7)),
     "an array in an item": (request(encode([[b"k", [1], 2]] * 1_024)), 0, ("invalid", NO_REQUEST, 7)),
     "six parameters": (

@@ -26,7 +26,7 @@ from naught_server.engine import Engine
 from naught_server.slowlog import SLOW_NS_MIN
 from naught_server.stats import TIMED_ENTRIES, TIMED_OF_SMALL
 from naught_server.turns import Turns
-from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
+from naught_server.walk import LARGE_ELEMENTS, METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import Conversation, decoded, engine_of
 from support.transport import FakeTransport, turns_taken
 
@@ -147,6 +147,7 @@ def number_of(text: str) -> int:
         ("message", limits.MESSAGE_BYTES_MAX),
         ("one string or binary of a large message", limits.CURSOR_BYTES_MAX),
         ("method of a large message", METHOD_BYTES_MAX),
+        ("elements of a large message", LARGE_ELEMENTS),
         ("reply", limits.REPLY_BYTES_MAX),
         ("requests of a client that work in slices at the same time", session_module.SLICES_MAX),
         ("an unfinished message", server_limits.MESSAGE_MS_MAX),

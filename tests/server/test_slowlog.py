@@ -139,7 +139,7 @@ def test_all_that_the_adapter_has_measured(careful: bool) -> None:
         ((encode_request(1, "ping", []), encode_request(2, "take", [KEYS])), "take", 2 * REQUEST_ENTRIES + 300),
         ((encode_request(2, "take", [KEYS]), encode_request(1, "hello", [])), "take", 2 * REQUEST_ENTRIES + 320),
         ((encode_notification("take", [KEYS]),), "take", REQUEST_ENTRIES + 300),
-        ((encode_request(1, "get_many", [KEYS, 1]),), "get_many", REQUEST_ENTRIES),
+        ((encode_request(1, "get_many", [KEYS, 1]),), "get_many", REQUEST_ENTRIES + 53),
         ((encode_request(1, "nothing", []),), None, REQUEST_ENTRIES),
         ((encode_notification("nothing", []),), None, REQUEST_ENTRIES),
         ((b"\x94\x00",), None, 0),

@@ -162,7 +162,7 @@ FAULTS: list[Fault] = [
     Fault(
         "the hot path ignores overflow", HotCounters, "incr", "if by > PLAIN_MAX or before > PLAIN_MAX:", "if False:"
     ),
-    Fault("what the hot path has evicted is counted twice", Cache, "collect_evicted", "+= evicted", "+= 2 * evicted"),
+    Fault("what the hot path has evicted is counted twice", Cache, "collect_evicted", ", evicted)", ", 2 * evicted)"),
     Fault("equal values in the top have any order", commands, "_top", "and key < best[0][2]", "and False"),
     Fault("the top of one slice only", commands, "_top", "entered = 0\n", "entered = 0; best.clear()\n"),
     Fault("a compaction loses deadlines", ShardCompaction, "_finish", "self._timed.update(copies)", "pass"),
@@ -227,9 +227,15 @@ FAULTS: list[Fault] = [
     Fault(
         "due deadlines of a millisecond are not counted",
         DeadlineWheel,
-        "due",
+        "_due_places",
         "self.passed_ms + 1,",
         "self.passed_ms + 2,",
     ),
-    Fault("due deadlines of a grain are not counted", DeadlineWheel, "due", "self._poured + 1,", "self._poured + 2,"),
+    Fault(
+        "due deadlines of a grain are not counted",
+        DeadlineWheel,
+        "_due_places",
+        "self._poured + 1,",
+        "self._poured + 2,",
+    ),
 ]

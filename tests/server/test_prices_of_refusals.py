@@ -1,0 +1,242 @@
+"""What is refused, counted or full has its price too: a few bytes that are answered with an error cost no more turns'
+work than they pay for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from naught.wire.codec import encode_notification, encode_request
+from naught_server.access import Login, Rights
+from naught_server.config import TURN_ITEMS_MAX, CachePolicy, ServerConfig
+from naught_server.engine import Engine
+from naught_server.expiry import GRAIN_BITS, SLOTS
+from naught_server.holds import Holds
+from naught_server.store import Cache
+from simulation.peer import Peer, engine_of
+
+FAR_MS = 2 * SLOTS
+"""A time to live whose deadline goes into the later wheel at first."""
+
+
+def spent_on(peer: Peer, data: bytes) -> int:
+    """The entries that the peer's connection is charged for these bytes, its debt to later turns included."""
+    protocol = peer.protocol
+    before = protocol._left = TURN_ITEMS_MAX
+    protocol.receive(data, peer.now_ms)
+    spent = before - protocol._left
+    while protocol.wants_turn:
+        protocol.turn(peer.now_ms)
+        spent += protocol.spent
+    return spent
+
+
+def of_user(*prefixes: bytes) -> Peer:
+    """A peer whose user is bound to these prefixes."""
+    peer = Peer(engine_of())
+    principal = peer.protocol._principal
+    principal.login = Login(Rights("u", "read", None, prefixes), b"")
+    principal.careful = True
+    return peer
+
+
+# ---------------------------------------------------------------------------------------- messages that do nothing
+
+WIDE = [[b"%d" % number, 1, 1] for number in range(4_000)]
+KEYS = [b"k%d" % number for number in range(4_000)]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("nothing", (KEYS,)),  # there is no such method
+        ("ping", (KEYS,)),  # too many parameters
+        ("get", (KEYS,)),  # a wrong type
+        ("hello", (KEYS,)),
+        ("ack", (KEYS,)),
+        ("cancel", (WIDE,)),
+        ("set", (b"k", KEYS, 7)),
+        ("apply", (KEYS, KEYS[1:])),
+    ],
+)
+def test_a_large_message_that_is_refused_pays_for_its_elements(method: str, params: tuple[Any, ...]) -> None:
+    elements = sum(len(each) * (4 if each is WIDE else 1) for each in params if isinstance(each, list))
+    assert spent_on(Peer(engine_of()), encode_request(1, method, params)) >= elements // 4
+    assert spent_on(Peer(engine_of()), encode_notification(method, params)) >= elements // 4
+
+
+def test_what_is_done_does_not_pay_for_its_elements_twice() -> None:
+    peer = Peer(engine_of())
+    assert spent_on(peer, encode_request(1, "get_many", (KEYS,))) < 2 * len(KEYS) + 200
+
+
+def test_a_message_that_is_denied_pays_for_the_prefixes_that_were_compared() -> None:
+    few = spent_on(of_user(b"k"), encode_request(1, "get_many", ([*KEYS, b"x"],)))
+    many = spent_on(of_user(*(b"k" * 64 + b"%d" % n for n in range(64))), encode_request(1, "get_many", (KEYS,)))
+    assert many > 2 * few > len(KEYS) // 2
+
+
+# ---------------------------------------------------------------------------------------- holds
+
+
+@pytest.mark.patches
+def test_a_page_of_holds_that_fits_no_reply_pays_for_what_it_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(engine_of())
+    peer.call("hello", {"session": True})
+    peer.call("acquire", [(b"%0512d" % number, 1, 9) for number in range(1_000)])
+    looked_at = 0
+    live_amount = Holds.live_amount
+
+    def counted(*args: Any) -> int:
+        nonlocal looked_at
+        looked_at += 1
+        return live_amount(*args)
+
+    monkeypatch.setattr(Holds, "live_amount", counted)
+    spent = spent_on(peer, b"".join(encode_request(number, "held", ()) for number in range(20)))
+    assert looked_at == 20_000
+    assert spent >= looked_at
+
+
+# ---------------------------------------------------------------------------------------- counting beside a backlog
+
+
+def expired(count: int, *, laps: int = 0, **policy: Any) -> Peer:
+    """A peer of a server on which so many counters have just expired, all in one grain of the wheel; with `laps` as
+    many are in the same grain and live for longer."""
+    peer = Peer(engine_of(**policy))
+    cache = peer.protocol.session.cache
+    for number in range(count):
+        cache.incr(b"%d" % number, 1, FAR_MS, peer.now_ms)
+    later_ms = laps << GRAIN_BITS + 14
+    for number in range(count if laps else 0):
+        cache.incr(b"later %d" % number, 1, FAR_MS + later_ms, peer.now_ms)
+    peer.now_ms += FAR_MS
+    return peer
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("laps", [0, 1])
+@pytest.mark.parametrize("method", ["count", "info"])
+def test_counting_beside_expired_counters_pays_for_what_it_looks_at(
+    method: str, laps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = 0
+    deadline_of = Cache.deadline_of
+
+    def counted(cache: Cache, key: bytes) -> int:
+        nonlocal looked_at
+        looked_at += 1
+        return deadline_of(cache, key)
+
+    monkeypatch.setattr(Cache, "deadline_of", counted)
+    peer = expired(20_000, laps=laps)
+    spent = spent_on(peer, b"".join(encode_notification(method, ()) for _ in range(10)))
+    assert looked_at + peer.protocol.session.cache.wheel.visited <= 3 * spent
+
+
+def test_an_exact_count_comes_in_the_end_whatever_shares_the_grain() -> None:
+    peer = expired(3_000, laps=1)
+    assert peer.call("count") == 3_000
+    assert peer.call("info")[b"caches"][b"default"][b"counters_exact"] is True
+
+
+def test_info_pays_for_the_shards_of_all_caches() -> None:
+    caches = {f"c{number}": CachePolicy(f"c{number}", shards=4_096) for number in range(4)}
+    peer = Peer(Engine(ServerConfig(caches=caches)))
+    assert spent_on(peer, encode_request(1, "info", ())) >= 4 * 4_096 // 16
+
+
+# ---------------------------------------------------------------------------------------- full caches
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+def test_a_full_cache_does_not_count_its_entries_for_each_request(
+    eviction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(engine_of(max_counters=100, eviction=eviction, shards=64))
+    peer.call("apply", [b"%d" % number for number in range(100)], 1)
+    counted = 0
+    raw_entries = Cache.raw_entries
+
+    def counting(cache: Cache) -> int:
+        nonlocal counted
+        counted += 1
+        return raw_entries(cache)
+
+    monkeypatch.setattr(Cache, "raw_entries", counting)
+    for number in range(20):
+        assert peer.call("incr", b"new%d" % number).code == "full"
+        assert peer.call("ping") == b"pong"
+        assert [each[0] for each in peer.call("apply", [b"a%d" % number, b"b"], 1)] == [b"full", b"full"]
+        # One goes, one comes.
+        assert peer.call("apply", [b"%d" % number, b"x%d" % number, b"x%d" % number], [-1, 1, -1]) == [0, 1, 0]
+        assert peer.call("set", b"%d" % number, 1) == 0
+        assert peer.call("take", [b"%d" % number]) == [1]
+        assert peer.call("try_incr", [(b"%d" % number, 1, 1)]) == [True, [1]]
+    assert counted == 0
+    peer.engine.invariants(peer.now_ms)
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("what", ["full", "queued", "evicted with a deadline"])
+def test_a_batch_pays_for_items_that_are_not_plain(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is plain by its bytes, and its items turn out not to be: each is done with every check."""
+    peer = Peer(engine_of(max_counters=1_000 if what == "full" else None))
+    keys = [b"%d" % number for number in range(1_000)]
+    peer.call("apply", keys, 1, None if what != "evicted with a deadline" else 60_000)
+    careful = 0
+    apply_item = Cache.apply_item
+
+    def counted(*args: Any) -> Any:
+        nonlocal careful
+        careful += 1
+        return apply_item(*args)
+
+    monkeypatch.setattr(Cache, "apply_item", counted)
+    if what == "queued":
+        peer.call("hello", {"session": True})
+        for begin in range(0, 1_000, 500):
+            peer.send("acquire", [(b"wall", 1, 0), *((key, 1, 9) for key in keys[begin : begin + 500])], None)
+    spent = spent_on(
+        peer,
+        encode_request(
+            1, "apply", ([b"new" + key for key in keys] if what == "full" else keys, 1 if what == "full" else -1)
+        ),
+    )
+    assert careful == (0 if what == "queued" else 1_000)
+    assert spent >= 4 * careful
+
+
+def test_the_room_of_a_cache_is_known_after_each_way_to_evict() -> None:
+    peer = Peer(engine_of(max_counters=4, shards=4))
+    peer.call("hello", {"session": True})
+
+    def fill() -> None:
+        for number in range(4):
+            assert peer.call("incr", b"%d" % number, 1, 50) >= 1
+        assert peer.call("incr", b"one more").code == "full"
+
+    fill()
+    for way in (
+        lambda: peer.call("clear"),
+        lambda: peer.call("take", [b"0", b"1", b"2", b"3"]),
+        lambda: [peer.call("set", b"%d" % number, 0) for number in range(4)],
+        lambda: [peer.call("decr", b"%d" % number) for number in range(4)],
+        lambda: peer.call("apply", [b"0", b"1", b"2", b"3"], -1),
+    ):
+        way()
+        peer.engine.invariants(peer.now_ms)
+        fill()
+    peer.now_ms += 50
+    fill()
+    peer.call("config_set", "caches.default.max_counters", 3)
+    peer.call("clear")
+    for number in range(3):
+        assert peer.call("incr", b"%d" % number) == 1
+    assert peer.call("incr", b"one more").code == "full"
+    peer.call("config_set", "caches.default.max_counters", 0)
+    assert peer.call("incr", b"one more") == 1
+    peer.engine.invariants(peer.now_ms)
