@@ -139,6 +139,9 @@ REQUEST_ENTRIES: Final = 10
 ELEMENTS_PER_ENTRY: Final = 2
 """Elements of a large message that are walked over and decoded for an entry: 0.65 us each, compiled 0.1."""
 
+KEYS_LOOKED_AT_PER_ENTRY: Final = 4
+"""Keys of the wheel whose deadlines `clear` looks at for an entry, where some have expired and are still there."""
+
 INFO_ENTRIES: Final = 24
 """What `info` says of a cache, beside its counts."""
 
@@ -424,9 +427,12 @@ def _count_all(session: Session, cache: Cache) -> Slices:
 
 
 def clear(peer: Peer, params: Params, now_ms: int) -> int:
-    evicted = peer.session.cache.clear(now_ms)
+    cache = peer.session.cache
+    if cache.has_backlog(now_ms):
+        peer.spend(cache.wheel.count // KEYS_LOOKED_AT_PER_ENTRY)
+    evicted = cache.clear(now_ms)
     peer.engine.tables_replaced()
-    peer.audit("clear", cache=peer.session.cache.name, evicted=evicted)
+    peer.audit("clear", cache=cache.name, evicted=evicted)
     return evicted
 
 
@@ -692,6 +698,7 @@ def config_get(peer: Peer, params: Params, now_ms: int) -> Any:
 def config_set(peer: Peer, params: Params, now_ms: int) -> object:
     name = word_of(params[0], "name")
     result = peer.engine.change_setting(name, params[1])
+    peer.spend(peer.engine.price_of_setting(name))
     peer.audit("config_set", setting=name, value=result)
     return result
 

@@ -33,7 +33,7 @@ from naught_server.session import EndReason, Session
 from naught_server.sessions import OnTakenBack, Sessions
 from naught_server.settings import SWEEPER_OFF, Settings
 from naught_server.stats import Stats
-from naught_server.store import Cache, Store, deviation
+from naught_server.store import SHARDS_PER_ENTRY, Cache, Store, deviation
 from naught_server.sweep import Sweep
 from naught_server.timers import Timers
 from naught_server.tuner import Decision, Figures, Tuner
@@ -42,6 +42,12 @@ log = logging.getLogger("naught.server")
 
 SWEEP_IDLE_MS: Final = 100
 """How often the sweeper looks for work when there was none."""
+
+COLLECTION_ENTRIES: Final = 50_000
+"""A collection of all objects: 25 ms and more. Prices are in the entries of commands.py."""
+
+RULES_ENTRIES: Final = 20
+"""Beginning anew with the tuner's rules, for each cache."""
 
 # About what these have in memory, to notice when much of it is gone.
 CONNECTION_BYTES: Final = 16 << 10
@@ -242,6 +248,16 @@ class Engine:
         result = self.settings.change(name, value)
         self.tuner.forget(name)
         return result
+
+    def price_of_setting(self, name: str) -> int:
+        """What changing a setting costs, in entries of work."""
+        if name == "gc_freeze":
+            return COLLECTION_ENTRIES
+        if name == "tuner":
+            return RULES_ENTRIES * len(self.store.caches)
+        if name.startswith("caches."):
+            return len(self.store.caches[name.split(".", 1)[1].rpartition(".")[0]].tables) // SHARDS_PER_ENTRY
+        return 0
 
     def reconfigure(self, config: ServerConfig) -> None:
         """The configuration was reread: take its live settings, rules and users, whatever operators and tuner had

@@ -26,8 +26,11 @@ PROCESS_BYTES: Final = 64 * MIB
 SHARD_BYTES: Final = 1 << 10
 """Two empty tables and a lock."""
 
-CONNECTION_BYTES_MAX: Final = 2 * INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + 3 * REPLY_BYTES_MAX + (16 << 10)
-"""An unfinished message and a piece that is joined to it; output up to the bound, and that of a turn beyond it."""
+CONNECTION_BYTES_MAX: Final = (
+    2 * INPUT_BYTES_MAX + OUTPUT_BYTES_MAX + 3 * REPLY_BYTES_MAX + 2 * UNACKNOWLEDGED_BYTES_MAX + (16 << 10)
+)
+"""An unfinished message and a piece that is joined to it; output up to the bound, and that of a turn beyond it; what
+is sent again where it resumes a session."""
 
 HELD_BYTES_MAX: Final = 400 + KEY_BYTES_MAX
 """An amount that a session holds."""

@@ -649,6 +649,7 @@ class ServerProtocol:
             self._forget()  # each guess takes a connection
         if session is not before and session.id is not None:
             session.send_again()
+            self._left -= session.kept_bytes >> 8  # as other output
 
     def _answer(
         self, msgid: int | None, method: bytes, command: Command | None, params: Params, now_ms: int

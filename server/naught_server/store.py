@@ -203,8 +203,11 @@ class Cache:
 
     def price_of_count(self, now_ms: int) -> int:
         """What `live_count` costs now, in entries. O(1)."""
-        backlog = self.wheel.count and self.wheel.passed_ms < now_ms
-        return len(self.tables) // SHARDS_PER_ENTRY + (BACKLOG_ENTRIES if backlog else 0)
+        return len(self.tables) // SHARDS_PER_ENTRY + (BACKLOG_ENTRIES if self.has_backlog(now_ms) else 0)
+
+    def has_backlog(self, now_ms: int) -> bool:
+        """Whether counters may have expired that are still in the tables."""
+        return self.wheel.count > 0 and self.wheel.passed_ms < now_ms
 
     def prepare(self, now_ms: int) -> bool:
         """Make the cache ready for the hot path: take out what has expired, up to a bound, and note what it has to

@@ -240,3 +240,43 @@ def test_the_room_of_a_cache_is_known_after_each_way_to_evict() -> None:
     peer.call("config_set", "caches.default.max_counters", 0)
     assert peer.call("incr", b"one more") == 1
     peer.engine.invariants(peer.now_ms)
+
+
+# ---------------------------------------------------------------------------------------- settings, clear, resuming
+
+
+def test_a_setting_pays_for_what_it_sets_off() -> None:
+    caches = {f"c{number}": CachePolicy(f"c{number}", shards=4_096) for number in range(50)}
+    engine = Engine(ServerConfig(caches=caches))
+    collections: list[object] = []
+    engine.watch(on_collector=lambda name, value: collections.append((name, value)))
+
+    def spent(name: str, value: object) -> int:
+        return spent_on(Peer(engine), encode_request(1, "config_set", (name, value)))
+
+    assert spent("tuner", "dry-run") >= 10 * len(caches)
+    assert spent("caches.c1.max_counters", 7) >= 4_096 // 16
+    assert spent("gc_freeze", True) >= 10 * TURN_ITEMS_MAX
+    assert spent("gc_freeze", False) >= 10 * TURN_ITEMS_MAX
+    assert collections == [("gc_freeze", True), ("gc_freeze", False)]
+    assert spent("drain_timeout_ms", 7) < 100
+    assert spent("gc_freeze", 7) < 100, "it was refused"
+
+
+def test_clear_pays_for_the_expired_counters_it_looks_at() -> None:
+    peer = expired(20_000, laps=1)
+    spent = spent_on(peer, encode_request(1, "clear", ()))
+    assert peer.protocol.session.cache.evictions["expired"] == 20_000
+    assert spent >= 40_000 // 4
+
+
+def test_resuming_pays_for_the_replies_that_are_sent_again() -> None:
+    peer = Peer(engine_of())
+    session_id = peer.call("hello", {"session": True})[b"session"]
+    peer.call("set", b"k", 2**62)
+    for _ in range(60):
+        assert len(peer.call("get_many", [b"k"] * 4_000)) == 4_000
+    kept = peer.protocol.session.kept_bytes
+    assert kept > 2_000_000
+    again = Peer(peer.engine)
+    assert spent_on(again, encode_request(1, "hello", ({"session": session_id, "received": 1},))) >= kept >> 9
