@@ -241,6 +241,10 @@ def _listen_unix(path: str, mode: str | None = None, owner: str | None = None) -
         raise StartError(f"cannot listen on {path}: {error.strerror}") from None
 
 
+_NO_ID: Final = 2**32 - 1
+"""The first number that is no id: `chown` takes it for -1, which leaves the owner as it is."""
+
+
 def _ids_of(owner: str) -> tuple[int, int]:
     """The ids of user and group; -1 for one that stays. Names or numbers. Raises `StartError`."""
     user, _, group = owner.partition(":")
@@ -248,7 +252,9 @@ def _ids_of(owner: str) -> tuple[int, int]:
         uid = -1 if not user else int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
         gid = -1 if not group else int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
-        raise StartError(f"unix_socket_owner: there is no user or group {owner!r}") from None
+        uid = gid = _NO_ID
+    if max(uid, gid) >= _NO_ID:
+        raise StartError(f"unix_socket_owner: there is no user or group {owner!r}")
     return uid, gid
 
 

@@ -217,11 +217,16 @@ def _read_file(path: str, source: str, environment: Mapping[str, str]) -> dict[s
 
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        if isinstance(error, OSError):
-            raise ConfigError(f"{source}: cannot read {shown(path)}: {error.strerror}") from None
+            content = file.read(_CONFIG_BYTES_MAX + 1)
+        if len(content) > _CONFIG_BYTES_MAX:
+            raise ConfigError(f"{source}: {shown(path)} has more than {_CONFIG_BYTES_MAX} bytes")
+        table = tomllib.loads(content.decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot read {shown(path)}: {error.strerror}") from None
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML: it is nested too deeply") from None
     values: dict[str, Any] = {}
     for key, value in table.items():
         setting = SETTING_OF_NAME.get(key)
@@ -237,6 +242,10 @@ def _read_file(path: str, source: str, environment: Mapping[str, str]) -> dict[s
             tables = ("caches", "rules", "users")
             raise ConfigError(f"{path}: unknown key {key!r}{_nearest(key, [*SETTING_OF_NAME, *tables])}")
     return values
+
+
+_CONFIG_BYTES_MAX: Final = 4 << 20
+"""Read of a configuration: 128 caches and 1 024 users with 64 prefixes each fit many times."""
 
 
 def _read_caches(path: str, tables: object) -> dict[str, CachePolicy]:
@@ -380,7 +389,7 @@ def read_secret_file(path: str) -> str:
             text = file.read(_SECRET_FILE_CHARACTERS_MAX)
     except OSError as error:
         raise ValueError(f"cannot read {shown(path)}: {error.strerror}") from None
-    text = text.removesuffix("\n").removesuffix("\r")
+    text = text.removeprefix("\ufeff").removesuffix("\n").removesuffix("\r")
     if not text or "\n" in text:
         raise ValueError(f"{shown(path)} must have one line, the secret or its hash")
     return text

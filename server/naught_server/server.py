@@ -202,9 +202,9 @@ class Server:
             ending.callback(self._login_checks.close)
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_signal, number)
-                ending.callback(self._loop.remove_signal_handler, number)
+                ending.callback(self._remove_signal_handler, number)
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-            ending.callback(self._loop.remove_signal_handler, signal.SIGHUP)
+            ending.callback(self._remove_signal_handler, signal.SIGHUP)
             # All objects that exist now stay, tables included: later collections need not look at them.
             gc.collect()
             gc.freeze()
@@ -250,6 +250,11 @@ class Server:
             cut = await self._drain()
             self._log_stop(cut)
             return 1 if cut and self._signals > 1 else 0
+
+    def _remove_signal_handler(self, number: int) -> None:
+        self._loop.remove_signal_handler(number)
+        if self._alone:  # all that is left is to exit, with the status there is
+            signal.signal(number, signal.SIG_IGN)
 
     async def _sweep(self) -> None:
         """Sweep until cancelled. A sweeper that raises is started again, because without one memory only grows."""

@@ -407,6 +407,21 @@ def test_who_does_not_finish_in_time_is_cut(start: Start, loop: str) -> None:
     assert " connections_cut=1" in server.log()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_signals_until_it_has_ended_do_not_change_its_status(start: Start, loop: str, number: int) -> None:
+    """Each would end a process that does not handle it."""
+    server = start(loop=loop)
+    server.send(signal.SIGTERM)
+    while server.process.poll() is None:
+        server.send(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(0.001)  # more than its loop can take would be reported by Python
+    assert server.wait() == 0
+    assert " stopped why=SIGTERM " in server.log()
+    assert not server.ports_file.exists()
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_second_signal_ends_at_once(start: Start, loop: str) -> None:
     server = start("--drain-timeout-ms", "3600000", loop=loop)

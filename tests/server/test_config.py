@@ -247,6 +247,31 @@ def test_a_mistake_in_the_file(tmp_path: Path, text: str, message: str | None) -
         assert str(caught.value) == f"{path}: {message}"
 
 
+@pytest.mark.parametrize("text", ["x = " + "[" * 5_000, "x = " + "{a=" * 5_000])
+def test_nesting_without_end_is_a_mistake_in_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "naught.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(["--config", str(path)], {})
+    assert str(caught.value) == f"{path}: not TOML: it is nested too deeply"
+
+
+def test_a_file_is_not_read_without_end() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["--config", "/dev/zero"], {})
+    assert str(caught.value) == "--config: '/dev/zero' has more than 4194304 bytes"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "naught.toml").write_text(
+        f'port = 7\n[users.me]\nrole = "read"\nsecret_file = "{tmp_path}/secret"', encoding="utf-8-sig"
+    )
+    (tmp_path / "secret").write_text("a secret of mine\n", encoding="utf-8-sig")
+    config = load(["--config", str(tmp_path / "naught.toml")], {}).config
+    assert config.port == 7
+    assert config.users["me"].secrets[0].matches(b"a secret of mine")
+
+
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "naught.toml"
     path.write_bytes(b"port = 1 # \xff")

@@ -160,7 +160,8 @@ def test_a_unix_socket_has_the_owner_that_is_said(tmp_path: Path) -> None:
         listeners = Listeners(config)
         assert (path.stat().st_uid, path.stat().st_gid) == (os.getuid(), os.getgid())
         listeners.close()
-    for owner in ("nobody of this name", ":no group of this name"):
+    # The last but one means "as it is" to chown, and beyond it there is no id.
+    for owner in ("nobody of this name", ":no group of this name", "9" * 20, f":{2**32 - 1}", str(2**32)):
         config = ServerConfig(host=None, http_port=None, unix_socket=str(path), unix_socket_owner=owner)
         with pytest.raises(StartError, match="there is no user or group"):
             Listeners(config)
