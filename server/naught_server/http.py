@@ -29,6 +29,9 @@ _LINE: Final = re.compile(rb"([A-Z]{1,16}) ([!-~]{1,2048}) HTTP/1\.([01])", re.A
 # Blanks around the value are stripped afterwards: a pattern that may take them in several places tries them all.
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):([^\r\n\0]*)", re.ASCII)
 
+_ABSOLUTE: Final = re.compile(r"http://([^/?]+)(.*)", re.IGNORECASE)
+"""A whole URL, as a proxy is asked: its host counts, whatever the header says."""
+
 _EVERYWHERE: Final = {
     # Nothing but our own files, no frame around them, and no form that could send something.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -95,6 +98,8 @@ class Conversation:
         if self.closing:
             return b""
         self._data += data
+        if self._data.startswith(b"\r\n"):
+            self._data = self._data[2:]  # some clients end a request with a line too many
         end = self._data.find(b"\r\n\r\n")
         if end < 0 or end > HEAD_BYTES_MAX:
             if len(self._data) <= HEAD_BYTES_MAX:
@@ -105,7 +110,7 @@ class Conversation:
         try:
             return self._serve(head, ends=bool(rest))
         except _BadRequest as fault:
-            return self._refuse(fault)
+            return self._refuse(fault, has_body=not head.startswith(b"HEAD "))
 
     def _serve(self, head: bytes, *, ends: bool) -> bytes:
         request, keeps = _parse(head)
@@ -113,10 +118,10 @@ class Conversation:
         self.closing = ends or not keeps or self._served >= REQUESTS_MAX
         return _encoded(self._respond(request), closes=self.closing, has_body=request.method != "HEAD")
 
-    def _refuse(self, fault: _BadRequest) -> bytes:
+    def _refuse(self, fault: _BadRequest, *, has_body: bool = True) -> bytes:
         self.closing = True
         self._data = b""
-        return _encoded(fault.response, closes=True, has_body=True)
+        return _encoded(fault.response, closes=True, has_body=has_body)
 
 
 def _parse(head: bytes) -> tuple[Request, bool]:
@@ -130,18 +135,27 @@ def _parse(head: bytes) -> tuple[Request, bool]:
         parsed = _HEADER.fullmatch(each)
         if parsed is None:
             raise _BadRequest(400, "a header is a name, a colon and a value")
-        headers[parsed[1].decode("ascii").lower()] = parsed[2].strip(b" \t").decode("latin-1")
+        name = parsed[1].decode("ascii").lower()
+        if name == "host" and name in headers:
+            raise _BadRequest(400, "a request names one host")
+        headers[name] = parsed[2].strip(b" \t").decode("latin-1")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise _BadRequest(413, "no request here has a body")
     method = matched[1].decode("ascii")
     if method not in ("GET", "HEAD"):
         raise _BadRequest(405, "nothing can be changed here: GET and HEAD are served", Allow="GET, HEAD")
-    path = matched[2].decode("ascii").partition("?")[0]
+    target = matched[2].decode("ascii")
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is not None:
+        headers["host"], target = absolute[1], absolute[2]
+    elif target[0] != "/":
+        raise _BadRequest(400, "what is asked for is a path, or a URL of http")
+    path = target.partition("?")[0] or "/"
     is_new = matched[3] == b"1"
     if is_new and "host" not in headers:
         raise _BadRequest(400, "a request of HTTP/1.1 names its host")
-    connection = headers.get("connection", "").lower()
-    return Request(method, path, headers), "close" not in connection and (is_new or "keep-alive" in connection)
+    wishes = [each.strip() for each in headers.get("connection", "").lower().split(",")]
+    return Request(method, path, headers), "close" not in wishes and (is_new or "keep-alive" in wishes)
 
 
 def _encoded(response: Response, *, closes: bool, has_body: bool) -> bytes:

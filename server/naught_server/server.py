@@ -281,7 +281,8 @@ class Server:
         only_loopback = all(map(is_loopback, addresses))
         routes = Routes(self._health, feed, self._snapshot, _now_ms, self._engine.access, only_loopback=only_loopback)
         routes.take_token(read_token(self._config))
-        return HttpServer(self._listeners.http, routes, feed, self._engine.stats, http_port_context(self._config))
+        tls = http_port_context(self._config)
+        return HttpServer(self._listeners.http, routes, feed, self._engine.stats, turns=self._turns, tls=tls)
 
     def _snapshot(self) -> Snapshot:
         now_ms = _now_ms()

@@ -61,6 +61,34 @@ def test_requests_however_they_are_cut() -> None:
         assert served(*(piece for head in heads for piece in random_cuts(head, source)))[0] == whole
 
 
+def test_a_refusal_of_a_head_has_no_body_either() -> None:
+    for head in (b"HEAD / HTTP/1.1\r\n\r\n", b"HEAD / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"):
+        reply, _, _ = served(head)
+        assert status_of(reply) in (400, 413)
+        assert reply.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "path"),
+    [
+        (b"http://localhost:6481/metrics?x", "localhost:6481", "/metrics"),
+        (b"HTTP://evil.example/livez", "evil.example", "/livez"),  # it is this name that is asked for
+        (b"http://localhost", "localhost", "/"),
+        (b"http://localhost?x", "localhost", "/"),
+    ],
+)
+def test_a_proxy_may_name_the_host_in_the_request_line(target: bytes, host: str, path: str) -> None:
+    reply, _, requests = served(b"GET " + target + b" HTTP/1.1\r\nHost: other\r\n\r\n")
+    assert status_of(reply) == 200
+    assert (requests[0].headers["host"], requests[0].path) == (host, path)
+
+
+def test_an_empty_line_before_a_request_is_passed_over() -> None:
+    for pieces in ([b"\r\n" + GET], byte_by_byte(b"\r\n" + GET)):
+        reply, conversation, requests = served(*pieces)
+        assert (status_of(reply), len(requests), conversation.closing) == (200, 1, False)
+
+
 def test_requests_before_the_reply_are_not_served() -> None:
     reply, conversation, requests = served(GET * 1_000)
     assert len(requests) == 1
@@ -93,6 +121,8 @@ def test_a_head_has_no_body() -> None:
         (b"1", b"connection:  Close \r\n", False),
         (b"0", b"", False),
         (b"0", b"Connection: keep-alive\r\n", True),
+        (b"1", b"Connection: TE, close\r\n", False),
+        (b"1", b"Connection: enclosed\r\n", True),
     ],
 )
 def test_whether_a_connection_stays(version: bytes, header: bytes, stays: bool) -> None:
@@ -112,6 +142,9 @@ def test_whether_a_connection_stays(version: bytes, header: bytes, stays: bool) 
         (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: evil\r\n" + HOST + b"\r\n", 400),
+        (b"GET ftp://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\nb: c\r\n\r\n", 400),

@@ -1,0 +1,77 @@
+"""The HTTP port on a loop: its replies are work like that of other connections, and are dealt with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from naught_server.config import DEALT_ENTRIES_MAX
+from naught_server.http import Request, Response
+from naught_server.http_server import BYTES_PER_ENTRY, HttpServer
+from naught_server.turns import Turns
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Routes:
+    """Answers with so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def respond(self, request: Request) -> Response:
+        return Response(200, bytes(self._size))
+
+
+class Feed:
+    """Nobody looks at the page."""
+
+    def is_watched(self, now_ms: int) -> bool:
+        return False
+
+
+class Transport:
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.ended = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.ended
+
+    def close(self) -> None:
+        self.ended = True
+
+    abort = close
+
+
+@pytest.mark.asyncio
+async def test_replies_are_dealt() -> None:
+    size = BYTES_PER_ENTRY * DEALT_ENTRIES_MAX // 2
+    soon: list[Callable[[], None]] = []
+    turns = Turns(soon.append)
+    server = HttpServer([], cast("Any", Routes(size)), cast("Any", Feed()), cast("Any", None), turns=turns)
+    transports = [Transport() for _ in range(8)]
+    connections = [server.connection() for _ in transports]
+    for connection, transport in zip(connections, transports, strict=True):
+        connection.connection_made(cast("Any", transport))
+        for piece in (GET[:5], GET[5:]):
+            connection.data_received(piece)
+    served = []
+    while soon:
+        assert len(soon) == 1
+        soon.pop()()
+        served.append(sum(bool(transport.written) for transport in transports))
+    assert served[-1] == 8
+    assert max(after - before for before, after in zip([0, *served], served, strict=False)) <= 2
+    for connection in connections:
+        connection.connection_lost(None)
