@@ -457,7 +457,7 @@ def acquire(peer: Peer, params: Params, now_ms: int) -> tuple[bool, list[int], i
 
 
 def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
-    number = integer_of(params[0], "hold", 0, VALUE_MAX)
+    number = integer_of(params[0], "hold", 1, VALUE_MAX)
     if len(params) == 1 or params[1] is None:
         return peer.session.holds.release(number, None, now_ms)
     items = []

@@ -391,6 +391,9 @@ def test_a_hold_is_an_integer() -> None:
     assert granted
     assert ask(here, "release", float(hold)) == "invalid"
     assert ask(here, "release", str(hold)) == "invalid"
+    assert ask(here, "release", 0) == "invalid"
+    assert ask(here, "release", 2**63) == "invalid"
+    assert ask(here, "release", 2**63 - 1) == "not_held"
     assert ask(here, "release", -1) == "invalid"
     assert ask(here, "release", 2**63) == "invalid"
     assert ask(here, "release", 2**63 - 1) == "not_held"
