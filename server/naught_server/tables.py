@@ -39,7 +39,7 @@ def _steps() -> dict[int, int]:
 _CAPACITY_OF_SIZE: Final = _steps()
 
 
-def capacity(table: dict[bytes, int]) -> int:
+def capacity(table: dict[bytes, int] | dict[bytes, None]) -> int:
     """For how many entries a table has room, before it grows. O(1)."""
     size = sys.getsizeof(table)
     found = _CAPACITY_OF_SIZE.get(size)

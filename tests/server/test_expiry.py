@@ -307,6 +307,24 @@ def test_what_slots_held_is_given_back(end: str, ahead_ms: int) -> None:
     assert sizes(wheel) == EMPTY
 
 
+@pytest.mark.parametrize("ahead_ms", [10, 10 * deadlines.SLOTS], ids=["near", "later"])
+def test_of_many_deadlines_in_one_slot_the_few_that_are_left_keep_little_memory(ahead_ms: int) -> None:
+    """Counters that are made together expire together, and most may be evicted long before."""
+    wheel = Owned()
+    for number in range(100_000):
+        wheel.add(b"%d" % number, START_MS + ahead_ms, START_MS)
+    (slot,) = (each for slots in (wheel._near, wheel._later) for each in slots if each)
+    full = slot.__sizeof__()
+    for number in range(99_900):
+        wheel.discard(b"%d" % number)
+        if not number % 10_000:
+            assert wheel.count == len(slot)
+    assert slot.__sizeof__() < full // 50
+    wheel.invariants(wheel.deadlines.keys())
+    taken, _ = wheel.take_due(START_MS + ahead_ms, 1_000_000)
+    assert sorted(taken) == sorted(b"%d" % number for number in range(99_900, 100_000))
+
+
 def test_discarding_what_is_not_there_is_an_error() -> None:
     wheel = Owned()
     wheel.add(b"k", START_MS + 5, START_MS)
