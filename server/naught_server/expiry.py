@@ -22,7 +22,8 @@ visited every 65 seconds, which takes 150 to 450 ms each time. Grains are short 
 large dict takes long when it has to grow.
 
 Costs: adding O(1), discarding O(1) amortized. Taking out O(1) for each deadline, and O(1) more for each lap it was
-ahead. A slot is rebuilt by each visit, and when most of its deadlines were discarded: its memory follows their number.
+ahead. A slot is rebuilt by each visit, and when most of its deadlines were discarded, so its memory follows how many
+it has.
 """
 
 from __future__ import annotations

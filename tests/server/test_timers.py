@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
+import pytest
+
 from naught_server import timers
 from naught_server.timers import Timer, Timers
 
@@ -98,7 +100,29 @@ def test_cancelled_alarms_take_no_more_room_than_the_others() -> None:
     assert source.fire_due(10_000, 100) == len(kept)
 
 
-def test_whatever_is_set_and_cancelled_rings_as_a_sorted_list_would() -> None:
+def test_no_cancelling_takes_long() -> None:
+    """Thousands of waits are cancelled together. Taking the heap apart at once would keep everybody waiting."""
+    source = Timers()
+    random = Random(1)
+    all_timers = [source.set(random.randrange(10**6), lambda _: None) for _ in range(20_000)]
+    random.shuffle(all_timers)
+    size, most = _size(source), 0
+    for timer in all_timers[:-10]:
+        source.cancel(timer)
+        most = max(most, size - _size(source))
+        size = _size(source)
+        assert size <= 3 * len(source) + 2 * timers._PRUNE_MIN
+    assert most <= timers._MOVED_AT_ONCE
+    assert source.fire_due(10**6, 100) == 10
+
+
+def _size(source: Timers) -> int:
+    return len(source._heap) + len(source._old)
+
+
+@pytest.mark.patches
+def test_whatever_is_set_and_cancelled_rings_as_a_sorted_list_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timers, "_PRUNE_MIN", 30)
     for seed in range(20):
         random = Random(seed)
         source = Timers()
