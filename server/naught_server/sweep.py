@@ -31,7 +31,6 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from operator import add
 from typing import Final, Protocol, Self
 
 from naught_server.expiry import DEADLINE_MASK
@@ -433,15 +432,14 @@ class CompactTables(ShardJob):
         self._freed = freed  # called with the bytes of tables that a rebuilt shard gave up
         self._bytes_before = 0  # of the shard that was last found to need work
         # By shard: its entries when they were last noted, and when they were noted before that, at least SETTLED_MS
-        # ago.
-        self._noted = self._noted_before = array("q", [0]) * len(cache.tables)
-        self._noted_ms = 0  # when they were last noted
+        # ago; and when they were last noted.
+        self._noted = array("q", [0]) * len(cache.tables)
+        self._noted_before = array("q", [0]) * len(cache.tables)
+        self._noted_ms = array("q", [0]) * len(cache.tables)
+        self._now_ms = 0  # of the step under way
 
     def step(self, now_ms: int, entries_max: int) -> int:
-        if now_ms - self._noted_ms >= SETTLED_MS:
-            self._noted_before = self._noted
-            self._noted = array("q", map(add, map(len, self._cache.tables), map(len, self._cache.timed)))
-            self._noted_ms = now_ms
+        self._now_ms = now_ms
         return super().step(now_ms, entries_max)
 
     def compact_above(self, bytes_per_entry: int) -> None:
@@ -455,6 +453,10 @@ class CompactTables(ShardJob):
         cache = self._cache
         size = cache.measure(shard)
         entries = cache.entries_of(shard)
+        if self._now_ms - self._noted_ms[shard] >= SETTLED_MS:
+            self._noted_before[shard] = self._noted[shard]
+            self._noted[shard] = entries
+            self._noted_ms[shard] = self._now_ms
         if (
             size > TABLE_BYTES_MIN
             and size > self._bytes_per_entry_max * entries

@@ -54,6 +54,29 @@ def run(engine: Engine, now_ms: int, entries_max: int = 1_000, steps_max: int = 
 # ---------------------------------------------------------------------------------------- the jobs
 
 
+class _Counted(list[Any]):
+    """A list that counts how often it is walked over whole."""
+
+    walks = 0
+
+    def __iter__(self) -> Any:
+        _Counted.walks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("eviction", ["eager", "lazy"])
+def test_no_step_walks_over_all_shards(eviction: str) -> None:
+    engine = engine_of(shards=4_096, eviction=eviction)
+    cache = cache_of(engine)
+    fill(cache, 5_000)
+    fill(cache, 100, ttl_ms=50, prefix=b"timed:")
+    cache.tables, cache.timed, cache.zeros = _Counted(cache.tables), _Counted(cache.timed), _Counted(cache.zeros)
+    _Counted.walks = 0
+    for step in range(200):
+        engine.advance(START_MS + step * 50, 20)
+    assert _Counted.walks == 0
+
+
 @pytest.mark.parametrize("shards", [1, 256])
 def test_expired_counters_go(shards: int) -> None:
     engine = engine_of(shards=shards)
