@@ -381,6 +381,7 @@ class Server:
                 except Exception:
                     _log.exception("a connection failed to drain")
                     connection.abort()
+                await asyncio.sleep(0)  # it may have had thousands of waiting requests to answer
             if self._connections:
                 await self._drained
         finally:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -156,3 +157,28 @@ def test_an_engine_that_cannot_be_built_leaves_no_listener(monkeypatch: pytest.M
     # A listener left open is a ResourceWarning, and warnings are errors.
     with asyncio.Runner() as runner:
         runner.run(run())
+
+
+@LOOPS
+def test_others_have_their_turns_between_the_connections_that_are_told_to_finish(new_loop: NewLoop) -> None:
+    """Each may have thousands of requests that wait, which are all answered then."""
+    order: list[str] = []
+
+    async def run() -> None:
+        server = Server(ServerConfig(port=0, http_port=None))
+        loop = asyncio.get_running_loop()
+
+        class Finishing:
+            def drain(self) -> None:
+                order.append("drain")
+                loop.call_soon(order.append, "others")
+                if order.count("drain") == 5:
+                    server._connections.clear()
+
+        server._connections.update(cast("Any", Finishing()) for _ in range(5))
+        assert await server._drain() == 0
+        server._listeners.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+    assert order[:9] == ["drain", "others"] * 4 + ["drain"]
