@@ -201,7 +201,8 @@ class DeadlineWheel:
     def _due_of(self, slot: dict[bytes, None], now_ms: int) -> Iterator[int]:
         """For each key whether it is due."""
         deadline_of = self._deadline_of
-        return (deadline_of(key) <= now_ms for key in slot)
+        for key in slot:  # mypyc makes a list of a generator expression
+            yield deadline_of(key) <= now_ms
 
     def due_estimate(self, now_ms: int) -> int:
         """About how many deadlines are due at `now_ms` and still here: the next slots, and as many in each of the

@@ -10,6 +10,7 @@ caller (`advance`), or from a time and the measured price of each job's entries 
     RemoveZeros      takes out the zeros that lazy eviction left
     FreeTables       empties tables that `clear` has replaced
     CompactTables    rebuilds tables that are mostly empty, and with them the memory of the keys
+    ShrinkWatched    the same for the tables of what waits and what is held, which are not in shards
     MeasureTables    counts memory, entries and zeros of the tables
 
 A sweeper can be *off*, for an operator who looks for a fault or shows what zeros do. Then only the jobs go on whose
@@ -31,7 +32,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from naught_server.expiry import DEADLINE_MASK
 from naught_server.fatal import FATAL
@@ -69,6 +70,9 @@ takes 0.4 ms, and no command finds the shard held."""
 
 TIMED_ENTRIES: Final = 4
 """A counter with a time to live costs as much to copy as this many entries, because the wheel has its key too."""
+
+SHRUNK_ENTRIES_MAX: Final = 16_000
+"""A table of what waits or is held is rebuilt when it has so few entries left: 1 ms."""
 
 ROOM_EVERY_MS: Final = 1_000
 """How often the room in the tables is measured, which takes three times as long as their size does."""
@@ -471,6 +475,43 @@ class CompactTables(ShardJob):
         return self._bytes_before // BYTES_FREED_PER_ENTRY
 
 
+class ShrinkWatched:
+    """Rebuilds the tables of the keys that requests wait for and that sessions hold, once most of them are gone.
+
+    They are dicts without shards, which others have too. So one is rebuilt in place and in one step, which is why it
+    must have few entries left.
+    """
+
+    name = "tables of what waits and is held"
+    is_duty = False
+
+    def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
+        waiters = cache.waiters
+        self._tables: list[dict[bytes, Any]] = [waiters.queues.by_key, waiters.awaited, waiters.generations]
+        self._freed = freed  # called with the bytes that a table gave up
+        self._looked_ms: int | None = None  # when they were last looked at
+
+    def step(self, now_ms: int, entries_max: int) -> int:
+        if self._looked_ms is not None and now_ms - self._looked_ms < ROOM_EVERY_MS:
+            return 0
+        self._looked_ms = now_ms
+        return sum(map(self._shrink, self._tables))
+
+    def _shrink(self, table: dict[bytes, Any]) -> int:
+        """Rebuild a table with room for eight times what it has. Returns the entries of work."""
+        left, size = len(table), sys.getsizeof(table)
+        if left > SHRUNK_ENTRIES_MAX or size <= TABLE_BYTES_MIN or capacity(table) < 8 * left:
+            return 0
+        entries = list(table.items())
+        table.clear()
+        table.update(entries)
+        self._freed(size - sys.getsizeof(table))
+        return left + 1
+
+    def is_behind(self, now_ms: int) -> bool:
+        return False  # nothing that a table keeps is visible to clients
+
+
 class MeasureTables:
     """Counts the memory, entries and zeros of a cache's tables: some shards a step, noted after the last one. And
     once in `ROOM_EVERY_MS` for how many entries they have room."""
@@ -561,7 +602,7 @@ class Sweep:
         self._compactions = [CompactTables(cache, self._freed) for cache in store.caches.values()]
         for cache, compaction in zip(store.caches.values(), self._compactions, strict=True):
             self._jobs += [RemoveExpired(cache), RemoveZeros(cache), FreeTables(cache, self._freed)]
-            self._jobs += [compaction, MeasureTables(cache)]
+            self._jobs += [compaction, ShrinkWatched(cache, self._freed), MeasureTables(cache)]
         self._next = 0  # the job whose turn it is
         self._pace = Pace(len(self._jobs))  # for `advance_within`
 

@@ -188,6 +188,42 @@ def test_measuring_follows_the_tables() -> None:
     assert cache.table_bytes == sum(map(cache.measure, range(256))) > empty
 
 
+@pytest.mark.parametrize("left", [0, 10])
+def test_tables_of_what_waits_and_is_held_are_as_small_as_what_is_left(left: int) -> None:
+    engine = engine_of()
+    waiters = cache_of(engine).waiters
+    tables: dict[str, dict[bytes, Any]] = {
+        "queues": waiters.queues.by_key,
+        "awaited": waiters.awaited,
+        "generations": waiters.generations,
+    }
+    stays, goes = Peer(engine), Peer(engine)
+    for peer, name, count in ((stays, b"stays", left), (goes, b"goes", 1_000)):
+        peer.call("hello", {"session": True})
+        peer.call("incr", b"full")
+        for page in range(5 if count else 0):
+            keys = [b"%s:%d:%d" % (name, page, number) for number in range(count)]
+            peer.call("acquire", [(key, 1, 9) for key in keys])
+            peer.send("acquire", [(b"full", 1, 1), *((b"q" + key, 1, 9) for key in keys[1:])], None)
+            peer.send("wait_zero", keys[0], None)
+            for key in keys[:200]:
+                peer.send("wait_zero", key, None)
+        while peer.protocol.wants_turn:
+            peer.turn()
+    full = {name: sys.getsizeof(table) for name, table in tables.items()}
+    goes.call("bye")
+    run(engine, START_MS)
+    for name, table in tables.items():
+        assert bool(table) is bool(left)
+        assert sys.getsizeof(table) < full[name] // 8, name
+    assert engine.sweep.table_bytes_freed >= sum(full.values()) // 2
+    stays.engine.invariants(stays.now_ms)
+    if left:
+        assert len(stays.call("held")) == 5
+        goes.call("set", b"full", 0)
+        assert waiters.awaited
+
+
 # ---------------------------------------------------------------------------------------- compaction
 
 
