@@ -103,6 +103,8 @@ class Admission:
 
     def log_in(self, login: Login) -> None:
         """The client is this user. Raises Busy where the user has as many connections as it may have."""
+        if self._quota_of_user is not None and self._quota_of_user.name == (USER, login.rights.user):
+            return  # it counts already
         quota = self._engine.quotas.enter(USER, login.rights.user, self._engine.latest_ms)
         if self._quota_of_user is not None:
             self._engine.quotas.leave(self._quota_of_user)

@@ -383,6 +383,18 @@ def test_a_connection_that_logs_in_again_counts_for_the_other_user() -> None:
     assert after.connections == 0
 
 
+def test_a_connection_that_logs_in_again_as_the_same_user_needs_no_second_place() -> None:
+    engine = users_engine(connections_per_user_max=1)
+    client = logged_in_client(engine, "a")
+    quotas = client.protocol.quotas
+    reply = client.protocol.receive(hello("me"), NOW_MS)
+    assert b"busy" not in reply
+    assert client.protocol.quotas == quotas
+    assert quotas[0].connections == 1
+    client.protocol.close(NOW_MS)
+    assert quotas[0].connections == 0
+
+
 def test_without_limits_nothing_is_counted() -> None:
     engine = engine_of()
     client = Client(engine, "a")
