@@ -258,6 +258,8 @@ class SessionCache(ModelCache):
     def _release(
         self, record: Record, request: Request, now_ms: int, number: int, items: list[Any] | None = None
     ) -> Any:
+        if number == 0:
+            return Refused("invalid")  # no hold has this number
         hold = self.holds.get(number)
         if hold is None or hold.record is not record:
             return NOT_HELD
