@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from types import EllipsisType
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -42,6 +43,10 @@ TLS_OPTIONS: Final = ("ca", "cert", "key")
 """Options that only a URL of naughts:// may have: files in PEM."""
 
 
+SOCKET_PATH_BYTES_MAX: Final = 103 if sys.platform == "darwin" else 107
+"""What the system has room for in the address of a Unix socket."""
+
+
 def _quoted(text: str, safe: str = "") -> str:
     """Text as a part of a URL. A lone surrogate stands for a byte of a path that is not UTF-8, and stays."""
     return "".join(each if "\ud800" <= each <= "\udfff" else quote(each, safe=safe) for each in text)
@@ -57,7 +62,7 @@ class TcpAddress(NamedTuple):
     tls: bool = False
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         tls = "s" if self.tls else ""
         return f"naught{tls}://{host}:{self.port}" + (f"/{_quoted(self.cache)}" if self.cache else "")
 
@@ -202,6 +207,8 @@ def _tcp(url: str, parts: SplitResult) -> TcpAddress:
         raise _bad(url, "no host")
     if any(each in "[]" or each.isspace() for each in host):
         raise _bad(url, "the host cannot be read")
+    if ":" in host:
+        host = host.replace("%25", "%", 1)  # before the zone of an address (RFC 6874)
     return TcpAddress(host, port or DEFAULT_PORT, _path_cache(url, parts.path), parts.scheme == "naughts")
 
 
@@ -221,6 +228,9 @@ def _unix(url: str, parts: SplitResult, cache: str | None) -> UnixAddress:
         raise _bad(url, f"a path to a socket begins with a slash, which {path!r} does not; write three slashes")
     if len(path) < 2 or path.endswith("/"):
         raise _bad(url, "no path to a socket")
+    # What is too long or has a NUL is cut by some event loops, and names another socket then.
+    if "\0" in path or len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+        raise _bad(url, f"a path to a socket has up to {SOCKET_PATH_BYTES_MAX} bytes, and none of them is 0")
     return UnixAddress(path, cache)
 
 

@@ -74,11 +74,13 @@ def test_an_argument_counts_for_more_than_the_url_and_the_url_for_more_than_the_
         ({"session": 1}, "session is"),
         ({"lazy": 1}, "lazy is"),
         ({"decode_keys": "no"}, "decode_keys is"),
+        ({"random": 5}, "random is"),
     ],
 )
 def test_an_error_names_the_argument(options: dict[str, Any], named: str) -> None:
-    with pytest.raises(naught.InvalidRequest, match=named):
-        naught.connect("memory://", **options)
+    for make in (naught.connect, naught.blocking.Client):
+        with pytest.raises(naught.InvalidRequest, match=named):
+            make("memory://", **options)
 
 
 def test_a_context_of_tls_is_for_a_url_that_has_tls_and_says_nothing_more_of_it() -> None:

@@ -16,6 +16,7 @@ from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semapho
 from naught.core.calls import SCAN_COUNT, Key, KeyT
 from naught.core.commands import Commands, Timeout
 from naught.core.options import ConnectOptions, Options, check_options
+from naught.errors import InvalidRequest
 from naught.url import url_of_environment, without_userinfo
 from naught.wire.codec import decode_key
 
@@ -55,6 +56,8 @@ class Client(Generic[KeyT]):
         self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
         url = url_of_environment() if url is None else url
         checked = check_options(url, **options)
+        if not isinstance(decode_keys, bool):
+            raise InvalidRequest(f"decode_keys is True or False, not {decode_keys!r}")
         # Makes the same client: what it is pickled as.
         self._make: Final = partial(type(self), decode_keys=decode_keys, **_as_pickled(url, checked, options))  # type: ignore[arg-type]
         self._address: Final = checked.address

@@ -88,6 +88,8 @@ def check_options(
     for flag, value in (("session", session), ("lazy", lazy)):
         if not isinstance(value, bool):
             raise InvalidRequest(f"{flag} is True or False, not {value!r}")
+    if random is not None and not hasattr(random, "uniform"):
+        raise InvalidRequest(f"random is a random.Random or None, not {type(random).__name__}")
     called = _first(name, said.name, None)
     if called is not None:
         if not isinstance(called, str):
