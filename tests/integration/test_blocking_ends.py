@@ -157,6 +157,27 @@ def test_a_client_that_is_first_used_while_the_process_ends(
         assert process.communicate(timeout=GUARD_S)
 
 
+@for_each("number", [0, 1, 2])
+def test_a_program_without_a_standard_stream_ends_well(
+    server: ServerProcess, direct: blocking.Client, tmp_path: Path, number: int
+) -> None:
+    """uvloop aborts a process that closes a connection whose descriptor is 0 to 2."""
+    program = """
+        import sys
+        from naught import blocking
+
+        with blocking.Client(sys.argv[1]) as client:
+            client.incr("closed")
+    """
+    direct.take(["closed"])
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program))
+    line = f'exec "$@" {number}>&-'
+    words = ["sh", "-c", line, "sh", sys.executable, str(path), url_of(server)]
+    assert subprocess.run(words, timeout=GUARD_S, check=False).returncode == 0
+    assert direct.get("closed") == 1
+
+
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_of_multiprocessing_say_bye(
     server: ServerProcess, direct: blocking.Client, tmp_path: Path, method: str

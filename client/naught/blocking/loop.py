@@ -13,6 +13,7 @@ After a fork the child has no such thread. Its first call starts one, with a con
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
@@ -99,7 +100,7 @@ class Loop:
         ticket = [None]  # popped by the thread, which then runs, or here, where an interrupt came before it did
         loop = None
         try:
-            loop = new_event_loop()
+            loop = asyncio.new_event_loop() if self._must_do_without_uvloop() else new_event_loop()
             start_thread(partial(self._run, loop, ticket, first), f"naught {self._options.address}")
         except BaseException as error:
             try:
@@ -115,6 +116,17 @@ class Loop:
             if isinstance(error, OSError | RuntimeError):
                 raise failure from error
             raise
+
+    def _must_do_without_uvloop(self) -> bool:
+        """Where a standard stream is closed, the next descriptor has its number, and uvloop aborts the process when
+        it closes that. With gevent there is no other loop."""
+        if self._lock_class is threading.Lock:
+            try:
+                for number in range(3):
+                    os.fstat(number)
+            except OSError:
+                return True
+        return False
 
     def _wake_loop(self) -> None:
         if self._event_loop is not None:  # else it is about to run, and begins with the posts
