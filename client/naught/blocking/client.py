@@ -26,7 +26,8 @@ class Client(Generic[KeyT]):
 
     Connects when it is made; use it with `with`, or `close` it. `naught.connect` explains the options, and
     `naught.core.commands` what the methods have in common. Raises InvalidRequest for a bad URL or option,
-    ConnectionFailed when there is no connection in time, and the error of a server that refuses the cache.
+    ConnectionFailed when there is no connection in time, or no thread to be had, and the error of a server that
+    refuses the cache.
 
     A call blocks its thread for a round trip; called in the thread of an event loop, it blocks that loop. What a
     signal handler raises, or another thread sets (which strikes within a second), ends only the call it strikes; what

@@ -38,7 +38,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose help is not lost without a word where it cannot be written."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"formatter_class": _Formatter, **kwargs})
+        # Not abbreviated: what is one option's beginning today is two options' tomorrow.
+        super().__init__(*args, **{"formatter_class": _Formatter, "allow_abbrev": False, **kwargs})
 
     def _print_message(self, message: str, file: object = None) -> None:
         if file is not None and file is sys.stderr:
