@@ -195,6 +195,11 @@ def test_keys_that_are_no_text_come_out_in_quotes(shell: Shell) -> None:
         (["holders"], 2),
         (["holders", ""], 2),
         (["get", "k" * 513], 2),
+        (["set", "-", "5"], 2),
+        (["ttl", "-"], 2),
+        (["expire", "-", "5"], 2),
+        (["wait-zero", "-"], 2),
+        (["holders", "-"], 2),
         (["incr", "here", "--tt", "5"], 2),
         (["get", "", "--url", "naught://127.0.0.1:1"], 2),  # it is not connected for that
         (["incr", "here", "1_000"], 2),

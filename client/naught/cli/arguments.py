@@ -131,6 +131,13 @@ def key(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def one_key(text: str) -> str:
+    """The key of a command that does not read standard input."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("this command reads no keys from standard input, which - stands for")
+    return key(text)
+
+
 _KEY_OR_STDIN: Final = "or - to read standard input: a key a line, each with an optional amount (default 1)"
 _KEYS_OR_STDIN: Final = "or - to read keys from standard input, one a line"
 
@@ -154,7 +161,7 @@ def _add_decr(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_value(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument("key", metavar="KEY", type=one_key)
     parser.add_argument("value", metavar="VALUE", type=whole, help="0 evicts the counter")
     parser.add_argument("--ttl", type=time_to_live, metavar="SECONDS", help="time to live (default: no limit)")
 
@@ -176,7 +183,7 @@ def _add_top(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_wait_zero(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument("key", metavar="KEY", type=one_key)
     parser.add_argument(
         "--for",
         dest="for_seconds",
@@ -207,7 +214,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument("key", metavar="KEY", type=one_key)
 
 
 def _add_ping(parser: argparse.ArgumentParser) -> None:
@@ -239,7 +246,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_expire(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", type=key)
+    parser.add_argument("key", metavar="KEY", type=one_key)
     parser.add_argument(
         "ttl",
         metavar="SECONDS",
