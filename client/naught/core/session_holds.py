@@ -28,12 +28,12 @@ class SessionHolds:
 
     @property
     def is_regaining(self) -> bool:
-        """Whether one of them is asked for again."""
+        """Whether one of them is asked for again. For tests."""
         return bool(self._regaining)
 
     @property
     def has_expired(self) -> bool:
-        """Whether holds were declared lost that the server may still know."""
+        """Whether holds were declared lost that the server may still know. For tests."""
         return bool(self._expired)
 
     def add(self, hold: Hold) -> None:
