@@ -342,7 +342,107 @@ RELATIVES = {
         """,
 }
 
-TABLES = {"relatives": RELATIVES}
+# What a set loses by `-`, parts of a message that is called an event, maps made where a framework starts an object.
+SETS = """
+        class Members:
+            def __init__(self): self.of = {{}}
+            def grant(self, group_id, users):
+                self.of.setdefault(group_id, set()).update(users)
+            def revoke(self, group_id, users):
+                {take}
+        """
+EVENTS = """
+        from collections import Counter
+        ACTIVE = Counter()
+        def on_open({given}):
+            ACTIVE[{key}] += 1
+        def on_close({given}):
+            ACTIVE[{key}] -= 1{mark}
+        """
+STARTS = """
+        class Factory:
+            def {name}(self, *given):
+                self.open = {{}}
+            def up(self, user): self.open[user] = self.open.get(user, 0) + 1
+            def down(self, user): self.open[user] -= 1  #! NZ101
+        """
+DIFFERENCES = {
+    take: SETS.format(take=f"{take}  #! NZ108")
+    for take in (
+        "self.of[group_id] -= set(users)",
+        "self.of[group_id] -= frozenset(users)",
+        "self.of[group_id] -= users",
+        "self.of[group_id] -= users.keys()",
+        "self.of[group_id] &= users",
+        "self.of[group_id] = self.of[group_id] - users",
+        "self.of[group_id] = self.of[group_id] - set(users)",
+    )
+}
+DELETED_DIFFERENCES = {
+    take: SETS.format(take=f"{take}\n                if not self.of[group_id]: del self.of[group_id]")
+    for take in ("self.of[group_id] -= set(users)", "self.of[group_id] = self.of[group_id] - users")
+}
+MESSAGES = {
+    key: EVENTS.format(given=key.partition("[")[0], key=key, mark="  #! NZ101")
+    for key in (
+        'event["user"]',
+        "event['user_id']",
+        'event["data"]["room"]',
+        'command["peer"]',
+        'socket_event["host"]',
+    )
+}
+OWN_MESSAGES = {
+    key: EVENTS.format(given=key.partition("[")[0], key=key, mark="")
+    for key in (
+        *('event["type"]', 'event["data"]["kind"]', "event[0]", "event[:2]", 'event["status"]'),
+        *('plugin["user"]', 'tool["id"]', 'config["room"]', 'EVENT["user"]', 'event["name"]', 'event["action_id"]'),
+    )
+}
+LOWERED = """
+        OPEN = {{}}
+        def start(user):
+            OPEN[user] = OPEN.get(user, 0) + 1
+        def stop(user):
+            {less}
+            OPEN[user] = {stored}  #! NZ101
+        """
+IN_STEPS = {
+    f"{less}; {stored}": LOWERED.format(less=less, stored=stored)
+    for less, stored in (
+        ("n = OPEN[user] - 1", "n"),
+        ("n = OPEN.get(user, 0) - 1", "n"),
+        ("n = OPEN[user]", "n - 1"),
+        ("n = OPEN.get(user, 1)", "max(n - 1, 0)"),
+    )
+}
+SERIES = """
+        import prometheus_client as prom
+        ONLINE = prom.Gauge("online", "", ["peer"])
+        def {name}(peers, {gone}):
+            for peer in peers: ONLINE.labels(peer).set(1)
+            for peer in {gone}: ONLINE.labels(peer).set(0){mark}
+        """
+GONE = {
+    gone: SERIES.format(name="report", gone=gone, mark="  #! NZ106")
+    for gone in ("dead", "stale_peers", "missing", "inactive", "previousPeers")
+}
+STILL_THERE = {
+    "a function that looks for them": SERIES.format(name="check_stale", gone="all_peers", mark=""),
+}
+STARTED = {name: STARTS.format(name=name) for name in ("startFactory", "startService", "open_spider")}
+
+TABLES = {
+    "relatives": RELATIVES,
+    "differences": DIFFERENCES,
+    "not differences that are deleted": DELETED_DIFFERENCES,
+    "messages": MESSAGES,
+    "not what the program names itself": OWN_MESSAGES,
+    "started": STARTED,
+    "in steps": IN_STEPS,
+    "gone": GONE,
+    "not gone": STILL_THERE,
+}
 
 
 @pytest.mark.parametrize("source", programs(TABLES))

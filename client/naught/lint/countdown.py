@@ -106,7 +106,8 @@ def _is_lower(
     `followed`: the names followed so far, because a name can lead back to itself, as in `most = max(most, …)`.
     """
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub):
-        return reads_entry(value.left, use, tracked, flow) and _is_count(value.right, tracked, flow)
+        left = (flow.only_value(value.left) if isinstance(value.left, ast.Name) else None) or value.left
+        return reads_entry(left, use, tracked, flow) and _is_count(value.right, tracked, flow)
     if isinstance(value, ast.NamedExpr):
         return _is_lower(value.value, use, tracked, flow, followed)
     if isinstance(value, ast.Call) and flow.names.qualified(value.func) == "max":

@@ -14,7 +14,17 @@ from collections.abc import Iterator
 from naught.lint import finding
 from naught.lint.blanked import is_removal
 from naught.lint.countdown import Report
-from naught.lint.entries import Entry, entries, is_empty, made_on_demand, part_of_itself, put_into, taken_from
+from naught.lint.entries import (
+    Entry,
+    entries,
+    has_sets,
+    is_empty,
+    is_set,
+    made_on_demand,
+    part_of_itself,
+    put_into,
+    taken_from,
+)
 from naught.lint.flow import Flow
 from naught.lint.names import Scope
 from naught.lint.uses import Action, TrackedMap, Use
@@ -68,7 +78,7 @@ def _is_cut_down(use: Use, put: list[Entry], tracked: TrackedMap, flow: Flow) ->
         return False
     if use.action is Action.CHANGE:
         less = isinstance(use.operator, ast.Sub | ast.BitAnd)
-        less = less and (tracked.kind.zero == "an empty set" or isinstance(use.value, ast.Set | ast.SetComp))
+        less = less and (is_set(use.value, flow) or has_sets(tracked, flow))
         more = any(
             isinstance(other.operator, ast.BitOr | ast.Add) for other in flow.beside(use, tracked, Action.CHANGE)
         )

@@ -33,6 +33,7 @@ CHECKS = (countdown.check, records.check, blanked.check, misread.check, gauges.c
 # parsed. That is most of the standard library.
 CAN_HAVE_FINDINGS = re.compile(
     r"defaultdict|DefaultDict|setdefault|Gauge|subtract|__setitem__|\.update\(\{"
+    r"|=\s*[\w.]+(?:\[|\.get\()[^\n]*[\])]\s*-\s*\d"
     r"|-=|\]\s*\+=\s*-|(?:\]|:)\s*=[^\n]*-|\]\s*=\s*(?:0\b|None\b|False\b|''|\"\")"
     r"|\.get\([^\n]*(?:\(\)|\[\]|\{\})"
     r"|\]\s*=[^\n]*(?:\[|\{|set\(|list\(|dict\(|deque\(|\(\))"

@@ -240,6 +240,19 @@ def is_collection(value: ast.expr | None, flow: Flow) -> bool:
     return isinstance(value, (*DISPLAYS, *COMPREHENSIONS))
 
 
+def is_set(value: ast.expr | None, flow: Flow) -> bool:
+    """Whether an expression makes a new set."""
+    if isinstance(value, ast.Call):
+        return flow.names.qualified(value.func) in ("set", "frozenset")
+    return isinstance(value, ast.Set | ast.SetComp)
+
+
+def has_sets(tracked: TrackedMap, flow: Flow) -> bool:
+    """Whether the entries of a map are sets, so that `-` takes items out of them."""
+    begun = tracked.did(Action.STORE, Action.SETDEFAULT)
+    return tracked.kind.zero == "an empty set" or any(is_set(use.value, flow) for use in begun)
+
+
 def is_empty(value: ast.expr | None) -> bool:
     """Whether an expression is an empty display, or a call without arguments, which makes an empty
     collection."""
@@ -310,7 +323,11 @@ def part_of_itself(use: Use, tracked: TrackedMap, flow: Flow) -> list[ast.expr] 
         source, tests = value.generators[0].iter, value.generators[0].ifs
     elif isinstance(value, ast.Call) and len(value.args) == 2 and flow.names.qualified(value.func) == "filter":
         source, tests = value.args[1], value.args[:1]
-    elif isinstance(value, ast.BinOp) and isinstance(value.op, ast.Sub) and is_collection(value.right, flow):
+    elif (
+        isinstance(value, ast.BinOp)
+        and isinstance(value.op, ast.Sub)
+        and (is_collection(value.right, flow) or has_sets(tracked, flow))
+    ):
         source, tests = value.left, [value.right]
     else:
         return None

@@ -29,6 +29,8 @@ GONE = REMOVING | frozenset(
     )
 )
 """A function or a loop with one of these words in its name is about something that has gone."""
+GONE_IN_LOOPS = GONE | frozenset(words("dead stale inactive missing departed dropped obsolete vanished previous"))
+"""So is a loop over a collection with one of these. A function `check_stale` may set 0 for what is not stale."""
 
 
 def check(tracked: TrackedMap, flow: Flow) -> Iterator[Report]:
@@ -72,7 +74,7 @@ def _is_blanked(use: Use, flow: Flow) -> bool:
             sources = [parent.iter, *(flow.assigned(parent.iter) if isinstance(parent.iter, ast.Name) else ())]
             if any(_is_difference(each) for source in sources for each in ast.walk(source)):
                 return True
-            if set(_words_of(_last_name(parent.iter))) & GONE:
+            if set(_words_of(_last_name(parent.iter))) & GONE_IN_LOOPS:
                 return True
         if not isinstance(parent, ast.If) or not isinstance(parent.test, ast.Compare):
             continue

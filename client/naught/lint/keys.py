@@ -38,6 +38,8 @@ NAMED_FROM_OUTSIDE = frozenset(
     group lock device thread connection path domain
     """)
 )
+# What a program is sent may be called so as a whole; a part of it that is named from outside has many values.
+SENT = frozenset(words("event action command cmd op operation"))
 # Functions that return the name of the host, by the last part of their name.
 HOST = re.compile(r"^_*(get_?)?(local_?)?(host|node)_?(name)$")
 # The last word in the name of a class that has few values: `SensorKind`.
@@ -116,6 +118,8 @@ class Keys(Sources):
                 return self.is_fixed(one) and self.is_fixed(other)
             case ast.Attribute():
                 return self._is_fixed_attribute(key)
+            case ast.Subscript(slice=ast.Constant(value=str(part))) if _is_sent(key, part):
+                return False
             case ast.Subscript(value=of):
                 return self.is_configuration(of) or self._is_constant_object(of) or self.is_fixed(of)
             case ast.Call():
@@ -349,6 +353,18 @@ def has_few_values(name: str) -> bool:
     if last in ("id", "key") and len(parts) > 1:
         last = parts[-2]
     return last in FEW_VALUES
+
+
+def _is_sent(key: ast.Subscript, part: str) -> bool:
+    """Whether a key is a part of a message that is named from outside: `event["user"]`, `event["to"]["room"]`."""
+    parts = words_of(part)
+    if len(parts) > 1 and parts[-1] in ("id", "name", "key"):
+        parts.pop()
+    of = key.value
+    while isinstance(of, ast.Subscript):
+        of = of.value
+    message = words_of(of.id)[-1:] if isinstance(of, ast.Name) and not of.id.isupper() else []
+    return bool(parts and message) and parts[-1] in NAMED_FROM_OUTSIDE and message[0] in SENT
 
 
 def words_of(name: str) -> list[str]:

@@ -28,7 +28,7 @@ MAKING_FUNCTIONS = frozenset(
     words("""
     __init__ __new__ __post_init__ __init_subclass__ __set_name__ __attrs_post_init__ __attrs_pre_init__
     model_post_init __setstate__ __init_private_attributes__ setUp setUpClass asyncSetUp setUpModule setup_method
-    setup_class setup_module cog_load setup_hook
+    setup_class setup_module cog_load setup_hook startFactory startService open_spider
     """)
 )
 """The functions that assign an attribute for the first time. An assignment in any other function replaces the map,
