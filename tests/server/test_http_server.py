@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from naught_server.limits import DEALT_ENTRIES_MAX
 from naught_server.http import Request, Response
 from naught_server.http_server import BYTES_PER_ENTRY, HttpServer
+from naught_server.limits import DEALT_ENTRIES_MAX
 from naught_server.turns import Turns
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -10,10 +10,10 @@ import pytest
 from naught.wire.codec import encode_notification, encode_request
 from naught_server.access import Login, Rights
 from naught_server.config import CachePolicy, ServerConfig
-from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.engine import Engine
 from naught_server.expiry import GRAIN_BITS, SLOTS
 from naught_server.holds import Holds
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.store import Cache
 from simulation.peer import Peer, engine_of
 
