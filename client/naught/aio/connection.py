@@ -72,9 +72,6 @@ BYE_TIMEOUT_S: Final = 0.5
 """Seconds that a closing client waits until the server has read its `bye` and closed. If the server does not read it,
 the session's holds are given back only when the lease ends."""
 
-ATTEMPT_BYE_S: Final = 0.1
-"""The same for an attempt to connect that is given up: its caller waits no longer."""
-
 
 FLOOD_BYTES: Final = 64 << 10
 """A piece of this size or more is followed by a turn of the loop, before more is read. (uvloop hands over up to 32
@@ -96,11 +93,6 @@ class TransportProtocol(asyncio.Protocol):
         """Pass on what arrives from now on. Returns what has arrived before."""
         early, self._early = self._early, None
         return b"".join(early or ())
-
-    @property
-    def detached(self) -> bool:
-        """Whether no further events are passed on."""
-        return self._connection is None
 
     def detach(self) -> None:
         """Pass no further events on."""
@@ -382,9 +374,7 @@ class Connection:
             if self._protocol is not protocol:  # lost between the end of the handshake and this line
                 raise ConnectionResetError("the server closed the connection")
         except BaseException as error:
-            given_up = self._protocol is protocol and isinstance(error, asyncio.CancelledError)
-            bye = self.session.encode_bye_of_attempt() if given_up else b""
-            self._close_transport(protocol, bye, ATTEMPT_BYE_S)
+            self._close_transport(protocol)
             if self._protocol is protocol:
                 self._protocol = None
                 self.session.disconnected(error, monotonic())
@@ -463,24 +453,19 @@ class Connection:
         if protocol is self._protocol:
             self._replace(error)
 
-    def _close_transport(self, protocol: TransportProtocol, bye: bytes = b"", seconds: float = BYE_TIMEOUT_S) -> None:
-        """Close immediately, or after `bye` was written and read, for which it waits so long at most. A second call
-        does nothing."""
-        if protocol.detached:
-            return
+    def _close_transport(self, protocol: TransportProtocol, bye: bytes = b"") -> None:
+        """Close immediately, or after `bye` was written and read."""
         protocol.detach()
         transport = protocol.transport
         if transport is not None and not protocol.closed.done():
             if bye and not transport.is_closing():
-                self._close_after_bye(protocol, transport, bye, seconds)
+                self._close_after_bye(protocol, transport, bye)
             else:
                 transport.abort()  # close() would first wait until the peer has read the write buffer
             self._closing.append(protocol.closed)
             protocol.closed.add_done_callback(self._closing.remove)
 
-    def _close_after_bye(
-        self, protocol: TransportProtocol, transport: asyncio.Transport, bye: bytes, seconds: float
-    ) -> None:
+    def _close_after_bye(self, protocol: TransportProtocol, transport: asyncio.Transport, bye: bytes) -> None:
         """Write `bye`, end the sending side, and let the server close when it has read both.
 
         If the client closed the socket with unread replies in it, the kernel would reset the connection, and the
@@ -491,7 +476,7 @@ class Connection:
             transport.close()
             return
         transport.write_eof()
-        timer = self._loop.call_later(seconds, transport.abort)
+        timer = self._loop.call_later(BYE_TIMEOUT_S, transport.abort)
         protocol.closed.add_done_callback(lambda _: timer.cancel())
 
     def _replace(self, error: BaseException) -> None:

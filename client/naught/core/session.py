@@ -668,21 +668,11 @@ class ClientSession:
     def encode_bye(self) -> bytes:
         """The `bye` to write before closing the client, so that the server need not wait for the end of the lease.
 
-        b"" where there is no session to end. A `hello` without an answer opens a session, or resumes it, before the
-        server reads this.
+        b"" where there is no session to end.
         """
-        if self._state is _State.HANDSHAKE:
-            begun = self._resumable
-        else:
-            begun = self._id is not None and self._state in (_State.READY, _State.DRAINING)
-        return encode_notification("bye", ()) if begun else b""
-
-    def encode_bye_of_attempt(self) -> bytes:
-        """The `bye` to write where an attempt to connect is given up: for a session of which only the server knows.
-
-        b"" where the session goes on, and once calls could be sent.
-        """
-        return self.encode_bye() if self._id is None and self._state is _State.HANDSHAKE else b""
+        if self._id is None or self._state not in (_State.READY, _State.DRAINING):
+            return b""
+        return encode_notification("bye", ())
 
     def after_fork(self, reason: str) -> None:
         """This is the child of a fork: close the session here without a word to the server, as the parent goes on.
