@@ -77,7 +77,7 @@ DEMO_SECONDS ?= 10
 demo: compile ## a server, DEMO_SECONDS (10) of load from other processes, its page, the report
 	@$(BIN)/python -m naught_loadtest demo --duration $(DEMO_SECONDS)
 
-test: $(VENV)/.test ## the tests but the slow ones: two to three and a half minutes on two cores
+test: $(VENV)/.test ## the tests but the slow ones: one to two minutes on two cores
 	@$(PYTEST) -m "not slow"
 
 slow: $(VENV)/.test ## the tests that `make test` leaves out: whole sizes, processes, more seeds
