@@ -608,6 +608,22 @@ def forget(clients: list[naught.Client]) -> None:
     gc.collect()
 
 
+def test_closing_ends_at_whatever_turn_of_connecting_it_comes(run: Run[None]) -> None:
+    """uvloop does not say that a transport is closed whose making was cancelled."""
+
+    async def scenario() -> None:
+        async with ScriptedServer() as server:
+            for count in [*range(40)] * 3:
+                client = naught.connect(server.url, lazy=True)
+                call = asyncio.ensure_future(outcome(client.incr("k")))
+                await turns(count)
+                async with asyncio.timeout(GUARD_S / 4):
+                    await client.close()
+                assert await call in {naught.ClientClosed, naught.OutcomeUnknown}
+
+    run(scenario())
+
+
 def test_a_forgotten_client_warns_and_lets_go(run: Run[None]) -> None:
     async def scenario() -> None:
         async with ScriptedServer() as server:

@@ -354,8 +354,10 @@ class Connection:
         protocol = TransportProtocol(self)
         login = await self._login()
         forks = fork.count()
+        created = False
         try:
             await self._create_transport(protocol)
+            created = True
             transport = protocol.transport
             if transport is None or protocol.closed.done():
                 raise ConnectionResetError("the server closed the connection")
@@ -374,7 +376,12 @@ class Connection:
             if self._protocol is not protocol:  # lost between the end of the handshake and this line
                 raise ConnectionResetError("the server closed the connection")
         except BaseException as error:
-            self._close_transport(protocol)
+            if created:
+                self._close_transport(protocol)
+            else:
+                # The loop closes what it was creating. `close` must not wait for that: uvloop does not say when it is
+                # closed, although the protocol may have its transport already.
+                protocol.detach()
             if self._protocol is protocol:
                 self._protocol = None
                 self.session.disconnected(error, monotonic())
