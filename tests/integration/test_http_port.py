@@ -148,7 +148,9 @@ def test_connections_that_do_nothing_make_room_for_one_that_asks(server: ServerP
     finally:
         for peer in peers:
             peer.close()
-    assert metric(server, "naught_connections_refused_total", reason="http_connections_max") >= 5
+    assert (
+        metric(server, "naught_connections_refused_total", reason="http_connections_max") >= 4
+    )  # one for the checks, whose connections close, and one fits then
 
 
 def test_off_is_off(tmp_path: Path) -> None:
