@@ -14,7 +14,8 @@
 Both have a `url`, which clients of both kinds connect to. Code under test that reads its URL from the environment is
 given it by `monkeypatch.setenv("NAUGHT_URL", naught_memory.url)`.
 
-This is the only module of naught that imports pytest.
+pytest is imported when pytest loads the plugin, and not before: without it this module is imported, and the two
+classes work.
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
-
-import pytest
 
 from naught.errors import InvalidRequest
 
@@ -111,27 +111,40 @@ class RealServer:
             self._log.close()
 
 
-@pytest.fixture
-def naught_memory() -> Iterator[MemoryServer]:
-    """An engine in this process, for this test alone: its `url`, and `advance(seconds)` for its clock."""
-    server = MemoryServer()
-    yield server
-    server.close()
+def pytest_configure(config: Any) -> None:
+    """pytest has loaded the plugin: give it the fixtures."""
+    config.pluginmanager.register(_fixtures(), "naught fixtures")
 
 
-@pytest.fixture(scope="session")
-def _naught_server_process() -> Iterator[RealServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = RealServer(Path(folder))
+def _fixtures() -> ModuleType:
+    """A module that has the fixtures."""
+    import pytest
+
+    @pytest.fixture
+    def naught_memory() -> Iterator[MemoryServer]:
+        """An engine in this process, for this test alone: its `url`, and `advance(seconds)` for its clock."""
+        server = MemoryServer()
         yield server
         server.close()
 
+    @pytest.fixture(scope="session")
+    def _naught_server_process() -> Iterator[RealServer]:
+        with tempfile.TemporaryDirectory() as folder:
+            server = RealServer(Path(folder))
+            yield server
+            server.close()
 
-@pytest.fixture
-def naught_server(_naught_server_process: RealServer) -> RealServer:
-    """A real server on the loopback interface, empty at the start of the test: its `url` and `port`."""
-    from naught.blocking import Client
+    @pytest.fixture
+    def naught_server(_naught_server_process: RealServer) -> RealServer:
+        """A real server on the loopback interface, empty at the start of the test: its `url` and `port`."""
+        from naught.blocking import Client
 
-    with Client(_naught_server_process.url, connect_timeout=START_S) as counters:
-        counters.clear(timeout=START_S)
-    return _naught_server_process
+        with Client(_naught_server_process.url, connect_timeout=START_S) as counters:
+            counters.clear(timeout=START_S)
+        return _naught_server_process
+
+    # pytest looks for fixtures in a module, or in a class of which each test has an instance.
+    found = ModuleType("naught fixtures")
+    for fixture in (naught_memory, _naught_server_process, naught_server):
+        setattr(found, fixture.__name__, fixture)
+    return found

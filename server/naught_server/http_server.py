@@ -3,8 +3,8 @@
 Requests are answered in `http.py` and `routes.py`; here are sockets, timers and bounds. A connection that does not
 finish a request, or sends none, is closed; so is one that does not read its replies. There are few at a time, which
 do not count against `connections_max`: clients of counters must not keep an operator from looking. One more takes the
-place of the one that has asked nothing for longest: else whoever holds as many open keeps scrapers and health checks
-out.
+place of the one that has asked nothing for longest: else a peer that holds as many open keeps scrapers and health
+checks out.
 
 A reply may be some milliseconds of work. So requests are served in turns, which are dealt with those of the clients
 of counters (`turns.py`).

@@ -271,7 +271,7 @@ def test_in_every_event_loop_it_has_a_client(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize("group", ["k" * 600, "\ud800"], ids=["too long", "no text"])
 def test_a_group_that_is_no_key_is_an_error_and_passes_no_request(group: str) -> None:
-    """Whoever chooses the group, by a header for example, would pass every limit with it."""
+    """A client that chooses the group, by a header for example, would pass every limit with it."""
 
     async def scenario() -> None:
         limited = InFlightLimit(respond, "memory://", limit=1, key=lambda scope: group, timeout=GUARD_S)

@@ -128,7 +128,7 @@ def test_a_request_that_does_not_end_is_cut(server: ServerProcess) -> None:
 
 
 def test_connections_that_do_nothing_make_room_for_one_that_asks(server: ServerProcess) -> None:
-    """Else whoever holds as many open keeps scrapers and health checks out, and the server is taken for dead."""
+    """Else a peer that holds as many open keeps scrapers and health checks out, and the server is taken for dead."""
 
     def connected() -> socket.socket:
         return socket.create_connection(("127.0.0.1", server.ports["http"]["port"]), timeout=20)
@@ -148,9 +148,8 @@ def test_connections_that_do_nothing_make_room_for_one_that_asks(server: ServerP
     finally:
         for peer in peers:
             peer.close()
-    assert (
-        metric(server, "naught_connections_refused_total", reason="http_connections_max") >= 4
-    )  # one for the checks, whose connections close, and one fits then
+    # One for the checks, whose connections close: so one of the four others finds room.
+    assert metric(server, "naught_connections_refused_total", reason="http_connections_max") >= 4
 
 
 def test_off_is_off(tmp_path: Path) -> None:

@@ -94,3 +94,10 @@ def test_its_fixtures_serve_a_program(plugin: str, tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "7 passed" in ended.stdout
+
+
+def test_without_pytest_its_module_is_imported() -> None:
+    """pytest is no part of what naught needs: only what pytest calls imports it."""
+    program = "import sys; sys.modules['pytest'] = None; from naught.testing import MemoryServer; print('imported')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "imported\n"), ended.stderr

@@ -156,7 +156,7 @@ def test_what_cannot_be_meant_is_said_at_once(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("group", ["k" * 600, "\ud800"], ids=["too long", "no text"])
 def test_a_group_that_is_no_key_is_an_error_and_passes_no_request(group: str) -> None:
-    """Whoever chooses the group, by a header for example, would pass every limit with it."""
+    """A client that chooses the group, by a header for example, would pass every limit with it."""
     limited = InFlightLimit(App(), "memory://", limit=1, key=lambda environ: group, timeout=GUARD_S)
     with pytest.raises((naught.TooLarge, naught.InvalidRequest), match="key"):
         limited({"PATH_INFO": "/"}, lambda *_: None)

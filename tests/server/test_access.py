@@ -380,7 +380,7 @@ def test_a_batch_of_keys_that_are_all_refused_is_answered() -> None:
     assert ask(here, "apply", keys, 1) == [1] + [[b"denied", b"the key begins with no prefix of the user"]] * 4_095
 
 
-def test_a_method_there_is_not_is_unknown_to_whoever_asks() -> None:
+def test_a_method_there_is_not_is_unknown_to_every_user() -> None:
     engine = engine_of(users=[user("me", prefixes=("a:",)), user("root", "admin")])
     for name in ("me", "root"):
         here = logged_in(engine, name)

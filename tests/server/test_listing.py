@@ -94,16 +94,41 @@ def test_a_scan_of_a_large_cache_ends_its_pages_early() -> None:
     assert pages >= 3
 
 
+class Changing:
+    """A cache of drawn counters that change while it is listed, and those that have lived since the beginning."""
+
+    def __init__(self, random: Random, shards: int, eviction: str) -> None:
+        self._random = random
+        self.cache = cache_of(shards, eviction)
+        self._keys = [b"%d" % number for number in range(200)]
+        for key in self._keys[::2]:
+            self.cache.incr(key, 1, random.choice([None, 5, 10_000]), NOW_MS)
+        self.lives_through = {key for key in self._keys if self.cache.get(key, NOW_MS)}
+
+    def change(self, now_ms: int, then_ms: int) -> None:
+        """Two counters change; then it is `then_ms`."""
+        for key in self._random.sample(self._keys, 2):
+            if self._random.random() < 0.5:
+                self.cache.incr(key, 1, None, now_ms)
+            else:
+                self.cache.decr(key, 10**6, False, now_ms)
+                self.lives_through.discard(key)
+        self.lives_through = {key for key in self.lives_through if self.cache.get(key, then_ms)}
+
+    def check(self, seen: list[bytes]) -> None:
+        """Whether a listing has seen what it must, and nothing twice."""
+        assert len(seen) == len(set(seen))
+        assert self.lives_through
+        assert self.lives_through <= set(seen)
+
+
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 @pytest.mark.parametrize("seed", range(6))
 def test_a_counter_that_lives_through_a_scan_is_seen_once_any_other_at_most_once(seed: int, eviction: str) -> None:
     print(f"seed {seed}")
     random = Random(seed)
-    cache = cache_of(random.choice([1, 4, 16]), eviction)
-    keys = [b"%d" % number for number in range(200)]
-    for key in keys[::2]:
-        cache.incr(key, 1, random.choice([None, 5, 10_000]), NOW_MS)
-    lives_through = {key for key in keys if cache.get(key, NOW_MS)}
+    changing = Changing(random, random.choice([1, 4, 16]), eviction)
+    cache = changing.cache
     cursor, seen, now_ms = b"", [], NOW_MS
     while True:
         cursor, found, values = short_page(cache, cursor, random.choice([1, 3, 20]), b"", now_ms)[:3]
@@ -111,17 +136,10 @@ def test_a_counter_that_lives_through_a_scan_is_seen_once_any_other_at_most_once
         seen += found
         if not cursor:
             break
-        for key in random.sample(keys, 2):
-            if random.random() < 0.5:
-                cache.incr(key, 1, None, now_ms)
-            else:
-                cache.decr(key, 10**6, False, now_ms)
-                lives_through.discard(key)
-        now_ms += random.choice([0, 1])
-        lives_through = {key for key in lives_through if cache.get(key, now_ms)}
-    assert len(seen) == len(set(seen))
-    assert lives_through
-    assert lives_through <= set(seen)
+        then_ms = now_ms + random.choice([0, 1])
+        changing.change(now_ms, then_ms)
+        now_ms = then_ms
+    changing.check(seen)
 
 
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
@@ -129,31 +147,21 @@ def test_a_counter_that_lives_through_a_scan_is_seen_once_any_other_at_most_once
 def test_so_it_is_where_pages_are_taken_in_steps(seed: int, eviction: str) -> None:
     print(f"seed {seed}")
     random = Random(seed)
-    cache = cache_of(random.choice([1, 4]), eviction)
-    keys = [b"%d" % number for number in range(200)]
-    for key in keys[::2]:
-        cache.incr(key, 1, random.choice([None, 5, 10_000]), NOW_MS)
-    lives_through = {key for key in keys if cache.get(key, NOW_MS)}
+    changing = Changing(random, random.choice([1, 4]), eviction)
     cursor, seen, now_ms = b"", [], NOW_MS
     while True:
-        page = LongPage(cache, cursor, random.choice([1, 3, 20]), b"")
+        page = LongPage(changing.cache, cursor, random.choice([1, 3, 20]), b"")
         finished = False
         while not finished:
             finished = page.step(now_ms, random.choice([1, 7, 50]))
-            for key in random.sample(keys, 2):
-                if random.random() < 0.5:
-                    cache.incr(key, 1, None, now_ms)
-                else:
-                    cache.decr(key, 10**6, False, now_ms)
-                    lives_through.discard(key)
-            now_ms += random.choice([0, 0, 1])
-            lives_through = {key for key in lives_through if cache.get(key, now_ms)}
+            then_ms = now_ms + random.choice([0, 0, 1])
+            changing.change(now_ms, then_ms)
+            now_ms = then_ms
         cursor, found, _ = page.result()
         seen += found
         if not cursor:
             break
-    assert len(seen) == len(set(seen))
-    assert lives_through <= set(seen)
+    changing.check(seen)
 
 
 @pytest.mark.parametrize("cursor", [b"abc", b"\0\0\0\x04", b"\xff\xff\xff\xff", b"\0" * 517])

@@ -23,10 +23,10 @@ from naught_server.waiters import (
     SETTLED_BEFORE,
     WAIT_BYTES,
     WAIT_KEY_BYTES,
-    AcquireWaiter,
     ZeroWaiter,
 )
 from simulation.peer import Peer, engine_of
+from support.counting import Calls
 from support.seeds import exhaustive, slow
 
 KEYS = [b"%d" % number for number in range(100)]
@@ -106,22 +106,14 @@ def test_a_request_that_costs_more_than_a_turn_is_paid_by_later_turns() -> None:
 def test_a_release_of_some_amounts_looks_at_those_only(monkeypatch: pytest.MonkeyPatch) -> None:
     peer = opened()
     number = peer.call("acquire", [(b"%d" % number, 2, 9) for number in range(1_000)])[2]
-    looked_at = 0
-    live_amount = Holds.live_amount
-
-    def counted(*args: Any) -> int:
-        nonlocal looked_at
-        looked_at += 1
-        return live_amount(*args)
-
-    monkeypatch.setattr(Holds, "live_amount", counted)
+    calls = Calls(monkeypatch, Holds, "live_amount")
     for key in range(100):
         assert peer.call("release", number, [(b"%d" % key, 1)]) == [1]
-    assert looked_at == 100
+    assert calls.count == 100
     peer.call("clear")
-    looked_at = 0
+    calls.count = 0
     assert peer.call("release", number, [(b"7", 1)]).code == "not_held"
-    assert looked_at <= 2
+    assert calls.count <= 2
     assert peer.protocol.session.holds.items == 999, "what was found ended is not counted as held any more"
 
 
@@ -174,22 +166,14 @@ def steps_of(peer: Peer, entries_max: int) -> list[int]:
 @pytest.mark.patches
 def test_the_end_of_wide_waits_is_spread_over_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     peer, _ = wide_waits(60)
-    left = 0
-    remove = Queues.remove
-
-    def counted(queues: Queues[AcquireWaiter], key: bytes, waiter: AcquireWaiter) -> bool:
-        nonlocal left
-        left += 1
-        return remove(queues, key, waiter)
-
-    monkeypatch.setattr(Queues, "remove", counted)
+    calls = Calls(monkeypatch, Queues, "remove")
     peer.protocol.close(peer.now_ms)
     peer.now_ms += peer.protocol.session.lease_ms
     counts = []
     while peer.engine.sessions.unfinished or not counts:
-        before = left
+        before = calls.count
         peer.engine.advance(peer.now_ms, 4_000)
-        counts.append(left - before)
+        counts.append(calls.count - before)
     assert sum(counts) == 60 * WIDE
     assert max(counts) <= 4_000 + 2 * WIDE
     assert not peer.protocol.session.cache.waiters.queues.by_key

@@ -16,6 +16,7 @@ from naught_server.holds import Holds
 from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.store import Cache
 from simulation.peer import Peer, engine_of
+from support.counting import Calls
 
 FAR_MS = 2 * SLOTS
 """A time to live whose deadline goes into the later wheel at first."""
@@ -86,18 +87,10 @@ def test_a_page_of_holds_that_fits_no_reply_pays_for_what_it_has_looked_at(monke
     peer = Peer(engine_of())
     peer.call("hello", {"session": True})
     peer.call("acquire", [(b"%0512d" % number, 1, 9) for number in range(1_000)])
-    looked_at = 0
-    live_amount = Holds.live_amount
-
-    def counted(*args: Any) -> int:
-        nonlocal looked_at
-        looked_at += 1
-        return live_amount(*args)
-
-    monkeypatch.setattr(Holds, "live_amount", counted)
+    looks = Calls(monkeypatch, Holds, "live_amount")
     spent = spent_on(peer, b"".join(encode_request(number, "held", ()) for number in range(20)))
-    assert looked_at == 20_000
-    assert spent >= looked_at
+    assert looks.count == 20_000
+    assert spent >= looks.count
 
 
 # ---------------------------------------------------------------------------------------- counting beside a backlog
@@ -123,18 +116,10 @@ def expired(count: int, *, laps: int = 0, **policy: Any) -> Peer:
 def test_counting_beside_expired_counters_pays_for_what_it_looks_at(
     method: str, laps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_at = 0
-    deadline_of = Cache.deadline_of
-
-    def counted(cache: Cache, key: bytes) -> int:
-        nonlocal looked_at
-        looked_at += 1
-        return deadline_of(cache, key)
-
-    monkeypatch.setattr(Cache, "deadline_of", counted)
+    calls = Calls(monkeypatch, Cache, "deadline_of")
     peer = expired(20_000, laps=laps)
     spent = spent_on(peer, b"".join(encode_notification(method, ()) for _ in range(10)))
-    assert looked_at + peer.protocol.session.cache.wheel.visited <= 3 * spent
+    assert calls.count + peer.protocol.session.cache.wheel.visited <= 3 * spent
 
 
 def test_an_exact_count_comes_in_the_end_whatever_shares_the_grain() -> None:
@@ -159,15 +144,7 @@ def test_a_full_cache_does_not_count_its_entries_for_each_request(
 ) -> None:
     peer = Peer(engine_of(max_counters=100, eviction=eviction, shards=64))
     peer.call("apply", [b"%d" % number for number in range(100)], 1)
-    counted = 0
-    raw_entries = Cache.raw_entries
-
-    def counting(cache: Cache) -> int:
-        nonlocal counted
-        counted += 1
-        return raw_entries(cache)
-
-    monkeypatch.setattr(Cache, "raw_entries", counting)
+    calls = Calls(monkeypatch, Cache, "raw_entries")
     for number in range(20):
         assert peer.call("incr", b"new%d" % number).code == "full"
         assert peer.call("ping") == b"pong"
@@ -177,7 +154,7 @@ def test_a_full_cache_does_not_count_its_entries_for_each_request(
         assert peer.call("set", b"%d" % number, 1) == 0
         assert peer.call("take", [b"%d" % number]) == [1]
         assert peer.call("try_incr", [(b"%d" % number, 1, 1)]) == [True, [1]]
-    assert counted == 0
+    assert calls.count == 0
     peer.engine.invariants(peer.now_ms)
 
 
@@ -188,15 +165,7 @@ def test_a_batch_pays_for_items_that_are_not_plain(what: str, monkeypatch: pytes
     peer = Peer(engine_of(max_counters=1_000 if what == "full" else None))
     keys = [b"%d" % number for number in range(1_000)]
     peer.call("apply", keys, 1, None if what != "evicted with a deadline" else 60_000)
-    careful = 0
-    apply_item = Cache.apply_item
-
-    def counted(*args: Any) -> Any:
-        nonlocal careful
-        careful += 1
-        return apply_item(*args)
-
-    monkeypatch.setattr(Cache, "apply_item", counted)
+    careful = Calls(monkeypatch, Cache, "apply_item")
     if what == "queued":
         peer.call("hello", {"session": True})
         for begin in range(0, 1_000, 500):
@@ -207,8 +176,8 @@ def test_a_batch_pays_for_items_that_are_not_plain(what: str, monkeypatch: pytes
             1, "apply", ([b"new" + key for key in keys] if what == "full" else keys, 1 if what == "full" else -1)
         ),
     )
-    assert careful == (0 if what == "queued" else 1_000)
-    assert spent >= 4 * careful
+    assert careful.count == (0 if what == "queued" else 1_000)
+    assert spent >= 4 * careful.count
 
 
 def test_the_room_of_a_cache_is_known_after_each_way_to_evict() -> None:
