@@ -61,7 +61,7 @@ class Batch:
         return self.done == len(self._keys)
 
     def next_keys(self, entries_max: int) -> Sequence[Any]:
-        """Those of the next portion."""
+        """The keys of the next portion."""
         return self._keys[self.done : self._stop(entries_max)]
 
     def _stop(self, entries_max: int) -> int:
@@ -70,8 +70,8 @@ class Batch:
         return min(len(self._keys), self.done + max(PORTION_ITEMS_MIN, items_max))
 
     def go_on(self, cache: Cache, now_ms: int, entries_max: int, *, direct: bool) -> int:
-        """Do items, for up to about so much work; how much, in entries. The caller has seen to the shards of their
-        keys, and `direct` says that the cache is prepared for the hot path."""
+        """Do items, for up to about `entries_max` entries of work. Returns how many entries were done. The caller has
+        seen to the shards of their keys. `direct`: the cache is prepared for the hot path."""
         begin = self.done
         stop = self._stop(entries_max)
         waiters = cache.waiters

@@ -106,8 +106,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None  # None before the connection is made and after it is lost
         self._reading = True  # the transport is not paused
         self._turn_due = False  # a turn is asked for
-        # It was taken already, as a piece had arrived that with what was there is more than a connection may keep. So
-        # many bytes are a message of hundreds of KiB: not one of the steps that turns are dealt for.
+        # It was taken already: with the piece that arrived, more was there than a connection may keep. That is a
+        # message of 800 KiB or more, and none of the steps that turns are dealt for is asked for by one.
         self._turn_taken = False
         # Aborts the connection. Runs while the peer does not read its replies, and after `close` until all are sent.
         self._output_timer: asyncio.TimerHandle | None = None

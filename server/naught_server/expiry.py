@@ -171,7 +171,7 @@ class DeadlineWheel:
         return found
 
     def count_due(self, now_ms: int, looks_max: int) -> tuple[int, bool]:
-        """The same, by looking at so many places at most; and whether that was enough to count all."""
+        """How many deadlines are due at `now_ms`, as far as `looks_max` looks tell, and whether these are all."""
         found = 0
         for looks, count in enumerate(self._due_places(now_ms)):
             if looks == looks_max:
