@@ -3,7 +3,7 @@
     at = serve(data, at, counters, out, served, requests_max)
 
 `serve` walks over the input of a connection. For a plain `incr`, `decr` or `get` it changes the table and appends the
-reply; the only object it makes is the key. A plain `apply` is parsed and returned in `served`. `serve` stops before
+reply; the only object it makes is the key. A plain `apply` is checked and returned in `served`. `serve` stops before
 the first request that is not plain or not complete, and has changed nothing for it. The protocol decodes that
 request, serves it with all checks, and calls `serve` again for the requests behind it.
 
@@ -203,14 +203,81 @@ class HotCounters:
 
 
 @final
-class Plain:
-    """A parsed plain `apply`."""
+class PlainApply:
+    """A plain `apply`. Its items stay encoded until each is done, so there is no object for a key that waits for a
+    later portion. (With a list of keys, those of 50 connections pushed each other out of the processor's cache
+    between their portions: 2.0 to 2.8 million counters a second, where this makes 3.7 to 4.2 million: `apply` of
+    1 000, four in flight, turns of 250.)"""
 
-    def __init__(self, msgid: int, keys: list[bytes], deltas: list[int], delta: int) -> None:
+    def __init__(self, msgid: int, data: bytes, count: int, deltas_at: int, delta: int) -> None:
+        """`data`: the keys, and from `deltas_at` on a delta for each, or `delta` for all; one of the two is 0."""
         self.msgid: int = msgid
-        self.keys: list[bytes] = keys
-        self.deltas: list[int] = deltas  # one for each key; empty if there is one for all
-        self.delta: int = delta  # for all keys; 0 if there is one for each
+        self.count: int = count
+        self.done: i64 = 0  # items
+        self._data: bytes = data
+        self._at: i64 = 0  # the next key
+        self._delta: i64 = delta
+        self._delta_at: i64 = deltas_at  # the next delta
+
+    def run(self, counters: HotCounters, stop: int, out: list[bytes]) -> None:
+        """Do the next items up to number `stop`, and append their encoded values to `out`. Ends before the first item
+        that is not plain."""
+        data = self._data
+        end: i64 = stop
+        done: i64 = self.done
+        at: i64 = self._at
+        delta_at: i64 = self._delta_at
+        each = delta_at > 0
+        by: i64 = self._delta
+        size: i64
+        start: i64
+        value: i64
+        while done < end:
+            size, start = _key(data, at)
+            if each:
+                by, delta_at = _delta(data, delta_at)
+            if by > 0:
+                value = counters.incr(data[start : start + size], by)
+            else:
+                value = counters.decr(data[start : start + size], -by)
+            if value < 0:
+                break
+            if value < _TABLED:
+                out.append(_VALUES[value])
+            else:
+                out.append(encode_value(value))
+            at = start + size
+            done += 1
+            if each:
+                self._delta_at = delta_at
+        self._at = at
+        self.done = done
+
+    def take(self) -> tuple[bytes, int]:
+        """The key and the delta of the next item, which is done with this."""
+        data = self._data
+        size: i64
+        start: i64
+        size, start = _key(data, self._at)
+        by: i64 = self._delta
+        if self._delta_at > 0:
+            by, self._delta_at = _delta(data, self._delta_at)
+        self._at = start + size
+        self.done += 1
+        return data[start : start + size], by
+
+    def next_keys(self, count: int) -> list[bytes]:
+        """The keys of the next items, up to `count` of them."""
+        data = self._data
+        keys: list[bytes] = []
+        size: i64
+        start: i64
+        at: i64 = self._at
+        for _ in range(min(count, self.count - self.done)):
+            size, start = _key(data, at)
+            at = start + size
+            keys.append(data[start:at])
+        return keys
 
 
 @final
@@ -221,7 +288,7 @@ class Served:
         self.incrs: i64 = 0
         self.decrs: i64 = 0
         self.gets: i64 = 0
-        self.apply: Plain | None = None  # the last request, if it is an `apply`: parsed, and not executed
+        self.apply: PlainApply | None = None  # the last request, if it is an `apply`: not executed
         self.leave_apply = False  # stop before it instead; its owner decides
         # The beginning of the last reply with a msgid that is longer than a byte, and that msgid without its last
         # byte. A client counts its msgids up, so of 256 replies 255 begin alike. To encode each took 850
@@ -429,8 +496,8 @@ def _delta(data: bytes, at: i64) -> tuple[i64, i64]:
     return -1 - value, pos
 
 
-def _apply(data: bytes, msgid: i64, at: i64) -> tuple[Plain | None, i64]:
-    """Parse an `apply` from the letters of its method on. Returns it and the offset behind it; None if it is not
+def _apply(data: bytes, msgid: i64, at: i64) -> tuple[PlainApply | None, i64]:
+    """Check an `apply` from the letters of its method on. Returns it and the offset behind it; None if it is not
     plain."""
     if data[at + 1] != 0x70 or data[at + 2] != 0x70 or data[at + 3] != 0x6C or data[at + 4] != 0x79:
         return None, at
@@ -442,26 +509,13 @@ def _apply(data: bytes, msgid: i64, at: i64) -> tuple[Plain | None, i64]:
     count, pos = _array(data, at + 6)
     if count < 0:
         return None, at
-    keys: list[bytes] = []
+    keys_at: i64 = pos
+    size: i64
     for _ in range(count):
-        size: i64 = data[pos]
-        if size >= 0xA0 and size < 0xC0:
-            size -= 0xA0
-            pos += 1
-        elif size == 0xD9 or size == 0xC4:
-            size = data[pos + 1]
-            pos += 2
-        elif size == 0xDA or size == 0xC5:
-            high: i64 = data[pos + 1]
-            size = high * 256 + data[pos + 2]
-            pos += 3
-        else:
-            return None, at
+        size, pos = _key(data, pos)
         if size <= 0 or size > KEY_BYTES_MAX or pos + size > end:
             return None, at
-        keys.append(data[pos : pos + size])
         pos += size
-    deltas: list[int] = []
     delta: i64
     kind: i64 = data[pos]
     if (kind >= 0x90 and kind < 0xA0) or kind == 0xDC:
@@ -469,16 +523,29 @@ def _apply(data: bytes, msgid: i64, at: i64) -> tuple[Plain | None, i64]:
         deltas_count, pos = _array(data, pos)
         if deltas_count != count:
             return None, at
+        deltas_at: i64 = pos - keys_at
         for _ in range(count):
             delta, pos = _delta(data, pos)
             if delta == 0:
                 return None, at
-            deltas.append(delta)
-        return Plain(msgid, keys, deltas, 0), pos
+        return PlainApply(msgid, data[keys_at:pos], count, deltas_at, 0), pos
     delta, pos = _delta(data, pos)
     if delta == 0:
         return None, at
-    return Plain(msgid, keys, deltas, delta), pos
+    return PlainApply(msgid, data[keys_at:pos], count, 0, delta), pos
+
+
+def _key(data: bytes, at: i64) -> tuple[i64, i64]:
+    """Parse the header of a key. Returns its length and the offset of its first byte; -1 for anything else."""
+    size: i64 = data[at]
+    if size >= 0xA0 and size < 0xC0:
+        return size - 0xA0, at + 1
+    if size == 0xD9 or size == 0xC4:
+        return data[at + 1], at + 2
+    if size == 0xDA or size == 0xC5:
+        high: i64 = data[at + 1]
+        return high * 256 + data[at + 2], at + 3
+    return -1, at
 
 
 def _array(data: bytes, at: i64) -> tuple[i64, i64]:
@@ -493,32 +560,3 @@ def _array(data: bytes, at: i64) -> tuple[i64, i64]:
     if count > BATCH_ITEMS_MAX:
         return -1, at
     return count, at + 3
-
-
-def apply_items(
-    counters: HotCounters, keys: list[bytes], deltas: list[int], delta: int, start: int, stop: int, out: list[bytes]
-) -> int:
-    """Do the items of an `apply` from `start` to `stop`, and append their encoded values to `out`. Stops at the first
-    item that is not plain. Returns the index where it stopped.
-    """
-    index: i64 = start
-    end: i64 = stop
-    by: i64 = delta
-    each = by == 0
-    value: i64
-    while index < end:
-        key = keys[index]
-        if each:
-            by = deltas[index]
-        if by > 0:
-            value = counters.incr(key, by)
-        else:
-            value = counters.decr(key, -by)
-        if value < 0:
-            break
-        if value < _TABLED:
-            out.append(_VALUES[value])
-        else:
-            out.append(encode_value(value))
-        index += 1
-    return index

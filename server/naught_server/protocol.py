@@ -43,7 +43,7 @@ from naught.wire.limits import DEFAULT_CACHE, REPLY_BYTES_MAX, UNKNOWN_BYTES_MAX
 from naught_server.access import Login
 from naught_server.admission import ALL, HEAD_BYTES, NOTHING, Admission, refusal
 from naught_server.bad_input import BadInput
-from naught_server.batch import Batch
+from naught_server.batch import CHECKED_PER_ENTRY, Batch
 from naught_server.commands import (
     COMMANDS,
     ELEMENTS_PER_ENTRY,
@@ -345,9 +345,9 @@ class ServerProtocol:
         if found is None:
             return False
         served.apply = None
-        self._left -= 1
+        self._left -= 1 + found.count // CHECKED_PER_ENTRY
         session.accept()
-        session.begin_batch(Batch(found.keys, found.deltas or found.delta, None, found.msgid, plain=True))
+        session.begin_batch(Batch(found, None, found.msgid))
         return True
 
     def _go_on_with_batch(self, batch: Batch, now_ms: int, direct: bool) -> None:

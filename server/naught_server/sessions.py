@@ -28,13 +28,15 @@ from naught.errors import Busy, InvalidRequest, NoSession
 from naught.wire.limits import REPLY_BYTES_MAX, SESSION_ID_BYTES
 from naught_server.access import Access, Login
 from naught_server.holds import HoldCounts, TakenBack
-from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.quotas import Quota
 from naught_server.session import END_REASONS, EndReason, Outlet, Session
 from naught_server.stats import Stats
 from naught_server.store import Cache, Store
 from naught_server.timers import Timers
 from naught_server.waiters import SETTLED_AT_ONCE
+
+PAGE_ENTRIES_MAX: Final = 1_000
+"""Work for one page of sessions: half a millisecond, for about 200 of them."""
 
 NUMBERS_PER_ENTRY: Final = 32
 """Sessions that `page` passes over for an entry."""
@@ -366,7 +368,7 @@ class Sessions:
             if room < 0:
                 break
             found.append(row)
-            if entries >= TURN_ITEMS_MAX:
+            if entries >= PAGE_ENTRIES_MAX:
                 break
         return found, entries
 

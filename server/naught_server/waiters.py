@@ -32,8 +32,8 @@ Item = tuple[bytes, int, int]
 """A key, the amount to add, and the limit that the value must stay within."""
 
 SETTLED_AT_ONCE: Final = 1_000
-"""Entries of work that the waiters of one command may take in its own step: a turn. The first grant may take more, as
-it is one step for all its keys. The engine's next steps do the rest."""
+"""Entries of work that the waiters of one command may take in its own step: half a millisecond. The first grant may
+take more, as it is one step for all its keys. The engine's next steps do the rest."""
 
 SETTLED_BEFORE: Final = 100
 """The same before the requests of a turn, for waiters that other connections or an expiry have noted. It is mostly

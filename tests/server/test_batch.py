@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from naught.wire.codec import encode_notification, encode_request
+from naught_server.batch import PORTION_ITEMS_MIN
 from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.protocol import ServerProtocol
 from simulation.peer import Peer, engine_of
@@ -25,7 +26,7 @@ def test_others_come_between_the_portions_and_nothing_of_its_own_does(deltas: An
     peer.take(peer.protocol.receive(data, peer.now_ms))
     assert peer.replies == {}
     portion = other.call("count")
-    assert 0 < portion < TURN_ITEMS_MAX, "one portion is done, which is a turn's work"
+    assert 0 < portion <= max(TURN_ITEMS_MAX, PORTION_ITEMS_MIN), "one portion is done, which is a turn's work"
     turns = 1
     while 2 not in peer.replies:
         assert peer.protocol.wants_turn

@@ -53,6 +53,16 @@ def test_the_same_bytes_times_and_steps_give_the_same_replies(eviction: str) -> 
     assert sum(map(len, first)) > 10_000
 
 
+def replies_to(protocol: ServerProtocol, pieces: list[bytes]) -> bytes:
+    """The replies to these pieces, each of which is worked off before the next comes."""
+    replies = b""
+    for piece in pieces:
+        replies += protocol.receive(piece, 1_000)
+        while protocol.wants_turn:
+            replies += protocol.turn(1_000)
+    return replies
+
+
 @pytest.mark.parametrize("eviction", ["eager", "lazy"])
 def test_how_the_input_is_cut_does_not_matter(eviction: str) -> None:
     requests = [
@@ -63,15 +73,13 @@ def test_how_the_input_is_cut_does_not_matter(eviction: str) -> None:
         and len(str(params)) < 2_000
     ]
     whole = ServerProtocol(engine_of(eviction=eviction), lambda: None)
-    replies = whole.receive(b"".join(requests), 1_000)
-    while whole.wants_turn:
-        replies += whole.turn(1_000)
+    data = b"".join(requests)
+    replies = replies_to(whole, [data])
     assert not whole.closing
     single = ServerProtocol(engine_of(eviction=eviction), lambda: None)
-    assert b"".join(single.receive(request, 1_000) for request in requests) == replies
+    assert replies_to(single, requests) == replies
     bytewise = ServerProtocol(engine_of(eviction=eviction), lambda: None)
-    data = b"".join(requests)
-    assert b"".join(bytewise.receive(data[at : at + 1], 1_000) for at in range(len(data))) == replies
+    assert replies_to(bytewise, [data[at : at + 1] for at in range(len(data))]) == replies
 
 
 def test_caches_are_separate_sets_with_policies_of_their_own() -> None:

@@ -13,7 +13,7 @@ import pytest
 from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 from naught_server import hot
-from naught_server.hot import PLAIN_MAX, HotCounters, Plain, Served, serve
+from naught_server.hot import PLAIN_MAX, HotCounters, PlainApply, Served, serve
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 from support.seeds import seeds
 from support.twins import Twins
@@ -272,8 +272,14 @@ def test_an_apply_is_handed_back_and_ends_the_call() -> None:
     at = serve(data, 0, counters, [], served, 100)
     assert data[at:] == plain(1, "incr", "k")
     found = served.apply
-    assert isinstance(found, Plain)
-    assert (found.msgid, found.keys, found.deltas, found.delta) == (9, [b"k", b"j"], [3, -4], 0)
+    assert isinstance(found, PlainApply)
+    assert (found.msgid, found.count, found.done) == (9, 2, 0)
+    assert found.next_keys(1) == [b"k"]
+    assert found.next_keys(9) == [b"k", b"j"]
+    assert found.take() == (b"k", 3)
+    assert found.next_keys(9) == [b"j"]
+    assert found.take() == (b"j", -4)
+    assert found.done == 2
 
 
 # ------------------------------------------------------------------------------------------------- at random

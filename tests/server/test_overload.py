@@ -13,7 +13,7 @@ from naught_server.admission import REFUSED_BYTES_MIN
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.decoder import Input, peek_method
 from naught_server.engine import Engine
-from naught_server.limits import BUSY_AFTER_MS, PARKED_BYTES_MAX
+from naught_server.limits import BUSY_AFTER_MS, PARKED_BYTES_MAX, TURN_ITEMS_MAX
 from naught_server.memory_bounds import memory_bounds, memory_lines
 from naught_server.overload import CONNECTIONS_MIN, LOOK_MS, Queue
 from naught_server.protocol import ServerProtocol
@@ -22,7 +22,7 @@ from support.conversation import decoded
 from support.users import hello, user
 
 NOW_MS = 1_000_000
-KEYS = [b"%0100d" % number for number in range(900)]
+KEYS = [b"%0100d" % number for number in range(TURN_ITEMS_MAX * 9 // 10)]
 LONG = ("apply", (KEYS, 1))
 SHORT = ("incr", (b"k",))
 
@@ -99,7 +99,7 @@ def test_long_requests_that_would_wait_for_too_long_are_answered_busy() -> None:
         assert [msgid for _, msgid, _, _ in client.replies] == list(range(6)), "in their order"
     assert engine.overload.refused == 8
     assert engine.info(NOW_MS)["errors"]["busy"] == 8
-    assert engine.store.caches["default"].live_count(NOW_MS)[0] == 901, "those that were done"
+    assert engine.store.caches["default"].live_count(NOW_MS)[0] == len(KEYS) + 1, "those that were done"
     engine.invariants(NOW_MS)
     for client in clients:  # they have caught up
         client.replies.clear()
@@ -286,19 +286,19 @@ def test_the_end_of_a_message_is_found_without_decoding() -> None:
 
 
 def test_the_rate_of_an_address_is_kept_over_all_its_connections() -> None:
-    engine = engine_of(rate_per_address_max=1_000)
+    engine = engine_of(rate_per_address_max=200)
     one, two, other = Client(engine, "a"), Client(engine, "a"), Client(engine, "b")
-    one.send(NOW_MS, *[SHORT] * 600)
-    two.send(NOW_MS, *[SHORT] * 600)
+    one.send(NOW_MS, *[SHORT] * 120)
+    two.send(NOW_MS, *[SHORT] * 120)
     assert set(one.codes + two.codes) == {"ok"}, "the turn that overdraws is done"
     one.send(NOW_MS, SHORT, ("hello", ()))
     assert one.codes[-2:] == ["busy", "ok"]
-    other.send(NOW_MS, *[SHORT] * 600)
+    other.send(NOW_MS, *[SHORT] * 120)
     assert set(other.codes) == {"ok"}
     two.send(NOW_MS + 199, SHORT)
     assert two.codes[-1] == "busy"
-    two.send(NOW_MS + 260, SHORT)
-    assert two.codes[-1] == "ok", "0.25 s are 250"
+    two.send(NOW_MS + 460, SHORT)
+    assert two.codes[-1] == "ok", "0.45 s are 90"
 
 
 def test_coming_back_does_not_fill_the_bucket() -> None:

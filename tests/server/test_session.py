@@ -267,11 +267,12 @@ def test_who_waits_for_an_expired_counter_comes_before_what_arrives(cut: Any) ->
 def test_and_before_a_portion_of_a_batch_that_began_earlier() -> None:
     first, second = waiting_for_an_expired_counter()
     second.now_ms -= 5
-    data = requests("apply", [b"j"] * TURN_ITEMS_MAX + [b"k"], 1)
+    others = 2 * TURN_ITEMS_MAX
+    data = requests("apply", [b"j"] * others + [b"k"], 1)
     assert second.protocol.receive(data, second.now_ms) == b""
     second.now_ms += 5
     ((_, _, _, values),) = decoded(second.send(b""))
-    assert values == [*range(1, TURN_ITEMS_MAX + 1), 2]
+    assert values == [*range(1, others + 1), 2]
     assert decoded(first.send(requests("ping", start=40)))[0] == [1, 20, None, [True, [1], 1]]
 
 

@@ -430,7 +430,7 @@ def test_a_list_costs_what_it_shows_and_little_for_what_it_passes_over() -> None
     assert spent_by(everyone[0], "sessions", 640) == REQUEST_ENTRIES + 640 // 32
     assert spent_by(everyone[0], "sessions", 639) == REQUEST_ENTRIES + 640 // 32 + 5
     whole = spent_by(everyone[0], "sessions")
-    assert TURN_ITEMS_MAX <= whole <= TURN_ITEMS_MAX + REQUEST_ENTRIES + 5
+    assert 1_000 <= whole <= 1_000 + REQUEST_ENTRIES + 5, "half a millisecond"
 
 
 @pytest.mark.patches

@@ -15,6 +15,7 @@ from naught_server import connection as connection_module
 from naught_server.commands import REQUEST_ENTRIES
 from naught_server.connection import Connection
 from naught_server.engine import Engine
+from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.slowlog import SLOW_NS_MIN, SlowLog, SlowTurn
 from naught_server.turns import Turns
 from support.conversation import Conversation, decoded, engine_of
@@ -133,11 +134,11 @@ def test_all_that_the_adapter_has_measured(careful: bool) -> None:
         ((plain("incr", 5),), "incr", 5),
         ((plain("incr", 3), plain("decr", 9), plain("get")), "decr", 13),
         ((plain("get", 2), plain("incr")), "get", 3),
-        ((encode_request(1, "apply", [KEYS, 1]), plain("incr", 20)), "apply", 121),
+        ((encode_request(1, "apply", [KEYS, 1]), plain("incr", 20)), "apply", 127),
         ((encode_request(1, "ping", []), plain("incr", 9)), "ping", REQUEST_ENTRIES + 9),
         ((encode_request(1, "ping", []), plain("incr", 11)), "incr", REQUEST_ENTRIES + 11),
-        ((encode_request(1, "ping", []), encode_request(2, "take", [KEYS])), "take", 2 * REQUEST_ENTRIES + 300),
-        ((encode_request(2, "take", [KEYS]), encode_request(1, "hello", [])), "take", 2 * REQUEST_ENTRIES + 320),
+        ((encode_request(1, "ping", []), encode_request(2, "take", [KEYS[:50]])), "take", 2 * REQUEST_ENTRIES + 150),
+        ((encode_request(2, "take", [KEYS[:50]]), encode_request(1, "hello", [])), "take", 2 * REQUEST_ENTRIES + 170),
         ((encode_notification("take", [KEYS]),), "take", REQUEST_ENTRIES + 300),
         ((encode_request(1, "get_many", [KEYS, 1]),), "get_many", REQUEST_ENTRIES + 53),
         ((encode_request(1, "nothing", []),), None, REQUEST_ENTRIES),
@@ -156,7 +157,7 @@ def test_each_turn_of_a_long_batch_is_its_own() -> None:
     turns = [slow_turn(here, encode_request(1, "apply", [keys, 1, 60_000]), plain("get"))]
     while here.protocol.wants_turn:
         turns.append(slow_turn(here))
-    assert {turn.method for turn in turns[:-1]} == {"apply"}
+    assert {turn.method for turn in turns[:-1] if turn.entries} == {"apply"}
     assert len(turns) > 2
     assert sum(turn.entries for turn in turns) == REQUEST_ENTRIES + 4 * 2_500 + 1 + here_reply_entries(2_500)
 
@@ -275,16 +276,16 @@ def told(engine: Engine) -> list[Any]:
 async def test_a_slow_turn_is_told_with_its_bytes(clock: Clock) -> None:
     engine = engine_of()
     connection = await connected(engine)
-    connection.data_received(plain("incr", 300))
+    connection.data_received(plain("incr", 200))
     await turns_taken(connection)
     assert told(engine) == [
         {
             "duration_us": 1_000,
             "time_ms": 1_796_000_000_123,
             "method": "incr",
-            "entries": 300,
-            "received_bytes": 300 * len(plain("incr")),
-            "sent_bytes": 127 * 5 + 128 * 6 + 45 * 7,
+            "entries": 200,
+            "received_bytes": 200 * len(plain("incr")),
+            "sent_bytes": 127 * 5 + 73 * 6,
             "session": None,
             "name": None,
             "address": "192.0.2.7",
@@ -298,7 +299,7 @@ async def test_a_turn_that_is_not_slow_is_not_told(clock: Clock) -> None:
     engine = engine_of()
     connection = await connected(engine)
     clock.step_ns = SLOW_NS_MIN
-    connection.data_received(plain("incr", 2_500))
+    connection.data_received(plain("incr", 2 * TURN_ITEMS_MAX + 100))
     await turns_taken(connection)
     assert engine.stats.turns.count == 3
     assert told(engine) == []
@@ -312,12 +313,12 @@ async def test_a_turn_later_than_its_bytes(clock: Clock) -> None:
     connection.data_received(plain("incr", 1))
     await turns_taken(connection)
     engine.stats.slow_log.reset()
-    connection.data_received(plain("incr", 1_500))
-    connection.data_received(plain("decr", 400))
+    connection.data_received(plain("incr", TURN_ITEMS_MAX + 150))
+    connection.data_received(plain("decr", 50))
     await turns_taken(connection)
     assert [(turn["method"], turn["entries"], turn["received_bytes"]) for turn in told(engine)] == [
-        ("incr", 1_000, 1_500 * len(plain("incr"))),
-        ("incr", 900, 400 * len(plain("decr"))),
+        ("incr", TURN_ITEMS_MAX, (TURN_ITEMS_MAX + 150) * len(plain("incr"))),
+        ("incr", 200, 50 * len(plain("decr"))),
     ]
     connection.connection_lost(None)
 
@@ -325,14 +326,14 @@ async def test_a_turn_later_than_its_bytes(clock: Clock) -> None:
 async def test_asked_over_the_wire(clock: Clock) -> None:
     engine = engine_of()
     connection = await connected(engine)
-    for count in (100, 200, 300):
+    for count in (100, 150, 200):
         clock.step_ns += 1_000_000
         connection.data_received(plain("incr", count))
         await turns_taken(connection)
     here = Conversation(engine)
     clock.step_ns = 0
     expected = [{name.encode(): value for name, value in turn.items()} for turn in told(engine)]
-    assert [turn[b"entries"] for turn in expected] == [300, 200, 100]
+    assert [turn[b"entries"] for turn in expected] == [200, 150, 100]
     for turn in expected:
         turn |= {b"method": b"incr", b"address": b"192.0.2.7"}
     assert ask(here, "slowlog") == expected

@@ -67,7 +67,7 @@ def test_numbers_of_the_walk() -> None:
 
 def test_numbers_of_a_session() -> None:
     assert session_module.SLICES_MAX == 8
-    assert TURN_ITEMS_MAX == 1_000
+    assert TURN_ITEMS_MAX == 250
 
 
 BATCHES = [

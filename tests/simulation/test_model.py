@@ -36,7 +36,7 @@ def _small_tables_and_laps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("shards", "limit", "eviction"), [*ROOMS, *slow(*OTHERS)])
-@pytest.mark.parametrize("seed", seeds([1], [2], [3, 4]))
+@pytest.mark.parametrize("seed", seeds([1], [3], [4, 5]))
 def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, eviction: Any) -> None:
     print(f"NAUGHT_TEST_SEED={seed}")
     world = World(seed, eviction, shards, limit)
@@ -50,9 +50,9 @@ def test_every_answer_is_the_models(seed: int, shards: int, limit: int | None, e
 
 FOUND_LATE: dict[str, planted.World] = {
     "a cache that becomes eager forgets its zeros": (8, "lazy", 200),
-    "a closed connection keeps its lock": (26, "lazy", 100),
+    "a closed connection keeps its lock": (47, "lazy", 100),
     "a compaction does not subtract its zeros": (10, "lazy", 25),
-    "a compaction takes a shard that is held": (60, "lazy", 25),
+    "a compaction takes a shard that is held": (10, "lazy", 25),
     "a connection keeps its lock": (5, "lazy", 25),
     "a grain is skipped with its deadlines": (26, "lazy", 25),
     "a hot read does not find what has a deadline": (7, "lazy", 25),
@@ -63,23 +63,24 @@ FOUND_LATE: dict[str, planted.World] = {
     "a read does not see expiry": (27, "lazy", 25),
     "a scan forgets where it was": (12, "lazy", 25),
     "a scan goes on after the wrong key": (12, "lazy", 25),
-    "a waiter that left is granted": (26, "lazy", 100),
+    "a waiter that left is granted": (47, "lazy", 100),
     "clear forgets the zeros": (14, "lazy", 25),
     "clear leaves the deadlines": (6, "lazy", 25),
-    "due deadlines of a grain are not counted": (30, "lazy", 50),
+    "due deadlines of a grain are not counted": (12, "lazy", 50),
     "due deadlines of a millisecond are not counted": (18, "lazy", 25),
-    "equal values in the top have any order": (12, "eager", 25),
-    "expired counters do not make room": (21, "lazy", 25),
-    "expiry comes a millisecond late": (16, "eager", 200),
+    "equal values in the top have any order": (74, "eager", 50),
+    "expired counters do not make room": (76, "lazy", 50),
+    "expiry comes a millisecond late": (77, "lazy", 100),
     "one more than max_counters": (11, "lazy", 25),
+    "requests do not look at locks": (5, "lazy", 25),
     "strict refuses to decrement by the whole value": (25, "lazy", 25),
     "the hot path does not hear of a new policy": (3, "eager", 200),
-    "the hot path does not look at locks": (30, "lazy", 50),
+    "the hot path does not look at locks": (5, "lazy", 25),
     "the hot path does not look for expired ones": (9, "eager", 25),
     "the hot path ignores max_counters": (11, "eager", 25),
     "the hot path ignores overflow": (34, "lazy", 25),
     "the hot path ignores overflow of what has a deadline": (21, "eager", 25),
-    "the top of one slice only": (12, "lazy", 25),
+    "the top of one slice only": (21, "eager", 25),
     "the wheel drops deadlines of later laps": (7, "lazy", 25),
     "throttle forgets a part of a millisecond": (30, "lazy", 25),
     "throttle grants one too many": (37, "lazy", 25),

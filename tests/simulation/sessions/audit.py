@@ -29,6 +29,7 @@ from naught.wire.codec import reply_unpacker
 from naught_server.batch import Batch
 from naught_server.engine import Engine
 from naught_server.holds import Holds
+from naught_server.hot import PlainApply
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from naught_server.store import Cache
@@ -103,9 +104,9 @@ def recording(engine: Engine, notes: list[Note]) -> Iterator[None]:
                 session.outbox = list(session.outbox)
             noted.clear()
 
-    def doing_plain(batch: Batch, cache: Cache, stop: int) -> None:
+    def doing_plain(batch: Batch, plain: PlainApply, cache: Cache, stop: int) -> None:
         before = batch.done
-        do_plain(batch, cache, stop)
+        do_plain(batch, plain, cache, stop)
         notes.append(("portion", batch.done - before))
 
     def giving_back(holds: Holds, *args: Any) -> int:

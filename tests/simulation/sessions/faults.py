@@ -212,8 +212,8 @@ FAULTS: list[Fault] = [
         "an item of a batch is done twice",
         Batch,
         "_do_one",
-        "self.done += 1",
-        "self.done += self.done != 1 or len(self._results) > 2",
+        "self._items.take()",
+        "self._items.take(); self._items.done -= self._items.done == 2 and len(self._results) == 1",
     ),
     Fault(
         "later requests do not wait for a batch",

@@ -35,8 +35,11 @@ def _small_tables_and_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of a few items, compactions of small tables, narrow windows, a wheel with short laps."""
     shrink(monkeypatch, deadlines, SLOTS=64, _MASK=63, LATER_SLOTS=4, _LATER_MASK=3)
     shrink(monkeypatch, protocol_module, TURN_ITEMS_MAX=48, REQUEST_ENTRIES=1, SLICE_PRICE=8)
+    # In the model all who can be answered are answered in the same step. What a turn leaves to the sweeper has a test
+    # of its own (`test_who_asks_for_little_is_not_charged_for_the_waiters_of_others`).
+    shrink(monkeypatch, protocol_module, SETTLED_BEFORE=100_000)
     shrink(monkeypatch, batch, PORTION_ITEMS_MIN=16)
-    shrink(monkeypatch, commands, TURN_ITEMS_MAX=48, SLOTS=64, LATER_SLOTS=4, SLICE_ENTRIES=20)
+    shrink(monkeypatch, commands, SLOTS=64, LATER_SLOTS=4, SLICE_ENTRIES=20)
     shrink(monkeypatch, sweep, TABLE_BYTES_MIN=600, SETTLED_MS=1)
     shrink(monkeypatch, sweep, SMALL_SHARD_ENTRIES=6)  # so that most shards are worked on in slices
     shrink(monkeypatch, session, UNACKNOWLEDGED_MAX=60, PARKED_MAX=12)
@@ -51,7 +54,7 @@ def test_sessions_are_the_models(seed: int, shards: int, limit: int | None, evic
         if seed in from_environment():
             return
         # Otherwise the test has not tested what it is for.
-        assert len(world.audit.records) > 100
+        assert len(world.audit.records) > 90
         assert world.grants > 50
         assert world.takeovers > 10
         assert world.resumptions > 10
