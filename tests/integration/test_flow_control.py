@@ -21,6 +21,7 @@ import uvloop
 from naught.wire.codec import encode_request
 from naught.wire.limits import VALUE_MAX
 from naught_server import connection as connection_module
+from naught_server.commands import REQUEST_ENTRIES
 from naught_server.connection import Connection
 from naught_server.engine import Engine
 from naught_server.limits import OUTPUT_BYTES_MAX, TURN_ITEMS_MAX
@@ -71,12 +72,11 @@ def filled(count: int, **policy: Any) -> Engine:
 # ------------------------------------------------------------------------------------------------- a peer that floods
 
 FLOODS: dict[str, tuple[bytes, int]] = {
-    # The requests, and how many of them one turn may execute: about 1 000 counters' worth. The fast loop finishes a
-    # slice of input, so a turn of cheap requests may do one slice more.
-    "incr": (encode_request(1, "incr", ["k"]), TURN_ITEMS_MAX + 8_192 // 10),
-    "get": (encode_request(1, "get", ["k"]), TURN_ITEMS_MAX + 8_192 // 9),
-    "ping": (encode_request(1, "ping", []), TURN_ITEMS_MAX + 8_192 // 9),
-    "apply of 250": (encode_request(1, "apply", [["key"] * 250, 1]), 2 * 4),
+    # The requests, and how many of them one turn may execute.
+    "incr": (encode_request(1, "incr", ["k"]), TURN_ITEMS_MAX),
+    "get": (encode_request(1, "get", ["k"]), TURN_ITEMS_MAX),
+    "ping": (encode_request(1, "ping", []), TURN_ITEMS_MAX // REQUEST_ENTRIES),
+    "apply of 250": (encode_request(1, "apply", [["key"] * 250, 1]), 2),
     "apply of 4096": (encode_request(1, "apply", [["k"] * 4_096, 1]), 1),
     "apply of 4096 with a time to live": (encode_request(1, "apply", [["k"] * 4_096, 1, 50_000]), 1),
     "get_many of 4096": (encode_request(1, "get_many", [["k"] * 4_096]), 1),
@@ -108,7 +108,7 @@ async def test_a_flood_is_served_in_turns(name: str) -> None:
         pings += 1
         assert journal[-1] == ("other", [PONG]), "the other connection was not served in its turn"
         await asyncio.sleep(0)
-        assert pings <= 20 * count, "a turn of the longest batch does a sixteenth of it"
+        assert pings <= 80 * count, "four entries for each of 4 096 items, 250 in a turn"
     floods = [len(replies) for writer, replies in journal if writer == "flood"]
     assert max(floods) <= in_a_turn_max
     assert len(floods) >= 3
@@ -144,13 +144,13 @@ async def test_what_arrives_between_two_turns_waits_for_the_next() -> None:
     busy, transport = await connected(engine)
     busy.data_received(encode_request(1, "top", [1]))
     assert transport.reading, "work in slices must not pause reading"
-    for _ in range(50):
+    for _ in range(20):
         busy.data_received(PING)
     assert transport.replies() == []
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert transport.replies() == [PONG] * 50, "later requests are served while one works in slices"
-    turns = await turns_until(lambda: len(transport.replies()) == 51)
+    assert transport.replies() == [PONG] * 20, "later requests are served while one works in slices"
+    turns = await turns_until(lambda: len(transport.replies()) == 21)
     assert turns > 1
     assert transport.replies()[-1][:3] == [1, 1, None]
 
