@@ -56,7 +56,7 @@ async def run(fault: Fault, loop: str, scenario: str = "churn", **changes: Any) 
 
 @pytest.mark.parametrize("loop", LOOPS)
 async def test_a_server_that_always_hangs_up_leaves_no_request_unaccounted_for(loop: str) -> None:
-    result, server = await run(HangsUpAlways(), loop)
+    result, server = await run(HangsUpAlways(), loop, duration_s=0.4)  # on a busy machine too
     assert result.requests == 0
     assert result.failed["connection_lost"] > 0
     assert result.reconnects > 0
@@ -65,7 +65,7 @@ async def test_a_server_that_always_hangs_up_leaves_no_request_unaccounted_for(l
     # Each connection is opened anew after 10, 20, 40, 80 ms and so on, and not in a tight loop.
     assert server.accepted < 3 * 8
     if loop == "open":
-        assert result.offered == 300
+        assert result.offered == 800
 
 
 @pytest.mark.parametrize(("scenario", "loop"), with_loops(quick="zipf"))
