@@ -35,7 +35,7 @@ from naught.errors import CacheFull, CommandError, CounterOverflow, CounterUnder
 from naught.wire.limits import KEY_BYTES_MAX, VALUE_MAX
 from naught_server.config import CachePolicy
 from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK, DeadlineWheel
-from naught_server.hot import HotCounters
+from naught_server.hot import SHARD_SHIFT, HotCounters, stored
 from naught_server.locks import ShardLocks
 from naught_server.waiters import SETTLED_AT_ONCE, Item, Waiters, sums_of
 
@@ -169,7 +169,7 @@ class Cache:
 
     def shard_of(self, key: bytes) -> int:
         """The number of the shard a key belongs to."""
-        return hash(key) & self._mask
+        return hash(key) >> SHARD_SHIFT & self._mask
 
     def raw_entries(self) -> int:
         """The number of entries in the tables, lazy zeros and expired counters included. O(shards)."""
@@ -187,7 +187,7 @@ class Cache:
 
     def deadline_of(self, key: bytes) -> int:
         """When a counter expires that has a time to live. Raises KeyError for any other."""
-        return self.timed[hash(key) & self._mask][key] & DEADLINE_MASK
+        return self.timed[self.shard_of(key)][key] & DEADLINE_MASK
 
     def live_count(self, now_ms: int) -> tuple[int, bool]:
         """The number of counters that exist at `now_ms`, and whether it is exact.
@@ -255,13 +255,13 @@ class Cache:
             if packed:
                 timed[key] = value << DEADLINE_BITS | packed & DEADLINE_MASK
                 return
-        self.tables[shard][key] = value
+        self.tables[shard][key] = stored(value)
 
     def _replace(self, shard: int, key: bytes, value: int, ttl_ms: int | None, now_ms: int) -> None:
         """Give a counter that exists another value, at least 1, and another time to live, or none."""
         was_timed = self._drop_timed(shard, key)
         if ttl_ms is None:
-            self.tables[shard][key] = value
+            self.tables[shard][key] = stored(value)
             return
         if not was_timed:
             del self.tables[shard][key]
@@ -313,7 +313,7 @@ class Cache:
             if ttl_ms is not None:
                 del table[key]
         if ttl_ms is None:
-            table[key] = value
+            table[key] = stored(value)
         else:
             self._put_timed(shard, key, value, ttl_ms, now_ms)
 
@@ -336,7 +336,7 @@ class Cache:
 
     def incr(self, key: bytes, by: int, ttl_ms: int | None, now_ms: int) -> int:
         """Add; the value after. `ttl_ms` is used only when this creates. Raises CounterOverflow, CacheFull."""
-        shard = hash(key) & self._mask
+        shard = self.shard_of(key)
         value = self._value(shard, key, now_ms)
         if not value:
             self._create(shard, key, by, ttl_ms, now_ms)
@@ -350,7 +350,7 @@ class Cache:
     def decr(self, key: bytes, by: int, strict: bool, now_ms: int, reason: Reason = "zero") -> int:
         """Subtract, but stop at zero; the value after. With `strict`, raise CounterUnderflow instead of stopping. An
         eviction is counted under `reason`."""
-        shard = hash(key) & self._mask
+        shard = self.shard_of(key)
         value = self._value(shard, key, now_ms)
         left = value - by
         if left > 0:
@@ -366,11 +366,11 @@ class Cache:
 
     def get(self, key: bytes, now_ms: int) -> int:
         """The value; 0 for absent."""
-        return self._value(hash(key) & self._mask, key, now_ms)
+        return self._value(self.shard_of(key), key, now_ms)
 
     def set(self, key: bytes, value: int, ttl_ms: int | None, now_ms: int) -> int:
         """Replace value and time to live; the value before. 0 evicts. Raises CacheFull."""
-        shard = hash(key) & self._mask
+        shard = self.shard_of(key)
         before = self._value(shard, key, now_ms)
         if not value:
             if before:
@@ -385,7 +385,7 @@ class Cache:
 
     def expire_in(self, key: bytes, ttl_ms: int | None, now_ms: int) -> bool:
         """Set a counter's time to live, or clear it with None; whether anything changed."""
-        shard = hash(key) & self._mask
+        shard = self.shard_of(key)
         value = self._value(shard, key, now_ms)
         if not value:
             return False
@@ -396,7 +396,7 @@ class Cache:
 
     def ttl(self, key: bytes, now_ms: int) -> int | None:
         """Milliseconds left to live, -1 for no limit, None for absent."""
-        shard = hash(key) & self._mask
+        shard = self.shard_of(key)
         if not self._value(shard, key, now_ms):
             return None
         packed = self.timed[shard].get(key, 0)
@@ -432,7 +432,7 @@ class Cache:
         """Read and evict, all in one step; the values. A key that is given twice has 0 the second time."""
         values = []
         for key in keys:
-            shard = hash(key) & self._mask
+            shard = self.shard_of(key)
             value = self._value(shard, key, now_ms)
             if value:
                 self._evict(shard, key, "taken")
@@ -464,7 +464,7 @@ class Cache:
         less the part that is too much, which follows from the value: together they are a multiple of `limit`.
         """
         limit, per_ms, burst = bucket
-        shard = hash(key) & self._mask
+        shard = self.shard_of(key)
         value = self._value(shard, key, now_ms)
         room = burst * per_ms
         debt = 0
@@ -490,7 +490,7 @@ class Cache:
         self, items: Sequence[Item], sums: dict[bytes, int], ttl_ms: int | None, now_ms: int
     ) -> tuple[bool, list[int]]:
         """As `try_incr`, but also while requests wait for a key. `sums` is `sums_of(items)`."""
-        values = {key: self._value(hash(key) & self._mask, key, now_ms) for key in sums}
+        values = {key: self._value(self.shard_of(key), key, now_ms) for key in sums}
         if any(values[key] + sums[key] > limit for key, _, limit in items):
             return False, [values[key] for key, _, _ in items]
         self._need_room(sum(not value for value in values.values()), now_ms)
@@ -507,7 +507,7 @@ class Cache:
         """Values, 0 for absent. Changes nothing: unlike `get` it leaves expired counters, so shards may be held."""
         values = []
         for key in keys:
-            shard = hash(key) & self._mask
+            shard = self.shard_of(key)
             value = self.tables[shard].get(key, 0)
             if not value and self.wheel.count:
                 packed = self.timed[shard].get(key, 0)
@@ -518,13 +518,13 @@ class Cache:
 
     def is_expired(self, key: bytes, now_ms: int) -> bool:
         """Whether a counter is still in its table although its time to live has ended. Does not take it out."""
-        packed = self.timed[hash(key) & self._mask].get(key, 0)
+        packed = self.timed[self.shard_of(key)].get(key, 0)
         return packed != 0 and packed & DEADLINE_MASK <= now_ms
 
     def is_worked_on(self, keys: Iterable[bytes]) -> bool:
         """Whether work over several steps, such as a compaction, goes on in the shard of one of these keys."""
         locks = self.locks
-        return bool(locks.held) and any(locks.is_worked_on(hash(key) & self._mask) for key in keys)
+        return bool(locks.held) and any(locks.is_worked_on(self.shard_of(key)) for key in keys)
 
     def clear(self, now_ms: int) -> int:
         """Evict all; how many. One step: the tables are replaced by empty ones, and the sweeper frees the old ones.
@@ -590,7 +590,7 @@ class Cache:
             return False
         due, finished = self.wheel.take_due(now_ms, entries_max)
         for key in due:
-            del self.timed[hash(key) & self._mask][key]
+            del self.timed[self.shard_of(key)][key]
         self._count_evicted("expired", len(due))
         if self.waiters.watched:
             for key in due:
@@ -630,7 +630,7 @@ class Cache:
     def _check_entry(self, shard: int, key: bytes, value: int) -> None:
         assert type(key) is bytes, f"bad key {key!r}"
         assert 1 <= len(key) <= KEY_BYTES_MAX, f"bad key {key!r}"
-        assert hash(key) & self._mask == shard, f"{key!r} is in shard {shard}, not its own"
+        assert self.shard_of(key) == shard, f"{key!r} is in shard {shard}, not its own"
         assert type(value) is int, f"{key!r} is {value!r}"
         assert value <= VALUE_MAX, f"{key!r} is {value!r}"
 

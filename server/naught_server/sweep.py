@@ -36,6 +36,7 @@ from typing import Any, Final, Protocol, Self
 
 from naught_server.expiry import DEADLINE_MASK
 from naught_server.fatal import FATAL
+from naught_server.hot import stored
 from naught_server.limits import COMPACTION_BYTES_PER_ENTRY, STALE_SHARE_MAX
 from naught_server.pace import TURNS_MAX, Pace
 from naught_server.sessions import Sessions
@@ -281,9 +282,9 @@ class ShardCompaction(ShardWork):
         self._zeros = 0  # raw entries that are not copied
 
     def _visit(self, entries: list[tuple[bytes, int]]) -> None:
-        # bytes(key) would be the same object: of the ways to copy it, formatting is the fastest. A value above 256 is
-        # an object of its own, scattered like its key.
-        copies = {b"%b" % key: value + 0 for key, value in entries if value}
+        # bytes(key) would be the same object: of the ways to copy it, formatting is the fastest. A large value is an
+        # object of its own, scattered like its key.
+        copies: dict[bytes, int] = {b"%b" % key: stored(value) for key, value in entries if value}
         self._zeros += len(entries) - len(copies)
         self._table.update(copies)
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from itertools import chain
 from typing import Any
 
 import pytest
 
 from naught.errors import InvalidRequest
 from naught_server.config import CachePolicy
+from naught_server.engine import Engine
 from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK, GRAIN_BITS
+from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache, Store
+from simulation.peer import Peer, engine_of
 
 NOW_MS = 1_000_000
 
 
 def cache_of(shards: int = 4, eviction: Any = "eager", limit: int | None = None) -> Cache:
     return Cache(CachePolicy("default", shards=shards, eviction=eviction, max_counters=limit))
+
+
+def default_of(engine: Engine) -> Cache:
+    return engine.store.caches["default"]
 
 
 def test_caches_by_name() -> None:
@@ -119,3 +127,59 @@ def test_invariants_find_what_is_wrong(how: str, eviction: str) -> None:
     broken(cache, how)
     with pytest.raises(AssertionError):
         cache.invariants(NOW_MS)
+
+
+# ------------------------------------------------------------------------------------------- what lies in a table
+
+KEYS = [b"key:%d" % number for number in range(4_096)]
+LARGEST_SHARED = (1 << 14) - 1
+
+
+@pytest.mark.parametrize("shards", [256, 4_096])
+def test_the_keys_of_a_shard_begin_at_different_places_of_its_table(shards: int) -> None:
+    """A dict looks for a key at the place that the lowest bits of its hash say."""
+    cache = cache_of(shards)
+    places: dict[int, set[int]] = {}
+    for number in range(4 * shards):
+        key = b"key:%d" % number
+        places.setdefault(cache.shard_of(key), set()).add(hash(key) % 64)
+    assert len(places) > shards * 0.9
+    assert sum(map(len, places.values())) > 3.5 * shards
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize("value", [1, 256, 257, 5_000, LARGEST_SHARED])
+def test_equal_values_are_one_object(value: int, careful: bool) -> None:
+    engine = engine_of(shards=4)
+    peer = Peer(engine)
+    if careful:
+        peer.protocol = ServerProtocol(engine, peer._wake, careful=True)
+    peer.call("apply", KEYS, value)
+    peer.call("apply", KEYS[:9], -value)
+    peer.call("apply", KEYS[:9], 1)
+    if value > 1:
+        for key in KEYS[:9]:
+            peer.call("incr", key, value - 1)
+    peer.call("set", KEYS[9], value)
+    peer.call("try_incr", [(KEYS[9], 1, 2**63 - 1)])
+    peer.call("decr", KEYS[9])
+    values = [*chain.from_iterable(table.values() for table in default_of(engine).tables)]
+    assert len(values) == len(KEYS)
+    assert len({id(each) for each in values}) == 1
+    assert values[0] == value
+
+
+def test_they_are_after_a_compaction() -> None:
+    engine = engine_of(shards=4)
+    peer = Peer(engine)
+    peer.call("apply", KEYS, 5_000)
+    peer.call("apply", KEYS[30:], -5_000)
+    cache = default_of(engine)
+    tables = sum(table.__sizeof__() for table in cache.tables)
+    for _ in range(5_000):
+        peer.now_ms += 10
+        engine.advance(peer.now_ms, 1_000)
+    assert sum(table.__sizeof__() for table in cache.tables) < tables // 8, "they were compacted"
+    values = [*chain.from_iterable(table.values() for table in cache.tables)]
+    assert values == [5_000] * 30
+    assert len({id(each) for each in values}) == 1

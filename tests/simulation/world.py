@@ -17,6 +17,7 @@ from typing import Any
 
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.hot import SHARD_SHIFT
 from naught_server.sweep import SHARDS_PER_ENTRY
 from simulation.model import ModelCache
 from simulation.talker import BAD_REQUESTS, Talker
@@ -33,7 +34,7 @@ def keys_for(shards: int, count: int) -> list[bytes]:
     for name in (b"%s%d" % (prefix, number) for prefix in (b"a:", b"b:", b"") for number in range(count)):
         shard = zlib.crc32(name) & (shards - 1)
         salted = (b"%s.%d" % (name, salt) for salt in itertools.count(1_000))  # of one length
-        keys.append(next(key for key in salted if hash(key) & (shards - 1) == shard))
+        keys.append(next(key for key in salted if hash(key) >> SHARD_SHIFT & (shards - 1) == shard))
     return keys
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from naught_server import session
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
+from naught_server.hot import SHARD_SHIFT
 from naught_server.protocol import ServerProtocol
 from naught_server.store import Cache
 from simulation.sessions.audit import Audit, recording
@@ -38,7 +39,7 @@ def keys_for(shards: int, count: int) -> list[bytes]:
     for number in range(count):
         for salt in itertools.count(1_000):
             key = b"%03d:%d" % (number, salt)
-            if hash(key) & (shards - 1) == number % shards:
+            if hash(key) >> SHARD_SHIFT & (shards - 1) == number % shards:
                 keys.append(key)
                 break
     return keys
