@@ -85,6 +85,7 @@ GROUPS: Final = (
             "hot",
             "listing",
             "locks",
+            "marks",
             "params",
             "principal",
             "protocol",

@@ -36,6 +36,7 @@ from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, VALUE_MAX
 from naught_server.expiry import DEADLINE_BITS, DEADLINE_MASK
 from naught_server.fatal import FATAL
+from naught_server.marks import MARK_SHIFT, MARKS
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
@@ -84,6 +85,7 @@ class HotCounters:
         timed: list[dict[bytes, int]],
         zeros: list[int],
         watched: tuple[dict[bytes, object], dict[bytes, object], dict[bytes, object]],
+        marks: list[int],
         lazy: bool,
     ) -> None:
         self.tables: list[dict[bytes, int]] = tables  # by shard
@@ -93,6 +95,7 @@ class HotCounters:
         self.queues: dict[bytes, object] = watched[0]
         self.awaited: dict[bytes, object] = watched[1]
         self.held: dict[bytes, object] = watched[2]
+        self.marks: list[int] = marks  # 1 where a key may be in one of these three (marks.py)
         self.lazy: bool = lazy  # a decrement to zero leaves the zero
         self.has_zeros: bool = lazy  # there may be zeros; a cache that was lazy has them for a while
         self.mask: i64 = len(tables) - 1
@@ -169,7 +172,9 @@ class HotCounters:
             if self.has_timed and key in self.timed[shard]:
                 return self._decr_timed(self.timed[shard], key, by)
             return 0
-        if self.queued and key in self.queues:
+        # Three look-ups took 150 instructions a request each, of 2 300.
+        watched = self.watched and self.marks[(hashed >> MARK_SHIFT) & (MARKS - 1)] > 0
+        if watched and self.queued and key in self.queues:
             return NOT_PLAIN
         after = before - by
         if after > 0:
@@ -178,7 +183,7 @@ class HotCounters:
             else:
                 table[key] = after
             return after
-        if self.watched and (key in self.held or key in self.awaited):
+        if watched and (key in self.held or key in self.awaited):
             return NOT_PLAIN
         if self.lazy:
             table[key] = 0

@@ -143,6 +143,7 @@ class Cache:
             self.timed,
             self.zeros,
             (waiters.queues.by_key, waiters.awaited, waiters.generations),  # type: ignore[arg-type]
+            waiters.marks.places,
             self._lazy,
         )
         self._find_room()

@@ -477,7 +477,8 @@ class CompactTables(ShardJob):
 
 
 class ShrinkWatched:
-    """Rebuilds the tables of the keys that requests wait for and that sessions hold, once most of them are gone.
+    """Rebuilds the tables of the keys that requests wait for and that sessions hold, once most of them are gone, and
+    the marks of these keys.
 
     They are dicts without shards, which others have too. So one is rebuilt in place and in one step, which is why it
     must have few entries left.
@@ -489,6 +490,7 @@ class ShrinkWatched:
     def __init__(self, cache: Cache, freed: Callable[[int], None]) -> None:
         waiters = cache.waiters
         self._tables: list[dict[bytes, Any]] = [waiters.queues.by_key, waiters.awaited, waiters.generations]
+        self._marks = waiters.marks
         self._freed = freed  # called with the bytes that a table gave up
         self._looked_ms: int | None = None  # when they were last looked at
 
@@ -496,7 +498,7 @@ class ShrinkWatched:
         if self._looked_ms is not None and now_ms - self._looked_ms < ROOM_EVERY_MS:
             return 0
         self._looked_ms = now_ms
-        return sum(map(self._shrink, self._tables))
+        return sum(map(self._shrink, self._tables)) + self._marks.rebuild([*self._tables])
 
     def _shrink(self, table: dict[bytes, Any]) -> int:
         """Rebuild a table with room for eight times what it has. Returns the entries of work."""

@@ -25,6 +25,7 @@ from itertools import chain
 from typing import Final, Protocol
 
 from naught.errors import CommandError
+from naught_server.marks import Marks
 from naught_server.queues import PLACES_MOVED_PER_ENTRY, Queues
 from naught_server.timers import Timer, Timers
 
@@ -315,6 +316,7 @@ class AcquireWaiter(Waiter):
     def enqueue(self) -> None:
         self.number = self.waiters.next_number()
         for key in self._keys:
+            self.waiters.marks.add(key)
             self.waiters.queues.enter(key, self)
 
     def leave(self) -> int:
@@ -373,6 +375,7 @@ class ZeroWaiter(Waiter):
         return (self.key,)
 
     def enqueue(self) -> None:
+        self.waiters.marks.add(self.key)
         self.waiters.awaited.setdefault(self.key, {})[self] = None
 
     def leave(self) -> int:
@@ -425,6 +428,7 @@ class Waiters:
         "awaited",
         "cache",
         "generations",
+        "marks",
         "queues",
         "unsettled",
         "worked",
@@ -435,9 +439,9 @@ class Waiters:
         self._numbers = 0  # the last that a waiter for room got
         self.queues: Final[Queues[AcquireWaiter]] = Queues()  # the waiters for room
         self.awaited: dict[bytes, dict[ZeroWaiter, None]] = {}  # by key: the waiters for zero. None is empty.
-        self.generations: dict[
-            bytes, Generation
-        ] = {}  # by key: the generation that is held; a subset of the counters
+        # By key: the generation that is held; a subset of the counters.
+        self.generations: dict[bytes, Generation] = {}
+        self.marks: Final = Marks()  # of the keys in these three, for the hot path
         # Keys whose first waiter may fit now, each once, in the order they were noted.
         self._ready: OrderedDict[bytes, None] = OrderedDict()
         self._woken: deque[ZeroWaiter] = deque()  # their counter was absent; they are no longer in `awaited`
@@ -510,6 +514,7 @@ class Waiters:
         """The present generation of a counter, on which there is one more hold: a session holds so much more."""
         generation = self.generations.get(key)
         if generation is None:
+            self.marks.add(key)
             generation = self.generations[key] = Generation()
         generation.add_hold(holder, by)
         return generation

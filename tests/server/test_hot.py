@@ -14,6 +14,7 @@ from naught.wire.codec import encode
 from naught.wire.limits import BATCH_ITEMS_MAX, KEY_BYTES_MAX, UNACKNOWLEDGED_MAX, VALUE_MAX
 from naught_server import hot
 from naught_server.hot import PLAIN_MAX, HotCounters, PlainApply, Served, serve
+from naught_server.marks import MARKS
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of, random_cuts
 from support.seeds import seeds
 from support.twins import Twins
@@ -250,7 +251,7 @@ def test_without_memory_the_fault_is_handed_back(monkeypatch: pytest.MonkeyPatch
 
 def _counters() -> HotCounters:
     empty: tuple[dict[bytes, object], dict[bytes, object], dict[bytes, object]] = ({}, {}, {})
-    counters = HotCounters([{} for _ in range(4)], [{} for _ in range(4)], [0] * 4, empty, False)
+    counters = HotCounters([{} for _ in range(4)], [{} for _ in range(4)], [0] * 4, empty, [0] * MARKS, False)
     counters.allow(100)
     counters.begin(False, -1)
     return counters

@@ -6,6 +6,7 @@ from naught_server import commands, sessions
 from naught_server.batch import Batch
 from naught_server.holds import Holds
 from naught_server.hot import HotCounters
+from naught_server.marks import Marks
 from naught_server.protocol import ServerProtocol
 from naught_server.session import Session
 from naught_server.sessions import Sessions
@@ -174,9 +175,13 @@ FAULTS: list[Fault] = [
         "the hot path ignores waiters for room",
         HotCounters,
         "decr",
-        "if self.queued and key in self.queues:",
+        "if watched and self.queued and key in self.queues:",
         "if False:",
     ),
+    Fault("a wait for room makes no mark", AcquireWaiter, "enqueue", "self.waiters.marks.add(key)", "pass"),
+    Fault("a wait for zero makes no mark", ZeroWaiter, "enqueue", "self.waiters.marks.add(self.key)", "pass"),
+    Fault("a hold makes no mark", Waiters, "generation_to_hold", "self.marks.add(key)", "pass"),
+    Fault("marks of one table are lost", Marks, "rebuild", "for table in tables:", "for table in tables[1:]:"),
     Fault("the hot path ignores waiters for zero", HotCounters, "decr", " or key in self.awaited", ""),
     Fault("the hot path ignores holds", HotCounters, "decr", "key in self.held or ", ""),
     Fault(
