@@ -7,7 +7,7 @@ import random
 import pytest
 
 from naught_server.slowlog import SLOW_NS_MIN
-from naught_server.stats import TIMED_ENTRIES, Durations, Stats
+from naught_server.stats import BUCKETS, TIMED_ENTRIES, Durations, Stats
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from naught_server.stats import TIMED_ENTRIES, Durations, Stats
 def test_the_bucket_of_a_duration(duration_ns: int, bucket: int) -> None:
     durations = Durations()
     durations.add(duration_ns)
-    assert durations.buckets == [int(place == bucket) for place in range(Durations.BUCKETS)]
+    assert durations.buckets == [int(place == bucket) for place in range(BUCKETS)]
     assert (durations.count, durations.total_ns, durations.max_ns) == (1, duration_ns, duration_ns)
 
 
