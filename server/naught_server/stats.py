@@ -73,7 +73,7 @@ class Durations:
         """Count one duration, or a sample that stands for several."""
         self._count += times
         self._total_ns += times * duration_ns
-        self._max_ns = max(self.max_ns, duration_ns)
+        self._max_ns = max(self._max_ns, duration_ns)
         bucket: i64 = 0
         last: i64 = BUCKETS - 1
         left: i64 = duration_ns // 1000
