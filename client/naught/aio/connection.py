@@ -322,7 +322,7 @@ class Connection:
         """Connect for the first time.
 
         Raises ConnectionFailed after connect_timeout, or at once where something else answers than a naught server;
-        and the server's CommandError if it refuses the cache.
+        and the server's CommandError if it refuses the cache. If it raises, close the connection.
         """
         self._bind(asyncio.get_running_loop())
         last: BaseException | None = None
@@ -348,7 +348,11 @@ class Connection:
             ) from last
 
     async def _connect(self) -> None:
-        """One attempt: returns when calls can be sent on the new connection, or raises and leaves no connection."""
+        """One attempt: returns when calls can be sent on the new connection, or raises and leaves no connection.
+
+        Where it is cancelled once `hello` was written, the connection stays, for `stop` or `_give_up_attempt` to say
+        `bye` on it: the server may have opened a session.
+        """
         if self.closed:
             raise ClientClosed("the client is closed")
         protocol = TransportProtocol(self)
@@ -376,20 +380,30 @@ class Connection:
             if self._protocol is not protocol:  # lost between the end of the handshake and this line
                 raise ConnectionResetError("the server closed the connection")
         except BaseException as error:
-            if created:
-                self._close_transport(protocol)
-            else:
+            if not created:
                 # The loop closes what it was creating. `close` must not wait for that: uvloop does not say when it is
                 # closed, although the protocol may have its transport already.
                 protocol.detach()
-            if self._protocol is protocol:
-                self._protocol = None
-                self.session.disconnected(error, monotonic())
-                self._update_timer()
+            elif isinstance(error, Exception):
+                self._close_transport(protocol)
+                if self._protocol is protocol:
+                    self._end_attempt(error)
             raise
         self._opened = True
         self._refused_backoff.reset()
         self.write()
+
+    def _give_up_attempt(self, error: BaseException) -> None:
+        """An attempt has failed. If it took too long, its connection is still there."""
+        protocol = self._protocol
+        if protocol is not None:
+            self._close_transport(protocol, self.session.encode_bye_of_attempt())
+            self._end_attempt(error)
+
+    def _end_attempt(self, error: BaseException) -> None:
+        self._protocol = None
+        self.session.disconnected(error, monotonic())
+        self._update_timer()
 
     async def _login(self) -> tuple[str, str] | None:
         """User and secret for this attempt."""
@@ -519,6 +533,7 @@ class Connection:
                     quietly = logging.WARNING if at_once and attempts == 1 else logging.DEBUG
                     level = logging.ERROR if is_refusal(error) else quietly
                     logger.log(level, "%s: attempt %d to connect failed: %r", self._address, attempts, error)
+                    self._give_up_attempt(error)
                     self.session.connect_failed(error)
                     refused = is_no_access(error)
         finally:

@@ -668,11 +668,18 @@ class ClientSession:
     def encode_bye(self) -> bytes:
         """The `bye` to write before closing the client, so that the server need not wait for the end of the lease.
 
-        b"" where there is no session to end.
+        b"" where there is no session to end. A `hello` without an answer opens a session, or resumes it, before the
+        server reads this.
         """
-        if self._id is None or self._state not in (_State.READY, _State.DRAINING):
-            return b""
-        return encode_notification("bye", ())
+        if self._state is _State.HANDSHAKE:
+            begun = self._resumable
+        else:
+            begun = self._id is not None and self._state in (_State.READY, _State.DRAINING)
+        return encode_notification("bye", ()) if begun else b""
+
+    def encode_bye_of_attempt(self) -> bytes:
+        """The same where only an attempt to connect is given up: b"" also where the client has a session."""
+        return self.encode_bye() if self._id is None else b""
 
     def after_fork(self, reason: str) -> None:
         """This is the child of a fork: close the session here without a word to the server, as the parent goes on.

@@ -1192,14 +1192,18 @@ def test_a_release_that_was_never_sent_is_answered_by_the_next_session() -> None
 def test_a_farewell_ends_the_session_where_there_is_one() -> None:
     driver = ResumableDriver(connect=False)
     assert driver.session.encode_bye() == b""
+    assert driver.session.encode_bye_of_attempt() == b""
     driver.hello()
-    assert driver.session.encode_bye() == b"", "there is no session yet"
+    assert requests_in(driver.session.encode_bye()) == [[2, "bye", []]], "the server opens one before it reads this"
+    assert driver.session.encode_bye_of_attempt() == driver.session.encode_bye()
     driver.opened()
+    assert driver.session.encode_bye_of_attempt() == b"", "the session goes on"
     assert requests_in(driver.session.encode_bye()) == [[2, "bye", []]]
     driver.lose()
     assert driver.session.encode_bye() == b"", "there is no connection"
     driver.hello()
-    assert driver.session.encode_bye() == b"", "the session is not resumed yet"
+    assert requests_in(driver.session.encode_bye()) == [[2, "bye", []]], "the server resumes it before"
+    assert driver.session.encode_bye_of_attempt() == b"", "the next attempt resumes it"
     driver.reply(HELLO_MSGID, resumed(0, 1))
     assert requests_in(driver.session.encode_bye()) == [[2, "bye", []]]
     driver.get()
