@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import subprocess
 import sys
@@ -164,3 +165,33 @@ async def test_when_to_come_back_depends_on_how_much_is_wanted() -> None:
         for impossible in (quota.use(6), quota.retry_after(6)):
             with pytest.raises(naught.InvalidRequest, match="n is up to 5, the limit of the quota 'q', not 6"):
                 await impossible
+
+
+async def test_a_client_that_was_closed_is_not_entered() -> None:
+    for lazy in (False, True):
+        client = naught.connect("memory://", lazy=True) if lazy else await naught.connect("memory://")
+        async with client:
+            pass
+        with pytest.raises(naught.ClientClosed, match="the client is closed"):
+            await client.__aenter__()
+
+
+def test_nor_is_one_of_another_loop() -> None:
+    client = naught.connect("memory://", lazy=True)
+
+    async def use() -> None:
+        await client.ping()
+
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(use())
+        with pytest.raises(naught.WrongLoop, match="belongs to another event loop"):
+            second.run(client.__aenter__())
+        first.run(client.close())
+
+
+def test_nor_is_one_for_threads() -> None:
+    for lazy in (False, True):
+        with naught.blocking.Client("memory://", lazy=lazy) as client:
+            pass
+        with pytest.raises(naught.ClientClosed, match="the client is closed"):
+            client.__enter__()

@@ -22,7 +22,7 @@ from naught.core.commands import Commands, Timeout
 from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
 from naught.credentials import Secret
-from naught.errors import InvalidRequest, NaughtError
+from naught.errors import ClientClosed, InvalidRequest, NaughtError
 from naught.url import MemoryAddress
 from naught.wire.codec import decode_key
 
@@ -63,6 +63,10 @@ class Client(Commands[KeyT]):
     aclose = close
 
     async def __aenter__(self) -> Client[KeyT]:
+        if self._connection.used:
+            self._connection.enter_loop()
+        if self._connection.closed:
+            raise ClientClosed(self._connection.session.closed_reason)
         return self
 
     async def __aexit__(

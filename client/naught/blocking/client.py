@@ -16,7 +16,7 @@ from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semapho
 from naught.core.calls import SCAN_COUNT, Key, KeyT
 from naught.core.commands import Commands, Timeout
 from naught.core.options import ConnectOptions, Options, check_options
-from naught.errors import InvalidRequest
+from naught.errors import ClientClosed, InvalidRequest
 from naught.url import url_of_environment, without_userinfo
 from naught.wire.codec import decode_key
 
@@ -133,6 +133,8 @@ class Client(Generic[KeyT]):
         self._connection.close()
 
     def __enter__(self) -> Client[KeyT]:
+        if self._closed:
+            raise ClientClosed("the client is closed")
         return self
 
     def __exit__(
