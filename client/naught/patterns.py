@@ -184,21 +184,32 @@ class _EnteredPermits:
     def push(self, permit: Permit) -> None:
         self._by_caller.setdefault(self._current_caller(), []).append(permit)
 
-    def pop(self) -> Permit:
-        """The permit of the caller's innermost block.
+    def innermost(self) -> tuple[Hashable, Permit]:
+        """The permit of the caller's innermost block, and the caller that has entered it.
 
-        A block may be left in another task than it was entered in. If the caller has entered none, this returns the
+        A block may be left in another task than it was entered in. If the caller has entered none, this is the
         innermost permit of the caller that has entered last.
         """
         caller = self._current_caller()
-        if caller not in self._by_caller:
+        if not self._by_caller.get(caller):
             if not self._by_caller:
                 raise RuntimeError("a block was left more often than it was entered")
             caller = next(reversed(self._by_caller))
-        permits = self._by_caller[caller]
-        permit = permits.pop()
-        if not permits:
-            del self._by_caller[caller]
+        return caller, self._by_caller[caller][-1]
+
+    def remove(self, caller: Hashable, permit: Permit) -> None:
+        """The block is left. A second call does nothing, so one that was interrupted can be made again."""
+        permits = self._by_caller.get(caller)
+        if permits is not None:
+            if permit in permits:
+                permits.remove(permit)
+            if not permits:
+                self._by_caller.pop(caller, None)
+
+    def pop(self) -> Permit:
+        """The permit of the caller's innermost block, which is left."""
+        caller, permit = self.innermost()
+        self.remove(caller, permit)
         return permit
 
 
@@ -345,6 +356,13 @@ async def release_at_exit(permit: Permit, error: BaseException | None) -> None:
     except NaughtError:
         if error is None:
             raise
+
+
+def give_back(permit: Permit) -> None:
+    """Its release was interrupted: release it without waiting, unless that is on its way."""
+    if not permit._released and permit.counted:
+        permit._released = True
+        permit._client._sink.release_untaken(permit.hold)
 
 
 class WaitGroup:

@@ -31,8 +31,8 @@ class Client(Generic[KeyT]):
 
     A call blocks its thread for a round trip; called in the thread of an event loop, it blocks that loop. What a
     signal handler raises, or another thread sets (which strikes within a second), ends only the call it strikes; what
-    that was granted goes back. In the few instructions at the beginning of a release alone, an interrupt leaves the
-    permit held until the client is closed.
+    that was granted goes back, and what it was giving back too. Only before the first instruction of a release an
+    interrupt leaves the permit held until the client is closed.
     """
 
     __signature__ = inspect.signature(connect).replace(return_annotation=inspect.Signature.empty)
@@ -154,9 +154,11 @@ class Client(Generic[KeyT]):
     __deepcopy__ = __copy__
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):  # the thread refers to the loop, and that not to its client
+        if not getattr(self, "_closed", True):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._connection.stop()
+        connection: Loop | None = getattr(self, "_connection", None)  # it also runs if `__init__` raises
+        if connection is not None and not connection.ended:  # also where an interrupt has struck `close`
+            connection.stop()
 
 
 def _as_pickled(url: str, checked: Options, options: ConnectOptions) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, c
 
 from naught import exit
 from naught.core.calls import check_timeout
-from naught.errors import CallTimeout
+from naught.errors import CallTimeout, NaughtError
 
 if TYPE_CHECKING:
     from naught.core.hooks import ObservedCall, Observer
@@ -190,7 +190,9 @@ def run(awaitable: Awaitable[U], convert: Callable[[U], T] | None = None) -> T:
 
 
 @overload
-def waiting(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]: ...
+def waiting(
+    method: Callable[Concatenate[Any, P], Awaitable[T]], *, interrupted: Callable[[Any], object] | None = None
+) -> Callable[Concatenate[Any, P], T]: ...
 
 
 @overload
@@ -199,13 +201,25 @@ def waiting(
 ) -> Callable[Concatenate[Any, P], T]: ...
 
 
-def waiting(method: Callable[..., Awaitable[Any]], convert: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
-    """The method of an object that has the awaited one as `_inner`. Its signature says what it returns."""
+def waiting(
+    method: Callable[..., Awaitable[Any]],
+    convert: Callable[[Any], Any] | None = None,
+    interrupted: Callable[[Any], object] | None = None,
+) -> Callable[..., Any]:
+    """The method of an object that has the awaited one as `_inner`. Its signature says what it returns.
+
+    `interrupted`: called with the inner object where anything else than the method itself raises in it.
+    """
 
     @wraps(method)
     def waits(self: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = method(self._inner, *args, **kwargs)
-        return answer.wait() if isinstance(answer, Future) else run(answer, convert)
+        try:
+            answer = method(self._inner, *args, **kwargs)
+            return answer.wait() if isinstance(answer, Future) else run(answer, convert)
+        except BaseException as error:
+            if interrupted is not None and not isinstance(error, NaughtError):
+                interrupted(self._inner)
+            raise
 
     signature = inspect.signature(method)
     told = signature.return_annotation

@@ -179,6 +179,11 @@ class Loop:
         self._closed = True
         self._post(self._stop)
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is no thread any more, and will be none."""
+        return self._wake == self._end
+
     def after_fork(self) -> None:
         """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
         _of_parents.append(self.__dict__.copy())

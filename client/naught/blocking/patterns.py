@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from operator import methodcaller
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from naught import patterns
-from naught.blocking.future import Future, waiting
+from naught.blocking.future import Future, run, waiting
+from naught.errors import NaughtError, NotHeld
 from naught.green import lock_class
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ U = TypeVar("U")
 InnerT = TypeVar(
     "InnerT", patterns.Semaphore, patterns.WaitGroup, patterns.Reference, patterns.InFlight, patterns.Quota
 )
+BlockT = TypeVar("BlockT", patterns.Semaphore, patterns.InFlight)
 
 
 class Lost:
@@ -73,12 +76,12 @@ class Permit:
         """A fencing token: higher than the number of every permit that this server has granted before."""
         return self._inner.number
 
-    release = waiting(patterns.Permit.release)
+    release = waiting(patterns.Permit.release, interrupted=patterns.give_back)
 
     def __enter__(self) -> Permit:
         return self
 
-    __exit__ = waiting(patterns.Permit.__aexit__)
+    __exit__ = waiting(patterns.Permit.__aexit__, interrupted=patterns.give_back)
 
     def __repr__(self) -> str:
         return repr(self._inner)
@@ -120,7 +123,31 @@ def making(
     return cast("Callable[Concatenate[Any, P], T]", makes)
 
 
-class Semaphore(_Pattern[patterns.Semaphore]):
+class _Block(_Pattern[BlockT]):
+    """What is entered and left by `with`."""
+
+    _ignored: type[NaughtError] | tuple[()] = ()  # what leaving a block may raise and does not
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # As `__aexit__` of the pattern, but the permit also goes back where a signal handler raises in here.
+        entered = self._inner._entered
+        left: tuple[Hashable, patterns.Permit] | None = None
+        try:
+            left = entered.innermost()
+            entered.remove(*left)
+            run(patterns.release_at_exit(left[1], error))
+        except self._ignored:
+            pass
+        except BaseException:
+            caller, permit = left or entered.innermost()
+            entered.remove(caller, permit)
+            patterns.give_back(permit)
+            raise
+
+
+class Semaphore(_Block[patterns.Semaphore]):
     """At most `limit` permits at a time, among all clients of the server that use this name.
 
         with counters.semaphore("gpu", limit=4) as permit: ...
@@ -140,7 +167,6 @@ class Semaphore(_Pattern[patterns.Semaphore]):
     try_acquire = waiting(patterns.Semaphore.try_acquire, lambda inner: None if inner is None else Permit(inner))
     value = waiting(patterns.Semaphore.value)
     __enter__ = waiting(patterns.Semaphore.__aenter__, Permit)
-    __exit__ = waiting(patterns.Semaphore.__aexit__)
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
         """As a decorator: every call of the function holds a permit while it runs.
@@ -175,11 +201,11 @@ class Reference(_Pattern[patterns.Reference]):
     value = waiting(patterns.Reference.value)
 
 
-class InFlight(_Pattern[patterns.InFlight]):
+class InFlight(_Block[patterns.InFlight]):
     """Count running operations: `with counters.in_flight("uploads"): ...`. See `naught.patterns.InFlight`."""
 
+    _ignored = NotHeld
     __enter__ = waiting(patterns.InFlight.__aenter__)
-    __exit__ = waiting(patterns.InFlight.__aexit__)
     value = waiting(patterns.InFlight.value)
 
 

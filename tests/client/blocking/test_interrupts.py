@@ -6,6 +6,8 @@ Real signals in real waits are in tests/integration/test_patterns_interrupted.py
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,6 +96,59 @@ def test_a_grant_goes_back_wherever_it_is_interrupted(counters: blocking.Client,
             assert counters.count() == 0
             assert place > 20, "the places were found"
             return
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("name", GRANTS)
+def test_what_is_given_back_goes_back_wherever_that_is_interrupted(counters: blocking.Client, name: str) -> None:
+    """But for an interrupt before the first instruction: then nothing was called."""
+    take, give_back = GRANTS[name]
+    for place in range(2, PLACES_MAX):
+        taken = take(counters)
+        try:
+            with struck_at(place) as passed:
+                give_back(taken)
+        except Interrupt:
+            wait_until(lambda: counters.held() == {}, f"it went back, interrupted at {passed[-1]}")
+            assert counters.count() == 0
+        else:
+            assert counters.count() == 0
+            assert place > 40, "the places were found"
+            return
+    raise AssertionError("it never ended")
+
+
+def test_an_outer_block_is_left_wherever_leaving_the_inner_one_was_interrupted(counters: blocking.Client) -> None:
+    """Both are blocks of one object, which knows them by their thread."""
+    gpu = counters.semaphore("n", 9)
+    for place in range(2, PLACES_MAX):
+        outer, inner = gpu.__enter__(), gpu.__enter__()
+        try:
+            with struck_at(place) as passed:
+                gpu.__exit__(None, None, None)
+        except Interrupt:
+            expected = {outer.number: {"n": 1}}
+            wait_until(lambda: counters.held() == expected, f"{inner} went back, interrupted at {passed[-1]}")  # noqa: B023
+            gpu.__exit__(None, None, None)
+            assert counters.count() == 0
+        else:
+            return
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("end", [lambda client: client.close(), lambda client: client.__exit__(None, None, None)])
+def test_a_client_whose_end_was_interrupted_ends_when_it_is_dropped(end: Callable[[blocking.Client], None]) -> None:
+    url = "memory://test_interrupts"
+    with blocking.Client(url, timeout=GUARD_S) as direct:
+        for place in range(1, PLACES_MAX):
+            client = blocking.Client(url, timeout=GUARD_S)
+            with contextlib.suppress(Interrupt), struck_at(place) as passed:
+                end(client)
+                return
+            del client
+            gc.collect()
+            wait_until(lambda: len(direct.sessions()) == 1, f"it has ended, interrupted at {passed[-1]}")
     raise AssertionError("it never ended")
 
 
