@@ -45,6 +45,11 @@ class Credentials:
             )
         return said
 
+    def check(self) -> None:
+        """Raises InvalidRequest where there is no secret, and none in the environment. Calls no function."""
+        if self._secret is None:
+            self.secret()
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Credentials) and (self.user, self._secret) == (other.user, other._secret)
 

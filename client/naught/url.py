@@ -137,11 +137,6 @@ def without_secret(url: str) -> str:
     return _USERINFO.sub("//...@", url)
 
 
-def without_userinfo(url: str) -> str:
-    """The URL without user and secret, to be used again."""
-    return _USERINFO.sub("//", url)
-
-
 def url_of_environment() -> str:
     """The URL in the variable NAUGHT_URL. Raises `InvalidRequest` where there is none."""
     url = os.environ.get(URL_VARIABLE)

@@ -79,6 +79,7 @@ async def test_patterns_are_pickled_with_their_client() -> None:
         await client.close()
 
 
-def test_an_engine_of_its_own_is_not_pickled() -> None:
+@pytest.mark.parametrize("connect", [naught.connect, naught.blocking.Client])
+def test_an_engine_of_its_own_is_not_pickled(connect: Any) -> None:
     with pytest.raises(TypeError, match="memory://NAME is shared"):
-        pickle.dumps(naught.connect("memory://", lazy=True))
+        pickle.dumps(connect("memory://", lazy=True))

@@ -23,7 +23,6 @@ from naught.core.hooks import CallHook
 from naught.core.options import Options, check_options
 from naught.credentials import Secret
 from naught.errors import ClientClosed, InvalidRequest, NaughtError
-from naught.url import MemoryAddress
 from naught.wire.codec import decode_key
 
 if TYPE_CHECKING:
@@ -84,9 +83,7 @@ class Client(Commands[KeyT]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, it is its URL and its options. Unpickled, it connects at its first call, as with `lazy=True`."""
-        if self._address == MemoryAddress(None):
-            raise TypeError("a client of memory:// is not pickled, as its engine is its own; memory://NAME is shared")
-        return Client, (self._options._replace(lazy=True), self._decode)
+        return Client, (self._options.to_pickle()._replace(lazy=True), self._decode)
 
     def __repr__(self) -> str:
         return f"<naught.Client {self._address}{' closed' if self._connection.closed else ''}>"

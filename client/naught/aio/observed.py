@@ -11,7 +11,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from naught.core.hooks import ObservedCall, ObservedSink, Observer
+from naught.core.hooks import ObservedCall, Observer, sink_with_hooks
 
 if TYPE_CHECKING:
     from naught.aio.connection import Connection
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 
 def sink_of(connection: Connection, options: Options) -> CallSink:
-    """What the commands of a client hand their calls to: its connection; with hooks, one that observes the calls."""
-    if options.hooks is None:
-        return connection
-    observer = Observer(options.hooks, options.address, perf_counter)
-    return ObservedSink(connection, observer, lambda: ObservedFuture(observer, loop=connection.enter_loop()))
+    """What the commands of a client hand their calls to."""
+    return sink_with_hooks(
+        connection, options, perf_counter, lambda observer: ObservedFuture(observer, loop=connection.enter_loop())
+    )
 
 
 class ObservedFuture(asyncio.Future[Any]):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from time import perf_counter
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, NoReturn, Unpack, overload
+from typing import Any, Generic, Literal, NoReturn, Unpack, overload
 
 from naught.aio.client import connect
 from naught.blocking.future import run, waiting
-from naught.blocking.loop import Loop, sink_of
+from naught.blocking.loop import Loop
 from naught.blocking.patterns import InFlight, Permit, Quota, Reference, Semaphore, WaitGroup, making
 from naught.core.calls import SCAN_COUNT, Key, KeyT
 from naught.core.commands import Commands, Timeout
+from naught.core.hooks import sink_with_hooks
 from naught.core.options import ConnectOptions, Options, check_options
 from naught.errors import ClientClosed, InvalidRequest
-from naught.url import url_of_environment, without_userinfo
 from naught.wire.codec import decode_key
 
 
@@ -54,21 +54,21 @@ class Client(Generic[KeyT]):
     def __init__(
         self, url: str | None = None, *, decode_keys: bool = True, **options: Unpack[ConnectOptions]
     ) -> None:
-        self._closed = True  # until the last line: `__del__` also runs if `__init__` raises
-        url = url_of_environment() if url is None else url
         checked = check_options(url, **options)
         if not isinstance(decode_keys, bool):
             raise InvalidRequest(f"decode_keys is True or False, not {decode_keys!r}")
-        # Makes the same client: what it is pickled as.
-        self._make: Final = partial(type(self), decode_keys=decode_keys, **_as_pickled(url, checked, options))  # type: ignore[arg-type]
-        self._address: Final = checked.address
-        self._connection: Final = Loop(checked)
-        self._inner: Final[Commands[Any]] = Commands(
-            sink_of(self._connection, checked), timeout=checked.timeout, decode=decode_key if decode_keys else bytes
-        )
-        if not checked.lazy:  # else the first call starts it
-            self._connection.open()
+        self._begin(checked, decode_key if decode_keys else bytes)
+
+    def _begin(self, options: Options, decode: Callable[[bytes], Any]) -> None:
+        self._options = options  # with `_decode` all that is needed to make the client anew
+        self._decode = decode
+        self._address = options.address
+        self._connection = Loop(options)
+        sink = sink_with_hooks(self._connection, options, perf_counter, self._connection.new_future)
+        self._inner: Commands[Any] = Commands(sink, timeout=options.timeout, decode=decode)
         self._closed = False
+        if not options.lazy:  # else the first call starts it
+            self._connection.open()
 
     incr = waiting(Commands.incr)
     decr = waiting(Commands.decr)
@@ -146,7 +146,8 @@ class Client(Generic[KeyT]):
         return f"<naught.blocking.Client {self._address}{' closed' if self._closed else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._make, ()  # pickled as its URL and options, without a secret: a client that connects anew
+        """Pickled, it is its URL and its options, without a secret. Unpickled, it connects anew."""
+        return _make_again, (type(self), self._options.to_pickle(), self._decode)
 
     def __copy__(self, _: object = None) -> NoReturn:
         raise TypeError("a client is not copied: share it between threads, or make another one for the same URL")
@@ -154,18 +155,17 @@ class Client(Generic[KeyT]):
     __deepcopy__ = __copy__
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         connection: Loop | None = getattr(self, "_connection", None)  # it also runs if `__init__` raises
-        if connection is not None and not connection.ended:  # also where an interrupt has struck `close`
+        if connection is not None and connection.running:
+            if not self._closed:  # else an interrupt has struck `close`
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             connection.stop()
 
 
-def _as_pickled(url: str, checked: Options, options: ConnectOptions) -> dict[str, Any]:
-    """The arguments of a client as it is pickled: without a secret, unless a function says it."""
-    arguments: dict[str, Any] = {**options, "url": url}
-    if checked.credentials is not None:
-        arguments |= {"url": without_userinfo(url), "user": checked.credentials.user}
-        if not callable(arguments.get("secret")):
-            arguments.pop("secret", None)
-    return arguments
+def _make_again(kind: type[Client[Any]], options: Options, decode: Callable[[bytes], Any]) -> Client[Any]:
+    """How a client is unpickled. Raises InvalidRequest where it has no secret here, and as `Client` does."""
+    if options.credentials is not None:
+        options.credentials.check()
+    client = kind.__new__(kind)
+    client._begin(options, decode)
+    return client

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -27,11 +26,9 @@ from naught.aio.connection import Connection
 from naught.blocking.future import Future
 from naught.core import session
 from naught.core.calls import Acquired, Call
-from naught.core.hooks import ObservedSink, Observer
 from naught.core.messages import Message, Waiter
 from naught.core.options import Options
 from naught.core.session import ClientSession
-from naught.core.sink import CallSink
 from naught.errors import Busy, ClientClosed, ConnectionFailed, NaughtError
 from naught.green import current_caller, lock_class, start_thread
 
@@ -180,9 +177,9 @@ class Loop:
         self._post(self._stop)
 
     @property
-    def ended(self) -> bool:
-        """Whether there is no thread any more, and will be none."""
-        return self._wake == self._end
+    def running(self) -> bool:
+        """Whether there is a thread, or is about to be."""
+        return self._wake == self._wake_loop
 
     def after_fork(self) -> None:
         """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
@@ -269,12 +266,3 @@ def _abandon(session: ClientSession, future: Future) -> None:
             session.cancel_wait(future.message)
     elif isinstance(future.result(), Acquired) and future.result().hold is not None:
         session.release_untaken(future.result().hold)
-
-
-def sink_of(loop: Loop, options: Options) -> CallSink:
-    """What the commands of a client hand their calls to: its loop; with hooks, one that observes the calls."""
-    sink = cast("CallSink", loop)  # its futures are another kind, with the same methods
-    if options.hooks is None:
-        return sink
-    observer = Observer(options.hooks, options.address, time.perf_counter)
-    return ObservedSink(sink, observer, partial(loop.new_future, observer))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from naught.core.calls import Call, check_timeout, check_ttl
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from asyncio import Future
 
     from naught.core.messages import Message, Waiter
+    from naught.core.options import Options
     from naught.url import Address
 
 logger = logging.getLogger("naught")
@@ -191,6 +193,19 @@ class ObservedFuture(Protocol):
 
     def follow(self) -> None:
         """The call is made. From now on the observer is told when it has ended."""
+
+
+def sink_with_hooks(
+    sink: Any, options: Options, clock: Callable[[], float], new_future: Callable[[Observer], Any]
+) -> CallSink:
+    """What the commands of a client hand their calls to: its connection, `sink`; with hooks, one that observes them.
+
+    `clock` gives seconds, `new_future` makes the future of an observed call.
+    """
+    if options.hooks is None:
+        return cast("CallSink", sink)
+    observer = Observer(options.hooks, options.address, clock)
+    return ObservedSink(sink, observer, partial(new_future, observer))
 
 
 class ObservedSink:

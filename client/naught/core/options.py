@@ -60,6 +60,12 @@ class Options(NamedTuple):
     credentials: Credentials | None = None  # who it is, where the server has users
     tls: TlsFiles | SSLContext | None = None  # of naughts://
 
+    def to_pickle(self) -> Options:
+        """Those of a client that is pickled. Raises TypeError where another process could not have the same."""
+        if self.address == MemoryAddress(None):
+            raise TypeError("a client of memory:// is not pickled, as its engine is its own; memory://NAME is shared")
+        return self
+
 
 def check_options(
     url: str | None,
