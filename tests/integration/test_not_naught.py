@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 import naught
 from naught_loadtest.drivers.servers import reserved_port
@@ -21,6 +22,7 @@ from support.server_process import server_process, wait_until
 from support.two_clients import KINDS, connect
 
 GUARD_S = 30.0
+LOOPS: dict[str, Any] = {"asyncio": None, "uvloop": uvloop.new_event_loop}
 LONG_S = 20.0
 """The time to connect that is not used up."""
 
@@ -129,6 +131,20 @@ def test_every_reason_has_words(kind: str, scheme: str, handle: Any, why: str) -
 
     with serving(type("Silent", (_Handler,), {"handle": handle})) as port:
         asyncio.run(scenario(port))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_port_without_tls_is_told_from_an_outage(kind: str, loop: str, tmp_path: Any) -> None:
+    """A naught server closes the connection there, and the client must not say only that."""
+
+    async def scenario(port: int) -> None:
+        with pytest.raises(naught.ConnectionFailed, match="in the handshake of TLS, which it may not speak"):
+            async with connect(kind, f"naughts://127.0.0.1:{port}", connect_timeout=0.3):
+                """It does not connect."""
+
+    with server_process(tmp_path) as server, asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(scenario(server.port))
 
 
 @pytest.mark.parametrize("kind", KINDS)

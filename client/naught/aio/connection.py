@@ -175,6 +175,7 @@ class Connection:
         self.cancel_wait: Final = self.session.cancel_wait
         self.release_untaken: Final = self.session.release_untaken
         self.untrack: Final = self.session.untrack
+        self._passed_addresses = 0  # of the host's: attempts begin behind them
         self._protocol: TransportProtocol | None = None  # of the current transport, from before its handshake on
         self._closing: list[asyncio.Future[None]] = []  # `closed` of transports that are being closed
         self._reconnect_task: asyncio.Task[None] | None = None  # replaces a transport that was lost
@@ -390,6 +391,7 @@ class Connection:
                     self._end_attempt(error)
             raise
         self._opened = True
+        self._passed_addresses = max(0, self._passed_addresses - 1)
         self._refused_backoff.reset()
         self.write()
 
@@ -417,7 +419,8 @@ class Connection:
     async def _create_transport(self, protocol: TransportProtocol) -> None:
         address = self._address
         if isinstance(address, TcpAddress):
-            connected = await dialing.dial(address.host, address.port)
+            connected = await dialing.dial(address.host, address.port, self._passed_addresses)
+            self._passed_addresses += 1  # until there is a naught server
             try:
                 keep_alive(connected)
                 if address.tls:
@@ -450,6 +453,9 @@ class Connection:
         except Exception as error:
             if _is_no_tls(error):
                 raise ProtocolError(f"what answers there does not speak TLS: {error}") from error
+            if isinstance(error, ConnectionError):  # as a naught server does at its port without TLS
+                why = "the server closed the connection in the handshake of TLS, which it may not speak"
+                raise ConnectionResetError(why) from error
             raise
 
     def _context(self) -> SSLContext:

@@ -2,7 +2,8 @@
 
 The addresses of a name are put in an order in which IPv6 and IPv4 alternate. An attempt begins as soon as the one
 before has failed, or ATTEMPT_DELAY_S after that began; the first that succeeds is used, and the others are cancelled.
-So an address that swallows packets costs a quarter of a second, and not the whole time.
+So an address that swallows packets costs a quarter of a second, and not the whole time. One that accepts a connection
+and does not answer (a proxy with no server behind it) wins the race, so the next attempt begins with another.
 
 asyncio's own loop can do this and uvloop cannot (its `create_connection` has no such parameters), so it is written
 here on what both have: `getaddrinfo` and `sock_connect`. The caller bounds the time.
@@ -28,9 +29,14 @@ AddressInfo = tuple[Any, ...]
 """Family, type, protocol, canonical name and address of a socket, as `getaddrinfo` gives them."""
 
 
-async def dial(host: str, port: int) -> socket.socket:
-    """A connected socket that does not block. Raises OSError when no address can be reached, or there is none."""
-    return await race(in_turn(await resolve(host, port)))
+async def dial(host: str, port: int, passed: int = 0) -> socket.socket:
+    """A connected socket that does not block. Raises OSError when no address can be reached, or there is none.
+
+    `passed`: how many addresses come last, because what has accepted a connection there was no server.
+    """
+    addresses = deque(in_turn(await resolve(host, port)))
+    addresses.rotate(-passed)
+    return await race(addresses)
 
 
 async def resolve(host: str, port: int) -> Sequence[AddressInfo]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, Pa
 
 from naught import patterns
 from naught.blocking.future import Future, run, waiting
+from naught.core.calls import check_timeout
 from naught.errors import NaughtError, NotHeld
 from naught.green import lock_class
 
@@ -39,12 +40,13 @@ class Lost:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the permit is lost, `timeout` seconds at most, None for no limit. Returns whether it is."""
+        seconds = check_timeout(timeout)
         signal = self._signal
         if signal is None and not self._hold.lost:
             signal = self._signal = Future(lock_class())
             self._hold.when_lost(signal.set_result)
         # In the child of a fork the hold is lost, and nobody settles what a thread of the parent waits for.
-        return self._hold.lost or (signal is not None and signal.wait_until(timeout))
+        return self._hold.lost or (signal is not None and signal.wait_until(seconds))
 
     def __repr__(self) -> str:
         return f"<lost: {bool(self)}>"

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import ceil, inf
+from sys import float_info
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias
 
 from naught.core.holds import Hold
@@ -227,11 +228,15 @@ def check_ttl(ttl_ms: object) -> int | None:
     return None if ttl_ms is None else check_integer("ttl_ms", ttl_ms, 1, TTL_MS_MAX)
 
 
+FLOAT_MAX: Final = float_info.max
+"""A larger int has no float."""
+
+
 def check_timeout(timeout: object, name: str = "timeout") -> float | None:
     """Check a number of seconds from 0, or None for no limit. A timeout of 0 has expired already."""
     if timeout is None or (isinstance(timeout, float) and 0.0 <= timeout < inf):
         return timeout  # the usual case first, at half the cost
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 <= timeout < inf:
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 <= timeout <= FLOAT_MAX:
         raise InvalidRequest(f"{name} is a number of seconds from 0, or None for no limit, not {timeout!r}")
     return float(timeout)
 

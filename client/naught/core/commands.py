@@ -49,7 +49,7 @@ from naught.core.calls import (
 from naught.core.holds import Hold
 from naught.core.messages import Message
 from naught.core.sink import CallSink
-from naught.errors import CallTimeout, CommandError
+from naught.errors import CallTimeout, CommandError, InvalidRequest
 from naught.patterns import (
     InFlight,
     Permit,
@@ -307,6 +307,8 @@ class Commands(Generic[KeyT]):
         Waits up to `timeout` seconds, None for no limit, in the queue of each semaphore. Raises NoPermit, which is a
         CallTimeout, when the server says that they were not free in time, and CallTimeout when it does not answer.
         """
+        if not isinstance(limits, Mapping):
+            raise InvalidRequest(f"limits is a mapping of names to limits, not {type(limits).__name__}")
         items = [(name, 1, check_integer("limit", limit, 1, VALUE_MAX)) for name, limit in limits.items()]
         return await acquire_permit(self, items, timeout)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -121,6 +123,43 @@ def test_a_client_connects_to_a_name_whose_first_address_swallows_packets(
 
         async def scenario() -> None:
             async with naught.connect(f"naught://counters.test:{server.port}") as counters:
+                assert await counters.incr("n") == 1
+
+        run(scenario(), make_loop)
+
+
+@contextmanager
+def closing() -> Iterator[int]:
+    """A port of 127.0.0.2 that accepts a connection and closes it, as a proxy does that has no server behind it."""
+    with socket.create_server(("127.0.0.2", 0)) as listening:
+
+        def close_each() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    listening.accept()[0].close()
+
+        thread = threading.Thread(target=close_each)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@both_loops
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_client_tries_the_next_address_where_the_first_accepts_and_does_not_answer(
+    make_loop: Any, lazy: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_process(tmp_path) as server, closing() as closed:
+
+        async def resolve(host: str, port: int) -> list[dialing.AddressInfo]:
+            return [info("127.0.0.2", closed), info("127.0.0.1", port)]
+
+        monkeypatch.setattr(dialing, "resolve", resolve)
+        url = f"naught://counters.test:{server.port}?timeout={GUARD_S}"
+
+        async def scenario() -> None:
+            async with naught.connect(url, lazy=True) if lazy else naught.connect(url) as counters:
                 assert await counters.incr("n") == 1
 
         run(scenario(), make_loop)
