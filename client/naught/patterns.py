@@ -182,7 +182,10 @@ class _EnteredPermits:
         self._by_caller: dict[Hashable, list[Permit]] = {}  # by task or thread, the innermost block's permit last
 
     def push(self, permit: Permit) -> None:
-        self._by_caller.setdefault(self._current_caller(), []).append(permit)
+        caller = self._current_caller()
+        permits = self._by_caller.setdefault(caller, [])
+        permits.append(permit)
+        self._by_caller[caller] = permits  # a signal handler may have left its own block meanwhile, the last of them
 
     def innermost(self) -> tuple[Hashable, Permit]:
         """The permit of the caller's innermost block, and the caller that has entered it.
@@ -385,8 +388,8 @@ class WaitGroup:
         self.name: Final = name
         self._client: Final = client
         self._held: Final = held
-        # With `held`: the work that is not done yet, as [hold, amount], oldest first. Empty otherwise.
-        self._holds: Final[deque[list[Any]]] = deque()
+        # With `held`: the work that is not done yet, as a hold and its amount, oldest first. Empty otherwise.
+        self._holds: Final[deque[tuple[Hold, int]]] = deque()
         # Guards `_holds`, which threads may share. Reentrant, because a finalizer that calls `done` may interrupt a
         # thread that has the lock.
         self._lock: Final = threading.RLock()
@@ -399,7 +402,7 @@ class WaitGroup:
         if acquired.hold is None:
             raise InvalidRequest("the group would pass 2^63 - 1")
         with self._lock:
-            self._holds.append([acquired.hold, n])
+            self._holds.append((acquired.hold, n))
         return acquired.values[0]
 
     async def done(self, n: int = 1) -> int:
@@ -429,18 +432,22 @@ class WaitGroup:
         """
         answers = []
         with self._lock:
-            if sum(amount for _, amount in self._holds) < n:
+            if sum(amount for _, amount in list(self._holds)) < n:
                 raise NotHeld(f"less than {n} of the work that this object has added is unfinished")
             while n:
-                oldest = self._holds[0]
-                hold, amount = oldest
+                if not self._holds:
+                    raise NotHeld("a finalizer or signal handler has done the same work meanwhile")
+                hold, amount = self._holds.popleft()  # before the release: a finalizer must not find it too
                 part = min(n, amount)
-                answers.append(self._client.release(hold, [(self.name, part)]))
+                try:
+                    answers.append(self._client.release(hold, [(self.name, part)]))
+                except BaseException:
+                    self._holds.appendleft((hold, amount))
+                    raise
                 n -= part
                 if part < amount:
-                    oldest[1] -= part
+                    self._holds.appendleft((hold, amount - part))
                 else:
-                    self._holds.popleft()
                     self._client._sink.untrack(hold)
         return answers
 

@@ -59,7 +59,10 @@ class Loop:
     def _reset(self) -> None:
         """There is no thread in this process."""
         self._ident = 0  # of the thread
-        self._starting = threading.Lock()  # held while it is started
+        # Held while it is started. Reentrant, as a signal handler or finalizer that runs then may call the client.
+        self._starting = threading.RLock()
+        self._ticket = [None]  # popped by the thread, of which there may be several: the first one serves
+        self._launched = False  # there is one, or is about to be
         self._posts: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()  # functions of the session
         self._awake = False  # the posts will be looked at, without asking for it
         self._wake: Callable[[], object] = self._start  # ask for it
@@ -85,6 +88,8 @@ class Loop:
         with self._starting:
             if self._wake != self._start:  # another thread has started it
                 self._wake()
+            elif self._launched:
+                pass  # it is about to run, and begins with the posts
             elif self._closed:
                 self._end()
             else:
@@ -93,12 +98,12 @@ class Loop:
     def _start_thread(self, first: bool) -> None:
         """Raises ConnectionFailed where the system has no thread or descriptor for it; a later call tries again."""
         exit.register(self)
-        self._wake = self._wake_loop
-        ticket = [None]  # popped by the thread, which then runs, or here, where an interrupt came before it did
+        ticket = self._ticket
         loop = None
         try:
             loop = asyncio.new_event_loop() if self._must_do_without_uvloop() else new_event_loop()
             start_thread(partial(self._run, loop, ticket, first), f"naught {self._options.address}")
+            self._launched = True
         except BaseException as error:
             try:
                 ticket.pop()
@@ -107,7 +112,7 @@ class Loop:
             if loop is not None:
                 loop.close()
             exit.unregister(self)
-            self._wake, self._awake = self._start, False  # before the posts go: who posts later starts it
+            self._ticket, self._launched = [None], False  # before the posts go: who posts later starts it
             failure = ConnectionFailed(f"no connection to {self._options.address}: {error}")
             self._fail_posts(failure)
             if isinstance(error, OSError | RuntimeError):
@@ -126,6 +131,7 @@ class Loop:
         return False
 
     def _wake_loop(self) -> None:
+        self._awake = True
         if self._event_loop is not None:  # else it is about to run, and begins with the posts
             try:
                 self._event_loop.call_soon_threadsafe(self._make_posted)
@@ -136,7 +142,6 @@ class Loop:
         try:
             self._posts.append((function, arguments))
             if not self._awake:
-                self._awake = True
                 self._wake()
         except BaseException:  # there can be no thread; or an interrupt, perhaps before the loop was woken
             self._awake = False
@@ -179,7 +184,7 @@ class Loop:
     @property
     def running(self) -> bool:
         """Whether there is a thread, or is about to be."""
-        return self._wake == self._wake_loop
+        return self._launched and self._wake != self._end
 
     def after_fork(self) -> None:
         """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
@@ -191,9 +196,12 @@ class Loop:
     def _run(self, loop: asyncio.AbstractEventLoop, ticket: list[None], first: bool) -> None:
         try:
             ticket.pop()
-        except IndexError:  # what started it was interrupted
+        except IndexError:  # what started it was interrupted, by an exception, or by a call that has started another
+            loop.close()
             return
+        self._launched = True
         self._ident = get_ident()
+        self._wake = self._wake_loop
         try:
             loop.run_until_complete(self._serve(first))
         finally:

@@ -136,6 +136,58 @@ def test_an_outer_block_is_left_wherever_leaving_the_inner_one_was_interrupted(c
     raise AssertionError("it never ended")
 
 
+def first_call(client: blocking.Client) -> Callable[[], int]:
+    return lambda: client.incr("n")
+
+
+def block(client: blocking.Client) -> Callable[[], int]:
+    gpu = client.semaphore("n", 9)
+
+    def enter_and_leave() -> int:
+        with gpu:
+            return 1
+
+    return enter_and_leave
+
+
+def work(client: blocking.Client) -> Callable[[], int]:
+    group = client.wait_group("n", held=True)
+
+    def add_and_do() -> int:
+        group.add()
+        group.add()
+        return group.done(2)
+
+    return add_and_do
+
+
+@pytest.mark.parametrize("make", [first_call, block, work], ids=lambda make: make.__name__)
+def test_a_signal_handler_may_do_the_same_wherever_it_comes(make: Callable[[Any], Callable[[], int]]) -> None:
+    """In the first call the client starts its thread. A finalizer may come there too, and a handler of the log."""
+    for place in range(1, PLACES_MAX):
+        passed: list[str] = []
+        told: list[int] = []
+
+        def handle(frame: FrameType, event: str, _: Any) -> None:
+            if event in {"call", "c_return"}:
+                passed.append(f"{event} {frame.f_code.co_name}:{frame.f_lineno}")  # noqa: B023
+                if len(passed) == place:  # noqa: B023
+                    told.append(act())  # noqa: B023
+
+        with blocking.Client("memory://", lazy=True, timeout=GUARD_S / 6) as client:
+            act = make(client)
+            sys.setprofile(handle)
+            try:
+                told.append(act())
+            finally:
+                sys.setprofile(None)
+            assert client.held() == {}, f"called at {passed[-1]}"
+        if len(told) == 1:
+            assert place > 60, "the places were found"
+            return
+    raise AssertionError("it never ended")
+
+
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("end", [lambda client: client.close(), lambda client: client.__exit__(None, None, None)])
 def test_a_client_whose_end_was_interrupted_ends_when_it_is_dropped(end: Callable[[blocking.Client], None]) -> None:
