@@ -21,6 +21,7 @@ import naught
 from naught import blocking
 from naught.aio import connection
 from naught.aio.connection import Connection
+from naught.core.backoff import Backoff
 from support.server_process import ServerProcess, server_process, wait_until
 
 GUARD_S = 30.0
@@ -191,3 +192,49 @@ def test_so_does_what_a_client_for_threads_holds(server: ServerProcess, monkeypa
         assert not client.connected
         client.close()
     assert_nothing_is_left(server)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_a_session_holds_goes_back_at_whatever_turn_of_connecting_anew_it_is_closed(
+    server: ServerProcess, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it dials, too: then `bye` has a connection of its own."""
+    monkeypatch.setattr(Backoff, "next_delay", lambda _: 0.0)
+
+    async def scenario() -> None:
+        for count in range(TURNS):
+            client = await naught.connect(url_of(server), timeout=GUARD_S)
+            await client.acquire([("given-up", 1, 1_000)])
+            lose(client._connection)
+            while client.connected:  # noqa: ASYNC110 - the client does not notify of this state
+                await asyncio.sleep(0)
+            await turns(count)
+            await client.close()
+
+    run(scenario(), loop)
+    assert_nothing_is_left(server)
+
+
+def test_so_does_what_a_client_for_threads_holds_without_a_connection(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "next_delay", lambda _: GUARD_S)
+    client = blocking.Client(url_of(server), timeout=GUARD_S)
+    client.acquire([("given-up", 1, 1)])
+    lose(client._connection.connection)
+    wait_until(lambda: not client.connected, "its connection is lost")
+    client.close()
+    assert_nothing_is_left(server)
+
+
+async def test_a_server_that_is_gone_is_not_waited_for(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "next_delay", lambda _: GUARD_S)
+    client = await naught.connect(url_of(server), timeout=GUARD_S)
+    permit = await client.semaphore("given-up", 1).acquire()
+    server.stop()
+    while client.connected:  # noqa: ASYNC110 - the client does not notify of this state
+        await asyncio.sleep(0.001)
+    await client.close()
+    assert permit.lost

@@ -26,7 +26,7 @@ import asyncio
 import logging
 from asyncio import Future
 from asyncio.events import _get_running_loop  # as `get_running_loop`, but None and no exception where there is none
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -179,6 +179,7 @@ class Connection:
         self._protocol: TransportProtocol | None = None  # of the current transport, from before its handshake on
         self._closing: list[asyncio.Future[None]] = []  # `closed` of transports that are being closed
         self._reconnect_task: asyncio.Task[None] | None = None  # replaces a transport that was lost
+        self._farewell_task: asyncio.Task[None] | None = None  # ends the session of one closed without a transport
         self._timer: asyncio.TimerHandle | None = None  # runs for the earliest deadline, or for a settled one
         self._timer_due = 0.0  # the deadline that `_timer` is set for; meaningless without a timer
         self._tick_timer: asyncio.TimerHandle | None = None  # for the next look at whether the server is silent
@@ -552,7 +553,7 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        bye = self.session.encode_bye()
+        bye, farewell = self.session.encode_bye(), self.session.farewell()
         self.session.close()
         for timer in (self._timer, self._tick_timer):
             if timer is not None:
@@ -562,6 +563,21 @@ class Connection:
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             self._close_transport(protocol, bye)
+        elif farewell is not None:
+            self._farewell_task = self._loop.create_task(self._say_farewell(farewell))
+
+    async def _say_farewell(self, farewell: Callable[[tuple[str, str] | None], bytes]) -> None:
+        """The session has no connection, so `bye` needs one of its own. Without a server this ends at once."""
+        protocol = TransportProtocol(self)
+        try:
+            async with asyncio.timeout(BYE_TIMEOUT_S):
+                words = farewell(await self._login())
+                await self._create_transport(protocol)
+        except Exception as error:
+            protocol.detach()
+            logger.info("%s: the session ends with its lease: %s", self._address, reason_of(error))
+        else:
+            self._close_transport(protocol, LINE_ENDS + words)
 
     def after_fork(self) -> None:
         """This is the child of a fork. The connection stays the parent's and must end with the parent.
@@ -575,7 +591,7 @@ class Connection:
         if connected is not None:
             fork.replace_with_devnull(connected.fileno())
         # `close` must not wait for tasks and futures of the parent's event loop.
-        self._protocol = self._reconnect_task = None
+        self._protocol = self._reconnect_task = self._farewell_task = None
         self._closing.clear()
 
     def finalize(self) -> None:
@@ -586,8 +602,9 @@ class Connection:
     async def close(self) -> None:
         """Fail pending calls with ClientClosed, end the session, and wait until every transport has closed.
 
-        With a session this takes up to a round trip, and at most BYE_TIMEOUT_S. A second call does nothing. Raises
-        WrongLoop in another loop than its own, unless that has ended: then there is nothing to wait for.
+        With a session this takes up to a round trip, and at most BYE_TIMEOUT_S, or twice that where the session has
+        no connection. A second call does nothing. Raises WrongLoop in another loop than its own, unless that has
+        ended: then there is nothing to wait for.
         """
         if not self.used or self._loop.is_closed():
             self.closed = True
@@ -596,7 +613,8 @@ class Connection:
         if not self.closed:
             self.enter_loop()
         self.stop()
-        if self._reconnect_task is not None:
-            await asyncio.wait([self._reconnect_task])
+        tasks = [task for task in (self._reconnect_task, self._farewell_task) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
         if self._closing:
             await asyncio.wait(list(self._closing))

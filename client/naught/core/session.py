@@ -518,9 +518,7 @@ class ClientSession:
     # The session at the server.
 
     def _hello(self) -> bytes:
-        words: dict[str, Any] = {}
-        if self._login is not None:
-            (words["user"], words["secret"]), self._login = map(text_as_sent, self._login), None
+        words, self._login = _login_words(self._login), None
         if self._id is not None:
             words |= {"session": self._id, "received": self._windows.received}
         else:
@@ -681,6 +679,17 @@ class ClientSession:
         """The same where only an attempt to connect is given up: b"" also where the client has a session."""
         return self.encode_bye() if self._id is None else b""
 
+    def farewell(self) -> Callable[[tuple[str, str] | None], bytes] | None:
+        """Makes what to write on a connection of its own, to end a session that has none now. None for no session.
+
+        Its argument is the user and the secret, as of `connected`. It may be called when this is closed.
+        """
+        if self._id is None or self._state is not _State.OFFLINE or self._lease_ended:
+            return None
+        words = {"session": self._id, "received": self._windows.received}
+        bye = encode_notification("bye", ())
+        return lambda login: encode_request(HELLO_MSGID, "hello", (_login_words(login) | words,)) + bye
+
     def after_fork(self, reason: str) -> None:
         """This is the child of a fork: close the session here without a word to the server, as the parent goes on.
 
@@ -790,3 +799,8 @@ class ClientSession:
             reason += ": earlier calls are unanswered"
         message.fail(lambda: with_cause(CallTimeout(reason), cause))
         self.cancel_wait(message)
+
+
+def _login_words(login: tuple[str, str] | None) -> dict[str, Any]:
+    """What `hello` says of the user."""
+    return {} if login is None else dict(zip(("user", "secret"), map(text_as_sent, login), strict=True))

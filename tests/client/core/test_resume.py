@@ -1215,6 +1215,27 @@ def test_a_farewell_ends_the_session_where_there_is_one() -> None:
     assert SessionDriver().session.encode_bye() == b""
 
 
+def test_a_farewell_on_a_connection_of_its_own() -> None:
+    """For a session that has none: `bye` stands behind a `hello` that resumes it."""
+    driver = ResumableDriver(connect=False)
+    assert driver.session.farewell() is None, "there is no session"
+    driver.open()
+    assert driver.session.farewell() is None, "it has a connection"
+    driver.incr("n")
+    ((_, msgid, _, _),) = driver.turn()
+    driver.reply(msgid, 1)
+    driver.lose()
+    farewell = driver.session.farewell()
+    driver.session.close()
+    assert farewell is not None
+    words: dict[str, Any] = {"session": ID, "received": 1}
+    assert requests_in(farewell(None)) == [[0, HELLO_MSGID, "hello", [words]], [2, "bye", []]]
+    hello, _ = requests_in(farewell(("me", "secret")))
+    assert hello[3] == [{"user": b"me", "secret": b"secret", **words}]
+    assert driver.session.farewell() is None, "it is closed"
+    assert SessionDriver().session.farewell() is None
+
+
 def test_closing_ends_every_call_of_a_session() -> None:
     driver = ResumableDriver()
     waiters = [driver.incr("in flight"), driver.wait()[0], driver.ask(calls.release(1, None))]
