@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 def sink_of(connection: Connection, options: Options) -> CallSink:
     """What the commands of a client hand their calls to."""
     return sink_with_hooks(
-        connection, options, perf_counter, lambda observer: ObservedFuture(observer, loop=connection.enter_loop())
+        connection,
+        options.hooks,
+        options.address,
+        perf_counter,
+        lambda observer: ObservedFuture(observer, loop=connection.enter_loop()),
     )
 
 

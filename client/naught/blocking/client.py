@@ -64,7 +64,8 @@ class Client(Generic[KeyT]):
         self._decode = decode
         self._address = options.address
         self._connection = Loop(options)
-        sink = sink_with_hooks(self._connection, options, perf_counter, self._connection.new_future)
+        new_future = self._connection.new_future
+        sink = sink_with_hooks(self._connection, options.hooks, options.address, perf_counter, new_future)
         self._inner: Commands[Any] = Commands(sink, timeout=options.timeout, decode=decode)
         self._closed = False
         if not options.lazy:  # else the first call starts it

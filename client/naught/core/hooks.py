@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from asyncio import Future
 
     from naught.core.messages import Message, Waiter
-    from naught.core.options import Options
     from naught.url import Address
 
 logger = logging.getLogger("naught")
@@ -196,15 +195,19 @@ class ObservedFuture(Protocol):
 
 
 def sink_with_hooks(
-    sink: Any, options: Options, clock: Callable[[], float], new_future: Callable[[Observer], Any]
+    sink: Any,
+    hooks: Hooks | None,
+    address: Address,
+    clock: Callable[[], float],
+    new_future: Callable[[Observer], Any],
 ) -> CallSink:
     """What the commands of a client hand their calls to: its connection, `sink`; with hooks, one that observes them.
 
     `clock` gives seconds, `new_future` makes the future of an observed call.
     """
-    if options.hooks is None:
+    if hooks is None:
         return cast("CallSink", sink)
-    observer = Observer(options.hooks, options.address, clock)
+    observer = Observer(hooks, address, clock)
     return ObservedSink(sink, observer, partial(new_future, observer))
 
 
