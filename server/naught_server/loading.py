@@ -19,7 +19,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, NoReturn
 
@@ -43,6 +43,7 @@ from naught_server.config import (
 from naught_server.kinds import Switch, shown
 from naught_server.limits import CACHES_MAX
 from naught_server.memory_bounds import memory_lines
+from naught_server.regular_file import open_regular
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 from naught_server.secret_hash import PREFIX, HashedSecret, PlainSecret, Secret, read_secret
 
@@ -216,7 +217,7 @@ def _read_file(path: str, source: str, environment: Mapping[str, str]) -> dict[s
     import tomllib  # here, as most servers have no such file: it takes 6 ms of a start
 
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             content = file.read(_CONFIG_BYTES_MAX + 1)
         if len(content) > _CONFIG_BYTES_MAX:
             raise ConfigError(f"{source}: {shown(path)} has more than {_CONFIG_BYTES_MAX} bytes")
@@ -340,13 +341,13 @@ def _user(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -
         secrets.append(HashedSecret(each))
     file, variable = (_text(table, key) for key in ("secret_file", "secret_env"))
     if file is not None:
-        secrets.append(_labelled("secret_file", read_secret_file(file)))
+        secrets.append(_labelled("secret_file", read_secret_file, file))
     if variable is not None:
         if variable not in environment:
             raise ValueError(f"secret_env: there is no variable {variable} in the environment")
         if variable.startswith("NAUGHT_") and not variable.startswith(_SECRET_VARIABLES):
             raise ValueError(f"secret_env: a variable that begins with NAUGHT_ begins with {_SECRET_VARIABLES}")
-        secrets.append(_labelled("secret_env", environment[variable]))
+        secrets.append(_labelled("secret_env", environment.__getitem__, variable))
     return User(
         name,
         table["role"],
@@ -360,10 +361,10 @@ def _user(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -
     )
 
 
-def _labelled(key: str, text: str) -> Secret:
+def _labelled(key: str, read: Callable[[str], str], source: str) -> Secret:
     """A secret that a file or variable says. Raises ValueError, which names the key."""
     try:
-        return read_secret(text)
+        return read_secret(read(source))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
@@ -385,7 +386,7 @@ def read_token(config: ServerConfig) -> PlainSecret | None:
 def read_secret_file(path: str) -> str:
     """The first line of a file, which is all it has. Raises ValueError."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=open_regular) as file:
             text = file.read(_SECRET_FILE_CHARACTERS_MAX)
     except OSError as error:
         raise ValueError(f"cannot read {shown(path)}: {error.strerror}") from None

@@ -62,6 +62,7 @@ from naught_server.metrics import Snapshot
 from naught_server.notify import Notifier
 from naught_server.peers import prepare_accepted
 from naught_server.process import process_figures
+from naught_server.regular_file import open_regular
 from naught_server.routes import Routes
 from naught_server.session import EndReason, Session
 from naught_server.status import StatusFeed
@@ -105,7 +106,9 @@ def _write_ports_file(path: str, bound: dict[str, Any]) -> None:
     folder, name = os.path.split(os.path.abspath(path))
     unfinished = os.path.join(folder, f".{name}.{os.getpid()}")
     try:
-        with open(unfinished, "w", encoding="utf-8") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(unfinished)  # of a process that had the same id; or a FIFO or a link of somebody else
+        with open(unfinished, "x", encoding="utf-8") as file:
             json.dump(bound, file)
             file.write("\n")
             file.flush()
@@ -120,7 +123,7 @@ def _write_ports_file(path: str, bound: dict[str, Any]) -> None:
 def _remove_ports_file(path: str) -> None:
     """Remove the file, unless another server has written it since."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=open_regular) as file:
             if json.load(file)["pid"] != os.getpid():
                 return
         os.unlink(path)

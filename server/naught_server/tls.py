@@ -6,15 +6,21 @@ files, and open connections are not touched. A file with a fault changes nothing
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from naught.wire.limits import ALPN_PROTOCOL
 from naught_server.config import ConfigError, ServerConfig
+from naught_server.kinds import shown
 from naught_server.limits import HANDSHAKE_MS_MAX, OUTPUT_PAUSED_MS_MAX
+from naught_server.regular_file import check_regular
 
 HTTP_PROTOCOL: Final = "http/1.1"
+
+FILE_BYTES_MAX: Final = 4 << 20
+"""A larger file is not searched for certificates: those of all public authorities together have 0.3 MiB."""
 
 TLS_TIMES: Final[Mapping[str, Any]] = {
     "ssl_handshake_timeout": HANDSHAKE_MS_MAX / 1000,
@@ -30,6 +36,7 @@ def client_port_context(config: ServerConfig) -> ssl.SSLContext | None:
         return None
     context = _context(config, ALPN_PROTOCOL)
     if config.tls_client_ca is not None:
+        _check_file("tls_client_ca", config.tls_client_ca)
         try:
             context.load_verify_locations(cafile=config.tls_client_ca)
         except (OSError, ValueError) as error:
@@ -49,6 +56,9 @@ def _context(config: ServerConfig, protocol: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols([protocol])
+    _check_file("tls_certificate", config.tls_certificate)
+    if config.tls_key is not None:
+        _check_file("tls_key", config.tls_key)
     try:
         # Without the function OpenSSL would ask a terminal for the password of an encrypted key.
         context.load_cert_chain(config.tls_certificate, config.tls_key, password=_no_password)
@@ -56,6 +66,17 @@ def _context(config: ServerConfig, protocol: str) -> ssl.SSLContext:
         files = config.tls_certificate if config.tls_key is None else f"{config.tls_certificate}, {config.tls_key}"
         raise ConfigError(f"tls_certificate, tls_key: cannot use {files}: {_why(error)}") from None
     return context
+
+
+def _check_file(setting: str, path: str) -> None:
+    """Raise ConfigError unless OpenSSL, which opens the file itself, comes to an end with it soon."""
+    try:
+        found = os.stat(path)
+        check_regular(found)
+        if found.st_size > FILE_BYTES_MAX:
+            raise ValueError(f"it has more than {FILE_BYTES_MAX} bytes")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{setting}: cannot read {shown(path)}: {_why(error)}") from None
 
 
 def _no_password() -> str:

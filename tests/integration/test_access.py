@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -115,6 +116,29 @@ def test_a_life_with_users(users: Users) -> None:
     server.process.terminate()
     assert server.process.wait(20) == 0
     assert "Traceback" not in log
+
+
+def test_a_fifo_in_the_place_of_a_file_is_never_waited_for(tmp_path: Path) -> None:
+    """It is made while the server runs. At SIGHUP the loop would wait for what somebody writes into it."""
+    config, secret = tmp_path / "naught.toml", tmp_path / "secret"
+    secret.write_text(SECRET)
+    config.write_text(f'[users.me]\nrole = "read"\nsecret_file = "{secret}"\n')
+    server = ServerProcess(tmp_path, "--config", str(config))
+    try:
+        peer, answer = Users(tmp_path, server).log_in("me", SECRET)
+        assert answer[b"user"] == b"me"
+        for path, setting in ((secret, "secret_file"), (config, "--config")):
+            path.unlink()
+            os.mkfifo(path)
+            server.process.send_signal(signal.SIGHUP)
+            why = f"{setting}: cannot read {str(path)!r}: it is a FIFO, and must be a regular file"
+            wait_until(lambda why=why: why in server.log(), why)  # type: ignore[misc]
+            assert peer.call("get", "k") == 0
+        peer.socket.close()
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+    finally:
+        server.kill()
 
 
 @pytest.mark.slow

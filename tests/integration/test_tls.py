@@ -396,7 +396,7 @@ async def test_files_are_replaced_while_it_runs(tmp_path: Path, command: list[st
         ("tls_client_required = true", "tls_client_required is of no use without tls_client_ca"),
         ('unix_socket_mode = "0600"', "unix_socket_mode is of no use without unix_socket"),
         ('unix_socket = "/x"\nunix_socket_mode = "0888"', "unix_socket_mode must be three or four octal digits"),
-        ('tls_certificate = "/nowhere/x"', "tls_certificate, tls_key: cannot use /nowhere/x: No such file"),
+        ('tls_certificate = "/nowhere/x"', "tls_certificate: cannot read '/nowhere/x': No such file"),
         ('http_token_file = "/nowhere/x"', "http_token_file: cannot read '/nowhere/x': No such file"),
     ],
 )

@@ -82,7 +82,10 @@ WRONG: list[tuple[str, str]] = [
     ('[users.me]\nrole = "read"\nsecret = 7', "users.me: secret must be a text or an array of texts"),
     ('[users.me]\nrole = "read"\nsecret = [""]', "users.me: secret must be a text or an array of texts"),
     ('[users.me]\nrole = "read"\nsecret_file = 7', "users.me: secret_file must be a text"),
-    ('[users.me]\nrole = "read"\nsecret_file = "/nowhere/x"', "users.me: cannot read '/nowhere/x': No such file"),
+    (
+        '[users.me]\nrole = "read"\nsecret_file = "/nowhere/x"',
+        "users.me: secret_file: cannot read '/nowhere/x': No such file",
+    ),
     ('[users.me]\nrole = "read"\nsecret_file = "TMP/two"', "must have one line, the secret or its hash"),
     ('[users.me]\nrole = "read"\nsecret_file = "TMP/none"', "must have one line, the secret or its hash"),
     ('[users.me]\nrole = "read"\nsecret_file = "TMP/short"', "secret_file: a secret has 8 to 4096 bytes, not 7"),
