@@ -13,8 +13,8 @@ path, where each is checked.
 `Access` is the list of all users of a server. A log-in by a secret is an `Attempt`: known at once where the secret
 has been right before in this process, and else checked by a hash, which the owner computes in a thread (`watch`).
 Attempts that need a hash are bounded in all and by address, and those of an address that was refused are slowed
-(`LoginPace`). A secret that has been right before needs no hash, so a flood of wrong ones does not keep a fleet of
-clients from coming back.
+(`LoginPace`). A Unix socket has no address: the user of the system stands for it there. A secret that has been right
+before needs no hash, so a flood of wrong ones does not keep a fleet of clients from coming back.
 """
 
 from __future__ import annotations
@@ -350,6 +350,7 @@ class OnRefused(NamedTuple):
     user: str | None
     """The user, if there is one of this name. Else None: the name may be a secret in the wrong place."""
     address: str | None
+    """Where it came from; `uid 1000` for a process of this user of the system at a Unix socket; None if not known."""
     why: str
 
 

@@ -202,7 +202,9 @@ class Connection(asyncio.Protocol):
         login = access.login_of_certificate(certificate_names(transport.get_extra_info("peercert")))
         if login is None:
             uid = uid_of(transport.get_extra_info("socket"))
-            login = None if uid is None else access.login_of_uid(uid)
+            if uid is not None:
+                self._protocol.take_uid(uid)
+                login = access.login_of_uid(uid)
         if login is not None:
             try:
                 self._protocol.take_login(login)

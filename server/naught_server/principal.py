@@ -26,11 +26,16 @@ class Principal:
     def __init__(self, access: Access, address: str | None, *, careful: bool) -> None:
         """`careful`: look at each request, whichever client asks."""
         self._access: Final = access
-        self._address: Final = address
+        self._address = address  # where the log-ins come from that are slowed together
         self._always_careful: Final = careful
         self.careful = careful or access.required  # some requests may be refused, so each is looked at
         self.login: Login | None = None  # which user it is; None for nobody
         self.attempt: Attempt | None = None  # the log-in of the `hello` that is being served
+
+    def take_uid(self, uid: int) -> None:
+        """The client's process is one of this user of the system. That stands for the address, which a Unix socket
+        has not: else one process that guesses would slow all."""
+        self._address = f"uid {uid}"
 
     @property
     def is_unknown(self) -> bool:

@@ -467,6 +467,10 @@ class ServerProtocol:
         """Whether a secret of the client is being checked."""
         return self._principal.is_checked
 
+    def take_uid(self, uid: int) -> None:
+        """The client's process is one of this user of the system: its log-ins are slowed with those of that one."""
+        self._principal.take_uid(uid)
+
     def take_login(self, login: Login) -> None:
         """The client is this user. Raises Busy where the user has as many connections as it may have."""
         self._admission.log_in(login)

@@ -741,6 +741,26 @@ def test_log_ins_that_wait_are_bounded_by_address_and_in_all() -> None:
     assert guess("10.9.9.9") == "waits", "there is room again"
 
 
+def test_users_of_the_system_at_a_unix_socket_do_not_slow_each_other() -> None:
+    world = Hashing(hashed())
+    guesses = itertools.count()
+
+    def guess(uid: int | None, address: str | None = None) -> str:
+        here = Conversation(world.engine, address=address)
+        if uid is not None:
+            here.protocol.take_uid(uid)
+        answer = here.send(hello("me", f"guess number {next(guesses)}"))
+        return str(decoded(answer)[0][2][0].decode()) if answer else "waits"
+
+    assert [guess(7) for _ in range(6)] == ["waits"] * 4 + ["busy"] * 2
+    assert [guess(8), guess(0), guess(None), guess(None, "10.0.0.1")] == ["waits"] * 4
+    world.compute()
+    said = [each.address for each in world.refused]
+    assert said == ["uid 7"] * 4 + ["uid 8", "uid 0", None, "10.0.0.1"]
+    assert [guess(7), guess(8), guess(9)] == ["waits"] * 3
+    assert [check.delay_ms for check in world.checks] == [800, 100, 0]
+
+
 def test_each_refused_log_in_makes_the_next_one_wait_longer() -> None:
     pace = LoginPace()
     now_ms = 0

@@ -121,6 +121,36 @@ def test_the_time_that_a_secret_is_checked_does_not_count(run: Run) -> None:
     run(test)
 
 
+class UnixSocket:
+    """The socket of a connection from a process of this user of the system."""
+
+    family = socket.AF_UNIX
+
+    def __init__(self, uid: int) -> None:
+        self._credentials = struct.pack("=iII", 1, uid, uid)
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        assert (level, option, size) == (socket.SOL_SOCKET, socket.SO_PEERCRED, len(self._credentials))
+        return self._credentials
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="the kernel of this system does not tell so")
+@pytest.mark.parametrize("uid", [6, 7])
+def test_log_ins_over_a_unix_socket_are_those_of_the_user_of_the_system(run: Run, uid: int) -> None:
+    """Also of one that is a user without a secret, and tries to be another."""
+
+    async def test() -> None:
+        engine = engine_of(users=[user("me"), User("process", "read", uids=(7,))])
+        refused: list[Any] = []
+        engine.access.watch(on_refused=refused.append)
+        connection, _ = connected(engine, transport=FakeTransport(tcp=UnixSocket(uid)))
+        connection.data_received(hello("me", "wrong horse"))
+        await turns_taken(connection)
+        assert [each.address for each in refused] == [f"uid {uid}"]
+
+    run(test)
+
+
 # ------------------------------------------------------------------------------------------------- unfinished
 
 
