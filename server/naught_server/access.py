@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from naught.errors import Busy, CommandError, Denied, Unauthenticated
 from naught.wire.limits import KEY_BYTES_MAX
-from naught_server.secret_hash import HashedSecret, Secret, digest_of, matching
+from naught_server.secret_hash import HashedSecret, Secret, digest_of, hashes_in, matching
 
 Role = Literal["read", "write", "admin"]
 
@@ -323,7 +323,7 @@ class Check:
     __slots__ = ("_hashes", "_secret", "_secrets", "attempts", "delay_ms", "digest", "found", "user")
 
     def __init__(
-        self, user: str, secret: bytes, digest: bytes, *, secrets: Sequence[Secret], hashes: int, delay_ms: int
+        self, user: str, secret: bytes, digest: bytes, *, secrets: Sequence[Secret], hashes: float, delay_ms: int
     ) -> None:
         self.user: Final = user
         self.digest: Final = digest
@@ -332,7 +332,7 @@ class Check:
         self.found: Secret | None = None  # the secret that it is, after `run`
         self._secret: bytes | None = secret  # None after `run`
         self._secrets: Final = secrets
-        self._hashes: Final = hashes  # how many are computed at least
+        self._hashes: Final = hashes  # what `run` costs at least: so many new hashes
 
     def run(self) -> None:
         """Compute. Tens of milliseconds."""
@@ -362,7 +362,7 @@ class Access:
         self._rights: dict[str, Rights] = {}  # by user
         self._of_certificate: dict[str, str] = {}  # the user, by a name in a certificate
         self._of_uid: dict[int, str] = {}  # the user, by the id of a user of the system
-        self._hashes = 1  # computed for each check, at least
+        self._hashes = 1.0  # what each check costs at least: so many new hashes
         # By user: digests of secrets that were right, each with the tag of what it matched.
         self._known: dict[str, dict[bytes, bytes]] = {}
         self._checks: dict[bytes, Check] = {}  # under way, by digest
@@ -406,8 +406,7 @@ class Access:
         self._rights = {name: user.rights for name, user in users.items()}
         self._of_certificate = {each: name for name, user in users.items() for each in user.certificates}
         self._of_uid = {each: name for name, user in users.items() for each in user.uids}
-        hashed = (sum(isinstance(each, HashedSecret) for each in user.secrets) for user in users.values())
-        self._hashes = max((1, *hashed))
+        self._hashes = max((1, *(hashes_in(user.secrets) for user in users.values())))
         self._known = {
             name: {digest: tag for digest, tag in known.items() if self._has_secret(name, tag)}
             for name, known in self._known.items()

@@ -131,7 +131,7 @@ def _token_of(authorization: str) -> bytes | None:
     """What an Authorization header says; None where it says nothing."""
     scheme, _, said = authorization.partition(" ")
     if scheme.lower() == "bearer":
-        return said.strip().encode("latin-1") or None
+        return said.strip(" ").encode("latin-1") or None  # of Latin-1 some bytes of UTF-8 are spaces too
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(said.strip(), validate=True).partition(b":")[2] or None

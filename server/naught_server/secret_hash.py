@@ -92,6 +92,11 @@ class HashedSecret:
     def _memory_bytes(self) -> int:
         return 128 * self._r << self._log2_n
 
+    @property
+    def hashes(self) -> float:
+        """How many new hashes cost as much as this one."""
+        return (self._r * self._p << self._log2_n) / (R * P << LOG2_N)
+
     def matches(self, secret: bytes) -> bool:
         """Whether this is the secret. Takes tens of milliseconds, without the interpreter's lock."""
         found = hashlib.scrypt(
@@ -165,15 +170,18 @@ _NOBODYS: Final = HashedSecret(f"{PREFIX}ln={LOG2_N},r={R},p={P}${'A' * 22}${'A'
 """The hash that is computed where there is none, so that the time of a refusal does not say which users there are."""
 
 
-def matching(secrets: Sequence[Secret], secret: bytes, hashes: int) -> Secret | None:
-    """Which of these it is. All are compared, and at least `hashes` hashes are computed: the time tells neither which
-    one it is nor how many there are."""
+def hashes_in(secrets: Sequence[Secret]) -> float:
+    """How many new hashes cost as much as comparing these."""
+    return sum(each.hashes for each in secrets if isinstance(each, HashedSecret))
+
+
+def matching(secrets: Sequence[Secret], secret: bytes, hashes: float) -> Secret | None:
+    """Which of these it is. All are compared, and it costs as much as `hashes` new hashes at least: the time tells
+    neither which one it is nor how many there are, nor what they cost."""
     found: Secret | None = None
-    computed = 0
     for each in secrets:
-        computed += isinstance(each, HashedSecret)
         if each.matches(secret):
             found = each
-    for _ in range(hashes - computed):
+    for _ in range(round(hashes - hashes_in(secrets))):
         _NOBODYS.matches(secret)
     return found

@@ -115,6 +115,14 @@ def test_a_server_with_a_token_asks_for_it(users: list[User]) -> None:
     assert pages.engine.access.refused == 6
 
 
+def test_every_byte_of_a_token_counts_also_one_that_is_a_space_in_latin_1() -> None:
+    """The last byte of "à" in UTF-8 is a no-break space there, and that of others ends a line."""
+    for token in ("a token of sixteen à", "a token of sixteen Å"):
+        pages = Pages(engine_of())
+        pages.routes.take_token(PlainSecret(token.encode()))
+        assert pages.get("/metrics", authorization=f"Bearer  {token.encode().decode('latin-1')} ").status == 200
+
+
 def test_a_token_is_replaced_and_not_turned_on_or_off() -> None:
     pages = Pages(engine_of())
     pages.routes.renew_token(PlainSecret(b"a token of sixteen"))

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from naught_server import secret_hash
-from naught_server.secret_hash import HashedSecret, PlainSecret, hash_of, matching, read_secret
+from naught_server.secret_hash import HashedSecret, PlainSecret, Secret, hash_of, hashes_in, matching, read_secret
 
 SECRET = b"correct horse"
 SALT = b"0123456789abcdef"
@@ -108,6 +108,7 @@ def test_all_are_compared_and_as_many_hashes_computed_as_said(monkeypatch: pytes
 
     monkeypatch.setattr(secret_hash.hashlib, "scrypt", counting)
     monkeypatch.setattr(secret_hash, "_NOBODYS", HashedSecret(WRITTEN.replace("ln=14", "ln=4")))
+    monkeypatch.setattr(secret_hash, "LOG2_N", 4)
     other = hash_of(b"another one", SALT)
     computed.clear()
     cheap = [HashedSecret(each.replace("ln=14", "ln=4")) for each in (WRITTEN, other)]
@@ -120,6 +121,27 @@ def test_all_are_compared_and_as_many_hashes_computed_as_said(monkeypatch: pytes
     assert matching(real, SECRET, 1) is real[0]
     assert matching(both, b"another one", 1) is both[1]
     assert matching(both, b"a third one", 1) is None
+
+
+@pytest.mark.patches
+def test_hashes_of_other_parameters_count_by_what_they_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time of a refusal would say whether there is a user, where its hash costs more or less than others."""
+    spent: list[int] = []
+
+    def scrypt(secret: bytes, *, n: int, r: int, p: int, dklen: int, **words: object) -> bytes:
+        spent.append(n * r * p)
+        return bytes(dklen)
+
+    monkeypatch.setattr(secret_hash.hashlib, "scrypt", scrypt)
+    costs = ("ln=14,r=8,p=1", "ln=16,r=8,p=1", "ln=10,r=8,p=1", "ln=15,r=16,p=1", "ln=13,r=8,p=4")
+    users: list[list[Secret]] = [[HashedSecret(WRITTEN.replace(costs[0], each))] for each in costs]
+    users += [[], [PlainSecret(SECRET)], [*users[0], *users[1], *users[2]]]
+    most = max(hashes_in(each) for each in users)
+    one = secret_hash.R * secret_hash.P << secret_hash.LOG2_N
+    for secrets in users:
+        spent.clear()
+        assert matching(secrets, b"a wrong one", most) is None
+        assert abs(sum(spent) - most * one) <= one / 2, secrets
 
 
 def test_the_costs_by_number() -> None:
