@@ -91,9 +91,8 @@ class Input:
             data = self._within_limit(data)
         if self._walk is not None:
             self._walk.feed(data)
-        elif self.at == len(self.data):
+        elif not self.data:  # `at` is 0
             self.data = data
-            self.at = 0
         else:
             self.data = self.data[self.at :] + data
             self.at = 0
@@ -247,6 +246,10 @@ def parts_of(message: object) -> tuple[int | None, bytes, tuple[Any, ...]]:
     raise BadInput("invalid", "a request is [0, msgid, method, params] with a string and an array", msgid)
 
 
+_MSGID_BYTES: Final = {b"\xcc": 1, b"\xcd": 2, b"\xce": 4}
+"""How many bytes a msgid has, by the one before it."""
+
+
 def peek_msgid(head: bytes) -> int | None:
     """The msgid of a request that cannot be decoded whole, from its first bytes; None where there is none.
 
@@ -258,7 +261,7 @@ def peek_msgid(head: bytes) -> int | None:
     first = head[2]
     if first < 0x80:
         return first
-    width = {0xCC: 1, 0xCD: 2, 0xCE: 4}.get(first)
+    width = _MSGID_BYTES.get(head[2:3])
     if width is None or len(head) < 3 + width:
         return None
     return int.from_bytes(head[3 : 3 + width], "big")
@@ -270,16 +273,14 @@ def peek_method(head: bytes) -> bytes:
     >>> peek_method(bytes([0x94, 0x00, 0x07, 0xA4]) + b"incr and more")
     b'incr'
     """
-    if head[:2] != b"\x94\x00" or len(head) < 4:
+    if head[:2] != b"\x94\x00":
         return b""
-    at = 3 + {0xCC: 1, 0xCD: 2, 0xCE: 4}.get(head[2], 0)
-    if len(head) <= at:
-        return b""
-    kind = head[at]
-    if 0xA0 <= kind < 0xC0:
-        return head[at + 1 : at + 1 + (kind & 0x1F)]
-    if kind in (0xD9, 0xC4) and len(head) > at + 1:
-        return head[at + 2 : at + 2 + head[at + 1]]
+    at = 3 + _MSGID_BYTES.get(head[2:3], 0)
+    kind = head[at : at + 1]
+    if b"\xa0" <= kind < b"\xc0":
+        return head[at + 1 : at + 1 + (kind[0] & 0x1F)]
+    if kind in (b"\xd9", b"\xc4"):
+        return head[at + 2 : at + 2 + sum(head[at + 1 : at + 2])]
     return b""
 
 

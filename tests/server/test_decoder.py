@@ -13,7 +13,7 @@ from naught.wire.codec import encode, encode_request
 from naught.wire.limits import BATCH_ITEMS_MAX, CURSOR_BYTES_MAX
 from naught_server import decoder, walk
 from naught_server.bad_input import BadInput
-from naught_server.decoder import Input, Map, peek_msgid
+from naught_server.decoder import Input, Map, peek_method, peek_msgid
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import byte_by_byte, cut, random_cuts
 
@@ -226,6 +226,7 @@ def decoder_methods() -> list[bytes]:
     [
         (b"\x94\x00\x07", 7),
         (b"\x94\x00\x7f\xa4", 127),
+        (b"\x94\x00\x80", None),
         (b"\x94\x00\xcc\xff", 255),
         (b"\x94\x00\xcd\x01\x00", 256),
         (b"\x94\x00\xce\xff\xff\xff\xff\x00", 2**32 - 1),
@@ -240,6 +241,175 @@ def decoder_methods() -> list[bytes]:
 )
 def test_the_msgid_of_what_cannot_be_decoded(head: bytes, msgid: int | None) -> None:
     assert peek_msgid(head) == msgid
+
+
+@pytest.mark.parametrize("msgid", [b"\x00", b"\x7f", b"\xcc\xff", b"\xcd\x01\x00", b"\xce\x01\x02\x03\x04"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (b"\xa0", b""),
+        (b"\xa1x", b"x"),
+        (b"\xa4incr", b"incr"),
+        (b"\xbf" + b"m" * 31, b"m" * 31),
+        (b"\xd9\x04incr", b"incr"),
+        (b"\xc4\x04incr", b"incr"),
+        (b"\xd9\x00", b""),
+        (b"\xda\x00\x04incr", b""),
+        (b"\xc0\x04incr", b""),
+        (b"\x9fincr", b""),
+        (b"\x04incr", b""),
+    ],
+)
+def test_the_method_of_what_is_not_decoded(msgid: bytes, method: bytes, name: bytes) -> None:
+    head = b"\x94\x00" + msgid + method
+    assert peek_method(head + b"\x91\x01" if name else head) == name
+    for size in range(len(head)):
+        assert name.startswith(peek_method(head[:size])), "less of it, where less has arrived"
+    assert peek_method(b"\x94\x02" + msgid + method) == peek_method(b"\x93\x00" + msgid + method) == b""
+
+
+# ------------------------------------------------------------------------------------------ what is there
+
+
+def test_what_is_left_is_what_has_not_been_passed() -> None:
+    source = Input()
+    assert (source.empty, source.left_bytes, source.pinned_bytes(), source.elements) == (True, 0, 0, 0)
+    source.feed(SMALL + SMALL + SMALL[:-1])
+    assert not source.empty
+    assert source.next_message() is not None
+    assert (source.left_bytes, source.pinned_bytes()) == (2 * len(SMALL) - 1, 3 * len(SMALL) - 1)
+    source.feed(SMALL[-1:] + SMALL)
+    assert [source.next_message() is not None for _ in range(4)] == [True, True, True, False]
+    assert (source.empty, source.left_bytes, source.pinned_bytes()) == (True, 0, 0)
+
+
+def test_what_is_left_of_a_large_message_counts_too() -> None:
+    large = padded(SMALL_BYTES + 100)
+    source = Input()
+    source.feed(SMALL + large[:-1])
+    assert source.next_message() is not None
+    assert not source.is_unfinished(), "nobody has looked at it yet"
+    assert source.next_message() is None
+    assert source.is_unfinished()
+    assert (source.empty, source.left_bytes, source.pinned_bytes()) == (False, len(large) - 1, len(large) - 1)
+    source.feed(large[-1:] + SMALL + SMALL)
+    assert not source.is_unfinished()
+    message = source.next_message()
+    assert source.elements == len(flat(message))
+    assert (source.left_bytes, source.pinned_bytes()) == (2 * len(SMALL), 2 * len(SMALL))
+    assert source.next_message() is not None
+    assert source.elements == 0, "it was a small one"
+    assert source.left_bytes == len(SMALL)
+
+
+@pytest.mark.parametrize("bad", [b"\xc1", padded(SMALL_BYTES + 100)[:-50] + b"\xc1" * 50], ids=["small", "large"])
+@pytest.mark.parametrize("bytes_max", [None, 20_000])
+def test_after_a_refusal_there_is_no_input(bad: bytes, bytes_max: int | None) -> None:
+    source = Input(bytes_max)
+    source.feed(SMALL + bad + SMALL)
+    assert source.next_message() is not None
+    with pytest.raises(BadInput, match=r"not a message|is a request of"):
+        source.next_message()
+    for data in (b"", SMALL, SMALL):
+        source.feed(data)
+        assert (source.empty, source.left_bytes, source.pinned_bytes()) == (True, 0, 0)
+        assert not source.is_unfinished()
+        assert source.next_message() is None
+    source.lift_limit()
+    assert source.is_limited
+
+
+# ------------------------------------------------------------------------------------------ the limit in bytes
+
+LIMIT = 5 * len(SMALL)
+
+
+@pytest.mark.parametrize("lifted", [False, True])
+def test_so_many_bytes_may_come_of_all_messages_together(lifted: bool) -> None:
+    source = Input(LIMIT)
+    assert source.is_limited
+    for piece in byte_by_byte(5 * SMALL):
+        source.feed(piece)
+    for _ in range(5):
+        assert source.next_message() is not None
+    if lifted:
+        source.lift_limit()
+        assert not source.is_limited
+    source.feed(SMALL)
+    if lifted:
+        assert source.next_message() is not None
+        return
+    with pytest.raises(BadInput, match="before a client has logged in") as refused:
+        source.next_message()
+    assert refused.value.code == "too_large"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        5 * SMALL + b"\x94",
+        4 * SMALL + b"\x94\x00\x09\xa4incr\x91\xd9\xff" + b"k" * LIMIT,
+        4 * SMALL + b"\x94\x00\x09\xa5apply\x92\xdc\x10\x00" + b"\x01" * LIMIT,
+    ],
+    ids=["at a message's end", "in a small one", "in a large one"],
+)
+@pytest.mark.parametrize("pieces", [1, 2, 0])
+def test_one_byte_more_ends_it_behind_the_messages_before(data: bytes, pieces: int) -> None:
+    source = Input(LIMIT)
+    cuts = byte_by_byte(data) if not pieces else cut(data, [LIMIT - 1][: pieces - 1])
+    for piece in cuts:
+        source.feed(piece)
+    source.lift_limit()
+    source.feed(SMALL)
+    assert source.left_bytes <= LIMIT + 1, "no more is kept"
+    for _ in range(data.count(SMALL)):
+        assert source.next_message() is not None
+    with pytest.raises(BadInput, match="before a client has logged in") as refused:
+        source.next_message()
+    assert refused.value.code == "too_large"
+    assert refused.value.msgid == (None if data.startswith(5 * SMALL) else 9)
+
+
+# ------------------------------------------------------------------------------------------ passing over
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_messages_are_passed_over_one_by_one(mixed: bool) -> None:
+    """`mixed`: every other one is decoded."""
+    sizes = [len(SMALL), 1, 9, len(SMALL)]
+    data = SMALL + b"\x01" + b"\xa8anything" + SMALL
+    source = Input()
+    source.feed(data + SMALL[:-1])
+    at = 0
+    for number, size in enumerate(sizes):
+        at += size
+        if mixed and number % 2:
+            assert source.next_message() is not None
+        else:
+            assert source.end_of_message() == at
+            source.advance(at)
+    assert [source.end_of_message() for _ in range(2)] == [-1, -1], "it is not whole"
+    source.feed(SMALL[-1:] + SMALL)
+    for number in (1, 2):
+        assert source.end_of_message() == number * len(SMALL)
+        source.advance(number * len(SMALL))
+    assert source.empty
+    assert source._passer is source._passed_in is None, "an idle connection keeps nothing"
+    source.feed(SMALL)
+    assert source.end_of_message() == len(SMALL)
+
+
+def test_what_is_no_message_is_not_passed_over() -> None:
+    source = Input()
+    source.feed(b"\x92\xc1" + SMALL)
+    assert [source.end_of_message() for _ in range(3)] == [-1, -1, -1]
+    source = Input()
+    source.feed(padded(SMALL_BYTES + 100)[:-1])
+    assert source.next_message() is None
+    source.feed(b"\x01" + SMALL)
+    assert source.end_of_message() == -1, "a large one that has begun is decoded"
+    assert source.next_message() is not None
+    assert source.end_of_message() == len(SMALL)
 
 
 # ------------------------------------------------------------------------------------------------- cost
