@@ -13,8 +13,9 @@ path, where each is checked.
 `Access` is the list of all users of a server. A log-in by a secret is an `Attempt`: known at once where the secret
 has been right before in this process, and else checked by a hash, which the owner computes in a thread (`watch`).
 Attempts that need a hash are bounded in all and by address, and those of an address that was refused are slowed
-(`LoginPace`). A Unix socket has no address: the user of the system stands for it there. A secret that has been right
-before needs no hash, so a flood of wrong ones does not keep a fleet of clients from coming back.
+(`LoginPace`). One that is slowed is given up where one that is not slowed finds no place. A Unix socket has no
+address: the user of the system stands for it there. A secret that has been right before needs no hash, so a flood of
+wrong ones does not keep a fleet of clients from coming back.
 """
 
 from __future__ import annotations
@@ -247,6 +248,9 @@ class Login(NamedTuple):
 # ------------------------------------------------------------------------------------------- log-ins
 
 
+_TOO_MANY: Final = "too many log-ins wait to be checked; try again later"
+
+
 class LoginPace:
     """How soon an address may try again."""
 
@@ -261,13 +265,21 @@ class LoginPace:
         too many wait."""
         waiting = self._waiting.get(address, 0)
         if waiting >= ATTEMPTS_OF_ADDRESS_MAX or self._all >= ATTEMPTS_MAX:
-            raise Busy("too many log-ins wait to be checked; try again later")
+            raise Busy(_TOO_MANY)
         self._waiting[address] = waiting + 1
         self._all += 1
+        return self._delay_ms(address, now_ms)
+
+    def _delay_ms(self, address: str | None, now_ms: int) -> int:
         refused, last_ms = self._refused.get(address, (0, 0))
         if not refused or now_ms - last_ms >= FORGET_MS:
             return 0
         return max(0, last_ms + penalty_ms(refused) - now_ms)
+
+    def lacks_place(self, address: str | None, now_ms: int) -> bool:
+        """Whether all places are taken, and an attempt of this address would not be slowed if it had one."""
+        has_own = self._waiting.get(address, 0) < ATTEMPTS_OF_ADDRESS_MAX
+        return self._all >= ATTEMPTS_MAX and has_own and not self._delay_ms(address, now_ms)
 
     def leave(self, address: str | None) -> None:
         """An attempt that was admitted is over."""
@@ -320,14 +332,35 @@ class Check:
     """A hash to compute for one or more attempts with the same user and secret. Its owner calls `run` in any thread,
     and then `Access.finish` in its own."""
 
-    __slots__ = ("_hashes", "_secret", "_secrets", "attempts", "delay_ms", "digest", "found", "user")
+    __slots__ = (
+        "_hashes",
+        "_secret",
+        "_secrets",
+        "attempts",
+        "delay_ms",
+        "digest",
+        "dropped",
+        "due_ms",
+        "found",
+        "user",
+    )
 
     def __init__(
-        self, user: str, secret: bytes, digest: bytes, *, secrets: Sequence[Secret], hashes: float, delay_ms: int
+        self,
+        user: str,
+        secret: bytes,
+        digest: bytes,
+        *,
+        secrets: Sequence[Secret],
+        hashes: float,
+        delay_ms: int,
+        now_ms: int = 0,
     ) -> None:
         self.user: Final = user
         self.digest: Final = digest
         self.delay_ms: Final = delay_ms  # how long to wait before `run`
+        self.due_ms: Final = now_ms + delay_ms  # until when
+        self.dropped = False  # it need not be run any more
         self.attempts: Final[list[Attempt]] = []
         self.found: Secret | None = None  # the secret that it is, after `run`
         self._secret: bytes | None = secret  # None after `run`
@@ -339,6 +372,10 @@ class Check:
         secret, self._secret = self._secret, None
         assert secret is not None, "once"
         self.found = matching(self._secrets, secret, self._hashes)
+
+    def drop(self) -> None:
+        """It need not be run any more."""
+        self.dropped = True
 
     def __repr__(self) -> str:
         return "<a check of a secret>"
@@ -483,6 +520,8 @@ class Access:
             return attempt
         check = self._checks.get(digest)
         if check is None:
+            if self._pace.lacks_place(address, now_ms):
+                self._drop_slowed(now_ms)
             try:
                 delay_ms = self._pace.admit(address, now_ms)
             except Busy as fault:
@@ -492,7 +531,7 @@ class Access:
             known = self._users.get(user)
             secrets = known.secrets if known is not None else ()
             check = self._checks[digest] = Check(
-                user, secret, digest, secrets=secrets, hashes=self._hashes, delay_ms=delay_ms
+                user, secret, digest, secrets=secrets, hashes=self._hashes, delay_ms=delay_ms, now_ms=now_ms
             )
             check.attempts.append(attempt)
             if self._start_check is None:
@@ -504,8 +543,22 @@ class Access:
             check.attempts.append(attempt)
         return attempt
 
+    def _drop_slowed(self, now_ms: int) -> None:
+        """Give up the check that would begin last, if it is slowed: an address that guesses nothing has its place."""
+        last = max(self._checks.values(), key=lambda check: check.due_ms)
+        if last.due_ms <= now_ms:
+            return
+        last.drop()
+        del self._checks[last.digest]
+        self._pace.leave(last.attempts[0].address)
+        self.busy += len(last.attempts)
+        for attempt in last.attempts:
+            attempt.settle(None, Busy(_TOO_MANY))
+
     def finish(self, check: Check, now_ms: int) -> None:
         """The hash of this check was computed: its log-ins are known."""
+        if check.dropped:  # as it began
+            return
         del self._checks[check.digest]
         first = check.attempts[0]
         self._pace.leave(first.address)

@@ -56,12 +56,15 @@ class LoginChecks:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._busy or self._closed or not self._queue:
-            return
+        while self._queue and not (self._busy or self._closed):
+            check = self._queue.popleft()
+            if not check.dropped:
+                self._compute(check)
+
+    def _compute(self, check: Check) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "logins")
         self._busy = True
-        check = self._queue.popleft()
         began_ns = CLOCK.now_ns()
         running = self._loop.run_in_executor(self._pool, check.run)
         running.add_done_callback(lambda done: self._finish(check, done, began_ns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from naught_server.__main__ import main
+from naught_server.kinds import shown
 from naught_server.secret_hash import HashedSecret, hash_of
 from support.conversation import decoded
 from support.server_process import RawPeer, ServerProcess, server_process, wait_until
@@ -124,21 +126,20 @@ def test_a_fifo_in_the_place_of_a_file_is_never_waited_for(tmp_path: Path) -> No
     secret.write_text(SECRET)
     config.write_text(f'[users.me]\nrole = "read"\nsecret_file = "{secret}"\n')
     server = ServerProcess(tmp_path, "--config", str(config))
-    try:
+    with contextlib.ExitStack() as ending:
+        ending.callback(server.kill)
         peer, answer = Users(tmp_path, server).log_in("me", SECRET)
+        ending.callback(peer.socket.close)
         assert answer[b"user"] == b"me"
         for path, setting in ((secret, "secret_file"), (config, "--config")):
             path.unlink()
             os.mkfifo(path)
             server.process.send_signal(signal.SIGHUP)
-            why = f"{setting}: cannot read {str(path)!r}: it is a FIFO, and must be a regular file"
+            why = f"{setting}: cannot read {shown(str(path))}: it is a FIFO, and must be a regular file"
             wait_until(lambda why=why: why in server.log(), why)  # type: ignore[misc]
             assert peer.call("get", "k") == 0
-        peer.socket.close()
         server.process.terminate()
         assert server.process.wait(20) == 0
-    finally:
-        server.kill()
 
 
 @pytest.mark.slow

@@ -741,6 +741,56 @@ def test_log_ins_that_wait_are_bounded_by_address_and_in_all() -> None:
     assert guess("10.9.9.9") == "waits", "there is room again"
 
 
+def waits_out_penalties(world: Hashing, addresses: int) -> None:
+    """Have so many addresses guess twice: each has its four places taken by log-ins that are slowed."""
+    for guesses in (range(4), range(4, 8)):
+        for check in world.checks:
+            check._secrets, check._hashes = (), 0  # type: ignore[misc]
+        world.compute()
+        for number, guess in itertools.product(range(addresses), guesses):
+            here = Conversation(world.engine, address=f"10.0.1.{number}")
+            assert here.send(hello("me", f"guess {guess} of {number}")) == b""
+
+
+def test_addresses_that_guess_do_not_keep_all_places_taken() -> None:
+    """64 addresses have as many places as there are. Another one takes the place of a log-in that is slowed."""
+    world = Hashing(hashed())
+    waits_out_penalties(world, access.ATTEMPTS_MAX // access.ATTEMPTS_OF_ADDRESS_MAX)
+    assert len(world.checks) == access.ATTEMPTS_MAX
+    assert {check.delay_ms for check in world.checks} == {800}
+    here = Conversation(world.engine, address="10.9.9.9")
+    assert here.send(hello("me")) == b"", "it waits"
+    assert world.checks[-1].delay_ms == 0
+    assert world.engine.access.busy == 1
+    slowed = Conversation(world.engine, address="10.0.1.1")
+    assert decoded(slowed.send(hello("me", "one more guess")))[0][2][0] == b"busy"
+    dropped = [check for check in world.checks if check.dropped]
+    assert len(dropped) == 1
+    assert dropped[0].delay_ms == 800
+    assert dropped[0].attempts[0].fault is not None
+    world.checks.remove(dropped[0])
+    for check in world.checks[:-1]:
+        check._secrets, check._hashes = (), 0  # type: ignore[misc]
+    world.compute()
+    assert decoded(here.protocol.turn(here.now_ms))[0][2] is None
+    assert world.engine.access._pace._waiting == {}
+    world.engine.access.finish(dropped[0], here.now_ms)
+    assert world.engine.access._pace._all == 0
+
+
+def test_no_place_is_taken_from_what_is_not_slowed() -> None:
+    world = Hashing(hashed())
+    waits_out_penalties(world, 1)
+    for number in range(access.ATTEMPTS_MAX - 4):
+        assert Conversation(world.engine, address=f"10.0.2.{number}").send(hello("me", f"guess {number}")) == b""
+    answers = []
+    for number in range(6):
+        here = Conversation(world.engine, address=f"10.0.3.{number}")
+        answers.append(here.send(hello("me", f"another guess {number}")))
+    assert [answer == b"" for answer in answers] == [True] * 4 + [False] * 2
+    assert sum(check.dropped for check in world.checks) == 4
+
+
 def test_users_of_the_system_at_a_unix_socket_do_not_slow_each_other() -> None:
     world = Hashing(hashed())
     guesses = itertools.count()

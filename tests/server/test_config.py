@@ -13,6 +13,7 @@ import pytest
 from naught import _compiled
 from naught._version import __version__
 from naught_server.config import CachePolicy, ConfigError, ServerConfig, needing_restart
+from naught_server.kinds import shown
 from naught_server.loading import load, to_toml
 from naught_server.rules import DEFAULT_RULES, Rule
 from support.each import for_each
@@ -262,7 +263,7 @@ def test_a_file_is_not_read_without_end(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(ConfigError) as caught:
         load(["--config", str(path)], {})
-    assert str(caught.value) == f"--config: {str(path)!r} has more than 4194304 bytes"
+    assert str(caught.value) == f"--config: {shown(str(path))} has more than 4194304 bytes"
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:

@@ -114,6 +114,27 @@ async def test_a_delay_comes_before_the_queue() -> None:
     checks.close()
 
 
+async def test_no_hash_is_computed_of_what_was_dropped() -> None:
+    """Whether that was before its delay was over, or while it was in the queue."""
+    access = Finished()
+    checks = LoginChecks(access)
+    first, delayed, queued, last = Slow(1, right=True), Slow(2, delay_ms=1), Slow(3), Slow(4, right=True)
+    checks.start(delayed)
+    checks.start(first)
+    assert await asyncio.to_thread(first.began.wait, 20)
+    checks.start(queued)
+    for each in (delayed, queued):
+        each.drop()
+    checks.start(last)
+    for each in (first, last):
+        each.may_end.set()
+    await until(lambda: len(access.finished) == 2, access)
+    assert access.finished == [first, last]
+    assert not queued.began.is_set()
+    assert not delayed.began.is_set()
+    checks.close()
+
+
 async def test_what_fails_counts_as_wrong(caplog: pytest.LogCaptureFixture) -> None:
     class Fails(Slow):
         def run(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from naught_server import regular_file, tls
 from naught_server.config import ConfigError, ServerConfig
+from naught_server.kinds import shown
 from naught_server.loading import load, read_token
 from naught_server.server import _remove_ports_file, _write_ports_file
 from naught_server.tls import client_port_context
@@ -113,7 +114,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, no_file: tuple[Path,
     path, why = no_file
     with pytest.raises(ConfigError) as refused:
         READERS[setting](tmp_path, path)
-    assert str(refused.value).endswith(f"{setting}: cannot read {str(path)!r}: {why}")
+    assert str(refused.value).endswith(f"{setting}: cannot read {shown(str(path))}: {why}")
 
 
 @for_each("setting", ["tls_certificate", "tls_key", "tls_client_ca"])
@@ -121,7 +122,7 @@ def test_a_file_that_is_too_large_for_certificates_is_not_searched_for_one(tmp_p
     path = tmp_path / "large.pem"
     with path.open("wb") as file:
         file.truncate(tls.FILE_BYTES_MAX + 1)
-    with pytest.raises(ConfigError, match=rf"^{setting}: cannot read '{path}': it has more than 4194304 bytes$"):
+    with pytest.raises(ConfigError, match=rf"^{setting}: cannot read .* it has more than 4194304 bytes$"):
         READERS[setting](tmp_path, path)
 
 
