@@ -21,6 +21,7 @@ wrong ones does not keep a fleet of clients from coming back.
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -389,6 +390,8 @@ class OnRefused(NamedTuple):
     address: str | None
     """Where it came from; `uid 1000` for a process of this user of the system at a Unix socket; None if not known."""
     why: str
+    times: int = 1
+    """How many from there, with the same secret at the same time."""
 
 
 class Access:
@@ -572,10 +575,11 @@ class Access:
             return
         self._pace.refuse(first.address, now_ms)
         self.refused += len(check.attempts)
+        if self._on_refused is not None:
+            name = check.user if check.user in self._users else None
+            for address, count in Counter(attempt.address for attempt in check.attempts).items():
+                self._on_refused(OnRefused(name, address, "wrong user or secret", count))
         for attempt in check.attempts:
-            if self._on_refused is not None:
-                name = check.user if check.user in self._users else None
-                self._on_refused(OnRefused(name, attempt.address, "wrong user or secret"))
             attempt.settle(None, Unauthenticated("the user or the secret is wrong"))
 
     def note_refused_token(self) -> None:

@@ -348,12 +348,15 @@ def _user(name: str, table: Mapping[str, Any], environment: Mapping[str, str]) -
         if variable.startswith("NAUGHT_") and not variable.startswith(_SECRET_VARIABLES):
             raise ValueError(f"secret_env: a variable that begins with NAUGHT_ begins with {_SECRET_VARIABLES}")
         secrets.append(_labelled("secret_env", environment.__getitem__, variable))
+    prefixes = _texts(table, "prefixes")
+    if "prefixes" in table and not prefixes:  # it may be meant to allow none
+        raise ValueError("prefixes names at least one; left out, the user may name all keys")
     return User(
         name,
         table["role"],
         tuple(secrets),
         tuple(_texts(table, "caches")) if "caches" in table else None,
-        tuple(_texts(table, "prefixes")),
+        tuple(prefixes),
         tuple(_texts(table, "certificates")),
         tuple(_uids(table)),
         file,

@@ -566,7 +566,8 @@ def _log_audit(audit: Audit) -> None:
 
 def _log_refused_login(refused: OnRefused) -> None:
     """Somebody has tried to log in with what is wrong. Of many at once the log writes some and counts the others."""
-    _audit_log.warning("log-in refused", extra=fields(user=refused.user, address=refused.address, why=refused.why))
+    said = fields(user=refused.user, address=refused.address, why=refused.why, times=refused.times)
+    _audit_log.warning("log-in refused", extra=said)
 
 
 def _set_collector(name: str, value: Any) -> None:

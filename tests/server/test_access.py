@@ -716,6 +716,20 @@ def test_a_refused_log_in_tells_the_log_no_secret_in_the_place_of_a_user() -> No
     assert world.refused == [access.OnRefused(None, "10.0.0.1", "wrong user or secret")]
 
 
+def test_many_log_ins_with_one_wrong_secret_are_told_once_for_each_address() -> None:
+    """Ten thousand connections may wait for one hash. A line in the log for each would stop the loop for 0.1 s."""
+    world = Hashing(hashed())
+    for address in ("10.0.0.1", None, "10.0.0.1", "10.0.0.1"):
+        Conversation(world.engine, address=address).send(hello("me", "wrong horse"))
+    assert len(world.checks) == 1
+    world.compute()
+    assert [each[1:] for each in world.refused] == [
+        ("10.0.0.1", "wrong user or secret", 3),
+        (None, "wrong user or secret", 1),
+    ]
+    assert world.engine.access.refused == 4
+
+
 def test_log_ins_that_wait_are_bounded_by_address_and_in_all() -> None:
     world = Hashing(hashed())
     guesses = itertools.count()

@@ -81,6 +81,11 @@ WRONG: list[tuple[str, str]] = [
     ('[users.me]\nrole = "read"\nsecret = "$scrypt$hunter2"', "users.me: a hash is what"),
     ('[users.me]\nrole = "read"\nsecret = 7', "users.me: secret must be a text or an array of texts"),
     ('[users.me]\nrole = "read"\nsecret = [""]', "users.me: secret must be a text or an array of texts"),
+    (
+        '[users.me]\nrole = "read"\nuids = 1\nprefixes = []',
+        "users.me: prefixes names at least one; left out, the user",
+    ),
+    ('[users.me]\nrole = "read"\nuids = 1\ncaches = []', "users.me: caches names at least one cache; left out, the"),
     ('[users.me]\nrole = "read"\nsecret_file = 7', "users.me: secret_file must be a text"),
     (
         '[users.me]\nrole = "read"\nsecret_file = "/nowhere/x"',
