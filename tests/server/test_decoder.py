@@ -13,9 +13,10 @@ from naught.wire.codec import encode, encode_request
 from naught.wire.limits import BATCH_ITEMS_MAX, CURSOR_BYTES_MAX
 from naught_server import decoder, walk
 from naught_server.bad_input import BadInput
-from naught_server.decoder import Input, Map, peek_method, peek_msgid
+from naught_server.decoder import Input, Map, parts_of, peek_method, peek_msgid, without_first
 from naught_server.walk import METHOD_BYTES_MAX, SMALL_BYTES, SMALL_ELEMENTS
 from support.conversation import byte_by_byte, cut, random_cuts
+from support.each import for_each
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -243,6 +244,52 @@ def test_the_msgid_of_what_cannot_be_decoded(head: bytes, msgid: int | None) -> 
     assert peek_msgid(head) == msgid
 
 
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ((0, 0, b"get", ()), (0, b"get", ())),
+        ((0, 2**32 - 1, b"", (1, b"k")), (2**32 - 1, b"", (1, b"k"))),
+        ((2, b"ack", (1,)), (None, b"ack", (1,))),
+    ],
+)
+def test_the_parts_of_a_request(message: Any, parts: Any) -> None:
+    assert parts_of(message) == parts
+
+
+NO_REQUESTS: list[Any] = [(), 0, b"\x94\x00\x01\xa3", [0, 7, b"get", ()], Map([(0, 7), (b"get", 1), (2, 3), (4, 5)])]
+NO_REQUESTS += [(0, b"get", ()), (2, 7, b"get", ()), (2, b"get"), (0, 7, b"get"), (0, 7, b"get", (), 1)]
+NO_REQUESTS += [(first, 7, b"get", ()) for first in (1, -1, 2, False, 0.0, None, b"\0")]
+NO_REQUESTS += [(first, b"get", ()) for first in (1, 3, True, 2.0, None)]
+NO_REQUESTS += [(2, "get", ()), (2, 7, ()), (2, None, ()), (2, b"get", b""), (2, b"get", [])]
+
+
+@for_each("message", NO_REQUESTS)
+def test_what_is_no_request_has_no_msgid(message: Any) -> None:
+    with pytest.raises(BadInput, match=r"^a request is \[0, msgid, method, params\]") as refused:
+        parts_of(message)
+    assert (refused.value.code, refused.value.msgid) == ("invalid", None)
+
+
+@for_each("msgid", [-1, 2**32, 1.0, True, None, b"1", ()])
+def test_what_is_no_msgid(msgid: Any) -> None:
+    with pytest.raises(BadInput, match=r"^a msgid is an integer from 0 to 4294967295$") as refused:
+        parts_of((0, msgid, b"get", ()))
+    assert refused.value.msgid is None
+
+
+@for_each("rest", [("get", ()), (7, ()), (b"get", b"k"), (b"get", None), (b"get", Map([])), (None, 1)])
+def test_a_wrong_field_is_answered_by_its_msgid(rest: Any) -> None:
+    with pytest.raises(BadInput, match=r"^a request is \[0, msgid, method, params\]") as refused:
+        parts_of((0, 7, *rest))
+    assert refused.value.msgid == 7
+
+
+def test_the_first_messages_are_taken_away() -> None:
+    messages = [SMALL, encode([1, b"two", [3]]), b"\x04", WIDE]
+    for count in range(5):
+        assert without_first(b"".join(messages), count) == b"".join(messages[count:])
+
+
 @pytest.mark.parametrize("msgid", [b"\x00", b"\x7f", b"\xcc\xff", b"\xcd\x01\x00", b"\xce\x01\x02\x03\x04"])
 @pytest.mark.parametrize(
     ("method", "name"),
@@ -281,6 +328,15 @@ def test_what_is_left_is_what_has_not_been_passed() -> None:
     source.feed(SMALL[-1:] + SMALL)
     assert [source.next_message() is not None for _ in range(4)] == [True, True, True, False]
     assert (source.empty, source.left_bytes, source.pinned_bytes()) == (True, 0, 0)
+
+
+def test_a_few_bytes_keep_no_large_piece() -> None:
+    source = Input()
+    source.feed(20_000 * SMALL + SMALL[:2])
+    for _ in range(20_000):
+        assert source.next_message() is not None
+    assert source.next_message() is None
+    assert source.pinned_bytes() == source.left_bytes == 2
 
 
 def test_what_is_left_of_a_large_message_counts_too() -> None:
@@ -396,6 +452,17 @@ def test_messages_are_passed_over_one_by_one(mixed: bool) -> None:
     assert source._passer is source._passed_in is None, "an idle connection keeps nothing"
     source.feed(SMALL)
     assert source.end_of_message() == len(SMALL)
+
+
+def test_another_piece_of_input_is_walked_over_anew() -> None:
+    source = Input()
+    source.feed(SMALL + SMALL)
+    assert source.end_of_message() == len(SMALL)
+    source.advance(len(SMALL))
+    source.feed(b"\x01")
+    assert source.next_message() is not None
+    assert source.at == len(SMALL), "as before, in another piece"
+    assert source.end_of_message() == len(SMALL) + 1
 
 
 def test_what_is_no_message_is_not_passed_over() -> None:
