@@ -172,6 +172,41 @@ def test_its_own_keys_are_its_own(method: str) -> None:
         assert error is None or error[0] in (b"underflow", b"invalid"), error
 
 
+@for_each(
+    ("method", "params", "answer"),
+    [
+        ("scan", (0, 10), "denied"),
+        ("top", (10,), "denied"),
+        ("count", (), "denied"),
+        ("count", (None,), "invalid"),
+        ("get", (), "invalid"),
+        ("get", (7,), "invalid"),
+        ("get_many", (), "invalid"),
+        ("get_many", ("other:a",), "invalid"),
+        ("incr", ("mine:a", "other:a"), "invalid"),
+        ("take", (7,), "invalid"),
+        ("try_incr", ([[]],), "invalid"),
+        ("try_incr", (["other:a"],), "invalid"),
+        ("acquire", (), "invalid"),
+        ("release", (), "invalid"),
+        ("release", (1,), "not_held"),
+        ("release", (1, []), "invalid"),
+    ],
+)
+def test_parameters_that_are_wrong_or_left_out_are_for_the_command_to_refuse(
+    method: str, params: Params, answer: str
+) -> None:
+    """But without a prefix a listing is of all keys."""
+    assert ask(World().me, method, *params) == answer
+
+
+def test_a_whole_hold_of_its_own_is_given_back() -> None:
+    here = World().me
+    granted, values, hold = ask(here, "acquire", [["mine:a", 1, 9]])
+    assert (granted, values) == (True, [6])
+    assert ask(here, "release", hold) == [5]
+
+
 @for_each("method", sorted(WITH_KEY))
 @pytest.mark.parametrize("role", access.ROLES)
 def test_each_role_may_do_what_its_rule_says(method: str, role: Role) -> None:
@@ -510,6 +545,15 @@ CHANGES: list[tuple[str, User, User, bool]] = [
     ("fewer caches", user("me"), user("me", caches=("default",)), False),
     ("another secret", user("me"), user("me", secret="a newer one"), False),
     ("gone", user("me"), user("you"), False),
+    (
+        "the same bounds",
+        user("me", caches=("default",), prefixes=("a:",)),
+        user("me", caches=("default",), prefixes=("a:",)),
+        True,
+    ),
+    ("one cache more", user("me", caches=("default",)), user("me", caches=("orders", "default")), True),
+    ("one cache less", user("me", caches=("orders", "default")), user("me", caches=("default",)), False),
+    ("another cache", user("me", caches=("default",)), user("me", caches=("orders",)), False),
 ]
 
 
@@ -518,7 +562,7 @@ CHANGES: list[tuple[str, User, User, bool]] = [
 )
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_change_of_a_user(before: User, after: User, stays: bool, connected: bool) -> None:
-    engine = engine_of(users=[before])
+    engine = engine_of(CachePolicy("orders"), users=[before])
     here = logged_in(engine, "me", session=True)
     session = here.protocol.session
     if not connected:
@@ -898,6 +942,7 @@ def test_what_a_change_of_the_users_would_do() -> None:
 
 def test_the_bounds_by_number() -> None:
     assert (access.USERS_MAX, access.PREFIXES_MAX, access.SECRETS_MAX) == (1_024, 64, 4)
+    assert access.PREFIXES_PER_ENTRY == 32
     assert (access.ATTEMPTS_MAX, access.ATTEMPTS_OF_ADDRESS_MAX, access.ADDRESSES_MAX) == (256, 4, 4_096)
     assert (access.PENALTY_MS, access.PENALTY_MS_MAX, access.FORGET_MS) == (100, 10_000, 60_000)
 

@@ -185,6 +185,11 @@ def test_bounds_of_a_user() -> None:
         User("me", "read", tuple(PlainSecret(b"secret %d" % number) for number in range(5)))
     with pytest.raises(ValueError, match="at most 64 prefixes"):
         User("me", "read", uids=(1,), prefixes=tuple(map(str, range(65))))
+    longest = ("p" * 512, "ä" * 256)
+    assert User("me", "read", uids=(1,), prefixes=(*map(str, range(62)), *longest)).rights.prefixes[0] == b"0"
+    for prefix in ("", "p" * 513, "ä" * 257):
+        with pytest.raises(ValueError, match="a prefix has 1 to 512 bytes"):
+            User("me", "read", uids=(1,), prefixes=(prefix,))
     with pytest.raises(ValueError, match="at most 1024 users"):
         ServerConfig(users={f"u{number}": User(f"u{number}", "read", uids=(number,)) for number in range(1_025)})
     with pytest.raises(ValueError, match="the user 'a' has the name 'b'"):
