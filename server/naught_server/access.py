@@ -249,6 +249,7 @@ class Login(NamedTuple):
 # ------------------------------------------------------------------------------------------- log-ins
 
 
+_WRONG: Final = "the user or the secret is wrong"
 _TOO_MANY: Final = "too many log-ins wait to be checked; try again later"
 
 
@@ -323,6 +324,13 @@ class Attempt:
         self.fault = fault
         if self._on_settled is not None:
             self._on_settled()
+
+    def renew(self, access: Access) -> None:
+        """The users may have been changed since it was settled."""
+        if self.login is not None:
+            self.login = access.anew(self.login)
+            if self.login is None:
+                self.fault = Unauthenticated(_WRONG)
 
     def drop(self) -> None:
         """Its connection is gone."""
@@ -462,9 +470,15 @@ class Access:
         or what has let it in is not the user's any more, or there were no users when it began."""
         if login is None:
             return None
+        found = self.anew(login)
+        return found if found is not None and found.rights.covers(login.rights) else None
+
+    def anew(self, login: Login) -> Login | None:
+        """The same log-in with what its user may do now; None where its user is gone, or what has let it in is not
+        the user's any more."""
         name = login.rights.user
         rights = self._rights.get(name)
-        if rights is None or not rights.covers(login.rights):
+        if rights is None:
             return None
         credential = login.credential
         kind, _, value = credential.partition(b":")
@@ -580,7 +594,7 @@ class Access:
             for address, count in Counter(attempt.address for attempt in check.attempts).items():
                 self._on_refused(OnRefused(name, address, "wrong user or secret", count))
         for attempt in check.attempts:
-            attempt.settle(None, Unauthenticated("the user or the secret is wrong"))
+            attempt.settle(None, Unauthenticated(_WRONG))
 
     def note_refused_token(self) -> None:
         """A request of HTTP has said a wrong token."""

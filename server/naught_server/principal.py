@@ -84,6 +84,15 @@ class Principal:
             if credentials is not None:
                 self.attempt = self._access.attempt(*credentials, self._address, now_ms, on_settled)
 
+    def renew_attempt(self) -> bool:
+        """Before its outcome is taken: the users may have been changed since the secret was checked. Returns whether
+        it is refused."""
+        attempt = self.attempt
+        if attempt is None:
+            return False
+        attempt.renew(self._access)
+        return attempt.fault is not None
+
     def take_attempt(self) -> Login | None:
         """The user whose secret was checked; None where there was nothing to check. Raises Unauthenticated, Busy."""
         attempt, self.attempt = self.attempt, None

@@ -641,7 +641,7 @@ class ServerProtocol:
         before = self.session
         before.seal()
         principal = self._principal
-        refused = principal.attempt is not None and principal.attempt.fault is not None
+        refused = principal.renew_attempt()
         reply = self._answer(msgid, method, command, params, now_ms)
         principal.attempt = None
         session = self.session

@@ -666,6 +666,10 @@ def test_a_client_that_is_logging_in_is_left_alone() -> None:
 # ------------------------------------------------------------------------------------------- log-ins by a hash
 
 
+def hashed(name: str = "me", role: Role = "write") -> User:
+    return User(name, role, (HashedSecret(HASH),))
+
+
 class Hashing:
     """An engine whose hashes are computed when the test says so."""
 
@@ -680,10 +684,6 @@ class Hashing:
         for check in checks:
             check.run()
             self.engine.access.finish(check, now_ms)
-
-
-def hashed(name: str = "me", role: Role = "write") -> User:
-    return User(name, role, (HashedSecret(HASH),))
 
 
 def test_a_log_in_waits_for_its_hash_and_so_does_what_is_behind_it() -> None:
@@ -732,6 +732,35 @@ def test_a_user_that_goes_while_its_hash_is_computed_is_not_let_in() -> None:
     world.engine.access.take({"you": user("you")})
     world.engine.access.finish(world.checks.pop(), 1_000_000)
     assert decoded(here.protocol.turn(1_000_000))[0][2][0] == b"unauthenticated"
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("after", "answer"),
+    [
+        (user("you"), [b"unauthenticated"]),
+        (user("me", secret="a newer one"), [b"unauthenticated"]),
+        (hashed("me", "read"), [None, b"denied"]),
+        (hashed("me", "admin"), [None, None]),
+    ],
+    ids=["gone", "another secret", "less", "more"],
+)
+def test_users_that_change_between_the_hash_and_the_turn(after: User, answer: list[Any], known: bool) -> None:
+    """The secret was right, and the connection has not come to its turn yet. `known`: it is one without a secret."""
+    world = Hashing(hashed(), User("process", "read", uids=(7,)))
+    here = Conversation(world.engine)
+    if known:
+        login = world.engine.access.login_of_uid(7)
+        assert login is not None
+        here.protocol.take_login(login)
+    here.send(hello("me"), encode_request(2, "incr", ("k",)))
+    world.compute()
+    users = {after.name: after, "process": User("process", "read", uids=(7,))}
+    world.engine.access.take(users)
+    here.protocol.renew_login(1_000_000)
+    replies = decoded(here.protocol.turn(1_000_000) + here.protocol.turn(1_000_000))
+    assert [error and error[0] for _, _, error, _ in replies] == answer
+    assert here.closing is (answer == [b"unauthenticated"])
 
 
 def test_a_connection_that_goes_while_its_hash_is_computed() -> None:
