@@ -865,6 +865,18 @@ def test_addresses_that_guess_do_not_keep_all_places_taken() -> None:
     assert world.engine.access._pace._all == 0
 
 
+def test_no_place_is_taken_for_an_address_that_has_all_of_its_own() -> None:
+    world = Hashing(hashed())
+    waits_out_penalties(world, access.ATTEMPTS_MAX // access.ATTEMPTS_OF_ADDRESS_MAX)
+    dropped, answers = [], []
+    for number in range(6):
+        here = Conversation(world.engine, address="10.9.9.9")
+        answers.append(here.send(hello("me", f"another guess {number}")) == b"")
+        dropped.append(sum(check.dropped for check in world.checks))
+    assert answers == [True] * 4 + [False] * 2
+    assert dropped == [1, 2, 3, 4, 4, 4]
+
+
 def test_no_place_is_taken_from_what_is_not_slowed() -> None:
     world = Hashing(hashed())
     waits_out_penalties(world, 1)
@@ -909,6 +921,9 @@ def test_each_refused_log_in_makes_the_next_one_wait_longer() -> None:
         pace.refuse("a", now_ms)
     assert waits == [0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000, 10_000]
     assert pace.admit("b", now_ms) == 0, "another address"
+    pace.leave("b")
+    pace.refuse("b", now_ms)
+    assert [pace.admit("b", now_ms + late_ms) for late_ms in (99, 100, 101, 5_000)] == [1, 0, 0, 0]
     assert pace.admit("a", now_ms + 4_000) == 6_000
     pace.leave("a")
     now_ms += access.FORGET_MS
