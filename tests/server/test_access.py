@@ -579,6 +579,111 @@ def test_a_change_of_a_user(before: User, after: User, stays: bool, connected: b
             assert here.protocol._principal.careful is not after.rights.serves_hot("default")
 
 
+class Changing:
+    """A server whose users change at random, and connections that log in, take sessions over, and go."""
+
+    NAMES = ("a", "b", "c")
+    SECRETS = ("secret one", "secret two")
+
+    def __init__(self, seed: int) -> None:
+        self.source = random.Random(seed)
+        self.engine = engine_of(CachePolicy("orders"), users=self.users())
+        self.here: list[Conversation] = []
+        self.sessions: list[bytes] = []
+
+    def users(self) -> list[User]:
+        return [self.user(name) for name in self.NAMES if name == "a" or self.source.random() < 0.8]
+
+    def user(self, name: str) -> User:
+        source = self.source
+        bounds: dict[str, Any] = {"secret": source.choice(self.SECRETS)}
+        if source.random() < 0.4:
+            bounds["prefixes"] = tuple(source.sample(("x:", "x:y", "z:"), source.randint(1, 2)))
+        if source.random() < 0.3:
+            bounds["caches"] = (source.choice(("default", "orders")),)
+        if source.random() < 0.5:
+            bounds["uids"] = (self.NAMES.index(name),)
+        return user(name, source.choice(access.ROLES), **bounds)
+
+    def step(self) -> None:
+        source = self.source
+        what = source.choice(("connect", "hello", "hello", "ask", "ask", "close", "reread"))
+        if what == "connect" or not self.here:
+            self.connect()
+        elif what == "hello":
+            self.hello(source.choice(self.here))
+        elif what == "ask":
+            self.ask(source.choice(self.here))
+        elif what == "close":
+            here = self.here.pop(source.randrange(len(self.here)))
+            here.protocol.close(here.now_ms)
+        else:
+            reread(self.engine, *self.users())
+            for here in self.here:
+                here.protocol.renew_login(here.now_ms)
+        self.here = [each for each in self.here if not (each.protocol.aborted or each.closing)]
+
+    def connect(self) -> None:
+        here = Conversation(self.engine)
+        login = self.engine.access.login_of_uid(self.source.randrange(6))
+        if login is not None:
+            here.protocol.take_login(login)
+        self.here.append(here)
+
+    def hello(self, here: Conversation) -> None:
+        source, words = self.source, dict[str, Any]()
+        if source.random() < 0.8:
+            words |= {"user": source.choice(self.NAMES), "secret": source.choice((*self.SECRETS, "a guess"))}
+        if source.random() < 0.3:
+            words["cache"] = source.choice(("default", "orders"))
+        elif source.random() < 0.3:
+            words["session"] = True
+        elif self.sessions:
+            words |= {"session": source.choice(self.sessions), "received": 0}
+        answer = ask(here, "hello", words)
+        if isinstance(answer, dict) and b"session" in answer:
+            self.sessions.append(answer[b"session"])
+
+    def ask(self, here: Conversation) -> None:
+        """A request is done only if the user may do it by the present configuration."""
+        cache, key = here.protocol.session.cache.name, self.source.choice(("x:1", "x:y1", "z:1", "q"))
+        login = here.protocol.login
+        answer = ask(here, "incr", key)
+        if answer.__class__ is int:
+            assert login is not None
+            now = self.engine.access.users[login.rights.user]
+            assert now.role != "read"
+            assert now.caches is None or cache in now.caches
+            assert not now.prefixes or key.startswith(now.prefixes)
+
+    def check(self) -> None:
+        now = {name: each.rights for name, each in self.engine.access.users.items()}
+        for here in self.here:
+            login, session = here.protocol.login, here.protocol.session
+            if login is None:
+                assert here.protocol.is_unknown
+                assert here.protocol._principal.careful
+                continue
+            rights = now[login.rights.user]
+            assert rights.covers(login.rights)
+            assert login.rights.covers(rights)
+            assert here.protocol._principal.careful is not rights.serves_hot(session.cache.name)
+            assert session.login is None or session.login.rights.user == rights.user
+        for session in self.engine.sessions:
+            assert session.login is not None
+            assert session.login.rights.covers(now[session.login.rights.user])
+        self.engine.invariants(1_000_000)
+
+
+@pytest.mark.parametrize("seed", seeds(range(3), range(3, 60)))
+def test_whatever_changes_each_may_do_what_its_user_may_do_now(seed: int) -> None:
+    world = Changing(seed)
+    for _ in range(300):
+        world.step()
+        world.check()
+    assert world.engine.access.accepted
+
+
 def test_a_secret_is_replaced_in_three_steps() -> None:
     """The new one beside the old one, then the clients, then without the old one: nobody is interrupted."""
     old, new = user("me"), user("me", secret="a newer one")
