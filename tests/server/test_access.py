@@ -13,7 +13,7 @@ from naught.errors import Busy, Denied
 from naught.wire.codec import encode_notification, encode_request
 from naught.wire.limits import UNKNOWN_BYTES_MAX
 from naught_server import access, secret_hash
-from naught_server.access import Access, Check, LoginPace, Names, Rights, Role, User, penalty_ms
+from naught_server.access import Access, Attempt, Check, LoginPace, Names, Rights, Role, User, penalty_ms
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
@@ -887,6 +887,25 @@ def test_unknown_users_cost_the_same_hash() -> None:
     assert [each.user for each in world.refused] == [None, "plain", "me"]
 
 
+def test_a_wrong_secret_costs_what_the_user_with_the_most_hashes_costs() -> None:
+    two = User("two", "read", (HashedSecret(HASH), HashedSecret(hash_of(b"another one", b"pepp" * 4))))
+    for users, hashes in (([user("plain")], 1), ([hashed(), two], 2)):
+        world = Hashing(*users)
+        Conversation(world.engine).send(hello("nobody", "wrong horse"))
+        assert [check._hashes for check in world.checks] == [hashes]
+
+
+def test_an_attempt_whose_connection_is_gone_tells_nobody() -> None:
+    told: list[bool] = []
+    for gone in (False, True):
+        attempt = Attempt(None, lambda gone=gone: told.append(gone))  # type: ignore[misc]
+        if gone:
+            attempt.drop()
+        attempt.settle(None, Denied("no"))
+        assert attempt.settled
+    assert told == [False]
+
+
 def test_a_refused_log_in_tells_the_log_no_secret_in_the_place_of_a_user() -> None:
     world = Hashing(hashed())
     Conversation(world.engine, address="10.0.0.1").send(hello(SECRET, "me1234567"))
@@ -921,12 +940,11 @@ def test_log_ins_that_wait_are_bounded_by_address_and_in_all() -> None:
         return "waits"
 
     assert [guess("10.0.0.1") for _ in range(6)] == ["waits"] * 4 + ["busy"] * 2
-    for number in range(200):
-        guess(f"10.0.1.{number}")
-        guess(f"10.0.2.{number}")
+    answers = [guess(f"10.0.{number % 2}.{number}") for number in range(400)]
+    assert answers == ["waits"] * (access.ATTEMPTS_MAX - 4) + ["busy"] * (400 - access.ATTEMPTS_MAX + 4)
     assert len(world.checks) == access.ATTEMPTS_MAX
     assert guess("10.9.9.9") == "busy"
-    assert world.engine.access.busy > 2
+    assert world.engine.access.busy == 2 + answers.count("busy") + 1
     for check in world.checks:
         check._secrets, check._hashes = (), 0  # type: ignore[misc]
     world.compute()
