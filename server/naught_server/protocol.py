@@ -381,6 +381,7 @@ class ServerProtocol:
         session = self.session
         behind = (
             self._waiting
+            or self._stalled is not None
             or self._fault is not None
             or session.batch is not None
             or not (self._starved or self._input.empty)

@@ -78,6 +78,26 @@ def test_it_waits_for_a_shard_that_is_held_in_the_middle() -> None:
     assert locks.held == 0
 
 
+@pytest.mark.parametrize("method", ["apply", "get_many", "take"])
+def test_a_request_that_waited_for_a_shard_goes_on_although_its_turn_is_spent(method: str) -> None:
+    """Decoding it has cost more than the turn, so the turn after the grant does nothing but pay."""
+    engine = engine_of(shards=1)
+    peer = Peer(engine)
+    locks = peer.protocol.session.cache.locks
+    assert locks.acquire(0, "a worker")
+    params = (KEYS * 5, 1) if method == "apply" else (KEYS * 5,)
+    peer.take(peer.protocol.receive(encode_request(1, method, params), peer.now_ms))
+    assert peer.protocol.spent > 2 * TURN_ITEMS_MAX
+    assert not peer.protocol.wants_turn
+    locks.release(0, "a worker")
+    assert peer.woken == 1
+    peer.turn()
+    while peer.protocol.wants_turn:
+        peer.turn()
+    assert len(peer.replies[1]) == 5 * COUNT
+    assert peer.protocol.idle
+
+
 def test_a_session_takes_it_along_to_its_next_connection() -> None:
     conversation = Conversation()
     (opened,) = decoded(conversation.send(encode_request(0, "hello", ({"session": True},))))
