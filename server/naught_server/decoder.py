@@ -280,7 +280,8 @@ def peek_method(head: bytes) -> bytes:
     if b"\xa0" <= kind < b"\xc0":
         return head[at + 1 : at + 1 + (kind[0] & 0x1F)]
     if kind in (b"\xd9", b"\xc4"):
-        return head[at + 2 : at + 2 + sum(head[at + 1 : at + 2])]
+        size = int.from_bytes(head[at + 1 : at + 2], "big")  # 0 where the head ends here
+        return head[at + 2 : at + 2 + size]
     return b""
 
 

@@ -27,7 +27,7 @@ from naught import blocking
 from naught.aio.connection import Connection
 from support.paths import SUPPORT
 from support.proxy import Proxy
-from support.server_process import ServerProcess, server_process, wait_until
+from support.server_process import ServerProcess, server_process, stopped, wait_until
 
 GUARD_S = 30.0
 """No test waits longer for anything; none takes a tenth of it."""
@@ -282,15 +282,6 @@ def test_a_server_that_is_killed_and_starts_anew(tmp_path: Path, own_port: int) 
     finally:
         for server in servers:
             server.kill()
-
-
-@contextlib.contextmanager
-def stopped(server: ServerProcess) -> Iterator[None]:
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 def test_a_server_that_stands_still_costs_every_caller_its_own_time(server: ServerProcess, direct: Client) -> None:

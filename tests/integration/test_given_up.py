@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from naught import blocking
 from naught.aio import connection
 from naught.aio.connection import Connection
 from naught.core.backoff import Backoff
-from support.server_process import ServerProcess, server_process, wait_until
+from support.server_process import ServerProcess, server_process, stopped, wait_until
 
 GUARD_S = 30.0
 LOOPS = {"asyncio": None, "uvloop": uvloop.new_event_loop}
@@ -36,16 +35,6 @@ pytestmark = pytest.mark.patches
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     with server_process(tmp_path) as server:
         yield server
-
-
-@contextlib.contextmanager
-def stopped(server: ServerProcess) -> Iterator[None]:
-    """It reads and answers nothing meanwhile, but its system accepts connections."""
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 def url_of(server: ServerProcess) -> str:

@@ -18,7 +18,7 @@ import pytest
 import naught
 from naught import blocking
 from naught.blocking import future
-from support.server_process import ServerProcess, server_process, wait_until
+from support.server_process import ServerProcess, server_process, stopped, wait_until
 
 GUARD_S = 30.0
 
@@ -231,15 +231,6 @@ CHANGES = {
     "retain": Change(nothing, lambda client, _: client.reference("n").retain(), {0, 1}),
     "use of a quota": Change(nothing, lambda client, _: client.quota("n", 5, per=60).use(2), {0, 2}),
 }
-
-
-@contextlib.contextmanager
-def stopped(server: ServerProcess) -> Iterator[None]:
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("name", CHANGES)

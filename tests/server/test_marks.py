@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from naught_server.hot import SHARD_SHIFT
 from naught_server.marks import MARK_SHIFT, MARKED_MAX, MARKS, Marks
 
 
@@ -23,7 +24,7 @@ def test_a_key_has_a_mark_from_the_first_time_on() -> None:
 def test_keys_of_one_shard_have_different_marks() -> None:
     """Else a shard with one held key would have no benefit of them."""
     keys = [b"key:%d" % number for number in range(60_000)]
-    of_one_shard = [key for key in keys if not hash(key) >> 47 & 255]
+    of_one_shard = [key for key in keys if not hash(key) >> SHARD_SHIFT & 255]
     assert len({place_of(key) for key in of_one_shard}) > 0.8 * len(of_one_shard)
 
 

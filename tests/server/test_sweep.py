@@ -217,6 +217,7 @@ def test_tables_of_what_waits_and_is_held_are_as_small_as_what_is_left(left: int
         assert bool(table) is bool(left)
         assert sys.getsizeof(table) < full[name] // 8, name
     assert engine.sweep.table_bytes_freed >= sum(full.values()) // 2
+    assert sum(waiters.marks.places) <= len(set().union(*tables.values())), "and so are their marks"
     stays.engine.invariants(stays.now_ms)
     if left:
         assert len(stays.call("held")) == 5
