@@ -45,7 +45,8 @@ def use_up(server: ServerProcess, asking: RawPeer, peers: list[RawPeer]) -> None
     peers[0].send(b"".join(waits))
     wait_until(lambda: asking.call("info")[b"errors"].get(b"busy", 0) > 0, "all memory for waits is in use")
     before = server.resident_bytes()
-    unended = encode_request(2_001, "get", (b"x" * 60_000,))[:-9]
+    # All of it is allowed: a string that is too long would end the session, if the server comes so far.
+    unended = encode_request(2_001, "apply", ([b"%0500d" % key for key in range(120)], 1))[:-9]
     for peer in peers[1:]:
         peer.send(encode_request(2_000, "scan", (0, 1_000, b"")) * SCANS + unended)
     wait_until(lambda: server.resident_bytes() > before + 2 * MIB, "it keeps replies that nobody reads")
