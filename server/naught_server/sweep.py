@@ -436,10 +436,10 @@ class CompactTables(ShardJob):
         self._bytes_per_entry_max = COMPACTION_BYTES_PER_ENTRY
         self._freed = freed  # called with the bytes of tables that a rebuilt shard gave up
         self._bytes_before = 0  # of the shard that was last found to need work
-        # By shard: its entries when they were last noted, and when they were noted before that, at least SETTLED_MS
-        # ago; and when they were last noted.
-        self._noted = array("q", [0]) * len(cache.tables)
-        self._noted_before = array("q", [0]) * len(cache.tables)
+        # By shard: the most entries that were seen since `_noted_ms`, and in the SETTLED_MS or more before that. The
+        # most, and not those at one moment: a shard may be filled and drained within one such time.
+        self._most = array("q", [0]) * len(cache.tables)
+        self._most_before = array("q", [0]) * len(cache.tables)
         self._noted_ms = array("q", [0]) * len(cache.tables)
         self._now_ms = 0  # of the step under way
 
@@ -459,13 +459,15 @@ class CompactTables(ShardJob):
         size = cache.measure(shard)
         entries = cache.entries_of(shard)
         if self._now_ms - self._noted_ms[shard] >= SETTLED_MS:
-            self._noted_before[shard] = self._noted[shard]
-            self._noted[shard] = entries
+            self._most_before[shard] = self._most[shard]
+            self._most[shard] = entries
             self._noted_ms[shard] = self._now_ms
+        elif entries > self._most[shard]:
+            self._most[shard] = entries
         if (
             size > TABLE_BYTES_MIN
             and size > self._bytes_per_entry_max * entries
-            and entries * 4 >= self._noted_before[shard] * 3
+            and entries * 4 >= max(self._most[shard], self._most_before[shard]) * 3
         ):
             self._bytes_before = size
             return True

@@ -287,6 +287,27 @@ def test_deadlines_that_were_moved_still_come() -> None:
     cache.invariants(START_MS + LONG_MS)
 
 
+def test_a_table_that_was_filled_a_moment_ago_and_is_emptying_is_left_alone() -> None:
+    # Its entries of one and two seconds ago say nothing then: there were none.
+    engine = engine_of(shards=1)
+    cache = cache_of(engine)
+    now_ms = START_MS
+    for _ in range(30):
+        now_ms += 100
+        engine.advance(now_ms, 100_000)
+    keys = fill(cache, 10_000)
+    full = cache.measure(0)
+    for start in range(0, 9_900, 1_100):
+        now_ms += 100
+        engine.advance(now_ms, 100_000)
+        for key in keys[start : start + 1_100]:
+            cache.decr(key, 1_000, False, now_ms)
+    engine.advance(now_ms, 100_000)
+    assert (cache.measure(0), len(cache.tables[0])) == (full, 100)
+    run(engine, now_ms)
+    assert cache.measure(0) <= full // 20
+
+
 def test_a_table_that_is_still_emptying_is_left_alone() -> None:
     engine = engine_of(shards=1)
     cache = cache_of(engine)
