@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from naught import fork
 from naught.aio import dialing
 from naught.core.backoff import Backoff
-from naught.core.greeting import LINE_ENDS
+from naught.core.greeting import LINE_ENDS, Greeting
 from naught.core.options import Options
 from naught.core.session import ClientSession
 from naught.core.silence import SILENT_TICKS, TICK_S
@@ -72,6 +72,7 @@ BYE_TIMEOUT_S: Final = 0.5
 """Seconds that a closing client waits until the server has read its `bye` and closed. If the server does not read it,
 the session's holds are given back only when the lease ends."""
 
+CLOSED_BY_SERVER: Final = "the server closed the connection"
 
 FLOOD_BYTES: Final = 64 << 10
 """A piece of this size or more is followed by a turn of the loop, before more is read. (uvloop hands over up to 32
@@ -88,6 +89,30 @@ class TransportProtocol(asyncio.Protocol):
         self._connection: Connection | None = connection  # None once detached
         # What has arrived before the handshake begins: some services that are no naught server speak first.
         self._early: list[bytes] | None = []
+        self.greeting: Greeting | None = None  # what was written on it to see whether anybody answers
+        self._answered: Future[None] | None = None  # settled when it is answered
+
+    async def greet(self, greeting: Greeting) -> None:
+        """Return once the server has answered. Raises as `Greeting.receive`, and OSError if the transport closes."""
+        transport = self.transport
+        if transport is None or self.closed.done():
+            raise ConnectionResetError(CLOSED_BY_SERVER)
+        self.greeting = greeting
+        self._answered = asyncio.get_running_loop().create_future()
+        transport.write(greeting.request)
+        early, self._early = self._early, []
+        if early:
+            self._receive_answer(greeting, self._answered, b"".join(early))
+        await self._answered
+
+    @staticmethod
+    def _receive_answer(greeting: Greeting, answered: Future[None], data: bytes) -> None:
+        try:
+            if greeting.receive(data) and not answered.done():
+                answered.set_result(None)
+        except NaughtError as error:
+            if not answered.done():
+                answered.set_exception(error)
 
     def begin(self) -> bytes:
         """Pass on what arrives from now on. Returns what has arrived before."""
@@ -102,7 +127,11 @@ class TransportProtocol(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
-        if self._early is not None:
+        answered = self._answered
+        if answered is not None and not answered.done():
+            assert self.greeting is not None
+            self._receive_answer(self.greeting, answered, data)
+        elif self._early is not None:
             self._early.append(data)
         elif self._connection is not None:
             self._connection.received(self, data)
@@ -121,14 +150,12 @@ class TransportProtocol(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
+        error = error or ConnectionResetError(CLOSED_BY_SERVER)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(error)
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.transport_lost(self, error or ConnectionResetError("the server closed the connection"))
-
-
-def _is_distrust(error: Exception) -> bool:
-    """Whether the certificate of the server is not one to trust: trying again would not help."""
-    return type(error).__name__ == "SSLCertVerificationError"
+            connection.transport_lost(self, error)
 
 
 def _is_no_tls(error: Exception) -> bool:
@@ -175,7 +202,6 @@ class Connection:
         self.cancel_wait: Final = self.session.cancel_wait
         self.release_untaken: Final = self.session.release_untaken
         self.untrack: Final = self.session.untrack
-        self._passed_addresses = 0  # of the host's: attempts begin behind them
         self._protocol: TransportProtocol | None = None  # of the current transport, from before its handshake on
         self._closing: list[asyncio.Future[None]] = []  # `closed` of transports that are being closed
         self._reconnect_task: asyncio.Task[None] | None = None  # replaces a transport that was lost
@@ -336,7 +362,7 @@ class Connection:
                     except Exception as error:
                         if is_refusal(error):
                             raise
-                        if isinstance(error, ProtocolError) or _is_distrust(error):
+                        if isinstance(error, ProtocolError) or dialing.is_distrust(error):
                             raise ConnectionFailed(f"no connection to {self._address}: {reason_of(error)}") from error
                         if last is None:
                             why = reason_of(error)
@@ -357,42 +383,35 @@ class Connection:
         """
         if self.closed:
             raise ClientClosed("the client is closed")
-        protocol = TransportProtocol(self)
         login = await self._login()
         forks = fork.count()
-        created = False
+        protocol = await self._create_transport(login)
         try:
-            await self._create_transport(protocol)
-            created = True
             transport = protocol.transport
             if transport is None or protocol.closed.done():
-                raise ConnectionResetError("the server closed the connection")
+                raise ConnectionResetError(CLOSED_BY_SERVER)
             if forks != fork.count():
                 fork.shut_down(transport.get_extra_info("socket"))
                 raise ConnectionResetError("forked while connecting: the child may have this connection too")
             self._protocol = protocol
             handshake = self._loop.create_future()
-            hello = self.session.connected(handshake, login)
+            greeted = protocol.greeting is not None  # which has logged in
+            hello = self.session.connected(handshake, None if greeted else login)
             if hello:
-                transport.write(hello if isinstance(self._address, MemoryAddress) else LINE_ENDS + hello)
+                plain = greeted or isinstance(self._address, MemoryAddress)
+                transport.write(hello if plain else LINE_ENDS + hello)
             early = protocol.begin()
             if early:
                 self.received(protocol, early)
             await handshake
             if self._protocol is not protocol:  # lost between the end of the handshake and this line
-                raise ConnectionResetError("the server closed the connection")
-        except BaseException as error:
-            if not created:
-                # The loop closes what it was creating. `close` must not wait for that: uvloop does not say when it is
-                # closed, although the protocol may have its transport already.
-                protocol.detach()
-            elif isinstance(error, Exception):
-                self._close_transport(protocol)
-                if self._protocol is protocol:
-                    self._end_attempt(error)
+                raise ConnectionResetError(CLOSED_BY_SERVER)
+        except Exception as error:
+            self._close_transport(protocol)
+            if self._protocol is protocol:
+                self._end_attempt(error)
             raise
         self._opened = True
-        self._passed_addresses = max(0, self._passed_addresses - 1)
         self._refused_backoff.reset()
         self.write()
 
@@ -417,28 +436,52 @@ class Connection:
             secret = await secret
         return self._credentials.user, check_secret(secret)
 
-    async def _create_transport(self, protocol: TransportProtocol) -> None:
+    async def _create_transport(self, login: tuple[str, str] | None) -> TransportProtocol:
+        """A new connection. Where the host has several addresses, the server has answered a greeting on it."""
         address = self._address
         if isinstance(address, TcpAddress):
-            connected = await dialing.dial(address.host, address.port, self._passed_addresses)
-            self._passed_addresses += 1  # until there is a naught server
-            try:
-                keep_alive(connected)
-                if address.tls:
-                    await self._create_tls(protocol, connected, address.host)
-                else:
-                    await self._loop.create_connection(lambda: protocol, sock=connected)
-            except BaseException:
-                connected.close()
-                raise
-        elif isinstance(address, MemoryAddress):
+
+            async def establish(connected: socket, contested: bool) -> TransportProtocol:
+                protocol = await self._create_tcp(connected, address)
+                if contested:
+                    try:
+                        await protocol.greet(Greeting(address.cache, login))
+                    except BaseException:
+                        self._close_transport(protocol)
+                        raise
+                return protocol
+
+            return await dialing.dial(address.host, address.port, establish, self._close_transport)
+        protocol = TransportProtocol(self)
+        if isinstance(address, MemoryAddress):
             if self._memory_host is None:
                 from naught.memory import find_host
 
                 self._memory_host = find_host(address.name)
             self._memory_host.attach(protocol)
-        else:
+            return protocol
+        try:
             await self._loop.create_unix_connection(lambda: protocol, address.path)
+        except BaseException:
+            protocol.detach()  # as in `_create_tcp`
+            raise
+        return protocol
+
+    async def _create_tcp(self, connected: socket, address: TcpAddress) -> TransportProtocol:
+        protocol = TransportProtocol(self)
+        try:
+            keep_alive(connected)
+            if address.tls:
+                await self._create_tls(protocol, connected, address.host)
+            else:
+                await self._loop.create_connection(lambda: protocol, sock=connected)
+        except BaseException:
+            # The loop closes what it was creating. `close` must not wait for that: uvloop does not say when it is
+            # closed, although the protocol may have its transport already.
+            protocol.detach()
+            connected.close()
+            raise
+        return protocol
 
     async def _create_tls(self, protocol: TransportProtocol, connected: socket, host: str) -> None:
         context = self._context()
@@ -568,16 +611,16 @@ class Connection:
 
     async def _say_farewell(self, farewell: Callable[[tuple[str, str] | None], bytes]) -> None:
         """The session has no connection, so `bye` needs one of its own. Without a server this ends at once."""
-        protocol = TransportProtocol(self)
         try:
             async with asyncio.timeout(BYE_TIMEOUT_S):
-                words = farewell(await self._login())
-                await self._create_transport(protocol)
+                login = await self._login()
+                protocol = await self._create_transport(login)
         except Exception as error:
-            protocol.detach()
             logger.info("%s: the session ends with its lease: %s", self._address, reason_of(error))
         else:
-            self._close_transport(protocol, LINE_ENDS + words)
+            greeted = protocol.greeting is not None
+            words = farewell(None if greeted else login)
+            self._close_transport(protocol, words if greeted else LINE_ENDS + words)
 
     def after_fork(self) -> None:
         """This is the child of a fork. The connection stays the parent's and must end with the parent.

@@ -51,7 +51,7 @@ from typing import Any, Final
 from naught.core import calls
 from naught.core.busy import BusyRequests
 from naught.core.calls import Call, check_timeout, check_ttl, item_error, text
-from naught.core.greeting import check_greeting
+from naught.core.greeting import check_greeting, login_words
 from naught.core.holds import Hold
 from naught.core.messages import (
     JOINED_ITEMS_MAX,
@@ -65,7 +65,6 @@ from naught.core.messages import (
 from naught.core.session_holds import SessionHolds
 from naught.core.silence import SilenceWatch
 from naught.core.windows import HELLO_MSGID, ObservedWindows, Windows
-from naught.credentials import text_as_sent
 from naught.errors import (
     Busy,
     CallTimeout,
@@ -518,7 +517,7 @@ class ClientSession:
     # The session at the server.
 
     def _hello(self) -> bytes:
-        words, self._login = _login_words(self._login), None
+        words, self._login = login_words(self._login), None
         if self._id is not None:
             words |= {"session": self._id, "received": self._windows.received}
         else:
@@ -688,7 +687,7 @@ class ClientSession:
             return None
         words = {"session": self._id, "received": self._windows.received}
         bye = encode_notification("bye", ())
-        return lambda login: encode_request(HELLO_MSGID, "hello", (_login_words(login) | words,)) + bye
+        return lambda login: encode_request(HELLO_MSGID, "hello", (login_words(login) | words,)) + bye
 
     def after_fork(self, reason: str) -> None:
         """This is the child of a fork: close the session here without a word to the server, as the parent goes on.
@@ -799,8 +798,3 @@ class ClientSession:
             reason += ": earlier calls are unanswered"
         message.fail(lambda: with_cause(CallTimeout(reason), cause))
         self.cancel_wait(message)
-
-
-def _login_words(login: tuple[str, str] | None) -> dict[str, Any]:
-    """What `hello` says of the user."""
-    return {} if login is None else dict(zip(("user", "secret"), map(text_as_sent, login), strict=True))

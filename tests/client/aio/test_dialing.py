@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import msgpack
 import pytest
 import uvloop
 
 import naught
 from naught.aio import dialing
+from naught_server.secret_hash import hash_of
+from support.proxy import Proxy
 from support.server_process import server_process
+from support.users import SECRET
 
 GUARD_S = 30.0
 LOOPS: list[Any] = [asyncio.new_event_loop, uvloop.new_event_loop]
@@ -32,6 +36,11 @@ def run(coroutine: Any, make_loop: Any) -> Any:
 
 def info(host: str, port: int) -> dialing.AddressInfo:
     return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
+
+
+def race(addresses: list[dialing.AddressInfo]) -> Any:
+    """Where connecting alone is success."""
+    return dialing.race(addresses, dialing.connect, socket.socket.close)
 
 
 @contextmanager
@@ -56,7 +65,7 @@ def test_an_address_that_swallows_packets_does_not_hold_up_the_next(make_loop: A
     async def scenario(silent: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             good = listening.getsockname()[1]
-            connected = await dialing.race([info("127.0.0.2", silent), info("127.0.0.1", good)])
+            connected = await race([info("127.0.0.2", silent), info("127.0.0.1", good)])
             with connected:
                 assert connected.getpeername() == ("127.0.0.1", good)
                 assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -75,13 +84,13 @@ def test_an_attempt_that_fails_is_followed_by_the_next_at_once(
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             good = info(*listening.getsockname())
-            (await dialing.race([info("127.0.0.1", unused_tcp_port), good])).close()
+            (await race([info("127.0.0.1", unused_tcp_port), good])).close()
         with pytest.raises(ConnectionRefusedError):
-            await dialing.race([info("127.0.0.1", unused_tcp_port)])
+            await race([info("127.0.0.1", unused_tcp_port)])
         with pytest.raises(OSError, match=r"127\.0\.0\.1.*; .*127\.0\.0\.2"):
-            await dialing.race([info(host, unused_tcp_port) for host in ("127.0.0.1", "127.0.0.2")])
+            await race([info(host, unused_tcp_port) for host in ("127.0.0.1", "127.0.0.2")])
         with pytest.raises(OSError, match="no address"):
-            await dialing.race([])
+            await race([])
 
     run(scenario(), make_loop)
 
@@ -91,7 +100,7 @@ def test_giving_up_ends_every_attempt(make_loop: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(dialing, "ATTEMPT_DELAY_S", 0.001)
 
     async def scenario(silent: int) -> None:
-        racing = asyncio.ensure_future(dialing.race([info("127.0.0.2", silent)] * 3))
+        racing = asyncio.ensure_future(race([info("127.0.0.2", silent)] * 3))
         while len(asyncio.all_tasks()) < 5:  # noqa: ASYNC110 - nothing says so
             await asyncio.sleep(0.001)
         racing.cancel()
@@ -143,6 +152,167 @@ def closing() -> Iterator[int]:
         yield listening.getsockname()[1]
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def resolving_to(*addresses: dialing.AddressInfo) -> Any:
+    """In place of `dialing.resolve`."""
+
+    async def resolve(host: str, port: int) -> list[dialing.AddressInfo]:
+        return list(addresses)
+
+    return resolve
+
+
+@contextmanager
+def mute() -> Iterator[int]:
+    """A port of 127.0.0.2 that accepts connections and says nothing: the kernel does so while nobody accepts them."""
+    with socket.create_server(("127.0.0.2", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+KINDS = ["asyncio", "threads"]
+
+
+@contextmanager
+def opened(kind: str, url: str, **options: Any) -> Iterator[Any]:
+    """A function that calls a method of a client: `call("incr", "n")`."""
+    if kind == "threads":
+        with naught.blocking.Client(url, **options) as counters:
+            yield lambda method, *arguments: getattr(counters, method)(*arguments)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            client = naught.connect(url, **options)
+            counters = runner.run(client.__aenter__())
+
+            async def call(method: str, *arguments: Any) -> Any:
+                return await getattr(counters, method)(*arguments)
+
+            yield lambda method, *arguments: runner.run(call(method, *arguments))
+            runner.run(counters.close())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lazy", [False, True], ids=["at-once", "lazy"])
+def test_an_address_that_accepts_and_is_silent_does_not_hold_up_the_next(
+    kind: str, lazy: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_process(tmp_path) as server, mute() as silent:
+        monkeypatch.setattr(
+            dialing, "resolve", resolving_to(info("127.0.0.2", silent), info("127.0.0.1", server.port))
+        )
+        options = {"lazy": lazy, "connect_timeout": GUARD_S, "timeout": GUARD_S / 2}
+        with opened(kind, f"naught://counters.test:{server.port}", **options) as call:
+            assert call("incr", "n") == 1
+
+
+def test_a_name_whose_addresses_are_all_silent_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mute() as silent:
+        monkeypatch.setattr(dialing, "resolve", resolving_to(*[info("127.0.0.2", silent)] * 2))
+        with (
+            pytest.raises(naught.ConnectionFailed, match="within"),
+            naught.blocking.Client(f"naught://counters.test:{silent}", connect_timeout=0.5),
+        ):
+            pass
+
+
+async def test_a_session_is_resumed_at_a_name_whose_first_address_is_silent(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it holds is kept: no attempt takes the session over from the one that is used, or ends it."""
+    monkeypatch.setattr(dialing, "ATTEMPT_DELAY_S", 0.01)
+    with server_process(tmp_path) as server, mute() as silent:
+        async with Proxy(server.port) as proxy, asyncio.timeout(GUARD_S):
+            found = [info("127.0.0.2", silent), *[info("127.0.0.1", proxy.port)] * 3]
+            monkeypatch.setattr(dialing, "resolve", resolving_to(*found))
+            url = f"naught://counters.test:{proxy.port}?connect_timeout={GUARD_S}&timeout={GUARD_S}"
+            async with naught.connect(url) as counters:
+                acquired = await counters.acquire([("seat", 1, 1)])
+                for expected in range(1, 4):
+                    proxy.cut()
+                    assert await counters.incr("n") == expected
+                assert acquired.hold is not None
+                assert not acquired.hold.lost
+                assert await counters.release(acquired.hold) == [0]
+
+
+def test_a_user_logs_in_at_a_name_whose_first_address_is_silent(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The secret is said to both, and a wrong one is refused as it is where there is one address."""
+    (tmp_path / "users.toml").write_text(
+        f"""
+        [caches.orders]
+        [users.ann]
+        role = "write"
+        caches = ["orders"]
+        secret = "{hash_of(SECRET.encode(), b"salt" * 4)}"
+        """
+    )
+    with server_process(tmp_path, "--config", str(tmp_path / "users.toml")) as server, mute() as silent:
+        monkeypatch.setattr(
+            dialing, "resolve", resolving_to(info("127.0.0.2", silent), info("127.0.0.1", server.port))
+        )
+        url, options = (
+            f"naught://counters.test:{server.port}/orders",
+            {"timeout": GUARD_S, "connect_timeout": GUARD_S},
+        )
+        with naught.blocking.Client(url, user="ann", secret=SECRET, **options) as counters:
+            assert counters.incr("n") == 1
+        with pytest.raises(naught.Unauthenticated):
+            naught.blocking.Client(url, user="ann", secret="wrong", **options)
+        with pytest.raises(naught.Denied):
+            naught.blocking.Client(url.replace("/orders", "/others"), user="ann", secret=SECRET, **options)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A port of 127.0.0.2 that gives this answer to whatever arrives, and keeps the connection."""
+    with ExitStack() as kept, socket.create_server(("127.0.0.2", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    accepted = kept.enter_context(listening.accept()[0])
+                    accepted.recv(1)
+                    accepted.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+ANSWERS = {
+    "redis": b"-ERR unknown command\r\n",
+    "half a reply": b"\x94\x01\x00\xc0",
+    "a server that stops": msgpack.packb([1, 0, ["shutting_down", "it stops"], None]),
+    "no MessagePack": b"\x94\xc1",
+    "a notification": b"\x93\x02\xa1n\x90",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_at_which_something_else_answers_does_not_hide_the_next(
+    kind: str, answer: bytes, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server_process(tmp_path) as server, answering(answer) as other:
+        found = [info("127.0.0.2", other), info("127.0.0.1", server.port)]
+        monkeypatch.setattr(dialing, "resolve", resolving_to(*found))
+        options = {"connect_timeout": GUARD_S, "timeout": GUARD_S / 2}
+        with opened(kind, f"naught://counters.test:{server.port}", **options) as call:
+            assert call("incr", "n") == 1
+
+
+def test_where_no_address_has_a_server_the_error_says_what_answers(
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(ANSWERS["redis"]) as other:
+        found = [info("127.0.0.1", unused_tcp_port), info("127.0.0.2", other), info("127.0.0.1", unused_tcp_port)]
+        monkeypatch.setattr(dialing, "resolve", resolving_to(*found))
+        with pytest.raises(naught.ConnectionFailed, match=r"test:\d+: what answers there .* but Redis"):
+            naught.blocking.Client(f"naught://counters.test:{other}", connect_timeout=GUARD_S)
 
 
 @both_loops
