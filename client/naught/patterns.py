@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -388,8 +387,9 @@ class WaitGroup:
         self.name: Final = name
         self._client: Final = client
         self._held: Final = held
-        # With `held`: the work that is not done yet, as a hold and its amount, oldest first. Empty otherwise.
-        self._holds: Final[deque[tuple[Hold, int]]] = deque()
+        # With `held`: the work that is not done yet, as a hold and its amount, oldest first. Empty otherwise. It is a
+        # tuple, because an assignment is the only step in which no signal handler can raise.
+        self._holds: tuple[tuple[Hold, int], ...] = ()
         # Guards `_holds`, which threads may share. Reentrant, because a finalizer that calls `done` may interrupt a
         # thread that has the lock.
         self._lock: Final = threading.RLock()
@@ -401,8 +401,14 @@ class WaitGroup:
         acquired = await self._client.acquire([(self.name, n, VALUE_MAX)])
         if acquired.hold is None:
             raise InvalidRequest("the group would pass 2^63 - 1")
-        with self._lock:
-            self._holds.append((acquired.hold, n))
+        work = (acquired.hold, n)
+        try:
+            with self._lock:
+                self._holds += (work,)
+        except BaseException:  # an interrupt: the caller of this coroutine gives the hold back
+            with self._lock:
+                self._holds = tuple(each for each in self._holds if each is not work)
+            raise
         return acquired.values[0]
 
     async def done(self, n: int = 1) -> int:
@@ -428,27 +434,31 @@ class WaitGroup:
         """Release the oldest `n` unfinished pieces, one release for each hold they belong to.
 
         All releases are sent before the caller awaits the first. So if the caller is cancelled, or one of the holds
-        is lost, the others are released nevertheless.
+        is lost, the others are released nevertheless. If it is interrupted, the holds that end are released again, as
+        they may not have been: a second release of a hold does nothing. A part of a hold would be given back twice.
+        If that was not sent, it goes back with the rest of its hold, which is always released as a whole.
         """
-        answers = []
+        answers: list[Future[list[int]]] = []
         with self._lock:
-            if sum(amount for _, amount in list(self._holds)) < n:
-                raise NotHeld(f"less than {n} of the work that this object has added is unfinished")
-            while n:
-                if not self._holds:
-                    raise NotHeld("a finalizer or signal handler has done the same work meanwhile")
-                hold, amount = self._holds.popleft()  # before the release: a finalizer must not find it too
-                part = min(n, amount)
-                try:
-                    answers.append(self._client.release(hold, [(self.name, part)]))
-                except BaseException:
-                    self._holds.appendleft((hold, amount))
-                    raise
-                n -= part
-                if part < amount:
-                    self._holds.appendleft((hold, amount - part))
-                else:
-                    self._client._sink.untrack(hold)
+            while True:
+                before = self._holds
+                ended, part, left = _oldest(before, n)
+                if self._holds is before:  # else a finalizer or signal handler has added or done work meanwhile
+                    self._holds = left
+                    break
+            try:
+                for hold in ended:
+                    answers.append(self._client.release(hold))  # noqa: PERF401 - they count where one raises
+                if part is not None:
+                    hold, amount = part
+                    answers.append(self._client.release(hold, [(self.name, amount)]))
+            except NaughtError:  # it cannot be sent
+                self._holds = before[len(answers) :]
+                raise
+            except BaseException:
+                for hold in ended:
+                    self._client._sink.release_untaken(hold)
+                raise
         return answers
 
     async def wait(self, *, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the server keeps it
@@ -468,6 +478,27 @@ class WaitGroup:
 
     def __repr__(self) -> str:
         return f"<naught.WaitGroup {self.name!r}>"
+
+
+def _oldest(
+    holds: tuple[tuple[Hold, int], ...], n: int
+) -> tuple[list[Hold], tuple[Hold, int] | None, tuple[tuple[Hold, int], ...]]:
+    """Of the oldest `n` pieces of work: the holds that end, the amount of one that does not, and what is left.
+
+    Raises NotHeld for fewer pieces.
+    """
+    ended: list[Hold] = []
+    left = n
+    for place, (hold, amount) in enumerate(holds):
+        if not left:
+            return ended, None, holds[place:]
+        if left < amount:
+            return ended, (hold, left), ((hold, amount - left), *holds[place + 1 :])
+        ended.append(hold)
+        left -= amount
+    if left:
+        raise NotHeld(f"less than {n} of the work that this object has added is unfinished")
+    return ended, None, ()
 
 
 def _discard_results(answers: Iterable[Future[Any]]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import naught
 from naught import blocking
 from support.server_process import wait_until
 
@@ -132,6 +133,52 @@ def test_an_outer_block_is_left_wherever_leaving_the_inner_one_was_interrupted(c
             gpu.__exit__(None, None, None)
             assert counters.count() == 0
         else:
+            return
+    raise AssertionError("it never ended")
+
+
+def test_a_group_knows_what_it_holds_wherever_adding_is_interrupted(counters: blocking.Client) -> None:
+    group = counters.wait_group("n", held=True)
+    group.add(2)
+    for place in range(1, PLACES_MAX):
+        try:
+            with struck_at(place) as passed:
+                group.add(3)
+        except Interrupt:
+            wait_until(lambda: group.value() == 2, f"what was added went back, interrupted at {passed[-1]}")
+            with pytest.raises(naught.NotHeld):
+                group.done(3)
+        else:
+            assert group.done(5) == 0
+            assert counters.held() == {}
+            return
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("done", range(1, 7))
+def test_work_of_a_group_can_be_done_wherever_that_was_interrupted(counters: blocking.Client, done: int) -> None:
+    """An interrupted call has done all of its work or none; a part of a hold may be done with the rest of it."""
+    for place in range(1, PLACES_MAX):
+        group = counters.wait_group("n", held=True)
+        for amount in (1, 2, 3):
+            group.add(amount)
+        try:
+            with struck_at(place) as passed:
+                group.done(done)
+        except Interrupt:
+            try:
+                left = group.done(6 - done) if done < 6 else group.value()
+            except naught.NotHeld as error:
+                raise AssertionError(f"more was done than asked for, interrupted at {passed[-1]}") from error
+            if left:  # the interrupt came before it had begun
+                assert left == done
+                assert group.done(done) == 0, f"interrupted at {passed[-1]}"
+            assert counters.held() == {}, f"interrupted at {passed[-1]}"
+            assert counters.count() == 0
+        else:
+            assert place > 40, "the places were found"
+            if done < 6:
+                assert group.done(6 - done) == 0
             return
     raise AssertionError("it never ended")
 
