@@ -59,13 +59,21 @@ def _gevent() -> Any:
     return sys.modules["gevent"] if patched else None
 
 
-def lock_class() -> Callable[[], Lock]:
-    """Of the locks for the threads that this program has. Raises NaughtError where they cannot use a client."""
+def new_lock() -> Lock:
+    """A lock for the threads that this program has now: gevent may patch them when a client is there already.
+
+    Raises NaughtError where they cannot use a client.
+    """
     if _gevent() is None:
-        return threading.Lock
+        return threading.Lock()
     if importlib.util.find_spec("uvloop") is None:  # the loop of asyncio would run on patched sockets and threads
         raise NaughtError("naught.blocking needs uvloop where gevent has patched threads or sockets: install it")
-    return GreenLock
+    return GreenLock()
+
+
+def is_green() -> bool:
+    """Whether gevent has patched threads or sockets."""
+    return _gevent() is not None
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:

@@ -397,6 +397,41 @@ def test_the_hub_of_gevent_is_there_before_the_client_starts_its_thread(
     assert printed(program, url_of(server), tmp_path) == ["True"]
 
 
+@pytest.mark.parametrize("lazy", [False, True], ids=["at-once", "lazy"])
+def test_gevent_may_patch_when_a_client_is_there(server: ServerProcess, tmp_path: Path, lazy: bool) -> None:
+    """A greenlet that waits on a lock of the system stops all others, for ever where it waits for one of them."""
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    program = f"""
+        import sys
+        import naught
+        client = naught.blocking.Client(sys.argv[1], lazy={lazy}, timeout=30)
+        if not {lazy}:
+            client.ping()
+        import gevent.monkey
+        gevent.monkey.patch_all()
+        import gevent
+        gpu = client.semaphore("late", 1)
+
+        def enter_and_leave():
+            with gpu:
+                gevent.sleep(0)
+
+        with gpu:
+            queue = [gevent.spawn(enter_and_leave) for _ in range(8)]
+            while client.info()["sessions"]["parked"] < 8:
+                gevent.sleep(0.001)
+        gevent.joinall(queue, raise_error=True)
+        print(client.get("late"))
+        client.close()
+    """
+    process = start(program, url_of(server), tmp_path)
+    try:
+        out, errors = process.communicate(timeout=GUARD_S)
+    finally:
+        process.kill()
+    assert out == "0\n", errors
+
+
 def test_gevent_without_uvloop_is_refused_in_a_sentence(tmp_path: Path) -> None:
     pytest.importorskip("gevent", reason="gevent is not installed")
     program = """

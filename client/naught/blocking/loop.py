@@ -30,7 +30,7 @@ from naught.core.messages import Message, Waiter
 from naught.core.options import Options
 from naught.core.session import ClientSession
 from naught.errors import Busy, ClientClosed, ConnectionFailed, NaughtError
-from naught.green import current_caller, lock_class, start_thread
+from naught.green import current_caller, is_green, new_lock, start_thread
 
 try:  # here, because it cannot be imported any more while the process ends (a RuntimeError)
     from uvloop import new_event_loop
@@ -45,12 +45,11 @@ class Loop:
 
     def __init__(self, options: Options) -> None:
         self._options: Final = options
-        self._lock_class: Final = lock_class()
         self._closed = False
         self._reset()
         fork.register(self)
         # The methods of `CallSink`, with `change` and `ask`.
-        self.new_future: Final[Callable[..., Any]] = partial(Future, self._lock_class, partial(self._post, _abandon))
+        self.new_future: Final[Callable[..., Any]] = partial(Future, new_lock, partial(self._post, _abandon))
         self.current_caller: Final = current_caller
         self.cancel_wait: Final = Future.cancel
         self.release_untaken: Final = partial(self._post, ClientSession.release_untaken)
@@ -70,8 +69,8 @@ class Loop:
         self._serving: asyncio.Task[None] | None = None  # `_serve`, until it is told to end
         self.connection: Connection | None = None
         self.session: ClientSession | None = None  # of the connection
-        self._opened = Future(self._lock_class)  # settled by the first connection, or its failure
-        self._ended = Future(self._lock_class)  # settled at the end of the thread
+        self._opened = Future(new_lock)  # settled by the first connection, or its failure
+        self._ended = Future(new_lock)  # settled at the end of the thread
 
     # Threads of the program.
 
@@ -122,7 +121,7 @@ class Loop:
     def _must_do_without_uvloop(self) -> bool:
         """Where a standard stream is closed, the next descriptor has its number, and uvloop aborts the process when
         it closes that. With gevent there is no other loop."""
-        if self._lock_class is threading.Lock:
+        if not is_green():
             try:
                 for number in range(3):
                     os.fstat(number)
