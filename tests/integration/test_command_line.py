@@ -48,6 +48,18 @@ def test_counting_and_looking(shell: Shell) -> None:
     assert shell.run("wait-zero", "seats").found == (0, "")
 
 
+def test_every_setting_is_printed_as_it_is_read(shell: Shell) -> None:
+    settings = dict(line.split("\t") for line in shell.run("config").out.splitlines())
+    assert len(settings) > 9
+    try:
+        for name, value in settings.items():
+            assert shell.run("config", name).found == (0, f"{value}\n")
+            assert shell.run("config", name, value).found == (0, f"{value}\n"), name
+    finally:
+        for name in settings:
+            shell.run("config", name, "--reset")
+
+
 def test_as_processes(shell: Shell) -> None:
     """What differs there: the streams and their encoding, and the exit status."""
     assert shell.process("incr", "-", given="\udcff\udcfe\nseats 4\n").found == (0, '"\\xff\\xfe"\t1\nseats\t4\n')

@@ -22,7 +22,7 @@ from naught.cli.exit_status import FAILED, OK
 from naught.cli.output import Output
 from naught.cli.stdin import read_answer
 from naught.cli.streams import say, write_error
-from naught.cli.text import visible
+from naught.cli.text import shown, visible
 from naught.errors import InvalidRequest
 from naught.url import without_secret
 
@@ -143,7 +143,7 @@ async def _info(client: Client[str], arguments: Arguments, output: Output) -> in
         output.json(info)
     else:
         for path, value in _flat(info):
-            output.line(visible(path), visible(str(value)))
+            output.line(visible(path), shown(value))
     return OK
 
 
@@ -227,7 +227,7 @@ async def _config(client: Client[str], arguments: Arguments, output: Output) -> 
     found = await client.config_get(arguments.name)
     if isinstance(found, dict) and not output.as_json:
         for name, value in found.items():
-            output.line(visible(name), visible(str(value)))
+            output.line(visible(name), shown(value))
     else:
         output.value(found)
     return OK
@@ -272,9 +272,11 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _literal(text: str) -> Any:
-    """The number, true or false that the text is, otherwise the text."""
+    """The number, true, false or none that the text is, otherwise the text. No bound is 0 for the server."""
     if text in ("true", "false"):
         return text == "true"
+    if text == "none":
+        return 0
     for kind in (int, float):
         try:
             return kind(text)

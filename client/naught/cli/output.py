@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO
 
 from naught.cli.keys import written
-from naught.cli.text import WIDTH_MIN
+from naught.cli.text import WIDTH_MIN, shown
 
 COLLECTED_MAX: Final = 1_000
 """Pieces of output that are collected at most, before they are written."""
@@ -86,7 +86,7 @@ class Output:
         if self.as_json:
             self.json(value)
         else:
-            self.line(value)
+            self.line(shown(value))
 
     def _print(self, text: str) -> None:
         self._pieces.append(text)

@@ -24,6 +24,13 @@ def visible(text: str | bytes | None) -> str:
     return "".join(each if each.isprintable() else _spelled(each) for each in text)
 
 
+def shown(value: object) -> str:
+    """A value of the server for a terminal: a text, a number, true, false, or none, as they are also read."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else visible(str(value))
+
+
 def _spelled(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
