@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from naught.lint import RULES, check_source, main
+from naught.lint import RULES, check_source, files, main
 from support.paths import CLIENT
 
 LEAK = dedent(
@@ -472,3 +473,20 @@ def test_unparsable_is_ignored_when_told_so(project: Path) -> None:
     write(project, {"broken.py": "def (:\n"})
     assert main(["."]) == 1
     assert main(["--ignore", "NZ100", "."]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
+def test_no_process_is_left_when_it_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever reads its output would wait for the end of those that have inherited it."""
+    pipe = tmp_path / "pipe.py"
+    os.mkfifo(pipe)
+    names = [tmp_path / f"{place}.py" for place in range(files.WORTH_PROCESSES)]
+    for name in names:
+        name.write_text("")
+    command = [sys.executable, "-m", "naught.lint", "--jobs", "2", pipe, *names]
+    environment = {**os.environ, "PYTHONPATH": str(CLIENT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with pipe.open("wb"):  # which waits until a process reads it
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (-number, "")

@@ -86,9 +86,25 @@ def check_files(
     from multiprocessing import get_context
 
     # Spawned and not forked, because the caller may be a program with threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
         checking = partial(check_file, with_locals=with_locals, with_all=with_all)
         yield from pool.map(checking, paths, chunksize=CHUNK)
+
+
+def _begin_worker() -> None:
+    """In a process of its own: no collector. And no end later than the program's, which may be killed."""
+    from multiprocessing import parent_process
+    from threading import Thread
+
+    gc.disable()
+    program = parent_process()
+    assert program is not None
+
+    def end_with_program() -> None:
+        program.join()
+        os._exit(1)
+
+    Thread(target=end_with_program, daemon=True).start()
 
 
 @contextmanager
