@@ -1,8 +1,8 @@
 """Processes that the harness starts: which environment they get, and how they are ended.
 
 Servers, load processes, programs of client libraries and trials are processes of their own. The code that starts one
-also ends it, even when the harness is interrupted: `stopped_on_signals` turns SIGTERM into the exception of Ctrl-C,
-so that every `with` block and every `finally` on the way out runs.
+also ends it, even when the harness is interrupted: `stopped_on_signals` turns SIGTERM and SIGHUP into the exception
+of Ctrl-C, so that every `with` block and every `finally` on the way out runs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,24 @@ STOP_S_MAX = 15.0
 
 @contextlib.contextmanager
 def stopped_on_signals() -> Iterator[None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that started processes are ended."""
+    """Inside the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that started processes are ended.
+
+    So does SIGHUP, which comes when a terminal is closed, unless it is ignored as nohup has it.
+    """
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {
+        number: signal.signal(number, leave)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

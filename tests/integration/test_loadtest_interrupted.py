@@ -25,6 +25,7 @@ from naught_loadtest.processes import environment
 from support.listening import listening
 from support.misbehaving import Fault, Misbehaving, NeverAnswers
 from support.seeds import exhaustive, slow
+from support.server_process import wait_until
 
 DEADLINE_S = 30.0
 
@@ -157,3 +158,17 @@ def test_the_live_counters_are_those_of_the_run_and_a_silent_server_is_asked_ane
         finally:
             watching.stop()
     assert server.accepted >= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_no_server_is_left_where_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
+    """SIGHUP comes when the terminal is closed. The folder with the port is the last that goes."""
+    where = {**environment(), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-m", "naught_loadtest", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=where) as run:
+        wait_until(lambda: any(tmp_path.glob("*/ports.json")), "the server has started")
+        run.send_signal(number)
+        out, err = run.communicate(timeout=DEADLINE_S)
+    assert run.returncode == status.INTERRUPTED, out + err
+    assert "all processes that were started have been stopped" in err
+    assert not list(tmp_path.iterdir())
