@@ -32,7 +32,7 @@ Each code has one class and each class one code: defining a second class for a c
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 __all__ = [
     "Busy",
@@ -226,12 +226,16 @@ def copy_of_refusal(error: BaseException) -> NaughtError:
     return with_cause(error_from_wire(error.code, str(error)), error)
 
 
+UNANSWERED: Final = "nothing was answered in time"
+"""Why there is no connection where something accepts it and is silent."""
+
+
 def reason_of(error: BaseException) -> str:
     """The error in words. Some of the standard library have none."""
     if str(error):
         return str(error)
     if isinstance(error, TimeoutError):
-        return "nothing was answered in time"
+        return UNANSWERED
     if isinstance(error, ConnectionResetError | ConnectionAbortedError):
         return "the server closed the connection"
     return type(error).__name__

@@ -183,6 +183,44 @@ def _next(process: Any, lines: list[bytes]) -> bytes:
     return lines[-1]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lazy", [False, True], ids=["at-once", "lazy"])
+def test_what_accepts_and_is_silent_is_said_in_the_first_attempt_too(kind: str, lazy: bool) -> None:
+    async def scenario(port: int) -> None:
+        # One of the two ends first; the other is not used up.
+        times = {"connect_timeout": LONG_S, "timeout": 0.2} if lazy else {"connect_timeout": 0.2}
+        with pytest.raises((naught.ConnectionFailed, naught.CallTimeout), match="nothing was answered in time"):
+            async with connect(kind, f"naught://127.0.0.1:{port}", lazy=lazy, **times) as client:
+                await client.get("n")
+
+    with serving(type("Silent", (_Handler,), {"handle": _read_all})) as port:
+        asyncio.run(scenario(port))
+
+
+async def test_what_answers_instead_is_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    """And not at every attempt, of which there may be several in a second, for as long as the program runs."""
+    attempts = asyncio.Semaphore(0)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+        attempts.release()
+
+    async with asyncio.timeout(GUARD_S), await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        async with naught.connect(f"naught://127.0.0.1:{port}", lazy=True) as client:
+            client._connection._backoff.BOUND_MAX = 0.001  # type: ignore[misc]
+            waiting = asyncio.ensure_future(client.get("n", timeout=None))
+            for _ in range(10):
+                await attempts.acquire()
+            waiting.cancel()
+    assert [record.getMessage() for record in caplog.records if "HTTP" in record.getMessage()] == [
+        f'naught://127.0.0.1:{port}: attempt 1 to connect failed: ProtocolError("what answers there does not speak '
+        "naught, but HTTP: its answer begins with b'HTTP/1.1 400 Bad Request\\\\r\\\\n\\\\r\\\\n'\")"
+    ]
+
+
 async def test_a_server_that_becomes_something_else_is_tried_again() -> None:
     """Behind a proxy that answers 503 while the server is restarted, for example."""
     async with asyncio.timeout(GUARD_S), ScriptedServer() as server:

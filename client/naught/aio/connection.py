@@ -39,6 +39,7 @@ from naught.core.session import ClientSession
 from naught.core.silence import SILENT_TICKS, TICK_S
 from naught.credentials import check_secret
 from naught.errors import (
+    UNANSWERED,
     ClientClosed,
     ConnectionFailed,
     NaughtError,
@@ -302,7 +303,7 @@ class Connection:
         try:
             session.receive(data)
         except NaughtError as error:
-            if isinstance(error, ProtocolError):
+            if isinstance(error, ProtocolError) and session.ready:  # else it is the attempt to connect that fails
                 logger.error("%s: %s; reconnecting", self._address, error)
             self._drop(protocol, error)
             return
@@ -370,7 +371,10 @@ class Connection:
                         last = error
                     await asyncio.sleep(self._backoff.next_delay())
         except TimeoutError:
-            reason = f": {reason_of(last)}" if last is not None else ""
+            if self._protocol is not None:
+                reason = f": {UNANSWERED}"
+            else:
+                reason = f": {reason_of(last)}" if last is not None else ""
             raise ConnectionFailed(
                 f"no connection to {self._address} within {self._connect_timeout:g} s{reason}"
             ) from last
@@ -546,7 +550,11 @@ class Connection:
         if not transport.can_write_eof():
             transport.close()
             return
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # asyncio's own loop raises it where the server has just gone
+            transport.abort()
+            return
         timer = self._loop.call_later(BYE_TIMEOUT_S, transport.abort)
         protocol.closed.add_done_callback(lambda _: timer.cancel())
 
@@ -568,6 +576,7 @@ class Connection:
     async def _reconnect(self, at_once: bool) -> None:
         attempts = 0
         refused = False  # the last attempt, for the user
+        told = ""  # what answers instead of a server: in the log once, and not at each attempt
         try:
             while True:
                 if attempts or not at_once:
@@ -581,7 +590,9 @@ class Connection:
                 except Exception as error:
                     # That a connection was lost is in the log. A first attempt of a lazy client is not.
                     quietly = logging.WARNING if at_once and attempts == 1 else logging.DEBUG
-                    level = logging.ERROR if is_refusal(error) else quietly
+                    is_news = isinstance(error, ProtocolError) and str(error) != told
+                    level = logging.ERROR if is_news or is_refusal(error) else quietly
+                    told = str(error) if is_news else told
                     logger.log(level, "%s: attempt %d to connect failed: %r", self._address, attempts, error)
                     self._give_up_attempt(error)
                     self.session.connect_failed(error)

@@ -66,6 +66,7 @@ from naught.core.session_holds import SessionHolds
 from naught.core.silence import SilenceWatch
 from naught.core.windows import HELLO_MSGID, ObservedWindows, Windows
 from naught.errors import (
+    UNANSWERED,
     Busy,
     CallTimeout,
     ClientClosed,
@@ -793,7 +794,8 @@ class ClientSession:
         cause = self._connection_error
         reason = f"{'no answer' if message.msgid >= 0 else 'not sent'} within {message.timeout:g} s"
         if self._state is not _State.READY:
-            reason += f": {'not connected' if cause is None else reason_of(cause)}"
+            known = UNANSWERED if self._state is _State.HANDSHAKE else "not connected"
+            reason += f": {known if cause is None else reason_of(cause)}"
         elif message.msgid < 0 and self._windows.in_flight:
             reason += ": earlier calls are unanswered"
         message.fail(lambda: with_cause(CallTimeout(reason), cause))
