@@ -61,6 +61,7 @@ ADAPTERS = {
     "naught.exit",
     "naught.fork",
     "naught.green",
+    "naught.lint.files",
     "naught.memory",
     "naught.names",
     "naught.otel",

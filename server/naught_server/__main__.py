@@ -22,6 +22,7 @@ from naught_server import logs, server
 from naught_server.config import ConfigError
 from naught_server.listeners import StartError, resolve, resolve_http
 from naught_server.loading import load, read_token, to_toml
+from naught_server.output import OutputFailed, print_text
 from naught_server.secret_hash import hash_of
 from naught_server.tls import client_port_context
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"naught-server: {error}", file=sys.stderr)
         return 2
-    except StartError as error:
+    except (StartError, OutputFailed) as error:
         print(f"naught-server: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -61,9 +62,7 @@ def _main(arguments: Sequence[str]) -> int:
     environment = dict(os.environ)
     loaded = load(arguments, environment)
     if loaded.action == "print":
-        # TOML is UTF-8, whatever the encoding of the terminal is.
-        sys.stdout.buffer.write(to_toml(loaded.config, loaded.sources).encode("utf-8", "backslashreplace"))
-        sys.stdout.flush()
+        print_text(to_toml(loaded.config, loaded.sources))
         return 0
     _refuse_slow_msgpack()
     if loaded.action == "check":
@@ -71,7 +70,7 @@ def _main(arguments: Sequence[str]) -> int:
         resolve_http(loaded.config)
         client_port_context(loaded.config)
         read_token(loaded.config)
-        print("the configuration is good")
+        print_text("the configuration is good\n")
         return 0
     logs.set_up(loaded.config.log_level, loaded.config.log_format)
     try:
@@ -83,9 +82,9 @@ def _main(arguments: Sequence[str]) -> int:
 def _hash_secret(arguments: Sequence[str]) -> int:
     """Read a secret, and print its hash. Raises ConfigError."""
     if list(arguments) in (["--help"], ["-h"]):
-        print(
+        print_text(
             "usage: naught-server hash-secret\n\nRead a secret from standard input and print its hash, for the file "
-            'of --config:\n\n    [users.orders]\n    role = "write"\n    secret = "$scrypt$..."'
+            'of --config:\n\n    [users.orders]\n    role = "write"\n    secret = "$scrypt$..."\n'
         )
         return 0
     if arguments:
@@ -101,7 +100,7 @@ def _hash_secret(arguments: Sequence[str]) -> int:
             given = given.removesuffix(b"\n").removesuffix(b"\r")
             if b"\n" in given:
                 raise ConfigError("hash-secret: the secret is one line")
-        print(hash_of(given))
+        print_text(f"{hash_of(given)}\n")
     except (EOFError, ValueError) as error:
         raise ConfigError(f"hash-secret: {str(error) or 'nothing was read'}") from None
     return 0

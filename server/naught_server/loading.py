@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal, NoReturn
@@ -43,6 +42,7 @@ from naught_server.config import (
 from naught_server.kinds import Switch, shown
 from naught_server.limits import CACHES_MAX
 from naught_server.memory_bounds import memory_lines
+from naught_server.output import print_text
 from naught_server.regular_file import open_regular
 from naught_server.rules import DEFAULT_RULES, RULE_KEYS, RULES_MAX, Rule
 from naught_server.secret_hash import PREFIX, HashedSecret, PlainSecret, Secret, read_secret
@@ -127,7 +127,7 @@ class _PrintCompletion(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> NoReturn:
-        sys.stdout.write(completion.script(values, parser))
+        print_text(completion.script(values, parser))
         parser.exit()
 
 

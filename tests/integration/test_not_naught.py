@@ -215,10 +215,8 @@ async def test_what_answers_instead_is_in_the_log_once(caplog: pytest.LogCapture
             for _ in range(10):
                 await attempts.acquire()
             waiting.cancel()
-    assert [record.getMessage() for record in caplog.records if "HTTP" in record.getMessage()] == [
-        f'naught://127.0.0.1:{port}: attempt 1 to connect failed: ProtocolError("what answers there does not speak '
-        "naught, but HTTP: its answer begins with b'HTTP/1.1 400 Bad Request\\\\r\\\\n\\\\r\\\\n'\")"
-    ]
+    (said,) = [record.getMessage() for record in caplog.records if "HTTP" in record.getMessage()]
+    assert said.startswith(f"naught://127.0.0.1:{port}: attempt 1 to connect failed: ProtocolError")
 
 
 async def test_a_server_that_becomes_something_else_is_tried_again() -> None:

@@ -26,7 +26,7 @@ import pytest
 from naught.wire.codec import encode_request, reply_unpacker
 from naught_server.__main__ import main
 from support.seeds import exhaustive, slow
-from support.server_process import WITHOUT_UVLOOP, server_process
+from support.server_process import SERVER, WITHOUT_UVLOOP, server_process
 from support.surroundings import without_settings
 
 DEADLINE_S = 20.0
@@ -677,6 +677,20 @@ def test_check_config(
 def test_check_config_as_a_process() -> None:
     ended = run_to_end("--check-config")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the configuration is good\n", "")
+
+
+@pytest.mark.parametrize(
+    "words", [["--print-config"], ["--check-config"], ["--completion", "bash"], ["hash-secret"]], ids=" ".join
+)
+def test_what_is_printed_finds_nobody_who_reads_it(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [*SERVER, *words], input=b"correct horse\n", stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    os.close(writing)
+    said = b"naught-server: standard output cannot be written: Broken pipe\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
 
 
 @pytest.mark.slow
