@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 
 
 class OutputFailed(Exception):
@@ -13,7 +14,9 @@ class OutputFailed(Exception):
 def print_text(text: str) -> None:
     """Print to standard output, in UTF-8 whatever the encoding of the terminal is. Raises OutputFailed."""
     try:
-        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        if isinstance(sys.stdout, TextIOWrapper):  # else it is none of the system's
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
         # What is left in its buffer is written when the process ends, which would say so again.
