@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
+from naught._version import __version__
 from naught_loadtest.commands import bars, ceiling, compare, completion, demo, merge, search, status, versus, zeros
 from naught_loadtest.commands import run as run_command
 from naught_loadtest.commands.outputs import check_outputs
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 success; 1 the run or requests failed, or counters are wrong; 2 wrong usage;"
         " 3 the generator made the figures INVALID; 99 an objective was missed; 130 interrupted.",
     )
+    result.add_argument("--version", action="version", version=f"naught-loadtest {__version__}")
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=described(module.__doc__ or summary),

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from naught._version import __version__
 from naught_loadtest.__main__ import main
 from naught_loadtest.bars import access, in_use, libraries, victims
 from naught_loadtest.bars.bar import Bench
@@ -597,3 +598,9 @@ def until(happened: Callable[[], bool], what: str) -> None:
     while not happened():
         assert time.monotonic() < deadline, f"it never happened that {what}"
         time.sleep(0.005)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"naught-loadtest {__version__}\n"
