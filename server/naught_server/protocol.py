@@ -73,6 +73,8 @@ log = logging.getLogger("naught.server")
 _REFUSED: Final = object()
 """In place of a message that was answered."""
 
+_ACK: Final = COMMANDS[b"ack"]
+
 _STOPPING: Final = "the server is stopping; the request was not executed"
 
 
@@ -284,6 +286,10 @@ class ServerProtocol:
                 break
             if direct and not (self.refusing or self._principal.careful or refused == ALL):
                 if self._serve_plain(session, cache):
+                    continue
+                if self._served.ack >= 0:
+                    self._left -= REQUEST_ENTRIES
+                    self._answer(None, b"ack", _ACK, (self._served.ack,), now_ms)
                     continue
                 if source.empty or self._left <= 0:
                     break
@@ -640,7 +646,8 @@ class ServerProtocol:
         """Execute `hello`, `ack` or `bye`, which are outside of the session's streams. They may change the session. A
         resumed session first sends again the replies that its client has not acknowledged."""
         before = self.session
-        before.seal()
+        if msgid is not None or command is not _ACK:  # an `ack` without a reply leaves nothing to keep apart
+            before.seal()
         principal = self._principal
         refused = principal.renew_attempt()
         reply = self._answer(msgid, method, command, params, now_ms)
