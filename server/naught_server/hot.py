@@ -351,6 +351,16 @@ def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], serv
             msgid: i64 = data[pos]
             if msgid < 0x80:
                 pos += 1
+            elif msgid == 0xCD:  # read here and not by a call: that spares 50 of 1 930 instructions
+                high: i64 = data[pos + 1]
+                msgid = high * 256 + data[pos + 2]
+                pos += 3
+            elif msgid == 0xCE:
+                high = data[pos + 1]
+                high = high * 256 + data[pos + 2]
+                high = high * 256 + data[pos + 3]
+                msgid = high * 256 + data[pos + 4]
+                pos += 5
             else:
                 msgid, pos = _unsigned(data, pos)
                 if msgid < 0 or msgid > 0xFFFFFFFF:
@@ -393,7 +403,7 @@ def serve(data: bytes, start: int, counters: HotCounters, out: list[bytes], serv
                 size = data[pos + 2]
                 pos += 3
             elif size == 0xDA or size == 0xC5:
-                high: i64 = data[pos + 2]
+                high = data[pos + 2]
                 size = high * 256 + data[pos + 3]
                 pos += 4
             else:
