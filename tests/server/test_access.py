@@ -787,8 +787,9 @@ class Hashing:
     def compute(self, now_ms: int = 1_000_000) -> None:
         checks, self.checks[:] = self.checks[:], []
         for check in checks:
-            check.run()
-            self.engine.access.finish(check, now_ms)
+            if not check.dropped:
+                check.run()
+                self.engine.access.finish(check, now_ms)
 
 
 def test_a_log_in_waits_for_its_hash_and_so_does_what_is_behind_it() -> None:
@@ -1011,6 +1012,62 @@ def test_no_place_is_taken_from_what_is_not_slowed() -> None:
         answers.append(here.send(hello("me", f"another guess {number}")))
     assert [answer == b"" for answer in answers] == [True] * 4 + [False] * 2
     assert sum(check.dropped for check in world.checks) == 4
+
+
+def slowed(world: Hashing, address: str, name: str = "me") -> Conversation:
+    """A client with the right secret whose address has guessed before: it waits out the penalty."""
+    guess(world, address, "a wrong one")
+    world.compute()
+    late = Conversation(world.engine, address=address)
+    assert late.send(hello(name)) == b""
+    assert world.checks[-1].delay_ms == access.PENALTY_MS
+    return late
+
+
+def guess(world: Hashing, address: str, secret: str) -> Conversation:
+    here = Conversation(world.engine, address=address)
+    here.send(hello("me", secret))
+    return here
+
+
+def test_a_client_does_not_wait_for_the_penalty_of_another_address_with_the_same_secret() -> None:
+    world = Hashing(hashed())
+    late = slowed(world, "10.0.0.1")
+    here = Conversation(world.engine, address="10.0.0.2")
+    assert here.send(hello("me")) == b""
+    old, new = world.checks
+    assert (old.dropped, new.dropped, new.delay_ms) == (True, False, 0)
+    assert world.engine.access._pace._waiting == {"10.0.0.2": 1}, "it has a place of its own address"
+    world.compute()
+    for each in (here, late):
+        assert decoded(each.protocol.turn(each.now_ms))[0][2] is None
+    assert (world.engine.access.accepted, world.engine.access._pace._all) == (2, 0)
+
+
+def test_who_has_a_guess_of_a_slowed_address_checked_at_once_pays_for_it() -> None:
+    """Else two addresses that guess the same would not be slowed: one waits, and the other is never refused."""
+    world = Hashing(hashed())
+    guess(world, "10.0.0.1", "a wrong one")
+    delays = []
+    for number in range(4):
+        world.compute()
+        for address in ("10.0.0.1", "10.0.0.2"):
+            guess(world, address, f"guess number {number}")
+        delays += [check.delay_ms for check in world.checks if not check.dropped]
+    assert delays == [0, 100, 100, 200], "that of the address that has guessed less"
+
+
+def test_who_has_no_place_waits_for_the_one_before_it_with_the_same_secret() -> None:
+    world = Hashing(hashed())
+    late = slowed(world, "10.0.0.1")
+    for number in range(access.ATTEMPTS_OF_ADDRESS_MAX):
+        guess(world, "10.0.0.2", f"guess number {number}")
+    here = Conversation(world.engine, address="10.0.0.2")
+    assert here.send(hello("me")) == b""
+    assert not any(check.dropped for check in world.checks)
+    world.compute()
+    for each in (here, late):
+        assert decoded(each.protocol.turn(each.now_ms))[0][2] is None
 
 
 def test_users_of_the_system_at_a_unix_socket_do_not_slow_each_other() -> None:
