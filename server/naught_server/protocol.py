@@ -754,6 +754,7 @@ class ServerProtocol:
         self.end_session(now_ms, "protocol")
         self._forget()
         self._stats.count_error(UNKNOWN_METHOD, fault.code)
+        self._stats.count_cut("protocol")
         if fault.msgid is not None:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 
