@@ -85,9 +85,6 @@ class Peer(Protocol):
     def log_in(self) -> None:
         """Take the user whose secret is in this `hello` and was checked before. Raises Unauthenticated, Busy."""
 
-    def audit(self, event: str, **details: object) -> None:
-        """An operator may be asked later who did this."""
-
     def trace(self, traceparent: str | None) -> None:
         """Later requests of the connection belong to this trace; None for none."""
 
@@ -192,6 +189,26 @@ def _of_sweep(session: Session, params: Params) -> int:
 
 _FREE: Final = _fixed(0)
 
+Audited = Callable[[Session, Params, Any], dict[str, object] | None]
+"""What the log says of a call that an operator may be asked about later, by its result; None where it changed
+nothing."""
+
+
+def _audit_clear(session: Session, params: Params, evicted: Any) -> dict[str, object]:
+    return {"cache": session.cache.name, "evicted": evicted}
+
+
+def _audit_end_session(session: Session, params: Params, found: Any) -> dict[str, object] | None:
+    return {"ended": params[0]} if found else None
+
+
+def _audit_slowlog_reset(session: Session, params: Params, removed: Any) -> dict[str, object]:
+    return {"removed": removed}
+
+
+def _audit_config_set(session: Session, params: Params, value: Any) -> dict[str, object]:
+    return {"setting": word_of(params[0], "name"), "value": value}
+
 
 class Command(NamedTuple):
     """One row of the table."""
@@ -205,6 +222,7 @@ class Command(NamedTuple):
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside of the session's streams: neither it nor its reply is counted
     waits: bool = False  # may wait for its reply, for as long as its second parameter says
+    audit: Audited | None = None  # what the log says of it, whatever the level
 
     def may_wait(self, params: Params) -> bool:
         """Whether its reply may come later. Such requests have a bound of their own, also when they are answered at
@@ -431,7 +449,6 @@ def clear(peer: Peer, params: Params, now_ms: int) -> int:
         peer.spend(cache.wheel.count // KEYS_LOOKED_AT_PER_ENTRY)
     evicted = cache.clear(now_ms)
     peer.engine.tables_replaced()
-    peer.audit("clear", cache=cache.name, evicted=evicted)
     return evicted
 
 
@@ -643,7 +660,6 @@ def end_session(peer: Peer, params: Params, now_ms: int) -> bool:
     session = sessions.get(number)
     if session is None:
         return False
-    peer.audit("end_session", ended=number)
     peer.spend(sessions.end_by_operator(session, now_ms))
     return True
 
@@ -698,7 +714,6 @@ def config_set(peer: Peer, params: Params, now_ms: int) -> object:
     name = word_of(params[0], "name")
     result = peer.engine.change_setting(name, params[1])
     peer.spend(peer.engine.price_of_setting(name))
-    peer.audit("config_set", setting=name, value=result)
     return result
 
 
@@ -721,7 +736,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"scan": Command(scan, Rule("read", Names.PREFIX, 2), 1, 3, _no_shard),
     b"top": Command(top, Rule("read", Names.PREFIX, 1), 1, 2, _no_shard),
     b"count": Command(count, Rule("read", Names.PREFIX, 0), 0, 1, _no_shard),
-    b"clear": Command(clear, Rule("admin", Names.CACHE), 0, 0, _all_shards, _of_clear),
+    b"clear": Command(clear, Rule("admin", Names.CACHE), 0, 0, _all_shards, _of_clear, audit=_audit_clear),
     b"acquire": Command(acquire, Rule("write", Names.ITEMS), 1, 2, _shards_of_items, _of_items(7), waits=True),
     b"release": Command(release, Rule("write", Names.ITEMS_OF_HOLD), 1, 2, _shards_of_hold, _of_release, passes=True),
     b"held": Command(held, Rule("read", Names.OWN), 0, 1, _no_shard),
@@ -732,14 +747,16 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"bye": Command(bye, Rule("read", Names.OWN), 0, 0, _no_shard, outside=True),
     b"sessions": Command(sessions, Rule("admin", Names.SERVER), 0, 1, _no_shard),
     b"holders": Command(holders, Rule("read", Names.KEY), 1, 2, _no_shard),
-    b"end_session": Command(end_session, Rule("admin", Names.SERVER), 1, 1, _no_shard),
+    b"end_session": Command(end_session, Rule("admin", Names.SERVER), 1, 1, _no_shard, audit=_audit_end_session),
     # It passes, because the requests behind it would else be shown under an earlier trace.
     b"trace": Command(trace, Rule("read", Names.OWN), 1, 1, _no_shard, passes=True),
     b"slowlog": Command(slowlog, Rule("admin", Names.SERVER), 0, 1, _no_shard),
-    b"slowlog_reset": Command(slowlog_reset, Rule("admin", Names.SERVER), 0, 0, _no_shard),
+    b"slowlog_reset": Command(
+        slowlog_reset, Rule("admin", Names.SERVER), 0, 0, _no_shard, audit=_audit_slowlog_reset
+    ),
     b"ping": Command(ping, Rule("read", Names.OWN), 0, 0, _no_shard),
     b"info": Command(info, Rule("read", Names.SERVER), 0, 0, _no_shard),
     b"config_get": Command(config_get, Rule("admin", Names.SERVER), 0, 1, _no_shard),
-    b"config_set": Command(config_set, Rule("admin", Names.SERVER), 2, 2, _no_shard),
+    b"config_set": Command(config_set, Rule("admin", Names.SERVER), 2, 2, _no_shard, audit=_audit_config_set),
     b"sweep": Command(sweep, Rule("admin", Names.SERVER), 0, 0, _no_shard, _of_sweep),
 }

@@ -570,7 +570,7 @@ class ServerProtocol:
             raise InvalidRequest("this connection has a user and work under way; log in on a new one")
         self.take_login(login)
 
-    def audit(self, event: str, **details: object) -> None:
+    def _audit(self, event: str, details: dict[str, object]) -> None:
         """An operator may be asked later who did this."""
         session, login = self.session, self.login
         user = None if login is None else login.rights.user
@@ -694,6 +694,10 @@ class ServerProtocol:
             elif not session.has_room(1):
                 raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
         result = self._run(command, params, now_ms)
+        if command.audit is not None:
+            details = command.audit(session, params, result)
+            if details is not None:
+                self._audit(method.decode(), details)
         reply = None
         if msgid is not None:  # a notification has no result
             if isinstance(result, Generator):

@@ -18,6 +18,7 @@ from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.secret_hash import HashedSecret, hash_of
+from naught_server.slowlog import SlowTurn
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of
 from support.each import for_each
 from support.seeds import seeds, slow
@@ -1181,17 +1182,29 @@ def test_what_an_operator_may_be_asked_about_is_noted() -> None:
     ask(world.root, "hello", {"name": "terminal"})
     ask(world.root, "config_set", "tuner", "off")
     ask(world.root, "end_session", 2)
+    ask(world.root, "end_session", 2)  # there is none any more
     ask(world.root, "clear")
     ask(world.root, "config_set", "tuner", "nonsense")
-    assert [each.event for each in noted] == ["config_set", "end_session", "clear"]
+    world.engine.stats.slow_log.add(SlowTurn(10**9, 0, "top", 250, 10, 10, None, None, None, None))
+    ask(world.root, "slowlog_reset")
+    assert [each.event for each in noted] == ["config_set", "end_session", "clear", "slowlog_reset"]
     assert [each.details for each in noted] == [
         {"setting": "tuner", "value": "off"},
         {"ended": 2},
         {"cache": "default", "evicted": 4},
+        {"removed": 1},
     ]
     assert {(each.user, each.session, each.name, each.address) for each in noted} == {
         ("root", 1, "terminal", "10.0.0.9")
     }
+
+
+def test_every_command_of_operators_is_noted_or_changes_nothing() -> None:
+    """`sweep` takes out what nobody sees, as the sweeper does by itself."""
+    of_operators = {name for name, command in COMMANDS.items() if command.rule.role == "admin"}
+    noted = {name for name, command in COMMANDS.items() if command.audit is not None}
+    assert noted <= of_operators
+    assert of_operators - noted == {b"config_get", b"sessions", b"slowlog", b"sweep"}
 
 
 def test_no_secret_is_in_what_is_shown_of_a_user() -> None:

@@ -345,9 +345,8 @@ def test_why_connections_are_cut_is_counted_as_the_documentation_says() -> None:
     assert world.peer.closing
     samples = world.samples()
     assert value(samples, "naught_connections_cut_total", reason="protocol") == 1
-    line = re.search(
-        r"^\| `naught_connections_cut_total` .*$", (DOCS / "guide/watching.md").read_text(), re.MULTILINE
-    )
+    guide = (DOCS / "guide/watching.md").read_text()
+    line = re.search(r"^\| `naught_connections_cut_total` .*$", guide, re.MULTILINE)
     assert line is not None
     in_guide = re.findall(r"`(\w+)`", line[0].partition("by `reason`:")[2])
     section = (DOCS / "runbook.md").read_text().partition("## NaughtConnectionsCut")[2].partition("\n## ")[0]
