@@ -563,7 +563,7 @@ class Access:
         check = self._checks[digest] = Check(
             user, secret, digest, secrets=secrets, hashes=self._hashes, delay_ms=delay_ms, now_ms=now_ms
         )
-        check.attempts += (attempt, *waiting)
+        check.attempts.extend((attempt, *waiting))
         if self._start_check is None:
             check.run()
             self.finish(check, now_ms)

@@ -103,4 +103,8 @@ def certificate_names(certificate: Mapping[str, Any] | None) -> list[str]:
 def has_ended(certificate: Mapping[str, Any] | None, now_s: float) -> bool:
     """Whether a client's certificate was valid until before this time. A handshake that resumes a session of TLS
     brings the certificate of an earlier one, and OpenSSL does not look at its time again."""
-    return bool(certificate) and now_s > ssl.cert_time_to_seconds(certificate["notAfter"])
+    return (
+        certificate is not None
+        and "notAfter" in certificate
+        and now_s > ssl.cert_time_to_seconds(certificate["notAfter"])
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 from collections.abc import Callable
@@ -875,8 +876,10 @@ def test_a_connection_that_goes_while_its_hash_is_computed() -> None:
     here = Conversation(world.engine)
     here.send(hello("me"))
     here.protocol.close(1_000_000)
+    assert not here.protocol.is_checked
+    (check,) = world.checks
+    assert here.protocol not in gc.get_referents(*gc.get_referents(*check.attempts)), "it is not kept by its hash"
     world.compute()
-    assert here.protocol.login is None
     assert len(world.engine.sessions) == 0
 
 

@@ -77,6 +77,7 @@ def test_a_message_that_is_denied_pays_for_the_prefixes_that_were_compared() -> 
     few = spent_on(of_user(b"k"), encode_request(1, "get_many", ([*KEYS, b"x"],)))
     many = spent_on(of_user(*(b"k" * 64 + b"%d" % n for n in range(64))), encode_request(1, "get_many", (KEYS,)))
     assert many > 2 * few > len(KEYS) // 2
+    assert many < 2 * few + 2 * len(KEYS), "and no more"
 
 
 # ---------------------------------------------------------------------------------------- holds
