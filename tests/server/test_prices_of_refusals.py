@@ -251,3 +251,25 @@ def test_resuming_pays_for_the_replies_that_are_sent_again() -> None:
     assert kept > 2_000_000
     again = Peer(peer.engine)
     assert spent_on(again, encode_request(1, "hello", ({"session": session_id, "received": 1},))) >= kept >> 9
+
+
+# ---------------------------------------------------------------------------------------- shards
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("filled", [0, 1])
+@pytest.mark.parametrize(("method", "params"), [("scan", (0, 1, b"no")), ("top", (1, b"no")), ("count", (b"no",))])
+def test_what_walks_over_shards_pays_for_each(
+    method: str, params: tuple[Any, ...], filled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard with a counter takes 1 us, whatever is in it, and an empty one 0.3 us."""
+    peer = Peer(engine_of(shards=1 << 13))
+    cache = peer.protocol.session.cache
+    for number in range(filled << 16):
+        cache.incr(b"%d" % number, 1, None, peer.now_ms)
+    walked = Calls(monkeypatch, Cache, "counters_of")
+    looked = Calls(monkeypatch, Cache, "entries_of" if method == "scan" else "keys_of")
+    spent = spent_on(peer, encode_request(1, method, params))
+    assert 2 * walked.count <= spent
+    assert looked.count <= 2 * spent
+    assert bool(walked.count) is bool(filled)
