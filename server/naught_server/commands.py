@@ -62,6 +62,7 @@ from naught_server.params import (
 from naught_server.session import Session, Slices
 from naught_server.sessions import Sessions
 from naught_server.store import Bucket, Cache
+from naught_server.sweep import LOOKS_AT_ONCE
 from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter, sums_of
 
 Touches = Callable[[Session, Params], Iterable[int]]
@@ -184,7 +185,7 @@ def _of_clear(session: Session, params: Params) -> int:
 
 
 def _of_sweep(session: Session, params: Params) -> int:
-    return SLICE_ENTRIES
+    return SLICE_ENTRIES + LOOKS_AT_ONCE
 
 
 _FREE: Final = _fixed(0)

@@ -74,7 +74,7 @@ def opened(**policy: Any) -> Peer:
         ("slowlog", (), 16),
         ("slowlog_reset", (), 0),
         ("info", (), 40),
-        ("sweep", (), 1_000),
+        ("sweep", (), 2_000),
     ],
 )
 def test_prices(method: str, params: tuple[Any, ...], entries: int) -> None:

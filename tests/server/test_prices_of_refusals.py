@@ -273,3 +273,32 @@ def test_what_walks_over_shards_pays_for_each(
     assert 2 * walked.count <= spent
     assert looked.count <= 2 * spent
     assert bool(walked.count) is bool(filled)
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize(("caches", "shards"), [(64, 256), (2, 1 << 14)])
+def test_a_sweep_looks_at_some_shards_however_many_there_are(
+    caches: int, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at a shard takes as long as an entry. The next step goes on where this one has stopped."""
+    more = [CachePolicy(f"c{number}", shards=shards) for number in range(1, caches)]
+    peer = Peer(
+        Engine(ServerConfig(caches={each.name: each for each in [CachePolicy("default", shards=shards), *more]}))
+    )
+    looked = Calls(monkeypatch, Cache, "measure")
+    steps = 0
+    every = peer.engine.store.caches.values()
+    while not all(cache.table_bytes for cache in every):
+        looked.count = 0
+        spent = spent_on(peer, encode_request(1, "sweep", ()))
+        assert looked.count <= spent
+        steps += 1
+    assert steps <= caches * shards // 200
+
+
+def test_a_step_of_a_sweeper_that_is_off_goes_on_too_where_the_last_has_stopped() -> None:
+    policies = [CachePolicy(name, shards=1 << 12) for name in ("default", *"abcdefg")]
+    engine = Engine(ServerConfig(caches={each.name: each for each in policies}, sweep_budget_ms=0))
+    for _ in range(8 << 12 >> 9):
+        engine.advance(1_000_000, 1_000)
+    assert all(cache.table_bytes for cache in engine.store.caches.values())
