@@ -674,8 +674,17 @@ class ServerProtocol:
         except FATAL:
             raise
         except Exception as fault:
+            self._left -= self._price_of_refusal(params)
             reply = self._refuse(msgid or 0, method, fault)
             return reply if msgid is not None else None
+
+    def _price_of_refusal(self, params: Params) -> int:
+        """What a message that is refused has cost, in entries, beside the price of every request. Items that are done
+        pay for what it costs to decode and check them. A large message has paid for its elements."""
+        if self._input.elements:
+            return 0
+        items = sum(len(each) for each in params if each.__class__ is tuple)
+        return items // ELEMENTS_PER_ENTRY + self._principal.price_of_rights(items)
 
     def _answer_or_raise(
         self, msgid: int | None, method: bytes, command: Command | None, params: Params, now_ms: int

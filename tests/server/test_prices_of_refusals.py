@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from naught.wire.codec import encode_notification, encode_request
-from naught_server.access import Login, Rights
+from naught_server.access import PREFIXES_PER_ENTRY, Login, Rights
+from naught_server.commands import REQUEST_ENTRIES
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.expiry import GRAIN_BITS, SLOTS
 from naught_server.holds import Holds
 from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.store import Cache
+from naught_server.walk import SMALL_BYTES
 from simulation.peer import Peer, engine_of
 from support.counting import Calls
 
@@ -81,6 +83,32 @@ def test_a_message_that_is_denied_pays_for_the_prefixes_that_were_compared() -> 
 
 
 # ---------------------------------------------------------------------------------------- holds
+
+
+SMALL = [b"k" * 100 + b"%02d" % number for number in range(51)]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "items"),
+    [
+        ("get_many", ([*SMALL, 7],), 52),
+        ("try_incr", ([*((key, 1, 9) for key in SMALL[:11]), (b"x", 1)],), 12),
+        ("release", (1, [*((key, 1) for key in SMALL[:16]), (b"x", 1)]), 17),
+        ("nothing", (SMALL,), 51),
+        ("take", (SMALL, 1), 51),
+    ],
+)
+@pytest.mark.parametrize("prefixes", [0, 1, 64])
+def test_a_small_message_that_is_refused_pays_for_its_items(
+    method: str, params: tuple[Any, ...], items: int, prefixes: int
+) -> None:
+    """It took 36 us with 51 items, and 55 with 64 prefixes, for the price of 5."""
+    peer = of_user(*(b"k" * 100 + b"%02d" % (50 - n) for n in range(prefixes))) if prefixes else Peer(engine_of())
+    data = encode_request(1, method, params)
+    assert len(data) < SMALL_BYTES
+    spent = spent_on(peer, data)
+    assert spent >= REQUEST_ENTRIES + items // 2 + items * prefixes // PREFIXES_PER_ENTRY
+    assert spent <= REQUEST_ENTRIES + 8 * items + items * prefixes // PREFIXES_PER_ENTRY
 
 
 @pytest.mark.patches
