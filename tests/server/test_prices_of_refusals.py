@@ -15,7 +15,7 @@ from naught_server.engine import Engine
 from naught_server.expiry import GRAIN_BITS, SLOTS
 from naught_server.holds import Holds
 from naught_server.limits import TURN_ITEMS_MAX
-from naught_server.store import Cache
+from naught_server.store import EXPIRE_AT_ONCE, Cache
 from naught_server.walk import SMALL_BYTES
 from simulation.peer import Peer, engine_of
 from support.counting import Calls
@@ -149,6 +149,18 @@ def test_counting_beside_expired_counters_pays_for_what_it_looks_at(
     peer = expired(20_000, laps=laps)
     spent = spent_on(peer, b"".join(encode_notification(method, ()) for _ in range(10)))
     assert calls.count + peer.protocol.session.cache.wheel.visited <= 3 * spent
+
+
+@pytest.mark.parametrize(("method", "params"), [("ping", ()), ("ttl", (b"k",)), ("apply", ([b"k0", b"k1"] * 100, 1))])
+def test_requests_beside_expired_counters_take_out_some_in_a_turn(method: str, params: tuple[Any, ...]) -> None:
+    """Each took out 64, which it did not pay for: a turn of pings took 1 ms. The sweeper takes out the others."""
+    peer = expired(20_000)
+    cache = peer.protocol.session.cache
+    peer.protocol._left = TURN_ITEMS_MAX
+    peer.protocol.receive(encode_request(1, method, params) * 100, peer.now_ms)
+    assert 0 < cache.evictions["expired"] <= EXPIRE_AT_ONCE + 2, "and those that are named"
+    peer.protocol.turn(peer.now_ms + 1)
+    assert cache.evictions["expired"] > EXPIRE_AT_ONCE
 
 
 def test_an_exact_count_comes_in_the_end_whatever_shares_the_grain() -> None:
