@@ -18,7 +18,7 @@ out its price as it works takes it with `Peer.spend`. The section "prices" below
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
@@ -144,6 +144,9 @@ INFO_ENTRIES: Final = 24
 
 HOLDS_PASSED_PER_ENTRY: Final = 8
 """Holds that a list passes over for an entry."""
+
+HOLDS_LISTED_PER_ENTRY: Final = 64
+"""Holds whose numbers are listed for an entry."""
 
 HELD_ENTRIES: Final = 2
 """Each amount of a hold in a list."""
@@ -487,10 +490,20 @@ def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
     return peer.session.holds.release(number, items, now_ms)
 
 
-def held(peer: Peer, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
+def held(peer: Peer, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]] | Slices:
     after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
-    page = peer.session.holds.page(after, now_ms)
+    holds = peer.session.holds
+    numbers = holds.numbers()
+    peer.spend(len(holds) // HOLDS_LISTED_PER_ENTRY)
+    page = holds.page(numbers, after, now_ms)
     peer.spend(page.passed // HOLDS_PASSED_PER_ENTRY + HELD_ENTRIES * page.looked_at)
+    return page.result() if page.is_whole else _held_behind(peer.session, numbers, after)
+
+
+def _held_behind(session: Session, numbers: Iterator[int], after: int) -> Slices:
+    """The page, where all holds that were looked at first have ended."""
+    while not (page := session.holds.page(numbers, after, session.now_ms)).is_whole:
+        yield
     return page.result()
 
 

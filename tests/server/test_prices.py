@@ -14,7 +14,7 @@ from naught.wire.limits import PARKED_ITEMS_MAX
 from naught_server.commands import REQUEST_ENTRIES
 from naught_server.config import ServerConfig
 from naught_server.engine import Engine
-from naught_server.holds import Holds
+from naught_server.holds import PAGE_AMOUNTS, Holds
 from naught_server.limits import TURN_ITEMS_MAX
 from naught_server.queues import Queues
 from naught_server.waiters import (
@@ -26,6 +26,7 @@ from naught_server.waiters import (
     ZeroWaiter,
 )
 from simulation.peer import Peer, engine_of
+from support.conversation import decoded
 from support.counting import Calls
 from support.seeds import exhaustive, slow
 
@@ -129,6 +130,28 @@ def test_a_page_of_holds_ends_at_a_bound_and_forgets_what_has_ended() -> None:
     peer.call("clear")
     assert peer.call("held") == []
     assert peer.protocol.session.holds.items == 0
+
+
+@pytest.mark.patches
+def test_holds_that_have_ended_are_looked_at_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session may have 65 536 of them, and to look at all for one page took 85 ms."""
+    peer = opened()
+    held = [peer.call("acquire", [(b"%d" % number, 1, 9) for number in range(300)])[2] for _ in range(9)]
+    peer.call("clear")
+    last = peer.call("acquire", [(b"z", 1, 9)])[2]
+    looked = Calls(monkeypatch, Holds, "live_amount")
+    protocol = peer.protocol
+    protocol._left = TURN_ITEMS_MAX
+    data = protocol.receive(encode_request(1, "held", ()) + encode_request(2, "release", (held[8],)), peer.now_ms)
+    while protocol.wants_turn:
+        assert looked.count <= 3 * PAGE_AMOUNTS
+        looked.count = 0
+        data += protocol.turn(peer.now_ms)
+    released, page = decoded(data)
+    assert released[1:3] == [2, [b"not_held", b"this session has no hold 9, or it has ended"]], "it goes on meanwhile"
+    assert page[1:] == [1, None, [[last, [[b"z", 1]]]]]
+    assert protocol.session.holds.items == 1
+    assert peer.call("held", last) == []
 
 
 # ---------------------------------------------------------------------------------------- waits
