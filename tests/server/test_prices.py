@@ -12,11 +12,13 @@ import pytest
 from naught.wire.codec import encode_request
 from naught.wire.limits import PARKED_ITEMS_MAX
 from naught_server.commands import REQUEST_ENTRIES
-from naught_server.config import ServerConfig
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.holds import PAGE_AMOUNTS, Holds
 from naught_server.limits import TURN_ITEMS_MAX
+from naught_server.memory_bounds import sliced_bytes_max
 from naught_server.queues import Queues
+from naught_server.session import SLICES_MAX
 from naught_server.waiters import (
     ANSWER_ENTRIES,
     SETTLED_AT_ONCE,
@@ -394,3 +396,33 @@ def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int, q
     parked = len(peer.protocol.session.parked)
     assert parked == min(waits, PARKED_ITEMS_MAX // keys)
     assert taken <= peer.engine.sessions.parked_bytes
+
+
+# ---------------------------------------------------------------------------------------- work in slices
+
+
+@pytest.mark.parametrize("shards", [1, 256])
+@pytest.mark.parametrize("method", ["top", "scan", "count"])
+def test_a_request_in_slices_takes_no_more_memory_than_is_counted_for_it(method: str, shards: int) -> None:
+    """The worst keys are those that `top` has to write twice as long, and that are gone from the tables meanwhile."""
+    policy = CachePolicy("default", shards=shards, max_counters=20_000)
+    peer = Peer(Engine(ServerConfig(caches={"default": policy})))
+    cache = peer.protocol.session.cache
+    for number in range(20_000):
+        cache.incr(bytes(504) + b"%08d" % number, 1_000 + number, None, peer.now_ms)
+    params = {"top": (4_096,), "scan": (0, 4_096), "count": (b"\0",)}[method]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        protocol = peer.protocol
+        protocol._left = TURN_ITEMS_MAX
+        protocol.receive(encode_request(1, method, params) * SLICES_MAX, peer.now_ms)
+        while protocol.wants_turn:
+            protocol.turn(peer.now_ms)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    bytes_max = SLICES_MAX * sliced_bytes_max(peer.engine.config)
+    assert most < bytes_max
+    assert method != "top" or most > bytes_max / 3
