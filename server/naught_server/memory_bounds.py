@@ -33,6 +33,9 @@ CONNECTION_BYTES_MAX: Final = (
 """An unfinished message and a piece that is joined to it; output up to the bound, and that of a turn beyond it; what
 is sent again where it resumes a session."""
 
+TLS_BYTES_MAX: Final = 1 << 20
+"""Of a connection with TLS too: what asyncio reads into, and records on their way in and out."""
+
 HELD_BYTES_MAX: Final = 400 + KEY_BYTES_MAX
 """An amount that a session holds."""
 
@@ -62,7 +65,8 @@ def memory_bounds(config: ServerConfig) -> dict[str, int | None]:
     counters = [cache.max_counters for cache in caches]
     return {
         "the process": PROCESS_BYTES + SHARD_BYTES * sum(cache.shards for cache in caches),
-        "connections": CONNECTION_BYTES_MAX * config.connections_max,
+        "connections": (CONNECTION_BYTES_MAX + (TLS_BYTES_MAX if config.tls_certificate else 0))
+        * config.connections_max,
         "sessions": SESSION_BYTES_MAX * config.sessions_max,
         # Of each session, and of each connection without one.
         "requests in slices": SLICES_MAX * sliced_bytes_max(config) * (config.sessions_max + config.connections_max),
