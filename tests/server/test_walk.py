@@ -134,6 +134,7 @@ PLACES: Final = {
     "method": (b"\x94\x00\x07", b"\x90"),
     "parameters": (HEAD, b""),
     "parameter": (HEAD + b"\x92", b"\x01"),
+    "last parameter": (HEAD + b"\x91", b""),
     "item": (HEAD + b"\x92" + KEYS + b"\x01", b"\x01\x01"),
     "part": (HEAD + b"\x92" + KEYS + b"\x93\x01", b"\x01\x01\x01\x01"),
     "method of a notification": (b"\x93\x02", b"\x90"),
@@ -150,11 +151,17 @@ ALLOWED: Final[dict[str, set[int]]] = {
     "method": STRINGS,
     "parameters": ARRAYS,
     "parameter": INTEGERS | STRINGS | ARRAYS | {0xC0, 0xC2, 0xC3},
+    "last parameter": INTEGERS | STRINGS | ARRAYS | {0xC0, 0xC2, 0xC3},
     "item": INTEGERS | STRINGS | ARRAYS,
     "part": INTEGERS | STRINGS,
     "method of a notification": STRINGS,
 }
-ARRAYS_MAX: Final = {"parameters": PARAMS_MAX, "parameter": BATCH_ITEMS_MAX, "item": ITEM_PARTS_MAX}
+ARRAYS_MAX: Final = {
+    "parameters": PARAMS_MAX,
+    "parameter": BATCH_ITEMS_MAX,
+    "last parameter": BATCH_ITEMS_MAX,
+    "item": ITEM_PARTS_MAX,
+}
 """How many elements an array there may have."""
 
 
