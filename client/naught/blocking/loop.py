@@ -24,13 +24,14 @@ from typing import Any, Final, cast
 from naught import exit, fork
 from naught.aio.connection import Connection
 from naught.blocking.future import Future
+from naught.blocking.waker import Wakers
 from naught.core import session
 from naught.core.calls import Acquired, Call
 from naught.core.messages import Message, Waiter
 from naught.core.options import Options
 from naught.core.session import ClientSession
 from naught.errors import Busy, ClientClosed, ConnectionFailed, NaughtError
-from naught.green import current_caller, lock_class, start_thread
+from naught.green import current_caller, start_thread
 
 try:  # here, because it cannot be imported any more while the process ends (a RuntimeError)
     from uvloop import new_event_loop
@@ -45,12 +46,12 @@ class Loop:
 
     def __init__(self, options: Options) -> None:
         self._options: Final = options
-        self._lock_class: Final = lock_class()
+        self.wakers: Final = Wakers()
         self._closed = False
         self._reset()
         fork.register(self)
         # The methods of `CallSink`, with `change` and `ask`.
-        self.new_future: Final[Callable[..., Any]] = partial(Future, self._lock_class, partial(self._post, _abandon))
+        self.new_future: Final[Callable[..., Any]] = partial(Future, self.wakers, partial(self._post, _abandon))
         self.current_caller: Final = current_caller
         self.cancel_wait: Final = Future.cancel
         self.release_untaken: Final = partial(self._post, ClientSession.release_untaken)
@@ -70,8 +71,8 @@ class Loop:
         self._serving: asyncio.Task[None] | None = None  # `_serve`, until it is told to end
         self.connection: Connection | None = None
         self.session: ClientSession | None = None  # of the connection
-        self._opened = Future(self._lock_class)  # settled by the first connection, or its failure
-        self._ended = Future(self._lock_class)  # settled at the end of the thread
+        self._opened = Future(self.wakers)  # settled by the first connection, or its failure
+        self._ended = Future(self.wakers)  # settled at the end of the thread
 
     # Threads of the program.
 
@@ -122,7 +123,7 @@ class Loop:
     def _must_do_without_uvloop(self) -> bool:
         """Where a standard stream is closed, the next descriptor has its number, and uvloop aborts the process when
         it closes that. With gevent there is no other loop."""
-        if self._lock_class is threading.Lock:
+        if not self.wakers.green:
             try:
                 for number in range(3):
                     os.fstat(number)
@@ -189,6 +190,7 @@ class Loop:
     def after_fork(self) -> None:
         """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
         _of_parents.append(self.__dict__.copy())
+        self.wakers.clear()  # the parent wakes its threads with these
         self._reset()
 
     # The client's own thread.
@@ -251,6 +253,7 @@ class Loop:
         self._wake, self._awake = self._end, False
         self._fail_posts(ClientClosed("the client is closed"))
         exit.unregister(self)
+        self.wakers.close()
         self._opened.set_result()
         self._ended.set_result()
 
