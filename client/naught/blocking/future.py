@@ -66,6 +66,8 @@ class Future:
 
     def wait_until(self, seconds: float | None) -> bool:
         """Wait until it is settled, `seconds` at most. Returns whether it is."""
+        if self._settled:
+            return True
         left = inf if seconds is None else max(0.0, seconds)
         waker = self._wakers.take()
         try:
@@ -99,8 +101,7 @@ class Future:
         return self._result if self._error is None and self._observer is None else self._taken()
 
     def __await__(self) -> Generator[Future, None, Any]:
-        if not self._settled:
-            yield self
+        yield self  # also where it is settled: `run` has to know what was granted
         return self._taken()
 
     def _taken(self) -> Any:
