@@ -68,6 +68,7 @@ class Loop:
         self._awake = False  # the posts will be looked at, without asking for it
         self._wake: Callable[[], object] = self._start  # ask for it
         self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._ask_loop: Callable[[], object] | None = None  # to look at the posts
         self._serving: asyncio.Task[None] | None = None  # `_serve`, until it is told to end
         self.connection: Connection | None = None
         self.session: ClientSession | None = None  # of the connection
@@ -133,9 +134,9 @@ class Loop:
 
     def _wake_loop(self) -> None:
         self._awake = True
-        if self._event_loop is not None:  # else it is about to run, and begins with the posts
+        if self._ask_loop is not None:  # else it is about to run, and begins with the posts
             try:
-                self._event_loop.call_soon_threadsafe(self._make_posted)
+                self._ask_loop()
             except RuntimeError:  # it is closed
                 self._end()
 
@@ -212,17 +213,18 @@ class Loop:
 
     async def _serve(self, first: bool) -> None:
         self._serving = asyncio.current_task()
-        self._event_loop = asyncio.get_running_loop()
+        self._event_loop = loop = asyncio.get_running_loop()
+        self._ask_loop = self.wakers.waking(loop, self._make_posted)
         self.connection = connection = Connection(self._options)
         self.session = connection.session
-        self._event_loop.call_soon(self._make_posted)
+        loop.call_soon(self._make_posted)
         try:
             if first:
                 await connection.open()
             else:
                 connection.enter_loop()  # it connects in the background; calls wait for that within their timeouts
             self._opened.set_result()
-            await self._event_loop.create_future()
+            await loop.create_future()
         except asyncio.CancelledError:  # by `_stop`
             pass
         except Exception as error:
@@ -250,7 +252,9 @@ class Loop:
 
     def _end(self) -> None:
         """There is no thread any more."""
-        self._wake, self._awake = self._end, False
+        # A thread that has just set `_awake` asks the loop only after that, and comes here.
+        self._wake = self._ask_loop = self._end
+        self._awake = False
         self._fail_posts(ClientClosed("the client is closed"))
         exit.unregister(self)
         self.wakers.close()

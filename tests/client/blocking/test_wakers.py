@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import select
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
+import uvloop
 
 from naught import blocking
 from naught.blocking import future, waker
@@ -144,3 +146,39 @@ def test_the_child_of_a_fork_has_no_descriptor_of_its_parent() -> None:
             os._exit(len(client._connection.wakers._free))
         assert os.waitpid(child, 0)[1] == 0
         assert len(client._connection.wakers._free) == 1, "the parent has it"
+
+
+@pytest.mark.parametrize("most", [waker.DESCRIPTORS_MAX, 0])
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_is_woken_each_time(new_loop: Callable[[], asyncio.AbstractEventLoop], most: int) -> None:
+    """Once for all who ask before it looks, and again for who asks later."""
+    loop = new_loop()
+    told: list[int] = []
+    asked = threading.Event()
+
+    def function() -> None:
+        told.append(1)
+        asked.set()
+
+    ask = Wakers(most).waking(loop, function)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    for number in range(1, 4):
+        ask()
+        assert asked.wait(GUARD_S)
+        asked.clear()
+        assert len(told) == number
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(GUARD_S)
+    loop.close()
+
+
+def test_who_asks_for_the_posts_while_the_thread_ends_is_answered() -> None:
+    """It has found the thread running, and was held up until that had ended."""
+    client = blocking.Client("memory://", timeout=GUARD_S)
+    loop = client._connection
+    client.close()
+    loop._closed = False  # so that it comes as far
+    loop._wake_loop()
+    with pytest.raises(ClientClosed):
+        client.incr("n")
