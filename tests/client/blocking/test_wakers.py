@@ -163,14 +163,16 @@ def test_a_loop_is_woken_each_time(new_loop: Callable[[], asyncio.AbstractEventL
     ask = Wakers(most).waking(loop, function)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    for number in range(1, 4):
-        ask()
-        assert asked.wait(GUARD_S)
-        asked.clear()
-        assert len(told) == number
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(GUARD_S)
-    loop.close()
+    try:
+        for number in range(1, 4):
+            ask()
+            assert asked.wait(GUARD_S)
+            asked.clear()
+            assert len(told) == number
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(GUARD_S)
+        loop.close()
 
 
 def test_who_asks_for_the_posts_while_the_thread_ends_is_answered() -> None:
