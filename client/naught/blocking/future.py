@@ -71,9 +71,7 @@ class Future:
         left = inf if seconds is None else max(0.0, seconds)
         waker = self._wakers.take()
         try:
-            self._waiting.append(
-                waker
-            )  # before looking whether it is settled, as it is settled before they are woken
+            self._waiting.append(waker)  # before it looks: a future is settled before its threads are woken
             while not self._settled:
                 if not waker.wait(min(left, WAKE_S)):
                     if left <= WAKE_S:
