@@ -12,41 +12,25 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Any, Final
 
 from naught.errors import NaughtError
 
 
-class Lock(Protocol):
-    """What is used of a lock."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-    def release(self) -> None: ...
-
-
-class GreenLock:
-    """A lock for which greenlets wait, and which any thread may release."""
+class GreenWaker:
+    """What one greenlet sleeps on, and any thread may wake it, once."""
 
     def __init__(self) -> None:
-        self._locked = False
-        self._waiting: list[tuple[Any, Any]] = []  # of each greenlet: the loop of its thread, the event it waits on
+        self._loop: Final[Any] = _gevent().get_hub().loop
+        self._event: Final[Any] = importlib.import_module("gevent.event").Event()
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        if self._locked and blocking:
-            event = importlib.import_module("gevent.event").Event()
-            self._waiting.append((_gevent().get_hub().loop, event))
-            if self._locked:  # else it was released meanwhile, and nobody sets the event
-                event.wait(None if timeout < 0 else timeout)
-        if self._locked:
-            return False
-        self._locked = True
-        return True
+    def wait(self, seconds: float) -> bool:
+        """Sleep until woken, and for so long at most. Returns whether it was woken."""
+        return bool(self._event.wait(seconds))
 
-    def release(self) -> None:
-        self._locked = False
-        while self._waiting:
-            loop, event = self._waiting.pop()
-            loop.run_callback_threadsafe(event.set)
+    def wake(self) -> None:
+        """In any thread."""
+        self._loop.run_callback_threadsafe(self._event.set)
 
 
 def _gevent() -> Any:
@@ -59,21 +43,13 @@ def _gevent() -> Any:
     return sys.modules["gevent"] if patched else None
 
 
-def new_lock() -> Lock:
-    """A lock for the threads that this program has now: gevent may patch them when a client is there already.
-
-    Raises NaughtError where they cannot use a client.
-    """
+def is_green() -> bool:
+    """Whether this program has greenlets in place of threads. Raises NaughtError where they cannot use a client."""
     if _gevent() is None:
-        return threading.Lock()
+        return False
     if importlib.util.find_spec("uvloop") is None:  # the loop of asyncio would run on patched sockets and threads
         raise NaughtError("naught.blocking needs uvloop where gevent has patched threads or sockets: install it")
-    return GreenLock()
-
-
-def is_green() -> bool:
-    """Whether gevent has patched threads or sockets."""
-    return _gevent() is not None
+    return True
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:

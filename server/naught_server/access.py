@@ -13,9 +13,10 @@ path, where each is checked.
 `Access` is the list of all users of a server. A log-in by a secret is an `Attempt`: known at once where the secret
 has been right before in this process, and else checked by a hash, which the owner computes in a thread (`watch`).
 Attempts that need a hash are bounded in all and by address, and those of an address that was refused are slowed
-(`LoginPace`). One that is slowed is given up where one that is not slowed finds no place. A Unix socket has no
-address: the user of the system stands for it there. A secret that has been right before needs no hash, so a flood of
-wrong ones does not keep a fleet of clients from coming back.
+(`LoginPace`). One that is slowed is given up where one that is not slowed finds no place, and does not slow others
+with the same secret: an address that waits less takes over its hash. A Unix socket has no address: the user of the
+system stands for it there. A secret that has been right before needs no hash, so a flood of wrong ones does not keep
+a fleet of clients from coming back.
 """
 
 from __future__ import annotations
@@ -278,10 +279,16 @@ class LoginPace:
             return 0
         return max(0, last_ms + penalty_ms(refused) - now_ms)
 
+    def _has_own_place(self, address: str | None) -> bool:
+        return self._waiting.get(address, 0) < ATTEMPTS_OF_ADDRESS_MAX
+
     def lacks_place(self, address: str | None, now_ms: int) -> bool:
         """Whether all places are taken, and an attempt of this address would not be slowed if it had one."""
-        has_own = self._waiting.get(address, 0) < ATTEMPTS_OF_ADDRESS_MAX
-        return self._all >= ATTEMPTS_MAX and has_own and not self._delay_ms(address, now_ms)
+        return self._all >= ATTEMPTS_MAX and self._has_own_place(address) and not self._delay_ms(address, now_ms)
+
+    def is_sooner(self, address: str | None, due_ms: int, now_ms: int) -> bool:
+        """Whether an attempt of this address may begin before another one that is due then."""
+        return now_ms + self._delay_ms(address, now_ms) < due_ms and self._has_own_place(address)
 
     def leave(self, address: str | None) -> None:
         """An attempt that was admitted is over."""
@@ -370,7 +377,7 @@ class Check:
         self.delay_ms: Final = delay_ms  # how long to wait before `run`
         self.due_ms: Final = now_ms + delay_ms  # until when
         self.dropped = False  # it need not be run any more
-        self.attempts: Final[list[Attempt]] = []
+        self.attempts: Final[list[Attempt]] = []  # the place and the penalty are those of the first one's address
         self.found: Secret | None = None  # the secret that it is, after `run`
         self._secret: bytes | None = secret  # None after `run`
         self._secrets: Final = secrets
@@ -536,38 +543,45 @@ class Access:
             self._accept(attempt, user, tag)
             return attempt
         check = self._checks.get(digest)
-        if check is None:
-            if self._pace.lacks_place(address, now_ms):
-                self._drop_slowed(now_ms)
-            try:
-                delay_ms = self._pace.admit(address, now_ms)
-            except Busy as fault:
-                self.busy += 1
-                attempt.settle(None, fault)
-                return attempt
-            known = self._users.get(user)
-            secrets = known.secrets if known is not None else ()
-            check = self._checks[digest] = Check(
-                user, secret, digest, secrets=secrets, hashes=self._hashes, delay_ms=delay_ms, now_ms=now_ms
-            )
+        if check is not None and not self._pace.is_sooner(address, check.due_ms, now_ms):
             check.attempts.append(attempt)
-            if self._start_check is None:
-                check.run()
-                self.finish(check, now_ms)
-                return attempt
-            self._start_check(check)
+            return attempt
+        waiting: Sequence[Attempt] = ()
+        if check is not None:  # it waits out the penalty of another address, and this one has none
+            waiting = check.attempts
+            self._drop(check)
+        elif self._pace.lacks_place(address, now_ms):
+            self._drop_slowed(now_ms)
+        try:
+            delay_ms = self._pace.admit(address, now_ms)
+        except Busy as fault:
+            self.busy += 1
+            attempt.settle(None, fault)
+            return attempt
+        known = self._users.get(user)
+        secrets = known.secrets if known is not None else ()
+        check = self._checks[digest] = Check(
+            user, secret, digest, secrets=secrets, hashes=self._hashes, delay_ms=delay_ms, now_ms=now_ms
+        )
+        check.attempts.extend((attempt, *waiting))
+        if self._start_check is None:
+            check.run()
+            self.finish(check, now_ms)
         else:
-            check.attempts.append(attempt)
+            self._start_check(check)
         return attempt
+
+    def _drop(self, check: Check) -> None:
+        check.drop()
+        del self._checks[check.digest]
+        self._pace.leave(check.attempts[0].address)
 
     def _drop_slowed(self, now_ms: int) -> None:
         """Give up the check that would begin last, if it is slowed: an address that guesses nothing has its place."""
         last = max(self._checks.values(), key=lambda check: check.due_ms)
         if last.due_ms <= now_ms:
             return
-        last.drop()
-        del self._checks[last.digest]
-        self._pace.leave(last.attempts[0].address)
+        self._drop(last)
         self.busy += len(last.attempts)
         for attempt in last.attempts:
             attempt.settle(None, Busy(_TOO_MANY))

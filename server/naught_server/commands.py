@@ -18,7 +18,7 @@ out its price as it works takes it with `Peer.spend`. The section "prices" below
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from naught._version import __version__
@@ -62,6 +62,7 @@ from naught_server.params import (
 from naught_server.session import Session, Slices
 from naught_server.sessions import Sessions
 from naught_server.store import Bucket, Cache
+from naught_server.sweep import LOOKS_AT_ONCE
 from naught_server.waiters import AcquireWaiter, Waiter, ZeroWaiter, sums_of
 
 Touches = Callable[[Session, Params], Iterable[int]]
@@ -84,9 +85,6 @@ class Peer(Protocol):
 
     def log_in(self) -> None:
         """Take the user whose secret is in this `hello` and was checked before. Raises Unauthenticated, Busy."""
-
-    def audit(self, event: str, **details: object) -> None:
-        """An operator may be asked later who did this."""
 
     def trace(self, traceparent: str | None) -> None:
         """Later requests of the connection belong to this trace; None for none."""
@@ -147,6 +145,9 @@ INFO_ENTRIES: Final = 24
 HOLDS_PASSED_PER_ENTRY: Final = 8
 """Holds that a list passes over for an entry."""
 
+HOLDS_LISTED_PER_ENTRY: Final = 64
+"""Holds whose numbers are listed for an entry."""
+
 HELD_ENTRIES: Final = 2
 """Each amount of a hold in a list."""
 
@@ -187,10 +188,30 @@ def _of_clear(session: Session, params: Params) -> int:
 
 
 def _of_sweep(session: Session, params: Params) -> int:
-    return SLICE_ENTRIES
+    return SLICE_ENTRIES + LOOKS_AT_ONCE
 
 
 _FREE: Final = _fixed(0)
+
+Audited = Callable[[Session, Params, Any], dict[str, object] | None]
+"""What the log says of a call that an operator may be asked about later, by its result; None where it changed
+nothing."""
+
+
+def _audit_clear(session: Session, params: Params, evicted: Any) -> dict[str, object]:
+    return {"cache": session.cache.name, "evicted": evicted}
+
+
+def _audit_end_session(session: Session, params: Params, found: Any) -> dict[str, object] | None:
+    return {"ended": params[0]} if found else None
+
+
+def _audit_slowlog_reset(session: Session, params: Params, removed: Any) -> dict[str, object]:
+    return {"removed": removed}
+
+
+def _audit_config_set(session: Session, params: Params, value: Any) -> dict[str, object]:
+    return {"setting": word_of(params[0], "name"), "value": value}
 
 
 class Command(NamedTuple):
@@ -205,6 +226,7 @@ class Command(NamedTuple):
     passes: bool = False  # runs also when the client has too many unacknowledged replies: it gives something back
     outside: bool = False  # stands outside of the session's streams: neither it nor its reply is counted
     waits: bool = False  # may wait for its reply, for as long as its second parameter says
+    audit: Audited | None = None  # what the log says of it, whatever the level
 
     def may_wait(self, params: Params) -> bool:
         """Whether its reply may come later. Such requests have a bound of their own, also when they are answered at
@@ -431,7 +453,6 @@ def clear(peer: Peer, params: Params, now_ms: int) -> int:
         peer.spend(cache.wheel.count // KEYS_LOOKED_AT_PER_ENTRY)
     evicted = cache.clear(now_ms)
     peer.engine.tables_replaced()
-    peer.audit("clear", cache=cache.name, evicted=evicted)
     return evicted
 
 
@@ -469,10 +490,20 @@ def release(peer: Peer, params: Params, now_ms: int) -> list[int]:
     return peer.session.holds.release(number, items, now_ms)
 
 
-def held(peer: Peer, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]]:
+def held(peer: Peer, params: Params, now_ms: int) -> list[tuple[int, list[tuple[bytes, int]]]] | Slices:
     after = integer_of(params[0], "after", 0, VALUE_MAX) if params else 0
-    page = peer.session.holds.page(after, now_ms)
+    holds = peer.session.holds
+    numbers = holds.numbers()
+    peer.spend(len(holds) // HOLDS_LISTED_PER_ENTRY)
+    page = holds.page(numbers, after, now_ms)
     peer.spend(page.passed // HOLDS_PASSED_PER_ENTRY + HELD_ENTRIES * page.looked_at)
+    return page.result() if page.is_whole else _held_behind(peer.session, numbers, after)
+
+
+def _held_behind(session: Session, numbers: Iterator[int], after: int) -> Slices:
+    """The page, where all holds that were looked at first have ended."""
+    while not (page := session.holds.page(numbers, after, session.now_ms)).is_whole:
+        yield
     return page.result()
 
 
@@ -643,7 +674,6 @@ def end_session(peer: Peer, params: Params, now_ms: int) -> bool:
     session = sessions.get(number)
     if session is None:
         return False
-    peer.audit("end_session", ended=number)
     peer.spend(sessions.end_by_operator(session, now_ms))
     return True
 
@@ -698,7 +728,6 @@ def config_set(peer: Peer, params: Params, now_ms: int) -> object:
     name = word_of(params[0], "name")
     result = peer.engine.change_setting(name, params[1])
     peer.spend(peer.engine.price_of_setting(name))
-    peer.audit("config_set", setting=name, value=result)
     return result
 
 
@@ -721,7 +750,7 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"scan": Command(scan, Rule("read", Names.PREFIX, 2), 1, 3, _no_shard),
     b"top": Command(top, Rule("read", Names.PREFIX, 1), 1, 2, _no_shard),
     b"count": Command(count, Rule("read", Names.PREFIX, 0), 0, 1, _no_shard),
-    b"clear": Command(clear, Rule("admin", Names.CACHE), 0, 0, _all_shards, _of_clear),
+    b"clear": Command(clear, Rule("admin", Names.CACHE), 0, 0, _all_shards, _of_clear, audit=_audit_clear),
     b"acquire": Command(acquire, Rule("write", Names.ITEMS), 1, 2, _shards_of_items, _of_items(7), waits=True),
     b"release": Command(release, Rule("write", Names.ITEMS_OF_HOLD), 1, 2, _shards_of_hold, _of_release, passes=True),
     b"held": Command(held, Rule("read", Names.OWN), 0, 1, _no_shard),
@@ -732,14 +761,16 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"bye": Command(bye, Rule("read", Names.OWN), 0, 0, _no_shard, outside=True),
     b"sessions": Command(sessions, Rule("admin", Names.SERVER), 0, 1, _no_shard),
     b"holders": Command(holders, Rule("read", Names.KEY), 1, 2, _no_shard),
-    b"end_session": Command(end_session, Rule("admin", Names.SERVER), 1, 1, _no_shard),
+    b"end_session": Command(end_session, Rule("admin", Names.SERVER), 1, 1, _no_shard, audit=_audit_end_session),
     # It passes, because the requests behind it would else be shown under an earlier trace.
     b"trace": Command(trace, Rule("read", Names.OWN), 1, 1, _no_shard, passes=True),
     b"slowlog": Command(slowlog, Rule("admin", Names.SERVER), 0, 1, _no_shard),
-    b"slowlog_reset": Command(slowlog_reset, Rule("admin", Names.SERVER), 0, 0, _no_shard),
+    b"slowlog_reset": Command(
+        slowlog_reset, Rule("admin", Names.SERVER), 0, 0, _no_shard, audit=_audit_slowlog_reset
+    ),
     b"ping": Command(ping, Rule("read", Names.OWN), 0, 0, _no_shard),
     b"info": Command(info, Rule("read", Names.SERVER), 0, 0, _no_shard),
     b"config_get": Command(config_get, Rule("admin", Names.SERVER), 0, 1, _no_shard),
-    b"config_set": Command(config_set, Rule("admin", Names.SERVER), 2, 2, _no_shard),
+    b"config_set": Command(config_set, Rule("admin", Names.SERVER), 2, 2, _no_shard, audit=_audit_config_set),
     b"sweep": Command(sweep, Rule("admin", Names.SERVER), 0, 0, _no_shard, _of_sweep),
 }

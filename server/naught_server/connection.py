@@ -16,7 +16,8 @@ A message that is not whole `MESSAGE_MS_MAX` after it began ends the connection.
 While replies are on their way, the kernel is asked every `PEER_LOOK_MS` whether the peer still answers (`peers.py`).
 
 On a server with users a connection that has not logged in `HANDSHAKE_MS_MAX` after it was made is aborted. The time
-that a secret is being checked does not count.
+that a secret is being checked does not count. With TLS a connection is aborted at once that resumes a session whose
+certificate of the client has ended since.
 
 A connection that drains executes what it has received, and answers requests that arrive in the next `LAME_DUCK_MS`
 with `shutting_down`. Then it flushes and closes.
@@ -50,7 +51,7 @@ from naught_server.limits import (
 )
 from naught_server.peers import TcpSocket, can_tell, uid_of, unanswered_ms, unread_bytes
 from naught_server.protocol import Clocks, ServerProtocol
-from naught_server.tls import certificate_names
+from naught_server.tls import certificate_names, has_ended
 from naught_server.turns import Turns
 
 _log = logging.getLogger("naught.server")
@@ -133,6 +134,11 @@ class Connection(asyncio.Protocol):
         self._socket = connected if can_tell(connected) else None
         self._is_tls = transport.get_extra_info("sslcontext") is not None
         self._engine.stats.count_opened()
+        if has_ended(transport.get_extra_info("peercert"), _wall_clock_ns() / 1e9):
+            self._engine.stats.count_cut("certificate")
+            _log.info("connection aborted: the certificate of its client, in a resumed session of TLS, has ended")
+            self.abort()
+            return
         if self._protocol.is_unknown:
             self._log_in_by_transport(transport)
         if self._protocol.is_unknown:

@@ -119,6 +119,7 @@ class Input:
 
     def advance(self, at: int) -> None:
         """The requests before this offset of `data` were served."""
+        self.elements = 0
         if at == len(self.data):
             self.data = b""  # an idle connection keeps nothing of what it has received
             self.at = 0

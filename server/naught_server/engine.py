@@ -51,6 +51,8 @@ RULES_ENTRIES: Final = 20
 
 # About what these have in memory, to notice when much of it is gone.
 CONNECTION_BYTES: Final = 16 << 10
+TLS_BYTES: Final = 256 << 10
+"""Of each connection too, where there is TLS."""
 SESSION_BYTES: Final = 4 << 10
 TIMER_BYTES: Final = 1 << 10
 """A wait, mostly."""
@@ -235,7 +237,7 @@ class Engine:
             for waiters in (cache.waiters for cache in self.store.caches.values())
         )
         return (
-            self.stats.connections * CONNECTION_BYTES
+            self.stats.connections * (CONNECTION_BYTES + (TLS_BYTES if self.config.tls_certificate else 0))
             + (len(self.sessions) + self.sessions.unfinished) * SESSION_BYTES
             + len(self.timers) * TIMER_BYTES
             + watched * WATCHED_KEY_BYTES

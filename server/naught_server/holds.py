@@ -93,13 +93,14 @@ class TakenBack:
 class HoldsPage:
     """Some holds of a session, for a reply, and the work of finding them."""
 
-    __slots__ = ("fault", "found", "looked_at", "passed")
+    __slots__ = ("fault", "found", "is_whole", "looked_at", "passed")
 
     def __init__(self) -> None:
         self.found: list[tuple[int, list[tuple[bytes, int]]]] = []
         self.passed = 0  # holds before those
         self.looked_at = 0  # amounts
         self.fault: TooLarge | None = None  # the first hold alone does not fit
+        self.is_whole = True  # False where nothing was found yet, and there may be something behind
 
     def result(self) -> list[tuple[int, list[tuple[bytes, int]]]]:
         """The holds. Raises TooLarge if the first one does not fit."""
@@ -242,30 +243,39 @@ class Holds:
             self._forget(hold)
         return done
 
-    def page(self, after: int, now_ms: int) -> HoldsPage:
-        """The holds with numbers above `after`, as many as fit one reply and `PAGE_AMOUNTS`."""
+    def numbers(self) -> Iterator[int]:
+        """The numbers of the holds there are now, in rising order, for `page`. O(holds)."""
+        return iter(list(self._by_number))
+
+    def page(self, numbers: Iterator[int], after: int, now_ms: int) -> HoldsPage:
+        """The holds of the next numbers, if they are above `after`: as many as fit one reply and `PAGE_AMOUNTS`.
+        Where it is not whole, a further one with the same numbers goes on."""
         page = HoldsPage()
         room = REPLY_BYTES_MAX - 64
         ended: list[Hold] = []  # nothing is left of them; forgotten, so that no later page looks at them again
-        for number, hold in self._by_number.items():
+        for number in numbers:
             if number <= after:
                 page.passed += 1
                 continue
-            if page.found and page.looked_at >= PAGE_AMOUNTS:
-                break
+            hold = self._by_number.get(number)
+            if hold is None:
+                continue  # it has ended since
             page.looked_at += len(hold.amounts) + 1
             live = self.live_amounts(hold, now_ms)
-            if not live:
+            if live:
+                room -= 16 + sum(len(key) + 13 for key in live)
+                if room < 0:
+                    if not page.found:  # an empty page would mean that there are no more
+                        page.fault = TooLarge(
+                            f"hold {number} has {len(live)} amounts, more than fit a reply; ask for those after it"
+                        )
+                    break
+                page.found.append((number, list(live.items())))
+            else:
                 ended.append(hold)
-                continue
-            room -= 16 + sum(len(key) + 13 for key in live)
-            if room < 0:
-                if not page.found:  # an empty page would mean that there are no more
-                    page.fault = TooLarge(
-                        f"hold {number} has {len(live)} amounts, more than fit a reply; ask for those after it"
-                    )
+            if page.looked_at >= PAGE_AMOUNTS:
+                page.is_whole = bool(page.found)
                 break
-            page.found.append((number, list(live.items())))
         for hold in ended:
             self._forget(hold)
         return page

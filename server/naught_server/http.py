@@ -32,6 +32,9 @@ _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):([^\r\n\0]*)",
 _ABSOLUTE: Final = re.compile(r"http://([^/?]+)(.*)", re.IGNORECASE)
 """A whole URL, as a proxy is asked: its host counts, whatever the header says."""
 
+_ONCE: Final = ("host", "content-length", "authorization")
+"""Headers of which a proxy before this port may take another one than it does."""
+
 _EVERYWHERE: Final = {
     # Nothing but our own files, no frame around them, and no form that could send something.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -136,8 +139,8 @@ def _parse(head: bytes) -> tuple[Request, bool]:
         if parsed is None:
             raise _BadRequest(400, "a header is a name, a colon and a value")
         name = parsed[1].decode("ascii").lower()
-        if name == "host" and name in headers:
-            raise _BadRequest(400, "a request names one host")
+        if name in _ONCE and name in headers:
+            raise _BadRequest(400, f"a request has one header {name}")
         headers[name] = parsed[2].strip(b" \t").decode("latin-1")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise _BadRequest(413, "no request here has a body")

@@ -174,6 +174,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None  # None before it is connected, and after
         self._timer: asyncio.TimerHandle | None = None  # ends it
         self._writing = True  # the peer reads its replies
+        self._reading = True  # the transport is not paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -187,6 +188,7 @@ class _Connection(asyncio.Protocol):
         if not self._received:
             self._turns.ask(self._turn)
         self._received.append(data)
+        self._update_reading()
 
     def _turn(self) -> int:
         """Serve what was received. Returns the entries of work."""
@@ -207,19 +209,31 @@ class _Connection(asyncio.Protocol):
             self._end_in(IDLE_S_MAX)
         elif was_idle or replies:
             self._end_in(REQUEST_S_MAX)
+        self._update_reading()
         return 1 + len(replies) // BYTES_PER_ENTRY
 
     def pause_writing(self) -> None:
         self._writing = False
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._update_reading()
         self._end_in(REQUEST_S_MAX)
 
     def resume_writing(self) -> None:
         self._writing = True
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+            self._update_reading()
             self._end_in(IDLE_S_MAX)
+
+    def _update_reading(self) -> None:
+        """Read on, unless the peer does not read, or what has come waits for a turn: others may have many before."""
+        transport = self._transport
+        reading = self._writing and not self._received
+        if transport is None or transport.is_closing() or reading is self._reading:
+            return
+        self._reading = reading
+        if reading:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -180,5 +180,8 @@ def shown(value: object) -> str:
     """A value as text for a message: in TOML's form for a bool, and cut to 80 characters."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4 300 digits
+        text = "a value with an enormous number"
     return text if len(text) <= 80 else f"{text[:77]}..."

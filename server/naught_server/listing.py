@@ -22,6 +22,11 @@ SCAN_ENTRIES_MAX: Final = 4_000
 """Raw entries that one page of a scan passes, about a turn's work. It ends early before a shard that is more than is
 left. A page in a shard with more entries works in slices."""
 
+SHARD_ENTRIES: Final = 8
+"""Raw entries that a shard counts as beside its own, 1 us; and an empty one, 0.3 us:"""
+
+EMPTY_SHARD_ENTRIES: Final = 2
+
 SHARD_KEYS_LISTED_PER_ENTRY: Final = 16
 """Keys of a shard that are listed at the cost of looking at one entry."""
 
@@ -40,7 +45,7 @@ def live_pieces(
     left = entries_max
     for shard in range(len(cache.tables)):
         keys = cache.keys_of(shard)
-        left -= 1 + len(keys) // SHARD_KEYS_LISTED_PER_ENTRY
+        left -= SHARD_ENTRIES + len(keys) // SHARD_KEYS_LISTED_PER_ENTRY if keys else EMPTY_SHARD_ENTRIES
         at = 0
         while True:
             if left <= 0:
@@ -69,15 +74,16 @@ def short_page(
     page = _Page()
     passed = 0
     while shard < len(cache.tables):
-        size = cache.entries_of(shard) + 1
+        entries = cache.entries_of(shard)
+        size = SHARD_ENTRIES + entries if entries else EMPTY_SHARD_ENTRIES
         if passed and passed + size > SCAN_ENTRIES_MAX:
             passed = SCAN_ENTRIES_MAX  # it ends for its work, and is a turn's, whatever sizes the shards have
             break
         passed += size
-        found = cache.counters_of(shard, now_ms, prefix)
+        found = cache.counters_of(shard, now_ms, prefix) if entries else []
         if after:
             found = [item for item in found if item[0] > after]
-        for item in heapq.nsmallest(count - len(page.keys), found):
+        for item in heapq.nsmallest(count - len(page.keys), found) if found else ():
             if not page.add(item):
                 # `after`, not the last key of the page, which may be of the shard before.
                 return _write_cursor(shard, after), page.keys, page.values, passed

@@ -49,7 +49,7 @@ DECISION_LABELS: Final[Mapping[What, str]] = {
     "put back": "put_back",
     "paused": "paused",
 }
-CUT_REASONS: Final = ("gone", "unfinished", "unknown", "unread")
+CUT_REASONS: Final = ("certificate", "gone", "protocol", "unfinished", "unknown", "unread")
 
 
 class Sample(NamedTuple):

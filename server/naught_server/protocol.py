@@ -73,6 +73,8 @@ log = logging.getLogger("naught.server")
 _REFUSED: Final = object()
 """In place of a message that was answered."""
 
+_ACK: Final = COMMANDS[b"ack"]
+
 _STOPPING: Final = "the server is stopping; the request was not executed"
 
 
@@ -284,6 +286,10 @@ class ServerProtocol:
                 break
             if direct and not (self.refusing or self._principal.careful or refused == ALL):
                 if self._serve_plain(session, cache):
+                    continue
+                if self._served.ack >= 0:
+                    self._left -= REQUEST_ENTRIES
+                    self._answer(None, b"ack", _ACK, (self._served.ack,), now_ms)
                     continue
                 if source.empty or self._left <= 0:
                     break
@@ -564,7 +570,7 @@ class ServerProtocol:
             raise InvalidRequest("this connection has a user and work under way; log in on a new one")
         self.take_login(login)
 
-    def audit(self, event: str, **details: object) -> None:
+    def _audit(self, event: str, details: dict[str, object]) -> None:
         """An operator may be asked later who did this."""
         session, login = self.session, self.login
         user = None if login is None else login.rights.user
@@ -640,7 +646,8 @@ class ServerProtocol:
         """Execute `hello`, `ack` or `bye`, which are outside of the session's streams. They may change the session. A
         resumed session first sends again the replies that its client has not acknowledged."""
         before = self.session
-        before.seal()
+        if msgid is not None or command is not _ACK:  # an `ack` without a reply leaves nothing to keep apart
+            before.seal()
         principal = self._principal
         refused = principal.renew_attempt()
         reply = self._answer(msgid, method, command, params, now_ms)
@@ -667,8 +674,17 @@ class ServerProtocol:
         except FATAL:
             raise
         except Exception as fault:
+            self._left -= self._price_of_refusal(params)
             reply = self._refuse(msgid or 0, method, fault)
             return reply if msgid is not None else None
+
+    def _price_of_refusal(self, params: Params) -> int:
+        """What a message that is refused has cost, in entries, beside the price of every request. Items that are done
+        pay for what it costs to decode and check them. A large message has paid for its elements."""
+        if self._input.elements:
+            return 0
+        items = sum(len(each) for each in params if each.__class__ is tuple)
+        return items // ELEMENTS_PER_ENTRY + self._principal.price_of_rights(items)
 
     def _answer_or_raise(
         self, msgid: int | None, method: bytes, command: Command | None, params: Params, now_ms: int
@@ -687,6 +703,10 @@ class ServerProtocol:
             elif not session.has_room(1):
                 raise Busy(f"too many replies are not acknowledged; {ASK_FOR_ACK}")
         result = self._run(command, params, now_ms)
+        if command.audit is not None:
+            details = command.audit(session, params, result)
+            if details is not None:
+                self._audit(method.decode(), details)
         reply = None
         if msgid is not None:  # a notification has no result
             if isinstance(result, Generator):
@@ -747,6 +767,7 @@ class ServerProtocol:
         self.end_session(now_ms, "protocol")
         self._forget()
         self._stats.count_error(UNKNOWN_METHOD, fault.code)
+        self._stats.count_cut("protocol")
         if fault.msgid is not None:
             self.session.send_outside(encode_error(fault.msgid, fault.code, str(fault)))
 

@@ -21,12 +21,15 @@ set.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
+
+from naught_server.kinds import shown
 
 RULES_MAX: Final = 32
 """Every rule is looked at in every tenth of a second, for every cache."""
@@ -209,20 +212,25 @@ class Rule:
 
 def _need_word(key: str, value: object, known: Collection[str]) -> None:
     if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value)[:64], list(known), n=1)
+        near = difflib.get_close_matches(value[:64], list(known), n=1) if isinstance(value, str) else []
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{key} must be one of {', '.join(known)}, not {str(value)[:64]!r}{hint}")
+        raise ValueError(f"{key} must be one of {', '.join(known)}, not {shown(value)}{hint}")
 
 
 def _need_number(key: str, value: object) -> None:
-    if value is not None and (type(value) not in (int, float) or not math.isfinite(float(str(value)))):
-        raise ValueError(f"{key} must be a number, not {str(value)[:64]!r}")
+    if value is None:
+        return
+    if type(value) in (int, float):
+        with contextlib.suppress(OverflowError):  # a whole number that is larger than any float
+            if math.isfinite(cast("float", value)):
+                return
+    raise ValueError(f"{key} must be a number, not {shown(value)}")
 
 
 def _need_time(key: str, value: object, low: int) -> None:
     if type(value) is not int or not low <= value <= WINDOW_MS_MAX:
         raise ValueError(
-            f"{key} must be a whole number of milliseconds from {low} to {WINDOW_MS_MAX}, not {str(value)[:64]!r}"
+            f"{key} must be a whole number of milliseconds from {low} to {WINDOW_MS_MAX}, not {shown(value)}"
         )
 
 

@@ -31,7 +31,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from naught._version import __version__
 from naught_server.access import OnRefused
@@ -83,8 +83,10 @@ _ABORT_WAIT_S: Final = 1.0
 _SWEEPER_RESTART_S: Final = 1.0
 """How long after a failure the sweeper is started again: one that fails always must not fill the log."""
 
-_SESSIONS_ENDED_AT_ONCE: Final = 100
-"""Sessions that are ended in a turn of the loop: about a millisecond."""
+_ENDED_AT_ONCE: Final = 100
+"""Connections and sessions that are looked at, and ended, in a turn of the loop: about a millisecond."""
+
+T = TypeVar("T")
 
 _KEY_BYTES_LOGGED: Final = 64
 """Enough of a key to recognize it."""
@@ -487,18 +489,25 @@ class Server:
     def _renew_logins(self) -> None:
         """The users were changed: end the connections and sessions of those that may not do any more what they
         might."""
-        for connection in list(self._connections):
-            connection.renew_login()
-        self._end_sessions(self._engine.sessions.without_access(self._engine.access))
+        # Sessions after all connections: one may be opened on a connection that was not looked at yet.
+        self._do_in_turns(list(self._connections), lambda each: each.renew_login(), self._end_sessions)
 
-    def _end_sessions(self, sessions: list[Session]) -> None:
-        """End these, some in each turn of the loop."""
-        some, rest = sessions[:_SESSIONS_ENDED_AT_ONCE], sessions[_SESSIONS_ENDED_AT_ONCE:]
-        for session in some:
-            if self._engine.sessions.get(session.number) is session:
-                self._engine.sessions.end_by_operator(session, _now_ms(), "access")
+    def _end_sessions(self) -> None:
+        self._do_in_turns(self._engine.sessions.without_access(self._engine.access), self._end_session)
+
+    def _end_session(self, session: Session) -> None:
+        if self._engine.sessions.get(session.number) is session:
+            self._engine.sessions.end_by_operator(session, _now_ms(), "access")
+
+    def _do_in_turns(self, rest: list[T], do: Callable[[T], None], then: Callable[[], None] | None = None) -> None:
+        """Do this to each, to some in each turn of the loop, and then that."""
+        for each in rest[:_ENDED_AT_ONCE]:
+            do(each)
+        rest = rest[_ENDED_AT_ONCE:]
         if rest:
-            self._loop.call_soon(self._end_sessions, rest)
+            self._loop.call_soon(self._do_in_turns, rest, do, then)
+        elif then is not None:
+            then()
 
     # -- the log
 

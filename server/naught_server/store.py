@@ -43,7 +43,8 @@ Reason = Literal["zero", "expired", "taken", "set", "cleared", "session"]
 """Why a counter was evicted. `session`: what was left of it had been held by a session that has ended."""
 
 EXPIRE_AT_ONCE: Final = 64
-"""Expired counters that are taken out before a slice of requests; about 20 us. The sweeper takes out the others."""
+"""Expired counters that are taken out before a slice of requests, once a millisecond; about 20 us. The sweeper takes
+out the others."""
 
 EXPIRE_TO_COUNT: Final = 500
 """Expired counters that `live_count` takes out in one call; about 0.25 ms."""
@@ -84,6 +85,7 @@ class Cache:
     """One named, separate set of counters with its own policy."""
 
     __slots__ = (
+        "_behind_ms",
         "_lazy",
         "_mask",
         "cleared_tables",
@@ -134,6 +136,7 @@ class Cache:
         self.zeros_measured = 0
         self.table_capacity = 0  # entries that the tables have room for
         self.sparse_tables = 0  # tables that are mostly empty
+        self._behind_ms = -1  # when `prepare` last left counters that had expired
         self._mask = policy.shards - 1  # a key's shard is its hash & mask
         self._lazy = policy.eviction == "lazy"  # a decrement to zero leaves the zero
         self.has_zeros = self._lazy  # there may be zeros: still, when a lazy cache has become an eager one
@@ -211,12 +214,13 @@ class Cache:
         return self.wheel.count > 0 and self.wheel.passed_ms < now_ms
 
     def prepare(self, now_ms: int) -> bool:
-        """Make the cache ready for the hot path: take out what has expired, up to a bound, and note what it has to
-        ask per key. False where it must not touch the tables, because a shard is held."""
+        """Make the cache ready for the hot path: take out what has expired, up to a bound in each millisecond, and
+        note what it has to ask per key. False where it must not touch the tables, because a shard is held."""
         if self.locks.held:
             return False
         timed = self.wheel.count > 0
-        backlog = timed and not self.expire(now_ms, EXPIRE_AT_ONCE)
+        backlog = timed and (self._behind_ms == now_ms or not self.expire(now_ms, EXPIRE_AT_ONCE))
+        self._behind_ms = now_ms if backlog else -1
         self.hot.begin(timed, now_ms if backlog else -1)
         return True
 

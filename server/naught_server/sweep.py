@@ -57,6 +57,10 @@ BYTES_FREED_PER_ENTRY: Final = 1 << 10
 SHARDS_PER_ENTRY: Final = 4
 """Looking at a shard's size costs a quarter of what moving an entry costs."""
 
+LOOKS_AT_ONCE: Final = 1_000
+"""Shards that a step looks at to find work, where it is counted in entries: each takes 0.3 to 1.5 us. 128 caches have
+32 768 unless configured otherwise, and looking at all of them took 26 ms."""
+
 ENTRIES_PER_ZERO: Final = 200
 """To take out a shard's zeros, all its entries are looked at. A shard with more entries than this for each zero is
 looked at once in `ZEROS_EVERY_MS` only: else a steady trickle of zeros would keep the sweeper at work all the time.
@@ -324,6 +328,11 @@ class ShardJob:
         self._work: ShardWork | None = None  # on a large shard
 
     @property
+    def looks(self) -> int:
+        """How many shards the next step may look at to find work; 0 where it goes on with the one that it holds."""
+        return 0 if self._work is not None else len(self._cache.tables)
+
+    @property
     def is_duty(self) -> bool:
         """A shard that is held must be finished: requests wait for it."""
         return self._work is not None
@@ -392,6 +401,10 @@ class RemoveZeros(ShardJob):
         super().__init__(cache)
         self._now_ms = 0  # of the step under way
         self._swept_ms = array("q", [-ZEROS_EVERY_MS]) * len(cache.tables)  # by shard: when it was last swept
+
+    @property
+    def looks(self) -> int:
+        return super().looks if self._cache.has_zeros else 0
 
     def step(self, now_ms: int, entries_max: int) -> int:
         cache = self._cache
@@ -532,6 +545,11 @@ class MeasureTables:
         self._with_room = False  # whether it does
         self._room_ms: int | None = None  # when the last round that did began
 
+    @property
+    def looks(self) -> int:
+        """How many shards a step may look at."""
+        return len(self._cache.tables)
+
     def step(self, now_ms: int, entries_max: int) -> int:
         cache = self._cache
         shards = len(cache.tables)
@@ -608,6 +626,8 @@ class Sweep:
         for cache, compaction in zip(store.caches.values(), self._compactions, strict=True):
             self._jobs += [RemoveExpired(cache), RemoveZeros(cache), FreeTables(cache, self._freed)]
             self._jobs += [compaction, ShrinkWatched(cache, self._freed), MeasureTables(cache)]
+        # By job: the same where it looks at shards to find work; None where it finds it otherwise.
+        self._looking = [job if isinstance(job, ShardJob | MeasureTables) else None for job in self._jobs]
         self._next = 0  # the job whose turn it is
         self._pace = Pace(len(self._jobs))  # for `advance_within`
 
@@ -642,11 +662,25 @@ class Sweep:
         """Give each job one turn, with about `entries_max` entries for all. Returns how many entries were done.
 
         A job gets at most half of what is left, so the last job gets something too, and the first job changes from
-        step to step. With `off`, only the jobs that go on while the sweeper is off.
+        step to step. With `off`, only the jobs that go on while the sweeper is off. Jobs that look at shards to find
+        work look at `LOOKS_AT_ONCE`, all together: the next step begins with the first one that is left out.
         """
         done = 0
+        looks_left = LOOKS_AT_ONCE
+        left_out = None
         for index in self._begin(off=off):
-            done += self._turn(index, now_ms, max(1, (entries_max - done) // 2))
+            allowance = max(1, (entries_max - done) // 2)
+            looking = self._looking[index]
+            shards = looking.looks if looking is not None else 0
+            if shards:
+                if looks_left <= 0:
+                    left_out = index if left_out is None else left_out
+                    continue
+                allowance = min(allowance, max(1, looks_left // SHARDS_PER_ENTRY))
+                looks_left -= min(shards, allowance * SHARDS_PER_ENTRY)
+            done += self._turn(index, now_ms, allowance)
+        if left_out is not None:
+            self._next = left_out
         self.entries_done += done
         return done
 
@@ -678,12 +712,13 @@ class Sweep:
 
     def _begin(self, *, off: bool) -> list[int]:
         """A step begins. Returns the order of the jobs."""
-        if off:
-            return [index for index, job in enumerate(self._jobs) if job.is_duty]
-        self.steps += 1
         first = self._next
+        order = [*range(first, len(self._jobs)), *range(first)]
+        if off:
+            return [index for index in order if self._jobs[index].is_duty]
+        self.steps += 1
         self._next = (first + 1) % len(self._jobs)
-        return [*range(first, len(self._jobs)), *range(first)]
+        return order
 
     def _turn(self, index: int, now_ms: int, entries_max: int) -> int:
         """Give a job a turn. Returns how many entries were done."""

@@ -98,3 +98,13 @@ def certificate_names(certificate: Mapping[str, Any] | None) -> list[str]:
     names = [value for part in subject for key, value in part if key == "commonName"]
     names += [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "URI", "email")]
     return names
+
+
+def has_ended(certificate: Mapping[str, Any] | None, now_s: float) -> bool:
+    """Whether a client's certificate was valid until before this time. A handshake that resumes a session of TLS
+    brings the certificate of an earlier one, and OpenSSL does not look at its time again."""
+    return (
+        certificate is not None
+        and "notAfter" in certificate
+        and now_s > ssl.cert_time_to_seconds(certificate["notAfter"])
+    )

@@ -112,12 +112,11 @@ _FIXED_BYTES: Final[list[int]] = [-1] * 6 + [4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3,
 
 assert len(_HEADER_BYTES) == len(_FIXED_BYTES) == 0xE0 - 0xC4
 
-# The places in a large message, by depth.
+# The places in a large message, by depth. Below the items are their parts.
 _MESSAGE: Final = 0
 _FIELDS: Final = 1
 _PARAMS: Final = 2
 _ITEMS: Final = 3
-_PARTS: Final = 4
 
 
 @final
@@ -132,7 +131,6 @@ class LargeWalk:
         self._at: int = 0  # offset of the next element
         self._depth: int = _MESSAGE
         self._missing: list[int] = [1, 0, 0, 0, 0]  # by depth: elements that must follow
-        self._fields: int = 0  # how many the message has
         self._answer: int = UNFINISHED  # of the walk so far
 
     def feed(self, data: bytes) -> None:
@@ -198,7 +196,6 @@ class LargeWalk:
     def _enter(self, depth: int, count: int) -> int:
         """An array begins at this depth. Returns UNFINISHED if the grammar allows it, else why not."""
         if depth == _MESSAGE:
-            self._fields = count
             return UNFINISHED if count in (3, 4) else self._bad()
         if depth == _FIELDS:
             if self._missing[_FIELDS] != 1:

@@ -56,3 +56,30 @@ def test_what_was_asked_is_said_of_errors_of_naught_that_say_something(
     assert errors.with_subject(error, "incr 'k'") is error
     assert error.args == args
     assert isinstance(error, NaughtError) or args in {("cut",), ()}
+
+
+@pytest.mark.parametrize(
+    ("error", "misuse"),
+    [
+        (errors.InvalidRequest("a key of 600 bytes"), True),
+        (errors.TooLarge("a batch of 5 000"), True),
+        (errors.Busy("later"), False),
+        (errors.CallTimeout("late"), False),
+    ],
+)
+def test_whether_the_call_itself_is_at_fault(error: BaseException, misuse: bool) -> None:
+    assert errors.is_misuse(error) is misuse
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        (TimeoutError(), "nothing was answered in time"),
+        (ConnectionResetError(), "the server closed the connection"),
+        (ConnectionAbortedError(), "the server closed the connection"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_an_error_without_words_is_said_in_some(error: BaseException, words: str) -> None:
+    assert errors.reason_of(error) == words

@@ -22,8 +22,8 @@ from support.server_process import ServerProcess, server_process, stopped, wait_
 
 GUARD_S = 30.0
 
-WAITING = "Future.wait_until"
-"""The function of naught.blocking in which a thread waits."""
+WAITING = {"_EpollWaker.wait", "_LockWaker.wait"}
+"""The functions of naught.blocking in which a thread waits."""
 
 MAIN = threading.main_thread()
 
@@ -68,7 +68,7 @@ def waits_in(thread: threading.Thread) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None and not frame.f_globals.get("__name__", "").startswith("naught."):
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_qualname == WAITING  # type: ignore[attr-defined]  # of Python 3.11
+    return frame is not None and frame.f_code.co_qualname in WAITING  # type: ignore[attr-defined]  # of Python 3.11
 
 
 def interrupted(call: Callable[[], Any], waits: Callable[[], bool] = lambda: True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.secret_hash import HashedSecret, hash_of
+from naught_server.slowlog import SlowTurn
 from support.conversation import Conversation, byte_by_byte, decoded, engine_of
 from support.each import for_each
 from support.seeds import seeds, slow
@@ -787,8 +789,9 @@ class Hashing:
     def compute(self, now_ms: int = 1_000_000) -> None:
         checks, self.checks[:] = self.checks[:], []
         for check in checks:
-            check.run()
-            self.engine.access.finish(check, now_ms)
+            if not check.dropped:
+                check.run()
+                self.engine.access.finish(check, now_ms)
 
 
 def test_a_log_in_waits_for_its_hash_and_so_does_what_is_behind_it() -> None:
@@ -873,8 +876,10 @@ def test_a_connection_that_goes_while_its_hash_is_computed() -> None:
     here = Conversation(world.engine)
     here.send(hello("me"))
     here.protocol.close(1_000_000)
+    assert not here.protocol.is_checked
+    (check,) = world.checks
+    assert here.protocol not in gc.get_referents(*gc.get_referents(*check.attempts)), "it is not kept by its hash"
     world.compute()
-    assert here.protocol.login is None
     assert len(world.engine.sessions) == 0
 
 
@@ -1013,6 +1018,62 @@ def test_no_place_is_taken_from_what_is_not_slowed() -> None:
     assert sum(check.dropped for check in world.checks) == 4
 
 
+def slowed(world: Hashing, address: str, name: str = "me") -> Conversation:
+    """A client with the right secret whose address has guessed before: it waits out the penalty."""
+    guess(world, address, "a wrong one")
+    world.compute()
+    late = Conversation(world.engine, address=address)
+    assert late.send(hello(name)) == b""
+    assert world.checks[-1].delay_ms == access.PENALTY_MS
+    return late
+
+
+def guess(world: Hashing, address: str, secret: str) -> Conversation:
+    here = Conversation(world.engine, address=address)
+    here.send(hello("me", secret))
+    return here
+
+
+def test_a_client_does_not_wait_for_the_penalty_of_another_address_with_the_same_secret() -> None:
+    world = Hashing(hashed())
+    late = slowed(world, "10.0.0.1")
+    here = Conversation(world.engine, address="10.0.0.2")
+    assert here.send(hello("me")) == b""
+    old, new = world.checks
+    assert (old.dropped, new.dropped, new.delay_ms) == (True, False, 0)
+    assert world.engine.access._pace._waiting == {"10.0.0.2": 1}, "it has a place of its own address"
+    world.compute()
+    for each in (here, late):
+        assert decoded(each.protocol.turn(each.now_ms))[0][2] is None
+    assert (world.engine.access.accepted, world.engine.access._pace._all) == (2, 0)
+
+
+def test_who_has_a_guess_of_a_slowed_address_checked_at_once_pays_for_it() -> None:
+    """Else two addresses that guess the same would not be slowed: one waits, and the other is never refused."""
+    world = Hashing(hashed())
+    guess(world, "10.0.0.1", "a wrong one")
+    delays = []
+    for number in range(4):
+        world.compute()
+        for address in ("10.0.0.1", "10.0.0.2"):
+            guess(world, address, f"guess number {number}")
+        delays += [check.delay_ms for check in world.checks if not check.dropped]
+    assert delays == [0, 100, 100, 200], "that of the address that has guessed less"
+
+
+def test_who_has_no_place_waits_for_the_one_before_it_with_the_same_secret() -> None:
+    world = Hashing(hashed())
+    late = slowed(world, "10.0.0.1")
+    for number in range(access.ATTEMPTS_OF_ADDRESS_MAX):
+        guess(world, "10.0.0.2", f"guess number {number}")
+    here = Conversation(world.engine, address="10.0.0.2")
+    assert here.send(hello("me")) == b""
+    assert not any(check.dropped for check in world.checks)
+    world.compute()
+    for each in (here, late):
+        assert decoded(each.protocol.turn(each.now_ms))[0][2] is None
+
+
 def test_users_of_the_system_at_a_unix_socket_do_not_slow_each_other() -> None:
     world = Hashing(hashed())
     guesses = itertools.count()
@@ -1124,17 +1185,29 @@ def test_what_an_operator_may_be_asked_about_is_noted() -> None:
     ask(world.root, "hello", {"name": "terminal"})
     ask(world.root, "config_set", "tuner", "off")
     ask(world.root, "end_session", 2)
+    ask(world.root, "end_session", 2)  # there is none any more
     ask(world.root, "clear")
     ask(world.root, "config_set", "tuner", "nonsense")
-    assert [each.event for each in noted] == ["config_set", "end_session", "clear"]
+    world.engine.stats.slow_log.add(SlowTurn(10**9, 0, "top", 250, 10, 10, None, None, None, None))
+    ask(world.root, "slowlog_reset")
+    assert [each.event for each in noted] == ["config_set", "end_session", "clear", "slowlog_reset"]
     assert [each.details for each in noted] == [
         {"setting": "tuner", "value": "off"},
         {"ended": 2},
         {"cache": "default", "evicted": 4},
+        {"removed": 1},
     ]
     assert {(each.user, each.session, each.name, each.address) for each in noted} == {
         ("root", 1, "terminal", "10.0.0.9")
     }
+
+
+def test_every_command_of_operators_is_noted_or_changes_nothing() -> None:
+    """`sweep` takes out what nobody sees, as the sweeper does by itself."""
+    of_operators = {name for name, command in COMMANDS.items() if command.rule.role == "admin"}
+    noted = {name for name, command in COMMANDS.items() if command.audit is not None}
+    assert noted <= of_operators
+    assert of_operators - noted == {b"config_get", b"sessions", b"slowlog", b"sweep"}
 
 
 def test_no_secret_is_in_what_is_shown_of_a_user() -> None:

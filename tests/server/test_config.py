@@ -12,10 +12,10 @@ import pytest
 
 from naught import _compiled
 from naught._version import __version__
-from naught_server.config import CachePolicy, ConfigError, ServerConfig, needing_restart
+from naught_server.config import POLICY_KEYS, SETTINGS, CachePolicy, ConfigError, ServerConfig, needing_restart
 from naught_server.kinds import shown
-from naught_server.loading import load, to_toml
-from naught_server.rules import DEFAULT_RULES, Rule
+from naught_server.loading import USER_KEYS, load, to_toml
+from naught_server.rules import DEFAULT_RULES, RULE_KEYS, Rule
 from support.each import for_each
 
 # Settings of every kind: flag, variable, key, and for each source a text and the value it means.
@@ -255,6 +255,27 @@ def test_nesting_without_end_is_a_mistake_in_the_file(tmp_path: Path, text: str)
     with pytest.raises(ConfigError) as caught:
         load(["--config", str(path)], {})
     assert str(caught.value) == f"{path}: not TOML: it is nested too deeply"
+
+
+@pytest.mark.parametrize("number", [f"0x{'f' * 6_000}", f"-{'9' * 400}", "9" * 400], ids=["hex", "minus", "plus"])
+def test_an_enormous_number_is_a_mistake_of_its_key(tmp_path: Path, number: str) -> None:
+    """Python does not write a number of more than 4 300 digits, nor make a float of one of 400."""
+    head = 'metric = "deviation"\nset = "gc_threshold"\n'
+    texts = {setting.name: f"{setting.name} = {number}" for setting in SETTINGS}
+    texts |= {key: f"[caches.a]\n{key} = {number}" for key in POLICY_KEYS}
+    texts |= {key: f'[users.a]\nrole = "read"\n{key} = {number}' for key in USER_KEYS if key != "role"}
+    texts |= {key: f"[rules.a]\n{head}{key} = {number}" for key in RULE_KEYS if key not in ("metric", "set")}
+    texts["metric"] = f'[rules.a]\nset = "gc_threshold"\nmetric = {number}'
+    texts["set"] = f'[rules.a]\nmetric = "deviation"\nset = {number}'
+    texts["to"] += "\nabove = 1"
+    texts["limit"] += "\nabove = 1\ntimes = 2"
+    texts["cache"] += "\nabove = 1\nto = 700"
+    path = tmp_path / "naught.toml"
+    for key, text in texts.items():
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=rf"\b{key}\b") as raised:
+            load(["--config", str(path)], {})
+        assert len(str(raised.value)) < 500
 
 
 def test_a_file_is_not_read_without_end(tmp_path: Path) -> None:

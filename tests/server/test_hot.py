@@ -283,6 +283,56 @@ def test_an_apply_is_handed_back_and_ends_the_call() -> None:
     assert found.done == 2
 
 
+def test_an_ack_is_handed_back_and_ends_the_call() -> None:
+    data = plain(1, "incr", "k") + encode((2, "ack", [300])) + plain(2, "incr", "k")
+    counters, served = _counters(), Served()
+    at = serve(data, 0, counters, [], served, 100)
+    assert (served.incrs, served.ack) == (1, 300)
+    assert data[at:] == plain(2, "incr", "k")
+    assert serve(data, at, counters, [], served, 100) == len(data)
+    assert served.ack == -1
+
+
+def test_only_the_notification_with_one_number_is_a_plain_ack() -> None:
+    ack = encode((2, "ack", [300]))
+    others = [ack[:at] + bytes([ack[at] ^ 1]) + ack[at + 1 :] for at in range(7)]
+    others += [encode((2, "ack", params)) for params in ([], [-1], [1.0], [True], [b"1"], [1, 2], [2**63])]
+    others += [encode((0, 1, "ack", [1])), *(ack[:end] for end in range(len(ack)))]
+    for other in others:
+        served = Served()
+        assert serve(other, 0, _counters(), [], served, 100) == 0
+        assert served.ack == -1, other
+
+
+@pytest.mark.parametrize("replies", [1, 200, 300])
+def test_an_ack_in_every_encoding_among_other_requests(replies: int) -> None:
+    requests = b"".join(plain(number, "incr", f"k{number % 7}") for number in range(replies))
+    for encoded in integers(replies):
+        twins = Twins()
+        twins.send(plain(0, "hello", {"session": True}))
+        twins.send(requests)
+        assert len(twins.hot.protocol.session.kept_replies()) > 0
+        twins.send(plain(7, "get", "k1") + b"\x93\x02\xa3ack\x91" + encoded + plain(8, "incr", "k1"))
+        assert twins.hot.protocol.session.acknowledged == replies
+        assert twins.hot.protocol.session.unacknowledged() == 2
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["temporary", "session"])
+@pytest.mark.parametrize("received", [0, 1, 2, 3, 4, 5, 2**31, VALUE_MAX])
+def test_an_ack_of_replies_that_were_not_sent_or_not_anew_is_counted_as_an_error(
+    received: int, session: bool
+) -> None:
+    twins = Twins()
+    if session:
+        twins.send(plain(0, "hello", {"session": True}))
+    twins.send(b"".join(plain(number, "incr", "k") for number in range(4)), encode((2, "ack", [2])))
+    for encoded in integers(received):
+        twins.send(b"\x93\x02\xa3ack\x91" + encoded + plain(5, "get", "k"), plain(6, "ping"))
+    errors = dict(twins.hot.engine.stats.errors)
+    assert bool(errors) is (not session or received not in (2, 3, 4))
+    twins.check()
+
+
 # ------------------------------------------------------------------------------------------------- at random
 
 
@@ -377,7 +427,11 @@ def test_random_streams(seed: int, policy: str, session: bool) -> None:
     if session:
         twins.send(plain(0, "hello", {"session": True}))
     for _ in range(40):
-        twins.send(*random_cuts(stream.some(stream.random.choice([1, 2, 16, 60])), stream.random))
+        requests = [stream.some(stream.random.choice([1, 2, 16, 60]))]
+        if session and stream.random.random() < 0.5:
+            received = stream.random.randint(-1, 1) + twins.hot.protocol.session.replied
+            requests += [encode((2, "ack", [max(0, received)])), stream.some(3)]
+        twins.send(*random_cuts(b"".join(requests), stream.random))
         if session and stream.random.random() < 0.5:
             for each in twins.both:
                 each.send(encode((2, "ack", [each.protocol.session.replied])))

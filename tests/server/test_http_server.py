@@ -38,12 +38,21 @@ class Transport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.ended = False
+        self.reading = True
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
     def set_write_buffer_limits(self, high: int) -> None:
         pass
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
 
     def is_closing(self) -> bool:
         return self.ended
@@ -64,8 +73,7 @@ async def test_replies_are_dealt() -> None:
     connections = [server.connection() for _ in transports]
     for connection, transport in zip(connections, transports, strict=True):
         connection.connection_made(cast("Any", transport))
-        for piece in (GET[:5], GET[5:]):
-            connection.data_received(piece)
+        connection.data_received(GET)
     served = []
     while soon:
         assert len(soon) == 1
@@ -75,3 +83,29 @@ async def test_replies_are_dealt() -> None:
     assert max(after - before for before, after in zip([0, *served], served, strict=False)) <= 2
     for connection in connections:
         connection.connection_lost(None)
+
+
+@pytest.mark.asyncio
+async def test_nothing_more_is_read_while_a_turn_is_waited_for() -> None:
+    """The turns of others may be many: a peer that goes on sending would be kept whole until its own."""
+    soon: list[Callable[[], None]] = []
+    turns = Turns(soon.append)
+    server = HttpServer([], cast("Any", Routes(10)), cast("Any", Feed()), cast("Any", None), turns=turns)
+    transport = Transport()
+    connection = server.connection()
+    connection.connection_made(cast("Any", transport))
+    for number in range(8):
+        turns.ask(lambda: DEALT_ENTRIES_MAX)
+        connection.data_received(GET[number : number + 1] if number < 7 else GET[7:])
+        assert not transport.reading
+        while connection._received:
+            soon.pop()()
+        assert transport.reading
+    assert len(transport.written) == 1
+    connection.data_received(GET)
+    connection.pause_writing()
+    soon.pop()()
+    assert not transport.reading, "its peer does not read"
+    connection.resume_writing()
+    assert transport.reading
+    connection.connection_lost(None)

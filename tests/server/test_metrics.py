@@ -13,10 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from naught.wire.codec import encode_request
 from naught_server.commands import COMMANDS
 from naught_server.config import CachePolicy
-from naught_server.metrics import CONTENT_TYPE, CONTENT_TYPE_OPEN
+from naught_server.metrics import CONTENT_TYPE, CONTENT_TYPE_OPEN, CUT_REASONS
 from naught_server.rules import DEFAULT_RULES
 from support.conversation import Conversation, decoded, engine_of
 from support.pages import PROCESS, Pages
+from support.paths import DOCS
 from support.seeds import told
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -336,3 +337,18 @@ def test_a_scrape_walks_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     for shard, table in enumerate(cache.tables):
         cache.tables[shard] = Untouchable(table)
     assert value(world.samples(), "cache_map_length", cache_name="default") == 3_000
+
+
+def test_why_connections_are_cut_is_counted_as_the_documentation_says() -> None:
+    world = World()
+    assert world.peer.send(b"\xc1") == b""
+    assert world.peer.closing
+    samples = world.samples()
+    assert value(samples, "naught_connections_cut_total", reason="protocol") == 1
+    guide = (DOCS / "guide/watching.md").read_text()
+    line = re.search(r"^\| `naught_connections_cut_total` .*$", guide, re.MULTILINE)
+    assert line is not None
+    in_guide = re.findall(r"`(\w+)`", line[0].partition("by `reason`:")[2])
+    section = (DOCS / "runbook.md").read_text().partition("## NaughtConnectionsCut")[2].partition("\n## ")[0]
+    in_runbook = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(in_guide) == sorted(in_runbook) == sorted(CUT_REASONS)

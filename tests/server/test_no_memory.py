@@ -156,11 +156,11 @@ def test_a_server_whose_allocations_fail_ends_or_serves_on_and_leaves_nobody_wai
     outcomes = dict(line.split(" ", 1) for line in tried.stdout.splitlines())
     assert list(outcomes) == [str(first) for first in firsts]
     for first, outcome in outcomes.items():
-        # asyncio's own loop is written in Python, with handlers as far behind as may be.
+        # asyncio's own loop is written in Python, with handlers as far behind as may be. And 3.12 and 3.13 make more
+        # code of ours (see below).
+        alarms = loop == "asyncio" or (3, 12) <= sys.version_info < (3, 14)
         fine = (
-            outcome in ENDED
-            or (loop == "asyncio" and outcome == f"status {-signal.SIGPROF}")
-            or set(outcome.split()) <= RUNS_ON
+            outcome in ENDED or (alarms and outcome == f"status {-signal.SIGPROF}") or set(outcome.split()) <= RUNS_ON
         )
         assert fine, f"allocation {first}: {outcome}\n{tried.stderr}"
 

@@ -486,7 +486,7 @@ def test_the_limits_add_up() -> None:
         return ServerConfig(connections_max=size, parked_bytes_max=size << 20, caches={"default": cache})
 
     one, three = memory_bounds(config_of(1)), memory_bounds(config_of(3))
-    for name in ("connections", "sessions", "requests that wait", "counters"):
+    for name in ("connections", "sessions", "requests in slices", "requests that wait", "counters"):
         first, last = one[name], three[name]
         assert first is not None
         assert last == 3 * first

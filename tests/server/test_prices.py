@@ -12,11 +12,13 @@ import pytest
 from naught.wire.codec import encode_request
 from naught.wire.limits import PARKED_ITEMS_MAX
 from naught_server.commands import REQUEST_ENTRIES
-from naught_server.config import ServerConfig
+from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
-from naught_server.holds import Holds
+from naught_server.holds import PAGE_AMOUNTS, Holds
 from naught_server.limits import TURN_ITEMS_MAX
+from naught_server.memory_bounds import sliced_bytes_max
 from naught_server.queues import Queues
+from naught_server.session import SLICES_MAX
 from naught_server.waiters import (
     ANSWER_ENTRIES,
     SETTLED_AT_ONCE,
@@ -26,6 +28,7 @@ from naught_server.waiters import (
     ZeroWaiter,
 )
 from simulation.peer import Peer, engine_of
+from support.conversation import decoded
 from support.counting import Calls
 from support.seeds import exhaustive, slow
 
@@ -74,7 +77,7 @@ def opened(**policy: Any) -> Peer:
         ("slowlog", (), 16),
         ("slowlog_reset", (), 0),
         ("info", (), 40),
-        ("sweep", (), 1_000),
+        ("sweep", (), 2_000),
     ],
 )
 def test_prices(method: str, params: tuple[Any, ...], entries: int) -> None:
@@ -129,6 +132,28 @@ def test_a_page_of_holds_ends_at_a_bound_and_forgets_what_has_ended() -> None:
     peer.call("clear")
     assert peer.call("held") == []
     assert peer.protocol.session.holds.items == 0
+
+
+@pytest.mark.patches
+def test_holds_that_have_ended_are_looked_at_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session may have 65 536 of them, and to look at all for one page took 85 ms."""
+    peer = opened()
+    held = [peer.call("acquire", [(b"%d" % number, 1, 9) for number in range(300)])[2] for _ in range(9)]
+    peer.call("clear")
+    last = peer.call("acquire", [(b"z", 1, 9)])[2]
+    looked = Calls(monkeypatch, Holds, "live_amount")
+    protocol = peer.protocol
+    protocol._left = TURN_ITEMS_MAX
+    data = protocol.receive(encode_request(1, "held", ()) + encode_request(2, "release", (held[8],)), peer.now_ms)
+    while protocol.wants_turn:
+        assert looked.count <= 3 * PAGE_AMOUNTS
+        looked.count = 0
+        data += protocol.turn(peer.now_ms)
+    released, page = decoded(data)
+    assert released[1:3] == [2, [b"not_held", b"this session has no hold 9, or it has ended"]], "it goes on meanwhile"
+    assert page[1:] == [1, None, [[last, [[b"z", 1]]]]]
+    assert protocol.session.holds.items == 1
+    assert peer.call("held", last) == []
 
 
 # ---------------------------------------------------------------------------------------- waits
@@ -371,3 +396,33 @@ def test_a_wait_takes_no_more_memory_than_it_is_charged(waits: int, keys: int, q
     parked = len(peer.protocol.session.parked)
     assert parked == min(waits, PARKED_ITEMS_MAX // keys)
     assert taken <= peer.engine.sessions.parked_bytes
+
+
+# ---------------------------------------------------------------------------------------- work in slices
+
+
+@pytest.mark.parametrize("shards", [1, 256])
+@pytest.mark.parametrize("method", ["top", "scan", "count"])
+def test_a_request_in_slices_takes_no_more_memory_than_is_counted_for_it(method: str, shards: int) -> None:
+    """The worst keys are those that `top` has to write twice as long, and that are gone from the tables meanwhile."""
+    policy = CachePolicy("default", shards=shards, max_counters=20_000)
+    peer = Peer(Engine(ServerConfig(caches={"default": policy})))
+    cache = peer.protocol.session.cache
+    for number in range(20_000):
+        cache.incr(bytes(504) + b"%08d" % number, 1_000 + number, None, peer.now_ms)
+    params = {"top": (4_096,), "scan": (0, 4_096), "count": (b"\0",)}[method]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        protocol = peer.protocol
+        protocol._left = TURN_ITEMS_MAX
+        protocol.receive(encode_request(1, method, params) * SLICES_MAX, peer.now_ms)
+        while protocol.wants_turn:
+            protocol.turn(peer.now_ms)
+        most = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    bytes_max = SLICES_MAX * sliced_bytes_max(peer.engine.config)
+    assert most < bytes_max
+    assert method != "top" or most > bytes_max / 3

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from naught.wire.codec import encode_notification, encode_request
-from naught_server.access import Login, Rights
+from naught_server.access import PREFIXES_PER_ENTRY, Login, Rights
+from naught_server.commands import REQUEST_ENTRIES
 from naught_server.config import CachePolicy, ServerConfig
 from naught_server.engine import Engine
 from naught_server.expiry import GRAIN_BITS, SLOTS
 from naught_server.holds import Holds
 from naught_server.limits import TURN_ITEMS_MAX
-from naught_server.store import Cache
+from naught_server.store import EXPIRE_AT_ONCE, Cache
+from naught_server.walk import SMALL_BYTES
 from simulation.peer import Peer, engine_of
 from support.counting import Calls
 
@@ -77,9 +79,36 @@ def test_a_message_that_is_denied_pays_for_the_prefixes_that_were_compared() -> 
     few = spent_on(of_user(b"k"), encode_request(1, "get_many", ([*KEYS, b"x"],)))
     many = spent_on(of_user(*(b"k" * 64 + b"%d" % n for n in range(64))), encode_request(1, "get_many", (KEYS,)))
     assert many > 2 * few > len(KEYS) // 2
+    assert many < 2 * few + 2 * len(KEYS), "and no more"
 
 
 # ---------------------------------------------------------------------------------------- holds
+
+
+SMALL = [b"k" * 100 + b"%02d" % number for number in range(51)]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "items"),
+    [
+        ("get_many", ([*SMALL, 7],), 52),
+        ("try_incr", ([*((key, 1, 9) for key in SMALL[:11]), (b"x", 1)],), 12),
+        ("release", (1, [*((key, 1) for key in SMALL[:16]), (b"x", 1)]), 17),
+        ("nothing", (SMALL,), 51),
+        ("take", (SMALL, 1), 51),
+    ],
+)
+@pytest.mark.parametrize("prefixes", [0, 1, 64])
+def test_a_small_message_that_is_refused_pays_for_its_items(
+    method: str, params: tuple[Any, ...], items: int, prefixes: int
+) -> None:
+    """It took 36 us with 51 items, and 55 with 64 prefixes, for the price of 5."""
+    peer = of_user(*(b"k" * 100 + b"%02d" % (50 - n) for n in range(prefixes))) if prefixes else Peer(engine_of())
+    data = encode_request(1, method, params)
+    assert len(data) < SMALL_BYTES
+    spent = spent_on(peer, data)
+    assert spent >= REQUEST_ENTRIES + items // 2 + items * prefixes // PREFIXES_PER_ENTRY
+    assert spent <= REQUEST_ENTRIES + 8 * items + items * prefixes // PREFIXES_PER_ENTRY
 
 
 @pytest.mark.patches
@@ -120,6 +149,18 @@ def test_counting_beside_expired_counters_pays_for_what_it_looks_at(
     peer = expired(20_000, laps=laps)
     spent = spent_on(peer, b"".join(encode_notification(method, ()) for _ in range(10)))
     assert calls.count + peer.protocol.session.cache.wheel.visited <= 3 * spent
+
+
+@pytest.mark.parametrize(("method", "params"), [("ping", ()), ("ttl", (b"k",)), ("apply", ([b"k0", b"k1"] * 100, 1))])
+def test_requests_beside_expired_counters_take_out_some_in_a_turn(method: str, params: tuple[Any, ...]) -> None:
+    """Each took out 64, which it did not pay for: a turn of pings took 1 ms. The sweeper takes out the others."""
+    peer = expired(20_000)
+    cache = peer.protocol.session.cache
+    peer.protocol._left = TURN_ITEMS_MAX
+    peer.protocol.receive(encode_request(1, method, params) * 100, peer.now_ms)
+    assert 0 < cache.evictions["expired"] <= EXPIRE_AT_ONCE + 2, "and those that are named"
+    peer.protocol.turn(peer.now_ms + 1)
+    assert cache.evictions["expired"] > EXPIRE_AT_ONCE
 
 
 def test_an_exact_count_comes_in_the_end_whatever_shares_the_grain() -> None:
@@ -250,3 +291,54 @@ def test_resuming_pays_for_the_replies_that_are_sent_again() -> None:
     assert kept > 2_000_000
     again = Peer(peer.engine)
     assert spent_on(again, encode_request(1, "hello", ({"session": session_id, "received": 1},))) >= kept >> 9
+
+
+# ---------------------------------------------------------------------------------------- shards
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize("filled", [0, 1])
+@pytest.mark.parametrize(("method", "params"), [("scan", (0, 1, b"no")), ("top", (1, b"no")), ("count", (b"no",))])
+def test_what_walks_over_shards_pays_for_each(
+    method: str, params: tuple[Any, ...], filled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard with a counter takes 1 us, whatever is in it, and an empty one 0.3 us."""
+    peer = Peer(engine_of(shards=1 << 13))
+    cache = peer.protocol.session.cache
+    for number in range(filled << 16):
+        cache.incr(b"%d" % number, 1, None, peer.now_ms)
+    walked = Calls(monkeypatch, Cache, "counters_of")
+    looked = Calls(monkeypatch, Cache, "entries_of" if method == "scan" else "keys_of")
+    spent = spent_on(peer, encode_request(1, method, params))
+    assert 2 * walked.count <= spent
+    assert looked.count <= 2 * spent
+    assert bool(walked.count) is bool(filled)
+
+
+@pytest.mark.patches
+@pytest.mark.parametrize(("caches", "shards"), [(64, 256), (2, 1 << 14)])
+def test_a_sweep_looks_at_some_shards_however_many_there_are(
+    caches: int, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at a shard takes as long as an entry. The next step goes on where this one has stopped."""
+    more = [CachePolicy(f"c{number}", shards=shards) for number in range(1, caches)]
+    peer = Peer(
+        Engine(ServerConfig(caches={each.name: each for each in [CachePolicy("default", shards=shards), *more]}))
+    )
+    looked = Calls(monkeypatch, Cache, "measure")
+    steps = 0
+    every = peer.engine.store.caches.values()
+    while not all(cache.table_bytes for cache in every):
+        looked.count = 0
+        spent = spent_on(peer, encode_request(1, "sweep", ()))
+        assert looked.count <= spent
+        steps += 1
+    assert steps <= caches * shards // 200
+
+
+def test_a_step_of_a_sweeper_that_is_off_goes_on_too_where_the_last_has_stopped() -> None:
+    policies = [CachePolicy(name, shards=1 << 12) for name in ("default", *"abcdefg")]
+    engine = Engine(ServerConfig(caches={each.name: each for each in policies}, sweep_budget_ms=0))
+    for _ in range(8 << 12 >> 9):
+        engine.advance(1_000_000, 1_000)
+    assert all(cache.table_bytes for cache in engine.store.caches.values())

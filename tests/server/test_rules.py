@@ -90,9 +90,9 @@ def test_a_default_rule_is_changed_in_part_or_turned_off(tmp_path: Path) -> None
         ("[rules.a]\n" + GOOD.replace("sweep_budget_ms", "port"), "rules.a: set must be one of sweep_budget_ms, "),
         ("[rules.a]\n" + GOOD + "below = 1", "rules.a: a rule has either above or below"),
         ("[rules.a]\n" + GOOD.replace("above = 0.15\n", ""), "rules.a: a rule has either above or below"),
-        ("[rules.a]\n" + GOOD.replace("0.15", "nan"), "rules.a: above must be a number, not 'nan'"),
+        ("[rules.a]\n" + GOOD.replace("0.15", "nan"), "rules.a: above must be a number, not nan"),
         ("[rules.a]\n" + GOOD.replace("0.15", "'x'"), "rules.a: above must be a number, not 'x'"),
-        ("[rules.a]\n" + GOOD.replace("0.15", "true"), "rules.a: above must be a number, not 'True'"),
+        ("[rules.a]\n" + GOOD.replace("0.15", "true"), "rules.a: above must be a number, not true"),
         ("[rules.a]\n" + GOOD + "until = 0.2", "rules.a: until must be at most above (0.15), not 0.2"),
         (
             "[rules.a]\n" + GOOD.replace("above", "below") + "until = 0.1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -182,3 +183,27 @@ def test_others_have_their_turns_between_the_connections_that_are_told_to_finish
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
     assert order[:9] == ["drain", "others"] * 4 + ["drain"]
+
+
+async def test_others_have_their_turns_while_logins_are_looked_at_again() -> None:
+    """10 000 connections may have to be ended, and what their sessions hold to be given back."""
+
+    class Told:
+        def renew_login(self) -> None:
+            told.append(self)
+
+    told: list[Told] = []
+    ended: list[int] = []
+    server = Server(ServerConfig(port=0, http_port=None))
+    try:
+        server._engine.sessions.without_access = lambda access: ended.append(len(told)) or []  # type: ignore[method-assign,func-returns-value,assignment,misc]
+        server._connections.update(cast("Any", [Told() for _ in range(1_000)]))
+        server._renew_logins()
+        counts = [len(told)]
+        while not ended:
+            await asyncio.sleep(0)
+            counts.append(len(told))
+    finally:
+        server._listeners.close()
+    assert counts[-1] == ended[0] == 1_000, "sessions come last: a connection may have opened one before its turn"
+    assert max(after - before for before, after in itertools.pairwise([0, *counts])) <= 100

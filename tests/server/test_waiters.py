@@ -104,6 +104,20 @@ def test_every_way_of_becoming_absent_wakes_both_kinds(name: str, way: Any, evic
     assert not here.waiters.awaited
 
 
+def test_a_waiter_whose_session_has_ended_leaves_its_queue_when_it_is_next() -> None:
+    """An ended session's waiters are taken out in slices, so they may still be in their queues."""
+    here = Waits()
+    here.cache.incr(b"k", 1, None, NOW)
+    here.room("gone", (b"k", 1, 1))
+    gone, here.owner = here.owner, Owner()
+    here.room("next", (b"k", 1, 1))
+    here.cache.decr(b"k", 1, True, NOW)
+    gone.is_gone = True
+    here.settle()
+    assert here.answers == {"next": (True, [1], 7)}
+    assert not here.waiters.queues.by_key
+
+
 @pytest.mark.parametrize(("name", "way"), WAYS_TO_FALL)
 def test_every_way_of_falling_makes_room(name: str, way: Any) -> None:
     here = Waits()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -17,9 +18,11 @@ class Authority:
         self.file = folder / f"ca-{id(self)}.pem"
         self._authority.cert_pem.write_to_path(str(self.file))
 
-    def write(self, name: str, *identities: str, common_name: str | None = None) -> Path:
-        """A certificate with its key, in one file of this name."""
-        certificate = self._authority.issue_cert(*identities, common_name=common_name)
+    def write(
+        self, name: str, *identities: str, common_name: str | None = None, not_after: datetime | None = None
+    ) -> Path:
+        """A certificate with its key, in one file of this name. `not_after`: the end of its validity."""
+        certificate = self._authority.issue_cert(*identities, common_name=common_name, not_after=not_after)
         path = self._folder / name
         certificate.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Any
 
+from naught_server.decoder import without_first
+from naught_server.session import Session
 from naught_server.store import Cache
 from naught_server.waiters import Waiter
 from support.conversation import Conversation, engine_of
@@ -69,12 +71,17 @@ def state_of(here: Conversation) -> dict[str, Any]:
         "caches": {name: _cache_state(cache) for name, cache in engine.store.caches.items()},
         "commands": {method: count for method, count in engine.stats.commands.items() if count},
         "errors": dict(engine.stats.errors),
-        "counts": (session.accepted, session.replied, session.kept_bytes, session.long_bytes) if named else None,
-        "kept": session.kept_replies(),
+        "counts": (session.accepted, session.replied, session.acknowledged, session.long_bytes) if named else None,
+        "kept": _unacknowledged(session),
         "parked": sorted(session.parked),
         "sessions": engine.sessions.totals(),
         "connection": (protocol.closing, protocol.idle, protocol.backlog),
     }
+
+
+def _unacknowledged(session: Session) -> bytes:
+    """The replies that would be sent again. In which pieces they are kept depends on the turns, which differ."""
+    return without_first(session.kept_replies(), session.acknowledged - session._kept_after)
 
 
 def _in_line(queue: Waiter | Sized) -> int:

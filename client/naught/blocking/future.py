@@ -20,9 +20,9 @@ from naught.core.calls import check_timeout
 from naught.errors import CallTimeout, NaughtError
 
 if TYPE_CHECKING:
+    from naught.blocking.waker import Waker, Wakers
     from naught.core.hooks import ObservedCall, Observer
     from naught.core.messages import Message
-    from naught.green import Lock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,12 +49,12 @@ class Future:
     _gave_up = False  # its thread does not wait for it any more, or has got its error
 
     def __init__(
-        self, lock: Callable[[], Lock], abandon: Callable[..., None] | None = None, observer: Observer | None = None
+        self, wakers: Wakers, abandon: Callable[..., None] | None = None, observer: Observer | None = None
     ) -> None:
         self._abandon: Final = abandon
         self._observer: Final = observer  # None where the client has no hooks
-        self._lock: Final = lock()  # locked until it is settled. A Condition would take several locks for each wait
-        self._lock.acquire()
+        self._wakers: Final = wakers
+        self._waiting: Final[list[Waker]] = []  # of the threads that wait, nearly always one
 
     # The thread that waits.
 
@@ -66,14 +66,21 @@ class Future:
 
     def wait_until(self, seconds: float | None) -> bool:
         """Wait until it is settled, `seconds` at most. Returns whether it is."""
+        if self._settled:
+            return True
         left = inf if seconds is None else max(0.0, seconds)
-        while not self._settled:
-            if self._lock.acquire(True, min(left, WAKE_S)):
-                self._lock.release()  # for another thread that waits
-            elif left <= WAKE_S:
-                break
-            left -= WAKE_S
-        return self._settled
+        waker = self._wakers.take()
+        try:
+            self._waiting.append(waker)  # before it looks: a future is settled before its threads are woken
+            while not self._settled:
+                if not waker.wait(min(left, WAKE_S)):
+                    if left <= WAKE_S:
+                        break
+                    left -= WAKE_S
+            return self._settled
+        finally:
+            self._waiting.remove(waker)
+            self._wakers.give_back(waker)
 
     def block(self) -> None:
         """Wait until the call has ended. Raises CallTimeout if the client's own thread has not kept the deadline."""
@@ -92,8 +99,7 @@ class Future:
         return self._result if self._error is None and self._observer is None else self._taken()
 
     def __await__(self) -> Generator[Future, None, Any]:
-        if not self._settled:
-            yield self
+        yield self  # also where it is settled: `run` has to know what was granted
         return self._taken()
 
     def _taken(self) -> Any:
@@ -154,7 +160,8 @@ class Future:
         if not self._settled:
             self._result = result
             self._settled = True
-            self._lock.release()
+            for waker in tuple(self._waiting):
+                waker.wake()
 
     def set_exception(self, exception: BaseException, /) -> None:
         if not self._settled:

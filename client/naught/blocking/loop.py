@@ -24,13 +24,14 @@ from typing import Any, Final, cast
 from naught import exit, fork
 from naught.aio.connection import Connection
 from naught.blocking.future import Future
+from naught.blocking.waker import Wakers
 from naught.core import session
 from naught.core.calls import Acquired, Call
 from naught.core.messages import Message, Waiter
 from naught.core.options import Options
 from naught.core.session import ClientSession
 from naught.errors import Busy, ClientClosed, ConnectionFailed, NaughtError
-from naught.green import current_caller, is_green, new_lock, start_thread
+from naught.green import current_caller, is_green, start_thread
 
 try:  # here, because it cannot be imported any more while the process ends (a RuntimeError)
     from uvloop import new_event_loop
@@ -45,11 +46,12 @@ class Loop:
 
     def __init__(self, options: Options) -> None:
         self._options: Final = options
+        self.wakers: Final = Wakers()
         self._closed = False
         self._reset()
         fork.register(self)
         # The methods of `CallSink`, with `change` and `ask`.
-        self.new_future: Final[Callable[..., Any]] = partial(Future, new_lock, partial(self._post, _abandon))
+        self.new_future: Final[Callable[..., Any]] = partial(Future, self.wakers, partial(self._post, _abandon))
         self.current_caller: Final = current_caller
         self.cancel_wait: Final = Future.cancel
         self.release_untaken: Final = partial(self._post, ClientSession.release_untaken)
@@ -66,11 +68,12 @@ class Loop:
         self._awake = False  # the posts will be looked at, without asking for it
         self._wake: Callable[[], object] = self._start  # ask for it
         self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._ask_loop: Callable[[], object] | None = None  # to look at the posts
         self._serving: asyncio.Task[None] | None = None  # `_serve`, until it is told to end
         self.connection: Connection | None = None
         self.session: ClientSession | None = None  # of the connection
-        self._opened = Future(new_lock)  # settled by the first connection, or its failure
-        self._ended = Future(new_lock)  # settled at the end of the thread
+        self._opened = Future(self.wakers)  # settled by the first connection, or its failure
+        self._ended = Future(self.wakers)  # settled at the end of the thread
 
     # Threads of the program.
 
@@ -131,9 +134,9 @@ class Loop:
 
     def _wake_loop(self) -> None:
         self._awake = True
-        if self._event_loop is not None:  # else it is about to run, and begins with the posts
+        if self._ask_loop is not None:  # else it is about to run, and begins with the posts
             try:
-                self._event_loop.call_soon_threadsafe(self._make_posted)
+                self._ask_loop()
             except RuntimeError:  # it is closed
                 self._end()
 
@@ -188,6 +191,7 @@ class Loop:
     def after_fork(self) -> None:
         """This is the child of a fork. What the thread has used is kept as it is: the parent uses it too."""
         _of_parents.append(self.__dict__.copy())
+        self.wakers.clear()  # the parent wakes its threads with these
         self._reset()
 
     # The client's own thread.
@@ -209,17 +213,18 @@ class Loop:
 
     async def _serve(self, first: bool) -> None:
         self._serving = asyncio.current_task()
-        self._event_loop = asyncio.get_running_loop()
+        self._event_loop = loop = asyncio.get_running_loop()
+        self._ask_loop = self.wakers.waking(loop, self._make_posted)
         self.connection = connection = Connection(self._options)
         self.session = connection.session
-        self._event_loop.call_soon(self._make_posted)
+        loop.call_soon(self._make_posted)
         try:
             if first:
                 await connection.open()
             else:
                 connection.enter_loop()  # it connects in the background; calls wait for that within their timeouts
             self._opened.set_result()
-            await self._event_loop.create_future()
+            await loop.create_future()
         except asyncio.CancelledError:  # by `_stop`
             pass
         except Exception as error:
@@ -247,9 +252,12 @@ class Loop:
 
     def _end(self) -> None:
         """There is no thread any more."""
-        self._wake, self._awake = self._end, False
+        # A thread that has just set `_awake` asks the loop only after that, and comes here.
+        self._wake = self._ask_loop = self._end
+        self._awake = False
         self._fail_posts(ClientClosed("the client is closed"))
         exit.unregister(self)
+        self.wakers.close()
         self._opened.set_result()
         self._ended.set_result()
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, NoReturn, Pa
 
 from naught import patterns
 from naught.blocking.future import Future, run, waiting
+from naught.blocking.waker import Wakers
 from naught.core.calls import check_timeout
 from naught.errors import NaughtError, NotHeld
-from naught.green import new_lock
 
 if TYPE_CHECKING:
     from naught.core.calls import Key
@@ -43,7 +43,7 @@ class Lost:
         seconds = check_timeout(timeout)
         signal = self._signal
         if signal is None and not self._hold.lost:
-            signal = self._signal = Future(new_lock)
+            signal = self._signal = Future(Wakers(0))
             self._hold.when_lost(signal.set_result)
         # In the child of a fork the hold is lost, and nobody settles what a thread of the parent waits for.
         return self._hold.lost or (signal is not None and signal.wait_until(seconds))

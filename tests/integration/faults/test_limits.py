@@ -64,7 +64,8 @@ def test_with_all_limits_reached_at_once_memory_stays_within_what_they_add_up_to
         http_port=None,
         caches={"default": CachePolicy("default", max_counters=counters)},
     )
-    most = sum(size or 0 for size in memory_bounds(config).values())
+    # Without requests in slices, which `test_prices.py` holds to their bound: they are over too soon to be all there.
+    most = sum(size or 0 for name, size in memory_bounds(config).items() if name != "requests in slices")
     with server_process(tmp_path, "--config", str(file)) as server, server.connect() as asking:
         for number in range(ROUNDS):
             with contextlib.ExitStack() as stack:
