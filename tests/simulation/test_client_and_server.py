@@ -506,7 +506,6 @@ class Callers:
         client = permit.client
         del client.permits[permit.hold]
         self._note_renewed(permit)
-        client.session.untrack(permit.hold)
 
         def settle(attempt: Attempt) -> None:
             if isinstance(attempt.error, NotHeld):
@@ -519,7 +518,6 @@ class Callers:
             self.world.reached["acquired again"] += 1
 
     def _release_one(self, permit: Permit, key: bytes) -> None:
-        permit.hold.shrink()  # as `Commands.release` does
         permit.amounts[key] -= 1
         permit.in_doubt = True
 

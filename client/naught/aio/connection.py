@@ -202,7 +202,6 @@ class Connection:
         self.ask: Final = self.session.ask
         self.cancel_wait: Final = self.session.cancel_wait
         self.release_untaken: Final = self.session.release_untaken
-        self.untrack: Final = self.session.untrack
         self._protocol: TransportProtocol | None = None  # of the current transport, from before its handshake on
         self._closing: list[asyncio.Future[None]] = []  # `closed` of transports that are being closed
         self._reconnect_task: asyncio.Task[None] | None = None  # replaces a transport that was lost

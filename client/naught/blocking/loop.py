@@ -55,7 +55,6 @@ class Loop:
         self.current_caller: Final = current_caller
         self.cancel_wait: Final = Future.cancel
         self.release_untaken: Final = partial(self._post, ClientSession.release_untaken)
-        self.untrack: Final = partial(self._post, ClientSession.untrack)
 
     def _reset(self) -> None:
         """There is no thread in this process."""

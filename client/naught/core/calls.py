@@ -139,6 +139,7 @@ class Call(Generic[ResultT]):
     __slots__ = (
         "answer_s",
         "convert",
+        "hold",
         "holds",
         "method",
         "params",
@@ -159,9 +160,13 @@ class Call(Generic[ResultT]):
         parks: bool = False,
         persistent: bool = False,
         holds: bool = False,
+        hold: Hold | None = None,
     ) -> None:
         self.method: Final = method
         self.params: Final = params
+        # What it releases, whole or in part. The number that this has when the session takes the call comes before
+        # `params`: a thread may make the call while the hold is acquired again.
+        self.hold: Final = hold
         # Makes the decoded msgpack value into the result for the caller. Raises ProtocolError for a value that this
         # method cannot return.
         self.convert: Final = convert
@@ -551,10 +556,11 @@ def _acquire(encoded: list[tuple[bytes, int, int]], wait_ms: int | None, again: 
 
 
 def release(hold: Hold | int, items: Iterable[tuple[Key, int]] | None) -> Call[list[int]]:
-    number = hold.number if isinstance(hold, Hold) else check_integer("a hold", hold, 0, VALUE_MAX)
+    known = hold if isinstance(hold, Hold) else None
+    number = () if isinstance(hold, Hold) else (check_integer("a hold", hold, 0, VALUE_MAX),)
     if items is None:
-        size = _batch_reply_bytes(hold.counters if isinstance(hold, Hold) else ITEMS_AT_ONCE_MAX)
-        return Call("release", (number,), _values, repeatable=False, reply_bytes=size, persistent=True)
+        size = _batch_reply_bytes(ITEMS_AT_ONCE_MAX if known is None else known.counters)
+        return Call("release", number, _values, repeatable=False, reply_bytes=size, persistent=True, hold=known)
     form = "(key, by)"
     encoded = [
         (encode_key(key), check_amount(by))
@@ -563,11 +569,12 @@ def release(hold: Hold | int, items: Iterable[tuple[Key, int]] | None) -> Call[l
     _check_batch([key for key, _ in encoded], ITEMS_AT_ONCE_MAX)
     return Call(
         "release",
-        (number, encoded),
+        (*number, encoded),
         partial(_integers, len(encoded)),
         repeatable=False,
         reply_bytes=_batch_reply_bytes(len(encoded)),
         persistent=True,
+        hold=known,
     )
 
 

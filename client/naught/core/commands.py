@@ -239,13 +239,7 @@ class Commands(Generic[KeyT]):
         session was lost, or the counter has been absent since, whatever command removed it. The release is sent even
         if its caller gives up before that.
         """
-        future = self._send(calls.release(hold, items), timeout)
-        if isinstance(hold, Hold):  # after `_send`, which may raise: until then the hold can be lost
-            if items is None:
-                self._sink.untrack(hold)
-            else:
-                hold.shrink()
-        return future
+        return self._send(calls.release(hold, items), timeout)
 
     async def held(self, *, timeout: Timeout = ...) -> dict[int, dict[KeyT, int]]:  # noqa: ASYNC109 - each page has its own
         """The holds of this client: the number of each hold, with its amounts by key."""

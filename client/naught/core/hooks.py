@@ -221,7 +221,6 @@ class ObservedSink:
         self.new_future: Final = new_future
         self.cancel_wait: Final = sink.cancel_wait
         self.release_untaken: Final = sink.release_untaken
-        self.untrack: Final = sink.untrack
         self.current_caller: Final = sink.current_caller
 
     def change(self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter, /) -> None:

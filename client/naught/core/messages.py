@@ -124,6 +124,7 @@ class SingleCall(Message):
         self.waiters = [waiter]
         self.timeout = timeout
         self.call: Final = call
+        self._params: Final = call.params if call.hold is None else (call.hold.number, *call.params)
         self.repeatable = call.repeatable
         self.parks = call.parks
         self.persistent = call.persistent
@@ -134,7 +135,7 @@ class SingleCall(Message):
         if self.waiters[0].done() and not self.persistent:
             self.settled = True
             return b""
-        return encode_request(msgid, self.call.method, self.call.params)
+        return encode_request(msgid, self.call.method, self._params)
 
     def subject(self, place: int) -> str:
         return str(self.call)

@@ -201,6 +201,11 @@ class ClientSession:
         message = SingleCall(call, check_timeout(timeout), waiter)
         self._add(message)
         self._joining = None
+        if call.hold is not None:  # after `_add`, which may raise: until then the hold can be lost
+            if call.params:  # a part of it
+                call.hold.shrink()
+            else:
+                self.untrack(call.hold)
         return message
 
     def cancel_wait(self, message: Message) -> None:

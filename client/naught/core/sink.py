@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CallSink(Protocol):
-    """See the module. The first five methods are those of `ClientSession`."""
+    """See the module. The first four methods are those of `ClientSession`."""
 
     def change(
         self, key: bytes, delta: int, ttl_ms: int | None, timeout: float | None, waiter: Waiter, /
@@ -27,7 +27,6 @@ class CallSink(Protocol):
     def ask(self, call: Call[Any], timeout: float | None, waiter: Waiter, /) -> Message: ...
     def cancel_wait(self, message: Message, /) -> None: ...
     def release_untaken(self, hold: Hold, /) -> None: ...
-    def untrack(self, hold: Hold, /) -> None: ...
 
     def new_future(self) -> Future[Any]:
         """The future of a call: the caller awaits it, and it is the call's waiter."""

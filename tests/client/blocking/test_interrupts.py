@@ -47,11 +47,14 @@ def struck_at(place: int) -> Iterator[list[str]]:
                 sys.setprofile(None)
                 raise Interrupt
 
+    # A collection in the block would run the finalizers of other tests' clients, and those be struck.
+    gc.disable()
     sys.setprofile(strike)
     try:
         yield passed
     finally:
         sys.setprofile(None)
+        gc.enable()
 
 
 @pytest.fixture
@@ -116,7 +119,7 @@ def test_what_is_given_back_goes_back_wherever_that_is_interrupted(counters: blo
             assert counters.count() == 0
         else:
             assert counters.count() == 0
-            assert place > 30, "the places were found"
+            assert place > 20, "the places were found"
             return
     raise AssertionError("it never ended")
 
@@ -178,7 +181,7 @@ def test_work_of_a_group_can_be_done_wherever_that_was_interrupted(counters: blo
             assert counters.held() == {}, f"interrupted at {passed[-1]}"
             assert counters.count() == 0
         else:
-            assert place > 40, "the places were found"
+            assert place > 30, "the places were found"
             if done < 6:
                 assert group.done(6 - done) == 0
             return
@@ -247,7 +250,7 @@ def test_a_signal_handler_may_do_the_same_wherever_it_comes(make: Callable[[Any]
                 sys.setprofile(None)
             assert client.held() == {}, f"called at {passed[-1]}"
         if len(told) == 1:
-            assert place > 60, "the places were found"
+            assert place > 40, "the places were found"
             return
     raise AssertionError("it never ended")
 

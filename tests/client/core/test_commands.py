@@ -45,9 +45,6 @@ class Sink:
     def release_untaken(self, hold: Hold, /) -> None:
         self.released.append(hold)
 
-    def untrack(self, hold: Hold, /) -> None:
-        raise AssertionError("nothing is released here")
-
     def new_future(self) -> asyncio.Future[Any]:
         self.futures.append(self._loop.create_future())
         return self.futures[-1]

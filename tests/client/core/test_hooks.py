@@ -188,7 +188,7 @@ class FakeSink:
     def __init__(self, journal: list[Any], error: BaseException | None = None) -> None:
         self.journal = journal
         self.error = error
-        self.cancel_wait = self.release_untaken = self.untrack = self.current_caller = None
+        self.cancel_wait = self.release_untaken = self.current_caller = None
 
     def change(self, *arguments: Any) -> None:
         self._take(arguments)

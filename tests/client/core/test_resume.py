@@ -972,7 +972,6 @@ def test_a_session_found_alive_after_its_lease_gets_back_what_was_given_up() -> 
     driver = ResumableDriver()
     first, second, third = (driver.hold(number) for number in (3, 4, 5))
     released = driver.ask(calls.release(third, None), timeout=None)
-    driver.session.untrack(third)
     assert methods(driver.turn()) == ["release"]
     driver.lose()
     driver.now += LEASE_MS / 1000
@@ -1140,7 +1139,6 @@ def test_a_release_is_sent_though_its_caller_has_gone(how: str, when: str) -> No
     if when != "in flight":
         driver.lose()
     waiter = driver.ask(calls.release(held, None), timeout=0.5)
-    driver.session.untrack(held)
     if when != "fresh" or how == "timed out":
         driver.turn()
     if how == "cancelled":
@@ -1170,6 +1168,21 @@ def test_releases_of_callers_who_have_gone_outlive_a_pile_of_others() -> None:
         driver.turn()
     assert len(driver.session._queue) <= 2 * UNACKNOWLEDGED_MAX
     assert [message[2:] for message in driver.resume(1)] == [["release", [3]]]
+
+
+@pytest.mark.parametrize("items", [None, [("s", 1)]], ids=["whole", "a part"])
+def test_a_release_names_the_number_that_its_hold_has_when_the_session_takes_it(items: Any) -> None:
+    """A thread makes the call, and before the client's own thread takes it the hold is acquired again."""
+    driver, held, request = asking_again()
+    call = calls.release(held, items)
+    driver.reply(request[1], [True, [1], 8])
+    driver.ask(call)
+    ((_, _, method, params),) = driver.turn()
+    assert (method, params[0]) == ("release", 8)
+    assert driver.numbers_held() == ([] if items is None else [8])
+    driver.lose()
+    driver.lost_session()
+    assert held.lost is (items is not None), "what is released whole is not lost, and what is left of it is"
 
 
 def test_a_release_that_was_never_sent_is_answered_by_the_next_session() -> None:
