@@ -31,6 +31,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from naught._version import __version__
@@ -206,10 +207,8 @@ class Server:
             ending.callback(self._listeners.close)
             ending.callback(self._login_checks.close)
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._on_signal, number)
-                ending.callback(self._remove_signal_handler, number)
-            self._loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-            ending.callback(self._remove_signal_handler, signal.SIGHUP)
+                ending.callback(self._handle_signal(number, partial(self._on_signal, number)))
+            ending.callback(self._handle_signal(signal.SIGHUP, self._on_hangup))
             # All objects that exist now stay, tables included: later collections need not look at them.
             gc.collect()
             gc.freeze()
@@ -256,10 +255,20 @@ class Server:
             self._log_stop(cut)
             return 1 if cut and self._signals > 1 else 0
 
-    def _remove_signal_handler(self, number: int) -> None:
-        self._loop.remove_signal_handler(number)
-        if self._alone:  # all that is left is to exit, with the status there is
-            signal.signal(number, signal.SIG_IGN)
+    def _handle_signal(self, number: int, function: Callable[[], object]) -> Callable[[], object]:
+        """Have it called by the loop when this signal comes. Returns what ends that.
+
+        The loop's own `remove_signal_handler` brings the default action back, for a moment at least: a signal that
+        comes then ends the process with another status.
+        """
+
+        def call(*_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(function)
+
+        before = signal.signal(number, call) or signal.SIG_DFL  # None: it was set by no Python code
+        # A process of its own has only to exit then, with the status there is.
+        return partial(signal.signal, number, signal.SIG_IGN if self._alone else before)
 
     async def _sweep(self) -> None:
         """Sweep until cancelled. A sweeper that raises is started again, because without one memory only grows."""

@@ -19,6 +19,7 @@ Each item of an `apply` stands alone, so the batch has the same effect as the se
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import methodcaller
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -65,7 +66,10 @@ class Delivery(NamedTuple):
     """A hold that a reply has brought."""
 
     hold: Hold
-    taken: bool  # a caller has received it; if not, the session must release it
+    taken: bool  # a caller receives it; if not, the session must release it
+    # Gives it to the caller, if one waits for it. Called when the session has noted the hold: a thread goes on at
+    # once, and may fork, in which all holds are lost that the session knows.
+    give: Callable[[], object] | None = None
 
 
 class Message:
@@ -95,7 +99,7 @@ class Message:
         raise AssertionError("overridden by every kind of message")
 
     def resolve(self, result: Any) -> Delivery | None:
-        """Set the result on the waiters. Returns the hold that the result has brought, if any.
+        """Set the result on the waiters. If it brings a hold, that is returned instead, with what sets the result.
 
         Raises ProtocolError for a value that cannot be the result of this request.
         """
@@ -148,11 +152,11 @@ class SingleCall(Message):
             return None
         converted = self.call.convert(result)
         self.settled = True
+        if self.call.holds and converted.hold is not None:
+            return Delivery(converted.hold, taken, partial(waiter.set_result, converted) if taken else None)
         if taken:
             waiter.set_result(converted)
-        if not self.call.holds or converted.hold is None:
-            return None
-        return Delivery(converted.hold, taken)
+        return None
 
 
 class CancelWait(Message):

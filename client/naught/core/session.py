@@ -463,6 +463,8 @@ class ClientSession:
                     return
                 if delivery.taken:
                     self._holds.add(delivery.hold)
+                    if delivery.give is not None:
+                        delivery.give()
                 else:
                     self.release_untaken(delivery.hold)
                 return

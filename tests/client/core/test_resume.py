@@ -996,6 +996,22 @@ def test_what_was_given_up_and_not_given_back_yet_is_sent_over_a_cut() -> None:
     assert methods(driver.resume(1)) == ["release"]
 
 
+def test_a_hold_is_known_before_its_caller_goes_on() -> None:
+    """A thread goes on at once, and may fork: then all holds are lost that the session knows."""
+    driver = ResumableDriver()
+    known: list[list[int]] = []
+
+    class Caller(FakeWaiter):
+        def set_result(self, result: Any, /) -> None:
+            known.append(driver.numbers_held())
+            super().set_result(result)
+
+    driver.session.ask(calls.acquire([("s", 1, 1)], 0.0), 1.0, Caller())
+    ((_, msgid, _, _),) = driver.turn()
+    driver.reply(msgid, [True, [1], 3])
+    assert known == [[3]]
+
+
 def test_a_released_hold_is_not_lost() -> None:
     driver = ResumableDriver()
     held = driver.hold(3)
