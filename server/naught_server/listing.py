@@ -23,9 +23,10 @@ SCAN_ENTRIES_MAX: Final = 4_000
 left. A page in a shard with more entries works in slices."""
 
 SHARD_ENTRIES: Final = 8
-"""Raw entries that a shard counts as beside its own, 1 us; and an empty one, 0.3 us:"""
+"""Raw entries that a shard counts as beside its own: 1 us."""
 
 EMPTY_SHARD_ENTRIES: Final = 2
+"""Raw entries that a shard without any counts as: 0.3 us."""
 
 SHARD_KEYS_LISTED_PER_ENTRY: Final = 16
 """Keys of a shard that are listed at the cost of looking at one entry."""

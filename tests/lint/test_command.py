@@ -477,7 +477,7 @@ def test_unparsable_is_ignored_when_told_so(project: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
 def test_no_process_is_left_when_it_is_killed(tmp_path: Path, number: signal.Signals) -> None:
-    """Whoever reads its output would wait for the end of those that have inherited it."""
+    """A reader of its output would wait for the end of those that have inherited it."""
     pipe = tmp_path / "pipe.py"
     os.mkfifo(pipe)
     names = [tmp_path / f"{place}.py" for place in range(files.WORTH_PROCESSES)]

@@ -11,6 +11,7 @@ from naught_server.http import Request, Response
 from naught_server.http_server import BYTES_PER_ENTRY, HttpServer
 from naught_server.limits import DEALT_ENTRIES_MAX
 from naught_server.turns import Turns
+from support.transport import FakeTransport
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -32,35 +33,15 @@ class Feed:
         return False
 
 
-class Transport:
-    """Takes what is written."""
+class Transport(FakeTransport):
+    """Keeps what is written as it is: it is HTTP."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.written: list[bytes] = []
-        self.ended = False
-        self.reading = True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Any) -> None:
         self.written.append(data)
-
-    def set_write_buffer_limits(self, high: int) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        assert self.reading
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.reading
-        self.reading = True
-
-    def is_closing(self) -> bool:
-        return self.ended
-
-    def close(self) -> None:
-        self.ended = True
-
-    abort = close
 
 
 @pytest.mark.asyncio

@@ -287,12 +287,14 @@ def test_deadlines_that_were_moved_still_come() -> None:
     cache.invariants(START_MS + LONG_MS)
 
 
-def test_a_table_that_was_filled_a_moment_ago_and_is_emptying_is_left_alone() -> None:
-    # Its entries of one and two seconds ago say nothing then: there were none.
+@pytest.mark.parametrize("idle_steps", range(30, 40))
+def test_a_table_that_was_filled_a_moment_ago_and_is_emptying_is_left_alone(idle_steps: int) -> None:
+    """Its entries of one and two seconds ago say nothing then: there were none. At every phase of the seconds in which
+    they are noted."""
     engine = engine_of(shards=1)
     cache = cache_of(engine)
     now_ms = START_MS
-    for _ in range(30):
+    for _ in range(idle_steps):
         now_ms += 100
         engine.advance(now_ms, 100_000)
     keys = fill(cache, 10_000)
