@@ -289,8 +289,7 @@ def test_deadlines_that_were_moved_still_come() -> None:
 
 @pytest.mark.parametrize("idle_steps", range(30, 40))
 def test_a_table_that_was_filled_a_moment_ago_and_is_emptying_is_left_alone(idle_steps: int) -> None:
-    """Its entries of one and two seconds ago say nothing then: there were none. At every phase of the seconds in which
-    they are noted."""
+    """Its entries of one and two seconds ago say nothing then: there were none. At each moment between two notes."""
     engine = engine_of(shards=1)
     cache = cache_of(engine)
     now_ms = START_MS
